@@ -1,0 +1,46 @@
+# `make help` lists what there is. Needs Python 3.11 or newer with venv, and nothing else.
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.14; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
+VENV ?= .venv
+BIN := $(VENV)/bin
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo run test check fix lock
+
+help: ## this list
+	@grep -hE '^[a-z][a-z-]*:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 10
+
+setup: $(VENV)/.ready ## make the virtual environment, from the hashed lock
+
+$(VENV)/.ready: pyproject.toml requirements/dev.txt
+	@test -n "$(PYTHON)" || { echo "Tallyhook needs Python 3.11 or newer: install it, or say make PYTHON=/path/to/python3"; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { echo "Python's venv module is missing (Debian: apt install python3-venv)"; exit 1; }
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements/dev.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps --editable .
+	@touch $@
+
+demo: setup ## the whole flow on this machine, no account anywhere (ARGS=--once ends by itself)
+	$(BIN)/tallyhook demo $(ARGS)
+
+run: setup ## the service, with the settings of the environment or .env
+	$(BIN)/tallyhook serve $(ARGS)
+
+test: setup ## all tests, on a PostgreSQL that comes along (or on TEST_DATABASE_URL)
+	$(BIN)/pytest -n 2 $(ARGS)
+
+check: setup ## format, lint, types, import contracts
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+fix: setup ## repair what can be repaired
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+lock: ## write requirements/*.txt anew from pyproject.toml (needs uv)
+	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header -q \
+		pyproject.toml -o requirements/run.txt
+	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header -q \
+		pyproject.toml --group dev -c requirements/run.txt -o requirements/dev.txt
