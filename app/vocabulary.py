@@ -105,3 +105,14 @@ class Role(StrEnum):
 
     ADMIN = "admin"
     READ = "read"
+
+
+class Lane(StrEnum):
+    """The lanes of work; a wake-up names the lane in which something became due."""
+
+    INBOX = "inbox"  # kept events that are not handled yet
+    REQUESTS = "requests"  # planned runs → Stripe runs
+    LOOKUPS = "lookups"  # requested runs that nothing was heard of
+    DOWNLOADS = "downloads"  # ready runs → stored files
+    BIG_DOWNLOADS = "big_downloads"  # the same for big files, so that small ones never wait behind them
+    TIMETABLE = "timetable"  # recurring work

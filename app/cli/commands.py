@@ -1,0 +1,79 @@
+"""`serve`, `worker` and `migrate`: the service itself."""
+
+import asyncio
+import signal
+from collections.abc import Awaitable, Callable
+from typing import Annotated
+
+import typer
+import uvloop
+
+from app.logs import configure_logs
+from app.settings import Settings, load_settings
+
+Host = Annotated[str, typer.Option(help="The address to listen on.")]
+Port = Annotated[int, typer.Option(help="The port to listen on.", min=0, max=65535)]
+
+
+def serve(
+    host: Host = "127.0.0.1",
+    port: Port = 8000,
+    worker: Annotated[bool, typer.Option("--worker/--no-worker", help="Work the queue in this process too.")] = True,
+) -> None:
+    """Migrate, then receive webhooks, answer the admin API and (unless told not to) work the queue."""
+    from app.serving import run_until
+
+    settings = _settings()
+    run(lambda stop: run_until(stop, settings, host=host, port=port, works_queue=worker))
+
+
+def worker(
+    concurrency: Annotated[int, typer.Option(help="Calls to Stripe under way at once.", min=1, max=100)] = 16,
+) -> None:
+    """Work the queue only; any number may run beside any number of `serve`."""
+    from app.serving import run_until
+
+    settings = _settings()
+    run(lambda stop: run_until(stop, settings, port=None, concurrency=concurrency))
+
+
+def migrate() -> None:
+    """Bring the database's schema to head; a failure is fatal."""
+    from app.db.migrate import head_revision
+    from app.db.migrate import migrate as migrate_to_head
+    from app.resources import open_database
+
+    settings = _settings()
+
+    async def bring_to_head(_: asyncio.Event) -> None:
+        async with open_database(settings) as url:
+            direct = settings.direct_database_url
+            await asyncio.to_thread(migrate_to_head, direct.get_secret_value() if direct is not None else url)
+
+    run(bring_to_head)
+    print(f"the schema is at {head_revision()}")
+
+
+def _settings() -> Settings:
+    import structlog
+
+    settings = load_settings()
+    configure_logs(secrets=settings.secret_values())
+    for warning in settings.warnings:
+        structlog.get_logger().warning("settings.warning", detail=warning)
+    return settings
+
+
+def run(command: Callable[[asyncio.Event], Awaitable[None]]) -> None:
+    """Run a command on an event loop; SIGTERM and SIGINT set the event that it is given."""
+
+    async def with_signals() -> None:
+        stop = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        await command(stop)
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(with_signals())
+
+

@@ -1,0 +1,67 @@
+"""Bring the schema to head: under a lock, in one transaction, and fatal when it fails."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, create_engine, text
+
+from app.db.engine import CONNECT_TIMEOUT_SECONDS, sqlalchemy_url
+from app.errors import TallyhookError
+
+MIGRATIONS = Path(__file__).parents[2] / "migrations"
+# Any number will do, as long as all processes take the same one.
+MIGRATION_LOCK = 7_263_511
+
+
+class SchemaError(TallyhookError):
+    """The schema could not be brought to what this version needs."""
+
+
+def migrate(url: str, revision: str = "head") -> None:
+    """Upgrade the database at `url`; several processes may do so at once, one of them does it.
+
+    Raises `SchemaError` when the database is newer than this version, or a step fails: then nothing has changed.
+    """
+    _in_one_transaction(url, lambda config, connection: _upgrade(config, connection, revision))
+
+
+def downgrade(url: str, revision: str) -> None:
+    """Go back to `revision` (`base` empties the schema); for tests and for a rollback by hand."""
+    _in_one_transaction(url, lambda config, _: command.downgrade(config, revision))
+
+
+def head_revision() -> str:
+    """The revision that this version of the code needs."""
+    head = ScriptDirectory(str(MIGRATIONS)).get_current_head()
+    assert head is not None
+    return head
+
+
+def _in_one_transaction(url: str, step: Callable[[Config, Connection], None]) -> None:
+    engine = create_engine(sqlalchemy_url(url), connect_args={"connect_timeout": CONNECT_TIMEOUT_SECONDS})
+    try:
+        with engine.begin() as connection:
+            connection.execute(text("select pg_advisory_xact_lock(:lock)"), {"lock": MIGRATION_LOCK})
+            config = Config()
+            config.set_main_option("script_location", str(MIGRATIONS))
+            config.attributes["connection"] = connection
+            step(config, connection)
+    finally:
+        engine.dispose()
+
+
+def _upgrade(config: Config, connection: Connection, revision: str) -> None:
+    script = ScriptDirectory.from_config(config)
+    known = {entry.revision for entry in script.walk_revisions()}
+    unknown = set(MigrationContext.configure(connection).get_current_heads()) - known
+    if unknown:
+        raise SchemaError(
+            f"the database's schema ({', '.join(sorted(unknown))}) is newer than this version of Tallyhook: "
+            "run the newer version, or restore a backup from before the upgrade"
+        )
+    command.upgrade(config, revision)
+

@@ -1,0 +1,324 @@
+"""Every table, in the order in which data flows. Everything carries the account.
+
+States are text without a CHECK: a state that a newer version wrote is left alone by an older one.
+"""
+
+import uuid
+from datetime import date, datetime
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    DateTime,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Identity,
+    Index,
+    LargeBinary,
+    MetaData,
+    SmallInteger,
+    Text,
+    UniqueConstraint,
+    func,
+    text,
+)
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+Json = dict[str, Any]
+
+
+class Base(DeclarativeBase):
+    """All tables; constraint names are fixed, so that a migration can name what it changes."""
+
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+    type_annotation_map = {  # noqa: RUF012 - SQLAlchemy's own spelling
+        str: Text,
+        datetime: DateTime(timezone=True),
+        Json: JSONB,
+        list[str]: ARRAY(Text),
+    }
+
+
+class Account(Base):
+    """A Stripe account and mode that we hold a key for; its row is locked while free slots are counted."""
+
+    __tablename__ = "accounts"
+    slug: Mapped[str] = mapped_column(primary_key=True)
+    stripe_account_id: Mapped[str | None]
+    livemode: Mapped[bool | None]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class AccountHold(Base):
+    """A kind of call that the account's key is refused for (401, 403): one due call is the probe."""
+
+    __tablename__ = "account_holds"
+    account: Mapped[str] = mapped_column(ForeignKey("accounts.slug"), primary_key=True)
+    call_kind: Mapped[str] = mapped_column(primary_key=True)
+    reason: Mapped[str]
+    since: Mapped[datetime] = mapped_column(server_default=func.now())
+    tries: Mapped[int] = mapped_column(server_default=text("0"))
+    next_probe_at: Mapped[datetime]
+
+
+class RateLimit(Base):
+    """One row per account and kind of call: the theoretical arrival time of GCRA."""
+
+    __tablename__ = "rate_limits"
+    account: Mapped[str] = mapped_column(primary_key=True)
+    call_kind: Mapped[str] = mapped_column(primary_key=True)
+    arrival: Mapped[datetime]
+
+
+class ReportType(Base):
+    """What an account can run, and the range [start, end) that data is available for; the end only moves forward."""
+
+    __tablename__ = "report_types"
+    account: Mapped[str] = mapped_column(ForeignKey("accounts.slug"), primary_key=True)
+    id: Mapped[str] = mapped_column(primary_key=True)
+    name: Mapped[str | None]
+    version: Mapped[int | None]
+    livemode: Mapped[bool | None]
+    data_available_start: Mapped[datetime | None]
+    data_available_end: Mapped[datetime | None]
+    default_columns: Mapped[list[str] | None]
+    stripe_updated_at: Mapped[datetime | None]
+    # Stripe's object page wants interval_start one second later than its reports page; remembered per type.
+    start_offset_seconds: Mapped[int] = mapped_column(SmallInteger, server_default=text("0"))
+    # Set when Stripe answered 404 (missing, or live-only): holds the type's runs, fails nothing.
+    missing_since: Mapped[datetime | None]
+    missing_reason: Mapped[str | None]
+    next_probe_at: Mapped[datetime | None]
+    refreshed_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class Event(Base):
+    """A signed message from Stripe, kept exactly once; the pending ones are the inbox."""
+
+    __tablename__ = "events"
+    id: Mapped[int] = mapped_column(BigInteger, Identity(always=True), primary_key=True)
+    account: Mapped[str]
+    stripe_event_id: Mapped[str]
+    type: Mapped[str]
+    object_id: Mapped[str | None]
+    livemode: Mapped[bool | None]
+    stripe_created_at: Mapped[datetime | None]
+    received_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    payload: Mapped[str | None]  # the signed text itself; none for types that we do not use
+    payload_sha256: Mapped[str]
+    status: Mapped[str]
+    reason: Mapped[str | None]
+    tries: Mapped[int] = mapped_column(server_default=text("0"))
+    due_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    handled_at: Mapped[datetime | None]
+    __table_args__ = (
+        UniqueConstraint("account", "stripe_event_id"),
+        Index("ix_events_inbox", "due_at", "id", postgresql_where=text("status = 'pending'")),
+        Index("ix_events_object", "account", "object_id", postgresql_where=text("object_id is not null")),
+        Index("ix_events_received_at", "received_at"),
+    )
+
+
+class Rule(Base):
+    """Which report type, in which windows, with which parameters, for which connected accounts."""
+
+    __tablename__ = "rules"
+    id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
+    account: Mapped[str] = mapped_column(ForeignKey("accounts.slug"))
+    name: Mapped[str]
+    report_type: Mapped[str]
+    enabled: Mapped[bool]
+    cadence: Mapped[str]
+    timezone: Mapped[str]
+    starts_on: Mapped[date]
+    settle_hours: Mapped[float]
+    parameters: Mapped[Json]
+    connected_accounts: Mapped[list[str]]
+    retention_days: Mapped[int | None]
+    version: Mapped[int] = mapped_column(server_default=text("1"))
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    updated_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    deleted_at: Mapped[datetime | None]
+    __table_args__ = (
+        Index("uq_rules_name", "name", unique=True, postgresql_where=text("deleted_at is null")),
+        Index("ix_rules_report_type", "account", "report_type", postgresql_where=text("deleted_at is null")),
+    )
+
+
+class RuleProgress(Base):
+    """How far a rule is planned for a connected account, so that planning never walks its history."""
+
+    __tablename__ = "rule_progress"
+    id: Mapped[int] = mapped_column(BigInteger, Identity(always=True), primary_key=True)
+    rule_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("rules.id", ondelete="CASCADE"))
+    connected_account: Mapped[str | None]
+    planned_until: Mapped[datetime | None]  # the end of the last window made
+    # Where availability must reach before there is anything to plan; unknown until planned once.
+    next_due_at: Mapped[datetime | None]
+    __table_args__ = (UniqueConstraint("rule_id", "connected_account", postgresql_nulls_not_distinct=True),)
+
+
+class Run(Base):
+    """One wanted report: a rule × window × connected account, or an ad-hoc request."""
+
+    __tablename__ = "runs"
+    id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
+    account: Mapped[str] = mapped_column(ForeignKey("accounts.slug"))
+    rule_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("rules.id"))
+    report_type: Mapped[str]
+    connected_account: Mapped[str | None]
+    window_key: Mapped[str | None]  # first local date, or the start instant for every_update
+    revision: Mapped[int] = mapped_column(server_default=text("1"))
+    partial: Mapped[bool] = mapped_column(server_default=text("false"))
+    interval_start: Mapped[datetime | None]
+    interval_end: Mapped[datetime | None]
+    timezone: Mapped[str | None]
+    parameters: Mapped[Json]  # frozen when planned: exactly what is sent
+    state: Mapped[str]
+    attempt: Mapped[int] = mapped_column(server_default=text("1"))
+    attempts_granted: Mapped[int]
+    error: Mapped[Json | None]
+    planned_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    requested_at: Mapped[datetime | None]
+    ready_at: Mapped[datetime | None]
+    stored_at: Mapped[datetime | None]
+    # When the next step may be taken, and how often the present step was tried in vain.
+    due_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    tries: Mapped[int] = mapped_column(server_default=text("0"))
+    crashes: Mapped[int] = mapped_column(server_default=text("0"))  # unexpected errors of our own
+    # Stripe refused the end of the interval when availability stood here: wait until it is further.
+    refused_at_availability: Mapped[datetime | None]
+    # A create was sent with the present idempotency key, and how it ended is not known yet: it may hold a slot.
+    asked_at: Mapped[datetime | None]
+    lease_until: Mapped[datetime | None]
+    leased_by: Mapped[uuid.UUID | None]
+    fence: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
+    __table_args__ = (
+        Index(
+            "uq_runs_identity",
+            "rule_id",
+            "connected_account",
+            "window_key",
+            "revision",
+            unique=True,
+            postgresql_nulls_not_distinct=True,
+            postgresql_where=text("rule_id is not null"),
+        ),
+        Index(
+            "ix_runs_planned",
+            "account",
+            "rule_id",
+            text("interval_end desc"),
+            "due_at",
+            postgresql_where=text("state = 'planned'"),
+        ),
+        Index("ix_runs_requested", "account", "due_at", postgresql_where=text("state = 'requested'")),
+        Index("ix_runs_asked", "account", postgresql_where=text("state = 'planned' and asked_at is not null")),
+        Index("ix_runs_ready", "due_at", postgresql_where=text("state = 'ready'")),
+        Index("ix_runs_state", "state", text("id desc")),
+        Index("ix_runs_rule", "rule_id", text("id desc")),
+        Index("ix_runs_report_type", "report_type", text("id desc")),
+        Index("ix_runs_account", "account", text("id desc")),
+        Index("ix_runs_connected_account", "connected_account", text("id desc")),
+    )
+
+
+class Attempt(Base):
+    """One try to have a run made; its random idempotency key is stored before the call."""
+
+    __tablename__ = "attempts"
+    run_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("runs.id", ondelete="CASCADE"), primary_key=True)
+    number: Mapped[int] = mapped_column(primary_key=True)
+    account: Mapped[str]
+    idempotency_key: Mapped[str]
+    key_drawn_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    stripe_run_id: Mapped[str | None]
+    requested_at: Mapped[datetime | None]
+    heard_at: Mapped[datetime | None]
+    stripe_file_id: Mapped[str | None]
+    file_url: Mapped[str | None]
+    file_size: Mapped[int | None] = mapped_column(BigInteger)
+    file_name: Mapped[str | None]
+    file_expires_at: Mapped[datetime | None]
+    mismatches: Mapped[int] = mapped_column(server_default=text("0"))
+    ended_at: Mapped[datetime | None]
+    outcome: Mapped[str | None]
+    error: Mapped[Json | None]
+    __table_args__ = (
+        UniqueConstraint("idempotency_key"),
+        Index("ix_attempts_stripe_run", "account", "stripe_run_id", postgresql_where=text("stripe_run_id is not null")),
+    )
+
+
+class RunMove(Base):
+    """The history of a run: every move with its time and reason, never changed."""
+
+    __tablename__ = "run_moves"
+    id: Mapped[int] = mapped_column(BigInteger, Identity(always=True), primary_key=True)
+    run_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("runs.id", ondelete="CASCADE"), index=True)
+    account: Mapped[str]
+    at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
+    from_state: Mapped[str | None]
+    to_state: Mapped[str]
+    attempt: Mapped[int]
+    reason: Mapped[str]
+
+
+class File(Base):
+    """The bytes that a run ended in; partial, and invisible, until `stored_at` is set."""
+
+    __tablename__ = "files"
+    id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
+    run_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("runs.id"), unique=True)
+    account: Mapped[str]
+    stripe_file_id: Mapped[str]
+    filename: Mapped[str]
+    media_type: Mapped[str]
+    size: Mapped[int | None] = mapped_column(BigInteger)
+    sha256: Mapped[str | None]
+    line_count: Mapped[int | None] = mapped_column(BigInteger)
+    started_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    stored_at: Mapped[datetime | None]
+    removed_at: Mapped[datetime | None]
+    removed_reason: Mapped[str | None]
+
+
+class FileChunk(Base):
+    """A piece of a file: `raw_size` bytes from `raw_start`, encoded as `codec` says (app/files.py)."""
+
+    __tablename__ = "file_chunks"
+    file_id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
+    raw_start: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    raw_size: Mapped[int]
+    codec: Mapped[int] = mapped_column(SmallInteger)
+    data: Mapped[bytes] = mapped_column(LargeBinary)
+    __table_args__ = (ForeignKeyConstraint(["file_id"], ["files.id"], ondelete="CASCADE"),)
+
+
+class TimetableEntry(Base):
+    """When a recurring piece of work is due next; claimed once over all processes."""
+
+    __tablename__ = "timetable"
+    name: Mapped[str] = mapped_column(primary_key=True)
+    due_at: Mapped[datetime]
+    started_at: Mapped[datetime | None]
+    finished_at: Mapped[datetime | None]
+
+
+class Worker(Base):
+    """A process that works the queue, and when it was last heard of."""
+
+    __tablename__ = "workers"
+    id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
+    host: Mapped[str]
+    pid: Mapped[int]
+    started_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    seen_at: Mapped[datetime] = mapped_column(server_default=func.now())

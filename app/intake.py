@@ -1,0 +1,231 @@
+"""Keep each event of Stripe exactly once: verify, judge, insert-or-nothing, and answer only after the commit.
+
+Deliveries that arrive while a commit is under way are committed together, in one statement (measured: twice to six
+times as many a second as one by one). The table of events is the inbox: no job is made, one NOTIFY per group.
+"""
+
+import asyncio
+import hashlib
+import time
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from types import TracebackType
+from typing import Any, Self
+
+import orjson
+import structlog
+
+from app.db.engine import DATABASE_TROUBLE, make_engine, raw_connection
+from app.errors import TallyhookError
+from app.queue import CHANNEL
+from app.settings import Account, Settings
+from app.stripe_api import verify
+from app.vocabulary import EventStatus, Lane
+
+log = structlog.get_logger()
+
+# The event types that mean something to us; `handlers.py` says what (a test keeps the two equal).
+USED_TYPES = frozenset(
+    {"reporting.report_type.updated", "reporting.report_run.succeeded", "reporting.report_run.failed"}
+)
+
+# One commit in flight while the next group fills.
+WRITERS = 2
+GROUP_LIMIT = 200
+# More than this waiting means that the database does not follow: 503, and Stripe delivers again.
+QUEUE_LIMIT = 2000
+# Stripe must have its answer within 5 s when the database is away (contract §4).
+ANSWER_SECONDS = 4.5
+
+
+class Unverified(TallyhookError):
+    """The delivery is not to be believed, or no event: nothing is kept. The message is the reason."""
+
+
+class Unavailable(TallyhookError):
+    """The event could not be committed: Stripe should deliver it again."""
+
+
+@dataclass(frozen=True, slots=True)
+class IncomingEvent:
+    """An event as it is kept; `payload` is the signed text, or None for types that we do not use."""
+
+    account: str
+    stripe_event_id: str
+    type: str
+    object_id: str | None
+    livemode: bool | None
+    created: datetime | None
+    payload: str | None
+    payload_sha256: str
+    status: EventStatus
+    reason: str | None
+
+
+def read_event(body: bytes, signature: str, account: Account, *, now: float) -> IncomingEvent:
+    """The event in a delivery, verified and judged. Raises `Unverified`."""
+    try:
+        text = body.decode()
+    except UnicodeDecodeError as error:
+        raise Unverified("not_utf8") from error
+    secrets = tuple(secret.get_secret_value() for secret in account.webhook_secrets)
+    if not verify(text, signature, secrets, now=now):
+        raise Unverified("bad_signature")
+    try:
+        event = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise Unverified("not_json") from error
+    return _judge(event, text, account)
+
+
+def _judge(event: object, text: str, account: Account) -> IncomingEvent:
+    if not isinstance(event, dict) or event.get("object") not in ("event", "v2.core.event"):
+        raise Unverified("not_an_event")
+    if not _is_name(event.get("id")) or not _is_name(event.get("type")):
+        raise Unverified("no_id_or_type")
+    reason = _why_ignored(event, account)
+    used = event["type"] in USED_TYPES and event["object"] == "event"
+    return IncomingEvent(
+        account=account.slug,
+        stripe_event_id=event["id"],
+        type=event["type"],
+        object_id=_object_id(event),
+        livemode=event.get("livemode") if isinstance(event.get("livemode"), bool) else None,
+        created=_created(event.get("created")),
+        payload=text if used else None,
+        payload_sha256=hashlib.sha256(text.encode()).hexdigest(),
+        status=EventStatus.PENDING if reason is None else EventStatus.IGNORED,
+        reason=reason,
+    )
+
+
+def _is_name(value: object) -> bool:
+    return isinstance(value, str) and 0 < len(value) <= 255 and value.isprintable()
+
+
+def _why_ignored(event: Mapping[str, Any], account: Account) -> str | None:
+    if event["object"] == "v2.core.event":
+        return "thin_event"
+    if event["type"] not in USED_TYPES:
+        return "unused_type"
+    if event.get("account") is not None or event.get("context") is not None:
+        return "connected_account"
+    if isinstance(event.get("livemode"), bool) and event["livemode"] is (not account.livemode):
+        return "wrong_mode"
+    return None
+
+
+def _object_id(event: Mapping[str, Any]) -> str | None:
+    data = event.get("data")
+    found = data.get("object") if isinstance(data, dict) else None
+    name = found.get("id") if isinstance(found, dict) else None
+    return name if event["type"] in USED_TYPES and _is_name(name) else None
+
+
+def _created(value: object) -> datetime | None:
+    # orjson reads JSON's own numbers only; years beyond 9999 are no date, and no reason to refuse an event.
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 253_402_300_800:
+        return None
+    return datetime.fromtimestamp(value, UTC)
+
+
+# List parameters are sent binary (%b): as text, psycopg would escape every quote in Python, and lose the gain.
+_KEEP = """
+with kept as (
+    insert into events
+        (account, stripe_event_id, type, object_id, livemode, stripe_created_at, payload, payload_sha256, status, reason)
+    select * from unnest(%b::text[], %b::text[], %b::text[], %b::text[], %b::bool[], %b::timestamptz[], %b::text[],
+        %b::text[], %b::text[], %b::text[])
+    on conflict (account, stripe_event_id) do update
+        set due_at = now(), status = 'pending', tries = 0 where events.status in ('pending', 'failed')
+    returning status
+)
+select pg_notify(%b, %b) from kept where status = 'pending' limit 1
+"""
+
+
+class Intake:
+    """Takes deliveries from many requests at once and commits them in groups."""
+
+    def __init__(self, url: str, settings: Settings) -> None:
+        self._accounts = settings.accounts
+        self._engine = make_engine(url, pool_size=WRITERS)
+        self._waiting: asyncio.Queue[tuple[IncomingEvent, asyncio.Future[None]]] = asyncio.Queue(QUEUE_LIMIT)
+        self._writers: list[asyncio.Task[None]] = []
+        self.refused: Counter[str] = Counter()  # deliveries that were not believed, by reason: a counter is all we keep
+
+    async def __aenter__(self) -> Self:
+        self._writers = [asyncio.create_task(self._write_groups()) for _ in range(WRITERS)]
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for writer in self._writers:
+            writer.cancel()
+        await asyncio.gather(*self._writers, return_exceptions=True)
+        await self._engine.dispose()
+
+    def account(self, slug: str) -> Account | None:
+        """The account of this name, if it has a signing secret."""
+        account = self._accounts.get(slug)
+        return account if account is not None and account.webhook_secrets else None
+
+    async def accept(self, body: bytes, signature: str, account: Account) -> None:
+        """Keep the event of this delivery; returns after the commit. Raises `Unverified`, `Unavailable`."""
+        try:
+            event = read_event(body, signature, account, now=time.time())
+        except Unverified as error:
+            self.refused[str(error)] += 1
+            raise
+        kept = asyncio.get_running_loop().create_future()
+        try:
+            self._waiting.put_nowait((event, kept))
+            async with asyncio.timeout(ANSWER_SECONDS):
+                await kept
+        except (asyncio.QueueFull, TimeoutError) as error:
+            raise Unavailable("the database does not answer") from error
+
+    async def _write_groups(self) -> None:
+        while True:
+            group = [await self._waiting.get()]
+            while len(group) < GROUP_LIMIT and not self._waiting.empty():
+                group.append(self._waiting.get_nowait())
+            outcome = await self._try_to_keep([event for event, _ in group])
+            for _, kept in group:
+                if kept.done():
+                    continue
+                if outcome is None:
+                    kept.set_result(None)
+                else:
+                    kept.set_exception(outcome)
+
+    async def _try_to_keep(self, events: list[IncomingEvent]) -> Unavailable | None:
+        try:
+            await self._keep(events)
+        except DATABASE_TROUBLE as error:
+            log.warning("intake.database_away", error=type(error).__name__, events=len(events))
+        except Exception:
+            # A group's writer serves all later ones too: it outlives whatever one group does to it.
+            log.exception("intake.crashed", events=len(events))
+        else:
+            return None
+        return Unavailable("the database does not answer")
+
+    async def _keep(self, events: list[IncomingEvent]) -> None:
+        # Unique and in one order everywhere: two groups that share events cannot wait for each other in a circle.
+        unique = {(event.account, event.stripe_event_id): event for event in events}
+        rows = [_as_row(unique[key]) for key in sorted(unique)]
+        async with self._engine.begin() as connection:
+            raw = await raw_connection(connection)
+            columns = [list(column) for column in zip(*rows, strict=True)]
+            await raw.execute(_KEEP, (*columns, CHANNEL, Lane.INBOX.value))
+
+
+def _as_row(event: IncomingEvent) -> tuple[Any, ...]:
+    return (
+        event.account, event.stripe_event_id, event.type, event.object_id, event.livemode, event.created,
+        event.payload, event.payload_sha256, event.status.value, event.reason,
+    )  # fmt: skip

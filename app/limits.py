@@ -1,0 +1,73 @@
+"""How fast we may call Stripe, over all processes: one row per account and kind of call (GCRA).
+
+GCRA keeps one time, the "theoretical arrival" of the next call; a burst is how far it may lie ahead of now.
+"""
+
+from dataclasses import dataclass
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.vocabulary import CallKind
+
+# Stripe allows 25 calls a second to each endpoint, and 20 file reads (stripe.md 4.6): files get 15 of our 20.
+FILES_SHARE = 0.75
+# Together with the rate this stays below Stripe's 25 in any one second: 20 + 5.
+BURST_SHARE = 0.25
+
+_TAKE = text("""
+with state as (
+    select greatest(arrival, clock_timestamp()) as arrival from rate_limits
+    where account = :account and call_kind = :kind for update
+), granted as (
+    select state.arrival, greatest(0, least(:wanted, 1 + floor(
+        (:ahead - extract(epoch from state.arrival - clock_timestamp())) / :step)))::int as calls
+    from state
+)
+update rate_limits set arrival = granted.arrival + granted.calls * :step * interval '1 s'
+from granted where account = :account and call_kind = :kind
+returning granted.calls
+""")
+_BEGIN = text("""
+insert into rate_limits (account, call_kind, arrival) values (:account, :kind, clock_timestamp())
+on conflict do nothing
+""")
+_WAIT = text("""
+select min(extract(epoch from arrival - clock_timestamp()) - :ahead)::float8 from rate_limits where call_kind = :kind
+""")
+
+
+@dataclass(frozen=True, slots=True)
+class Limiter:
+    """The one interface to the client-side rate limit; `per_second` 0 means no limit."""
+
+    per_second: float
+
+    async def take(self, session: AsyncSession, account: str, kind: CallKind, *, wanted: int) -> int:
+        """How many of the `wanted` calls may be made now; they count from here on.
+
+        The row stays locked until the caller's transaction ends: commit soon.
+        """
+        if self.per_second <= 0 or wanted <= 0:
+            return wanted
+        row = {"account": account, "kind": kind.value}
+        values = {**row, "wanted": wanted, "step": 1 / self._rate(kind), "ahead": self._ahead(kind)}
+        granted = (await session.execute(_TAKE, values)).scalar_one_or_none()
+        if granted is None:
+            await session.execute(_BEGIN, row)
+            granted = (await session.execute(_TAKE, values)).scalar_one()
+        return int(granted)
+
+    async def seconds_until_next(self, session: AsyncSession, kind: CallKind) -> float | None:
+        """Seconds until a call of this kind may be made for some account; None when there is nothing to wait for."""
+        if self.per_second <= 0:
+            return None
+        seconds = (await session.execute(_WAIT, {"kind": kind.value, "ahead": self._ahead(kind)})).scalar_one()
+        return None if seconds is None or seconds <= 0 else float(seconds)
+
+    def _rate(self, kind: CallKind) -> float:
+        return self.per_second * (FILES_SHARE if kind is CallKind.FILES else 1.0)
+
+    def _ahead(self, kind: CallKind) -> float:
+        """How far, in seconds, the arrival may lie ahead: the burst, less the call itself."""
+        return max(0.0, BURST_SHARE - 1 / self._rate(kind))

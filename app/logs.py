@@ -1,0 +1,133 @@
+"""Sets up logging for a process: one line per record on stderr, whoever wrote it, and no secret in any of them.
+
+The style is one wide event per finished step: `log.info("run.stored", run_id=run.id, bytes=size)`.
+"""
+
+import logging
+import re
+import sys
+from collections.abc import Iterable, Mapping
+from json import dumps
+from typing import Any
+from urllib.parse import quote
+
+import structlog
+from structlog.stdlib import ProcessorFormatter
+from structlog.typing import EventDict, Processor
+
+REDACTED = "[redacted]"
+
+_SECRET_FIELDS = frozenset({"authorization", "proxy-authorization", "api_key", "password"})
+# Each keeps its first group, which says what was there.
+_SECRET_SHAPES = [
+    # Stripe itself shows keys as sk_live_****1234 in its messages.
+    re.compile(r"()(?:sk|rk)_(?:live|test|org)_[\w*]+"),
+    re.compile(r"()whsec_[\w+/=-]+"),
+    re.compile(
+        r"""(authorization(?:["']\s*,|["']?\s*[:=])\s*(?:b?["'])?(?:(?:bearer|basic)\s+)?)"""
+        r"""(?!\[redacted])[^\s"',;}\]]+""",
+        re.IGNORECASE,
+    ),
+    # Shorter than any token of ours is an English word: "basic authentication".
+    re.compile(r"(\b(?:bearer|basic)\s+)[\w.~+/=:-]{16,}", re.IGNORECASE),
+    re.compile(r"(\w://[^\s:/?#@]*:)[^\s/?#]+(?=@)"),
+    re.compile(r"(\bpassword=)[^\s&;]+", re.IGNORECASE),
+]
+# Their lines at INFO repeat what ours say, one per request.
+_TALKATIVE = ("httpx", "httpcore", "stripe")
+
+
+class _KnownSecrets:
+    """The values that must never be seen: like logging itself, one set per process."""
+
+    pattern: re.Pattern[str] | None = None
+
+
+def redact(text: str) -> str:
+    """The text without anything that is, or looks like, a secret: for logs, and for messages that are stored."""
+    if _KnownSecrets.pattern is not None:
+        text = _KnownSecrets.pattern.sub(REDACTED, text)
+    for shape in _SECRET_SHAPES:
+        text = shape.sub(rf"\1{REDACTED}", text)
+    return text
+
+
+def configure_logs(*, json: bool | None = None, secrets: Iterable[str] = ()) -> None:
+    """Send every record, structlog's and the standard library's, to stderr in one form; may be called again.
+
+    `json` defaults to whether stderr is no terminal. `secrets` are taken out wherever they appear, in any spelling.
+    """
+    _know(secrets)
+    as_json = not sys.stderr.isatty() if json is None else json
+    before: list[Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    structlog.configure(
+        processors=[*before, ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(ProcessorFormatter(processors=_last_steps(as_json), foreign_pre_chain=before))
+    _hand_everything_to(handler)
+
+
+def _last_steps(as_json: bool) -> list[Processor]:
+    return [
+        ProcessorFormatter.remove_processors_meta,
+        structlog.processors.StackInfoRenderer(),
+        # Text without local variables, made before the redaction so that it passes through it.
+        structlog.processors.format_exc_info,
+        _redact_fields,
+        structlog.processors.JSONRenderer()
+        if as_json
+        else structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback),
+    ]
+
+
+def _hand_everything_to(handler: logging.Handler) -> None:
+    # Where a record cannot be written, logging would print it raw, secrets included.
+    logging.raiseExceptions = False
+    root = logging.getLogger()
+    root.handlers = [handler]
+    root.setLevel(logging.INFO)
+    for name in ("uvicorn", "uvicorn.error", "uvicorn.access"):
+        logger = logging.getLogger(name)
+        logger.handlers, logger.propagate = [], True
+    for name in _TALKATIVE:
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def _know(secrets: Iterable[str]) -> None:
+    spellings = {spelling for secret in secrets if secret for spelling in _spellings(secret)}
+    longest_first = sorted(spellings, key=len, reverse=True)
+    _KnownSecrets.pattern = re.compile("|".join(map(re.escape, longest_first))) if longest_first else None
+
+
+def _spellings(secret: str) -> set[str]:
+    """The secret as it stands, in a URL, in JSON and in a Python literal."""
+    return {secret, quote(secret, safe=""), dumps(secret)[1:-1], repr(secret)[1:-1]}
+
+
+def _redact_fields(_logger: Any, _method: str, fields: EventDict) -> EventDict:
+    return {redact(name): _cleaned(value, name=name) for name, value in fields.items()}
+
+
+def _cleaned(value: object, *, name: str = "") -> object:
+    """The value as JSON can carry it; what JSON does not know becomes text first, so that nothing passes unread."""
+    if name.lower() in _SECRET_FIELDS:
+        return REDACTED
+    match value:
+        case None | bool() | int() | float():
+            return value
+        case bytes():
+            return redact(value.decode("utf-8", "replace"))
+        case Mapping():
+            return {redact(str(key)): _cleaned(item, name=str(key)) for key, item in value.items()}
+        case list() | tuple() | set() | frozenset():
+            return [_cleaned(item) for item in value]
+        case _:
+            return redact(str(value))

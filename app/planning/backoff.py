@@ -1,0 +1,14 @@
+"""How long to wait before the next try of anything that may work later."""
+
+from collections.abc import Callable
+
+# 2 to this power exceeds every maximum that makes sense, and stays within a float.
+_ENOUGH_DOUBLINGS = 64
+
+
+def full_jitter(tries: int, *, base: float, maximum: float, random: Callable[[], float]) -> float:
+    """Seconds to wait after `tries` failures: anything between nothing and `base` doubled that often, or `maximum`.
+
+    `random` gives a float in `[0, 1)`. Full jitter spreads many waiters evenly, so that they do not return together.
+    """
+    return random() * min(maximum, base * 2.0 ** min(tries, _ENOUGH_DOUBLINGS))

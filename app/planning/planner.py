@@ -1,0 +1,106 @@
+"""Which windows a rule owes, from how far Stripe's data reaches: `runs/schedule` asks, and writes down what is new."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import date, datetime, timedelta
+from itertools import islice, takewhile
+from zoneinfo import ZoneInfo
+
+from app.planning.windows import FIRST_DAY, LAST_DAY, Window, calendar_windows, day_start, in_utc, unit_start
+from app.vocabulary import Cadence
+
+# What was planned last ended at midnight as the time zone data knew it then. Half a day further lies inside the next
+# unit even where an update of that data has moved midnight since, so that no unit is left out or made twice.
+_INTO_THE_NEXT_UNIT = timedelta(hours=12)
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """What a rule says about time. `timezone` is a known IANA name, `settle` how long data may still change."""
+
+    cadence: Cadence
+    timezone: str
+    starts_on: date
+    settle: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class Availability:
+    """The range `[start, end)`, aware, that a report type has data for."""
+
+    start: datetime
+    end: datetime
+
+
+def due_windows(
+    schedule: Schedule, availability: Availability, *, planned_until: datetime | None, limit: int | None = None
+) -> list[Window]:
+    """The windows that are due and come after `planned_until`, oldest first, at most `limit` of them.
+
+    `planned_until` is the end of the last window made for this rule and connected account, None before the first;
+    the caller keeps the last answer's end as the next one. Takes as long as the answer is, however long the history.
+    """
+    complete_until = in_utc(availability.end) - schedule.settle
+    if schedule.cadence is Cadence.EVERY_UPDATE:
+        windows = _update_window(schedule, available_from=availability.start, start=planned_until, end=complete_until)
+    else:
+        since = None if planned_until is None else in_utc(planned_until) + _INTO_THE_NEXT_UNIT
+        owed = _calendar_windows(schedule, available_from=availability.start, since=since)
+        windows = takewhile(lambda window: window.end <= complete_until, owed)
+    return list(islice(windows, limit))
+
+
+def all_windows(
+    schedule: Schedule, availability: Availability | None, *, until: datetime, since: datetime | None = None
+) -> Iterator[Window]:
+    """Every calendar window of the rule that begins before `until` and ends after `since`, due or not, oldest first.
+
+    Without `availability` (not known yet) none is cut or left out. ValueError for `every_update`: its windows depend
+    on when availability advanced, so only the runs that were made can tell them.
+    """
+    if schedule.cadence is Cadence.EVERY_UPDATE:
+        raise ValueError("the windows of an every_update rule follow from its history: read them from its runs")
+    available_from = None if availability is None else availability.start
+    owed = _calendar_windows(schedule, available_from=available_from, since=since)
+    return takewhile(lambda window: window.start < until, owed)
+
+
+def due_at(window: Window, schedule: Schedule) -> datetime:
+    """Where availability has to reach for the window to be due."""
+    return window.end + schedule.settle
+
+
+def _calendar_windows(
+    schedule: Schedule, *, available_from: datetime | None, since: datetime | None
+) -> Iterator[Window]:
+    """The rule's windows that end after both instants; the one that straddles `available_from` begins there."""
+    zone = ZoneInfo(schedule.timezone)
+    bounds = [in_utc(bound) for bound in (available_from, since) if bound is not None]
+    units = [unit_start(bound.astimezone(zone).date(), schedule.cadence) for bound in bounds]
+    for window in calendar_windows(schedule.cadence, zone, starts_on=max([_first_day(schedule), *units])):
+        # Where midnight exists twice, a bound between the two still bears the date of the unit before.
+        if all(window.end > bound for bound in bounds):
+            yield _begun_at_data(window, available_from)
+
+
+def _first_day(schedule: Schedule) -> date:
+    return min(max(schedule.starts_on, FIRST_DAY), LAST_DAY)
+
+
+def _begun_at_data(window: Window, available_from: datetime | None) -> Window:
+    if available_from is None or available_from <= window.start:
+        return window
+    return replace(window, start=in_utc(available_from), partial=True)
+
+
+def _update_window(
+    schedule: Schedule, *, available_from: datetime, start: datetime | None, end: datetime
+) -> Iterator[Window]:
+    """The one window between what was made last and the data that is complete by now, if there is any."""
+    beginning = day_start(_first_day(schedule), ZoneInfo(schedule.timezone))
+    wanted = max(beginning, in_utc(start or beginning))
+    # Stripe counts in whole seconds; what a fraction cuts off belongs to the next window.
+    window = Window(key="", start=wanted, end=end.replace(microsecond=0), partial=False)
+    window = _begun_at_data(window, available_from)
+    if window.start < window.end:
+        yield replace(window, key=window.start.isoformat(timespec="seconds").replace("+00:00", "Z"))

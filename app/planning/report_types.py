@@ -1,0 +1,74 @@
+"""What each report type takes: an interval, its end alone or a payout, and whether it knows time zones.
+
+Only `GET /v1/reporting/report_types` says which types an account has; what they take is only in Stripe's documents,
+so an unknown type counts as one of the modern ones.
+"""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import TypeAlias
+
+from app.vocabulary import IntervalNeed
+
+JSON: TypeAlias = "Mapping[str, JSON] | list[JSON] | str | int | float | bool | None"
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_CONNECT_PREFIX = "connected_account_"
+_END_ONLY = ("ending_balance_reconciliation.", "connect.negative_balance_refunds_disputes_overview.")
+# Families whose types take no `timezone`, up to and including this version.
+_NO_TIMEZONE_UP_TO = {
+    "all_fees.balance_transaction_created.summary": 2,
+    "all_fees.incurred_at.summary": 2,
+    "balance_change_from_activity.itemized": 2,
+    "ending_balance_reconciliation.itemized": 2,
+    "payout_reconciliation.by_id.itemized": 3,
+    "payout_reconciliation.by_id.summary": 1,
+    "payout_reconciliation.itemized": 3,
+    "payouts.itemized": 2,
+}
+
+
+def interval_need(report_type: str) -> IntervalNeed:
+    """What the type takes to say which time it is about."""
+    if ".by_id." in report_type:
+        return IntervalNeed.NONE
+    if report_type.removeprefix(_CONNECT_PREFIX).startswith(_END_ONLY):
+        return IntervalNeed.END
+    return IntervalNeed.RANGE
+
+
+def takes_timezone(report_type: str) -> bool:
+    """Whether `parameters.timezone` (the zone of the times printed in the file) is known to the type."""
+    family, _, version = report_type.removeprefix(_CONNECT_PREFIX).rpartition(".")
+    return not version.isdecimal() or int(version) > _NO_TIMEZONE_UP_TO.get(family, -1)
+
+
+def run_parameters(
+    report_type: str,
+    parameters: Mapping[str, JSON],
+    *,
+    start: datetime | None,
+    end: datetime | None,
+    connected_account: str | None,
+    start_offset_seconds: int = 0,
+) -> dict[str, JSON]:
+    """Exactly what is sent to Stripe for one run: the rule's parameters, the interval in unix seconds, whose it is.
+
+    `start_offset_seconds` moves the start for types that refuse the first second of their data. A bound that the type
+    needs and that is None is a ValueError.
+    """
+    need = interval_need(report_type)
+    sent = dict(parameters)
+    if need is IntervalNeed.RANGE:
+        sent["interval_start"] = _unix_seconds(start, report_type) + start_offset_seconds
+    if need is not IntervalNeed.NONE:
+        sent["interval_end"] = _unix_seconds(end, report_type)
+    if connected_account is not None:
+        sent["connected_account"] = connected_account
+    return sent
+
+
+def _unix_seconds(moment: datetime | None, report_type: str) -> int:
+    if moment is None:
+        raise ValueError(f"{report_type} needs an interval: give its bounds")
+    return (moment - _EPOCH) // timedelta(seconds=1)

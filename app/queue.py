@@ -1,0 +1,76 @@
+"""The only door to wake-ups: PostgreSQL's NOTIFY inside the transaction that makes something due, LISTEN in the workers.
+
+The rows are the queue (docs/decisions/0002): what is due is asked of them in one claiming statement. A wake-up
+only says that asking is worth while; losing one costs at most `POLL_SECONDS`.
+"""
+
+import asyncio
+from collections.abc import Iterable
+from contextlib import suppress
+
+import psycopg
+import structlog
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.db.engine import CONNECT_TIMEOUT_SECONDS, libpq_url
+from app.vocabulary import Lane
+
+log = structlog.get_logger()
+
+CHANNEL = "tallyhook"
+# How long a lane sleeps when nobody wakes it: the price of a lost wake-up, and six questions a minute and lane.
+POLL_SECONDS = 10.0
+RECONNECT_SECONDS = 1.0
+
+# A newer version may wake lanes that this one does not have.
+_KNOWN = frozenset(lane.value for lane in Lane)
+
+_NOTIFY = text("select pg_notify(:channel, :lanes)")
+
+
+async def wake(session: AsyncSession, *lanes: Lane) -> None:
+    """Wake these lanes in every process, if and when the session's transaction commits."""
+    await session.execute(_NOTIFY, {"channel": CHANNEL, "lanes": " ".join(lanes)})
+
+
+class Wakeups:
+    """One process's ears: an event per lane, set by NOTIFY. Lanes that this version does not know are passed over."""
+
+    def __init__(self) -> None:
+        self._events = {lane: asyncio.Event() for lane in Lane}
+        self.listening = False
+
+    def ring(self, lanes: Iterable[Lane] = tuple(Lane)) -> None:
+        """Wake these lanes of this process."""
+        for lane in lanes:
+            self._events[lane].set()
+
+    async def wait(self, lane: Lane, *, seconds: float = POLL_SECONDS) -> None:
+        """Return when the lane is woken, or after `seconds`."""
+        event = self._events[lane]
+        with suppress(TimeoutError):
+            async with asyncio.timeout(min(max(seconds, 0.0), POLL_SECONDS)):
+                await event.wait()
+        event.clear()
+
+    async def listen(self, url: str) -> None:
+        """Listen for ever; a lost connection only slows things down, and is made again."""
+        while True:
+            try:
+                await self._listen_once(url)
+            except psycopg.Error as error:
+                log.info("wakeups.connection_lost", error=type(error).__name__)
+            self.listening = False
+            await asyncio.sleep(RECONNECT_SECONDS)
+
+    async def _listen_once(self, url: str) -> None:
+        connection = await psycopg.AsyncConnection.connect(
+            libpq_url(url), autocommit=True, connect_timeout=CONNECT_TIMEOUT_SECONDS, application_name="tallyhook-listen"
+        )
+        async with connection:
+            await connection.execute(f"listen {CHANNEL}")
+            self.listening = True
+            self.ring()  # whatever became due while nobody listened
+            async for notification in connection.notifies():
+                self.ring(Lane(word) for word in notification.payload.split() if word in _KNOWN)

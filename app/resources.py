@@ -1,0 +1,114 @@
+"""What a process holds open, opened and closed together: database, doors, limits, wake-ups."""
+
+import asyncio
+import random
+import uuid
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
+
+from app.db.embedded import EmbeddedPostgres
+from app.db.engine import make_engine, make_sessions
+from app.db.migrate import migrate
+from app.intake import Intake
+from app.limits import Limiter
+from app.queue import Wakeups
+from app.settings import Settings
+from app.stripe_api import StripeDoor
+
+# Two cores' worth of transactions at once, and a few that wait for a lock; the intake has connections of its own,
+# so that a busy worker never keeps a webhook waiting.
+POOL_SIZE = 10
+# Creates that one process has under way; how many Stripe runs may be pending is counted over all processes.
+REQUESTS_AT_ONCE = 16
+# How often a dead embedded server is looked for: a restart takes a tenth of a second, so this is the outage.
+WATCH_SECONDS = 2.0
+
+
+@dataclass(slots=True)
+class Resources:
+    """Passed as `res` to everything that works with the outside."""
+
+    settings: Settings
+    engine: AsyncEngine
+    sessions: async_sessionmaker[AsyncSession]
+    stripe: StripeDoor
+    intake: Intake
+    limiter: Limiter
+    direct_url: str  # for LISTEN and migrations: never through a pooler
+    wakeups: Wakeups = field(default_factory=Wakeups)
+    worker_id: uuid.UUID = field(default_factory=uuid.uuid4)
+    requests_at_once: int = REQUESTS_AT_ONCE
+    works_queue: bool = True  # whether this process has a worker of its own
+    stopping: asyncio.Event = field(default_factory=asyncio.Event)
+    random: Callable[[], float] = random.random
+
+
+@asynccontextmanager
+async def open_database(settings: Settings) -> AsyncIterator[str]:
+    """The URL of the database: the configured one, or that of the embedded server, started or joined and kept alive."""
+    if settings.database_url is not None:
+        yield settings.database_url.get_secret_value()
+        return
+    server = EmbeddedPostgres(settings.data_dir / "postgres")
+    await asyncio.to_thread(server.acquire)
+    watch = asyncio.create_task(_keep_alive(server))
+    try:
+        yield server.url("postgres")
+    finally:
+        watch.cancel()
+        await asyncio.gather(watch, return_exceptions=True)
+        await asyncio.to_thread(server.release)
+
+
+async def _keep_alive(server: EmbeddedPostgres) -> None:
+    while True:
+        await asyncio.sleep(WATCH_SECONDS)
+        await asyncio.to_thread(server.acquire)
+
+
+@asynccontextmanager
+async def open_resources(settings: Settings) -> AsyncIterator[Resources]:
+    """Open everything, the schema brought to head first; close everything, in the opposite order."""
+    async with open_database(settings) as url:
+        direct = settings.direct_database_url
+        direct_url = direct.get_secret_value() if direct is not None else url
+        await asyncio.to_thread(migrate, direct_url)
+        async with _connect(settings, url, direct_url) as res:
+            await _note_accounts(res)
+            yield res
+
+
+@asynccontextmanager
+async def _connect(settings: Settings, url: str, direct_url: str) -> AsyncIterator[Resources]:
+    engine = make_engine(url, pool_size=POOL_SIZE)
+    stripe = StripeDoor(settings)
+    try:
+        async with Intake(url, settings) as intake:
+            yield Resources(
+                settings=settings,
+                engine=engine,
+                sessions=make_sessions(engine),
+                stripe=stripe,
+                intake=intake,
+                limiter=Limiter(settings.requests_per_second),
+                direct_url=direct_url,
+            )
+    finally:
+        await stripe.close()
+        await engine.dispose()
+
+
+async def _note_accounts(res: Resources) -> None:
+    async with res.sessions.begin() as session:
+        for account in sorted(res.settings.accounts.values(), key=lambda account: account.slug):
+            await session.execute(_NOTE_ACCOUNT, {"slug": account.slug, "livemode": account.livemode})
+
+
+_NOTE_ACCOUNT = text("""
+insert into accounts (slug, livemode) values (:slug, :livemode)
+on conflict (slug) do update set livemode = excluded.livemode
+""")

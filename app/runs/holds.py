@@ -1,0 +1,76 @@
+"""401 and 403 are about the account, not the run: hold the account's calls of that kind, and probe with one of them."""
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.errors import Held
+from app.planning.backoff import full_jitter
+from app.queue import wake
+from app.resources import Resources
+from app.runs.claims import Claim, release
+from app.vocabulary import CallKind, Lane
+
+_LANES = {
+    CallKind.CREATE: (Lane.REQUESTS,),
+    CallKind.READ: (Lane.LOOKUPS, Lane.TIMETABLE),
+    CallKind.FILES: (Lane.DOWNLOADS, Lane.BIG_DOWNLOADS),
+}
+
+
+async def allowed(res: Resources, session: AsyncSession, account: str, kind: CallKind, limit: int) -> int:
+    """How many of `limit` calls may be made now: all, none while the account is held, one when a probe is due.
+
+    A probe is taken by one process only: its time moves on in the same statement that finds it due.
+    """
+    values = {"account": account, "kind": kind.value, "seconds": res.settings.retry_max_seconds}
+    held = (await session.execute(_PROBE, values)).first()
+    if held is None:
+        return limit
+    return min(limit, 1) if held.probing else 0
+
+
+async def hold(res: Resources, session: AsyncSession, account: str, kind: CallKind, trouble: Held) -> None:
+    """The key was refused: hold this kind of call, with back-off until the next probe."""
+    settings = res.settings
+    tries = (await session.execute(_TRIES, {"account": account, "kind": kind.value})).scalar_one_or_none() or 0
+    seconds = full_jitter(tries, base=settings.retry_base_seconds, maximum=settings.retry_max_seconds, random=res.random)
+    reason = f"{trouble.status}: {trouble.message}"
+    values = {"account": account, "kind": kind.value, "reason": reason, "seconds": seconds}
+    await session.execute(_HOLD, values)
+
+
+async def hold_run(res: Resources, session: AsyncSession, claim: Claim, kind: CallKind, trouble: Held) -> None:
+    """The same for a call about a run: it is given back untouched, its idempotency key with it."""
+    await release(session, claim)
+    await hold(res, session, claim.account, kind, trouble)
+
+
+async def accepted(session: AsyncSession, account: str, kind: CallKind) -> None:
+    """The key works: whatever was held goes on at once."""
+    if (await session.execute(_END, {"account": account, "kind": kind.value})).first() is not None:
+        await wake(session, *_LANES[kind])
+
+
+async def probe_all_now(session: AsyncSession) -> None:
+    """A restart probes at once: somebody may just have put the right key in place."""
+    await session.execute(text("update account_holds set next_probe_at = now(), tries = 0"))
+
+
+_PROBE = text("""
+with held as (
+    select next_probe_at <= clock_timestamp() as probing from account_holds
+    where account = :account and call_kind = :kind for update
+), taken as (
+    update account_holds set next_probe_at = clock_timestamp() + :seconds * interval '1 s'
+    from held where account = :account and call_kind = :kind and held.probing
+)
+select probing from held
+""")
+_TRIES = text("select tries from account_holds where account = :account and call_kind = :kind")
+_HOLD = text("""
+insert into account_holds (account, call_kind, reason, next_probe_at)
+values (:account, :kind, :reason, clock_timestamp() + :seconds * interval '1 s')
+on conflict (account, call_kind) do update set reason = excluded.reason, tries = account_holds.tries + 1,
+    next_probe_at = excluded.next_probe_at
+""")
+_END = text("delete from account_holds where account = :account and call_kind = :kind returning 1")

@@ -1,0 +1,69 @@
+"""What no webhook told: on a timetable, ask Stripe what its report types' data reaches by now, and tidy up.
+
+Together with the lookups of requested runs this alone brings every file in, without a single webhook.
+"""
+
+import structlog
+from sqlalchemy import text
+
+from app.errors import Held, NotNow, Refused
+from app.resources import Resources
+from app.runs import holds, schedule
+from app.vocabulary import CallKind
+
+log = structlog.get_logger()
+
+# A worker that was not heard of for this long is no worker any more; its work was taken over long before.
+WORKER_DAYS = 1
+PRUNE_BATCH = 1000
+
+
+async def reconcile(res: Resources) -> None:
+    """Ask about every account; one that does not answer does not keep the others from being asked."""
+    for account in sorted(res.stripe.accounts):
+        await refresh_report_types(res, account)
+    await prune(res)
+
+
+async def refresh_report_types(res: Resources, account: str) -> int:
+    """One call lists every report type of the account; returns the number of runs that were planned."""
+    async with res.sessions.begin() as session:
+        if not await holds.allowed(res, session, account, CallKind.READ, 1):
+            return 0
+        if not await res.limiter.take(session, account, CallKind.READ, wanted=1):
+            raise NotNow(f"the rate limit of account {account} is used up")
+    try:
+        types = await res.stripe.list_report_types(account)
+    except Held as trouble:
+        async with res.sessions.begin() as session:
+            await holds.hold(res, session, account, CallKind.READ, trouble)
+        return 0
+    except Refused as trouble:
+        log.error("report_types.refused", account=account, error=str(trouble), stripe_request_id=trouble.request_id)
+        return 0
+    async with res.sessions.begin() as session:
+        await holds.accepted(session, account, CallKind.READ)
+        planned = await schedule.availability_told(session, account, types, settings=res.settings)
+    log.info("report_types.refreshed", account=account, report_types=len(types), runs_planned=planned)
+    return planned
+
+
+async def prune(res: Resources) -> None:
+    """Forget events that are older than they are worth, and workers that are long gone."""
+    values = {"days": res.settings.event_days, "limit": PRUNE_BATCH}
+    async with res.sessions.begin() as session:
+        await session.execute(_PRUNE_WORKERS, {"days": WORKER_DAYS})
+    pruned = PRUNE_BATCH
+    while pruned == PRUNE_BATCH:
+        async with res.sessions.begin() as session:
+            pruned = len((await session.execute(_PRUNE_EVENTS, values)).all())
+
+
+# An event that was never handled is not forgotten, however old.
+_PRUNE_EVENTS = text("""
+delete from events where id in (
+    select id from events where received_at < now() - :days * interval '1 day' and status in ('handled', 'ignored')
+    order by received_at limit :limit)
+returning 1
+""")
+_PRUNE_WORKERS = text("delete from workers where seen_at < now() - :days * interval '1 day'")

@@ -1,0 +1,116 @@
+"""Stripe looked at the request itself and said no: not yet, a second later, not with this type, or never.
+
+Only here does an idempotency key end: a 400 or 404 about the request may be replayed under the old one.
+"""
+
+import re
+import secrets
+from typing import TYPE_CHECKING
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.errors import Refused
+from app.planning.backoff import full_jitter
+from app.queue import wake
+from app.resources import Resources
+from app.runs import rows
+from app.runs.rows import RunError
+from app.vocabulary import ErrorKind, Lane
+
+if TYPE_CHECKING:
+    from app.runs.request import RequestClaim
+
+_NOT_YET = re.compile(r"only available (through|until|up to)", re.IGNORECASE)
+_LIVE_ONLY = re.compile(r"requires? a live[- ]mode", re.IGNORECASE)
+
+
+async def refused(res: Resources, session: AsyncSession, claim: "RequestClaim", trouble: Refused) -> None:
+    """Decide what a 400 or 404 to a create means; nothing of it spends an attempt, but the final ones."""
+    if trouble.status == 404 or _LIVE_ONLY.search(trouble.message):
+        await _type_is_missing(res, session, claim, trouble)
+    elif _names(trouble, "interval_end") or _NOT_YET.search(trouble.message):
+        await _not_yet(res, session, claim)
+    elif _names(trouble, "interval_start") and not claim.start_shifted:
+        await session.execute(_SHIFT_START, _draw_key(claim))
+        await session.execute(_GIVE_BACK, {"run_id": claim.run_id, "fence": claim.fence, "seconds": 0.0})
+        await wake(session, Lane.REQUESTS)
+    else:
+        kind = ErrorKind.INTERVAL_REFUSED if _names(trouble, "interval_start") else ErrorKind.REJECTED
+        error = RunError(kind, trouble.message, trouble.request_id)
+        await rows.fail(session, claim.run_id, claim.attempt, error)
+
+
+async def accepted(session: AsyncSession, claim: "RequestClaim") -> None:
+    """The create went through: remember what it taught about the report type."""
+    if claim.start_shifted:
+        await session.execute(_REMEMBER_SHIFT, {"account": claim.account, "type": claim.report_type})
+    if claim.type_missing:
+        await session.execute(_TYPE_IS_THERE, {"account": claim.account, "type": claim.report_type})
+        await wake(session, Lane.REQUESTS)
+
+
+def _names(trouble: Refused, parameter: str) -> bool:
+    # Stripe writes `parameters.interval_start` here, and `parameters[interval_start]` elsewhere.
+    return trouble.param is not None and trouble.param.rstrip("]").endswith(parameter)
+
+
+def _draw_key(claim: "RequestClaim") -> dict[str, object]:
+    return {"run_id": claim.run_id, "number": claim.attempt, "key": secrets.token_hex(16)}
+
+
+async def _not_yet(res: Resources, session: AsyncSession, claim: "RequestClaim") -> None:
+    await session.execute(_NEW_KEY, _draw_key(claim))
+    values = {"run_id": claim.run_id, "fence": claim.fence, "seconds": res.settings.retry_max_seconds}
+    await session.execute(_WAIT_FOR_AVAILABILITY, values)
+
+
+async def _type_is_missing(res: Resources, session: AsyncSession, claim: "RequestClaim", trouble: Refused) -> None:
+    seconds = full_jitter(
+        claim.tries, base=res.settings.retry_base_seconds, maximum=res.settings.retry_max_seconds, random=res.random
+    )
+    about = {"account": claim.account, "type": claim.report_type, "reason": trouble.message, "seconds": seconds}
+    await session.execute(_TYPE_IS_MISSING, about)
+    await session.execute(_NEW_KEY, _draw_key(claim))
+    await session.execute(_GIVE_BACK, {"run_id": claim.run_id, "fence": claim.fence, "seconds": seconds})
+
+
+_NEW_KEY = text("""
+update attempts set idempotency_key = :key, key_drawn_at = now() where run_id = :run_id and number = :number
+""")
+_GIVE_BACK = text("""
+update runs set lease_until = null, leased_by = null, asked_at = null, tries = tries + 1,
+    due_at = clock_timestamp() + :seconds * interval '1 s'
+where id = :run_id and fence = :fence and state = 'planned'
+""")
+# One second later: the object page's bound (stripe.md 3.5). The run's window stays what it is.
+_SHIFT_START = text("""
+with shifted as (
+    update runs set parameters = jsonb_set(parameters, '{interval_start}',
+        to_jsonb((parameters ->> 'interval_start')::bigint + 1))
+    where id = :run_id and state = 'planned' and parameters ? 'interval_start'
+)
+update attempts set idempotency_key = :key, key_drawn_at = now() where run_id = :run_id and number = :number
+""")
+_REMEMBER_SHIFT = text("update report_types set start_offset_seconds = 1 where account = :account and id = :type")
+_TYPE_IS_MISSING = text("""
+insert into report_types (account, id, missing_since, missing_reason, next_probe_at)
+values (:account, :type, now(), :reason, clock_timestamp() + :seconds * interval '1 s')
+on conflict (account, id) do update set missing_since = coalesce(report_types.missing_since, now()),
+    missing_reason = excluded.missing_reason, next_probe_at = excluded.next_probe_at
+""")
+_TYPE_IS_THERE = text("""
+update report_types set missing_since = null, missing_reason = null, next_probe_at = null
+where account = :account and id = :type
+""")
+# Where availability is not known there is nothing to wait for but time.
+_WAIT_FOR_AVAILABILITY = text("""
+update runs set lease_until = null, leased_by = null, asked_at = null, tries = 0,
+    refused_at_availability = type.data_available_end,
+    due_at = case when type.data_available_end is null then clock_timestamp() + :seconds * interval '1 s'
+                  else clock_timestamp() end
+from (select 1) as one left join report_types as type
+    on type.account = (select account from runs where id = :run_id)
+   and type.id = (select report_type from runs where id = :run_id)
+where runs.id = :run_id and fence = :fence and state = 'planned'
+""")

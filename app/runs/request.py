@@ -1,0 +1,185 @@
+"""Ask Stripe to make runs: "planned" → "requested", as many as there are free slots, fair between rules.
+
+Claim, call, record: the idempotency key is stored before the call, and the same key is used until Stripe has looked
+at the request itself, so no crash and no retry makes a second Stripe run for one attempt.
+"""
+
+import secrets
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import structlog
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.errors import Held, NotNow, Refused
+from app.resources import Resources
+from app.runs import adopt, holds, refusals, rows, settle
+from app.runs.claims import Claim, back_off
+from app.stripe_values import StripeRun
+from app.vocabulary import CallKind, RunState
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class RequestClaim(Claim):
+    """A planned run and all that the call needs."""
+
+    report_type: str
+    parameters: dict[str, Any]
+    idempotency_key: str
+    asked_at: datetime  # when this key was first used
+    key_forgotten: bool  # Stripe has dropped it by now (see adopt)
+    start_shifted: bool  # asked for one second later than the window begins (see refusals)
+    type_missing: bool  # this call is the probe of a type that Stripe said was missing
+
+
+async def claim_requests(res: Resources, limit: int) -> list[RequestClaim]:
+    """Take up to `limit` planned runs that may be asked for now, over all accounts."""
+    claims: list[RequestClaim] = []
+    for account in sorted(res.stripe.accounts):
+        if len(claims) < limit:
+            async with res.sessions.begin() as session:
+                claims += await _claim_for_account(res, session, account, limit - len(claims))
+    return claims
+
+
+async def _claim_for_account(res: Resources, session: AsyncSession, account: str, limit: int) -> list[RequestClaim]:
+    if not (await session.execute(_ANYTHING_DUE, {"account": account})).scalar_one():
+        return []
+    # The lock makes counting free slots and taking them one step, over all processes.
+    await session.execute(_LOCK_ACCOUNT, {"account": account})
+    limit = await holds.allowed(res, session, account, CallKind.CREATE, limit)
+    used = (await session.execute(_SLOTS_USED, {"account": account})).scalar_one()
+    free = max(0, res.settings.max_pending_runs - used)
+    picked = (await session.execute(_PICK, {"account": account, "limit": limit, "free": free})).scalars().all()
+    granted = await res.limiter.take(session, account, CallKind.CREATE, wanted=len(picked))
+    chosen = picked[: granted]
+    if not chosen:
+        return []
+    values = {
+        "ids": chosen,
+        "keys": [secrets.token_hex(16) for _ in chosen],
+        "worker": res.worker_id,
+        "seconds": res.settings.stalled_after_seconds,
+        "key_life": adopt.KEY_LIFE_HOURS,
+    }
+    claimed = (await session.execute(_CLAIM, values)).all()
+    return [RequestClaim(**row._mapping) for row in claimed]
+
+
+async def request_run(res: Resources, claim: RequestClaim) -> None:
+    """Make the call and record what came of it."""
+    try:
+        stripe_run = await _find_or_create(res, claim)
+    except NotNow as trouble:
+        async with res.sessions.begin() as session:
+            await back_off(res, session, claim, trouble)
+    except Held as trouble:
+        async with res.sessions.begin() as session:
+            await holds.hold_run(res, session, claim, CallKind.CREATE, trouble)
+    except Refused as trouble:
+        async with res.sessions.begin() as session:
+            await refusals.refused(res, session, claim, trouble)
+    else:
+        async with res.sessions.begin() as session:
+            await record_created(res, session, claim, stripe_run)
+    log.info("run.asked", run_id=str(claim.run_id), account=claim.account, attempt=claim.attempt)
+
+
+async def _find_or_create(res: Resources, claim: RequestClaim) -> StripeRun:
+    key = claim.idempotency_key
+    if claim.key_forgotten:
+        lost = await adopt.find_lost_run(res, claim)
+        if lost is not None:
+            return lost
+        key = await adopt.draw_new_key(res, claim)
+    return await res.stripe.create_run(
+        claim.account, claim.report_type, parameters=claim.parameters, idempotency_key=key
+    )
+
+
+async def record_created(res: Resources, session: AsyncSession, claim: RequestClaim, stripe_run: StripeRun) -> None:
+    """Stripe has the run: note its id, and at once whatever the answer or an earlier event says of its end."""
+    await settle.lock_stripe_run(session, claim.account, stripe_run.id)
+    known = {"run_id": claim.run_id, "number": claim.attempt, "stripe_run_id": stripe_run.id}
+    await session.execute(_NOTE_ID, known)
+    poll = res.settings.pending_poll_seconds
+    await rows.move(
+        session, claim.run_id, to=RunState.REQUESTED, reason=stripe_run.id, attempt=claim.attempt, poll=poll
+    )
+    await holds.accepted(session, claim.account, CallKind.CREATE)
+    await refusals.accepted(session, claim)
+    if stripe_run.status in ("succeeded", "failed"):
+        await settle.settle(session, claim.account, stripe_run, poll_seconds=poll)
+    else:
+        await settle.hear_earlier_events(session, claim.account, stripe_run.id, poll_seconds=poll)
+
+
+_ANYTHING_DUE = text("""
+select exists (select from runs where account = :account and state = 'planned' and due_at <= clock_timestamp()
+    and (lease_until is null or lease_until < clock_timestamp()))
+""")
+_LOCK_ACCOUNT = text("select 1 from accounts where slug = :account for update")
+# A planned run whose create was sent and not answered may have taken effect: it keeps its slot.
+_SLOTS_USED = text("""
+select (select count(*) from runs where account = :account and state = 'requested')
+     + (select count(*) from runs where account = :account and state = 'planned' and asked_at is not null)
+""")
+# Fair between rules: each rule's place in the queue counts what it already has pending, so a long backfill never
+# holds up another rule; within a rule the newest window comes first, so neither does it hold up today's report.
+_PICK = text("""
+with pending as (
+    select rule_id, count(*) as runs from runs
+    where account = :account and (state = 'requested' or state = 'planned' and asked_at is not null) group by rule_id
+), due as (
+    select runs.id, runs.rule_id, runs.asked_at, runs.interval_end, runs.report_type from runs
+    left join report_types as type on type.account = runs.account and type.id = runs.report_type
+    where runs.account = :account and runs.state = 'planned' and runs.due_at <= clock_timestamp()
+      and (runs.lease_until is null or runs.lease_until < clock_timestamp())
+      and (runs.interval_end is null or type.data_available_end is null
+           or type.data_available_end >= runs.interval_end)
+      and (runs.refused_at_availability is null or type.data_available_end > runs.refused_at_availability)
+      and (type.missing_since is null or type.next_probe_at <= clock_timestamp())
+), ranked as (
+    select due.id, due.asked_at, due.interval_end, coalesce(pending.runs, 0)
+        + row_number() over (partition by due.rule_id order by due.interval_end desc nulls first, due.id) as place
+    from due left join pending on pending.rule_id is not distinct from due.rule_id
+), chosen as (
+    (select id, place, interval_end from ranked where asked_at is not null)
+    union all
+    (select id, place, interval_end from ranked where asked_at is null
+     order by place, interval_end desc nulls first, id limit :free)
+)
+select id from chosen order by place, interval_end desc nulls first, id limit :limit
+""")
+# The attempt's row and its key are born here, in the commit before the call; a second claim finds the same key.
+_CLAIM = text("""
+with wanted as (
+    select * from unnest(cast(:ids as uuid[]), cast(:keys as text[])) as w(id, key)
+), claimed as (
+    update runs set lease_until = clock_timestamp() + :seconds * interval '1 s', leased_by = :worker,
+        fence = fence + 1, asked_at = coalesce(asked_at, clock_timestamp())
+    from wanted where runs.id = wanted.id and runs.state = 'planned'
+    returning runs.*, wanted.key
+), attempt as (
+    insert into attempts (run_id, number, account, idempotency_key)
+    select id, attempt, account, key from claimed
+    on conflict (run_id, number) do update set run_id = excluded.run_id
+    returning run_id, number, idempotency_key
+)
+select claimed.id as run_id, claimed.account, claimed.attempt, claimed.fence, claimed.tries, claimed.report_type,
+    claimed.parameters, attempt.idempotency_key, claimed.asked_at,
+    claimed.asked_at < clock_timestamp() - :key_life * interval '1 hour' as key_forgotten,
+    coalesce((claimed.parameters ->> 'interval_start')::bigint <> extract(epoch from claimed.interval_start), false)
+        as start_shifted,
+    type.missing_since is not null as type_missing
+from claimed join attempt on attempt.run_id = claimed.id
+left join report_types as type on type.account = claimed.account and type.id = claimed.report_type
+""")
+_NOTE_ID = text("""
+update attempts set stripe_run_id = :stripe_run_id, requested_at = coalesce(requested_at, now()), heard_at = now()
+where run_id = :run_id and number = :number and stripe_run_id is null
+""")

@@ -1,0 +1,131 @@
+"""The moves of a run: one guarded UPDATE each, its history written in the same statement."""
+
+import uuid
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import text
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.sql import bindparam
+
+from app import files
+from app.queue import wake
+from app.vocabulary import AttemptOutcome, ErrorKind, Lane, RunState, sources_of
+
+# Whom a move concerns: the lane of the run's next step, and, where a slot became free, whoever waits for one.
+_WAKES = {
+    RunState.PLANNED: (Lane.REQUESTS,),
+    RunState.REQUESTED: (),
+    RunState.READY: (Lane.REQUESTS, Lane.DOWNLOADS, Lane.BIG_DOWNLOADS),
+    RunState.STORED: (),
+    RunState.FAILED: (Lane.REQUESTS,),
+    RunState.CANCELLED: (Lane.REQUESTS,),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class RunError:
+    """Why a run failed, as the admin API shows it; the message is redacted."""
+
+    kind: ErrorKind
+    message: str
+    stripe_request_id: str | None = None
+
+    def as_json(self) -> dict[str, str | None]:
+        """The stored form."""
+        return {"kind": self.kind.value, "message": self.message, "stripe_request_id": self.stripe_request_id}
+
+
+# Leaving a state ends the lease, the back-off and whatever the state was waiting for.
+_MOVE = """
+with before as (
+    select id, state, attempt from runs where id = :run_id for update
+), moved as (
+    update runs set state = :to, lease_until = null, leased_by = null, fence = fence + 1, tries = 0, crashes = 0,
+        asked_at = null {columns}
+    from before
+    where runs.id = before.id and before.state = any(:sources) and (cast(:attempt as int) is null or before.attempt = :attempt)
+    returning runs.id, runs.account, before.state as from_state, runs.attempt
+)
+insert into run_moves (run_id, account, from_state, to_state, attempt, reason)
+select id, account, from_state, cast(:to as text), attempt, cast(:reason as text) from moved returning run_id
+"""
+_STAMPS = {
+    RunState.PLANNED: ", due_at = now(), attempt = runs.attempt + 1, requested_at = null, ready_at = null, error = null",
+    RunState.REQUESTED: ", requested_at = now(), due_at = now() + :poll * interval '1 s'",
+    RunState.READY: ", due_at = now(), ready_at = now()",
+    RunState.STORED: ", stored_at = now(), error = null",
+    RunState.FAILED: ", error = :error",
+    RunState.CANCELLED: "",
+}
+_MOVES = {state: text(_MOVE.format(columns=columns)) for state, columns in _STAMPS.items()}
+_MOVES[RunState.FAILED] = _MOVES[RunState.FAILED].bindparams(bindparam("error", type_=JSONB))
+
+
+async def move(
+    session: AsyncSession,
+    run_id: uuid.UUID,
+    *,
+    to: RunState,
+    reason: str,
+    attempt: int | None = None,
+    sources: Iterable[RunState] | None = None,
+    **values: Any,
+) -> bool:
+    """Move a run, if its state (and attempt, where given) allow it; False when they do not.
+
+    `values`: `error` (JSON) for failed, `poll` (seconds until it is looked up) for requested.
+    """
+    allowed = sources_of(to) if sources is None else set(sources) & sources_of(to)
+    known = {"run_id": run_id, "to": to.value, "reason": reason, "attempt": attempt}
+    moved = await session.execute(_MOVES[to], {**known, "sources": [state.value for state in allowed], **values})
+    if moved.first() is None:
+        return False
+    if _WAKES[to]:
+        await wake(session, *_WAKES[to])
+    return True
+
+
+async def end_attempt(
+    session: AsyncSession, run_id: uuid.UUID, attempt: int, *, outcome: AttemptOutcome, error: RunError | None = None
+) -> None:
+    """Note how an attempt ended; the first word stands."""
+    values = {"run_id": run_id, "number": attempt, "outcome": outcome.value}
+    await session.execute(_END_ATTEMPT, {**values, "error": error.as_json() if error else None})
+
+
+async def fail(session: AsyncSession, run_id: uuid.UUID, attempt: int, error: RunError) -> bool:
+    """Give the run up, visibly. What a download has left of its file is removed."""
+    moved = await move(
+        session, run_id, to=RunState.FAILED, reason=f"{error.kind}: {error.message}", attempt=attempt,
+        error=error.as_json(),
+    )  # fmt: skip
+    if moved:
+        if error.kind is not ErrorKind.INTERVAL_REFUSED and error.kind is not ErrorKind.INTERNAL:
+            await end_attempt(session, run_id, attempt, outcome=AttemptOutcome(error.kind.value), error=error)
+        await files.drop_partial(session, run_id)
+    return moved
+
+
+async def try_again_or_fail(session: AsyncSession, run_id: uuid.UUID, attempt: int, error: RunError) -> None:
+    """The attempt came to nothing: make the next one, or, after the last one granted, give the run up."""
+    granted = (await session.execute(_GRANTED, {"run_id": run_id})).scalar_one()
+    if attempt >= granted:
+        await fail(session, run_id, attempt, error)
+        return
+    again = await move(
+        session, run_id, to=RunState.PLANNED, reason=f"{error.kind}: {error.message}", attempt=attempt,
+        sources=(RunState.REQUESTED, RunState.READY),
+    )  # fmt: skip
+    if again:
+        await end_attempt(session, run_id, attempt, outcome=AttemptOutcome(error.kind.value), error=error)
+        await files.drop_partial(session, run_id)
+
+
+_END_ATTEMPT = text("""
+update attempts set ended_at = now(), outcome = :outcome, error = :error
+where run_id = :run_id and number = :number and ended_at is null
+""").bindparams(bindparam("error", type_=JSONB(none_as_null=True)))
+_GRANTED = text("select attempts_granted from runs where id = :run_id")

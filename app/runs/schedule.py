@@ -1,0 +1,192 @@
+"""Availability moved forward, or a rule is new: write down the windows that became due as planned runs."""
+
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import islice
+from typing import Any
+
+import structlog
+from sqlalchemy import insert, text
+from sqlalchemy.dialects.postgresql import insert as insert_or
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.db.models import Run, RunMove
+from app.ids import uuid7
+from app.planning.planner import Availability, Schedule, all_windows, due_at, due_windows
+from app.planning.report_types import run_parameters
+from app.planning.windows import Window
+from app.queue import wake
+from app.rules import schedule_of
+from app.settings import Settings
+from app.stripe_values import ReportTypeInfo
+from app.vocabulary import Cadence, Lane, RunState
+
+log = structlog.get_logger()
+
+_FAR = datetime(9000, 1, 1, tzinfo=UTC)
+
+INSERT_BATCH = 500
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """A rule for one connected account, and the windows that are new for it."""
+
+    progress: Any
+    schedule: Schedule
+    windows: list[Window]
+
+
+async def availability_told(
+    session: AsyncSession, account: str, told: Sequence[ReportTypeInfo], *, settings: Settings
+) -> int:
+    """Stripe told these report types' availability: keep what is further than before, plan what became due.
+
+    Events come in any order, so the end only ever moves forward. Returns the number of new runs.
+    """
+    planned = 0
+    for info in sorted(told, key=lambda info: info.id):
+        if info.available_start >= info.available_end:
+            log.info("report_type.without_data", account=account, report_type=info.id)
+            continue
+        await session.execute(_KEEP_AVAILABILITY, _availability_values(account, info))
+        planned += await plan_report_type(session, account, info.id, settings=settings)
+    await wake(session, Lane.REQUESTS)  # runs may have waited for just this advance
+    return planned
+
+
+async def plan_report_type(session: AsyncSession, account: str, report_type: str, *, settings: Settings) -> int:
+    """Plan what is due for every enabled rule of this report type; returns the number of new runs."""
+    values = {"account": account, "report_type": report_type}
+    type_ = (await session.execute(_AVAILABILITY, values)).first()
+    if type_ is None or type_.data_available_end is None:
+        return 0
+    availability = Availability(type_.data_available_start, type_.data_available_end)
+    waiting = (await session.execute(_RULES_DUE, {**values, "available_end": availability.end})).all()
+    plans = [_plan(progress, availability) for progress in waiting]
+    made = await _insert_runs(session, plans, type_, settings)
+    for plan in plans:
+        await _note_progress(session, plan, availability)
+    if made:
+        await wake(session, Lane.REQUESTS)
+        log.info("runs.planned", account=account, report_type=report_type, runs=made)
+    return made
+
+
+def _plan(progress: Any, availability: Availability) -> _Plan:
+    schedule = schedule_of(progress)
+    windows = due_windows(schedule, availability, planned_until=progress.planned_until)
+    return _Plan(progress, schedule, windows)
+
+
+async def _insert_runs(session: AsyncSession, plans: list[_Plan], type_: Any, settings: Settings) -> int:
+    runs = [_run_values(plan.progress, window, type_, settings) for plan in plans for window in plan.windows]
+    made = 0
+    for start in range(0, len(runs), INSERT_BATCH):
+        query = insert_or(Run).values(runs[start : start + INSERT_BATCH]).on_conflict_do_nothing()
+        new = (await session.execute(query.returning(Run.id, Run.account))).all()
+        made += len(new)
+        if new:
+            await session.execute(insert(RunMove).values([_first_move(run.id, run.account) for run in new]))
+    return made
+
+
+def _run_values(progress: Any, window: Window, type_: Any, settings: Settings) -> dict[str, Any]:
+    # The later first second is a bound of the type's data; shifting any other window would lose its first second.
+    shifted = type_.start_offset_seconds if window.start == type_.data_available_start else 0
+    parameters = run_parameters(
+        progress.report_type,
+        progress.parameters,
+        start=window.start,
+        end=window.end,
+        connected_account=progress.connected_account,
+        start_offset_seconds=shifted,
+    )
+    return {
+        "id": uuid7(),
+        "account": progress.account,
+        "rule_id": progress.rule_id,
+        "report_type": progress.report_type,
+        "connected_account": progress.connected_account,
+        "window_key": window.key,
+        "partial": window.partial,
+        "interval_start": window.start,
+        "interval_end": window.end,
+        "timezone": progress.timezone,
+        "parameters": parameters,
+        "state": RunState.PLANNED.value,
+        "attempts_granted": settings.max_run_attempts,
+    }
+
+
+def _first_move(run_id: uuid.UUID, account: str) -> dict[str, Any]:
+    return {
+        "run_id": run_id,
+        "account": account,
+        "from_state": None,
+        "to_state": RunState.PLANNED.value,
+        "attempt": 1,
+        "reason": "the window is due",
+    }
+
+
+async def _note_progress(session: AsyncSession, plan: _Plan, availability: Availability) -> None:
+    until = plan.windows[-1].end if plan.windows else plan.progress.planned_until
+    values = {"id": plan.progress.id, "planned_until": until, "next_due_at": _next_due(plan, availability, until)}
+    await session.execute(_NOTE_PROGRESS, values)
+
+
+def _next_due(plan: _Plan, availability: Availability, until: datetime | None) -> datetime | None:
+    if plan.schedule.cadence is Cadence.EVERY_UPDATE:
+        return None if until is None else until + plan.schedule.settle
+    further = all_windows(plan.schedule, availability, until=_FAR, since=until)
+    following = next(islice((w for w in further if until is None or w.start >= until), 1), None)
+    return None if following is None else due_at(following, plan.schedule)
+
+
+def _availability_values(account: str, info: ReportTypeInfo) -> dict[str, Any]:
+    return {
+        "account": account,
+        "id": info.id,
+        "name": info.name,
+        "version": info.version,
+        "livemode": info.livemode,
+        "start": info.available_start,
+        "end": info.available_end,
+        "columns": info.default_columns,
+        "updated": info.updated_at,
+    }
+
+
+_KEEP_AVAILABILITY = text("""
+insert into report_types as t (account, id, name, version, livemode, data_available_start, data_available_end,
+    default_columns, stripe_updated_at)
+values (:account, :id, :name, :version, :livemode, :start, :end, cast(:columns as text[]), :updated)
+on conflict (account, id) do update set
+    name = coalesce(excluded.name, t.name), version = coalesce(excluded.version, t.version),
+    livemode = coalesce(excluded.livemode, t.livemode),
+    data_available_start = case when t.data_available_end > excluded.data_available_end
+        then t.data_available_start else excluded.data_available_start end,
+    data_available_end = greatest(t.data_available_end, excluded.data_available_end),
+    default_columns = coalesce(excluded.default_columns, t.default_columns),
+    stripe_updated_at = greatest(t.stripe_updated_at, excluded.stripe_updated_at),
+    missing_since = null, missing_reason = null, next_probe_at = null, refreshed_at = now()
+""")
+_AVAILABILITY = text("""
+select data_available_start, data_available_end, start_offset_seconds from report_types
+where account = :account and id = :report_type
+""")
+# Locked, so that two processes never make two windows that begin alike and end differently.
+_RULES_DUE = text("""
+select p.id, p.connected_account, p.planned_until, p.next_due_at, rules.id as rule_id, rules.account,
+    rules.report_type, rules.cadence, rules.timezone, rules.starts_on, rules.settle_hours, rules.parameters
+from rules join rule_progress as p on p.rule_id = rules.id
+where rules.account = :account and rules.report_type = :report_type and rules.enabled and rules.deleted_at is null
+  and (p.next_due_at is null or p.next_due_at <= :available_end)
+order by p.id for update of p
+""")
+_NOTE_PROGRESS = text("""
+update rule_progress set planned_until = :planned_until, next_due_at = :next_due_at where id = :id
+""")

@@ -1,0 +1,118 @@
+"""A process of the service, from its start to its clean end: the web server, the worker, or both on one event loop."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+import uvicorn
+
+from app.errors import TallyhookError
+from app.main import build_app
+from app.resources import REQUESTS_AT_ONCE, Resources, open_resources
+from app.settings import Settings
+from app.worker import work
+
+log = structlog.get_logger()
+
+# Answers under way get this long; the whole exit takes under 15 s (contract §2).
+WEB_GRACE_SECONDS = 5
+
+
+class CannotListen(TallyhookError):
+    """The address is taken, or not ours."""
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A running service: where it answers (None for a worker alone), and what it holds open."""
+
+    res: Resources
+    url: str | None
+    parts: list[asyncio.Task[None]]
+
+
+@asynccontextmanager
+async def running(
+    settings: Settings,
+    *,
+    host: str = "127.0.0.1",
+    port: int | None = 0,
+    works_queue: bool = True,
+    concurrency: int = REQUESTS_AT_ONCE,
+) -> AsyncIterator[Running]:
+    """The service, up and answering; ended cleanly on the way out. `port` None: no web server; 0: any free port."""
+    async with open_resources(settings) as res:
+        res.works_queue, res.requests_at_once = works_queue, concurrency
+        server = None if port is None else _server(res, host, port)
+        parts = [asyncio.create_task(work(res), name="worker")] if works_queue else []
+        try:
+            url = None
+            if server is not None:
+                parts.append(asyncio.create_task(_serve(server), name="web"))
+                url = await _started(server, parts[-1], host, port)
+            log.info("service.started", url=url, worker_id=str(res.worker_id), works_queue=works_queue)
+            yield Running(res, url, parts)
+        finally:
+            res.stopping.set()
+            res.wakeups.ring()
+            if server is not None:
+                server.should_exit = True
+            await asyncio.gather(*parts, return_exceptions=True)
+            log.info("service.stopped")
+
+
+async def run_until(stop: asyncio.Event, settings: Settings, **how: Any) -> None:
+    """Run the service (`how`: as `running` takes it) until `stop` is set.
+
+    A part that ends by itself ends the others, and its error is raised.
+    """
+    async with running(settings, **how) as service:
+        stopper = asyncio.create_task(stop.wait())
+        ended, _ = await asyncio.wait([*service.parts, stopper], return_when=asyncio.FIRST_COMPLETED)
+        stopper.cancel()
+        for part in ended - {stopper}:
+            part.result()
+
+
+class _Server(uvicorn.Server):
+    """Uvicorn without signal handlers of its own: the command line has them, and ends the worker too."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def _server(res: Resources, host: str, port: int) -> _Server:
+    config = uvicorn.Config(
+        build_app(res),
+        host=host,
+        port=port,
+        log_config=None,
+        access_log=False,
+        lifespan="off",
+        timeout_graceful_shutdown=WEB_GRACE_SECONDS,
+        server_header=False,
+        # Proxies keep connections open for 60 s as a rule: closing later than they do avoids resets.
+        timeout_keep_alive=65,
+    )
+    return _Server(config)
+
+
+async def _serve(server: _Server) -> None:
+    try:
+        await server.serve()
+    except SystemExit as error:  # uvicorn's way to say that it could not listen; it has logged why
+        raise CannotListen("the web server could not start: is the port taken? choose another with --port") from error
+
+
+async def _started(server: _Server, serving: asyncio.Task[None], host: str, port: int | None) -> str:
+    while not server.started:
+        if serving.done():
+            serving.result()
+            raise CannotListen(f"the web server ended before it listened on {host}:{port}")
+        await asyncio.sleep(0.01)
+    actual = server.servers[0].sockets[0].getsockname()[1]
+    return f"http://{f'[{host}]' if ':' in host else host}:{actual}"

@@ -1,0 +1,89 @@
+"""What single settings have to look like. No message repeats a value: it might be a secret, or one misplaced."""
+
+import json
+import re
+from typing import Annotated, Any
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
+
+_TEN_YEARS = 315_360_000
+
+
+def _credential(value: SecretStr) -> SecretStr:
+    if not re.fullmatch(r"[\x21-\x7e]+", value.get_secret_value()):
+        raise ValueError("has to be printable ASCII without spaces, and not empty: copy it again")
+    return value
+
+
+def _long_enough(token: SecretStr) -> SecretStr:
+    if len(token.get_secret_value()) < 32:
+        raise ValueError("has to have at least 32 characters: make one with `openssl rand -hex 32`")
+    return token
+
+
+def _without_blanks(secrets: object) -> object:
+    """A list, or text with commas; what is blank there is no secret."""
+    parts = secrets.split(",") if isinstance(secrets, str) else secrets
+    if not isinstance(parts, list):
+        return parts
+    stripped = [part.strip() if isinstance(part, str) else part for part in parts]
+    return [part for part in stripped if part != ""]
+
+
+def _json_object(text: object) -> object:
+    try:
+        value = json.loads(text, object_pairs_hook=_without_doubles) if isinstance(text, str) else text
+    except (json.JSONDecodeError, RecursionError):
+        raise ValueError("has to be JSON: check quotes, commas and braces") from None
+    if not isinstance(value, dict):
+        raise ValueError("has to be a JSON object: {…}")
+    return value
+
+
+def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    if len(dict(pairs)) < len(pairs):
+        raise ValueError("names the same thing twice: of two equal keys one would be lost")
+    return dict(pairs)
+
+
+def _sha256(digits: str) -> str:
+    if not re.fullmatch(r"[0-9a-fA-F]{64}", digits):
+        raise ValueError("has to be the 64 hexadecimal digits of the token's SHA-256")
+    return digits.lower()
+
+
+def _slug(name: str) -> str:
+    if not re.fullmatch(r"[a-z0-9][a-z0-9_-]{0,62}", name):
+        raise ValueError("account names are 1–63 of a–z, 0–9, `_` and `-`, and begin with a letter or digit")
+    return name
+
+
+def _base(url: str) -> str:
+    """`http(s)://host[:port]` and nothing else: what follows it is ours to say."""
+    try:
+        usable = urlsplit(url).port != 0 and re.fullmatch(r"https?://[^/?#@\s]+/?", url)
+    except ValueError:
+        usable = False
+    if not usable:
+        raise ValueError("has to be https://host or https://host:port, without path, query or credentials")
+    return url.rstrip("/")
+
+
+def _database(url: SecretStr) -> SecretStr:
+    if not re.match(r"postgres(ql)?://", url.get_secret_value()):
+        raise ValueError("has to begin with postgresql://")
+    return url
+
+
+Credential = Annotated[SecretStr, AfterValidator(_credential)]
+Credentials = Annotated[tuple[Credential, ...], BeforeValidator(_without_blanks)]
+Token = Annotated[Credential, AfterValidator(_long_enough)]
+Base = Annotated[str, AfterValidator(_base)]
+DatabaseURL = Annotated[SecretStr, AfterValidator(_database)]
+# The upper bounds only keep sums with times and columns from overflowing.
+Seconds = Annotated[float, Field(ge=0.1, le=_TEN_YEARS, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=1, le=1_000_000)]
+Sha256 = Annotated[str, AfterValidator(_sha256), Field(repr=False)]
+Slug = Annotated[str, AfterValidator(_slug)]
+JSONObject = BeforeValidator(_json_object)

@@ -1,0 +1,101 @@
+"""Reads settings from the environment, a `.env` file and what `NAME_FILE` names, and tells all that is wrong."""
+
+import difflib
+import os
+import re
+from collections.abc import Iterator, Mapping
+from ipaddress import ip_address
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from dotenv import dotenv_values
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from app.errors import SettingsError
+from app.settings.model import SETTING_NAMES, Settings, setting_name
+
+# Kubernetes injects these into every pod beside a Service named after us.
+_KUBERNETES = re.compile(r"_SERVICE_|_PORT(_|$)")
+_KNOWN_NAMES = [*SETTING_NAMES, *(f"{name}_FILE" for name in SETTING_NAMES)]
+
+
+def load_settings(environ: Mapping[str, str] | None = None, env_file: Path | None = Path(".env")) -> Settings:
+    """The settings of `environ` (default: the process's), which stand above those of `env_file`, if that exists.
+
+    SettingsError names everything that is missing or malformed, one line each.
+    """
+    given = _from_env_file(env_file) | dict(os.environ if environ is None else environ)
+    given = {name: value.strip() for name, value in given.items() if value.strip()}
+    values, problems = _with_files_read(given)
+    try:
+        settings = Settings.model_validate(values)
+    except ValidationError as error:
+        problems += _told(error)
+    if problems:
+        raise SettingsError("\n".join(problems))
+    return settings.model_copy(update={"warnings": (*_unknown_names(given), *_plain_http(settings))})
+
+
+def _from_env_file(env_file: Path | None) -> dict[str, str]:
+    if env_file is None or not env_file.is_file():
+        return {}
+    try:
+        lines = dotenv_values(env_file, interpolate=False)
+    except (OSError, UnicodeDecodeError):
+        raise SettingsError(f"{env_file} cannot be read: it has to be a readable file of UTF-8 text") from None
+    return {name: value for name, value in lines.items() if value is not None}
+
+
+def _with_files_read(given: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
+    values = {name: given[name] for name in SETTING_NAMES if name in given}
+    problems = []
+    for name in SETTING_NAMES:
+        path = given.get(f"{name}_FILE")
+        if path is None:
+            continue
+        if name in values:
+            problems.append(f"{name}: is given twice, also as {name}_FILE: remove one of them")
+            continue
+        try:
+            values[name] = Path(path).read_text(encoding="utf-8").strip()
+        except (OSError, ValueError):
+            # Not even the path is repeated: somebody may have put the secret itself there.
+            problems.append(f"{name}_FILE: has to name a readable file of UTF-8 text")
+    return {name: value for name, value in values.items() if value}, problems
+
+
+def _told(error: ValidationError) -> Iterator[str]:
+    details = error.errors(include_url=False, include_context=False, include_input=False)
+    return (_one_line(detail) for detail in details if detail["type"] != "default_factory_not_called")
+
+
+def _one_line(detail: ErrorDetails) -> str:
+    # Keys of JSON may be misplaced secrets: of the place only our own words are told.
+    known = [str(part) for part in detail["loc"][1:] if part in ("api_key", "webhook_secrets", "sha256", "role")]
+    place = " ".join([str(part) for part in detail["loc"][:1]] + known)
+    message = detail["msg"].removeprefix("Value error, ").replace("Input should be", "has to be")
+    if detail["type"] == "extra_forbidden":
+        message = "has a key that is not known there: check its spelling"
+    return f"{place}: {message}" if place else message
+
+
+def _unknown_names(given: Mapping[str, str]) -> Iterator[str]:
+    for name in sorted(given):
+        if name.startswith("TALLYHOOK_") and name not in _KNOWN_NAMES and not _KUBERNETES.search(name):
+            nearest = difflib.get_close_matches(name, _KNOWN_NAMES, n=1, cutoff=0)[0]
+            yield f"{name} is not a setting and does nothing; the nearest one is {nearest}"
+
+
+def _plain_http(settings: Settings) -> Iterator[str]:
+    for name in ("stripe_api_base", "stripe_files_base"):
+        base = urlsplit(getattr(settings, name))
+        if base.scheme == "http" and not _is_this_machine(base.hostname or ""):
+            yield f"{setting_name(name)} sends the API key unencrypted over plain http: use https"
+
+
+def _is_this_machine(host: str) -> bool:
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,124 @@
+"""All settings as one frozen value, and the accounts that follow from them."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from types import MappingProxyType
+from typing import Annotated, Self
+
+from pydantic import AliasGenerator, BaseModel, ConfigDict, Field, SecretStr, model_validator
+
+from app.settings.fields import (
+    Base,
+    Count,
+    Credential,
+    Credentials,
+    DatabaseURL,
+    JSONObject,
+    Seconds,
+    Sha256,
+    Slug,
+    Token,
+)
+from app.vocabulary import Role
+
+DEFAULT_ACCOUNT = "default"
+
+
+def setting_name(field_name: str) -> str:
+    """How users write a field of `Settings`."""
+    prefix = "" if field_name.startswith(("stripe_", "database_")) else "TALLYHOOK_"
+    return prefix + field_name.upper()
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+
+class NamedToken(_Part):
+    """A further bearer token, known only by the SHA-256 (64 hexadecimal digits) of its text."""
+
+    sha256: Sha256
+    role: Role
+
+
+class _AccountEntry(_Part):
+    api_key: Credential | None = None
+    webhook_secrets: Credentials = ()
+
+    @model_validator(mode="after")
+    def _is_of_use(self) -> Self:
+        if self.api_key is None and not self.webhook_secrets:
+            raise ValueError("every account needs an api_key, webhook_secrets or both")
+        return self
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """A Stripe account that we hold a key or signing secrets for; `livemode` is None where the key does not say."""
+
+    slug: str
+    api_key: SecretStr | None
+    webhook_secrets: tuple[SecretStr, ...]
+    livemode: bool | None
+
+
+def _account(slug: str, api_key: SecretStr | None, webhook_secrets: tuple[SecretStr, ...]) -> Account:
+    mode = re.match(r"[sr]k_(live|test)_", api_key.get_secret_value() if api_key else "")
+    return Account(slug, api_key, webhook_secrets, livemode=None if mode is None else mode[1] == "live")
+
+
+class Settings(_Part):
+    """All settings, checked. Fields are named like the settings, in lower case and without `TALLYHOOK_`."""
+
+    model_config = ConfigDict(alias_generator=AliasGenerator(validation_alias=setting_name))
+
+    database_url: DatabaseURL | None = None
+    direct_database_url: DatabaseURL | None = Field(default_factory=lambda given: given.get("database_url"))
+    data_dir: Path = Path("./.tallyhook")
+    stripe_api_key: Credential | None = None
+    stripe_webhook_secret: Credentials = ()
+    stripe_accounts: Annotated[Mapping[Slug, _AccountEntry], JSONObject] = Field(default_factory=dict)
+    stripe_api_base: Base = "https://api.stripe.com"
+    stripe_files_base: Base = "https://files.stripe.com"
+    admin_token: Token | None = None
+    read_token: Token | None = None
+    tokens: Annotated[Mapping[str, NamedToken], JSONObject] = Field(default_factory=dict)
+    reconcile_seconds: Seconds = 1800.0
+    pending_poll_seconds: Seconds = 900.0
+    run_timeout_seconds: Seconds = 86_400.0
+    max_run_attempts: Count = 3
+    max_pending_runs: Count = 20
+    requests_per_second: Annotated[float, Field(ge=0, le=1_000_000, allow_inf_nan=False)] = 20.0
+    retry_base_seconds: Seconds = 2.0
+    retry_max_seconds: Seconds = 900.0
+    stalled_after_seconds: Seconds = 60.0
+    max_body_bytes: Annotated[int, Field(ge=1, le=2**30)] = 1_048_576
+    event_days: Annotated[int, Field(ge=31, le=36_500)] = 90
+    # Not a setting: what `load_settings` found odd, but not wrong.
+    warnings: Annotated[tuple[str, ...], Field(validation_alias="warnings")] = ()
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if DEFAULT_ACCOUNT in self.stripe_accounts and (self.stripe_api_key or self.stripe_webhook_secret):
+            raise ValueError(
+                "STRIPE_ACCOUNTS: names `default`, the account of STRIPE_API_KEY and STRIPE_WEBHOOK_SECRET: rename it"
+            )
+        if self.retry_base_seconds > self.retry_max_seconds:
+            raise ValueError("TALLYHOOK_RETRY_MAX_SECONDS: has to be at least TALLYHOOK_RETRY_BASE_SECONDS")
+        return self
+
+    @cached_property
+    def accounts(self) -> Mapping[str, Account]:
+        """Every account by its slug; `default` is the one that has settings of its own."""
+        accounts = {
+            slug: _account(slug, entry.api_key, entry.webhook_secrets) for slug, entry in self.stripe_accounts.items()
+        }
+        if self.stripe_api_key or self.stripe_webhook_secret:
+            accounts[DEFAULT_ACCOUNT] = _account(DEFAULT_ACCOUNT, self.stripe_api_key, self.stripe_webhook_secret)
+        return MappingProxyType(accounts)
+
+
+SETTING_NAMES = tuple(setting_name(name) for name in Settings.model_fields if name != "warnings")

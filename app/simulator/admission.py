@@ -1,0 +1,46 @@
+"""Who may call: the key in the Authorization header, what it is allowed to do, and how often."""
+
+import base64
+import binascii
+from collections.abc import Mapping
+
+from app.simulator import errors
+from app.simulator.model import ApiKey, Permission
+from app.simulator.world import World
+
+PERMISSION_NAMES: dict[Permission, str] = {
+    "reporting": "report_runs_and_report_types_read",
+    "files": "file_read",
+    "events": "event_read",
+    "webhook_endpoints": "webhook_endpoint_read",
+}
+
+
+def secret_of(headers: Mapping[str, str]) -> str:
+    """The key that a call shows, as Bearer token or as Basic user name; empty if it shows none."""
+    scheme, _, value = headers.get("authorization", "").partition(" ")
+    if scheme.lower() == "bearer":
+        return value.strip()
+    if scheme.lower() != "basic":
+        return ""
+    try:
+        return base64.b64decode(value.strip(), validate=True).decode().partition(":")[0]
+    except (binascii.Error, UnicodeDecodeError):
+        return ""
+
+
+def admitted(world: World, secret: str, *, permission: Permission | None, route: str) -> ApiKey:
+    """The key, if it is good, may do this and is not used too often; otherwise an API error."""
+    if not secret:
+        raise errors.no_key()
+    key = world.keys.get(secret)
+    if key is None:
+        raise errors.unknown_key(secret)
+    if key.revoked:
+        raise errors.expired_key(secret)
+    if permission is not None and permission not in key.permissions:
+        raise errors.not_permitted(secret, key.account.id, PERMISSION_NAMES[permission])
+    limited = world.rate_limits.check(key.account, route=route) if world.settings.rate_limits else None
+    if limited is not None:
+        raise limited
+    return key

@@ -1,0 +1,70 @@
+"""One call of the API and its answer: what the handlers are given and give back."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+import orjson
+
+from app.simulator.errors import ApiError
+from app.simulator.events import Carrying
+from app.simulator.faults import Fault
+from app.simulator.forms import Form
+from app.simulator.model import Account, ApiKey, ReportFile
+from app.simulator.world import World
+
+
+@dataclass(slots=True)
+class Call:
+    """A call whose key is known to be good. `names` are the path's parameters, `owner` the `Stripe-Account` header."""
+
+    world: World
+    method: str
+    path: str
+    form: Form
+    headers: Mapping[str, str]
+    names: dict[str, str]
+    account: Account
+    key: ApiKey
+
+    @property
+    def owner(self) -> str | None:
+        wanted = self.headers.get("stripe-account")
+        return None if wanted in (None, "", self.account.id) else wanted
+
+    @property
+    def idempotency_key(self) -> str | None:
+        return self.headers.get("idempotency-key") or None
+
+
+@dataclass(frozen=True, slots=True)
+class FileBody:
+    """A file to be streamed, and what is to go wrong while it is."""
+
+    file: ReportFile
+    wanted: str | None
+    faults: Mapping[str, Fault]
+
+
+@dataclass(slots=True)
+class Answer:
+    """`then` is done once the answer is out; before it is sent, the deliveries of `after` have to be through."""
+
+    status: int = 200
+    body: bytes = b""
+    headers: dict[str, str] = field(default_factory=dict)
+    file: FileBody | None = None
+    then: Callable[[], None] | None = None
+    after: Carrying = field(default_factory=list)
+    replayed: bool = False
+
+
+Handler: TypeAlias = Callable[[Call], Answer]
+
+
+def answer(value: dict[str, Any]) -> Answer:
+    return Answer(body=orjson.dumps(value))
+
+
+def refusal(error: ApiError) -> Answer:
+    return Answer(status=error.status, body=orjson.dumps(error.body()), headers=dict(error.headers))

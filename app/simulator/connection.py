@@ -1,0 +1,34 @@
+"""The TCP connection under a request: uvicorn keeps it to itself, but a simulator has to cut it now and then."""
+
+import asyncio
+
+from starlette.types import Receive, Scope
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+EXTENSION = "simulator.connection"
+
+
+class OpenProtocol(HttpToolsProtocol):
+    """uvicorn's protocol, which also shows the transport to the application."""
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self.scope["extensions"] = {EXTENSION: {"transport": self.transport}}
+
+
+def transport_of(scope: Scope) -> asyncio.Transport:
+    transport = scope["extensions"][EXTENSION]["transport"]
+    assert isinstance(transport, asyncio.WriteTransport)
+    return transport  # type: ignore[return-value]
+
+
+async def cut(scope: Scope, receive: Receive, *, at_once: bool = True) -> None:
+    """Closes the connection: at once, or after what has been written is out. Returns when the server knows."""
+    transport = transport_of(scope)
+    if at_once:
+        transport.abort()
+    else:
+        transport.close()
+    # uvicorn takes a return without an answer for a bug, unless it has heard of the loss before.
+    while (await receive())["type"] != "http.disconnect":
+        pass

@@ -1,0 +1,64 @@
+"""`/_control/…`: everything that Stripe does by itself and a test wants to do by hand. Open, and for loopback only.
+
+Every route is a method of the simulator with the fields of the JSON body as its arguments, checked by their types."""
+
+import ipaddress
+from collections.abc import Callable
+from typing import Any
+
+import orjson
+from pydantic import ValidationError, validate_call
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from app.simulator.views import plain
+
+Command = Callable[..., Any]
+
+
+def control_routes(commands: dict[str, dict[str, Command]]) -> list[Route]:
+    """Routes from `{path: {method: command}}`."""
+    routes = []
+    for path, by_method in commands.items():
+        for method, command in by_method.items():
+            routes.append(Route(f"/_control/{path}", _endpoint(command), methods=[method]))
+    return routes
+
+
+def _endpoint(command: Command) -> Callable[[Request], Any]:
+    checked = validate_call(command)
+
+    async def endpoint(request: Request) -> Response:
+        if not _from_here(request):
+            return _json({"error": "the control routes answer to this machine only"}, 403)
+        try:
+            arguments = await _arguments(request)
+            result = checked(**arguments)
+            return _json(plain(await result if hasattr(result, "__await__") else result))
+        except ValidationError as error:
+            return _json({"error": [f"{_where(item)}: {item['msg']}" for item in error.errors()]}, 400)
+        except (LookupError, ValueError) as error:
+            return _json({"error": str(error.args[0] if error.args else error)}, 400)
+
+    return endpoint
+
+
+async def _arguments(request: Request) -> dict[str, Any]:
+    body = await request.body()
+    given = orjson.loads(body) if body else {}
+    if not isinstance(given, dict):
+        raise ValueError("the body has to be a JSON object")
+    return {**request.query_params, **given, **request.path_params}
+
+
+def _where(item: Any) -> str:
+    return ".".join(str(step) for step in item["loc"]) or "body"
+
+
+def _from_here(request: Request) -> bool:
+    return request.client is not None and ipaddress.ip_address(request.client.host).is_loopback
+
+
+def _json(value: object, status: int = 200) -> Response:
+    return Response(orjson.dumps(value, option=orjson.OPT_INDENT_2) + b"\n", status, media_type="application/json")

@@ -1,0 +1,49 @@
+"""Webhook endpoints and their signing secrets, which can be rolled: for a while the old one signs as well."""
+
+from collections.abc import Iterable
+
+from app.simulator.identifiers import new_id
+from app.simulator.model import Account, Endpoint, SigningSecret
+from app.simulator.world import World
+
+REPORTING_EVENTS = (
+    "reporting.report_run.failed",
+    "reporting.report_run.succeeded",
+    "reporting.report_type.updated",
+)
+
+
+def add_endpoint(
+    world: World,
+    account: Account,
+    *,
+    url: str,
+    events: Iterable[str] = REPORTING_EVENTS,
+    secrets: Iterable[str] = (),
+    connect: bool = False,
+) -> Endpoint:
+    """A new endpoint; with no secret given it gets one of its own."""
+    values = list(secrets) or [new_id("whsec")]
+    endpoint = Endpoint(
+        id=new_id("we"),
+        url=url,
+        enabled_events=list(events),
+        secrets=[SigningSecret(value) for value in values],
+        created=world.clock.unix(),
+        livemode=account.livemode,
+        connect=connect,
+    )
+    account.endpoints[endpoint.id] = endpoint
+    return endpoint
+
+
+def roll_secret(world: World, endpoint: Endpoint, *, new: str | None = None, keep_seconds: float = 0.0) -> str:
+    """Gives the endpoint a new secret, which is returned; the old ones go on signing for `keep_seconds`."""
+    now = world.clock.now()
+    kept = [secret for secret in endpoint.secrets if secret.expires_at is None or now < secret.expires_at]
+    for secret in kept:
+        until = now + keep_seconds
+        secret.expires_at = until if secret.expires_at is None else min(secret.expires_at, until)
+    value = new or new_id("whsec")
+    endpoint.secrets = [SigningSecret(value), *kept]
+    return value

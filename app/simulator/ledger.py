@@ -1,0 +1,151 @@
+"""The business that the reports tell about: an endless list of balance transactions, a pure function of a seed.
+
+Transaction number *n* always looks the same and always happens at the same instant, so windows tile: the reports of
+thirty days add up to the report of the month, and a summary agrees with its itemized sister. Every UTC midnight an
+automatic payout per currency pays out what the day before has earned; the balance in between is what is not paid yet.
+"""
+
+import hashlib
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from app.simulator.identifiers import derived_id
+
+DAY = 86400
+DECIMALS = {"jpy": 0, "kwd": 3}
+DESCRIPTIONS = (
+    "Subscription update",
+    'Order "A-113", gift wrap',
+    "Café Zürich – réservation n°42",
+    "請求書 2026年3月分 ありがとう",
+    "Two lines,\nsecond line; with a semicolon",
+    "Großhandel Müller & Söhne 🚲",
+    "",
+    "Invoice 0042, net 30",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Business:
+    """Whose transactions: the seed decides everything, `rows_per_day` how many there are."""
+
+    seed: str
+    rows_per_day: float
+    currencies: tuple[str, ...] = ("usd", "eur", "usd", "jpy", "usd", "kwd")
+
+
+@dataclass(frozen=True, slots=True)
+class Transaction:
+    """One balance transaction; amounts in minor units, `net = gross - fee`, `created` in Unix seconds."""
+
+    number: int
+    created: int
+    category: str
+    currency: str
+    gross: int
+    fee: int
+    description: str
+    seed: str
+
+    @property
+    def net(self) -> int:
+        return self.gross - self.fee
+
+    @property
+    def payout_at(self) -> int:
+        """The midnight whose automatic payout carries this transaction."""
+        return self.created - self.created % DAY + DAY
+
+    def identifier(self, prefix: str) -> str:
+        return derived_id(prefix, self.seed, self.number)
+
+
+@dataclass(frozen=True, slots=True)
+class Payout:
+    """One automatic payout at a UTC midnight; `amount` (minor units) is what it pays out."""
+
+    at: int
+    currency: str
+    amount: int
+    seed: str
+
+    @property
+    def identifier(self) -> str:
+        return derived_id("po", self.seed, self.at, self.currency)
+
+
+def transactions(business: Business, start: int, end: int) -> Iterator[Transaction]:
+    """All transactions created in `[start, end)`, in order of time."""
+    if business.rows_per_day <= 0:
+        return
+    first, last = (math.floor(moment * business.rows_per_day / DAY) for moment in (start, end))
+    for number in range(first - 1, last + 2):
+        transaction = nth_transaction(business, number)
+        if start <= transaction.created < end:
+            yield transaction
+
+
+def nth_transaction(business: Business, number: int) -> Transaction:
+    noise = int.from_bytes(hashlib.blake2b(f"{business.seed}:{number}".encode(), digest_size=16).digest(), "big")
+    noise, place = divmod(noise, 1024)
+    noise, kind = divmod(noise, 100)
+    noise, cents = divmod(noise, 25_000)
+    noise, currency = divmod(noise, len(business.currencies))
+    category, gross, fee = _amounts(kind, 100 + cents)
+    return Transaction(
+        number=number,
+        # The place within the transaction's own slot never reaches the next one: order of number is order of time.
+        created=math.floor((number + place / 1024) * DAY / business.rows_per_day),
+        category=category,
+        currency=business.currencies[currency],
+        gross=gross,
+        fee=fee,
+        description=DESCRIPTIONS[noise % len(DESCRIPTIONS)],
+        seed=business.seed,
+    )
+
+
+def _amounts(kind: int, amount: int) -> tuple[str, int, int]:
+    """Category, gross and fee: money that leaves the balance has a negative gross, a fee is never negative."""
+    if kind < 84:
+        return "charge", amount, amount * 29 // 1000 + 30
+    if kind < 94:
+        return "refund", -amount, 0
+    if kind < 96:
+        return "dispute", -amount, 1500
+    if kind < 99:
+        return "fee", -(amount % 300), 0
+    return "other_adjustment", amount % 700, 0
+
+
+def payouts(business: Business, start: int, end: int) -> Iterator[Payout]:
+    """The payouts at the UTC midnights in `[start, end)`; a day that earned nothing makes none."""
+    for midnight in range(-(-start // DAY) * DAY, end, DAY):
+        totals = net_by_currency(transactions(business, midnight - DAY, midnight))
+        for currency, amount in sorted(totals.items()):
+            if amount:
+                yield Payout(at=midnight, currency=currency, amount=amount, seed=business.seed)
+
+
+def unpaid(business: Business, moment: int) -> Iterator[Transaction]:
+    """What the balance at `moment` consists of: created before it and not yet paid out."""
+    last_payout = (moment - 1) // DAY * DAY
+    return transactions(business, last_payout, moment)
+
+
+def net_by_currency(items: Iterator[Transaction]) -> dict[str, int]:
+    totals: dict[str, int] = {}
+    for transaction in items:
+        totals[transaction.currency] = totals.get(transaction.currency, 0) + transaction.net
+    return totals
+
+
+def major(amount: int, currency: str) -> str:
+    """Minor units as Stripe writes them: 1234 → `12.34`, for JPY `1234`, for KWD `1.234`."""
+    places = DECIMALS.get(currency, 2)
+    if places == 0:
+        return str(amount)
+    sign = "-" if amount < 0 else ""
+    whole, part = divmod(abs(amount), 10**places)
+    return f"{sign}{whole}.{part:0{places}d}"

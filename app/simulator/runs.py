@@ -1,0 +1,124 @@
+"""The life of a run: made, pending, then succeeded with a file or failed with a reason, each told by an event."""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from app.simulator.csv_files import content_of, smallest_size
+from app.simulator.events import Carrying, emit
+from app.simulator.families import Recipe
+from app.simulator.faults import RUN_FAULTS, Subject
+from app.simulator.identifiers import new_id
+from app.simulator.ledger import DAY
+from app.simulator.model import Account, Outcome, ReportFile, ReportType, Run
+from app.simulator.recipes import recipe_for
+from app.simulator.world import World
+
+FILE_LIFE = 365 * DAY
+FAILURE = "An error occurred while generating the report. Please try again."
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What will become of a run, decided when it is made. `delay` in seconds of the simulator's clock."""
+
+    outcome: Outcome
+    delay: float
+    error: str = FAILURE
+    instant: bool = False
+    early: bool = False
+    url: str | None = ""
+    """What the file says about where it is; empty: the truth."""
+
+
+def plan_for(world: World, account: Account, kind: ReportType) -> Plan:
+    faults = world.faults.strike(RUN_FAULTS, Subject(report_type=kind.id, account=account.name))
+    outcome = kind.outcome or world.settings.outcome
+    error = FAILURE
+    if "run_fails" in faults:
+        outcome, error = "fail", faults["run_fails"].message or FAILURE
+    if "run_hangs" in faults:
+        outcome = "hang"
+    url: str | None = ""
+    if "url_elsewhere" in faults:
+        url = faults["url_elsewhere"].url or "http://files.invalid/v1/files/file_1/contents"
+    return Plan(
+        outcome=outcome,
+        delay=world.settings.delay if kind.delay is None else kind.delay,
+        error=error,
+        instant=world.settings.instant or "run_instant" in faults,
+        early="event_early" in faults,
+        url=None if "url_null" in faults else url,
+    )
+
+
+def make_run(
+    world: World,
+    account: Account,
+    *,
+    kind: ReportType,
+    parameters: dict[str, Any],
+    owner: str | None = None,
+    key: str | None = None,
+) -> Run:
+    """A pending run; nothing of its end is arranged yet."""
+    run = Run(
+        id=new_id("frr"),
+        created=world.clock.unix(),
+        report_type=kind.id,
+        parameters=parameters,
+        recipe=recipe_for(world.settings, account, kind, parameters=parameters),
+        livemode=account.livemode,
+        owner=owner,
+        idempotency_key=key,
+    )
+    account.runs.add(run)
+    return run
+
+
+def arrange_end(world: World, account: Account, run: Run, plan: Plan) -> None:
+    """Ends the run now or on the clock, or leaves it pending for ever."""
+    if plan.outcome == "hang":
+        return
+    if plan.delay <= 0:
+        end_run(world, account, run, plan)
+        return
+    world.agenda.at(world.clock.now() + plan.delay, lambda: _end_if_pending(world, account, run, plan))
+
+
+def _end_if_pending(world: World, account: Account, run: Run, plan: Plan) -> None:
+    if run.status == "pending":
+        end_run(world, account, run, plan)
+
+
+def end_run(world: World, account: Account, run: Run, plan: Plan) -> Carrying:
+    """Succeeds or fails a run, whatever it was before, and tells it."""
+    if plan.outcome == "fail":
+        run.status, run.error, run.file, run.succeeded_at = "failed", plan.error, None, None
+    else:
+        run.status, run.error, run.succeeded_at = "succeeded", None, world.clock.unix()
+        run.file = _file_of(world, run, plan)
+        account.files[run.file.id] = run.file
+    kind = f"reporting.report_run.{run.status}"
+    return emit(world, account, kind=kind, about=run.rendered(), owner=run.owner)
+
+
+def _file_of(world: World, run: Run, plan: Plan) -> ReportFile:
+    identifier = new_id("file")
+    truth = f"{world.base_url}/v1/files/{identifier}/contents"
+    return ReportFile(
+        id=identifier,
+        created=world.clock.unix(),
+        expires_at=world.clock.unix() + FILE_LIFE,
+        recipe=run.recipe,
+        size=content_of(run.recipe).size,
+        run_id=run.id,
+        url=truth if plan.url == "" else plan.url,
+        owner=run.owner,
+    )
+
+
+def of_size(recipe: Recipe, size: int) -> Recipe:
+    """The same report with a file of exactly `size` bytes."""
+    if size < smallest_size(recipe):
+        raise ValueError(f"a file of {recipe.report_type} has at least {smallest_size(recipe)} bytes")
+    return replace(recipe, bytes=size)

