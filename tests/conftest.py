@@ -1,12 +1,15 @@
 """Fixtures for all tests: one PostgreSQL for the whole run, and a database of its own for every test that asks."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack
 
 import pytest
 
 from app.db.migrate import migrate
+from app.resources import Resources, open_resources
+from app.simulator import Simulator, serve
+from tests import service
 from tests.database import FOLDER_VARIABLE, PostgresServer, fresh_database, run_folder, running_server
 
 
@@ -51,3 +54,19 @@ def empty_database_url(postgres_server: PostgresServer) -> Iterator[str]:
     """The URL of a fresh database without any table."""
     with fresh_database(postgres_server) as name:
         yield postgres_server.url(name)
+
+
+@pytest.fixture
+async def simulator() -> AsyncIterator[Simulator]:
+    """Stripe, over real HTTP; the data of the usual report type ends at 2026-03-01."""
+    simulator = Simulator()
+    async with serve(simulator):
+        service.unpublished(simulator)
+        yield simulator
+
+
+@pytest.fixture
+async def res(database_url: str, simulator: Simulator) -> AsyncIterator[Resources]:
+    """The service's resources, without a worker: tests take the steps themselves."""
+    async with open_resources(service.make_settings(database_url, simulator)) as res:
+        yield res

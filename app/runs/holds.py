@@ -1,5 +1,7 @@
 """401 and 403 are about the account, not the run: hold the account's calls of that kind, and probe with one of them."""
 
+from dataclasses import dataclass
+
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -17,7 +19,15 @@ _LANES = {
 }
 
 
-async def allowed(res: Resources, session: AsyncSession, account: str, kind: CallKind, limit: int) -> int:
+@dataclass(frozen=True, slots=True)
+class Allowance:
+    """How many calls may be made now, and whether the one call is the probe of an account that is held."""
+
+    calls: int
+    probing: bool = False
+
+
+async def allowed(res: Resources, session: AsyncSession, account: str, kind: CallKind, limit: int) -> Allowance:
     """How many of `limit` calls may be made now: all, none while the account is held, one when a probe is due.
 
     A probe is taken by one process only: its time moves on in the same statement that finds it due.
@@ -25,8 +35,8 @@ async def allowed(res: Resources, session: AsyncSession, account: str, kind: Cal
     values = {"account": account, "kind": kind.value, "seconds": res.settings.retry_max_seconds}
     held = (await session.execute(_PROBE, values)).first()
     if held is None:
-        return limit
-    return min(limit, 1) if held.probing else 0
+        return Allowance(limit)
+    return Allowance(min(limit, 1), probing=True) if held.probing else Allowance(0)
 
 
 async def hold(res: Resources, session: AsyncSession, account: str, kind: CallKind, trouble: Held) -> None:
@@ -45,8 +55,14 @@ async def hold_run(res: Resources, session: AsyncSession, claim: Claim, kind: Ca
     await hold(res, session, claim.account, kind, trouble)
 
 
-async def accepted(session: AsyncSession, account: str, kind: CallKind) -> None:
-    """The key works: whatever was held goes on at once."""
+async def accepted(session: AsyncSession, claim: Claim, kind: CallKind) -> None:
+    """The key works: if the call was a probe, whatever was held goes on at once."""
+    if claim.probing:
+        await end(session, claim.account, kind)
+
+
+async def end(session: AsyncSession, account: str, kind: CallKind) -> None:
+    """End the hold, if there is one, and wake whoever waited."""
     if (await session.execute(_END, {"account": account, "kind": kind.value})).first() is not None:
         await wake(session, *_LANES[kind])
 

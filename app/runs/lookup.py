@@ -35,8 +35,10 @@ async def claim_lookups(res: Resources, limit: int) -> list[LookupClaim]:
 
 async def _claim_for_account(res: Resources, session: AsyncSession, account: str, limit: int) -> list[LookupClaim]:
     due = (await session.execute(_DUE, {"account": account, "limit": limit})).scalars().all()
-    allowed = await holds.allowed(res, session, account, CallKind.READ, len(due)) if due else 0
-    granted = await res.limiter.take(session, account, CallKind.READ, wanted=allowed)
+    if not due:
+        return []
+    allowance = await holds.allowed(res, session, account, CallKind.READ, len(due))
+    granted = await res.limiter.take(session, account, CallKind.READ, wanted=allowance.calls)
     if not granted:
         return []
     values = {
@@ -45,7 +47,7 @@ async def _claim_for_account(res: Resources, session: AsyncSession, account: str
         "seconds": res.settings.stalled_after_seconds,
         "timeout": res.settings.run_timeout_seconds,
     }
-    return [LookupClaim(**row._mapping) for row in (await session.execute(_CLAIM, values)).all()]
+    return [LookupClaim(**row._mapping, probing=allowance.probing) for row in (await session.execute(_CLAIM, values)).all()]
 
 
 async def look_up(res: Resources, claim: LookupClaim) -> None:
@@ -65,7 +67,7 @@ async def look_up(res: Resources, claim: LookupClaim) -> None:
         await _give_up(res, claim, error)
         return
     async with res.sessions.begin() as session:
-        await holds.accepted(session, claim.account, CallKind.READ)
+        await holds.accepted(session, claim, CallKind.READ)
         await settle.settle(session, claim.account, stripe_run, poll_seconds=res.settings.pending_poll_seconds)
     if claim.stuck and stripe_run.status not in ("succeeded", "failed"):
         error = RunError(ErrorKind.TIMED_OUT, f"{claim.stripe_run_id} is pending since {claim.requested_at:%F %T} UTC")

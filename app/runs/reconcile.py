@@ -28,7 +28,7 @@ async def reconcile(res: Resources) -> None:
 async def refresh_report_types(res: Resources, account: str) -> int:
     """One call lists every report type of the account; returns the number of runs that were planned."""
     async with res.sessions.begin() as session:
-        if not await holds.allowed(res, session, account, CallKind.READ, 1):
+        if not (await holds.allowed(res, session, account, CallKind.READ, 1)).calls:
             return 0
         if not await res.limiter.take(session, account, CallKind.READ, wanted=1):
             raise NotNow(f"the rate limit of account {account} is used up")
@@ -42,7 +42,7 @@ async def refresh_report_types(res: Resources, account: str) -> int:
         log.error("report_types.refused", account=account, error=str(trouble), stripe_request_id=trouble.request_id)
         return 0
     async with res.sessions.begin() as session:
-        await holds.accepted(session, account, CallKind.READ)
+        await holds.end(session, account, CallKind.READ)
         planned = await schedule.availability_told(session, account, types, settings=res.settings)
     log.info("report_types.refreshed", account=account, report_types=len(types), runs_planned=planned)
     return planned

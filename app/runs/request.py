@@ -13,7 +13,7 @@ import structlog
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.errors import Held, NotNow, Refused
+from app.errors import Held, NotNow, Refused, StripeTrouble
 from app.resources import Resources
 from app.runs import adopt, holds, refusals, rows, settle
 from app.runs.claims import Claim, back_off
@@ -51,10 +51,9 @@ async def _claim_for_account(res: Resources, session: AsyncSession, account: str
         return []
     # The lock makes counting free slots and taking them one step, over all processes.
     await session.execute(_LOCK_ACCOUNT, {"account": account})
-    limit = await holds.allowed(res, session, account, CallKind.CREATE, limit)
-    used = (await session.execute(_SLOTS_USED, {"account": account})).scalar_one()
-    free = max(0, res.settings.max_pending_runs - used)
-    picked = (await session.execute(_PICK, {"account": account, "limit": limit, "free": free})).scalars().all()
+    allowance = await holds.allowed(res, session, account, CallKind.CREATE, limit)
+    wanted = {"account": account, "limit": allowance.calls, "most_pending": res.settings.max_pending_runs}
+    picked = (await session.execute(_PICK, wanted)).scalars().all()
     granted = await res.limiter.take(session, account, CallKind.CREATE, wanted=len(picked))
     chosen = picked[: granted]
     if not chosen:
@@ -67,26 +66,30 @@ async def _claim_for_account(res: Resources, session: AsyncSession, account: str
         "key_life": adopt.KEY_LIFE_HOURS,
     }
     claimed = (await session.execute(_CLAIM, values)).all()
-    return [RequestClaim(**row._mapping) for row in claimed]
+    return [RequestClaim(**row._mapping, probing=allowance.probing) for row in claimed]
 
 
 async def request_run(res: Resources, claim: RequestClaim) -> None:
     """Make the call and record what came of it."""
+    detail: StripeRun | StripeTrouble
     try:
-        stripe_run = await _find_or_create(res, claim)
-    except NotNow as trouble:
-        async with res.sessions.begin() as session:
-            await back_off(res, session, claim, trouble)
-    except Held as trouble:
-        async with res.sessions.begin() as session:
-            await holds.hold_run(res, session, claim, CallKind.CREATE, trouble)
-    except Refused as trouble:
-        async with res.sessions.begin() as session:
-            await refusals.refused(res, session, claim, trouble)
-    else:
-        async with res.sessions.begin() as session:
-            await record_created(res, session, claim, stripe_run)
-    log.info("run.asked", run_id=str(claim.run_id), account=claim.account, attempt=claim.attempt)
+        detail = await _find_or_create(res, claim)
+    except StripeTrouble as trouble:
+        detail = trouble
+    async with res.sessions.begin() as session:
+        match detail:
+            case StripeRun():
+                await record_created(res, session, claim, detail)
+            case NotNow():
+                await back_off(res, session, claim, detail)
+            case Held():
+                await holds.hold_run(res, session, claim, CallKind.CREATE, detail)
+            case Refused():
+                await refusals.refused(res, session, claim, detail)
+    outcome, about = ("made", detail.id) if isinstance(detail, StripeRun) else (type(detail).__name__, str(detail))
+    log.info(
+        "run.asked", run_id=str(claim.run_id), account=claim.account, attempt=claim.attempt, outcome=outcome, about=about
+    )
 
 
 async def _find_or_create(res: Resources, claim: RequestClaim) -> StripeRun:
@@ -110,7 +113,7 @@ async def record_created(res: Resources, session: AsyncSession, claim: RequestCl
     await rows.move(
         session, claim.run_id, to=RunState.REQUESTED, reason=stripe_run.id, attempt=claim.attempt, poll=poll
     )
-    await holds.accepted(session, claim.account, CallKind.CREATE)
+    await holds.accepted(session, claim, CallKind.CREATE)
     await refusals.accepted(session, claim)
     if stripe_run.status in ("succeeded", "failed"):
         await settle.settle(session, claim.account, stripe_run, poll_seconds=poll)
@@ -123,37 +126,39 @@ select exists (select from runs where account = :account and state = 'planned' a
     and (lease_until is null or lease_until < clock_timestamp()))
 """)
 _LOCK_ACCOUNT = text("select 1 from accounts where slug = :account for update")
-# A planned run whose create was sent and not answered may have taken effect: it keeps its slot.
-_SLOTS_USED = text("""
-select (select count(*) from runs where account = :account and state = 'requested')
-     + (select count(*) from runs where account = :account and state = 'planned' and asked_at is not null)
-""")
 # Fair between rules: each rule's place in the queue counts what it already has pending, so a long backfill never
 # holds up another rule; within a rule the newest window comes first, so neither does it hold up today's report.
+# A planned run whose create was sent and not answered may have taken effect: it keeps its slot, and needs no new one.
+# Of each rule only as many as there are slots are looked at: a backlog of years costs no more than one of days.
 _PICK = text("""
-with pending as (
+with pending as materialized (
     select rule_id, count(*) as runs from runs
     where account = :account and (state = 'requested' or state = 'planned' and asked_at is not null) group by rule_id
+), waiting as (
+    select rule_id, account from runs where account = :account and state = 'planned' group by rule_id, account
 ), due as (
-    select runs.id, runs.rule_id, runs.asked_at, runs.interval_end, runs.report_type from runs
-    left join report_types as type on type.account = runs.account and type.id = runs.report_type
-    where runs.account = :account and runs.state = 'planned' and runs.due_at <= clock_timestamp()
-      and (runs.lease_until is null or runs.lease_until < clock_timestamp())
-      and (runs.interval_end is null or type.data_available_end is null
-           or type.data_available_end >= runs.interval_end)
-      and (runs.refused_at_availability is null or type.data_available_end > runs.refused_at_availability)
-      and (type.missing_since is null or type.next_probe_at <= clock_timestamp())
-), ranked as (
-    select due.id, due.asked_at, due.interval_end, coalesce(pending.runs, 0)
-        + row_number() over (partition by due.rule_id order by due.interval_end desc nulls first, due.id) as place
-    from due left join pending on pending.rule_id is not distinct from due.rule_id
+    select next.*, coalesce(pending.runs, 0) + next.rank as place
+    from waiting left join pending on pending.rule_id is not distinct from waiting.rule_id
+    cross join lateral (
+        select runs.id, runs.asked_at, runs.interval_end,
+            row_number() over (order by runs.interval_end desc, runs.id) as rank
+        from runs left join report_types as type on type.account = runs.account and type.id = runs.report_type
+        where runs.account = waiting.account and runs.rule_id is not distinct from waiting.rule_id
+          and runs.state = 'planned' and runs.due_at <= clock_timestamp()
+          and (runs.lease_until is null or runs.lease_until < clock_timestamp())
+          and (runs.interval_end is null or type.data_available_end is null
+               or type.data_available_end >= runs.interval_end)
+          and (runs.refused_at_availability is null or type.data_available_end > runs.refused_at_availability)
+          and (type.missing_since is null or type.next_probe_at <= clock_timestamp())
+        order by runs.interval_end desc, runs.id limit :most_pending + :limit
+    ) as next
 ), chosen as (
-    (select id, place, interval_end from ranked where asked_at is not null)
+    (select id, place, interval_end from due where asked_at is not null)
     union all
-    (select id, place, interval_end from ranked where asked_at is null
-     order by place, interval_end desc nulls first, id limit :free)
+    (select id, place, interval_end from due where asked_at is null order by place, interval_end desc, id
+     limit greatest(0, :most_pending - (select coalesce(sum(runs), 0) from pending)))
 )
-select id from chosen order by place, interval_end desc nulls first, id limit :limit
+select id from chosen order by place, interval_end desc, id limit :limit
 """)
 # The attempt's row and its key are born here, in the commit before the call; a second claim finds the same key.
 _CLAIM = text("""

@@ -120,5 +120,12 @@ class Settings(_Part):
             accounts[DEFAULT_ACCOUNT] = _account(DEFAULT_ACCOUNT, self.stripe_api_key, self.stripe_webhook_secret)
         return MappingProxyType(accounts)
 
+    def secret_values(self) -> frozenset[str]:
+        """Everything that no log, error, answer or row may show: for `configure_logs`."""
+        single = [self.database_url, self.direct_database_url, self.admin_token, self.read_token]
+        keys = [account.api_key for account in self.accounts.values()]
+        signing = [secret for account in self.accounts.values() for secret in account.webhook_secrets]
+        return frozenset(secret.get_secret_value() for secret in [*single, *keys, *signing] if secret is not None)
+
 
 SETTING_NAMES = tuple(setting_name(name) for name in Settings.model_fields if name != "warnings")

@@ -6,7 +6,8 @@ import httpx
 import pytest
 
 from app.simulator import Simulator
-from tests.simulator.asking import DAY, a_day, create, error_of
+from app.simulator.faults import When
+from tests.simulator.asking import DAY, a_day, create, error_of, until
 from tests.simulator.conftest import KEY
 
 
@@ -39,8 +40,7 @@ async def test_a_key_that_is_in_use_is_409(client: httpx.AsyncClient, simulator:
     simulator.inject("slow", seconds=0.5, when="during")
 
     first = asyncio.create_task(create(client, a_day(simulator), key="one"))
-    while not simulator.faults[0].struck:
-        await asyncio.sleep(0)
+    await until(lambda: simulator.faults[0].struck)
     second = await create(client, a_day(simulator), key="one")
 
     assert (second.status_code, error_of(second)["code"]) == (409, "idempotency_key_in_use")
@@ -73,9 +73,9 @@ async def test_an_answer_before_execution_is_not_kept(
     [("before", [500, 200], 1), ("during", [500, 500], 0), ("after", [500, 500], 1)],
 )
 async def test_a_500_is_repeated_if_execution_had_begun(
-    client: httpx.AsyncClient, simulator: Simulator, when: str, statuses: list[int], runs: int
+    client: httpx.AsyncClient, simulator: Simulator, when: When, statuses: list[int], runs: int
 ) -> None:
-    simulator.inject("status", status=500, when=when)  # type: ignore[arg-type]  # mypy sees str where pytest gives a literal
+    simulator.inject("status", status=500, when=when)
 
     answers = [await create(client, a_day(simulator), key="one") for _ in range(2)]
 

@@ -71,7 +71,7 @@ async def test_events_are_found_by_type_and_by_whether_they_arrived(
     await create(client, a_day(simulator))
     await simulator.settle()
 
-    async def types(params: dict[str, object]) -> list[str]:
+    async def types(params: dict[str, str | list[str]]) -> list[str]:
         return [event["type"] for event in (await client.get("/v1/events", params=params)).json()["data"]]
 
     updated, succeeded = "reporting.report_type.updated", "reporting.report_run.succeeded"
@@ -104,7 +104,9 @@ def test_pages_put_together_are_the_whole_list(count: int, limit: int, backwards
 
     found: list[str] = [newest_first.pop()] if backwards and newest_first else []
     cursor = "ending_before" if backwards else "starting_after"
-    form: Form = {"limit": str(limit)} | ({cursor: found[0]} if found else {})
+    form: Form = {"limit": str(limit)}
+    if found:
+        form[cursor] = found[0]
     more = bool(found) or not backwards
     while more:
         got = page(shelf, form, kind="endpoint", url="/", render=lambda item: {"id": item.id}, fits=lambda item: True)

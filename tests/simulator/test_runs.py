@@ -237,7 +237,10 @@ async def test_the_bounds_are_inclusive_unless_told_otherwise(
     client: httpx.AsyncClient, simulator: Simulator, strict: bool, status: int
 ) -> None:
     kind = simulator.add_report_type(SUMMARY, strict_bounds=strict)
-    bounds = {"interval_start": kind.data_available_start, "interval_end": kind.data_available_start + DAY}
+    bounds: dict[str, Any] = {
+        "interval_start": kind.data_available_start,
+        "interval_end": kind.data_available_start + DAY,
+    }
 
     assert (await create(client, a_day(simulator, **bounds))).status_code == status
 

@@ -1,0 +1,134 @@
+"""The first and the last thing that happens to a request: its id, the limit of its body, who may pass, and what
+becomes of an error that nobody expected. Whatever is not named as open needs a token.
+"""
+
+import re
+import uuid
+from dataclasses import dataclass
+
+import structlog
+from fastapi import HTTPException
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from app.api.access import Access, Caller
+from app.api.problems import problem, unexpected
+from app.vocabulary import Role
+
+log = structlog.get_logger()
+
+OPEN_PATHS = frozenset({"/health/live", "/health/ready", "/openapi.json", "/docs"})
+# Webhooks are signed, and read their own bodies.
+OPEN_PREFIX = "/webhooks/"
+# POST because they take a body; they change nothing, so the read token will do.
+READING_POSTS = frozenset({"/v1/rules/preview"})
+READING_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+
+REQUEST_ID = "X-Request-Id"
+_SANE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_BEARER = re.compile(r"bearer +([^ ]+) *", re.IGNORECASE)
+
+_NO_TOKEN = "send a token: Authorization: Bearer …"  # noqa: S105 - a sentence
+_WRONG_TOKEN = "this token is not known"  # noqa: S105 - a sentence
+_CLOSED = "no admin token is set, so the admin API refuses everyone: set TALLYHOOK_ADMIN_TOKEN (openssl rand -hex 32)"
+_READ_ONLY = "this token may only read; writing takes one of role admin"
+
+
+@dataclass(slots=True)
+class _Answering:
+    """An answer on its way: carries the request's id, and knows whether it has begun."""
+
+    send: Send
+    request_id: str
+    begun: bool = False
+
+    async def __call__(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.begun = True
+            MutableHeaders(scope=message)[REQUEST_ID] = self.request_id
+        await self.send(message)
+
+
+class Edge:
+    """ASGI middleware around everything."""
+
+    def __init__(self, app: ASGIApp, *, access: Access, max_body_bytes: int) -> None:
+        self._app = app
+        self._access = access
+        self._max_body_bytes = max_body_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        answering = _Answering(send, _request_id(headers))
+        with structlog.contextvars.bound_contextvars(request_id=answering.request_id):
+            try:
+                await self._answer(scope, headers, receive, answering)
+            except Exception as error:
+                if answering.begun:
+                    raise  # half an answer is out: cutting the connection is the only way to say so
+                await unexpected(error)(scope, receive, answering)
+
+    async def _answer(self, scope: Scope, headers: Headers, receive: Receive, send: Send) -> None:
+        if scope["path"].startswith(OPEN_PREFIX):
+            await self._app(scope, receive, send)
+            return
+        refusal = None if scope["path"] in OPEN_PATHS else await self._refusal(scope, headers)
+        if refusal is None and announces_more(headers, self._max_body_bytes):
+            refusal = problem(413, f"the body is larger than {self._max_body_bytes} bytes")
+        await (refusal or self._app)(scope, self._limited(receive), send)
+
+    async def _refusal(self, scope: Scope, headers: Headers) -> Response | None:
+        """Why this request may not pass; None when it may. Whose it is becomes part of the request's state."""
+        if self._access.closed:
+            return self._unauthorized("closed", _CLOSED)
+        token = _BEARER.fullmatch(headers.get("authorization", ""))
+        if token is None:
+            return self._unauthorized("no_token", _NO_TOKEN)
+        caller = self._access.caller(token[1])
+        if caller is None:
+            await self._access.slow_down()
+            return self._unauthorized("wrong_token", _WRONG_TOKEN)
+        if not _may(caller, scope):
+            self._access.refused["read_only"] += 1
+            return problem(403, _READ_ONLY)
+        scope.setdefault("state", {})["caller"] = caller
+        return None
+
+    def _unauthorized(self, reason: str, detail: str) -> Response:
+        self._access.refused[reason] += 1
+        log.info("api.refused", reason=reason)
+        challenge = 'Bearer error="invalid_token"' if reason == "wrong_token" else "Bearer"
+        return problem(401, detail, headers={"WWW-Authenticate": challenge})
+
+    def _limited(self, receive: Receive) -> Receive:
+        left = self._max_body_bytes
+
+        async def limited() -> Message:
+            nonlocal left
+            message = await receive()
+            left -= len(message.get("body", b""))
+            if left < 0:
+                raise HTTPException(413, f"the body is larger than {self._max_body_bytes} bytes")
+            return message
+
+        return limited
+
+
+def announces_more(headers: Headers, limit: int) -> bool:
+    """Whether the request itself says that its body is larger than the limit, in bytes."""
+    announced = headers.get("content-length", "")
+    return announced.isdecimal() and (len(announced) > 18 or int(announced) > limit)
+
+
+def _may(caller: Caller, scope: Scope) -> bool:
+    reads = scope["method"] in READING_METHODS or scope["path"] in READING_POSTS
+    return reads or caller.role is Role.ADMIN
+
+
+def _request_id(headers: Headers) -> str:
+    given = headers.get(REQUEST_ID.lower(), "")
+    return given if _SANE_ID.fullmatch(given) else uuid.uuid4().hex

@@ -1,0 +1,155 @@
+"""Errors as RFC 9457 answers: one table from the classes of `app/errors.py`, and of the libraries, to a status.
+
+`type` is always `about:blank`: the status says what kind of problem it is, `detail` says what to do about it.
+"""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from http import HTTPStatus
+from typing import Any
+
+import structlog
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from pydantic_core import ErrorDetails
+from sqlalchemy.exc import IntegrityError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+from starlette.routing import Match
+
+from app.errors import BadInput, Conflict, FieldError, Gone, NotFound
+
+log = structlog.get_logger()
+
+MEDIA_TYPE = "application/problem+json"
+# What is shown of bad input: enough to repair it, however much of it there is.
+MOST_ERRORS = 50
+LONGEST_POINTER = 200
+# A database that restarts is back within seconds.
+RETRY_AFTER = {"Retry-After": "2"}
+
+_NO_JSON_OBJECT = "has to be a JSON object, sent as Content-Type: application/json"
+
+
+class PreconditionFailed(Exception):
+    """`If-Match` names another version than the present one."""
+
+
+def problem(
+    status: int, detail: str, *, errors: Sequence[FieldError] = (), headers: Mapping[str, str] | None = None
+) -> Response:
+    """A problem as an answer."""
+    body: dict[str, Any] = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status}
+    body["detail"] = detail
+    if errors:
+        body["errors"] = [{"pointer": error.pointer, "detail": error.detail} for error in errors[:MOST_ERRORS]]
+    # Escaped, because input may hold half of a surrogate pair, which no encoding takes.
+    return Response(json.dumps(body), status_code=status, media_type=MEDIA_TYPE, headers=headers)
+
+
+def database_away() -> Response:
+    """The database does not answer: nothing was done, and the same request will work later."""
+    return problem(503, "the database does not answer; try again", headers=RETRY_AFTER)
+
+
+def unexpected(error: Exception) -> Response:
+    """An error of our own: logged with all we know, answered with nothing of it."""
+    log.error("api.crashed", error=type(error).__name__, exc_info=error)
+    return problem(500, "an unexpected error; the log of this process says more, under this answer's X-Request-Id")
+
+
+def handle_problems(app: FastAPI) -> None:
+    """Render every error of the app as a problem."""
+    for kind, status in ((NotFound, 404), (Conflict, 409), (Gone, 410), (PreconditionFailed, 412)):
+        app.add_exception_handler(kind, _plain(status))
+    for kind in (OperationalError, InterfaceError, PoolTimeout):
+        app.add_exception_handler(kind, _database_trouble)
+    app.add_exception_handler(IntegrityError, _clash)
+    app.add_exception_handler(BadInput, _bad_input)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(HTTPException, _http)
+
+
+def _plain(status: int) -> Any:
+    async def render(_: Request, error: Exception) -> Response:
+        return problem(status, str(error))
+
+    return render
+
+
+async def _database_trouble(_: Request, error: Exception) -> Response:
+    log.warning("api.database_trouble", error=type(error).__name__)
+    return database_away()
+
+
+async def _clash(_: Request, error: Exception) -> Response:
+    # Only a race comes here: what can be known beforehand is refused with a better sentence.
+    if getattr(getattr(error, "orig", None), "sqlstate", None) != "23505":
+        return unexpected(error)
+    return problem(409, "somebody else made the same thing at the same moment; look at it, then try again")
+
+
+async def _bad_input(_: Request, error: Exception) -> Response:
+    assert isinstance(error, BadInput)
+    return problem(422, "the request holds values that cannot work", errors=error.errors)
+
+
+async def _invalid(_: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    found = error.errors()
+    if any(one["loc"][:1] == ("path",) for one in found):
+        return problem(404, "there is no such thing: ids are UUIDs")
+    return problem(422, "the request holds values that cannot work", errors=_field_errors(found))
+
+
+def _field_errors(found: Iterable[ErrorDetails]) -> list[FieldError]:
+    return [FieldError(_pointer(one["loc"]), _sentence(one)) for one in found]
+
+
+def _pointer(loc: Sequence[int | str]) -> str:
+    """A JSON pointer into the body; for anything else the name of the parameter."""
+    place, *parts = loc
+    if place != "body":
+        return str(parts[0] if parts else place)[:LONGEST_POINTER]
+    escaped = (str(part).replace("~", "~0").replace("/", "~1") for part in parts if part != "[key]")
+    return "".join(f"/{part}" for part in escaped)[:LONGEST_POINTER]
+
+
+def _sentence(one: ErrorDetails) -> str:
+    match one["type"]:
+        case "json_invalid":
+            return f"is no JSON: {one['ctx']['error']}"
+        case "missing":
+            return "is missing"
+        case "extra_forbidden":
+            return "is not known; check the spelling"
+        case "model_attributes_type" | "dict_type" | "model_type":
+            return _NO_JSON_OBJECT if len(one["loc"]) == 1 else "has to be a JSON object"
+        case "value_error":
+            return str(one["ctx"]["error"])
+    return one["msg"]
+
+
+async def _http(request: Request, error: Exception) -> Response:
+    """404 and 405 of the router, 413 of `edge`, and the 400 with which FastAPI answers a body that is no JSON."""
+    assert isinstance(error, HTTPException)
+    if error.status_code == 400:
+        return problem(422, "the body cannot be read", errors=[FieldError("", _NO_JSON_OBJECT)])
+    if error.status_code == 405:
+        allowed = ", ".join(_allowed_methods(request))
+        return problem(405, f"this route takes {allowed}", headers={"Allow": allowed})
+    detail = f"there is no route {request.url.path}" if error.status_code == 404 else str(error.detail)
+    return problem(error.status_code, detail, headers=error.headers)
+
+
+def _allowed_methods(request: Request) -> list[str]:
+    """Over all routes of the path: the router itself names those of the first one only."""
+    known = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
+    routes = request.app.router.routes
+    return [method for method in known if any(_takes(route, request, method) for route in routes)]
+
+
+def _takes(route: Any, request: Request, method: str) -> bool:
+    match, _ = route.matches(dict(request.scope) | {"method": method})
+    return match is Match.FULL

@@ -1,0 +1,141 @@
+"""What the admin API takes and gives: the values that all its shapes are made of.
+
+Strings that PostgreSQL cannot keep (NUL, halves of surrogate pairs) are refused here, with a pointer.
+"""
+
+import json
+import math
+import re
+from collections.abc import Iterator
+from datetime import UTC, date, datetime
+from typing import Annotated, Any, Generic, TypeVar
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+
+from app.planning.windows import FIRST_DAY, LAST_DAY
+
+T = TypeVar("T")
+
+LONGEST_LIST = 1000
+MOST_PARAMETER_BYTES = 64 * 1024
+DEEPEST_PARAMETERS = 8
+# Stripe documents these as text; anything else is passed on as it is.
+_TEXT_PARAMETERS = frozenset({"currency", "payout", "reporting_category", "timezone"})
+
+
+class In(BaseModel):
+    """Whatever comes in: an unknown field is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Out(BaseModel):
+    """Whatever goes out."""
+
+    model_config = ConfigDict(from_attributes=True, frozen=True)
+
+
+class Page(Out, Generic[T]):
+    """One page of a list, newest first."""
+
+    data: list[T]
+    next_cursor: str | None = Field(description="Pass it as `cursor` to get the next page; null on the last one.")
+
+
+def _printable(value: str) -> str:
+    if not value.isprintable():
+        raise ValueError("holds characters that cannot be printed")
+    return value
+
+
+def _day_text(value: object) -> object:
+    # Numbers would be taken for seconds since 1970.
+    if isinstance(value, date) or (isinstance(value, str) and re.fullmatch(r"\d{4}-\d{2}-\d{2}", value, re.ASCII)):
+        return value
+    raise ValueError("has to be a date like 2026-10-01")
+
+
+def _time_text(value: object) -> object:
+    if isinstance(value, datetime) or (isinstance(value, str) and re.match(r"\d{4}-\d{2}-\d{2}[Tt ]", value, re.ASCII)):
+        return value
+    raise ValueError("has to be a time like 2026-10-01T07:00:00Z")
+
+
+def _in_utc(value: datetime) -> datetime:
+    return value.astimezone(UTC)
+
+
+def _whole_second(value: datetime) -> datetime:
+    if value.tzinfo is None:
+        raise ValueError("has no offset; write 2026-10-01T07:00:00Z, or +02:00 in place of Z")
+    if value.microsecond or not FIRST_DAY.year < value.year <= LAST_DAY.year:
+        raise ValueError(f"has to be a whole second between {FIRST_DAY.year + 1} and {LAST_DAY.year}")
+    return value.astimezone(UTC)
+
+
+def _unique(values: list[str]) -> list[str]:
+    if len(set(values)) < len(values):
+        raise ValueError("names the same account twice")
+    return values
+
+
+def _parameters(value: dict[str, Any]) -> dict[str, Any]:
+    for name, inner in value.items():
+        _check_parameter(name, inner)
+    for part, depth in _parts(value, 0):
+        if depth > DEEPEST_PARAMETERS:
+            raise ValueError("is nested too deeply")
+        _check_part(part)
+    if len(json.dumps(value)) > MOST_PARAMETER_BYTES:
+        raise ValueError(f"is larger than {MOST_PARAMETER_BYTES // 1024} KiB")
+    return value
+
+
+def _check_parameter(name: str, value: object) -> None:
+    if name in _TEXT_PARAMETERS and not isinstance(value, str):
+        raise ValueError(f"{name} has to be text")
+    if name == "columns" and not (isinstance(value, list) and all(isinstance(column, str) for column in value)):
+        raise ValueError("columns has to be a list of names")
+
+
+def _parts(value: object, depth: int) -> Iterator[tuple[object, int]]:
+    """The value and, level by level, everything in it; no deeper than it would be refused anyway."""
+    yield value, depth
+    if depth > DEEPEST_PARAMETERS:
+        return
+    inner = [*value, *value.values()] if isinstance(value, dict) else value if isinstance(value, list) else []
+    for part in inner:
+        yield from _parts(part, depth + 1)
+
+
+def _check_part(part: object) -> None:
+    match part:
+        case None:
+            raise ValueError("holds a null; leave the parameter out")
+        case str() if "\x00" in part or not _is_unicode(part):
+            raise ValueError("holds a character that is no text")
+        case float() if not math.isfinite(part):
+            raise ValueError("holds a number that is not finite")
+        case int() if not -(2**63) <= part < 2**63:
+            raise ValueError("holds a number that is too large")
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+Name = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_printable)]
+Slug = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$", examples=["default"])]
+ReportTypeId = Annotated[str, Field(pattern=r"^[a-z0-9_]+(\.[a-z0-9_]+)+$", max_length=100)]
+ConnectedAccount = Annotated[str, Field(pattern=r"^acct_[A-Za-z0-9]+$", max_length=255)]
+ConnectedAccounts = Annotated[list[ConnectedAccount], Field(max_length=LONGEST_LIST), AfterValidator(_unique)]
+ZoneName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_+/-]{1,64}$", examples=["America/Los_Angeles"])]
+Day = Annotated[date, Field(ge=FIRST_DAY, le=LAST_DAY), BeforeValidator(_day_text)]
+Moment = Annotated[datetime, BeforeValidator(_time_text), AfterValidator(_whole_second)]
+Parameters = Annotated[dict[str, Any], AfterValidator(_parameters)]
+# Connections may have a time zone of their own; what goes out is always UTC, and so ends in Z.
+Time = Annotated[datetime, AfterValidator(_in_utc)]

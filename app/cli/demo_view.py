@@ -1,0 +1,139 @@
+"""What the demo shows: the story as it happens, then a table of what is stored."""
+
+import asyncio
+import time
+from collections import deque
+from datetime import datetime
+from types import TracebackType
+from typing import Any, Self
+
+import httpx
+from rich.console import Console, Group
+from rich.live import Live
+from rich.panel import Panel
+from rich.table import Table
+from sqlalchemy import text
+
+from app.resources import Resources
+
+LINES = 14
+LOOK_SECONDS = 0.1
+_STYLES = {"planned": "cyan", "requested": "yellow", "ready": "magenta", "stored": "green", "failed": "red"}
+
+
+class Story:
+    """Follows events and runs in the database and shows them: live in a terminal, line by line elsewhere."""
+
+    def __init__(self, console: Console, res: Resources) -> None:
+        self._console, self._res = console, res
+        self._lines: deque[str] = deque(maxlen=LINES)
+        self._last_move = self._last_event = 0
+        self._counts: list[Any] = []
+        self._live = Live(console=console, refresh_per_second=8) if console.is_terminal else None
+
+    def __enter__(self) -> Self:
+        if self._live:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._live:
+            self._live.update(self._picture(), refresh=True)
+            self._live.stop()
+
+    def tell(self, line: str, *, style: str = "bold") -> None:
+        """One more line of the story."""
+        marked = f"[{style}]{line}[/]"
+        self._lines.append(marked)
+        if self._live:
+            self._live.update(self._picture())
+        else:
+            self._console.print(marked, highlight=False, soft_wrap=True)
+
+    async def follow(self, seconds: float) -> None:
+        """Show what happens for a while."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            await self._look()
+            await asyncio.sleep(LOOK_SECONDS)
+
+    async def follow_until_stored(self, least: int, *, patience: float, stop: asyncio.Event) -> None:
+        """Show what happens until at least so many files are stored and nothing is under way."""
+        end = time.monotonic() + patience
+        while time.monotonic() < end and not stop.is_set():
+            await self.follow(LOOK_SECONDS)
+            if sum(row.stored for row in self._counts) >= least and not await self._busy():
+                break
+        await self._look()
+
+    async def _busy(self) -> bool:
+        async with self._res.sessions.begin() as session:
+            return bool((await session.execute(_BUSY)).scalar_one())
+
+    async def _look(self) -> None:
+        async with self._res.sessions.begin() as session:
+            events = (await session.execute(_EVENTS, {"last": self._last_event})).all()
+            moves = (await session.execute(_MOVES, {"last": self._last_move})).all()
+            self._counts = list((await session.execute(_COUNTS)).all())
+        for event in events:
+            self._last_event = event.id
+            self.tell(f"  webhook    {event.type} {event.object_id}", style="dim")
+        for move in moves:
+            self._last_move = move.id
+            self.tell(f"  {move.to_state:<10} {move.name} {_window(move)}", style=_STYLES.get(move.to_state, "white"))
+
+    def _picture(self) -> Group:
+        table = Table(title="Tallyhook demo", expand=True)
+        for heading in ("rule", "cadence", "time zone"):
+            table.add_column(heading)
+        for heading in ("planned", "requested", "ready", "stored"):
+            table.add_column(heading, justify="right", style=_STYLES[heading])
+        for row in self._counts:
+            numbers = (row.planned, row.requested, row.ready, row.stored)
+            table.add_row(row.name, row.cadence, row.timezone, *(str(number or "") for number in numbers))
+        return Group(table, Panel("\n".join(self._lines), title="what happens", height=LINES + 2))
+
+
+async def show_stored(console: Console, client: httpx.AsyncClient, *, url: str, token: str) -> None:
+    """A table of what was stored, and how to look around."""
+    from app.cli.demo import pages
+
+    runs = [run async for run in pages(client, "/v1/runs?state=stored")]
+    table = Table(title=f"{len(runs)} files are stored")
+    for heading in ("file", "bytes", "sha-256"):
+        table.add_column(heading, justify="right" if heading == "bytes" else "left", overflow="fold")
+    for run in sorted(runs, key=lambda run: str(run["file"]["filename"])):
+        table.add_row(run["file"]["filename"], f"{run['file']['size']:,}", run["file"]["sha256"][:16] + "…")
+    console.print(table)
+    console.print(f"API       {url}/docs", highlight=False, soft_wrap=True)
+    console.print(f"token     {token}", highlight=False, soft_wrap=True)
+    if runs:
+        line = f'curl -OJ -H "Authorization: Bearer {token}" {url}/v1/runs/{runs[0]["id"]}/file'
+        console.print(f"download  {line}", highlight=False, soft_wrap=True, markup=False)
+
+
+def _window(move: Any) -> str:
+    return f"{_minute(move.interval_start)} – {_minute(move.interval_end)} UTC"
+
+
+def _minute(moment: datetime | None) -> str:
+    return "…" if moment is None else f"{moment:%m-%d %H:%M}"
+
+
+_EVENTS = text("select id, type, object_id from events where id > :last order by id limit 200")
+_MOVES = text("""
+select m.id, m.to_state, rules.name, runs.interval_start, runs.interval_end from run_moves as m
+join runs on runs.id = m.run_id join rules on rules.id = runs.rule_id where m.id > :last order by m.id limit 200
+""")
+_COUNTS = text("""
+select rules.name, rules.cadence, rules.timezone,
+    count(*) filter (where state = 'planned') as planned, count(*) filter (where state = 'requested') as requested,
+    count(*) filter (where state = 'ready') as ready, count(*) filter (where state = 'stored') as stored
+from rules left join runs on runs.rule_id = rules.id group by rules.id order by rules.created_at, rules.name
+""")
+_BUSY = text("""
+select exists (select from runs where state in ('planned', 'requested', 'ready'))
+    or exists (select from events where status = 'pending')
+""")

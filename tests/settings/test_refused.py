@@ -1,0 +1,100 @@
+"""What is refused, and that no message repeats a value."""
+
+import pytest
+
+from app.errors import SettingsError
+from app.settings import load_settings
+from tests.settings.given import CANARY, DIGEST, problems_of, settings_of
+
+MALFORMED = [
+    ("DATABASE_URL", "mysql://{}/x"),
+    ("TALLYHOOK_DIRECT_DATABASE_URL", "{}"),
+    ("STRIPE_API_KEY", "{} {}"),
+    ("STRIPE_API_KEY", "{}é"),
+    ("STRIPE_WEBHOOK_SECRET", "ok,{} {}"),
+    ("STRIPE_ACCOUNTS", "{}"),
+    ("STRIPE_ACCOUNTS", '"{}"'),
+    ("STRIPE_ACCOUNTS", '{{"eu": "{}"}}'),
+    ("STRIPE_ACCOUNTS", '{{"eu": {{"api_key": ["{}"]}}}}'),
+    ("STRIPE_ACCOUNTS", '{{"eu": {{"api_key": ""}}}}'),
+    ("STRIPE_ACCOUNTS", '{{"eu": {{}}}}'),
+    ("STRIPE_ACCOUNTS", '{{"eu": {{"api_key": "k", "{}": 1}}}}'),
+    ("STRIPE_ACCOUNTS", '{{"eu": {{"api_key": "k", "webhook_secret": "{}"}}}}'),
+    ("STRIPE_ACCOUNTS", '{{"eu": {{"webhook_secrets": {{"{}": 1}}}}}}'),
+    ("STRIPE_ACCOUNTS", '{{"eu": {{"webhook_secrets": ["{} {}", 3]}}}}'),
+    ("STRIPE_ACCOUNTS", '{{"{}": {{"api_key": "k"}}}}'),
+    ("STRIPE_ACCOUNTS", '{{"eu": {{"api_key": "{}"}}, "eu": {{"api_key": "k"}}}}'),
+    ("STRIPE_ACCOUNTS", "[" * 100_000),
+    ("STRIPE_API_BASE", "ftp://{}"),
+    ("STRIPE_API_BASE", "https://{}/v1"),
+    ("STRIPE_API_BASE", "https://{}?q"),
+    ("STRIPE_API_BASE", "https://u:{}@host"),
+    ("STRIPE_API_BASE", "https://{}:99999"),
+    ("STRIPE_FILES_BASE", "https://{}:x"),
+    ("STRIPE_FILES_BASE", "https://[{}"),
+    ("STRIPE_FILES_BASE", "https://"),
+    ("TALLYHOOK_ADMIN_TOKEN", "{}"),
+    ("TALLYHOOK_READ_TOKEN", "{} {} {} {}"),
+    ("TALLYHOOK_TOKENS", "{{"),
+    ("TALLYHOOK_TOKENS", '["{}"]'),
+    ("TALLYHOOK_TOKENS", '{{"{}": {{"sha256": "{}", "role": "read"}}}}'),
+    ("TALLYHOOK_TOKENS", '{{"a": {{"sha256": "' + DIGEST + '", "role": "{}"}}}}'),
+    ("TALLYHOOK_TOKENS", '{{"a": {{"sha256": "' + DIGEST + '"}}}}'),
+    ("TALLYHOOK_TOKENS", '{{"a": {{"sha256": "' + DIGEST + '\\n", "role": "read"}}}}'),
+    ("TALLYHOOK_RECONCILE_SECONDS", "{}"),
+    ("TALLYHOOK_RECONCILE_SECONDS", "0"),
+    ("TALLYHOOK_RECONCILE_SECONDS", "0.09"),
+    ("TALLYHOOK_PENDING_POLL_SECONDS", "-1"),
+    ("TALLYHOOK_RUN_TIMEOUT_SECONDS", "nan"),
+    ("TALLYHOOK_STALLED_AFTER_SECONDS", "inf"),
+    ("TALLYHOOK_STALLED_AFTER_SECONDS", "1e300"),
+    ("TALLYHOOK_RETRY_MAX_SECONDS", "1"),
+    ("TALLYHOOK_MAX_RUN_ATTEMPTS", "0"),
+    ("TALLYHOOK_MAX_RUN_ATTEMPTS", "2.5"),
+    ("TALLYHOOK_MAX_PENDING_RUNS", "many"),
+    ("TALLYHOOK_REQUESTS_PER_SECOND", "-0.1"),
+    ("TALLYHOOK_MAX_BODY_BYTES", "1MB"),
+    ("TALLYHOOK_EVENT_DAYS", "30"),
+]
+
+
+@pytest.mark.parametrize(("name", "value"), MALFORMED)
+def test_a_malformed_value_is_named_and_never_repeated(name: str, value: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        load_settings({name: value.replace("{}", CANARY).replace("{{", "{").replace("}}", "}")}, None)
+
+    lines = str(caught.value).splitlines()
+    assert all(line.startswith(name) and ": " in line for line in lines)
+    assert CANARY.lower() not in f"{caught.value!r} {caught.value}".lower()
+    # Neither does a traceback: the error stands alone.
+    assert (caught.value.__cause__, caught.value.__context__) == (None, None)
+
+
+def test_every_problem_is_told_at_once() -> None:
+    problems = problems_of(TALLYHOOK_EVENT_DAYS="3", DATABASE_URL="x", STRIPE_ACCOUNTS="{", STRIPE_API_KEY_FILE="/-")
+
+    assert sorted(line.split(":")[0] for line in problems) == [
+        "DATABASE_URL",
+        "STRIPE_ACCOUNTS",
+        "STRIPE_API_KEY_FILE",
+        "TALLYHOOK_EVENT_DAYS",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("TALLYHOOK_RECONCILE_SECONDS", "0.1"),
+        ("TALLYHOOK_RETRY_BASE_SECONDS", "0.25"),
+        ("TALLYHOOK_REQUESTS_PER_SECOND", "0"),
+        ("TALLYHOOK_EVENT_DAYS", "31"),
+        ("DATABASE_URL", "postgres://u:p@h/d"),
+        ("STRIPE_API_BASE", "https://host:8443/"),
+    ],
+)
+def test_values_at_the_edge_are_taken(name: str, value: str) -> None:
+    assert settings_of(**{name: value}) != settings_of()
+
+
+def test_a_base_is_kept_without_its_slash() -> None:
+    assert settings_of(STRIPE_API_BASE="https://host:8443/").stripe_api_base == "https://host:8443"
