@@ -51,7 +51,7 @@ class Limiter:
         if self.per_second <= 0 or wanted <= 0:
             return wanted
         row = {"account": account, "kind": kind.value}
-        values = {**row, "wanted": wanted, "step": 1 / self._rate(kind), "ahead": self._ahead(kind)}
+        values = {**row, "wanted": wanted, "step": 1 / self._rate(kind), "ahead": self.ahead(kind)}
         granted = (await session.execute(_TAKE, values)).scalar_one_or_none()
         if granted is None:
             await session.execute(_BEGIN, row)
@@ -62,12 +62,12 @@ class Limiter:
         """Seconds until a call of this kind may be made for some account; None when there is nothing to wait for."""
         if self.per_second <= 0:
             return None
-        seconds = (await session.execute(_WAIT, {"kind": kind.value, "ahead": self._ahead(kind)})).scalar_one()
+        seconds = (await session.execute(_WAIT, {"kind": kind.value, "ahead": self.ahead(kind)})).scalar_one()
         return None if seconds is None or seconds <= 0 else float(seconds)
 
     def _rate(self, kind: CallKind) -> float:
         return self.per_second * (FILES_SHARE if kind is CallKind.FILES else 1.0)
 
-    def _ahead(self, kind: CallKind) -> float:
+    def ahead(self, kind: CallKind) -> float:
         """How far, in seconds, the arrival may lie ahead: the burst, less the call itself."""
         return max(0.0, BURST_SHARE - 1 / self._rate(kind))

@@ -39,7 +39,9 @@ def schedule_of(rule: Any) -> Schedule:
 async def get(session: AsyncSession, rule_id: uuid.UUID, *, lock: bool = False) -> Rule:
     """The rule, unless it was deleted. Raises NotFound."""
     query = select(Rule).where(Rule.id == rule_id, Rule.deleted_at.is_(None))
-    rule = (await session.execute(query.with_for_update() if lock else query)).scalar_one_or_none()
+    # Of the weaker kind: planning holds a progress row, which a change waits for, and makes runs that point here.
+    locking = query.with_for_update(key_share=True)
+    rule = (await session.execute(locking if lock else query)).scalar_one_or_none()
     if rule is None:
         raise NotFound(f"there is no rule {rule_id}")
     return rule

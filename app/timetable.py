@@ -5,10 +5,13 @@ from dataclasses import dataclass
 
 import structlog
 from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.errors import NotNow
+from app.queue import wake
 from app.resources import Resources
 from app.runs.reconcile import reconcile
+from app.vocabulary import Lane
 
 log = structlog.get_logger()
 
@@ -36,6 +39,12 @@ async def make_all_due(res: Resources) -> None:
             await session.execute(_MAKE_DUE, {"name": name})
 
 
+async def make_due(session: AsyncSession, name: str) -> None:
+    """Have this piece of work done as soon as the session's transaction commits, even if it is under way just now."""
+    await session.execute(_MAKE_DUE, {"name": name})
+    await wake(session, Lane.TIMETABLE)
+
+
 async def do_what_is_due(res: Resources) -> int:
     """Claim and do what is due; returns how many pieces were done."""
     done = 0
@@ -56,12 +65,14 @@ async def do_what_is_due(res: Resources) -> int:
 
 
 _MAKE_DUE = text("""
-insert into timetable (name, due_at) values (:name, now()) on conflict (name) do update set due_at = now()
+insert into timetable (name, due_at) values (:name, now())
+on conflict (name) do update set due_at = now(), started_at = null
 """)
 _CLAIM = text("""
 update timetable set due_at = now() + :seconds * interval '1 s', started_at = now()
 where name = :name and due_at <= now() returning 1
 """)
 _DONE = text("""
-update timetable set due_at = started_at + :seconds * interval '1 s', finished_at = now() where name = :name
+update timetable set due_at = coalesce(started_at + :seconds * interval '1 s', due_at), finished_at = now()
+where name = :name
 """)

@@ -2,15 +2,23 @@
 
 import base64
 import binascii
+import uuid
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from app.errors import BadInput, FieldError
 
 Limit = Annotated[int, Field(ge=1, le=100, description="How many to answer with at most.")]
 Cursor = Annotated[str, Field(max_length=500, description="`next_cursor` of the page before.")]
-DEFAULT_LIMIT = 50
+
+
+class PageIn(BaseModel):
+    """How to page through a list; unknown parameters are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    limit: Limit = 50
+    cursor: Cursor | None = None
 
 
 def make_cursor(kind: str, *position: str) -> str:
@@ -28,6 +36,14 @@ def read_cursor(kind: str, cursor: str, *, parts: int) -> list[str]:
     if found != kind or len(position) != parts:
         raise bad_cursor()
     return position
+
+
+def read_id_cursor(kind: str, cursor: str) -> uuid.UUID:
+    """The id in a cursor of a list that is ordered by id. Raises BadInput."""
+    try:
+        return uuid.UUID(read_cursor(kind, cursor, parts=1)[0])
+    except ValueError as error:
+        raise bad_cursor() from error
 
 
 def bad_cursor() -> BadInput:

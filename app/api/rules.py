@@ -1,19 +1,18 @@
 """Rules: made, shown, changed and removed; what a new or changed rule owes is planned in the same transaction."""
 
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated, Any
 from zoneinfo import ZoneInfo
 
 from fastapi import APIRouter, Header, Query, Response
-from pydantic import BaseModel, ConfigDict
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app import rules, timetable
-from app.api.deps import CalledBy, Res, Session
-from app.api.paging import DEFAULT_LIMIT, Cursor, Limit, bad_cursor, make_cursor, read_cursor
+from app.api.deps import Res, Session
+from app.api.paging import PageIn, make_cursor, read_id_cursor
 from app.api.problems import PreconditionFailed
 from app.api.rule_schemas import RuleChange, RuleIn, RuleOut, WarningOut
 from app.api.schemas import Page
@@ -27,28 +26,20 @@ router = APIRouter(prefix="/v1/rules", tags=["rules"])
 IfMatch = Annotated[str | None, Header(description="The ETag of the version that is to be changed.")]
 
 
-class RuleFilters(BaseModel):
-    """How to page through the rules."""
-
-    model_config = ConfigDict(extra="forbid")
-    limit: Limit = DEFAULT_LIMIT
-    cursor: Cursor | None = None
-
-
 @router.get("")
-async def list_rules(session: Session, filters: Annotated[RuleFilters, Query()]) -> Page[RuleOut]:
+async def list_rules(session: Session, asked: Annotated[PageIn, Query()]) -> Page[RuleOut]:
     """All rules, newest first."""
-    query = select(Rule).where(Rule.deleted_at.is_(None)).order_by(Rule.id.desc()).limit(filters.limit + 1)
-    if filters.cursor is not None:
-        query = query.where(Rule.id < read_id_cursor("rules", filters.cursor))
+    query = select(Rule).where(Rule.deleted_at.is_(None)).order_by(Rule.id.desc()).limit(asked.limit + 1)
+    if asked.cursor is not None:
+        query = query.where(Rule.id < read_id_cursor("rules", asked.cursor))
     found = (await session.execute(query)).scalars().all()
-    shown = found[: filters.limit]
+    shown = found[: asked.limit]
     more = make_cursor("rules", str(shown[-1].id)) if len(found) > len(shown) else None
     return Page(data=[await _shown(session, rule) for rule in shown], next_cursor=more)
 
 
 @router.post("", status_code=201)
-async def create_rule(res: Res, caller: CalledBy, new: RuleIn, response: Response) -> RuleOut:
+async def create_rule(res: Res, caller: new: RuleIn, response: Response) -> RuleOut:
     """Make a rule; it is planned at once."""
     values = new.model_dump()
     rules.check(values, list(res.settings.accounts))
@@ -80,7 +71,8 @@ async def change_rule(
     async with res.sessions.begin() as session:
         rule = await rules.get(session, rule_id, lock=True)
         _check_version(rule, if_match)
-        rules.check(values_of(rule) | given, list(res.settings.accounts))
+        # A rule whose account is not configured any more can still be disabled, or moved.
+        rules.check(values_of(rule) | given, [*res.settings.accounts, *({rule.account} - {change.account})])
         await _cancel(session, await rules.change(session, rule, given), "its connected account was taken out of the rule")
         await _plan(res, session, rule)
         answer = await _shown(session, rule)
@@ -134,11 +126,3 @@ def _check_version(rule: Rule, if_match: str | None) -> None:
         return
     if _etag(rule.version) not in [tag.strip() for tag in if_match.split(",")]:
         raise PreconditionFailed(f"the rule is at version {rule.version} by now: read it again, then decide")
-
-
-def read_id_cursor(kind: str, cursor: str) -> uuid.UUID:
-    """The id in a cursor of a list that is ordered by id. Raises BadInput."""
-    try:
-        return uuid.UUID(read_cursor(kind, cursor, parts=1)[0])
-    except ValueError as error:
-        raise bad_cursor() from error

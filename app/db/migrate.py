@@ -41,6 +41,11 @@ def head_revision() -> str:
     return head
 
 
+def known_revisions() -> frozenset[str]:
+    """Every revision that this version of the code knows: any other was made by a newer one."""
+    return frozenset(entry.revision for entry in ScriptDirectory(str(MIGRATIONS)).walk_revisions())
+
+
 def _in_one_transaction(url: str, step: Callable[[Config, Connection], None]) -> None:
     engine = create_engine(sqlalchemy_url(url), connect_args={"connect_timeout": CONNECT_TIMEOUT_SECONDS})
     try:
@@ -55,9 +60,7 @@ def _in_one_transaction(url: str, step: Callable[[Config, Connection], None]) ->
 
 
 def _upgrade(config: Config, connection: Connection, revision: str) -> None:
-    script = ScriptDirectory.from_config(config)
-    known = {entry.revision for entry in script.walk_revisions()}
-    unknown = set(MigrationContext.configure(connection).get_current_heads()) - known
+    unknown = set(MigrationContext.configure(connection).get_current_heads()) - known_revisions()
     if unknown:
         raise SchemaError(
             f"the database's schema ({', '.join(sorted(unknown))}) is newer than this version of Tallyhook: "

@@ -57,9 +57,14 @@ async def availability_told(
     return planned
 
 
-async def plan_report_type(session: AsyncSession, account: str, report_type: str, *, settings: Settings) -> int:
-    """Plan what is due for every enabled rule of this report type; returns the number of new runs."""
-    values = {"account": account, "report_type": report_type}
+async def plan_report_type(
+    session: AsyncSession, account: str, report_type: str, *, settings: Settings, rule_id: uuid.UUID | None = None
+) -> int:
+    """Plan what is due for every enabled rule of this report type, or for one; returns the number of new runs.
+
+    Whoever has changed a rule plans that one alone: it holds that rule's progress, and must wait for no other's.
+    """
+    values = {"account": account, "report_type": report_type, "rule_id": rule_id}
     type_ = (await session.execute(_AVAILABILITY, values)).first()
     if type_ is None or type_.data_available_end is None:
         return 0
@@ -185,6 +190,7 @@ select p.id, p.connected_account, p.planned_until, p.next_due_at, rules.id as ru
 from rules join rule_progress as p on p.rule_id = rules.id
 where rules.account = :account and rules.report_type = :report_type and rules.enabled and rules.deleted_at is null
   and (p.next_due_at is null or p.next_due_at <= :available_end)
+  and rules.id = coalesce(cast(:rule_id as uuid), rules.id)
 order by p.id for update of p
 """)
 _NOTE_PROGRESS = text("""

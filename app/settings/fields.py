@@ -82,7 +82,7 @@ Token = Annotated[Credential, AfterValidator(_long_enough)]
 Base = Annotated[str, AfterValidator(_base)]
 DatabaseURL = Annotated[SecretStr, AfterValidator(_database)]
 # The upper bounds only keep sums with times and columns from overflowing.
-Seconds = Annotated[float, Field(ge=0.1, le=_TEN_YEARS, allow_inf_nan=False)]
+Seconds = Annotated[float, Field(ge=0.1, le=_TEN_YEARS)]
 Count = Annotated[int, Field(ge=1, le=1_000_000)]
 Sha256 = Annotated[str, AfterValidator(_sha256), Field(repr=False)]
 Slug = Annotated[str, AfterValidator(_slug)]

@@ -91,7 +91,7 @@ class Settings(_Part):
     run_timeout_seconds: Seconds = 86_400.0
     max_run_attempts: Count = 3
     max_pending_runs: Count = 20
-    requests_per_second: Annotated[float, Field(ge=0, le=1_000_000, allow_inf_nan=False)] = 20.0
+    requests_per_second: Annotated[float, Field(ge=0, le=1_000_000)] = 20.0
     retry_base_seconds: Seconds = 2.0
     retry_max_seconds: Seconds = 900.0
     stalled_after_seconds: Seconds = 60.0

@@ -17,7 +17,6 @@ MALFORMED = [
     ("STRIPE_ACCOUNTS", '{{"eu": "{}"}}'),
     ("STRIPE_ACCOUNTS", '{{"eu": {{"api_key": ["{}"]}}}}'),
     ("STRIPE_ACCOUNTS", '{{"eu": {{"api_key": ""}}}}'),
-    ("STRIPE_ACCOUNTS", '{{"eu": {{}}}}'),
     ("STRIPE_ACCOUNTS", '{{"eu": {{"api_key": "k", "{}": 1}}}}'),
     ("STRIPE_ACCOUNTS", '{{"eu": {{"api_key": "k", "webhook_secret": "{}"}}}}'),
     ("STRIPE_ACCOUNTS", '{{"eu": {{"webhook_secrets": {{"{}": 1}}}}}}'),
@@ -68,6 +67,21 @@ def test_a_malformed_value_is_named_and_never_repeated(name: str, value: str) ->
     assert CANARY.lower() not in f"{caught.value!r} {caught.value}".lower()
     # Neither does a traceback: the error stands alone.
     assert (caught.value.__cause__, caught.value.__context__) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("accounts", "problem"),
+    [
+        ('{"eu": {}}', "every account needs an api_key, webhook_secrets or both"),
+        ('{"eu": {"webhook_secrets": [" "]}}', "every account needs an api_key, webhook_secrets or both"),
+        ('{"eu": {"api_key": "k", "key": 1}}', "has a key that is not known there: check its spelling"),
+        ('{"eu": 1, "eu": 2}', "names the same thing twice: of two equal keys one would be lost"),
+        ("[]", "has to be a JSON object: {…}"),
+        ("{'eu': 1}", "has to be JSON: check quotes, commas and braces"),
+    ],
+)
+def test_what_is_wrong_with_the_accounts_is_said(accounts: str, problem: str) -> None:
+    assert problems_of(STRIPE_ACCOUNTS=accounts) == [f"STRIPE_ACCOUNTS: {problem}"]
 
 
 def test_every_problem_is_told_at_once() -> None:

@@ -14,7 +14,6 @@ from tests.simulator.asking import DAY, RUNS, SUMMARY, a_day, create, until
 from tests.simulator.conftest import KEY
 from tests.simulator.receiver import Receiver
 
-
 PROGRAM = """
 import asyncio, functools
 from app.simulator import run_forever

@@ -66,8 +66,8 @@ def test_net_is_gross_minus_fee_and_a_fee_is_positive(report_type: str) -> None:
     for item in items:
         assert Decimal(item["net"]) == Decimal(item["gross"]) - Decimal(item["fee"])
         assert Decimal(item["fee"]) >= 0
-        if item["reporting_category"] in ("refund", "payout"):
-            assert Decimal(item["gross"]) <= 0 or report_type.startswith("payouts") is False
+        if item["reporting_category"] == "refund":
+            assert Decimal(item["gross"]) < 0
 
 
 def test_the_header_is_quoted() -> None:
@@ -142,9 +142,10 @@ def test_metadata_columns_may_have_any_key() -> None:
     assert len(values) > 2
 
 
-MOMENTS = st.integers(MONDAY, MONDAY + 20 * DAY)
+MOMENTS = st.integers(MONDAY, MONDAY + 6 * DAY)
 
 
+@settings(deadline=None, max_examples=40)
 @given(st.lists(MOMENTS, min_size=3, max_size=3, unique=True).map(sorted))
 def test_windows_tile(moments: list[int]) -> None:
     start, middle, end = moments
@@ -154,7 +155,7 @@ def test_windows_tile(moments: list[int]) -> None:
     assert left + right == rows(recipe(start=start, end=end))
 
 
-@settings(max_examples=25)
+@settings(deadline=None, max_examples=25)
 @given(st.lists(MOMENTS, min_size=2, max_size=2, unique=True).map(sorted))
 def test_a_balance_starts_changes_and_ends_as_the_other_reports_say(moments: list[int]) -> None:
     start, end = moments
@@ -257,6 +258,7 @@ def test_a_report_of_very_many_rows_has_all_of_them() -> None:
     assert len(rows(many)) == EXACT_ROWS * 5 + 3
 
 
+@settings(deadline=None)
 @given(extra=st.integers(0, 100_000))
 def test_a_file_of_an_exact_size_has_it_and_is_valid_to_the_last_row(extra: int) -> None:
     wanted = recipe()
@@ -269,9 +271,9 @@ def test_a_file_of_an_exact_size_has_it_and_is_valid_to_the_last_row(extra: int)
     assert all(Decimal(item["net"]) == Decimal(item["gross"]) - Decimal(item["fee"]) for item in items)
 
 
-@pytest.mark.slow
-async def test_a_gigabyte_is_streamed_without_being_held(client: httpx.AsyncClient, simulator: Simulator) -> None:
-    simulator.add_report_type(ITEMIZED, bytes=1 << 30)
+async def test_a_large_file_is_streamed_without_being_held(client: httpx.AsyncClient, simulator: Simulator) -> None:
+    size = 256 << 20
+    simulator.add_report_type(ITEMIZED, bytes=size)
     result = (await finished(client, a_day(simulator, report_type=ITEMIZED)))["result"]
 
     tracemalloc.start()
@@ -282,5 +284,5 @@ async def test_a_gigabyte_is_streamed_without_being_held(client: httpx.AsyncClie
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
 
-    assert received == result["size"] == 1 << 30
-    assert peak < 64 << 20
+    assert received == result["size"] == size
+    assert peak < size // 8

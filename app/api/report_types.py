@@ -1,0 +1,68 @@
+"""What the accounts can run, how far its data reaches, and asking Stripe for it anew."""
+
+from datetime import datetime
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+from pydantic import Field
+from sqlalchemy import func, select, tuple_
+
+from app import timetable
+from app.api.deps import Res, Session
+from app.api.paging import PageIn, make_cursor, read_cursor
+from app.api.schemas import Out, Page, Slug, Time
+from app.db.models import ReportType
+
+router = APIRouter(prefix="/v1/report-types", tags=["report types"])
+
+
+class ReportTypesIn(PageIn):
+    """Which report types to list, and from where on."""
+
+    account: Slug | None = None
+
+
+class ReportTypeOut(Out):
+    """A report type of an account."""
+
+    account: str
+    id: str
+    name: str | None
+    version: int | None
+    livemode: bool | None
+    data_available_start: Time | None
+    data_available_end: Time | None = Field(description="Exclusive; only ever moves forward.")
+    default_columns: list[str] | None
+    missing_since: Time | None = Field(description="Since when Stripe says that the account does not have it.")
+    missing_reason: str | None
+    refreshed_at: Time
+
+
+class Accepted(Out):
+    """The work goes on behind."""
+
+    asked_at: Time
+
+
+@router.get("")
+async def list_report_types(session: Session, asked: Annotated[ReportTypesIn, Query()]) -> Page[ReportTypeOut]:
+    """All report types that Stripe told of, by account and name."""
+    order = tuple_(ReportType.account, ReportType.id)
+    query = select(ReportType).order_by(ReportType.account, ReportType.id).limit(asked.limit + 1)
+    if asked.account is not None:
+        query = query.where(ReportType.account == asked.account)
+    if asked.cursor is not None:
+        query = query.where(order > tuple_(*read_cursor("report-types", asked.cursor, parts=2)))
+    found = (await session.execute(query)).scalars().all()
+    shown = [ReportTypeOut.model_validate(type_) for type_ in found[: asked.limit]]
+    more = make_cursor("report-types", shown[-1].account, shown[-1].id) if len(found) > len(shown) else None
+    return Page(data=shown, next_cursor=more)
+
+
+@router.post("/refresh", status_code=202)
+async def refresh_report_types(res: Res) -> Accepted:
+    """Ask Stripe what its report types' data reaches by now; what becomes due is planned."""
+    async with res.sessions.begin() as session:
+        asked_at: datetime = (await session.execute(select(func.now()))).scalar_one()
+        await timetable.make_due(session, "reconcile")
+    return Accepted(asked_at=asked_at)

@@ -1,0 +1,138 @@
+"""The bytes of a run's file, streamed: whole or one range of them, with what caches and resuming clients ask for."""
+
+import re
+import uuid
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import UTC
+
+from fastapi import APIRouter, Request
+from sqlalchemy import RowMapping
+from starlette.datastructures import Headers
+from starlette.responses import Response, StreamingResponse
+
+from app import files
+from app.api.deps import Res
+from app.api.problems import problem
+from app.errors import Conflict, Gone
+from app.resources import Resources
+from app.runs import listing
+
+router = APIRouter(prefix="/v1/runs", tags=["runs"])
+
+_RANGE = re.compile(r"bytes=[ \t]*([0-9]{0,18})-([0-9]{0,18})[ \t]*")
+_ANSWERS = {
+    200: {"description": "The whole file.", "content": {"text/csv": {}}},
+    206: {"description": "The range that was asked for.", "content": {"text/csv": {}}},
+    304: {"description": "The file is the one of `If-None-Match`."},
+    409: {"description": "The run has no file yet."},
+    410: {"description": "The file was removed by retention."},
+    416: {"description": "The range lies outside the file."},
+}
+
+
+class Unsatisfiable(Exception):
+    """The range lies outside the file."""
+
+
+@dataclass(frozen=True, slots=True)
+class ByteRange:
+    """The bytes [start, stop)."""
+
+    start: int
+    stop: int
+
+
+@router.get("/{run_id}/file", response_class=Response, responses=_ANSWERS)
+@router.head("/{run_id}/file", response_class=Response, include_in_schema=False)
+async def download_file(res: Res, run_id: uuid.UUID, request: Request) -> Response:
+    """The file that the run ended in. `Range`, `If-Range` and `If-None-Match` are honoured."""
+    async with res.sessions() as session:
+        run = await listing.get_run(session, run_id)
+    _check_there(run)
+    headers = _headers(run)
+    if _names(request.headers.get("if-none-match"), headers["ETag"]):
+        return Response(status_code=304, headers=headers)
+    try:
+        part = _wanted(request, size=run["file_size"], etag=headers["ETag"])
+    except Unsatisfiable:
+        shown = {"Content-Range": f"bytes */{run['file_size']}", "Accept-Ranges": "bytes"}
+        return problem(416, f"the file has {run['file_size']} bytes", headers=shown)
+    return _answer(res, request, run, headers, part)
+
+
+def _answer(res: Resources, request: Request, run: RowMapping, headers: dict[str, str], part: ByteRange | None) -> Response:
+    whole = ByteRange(0, run["file_size"])
+    sent = part or whole
+    headers["Content-Length"] = str(sent.stop - sent.start)
+    if part is not None:
+        headers["Content-Range"] = f"bytes {part.start}-{part.stop - 1}/{whole.stop}"
+    return StreamingResponse(
+        _nothing() if request.method == "HEAD" else _pieces(res, run["file_id"], sent),
+        status_code=200 if part is None else 206,
+        media_type=run["file_media_type"],
+        headers=headers,
+    )
+
+
+async def _pieces(res: Resources, file_id: uuid.UUID, sent: ByteRange) -> AsyncIterator[bytes]:
+    async for piece in files.read(res.sessions, file_id, start=sent.start, stop=sent.stop):
+        yield piece
+
+
+async def _nothing() -> AsyncIterator[bytes]:
+    return
+    yield
+
+
+def _check_there(run: RowMapping) -> None:
+    if run["file_id"] is None:
+        raise Conflict(f"run {run['id']} has no file: it is {run['state']}")
+    if run["file_removed_at"] is not None:
+        raise Gone(f"the file of run {run['id']} was removed by retention on {run['file_removed_at'].astimezone(UTC):%F}")
+
+
+def _headers(run: RowMapping) -> dict[str, str]:
+    return {
+        "ETag": f'"{run["file_sha256"]}"',
+        "Accept-Ranges": "bytes",
+        # Names are made of characters that need no quoting (runs/download).
+        "Content-Disposition": f'attachment; filename="{run["file_filename"]}"',
+        "Cache-Control": "private, no-transform",
+        "X-Content-Type-Options": "nosniff",
+    }
+
+
+def _names(header: str | None, etag: str) -> bool:
+    """Whether `If-None-Match` names this tag; weakly, as that header compares."""
+    if header is None:
+        return False
+    tags = [tag.strip().removeprefix("W/") for tag in header.split(",")]
+    return header.strip() == "*" or etag in tags
+
+
+def _wanted(request: Request, *, size: int, etag: str) -> ByteRange | None:
+    """The range that is asked for; None for the whole file. Raises Unsatisfiable.
+
+    Ranges concern GET alone. What cannot be read, and several ranges at once, count as no range (RFC 9110, 14.2).
+    """
+    headers: Headers = request.headers
+    found = _RANGE.fullmatch(headers.get("range", "").lower())
+    if request.method != "GET" or found is None or headers.get("if-range", etag).strip() != etag:
+        return None
+    return parse_range(found[1], found[2], size=size)
+
+
+def parse_range(first: str, last: str, *, size: int) -> ByteRange | None:
+    """`bytes=first-last` of a file of `size` bytes: `last` is included, and either may be empty."""
+    if first == "" and last == "":
+        return None
+    if first == "":
+        start, stop = max(0, size - int(last)), size
+    else:
+        start, stop = int(first), size if last == "" else min(size, int(last) + 1)
+        if last != "" and int(last) < start:
+            return None
+    if start >= size or start >= stop:
+        raise Unsatisfiable
+    return ByteRange(start, stop)

@@ -1,0 +1,100 @@
+"""The shapes of runs: as they are asked for and shown."""
+
+import uuid
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from app.api.paging import PageIn
+from app.api.schemas import ConnectedAccount, Out, ReportTypeId, Slug, Time
+from app.runs.listing import RunFilters
+from app.vocabulary import ErrorKind, RunState, WaitReason
+
+
+class RunFiltersIn(BaseModel):
+    """Which runs are meant; what is left out does not matter."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    state: RunState | None = None
+    rule_id: uuid.UUID | None = None
+    report_type: ReportTypeId | None = None
+    account: Slug | None = None
+    connected_account: ConnectedAccount | None = None
+
+    def filters(self) -> RunFilters:
+        """The same as the core takes it."""
+        return RunFilters(self.state, self.rule_id, self.report_type, self.account, self.connected_account)
+
+
+class RunListIn(RunFiltersIn, PageIn):
+    """Which runs to list, and from where on."""
+
+
+class FileOut(Out):
+    """The file that a run ended in."""
+
+    stripe_file_id: str
+    filename: str
+    media_type: str
+    size: int = Field(description="In bytes.")
+    sha256: str
+    stored_at: Time
+    removed_at: Time | None = Field(description="When retention removed it, if it did.")
+
+
+class RunErrorOut(Out):
+    """Why a run failed."""
+
+    kind: ErrorKind | str
+    message: str
+    stripe_request_id: str | None
+
+
+class WaitingOut(Out):
+    """Why a run stands still."""
+
+    reason: WaitReason
+    until: Time | None = Field(
+        description="For `availability` where Stripe's data has to reach, otherwise when it is tried next; if known."
+    )
+
+
+class MoveOut(Out):
+    """One move of a run."""
+
+    at: Time
+    from_state: RunState | str | None
+    to_state: RunState | str
+    attempt: int
+    reason: str
+
+
+class RunOut(Out):
+    """A run."""
+
+    id: uuid.UUID
+    rule_id: uuid.UUID | None
+    account: str
+    report_type: str
+    connected_account: str | None
+    state: RunState | str
+    attempt: int
+    revision: int
+    partial: bool = Field(description="Begins where Stripe's data begins, later than its window would.")
+    waiting: WaitingOut | None
+    interval_start: Time | None
+    interval_end: Time | None
+    parameters: dict[str, Any] = Field(description="Exactly what is sent to Stripe.")
+    stripe_run_id: str | None
+    error: RunErrorOut | None
+    file: FileOut | None
+    planned_at: Time
+    requested_at: Time | None
+    ready_at: Time | None
+    stored_at: Time | None
+
+
+class RunDetailOut(RunOut):
+    """A run with its history, oldest move first."""
+
+    history: list[MoveOut]
