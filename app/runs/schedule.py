@@ -4,7 +4,6 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from itertools import islice
 from typing import Any
 
 import structlog
@@ -147,7 +146,7 @@ def _next_due(plan: _Plan, availability: Availability, until: datetime | None) -
     if plan.schedule.cadence is Cadence.EVERY_UPDATE:
         return None if until is None else until + plan.schedule.settle
     further = all_windows(plan.schedule, availability, until=_FAR, since=until)
-    following = next(islice((w for w in further if until is None or w.start >= until), 1), None)
+    following = next(further, None)
     return None if following is None else due_at(following, plan.schedule)
 
 
