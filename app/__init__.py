@@ -10,3 +10,5 @@ The way of the data, top to bottom (the picture is in README.md):
 
 Start reading at `worker.py`: it names every lane of work and the step that does it.
 """
+
+__version__ = "0.1.0"

@@ -9,11 +9,13 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.db.engine import DATABASE_TROUBLE
+from app.errors import Conflict, NotFound
 from app.logs import redact
+from app.queue import wake
 from app.resources import Resources
 from app.runs import schedule, settle
 from app.stripe_values import Malformed, report_type_from, stripe_run_from
-from app.vocabulary import EventStatus
+from app.vocabulary import EventStatus, Lane
 
 log = structlog.get_logger()
 
@@ -49,6 +51,18 @@ async def drain(res: Resources) -> int:
         for event in sorted(events, key=lambda event: (event.object_id or "", event.id)):
             await _handle(res, session, event)
     return len(events)
+
+
+async def replay(session: AsyncSession, event_id: int) -> None:
+    """Put a kept event back into the inbox. Raises Conflict for one that handling could do nothing with."""
+    event = (await session.execute(_LOCK, {"id": event_id})).one_or_none()
+    if event is None:
+        raise NotFound(f"there is no event {event_id}")
+    # What the intake ignored was never handled: it is not for us, and to ask again makes it none of ours.
+    if event.payload is None or (event.status == EventStatus.IGNORED and event.handled_at is None):
+        raise Conflict(f"event {event_id} is not for Tallyhook ({event.reason}): there is nothing to handle again")
+    await session.execute(_REPLAY, {"id": event_id})
+    await wake(session, Lane.INBOX)
 
 
 async def _handle(res: Resources, session: AsyncSession, event: Any) -> None:
@@ -89,6 +103,10 @@ order by due_at, id limit :limit for update skip locked
 """)
 _MARK = text("""
 update events set status = :status, reason = :reason, handled_at = clock_timestamp() where id = :id
+""")
+_LOCK = text("select status, reason, payload, handled_at from events where id = :id for update")
+_REPLAY = text("""
+update events set status = 'pending', reason = null, tries = 0, handled_at = null, due_at = now() where id = :id
 """)
 _TRY_LATER = text("""
 update events set tries = tries + 1, reason = :reason, due_at = clock_timestamp() + (2 ^ tries) * interval '30 s'

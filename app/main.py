@@ -1,13 +1,13 @@
-"""Builds the web app: webhooks in front, the admin API, health; what a process holds open is opened by the command line."""
-
-from importlib.metadata import version
+"""Builds the web app over what the command line has opened: webhooks in front, the admin API, health."""
 
 from fastapi import Depends, FastAPI
 from starlette.routing import Route
 
+from app import __version__
 from app.api import docs, events, health, report_types, rules, run_file, runs
 from app.api.access import Access
 from app.api.deps import bearer
+from app.api.description import DESCRIPTION, PROBLEMS, describe
 from app.api.edge import Edge
 from app.api.problems import handle_problems
 from app.api.webhooks import webhook_routes
@@ -20,8 +20,8 @@ def build_app(res: Resources) -> FastAPI:
     """The web app over these resources. Whatever is not named as open in `api/edge` needs a token."""
     app = FastAPI(
         title="Tallyhook",
-        version=version("tallyhook"),
-        description=docs.DESCRIPTION,
+        version=__version__,
+        description=DESCRIPTION,
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
@@ -31,10 +31,10 @@ def build_app(res: Resources) -> FastAPI:
     app.state.res, app.state.access, app.state.probe = res, access, health.Probe()
     app.router.routes.extend(webhook_routes(res.intake, max_body_bytes=res.settings.max_body_bytes))
     for router in ADMIN_ROUTERS:
-        app.include_router(router, dependencies=[Depends(bearer)], responses=docs.PROBLEMS)
+        app.include_router(router, dependencies=[Depends(bearer)], responses=PROBLEMS)
     app.include_router(health.router)
     app.router.routes.append(Route("/docs", docs.page, include_in_schema=False))
     handle_problems(app)
-    docs.describe_webhooks(app)
+    describe(app)
     app.add_middleware(Edge, access=access, max_body_bytes=res.settings.max_body_bytes)
     return app

@@ -71,7 +71,7 @@ async def check_story(api: httpx.AsyncClient, simulator: Simulator, runs: list[d
         assert len(answer.content) == run["file"]["size"]
         assert hashlib.sha256(answer.content).hexdigest() == run["file"]["sha256"]
         history = (await api.get(f"/v1/runs/{run['id']}")).json()["history"]
-        assert [move["to"] for move in history] == ["planned", "requested", "ready", "stored"]
+        assert [move["to_state"] for move in history] == ["planned", "requested", "ready", "stored"]
 
 
 @asynccontextmanager

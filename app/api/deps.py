@@ -14,7 +14,9 @@ from app.api.access import Caller
 from app.resources import Resources
 
 # Only described here: `edge` has checked the token before any route is looked for.
-bearer = HTTPBearer(auto_error=False, description="TALLYHOOK_ADMIN_TOKEN, TALLYHOOK_READ_TOKEN, or one of TALLYHOOK_TOKENS")
+bearer = HTTPBearer(
+    auto_error=False, description="TALLYHOOK_ADMIN_TOKEN, TALLYHOOK_READ_TOKEN, or one of TALLYHOOK_TOKENS"
+)
 
 
 def _resources(request: Request) -> Resources:

@@ -1,105 +1,71 @@
-"""The API's description: what cannot be read off the routes themselves, and a page that shows it without the internet."""
+"""The page at `/docs`: the OpenAPI document for people. It fetches nothing and runs no script, so it works anywhere."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from html import escape
 from typing import Any
 
-from fastapi import FastAPI, Request
-from starlette.responses import HTMLResponse
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, Response
 
-from app.api.problems import MEDIA_TYPE
-
-DESCRIPTION = """\
-Automates Stripe's financial reports. Send `Authorization: Bearer …` with every request to `/v1`.
-
-Errors are problems (RFC 9457, `application/problem+json`). Their `type` is always `about:blank`: the status says what
-kind of problem it is, `detail` says what to do, and `errors` names the fields of bad input. Times are RFC 3339 in UTC.
-Lists are newest first; pass `next_cursor` as `cursor` to go on.
+_STYLE = """
+html { color-scheme: light dark }
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem }
+summary { cursor: pointer; padding: .3rem 0 } code, pre { font: 14px/1.4 ui-monospace, monospace }
+pre { overflow-x: auto; padding: .7rem; border: 1px solid #8886; border-radius: .3rem }
+summary code { font-weight: 600 }
+table { border-collapse: collapse } td, th { padding: .2rem 1rem .2rem 0; text-align: left; vertical-align: top }
 """
-
-_PROBLEM = {
-    "type": "object",
-    "required": ["type", "title", "status", "detail"],
-    "properties": {
-        "type": {"type": "string", "const": "about:blank"},
-        "title": {"type": "string"},
-        "status": {"type": "integer"},
-        "detail": {"type": "string"},
-        "errors": {
-            "type": "array",
-            "items": {
-                "type": "object",
-                "required": ["pointer", "detail"],
-                "properties": {"pointer": {"type": "string"}, "detail": {"type": "string"}},
-            },
-        },
-    },
-}
+# Nothing may be fetched, and nothing run: the page holds all that it shows.
+_POLICY = {"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'"}
 
 
-def _problem(description: str) -> dict[str, Any]:
-    return {"description": description, "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}}
+async def page(request: Request) -> Response:
+    """The page."""
+    return HTMLResponse("\n".join(_page(request.app.openapi())), headers=_POLICY)
 
 
-PROBLEMS: dict[int | str, dict[str, Any]] = {
-    401: _problem("No token, or one that is not known."),
-    403: _problem("The token may only read."),
-    404: _problem("There is no such thing."),
-    409: _problem("The state of things does not allow it."),
-    413: _problem("The body is too large."),
-    422: _problem("Bad input."),
-    503: _problem("The database does not answer; try again."),
-}
-
-_DELIVERY = {
-    "tags": ["webhooks"],
-    "description": "Where Stripe delivers events, signed. The answer comes after the event is committed.",
-    "parameters": [
-        {
-            "name": "Stripe-Signature",
-            "in": "header",
-            "required": True,
-            "schema": {"type": "string"},
-            "example": "t=1790838000,v1=5257a869e7…",
-        }
-    ],
-    "requestBody": {
-        "required": True,
-        "description": "The event, as Stripe wrote it: the signature is over these very bytes.",
-        "content": {"application/json": {"schema": {"type": "object"}}},
-    },
-    "responses": {
-        "200": {
-            "description": "The event is kept, or was before, or is not for us.",
-            "content": {
-                "application/json": {
-                    "schema": {"type": "object", "properties": {"received": {"type": "boolean", "const": True}}}
-                }
-            },
-        },
-        "400": _problem("The delivery cannot be believed, or is no event."),
-        "404": _problem("There is no such account, or it has no webhook secret."),
-        "405": _problem("Only POST."),
-        "413": _problem("The body is too large."),
-        "503": _problem("The event could not be kept: deliver it again."),
-    },
-}
-_ACCOUNT = {"name": "account", "in": "path", "required": True, "schema": {"type": "string"}}
+def _page(document: Mapping[str, Any]) -> Iterator[str]:
+    title = f"{document['info']['title']} {document['info']['version']}"
+    yield f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{escape(title)}</title><style>{_STYLE}</style>'
+    yield f"<h1>{escape(title)}</h1>"
+    yield from (f"<p>{escape(part)}</p>" for part in document["info"]["description"].split("\n\n"))
+    yield '<p>For tools: <a href="/openapi.json">openapi.json</a>.</p>'
+    for tag, operations in _by_tag(document).items():
+        yield f"<h2>{escape(tag)}</h2>"
+        for method, path, operation in operations:
+            yield from _operation(method, path, operation)
+    yield "<h2>shapes</h2>"
+    for name, schema in sorted(document["components"]["schemas"].items()):
+        yield f'<details id="{escape(name)}"><summary><code>{escape(name)}</code></summary>{_pretty(schema)}</details>'
 
 
-def describe_webhooks(app: FastAPI) -> None:
-    """Add what FastAPI cannot know: the plain ASGI routes, and the shape of problems."""
-    generate = app.openapi
+def _by_tag(document: Mapping[str, Any]) -> dict[str, list[tuple[str, str, Mapping[str, Any]]]]:
+    found: dict[str, list[tuple[str, str, Mapping[str, Any]]]] = {}
+    for path, methods in sorted(document["paths"].items()):
+        for method, operation in methods.items():
+            found.setdefault(operation["tags"][0], []).append((method.upper(), path, operation))
+    return dict(sorted(found.items()))
 
-    def openapi() -> dict[str, Any]:
-        document = generate()
-        schemas = document.setdefault("components", {}).setdefault("schemas", {})
-        schemas["Problem"] = _PROBLEM
-        default = _DELIVERY | {"summary": "Receive an event of the account `default`", "operationId": "receive_event"}
-        named = _DELIVERY | {"summary": "Receive an event of an account", "operationId": "receive_event_of_account"}
-        named["parameters"] = [_ACCOUNT, *_DELIVERY["parameters"]]  # type: ignore[misc]
-        document["paths"] |= {"/webhooks/stripe": {"post": default}, "/webhooks/stripe/{account}": {"post": named}}
-        return document
 
-    app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's own way to extend the document
+def _operation(method: str, path: str, operation: Mapping[str, Any]) -> Iterator[str]:
+    about = operation.get("description", operation["summary"])
+    yield f"<details><summary><code>{method} {escape(path)}</code> {escape(operation['summary'])}</summary>"
+    yield f"<p>{escape(about)}</p>"
+    if parameters := operation.get("parameters"):
+        yield "<table><tr><th>parameter<th>in<th>what"
+        for one in parameters:
+            what = one.get("description", "") + (" (required)" if one.get("required") else "")
+            yield f"<tr><td><code>{escape(one['name'])}</code><td>{one['in']}<td>{escape(what)}"
+        yield "</table>"
+    if body := operation.get("requestBody"):
+        yield f"<p>Body:</p>{_pretty(body['content'])}"
+    for status, answer in sorted(operation["responses"].items()):
+        yield f"<p><b>{status}</b> {escape(answer['description'])}</p>"
+        if status.startswith("2") and answer.get("content"):
+            yield _pretty(answer["content"])
+    yield "</details>"
+
+
+def _pretty(value: object) -> str:
+    return f"<pre>{escape(json.dumps(value, indent=2, ensure_ascii=False))}</pre>"

@@ -61,10 +61,10 @@ def unexpected(error: Exception) -> Response:
 
 def handle_problems(app: FastAPI) -> None:
     """Render every error of the app as a problem."""
-    for kind, status in ((NotFound, 404), (Conflict, 409), (Gone, 410), (PreconditionFailed, 412)):
-        app.add_exception_handler(kind, _plain(status))
-    for kind in (OperationalError, InterfaceError, PoolTimeout):
-        app.add_exception_handler(kind, _database_trouble)
+    for ours, status in ((NotFound, 404), (Conflict, 409), (Gone, 410), (PreconditionFailed, 412)):
+        app.add_exception_handler(ours, _plain(status))
+    for theirs in (OperationalError, InterfaceError, PoolTimeout):
+        app.add_exception_handler(theirs, _database_trouble)
     app.add_exception_handler(IntegrityError, _clash)
     app.add_exception_handler(BadInput, _bad_input)
     app.add_exception_handler(RequestValidationError, _invalid)
@@ -95,11 +95,11 @@ async def _bad_input(_: Request, error: Exception) -> Response:
     return problem(422, "the request holds values that cannot work", errors=error.errors)
 
 
-async def _invalid(_: Request, error: Exception) -> Response:
+async def _invalid(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     found = error.errors()
     if any(one["loc"][:1] == ("path",) for one in found):
-        return problem(404, "there is no such thing: ids are UUIDs")
+        return problem(404, f"there is nothing at {request.url.path}")
     return problem(422, "the request holds values that cannot work", errors=_field_errors(found))
 
 
@@ -110,6 +110,8 @@ def _field_errors(found: Iterable[ErrorDetails]) -> list[FieldError]:
 def _pointer(loc: Sequence[int | str]) -> str:
     """A JSON pointer into the body; for anything else the name of the parameter."""
     place, *parts = loc
+    if isinstance(parts[0] if parts else "", int):
+        return ""  # a position in a text that is no JSON
     if place != "body":
         return str(parts[0] if parts else place)[:LONGEST_POINTER]
     escaped = (str(part).replace("~", "~0").replace("/", "~1") for part in parts if part != "[key]")

@@ -90,4 +90,4 @@ class RuleOut(Out):
     version: int = Field(description="The ETag, in quotes; raised by every change.")
     created_at: Time
     updated_at: Time
-    warnings: list[WarningOut] = []
+    warnings: list[WarningOut] = Field(default_factory=list)

@@ -39,7 +39,7 @@ async def list_rules(session: Session, asked: Annotated[PageIn, Query()]) -> Pag
 
 
 @router.post("", status_code=201)
-async def create_rule(res: Res, caller: new: RuleIn, response: Response) -> RuleOut:
+async def create_rule(res: Res, new: RuleIn, response: Response) -> RuleOut:
     """Make a rule; it is planned at once."""
     values = new.model_dump()
     rules.check(values, list(res.settings.accounts))
@@ -73,7 +73,8 @@ async def change_rule(
         _check_version(rule, if_match)
         # A rule whose account is not configured any more can still be disabled, or moved.
         rules.check(values_of(rule) | given, [*res.settings.accounts, *({rule.account} - {change.account})])
-        await _cancel(session, await rules.change(session, rule, given), "its connected account was taken out of the rule")
+        cut_off = await rules.change(session, rule, given)
+        await _cancel(session, cut_off, "its connected account was taken out of the rule")
         await _plan(res, session, rule)
         answer = await _shown(session, rule)
     response.headers["ETag"] = _etag(answer.version)
@@ -101,9 +102,7 @@ async def _plan(res: Resources, session: AsyncSession, rule: Rule) -> None:
     )
     if (await session.execute(known)).scalar_one_or_none() is None:
         await timetable.make_due(session, "reconcile")
-    await schedule.plan_report_type(
-        session, rule.account, rule.report_type, settings=res.settings, rule_id=rule.id
-    )
+    await schedule.plan_report_type(session, rule.account, rule.report_type, settings=res.settings, rule_id=rule.id)
 
 
 async def _cancel(session: AsyncSession, run_ids: Sequence[uuid.UUID], reason: str) -> None:

@@ -5,6 +5,7 @@ import uuid
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import UTC
+from typing import Any
 
 from fastapi import APIRouter, Request
 from sqlalchemy import RowMapping
@@ -21,7 +22,7 @@ from app.runs import listing
 router = APIRouter(prefix="/v1/runs", tags=["runs"])
 
 _RANGE = re.compile(r"bytes=[ \t]*([0-9]{0,18})-([0-9]{0,18})[ \t]*")
-_ANSWERS = {
+_ANSWERS: dict[int | str, dict[str, Any]] = {
     200: {"description": "The whole file.", "content": {"text/csv": {}}},
     206: {"description": "The range that was asked for.", "content": {"text/csv": {}}},
     304: {"description": "The file is the one of `If-None-Match`."},
@@ -61,7 +62,9 @@ async def download_file(res: Res, run_id: uuid.UUID, request: Request) -> Respon
     return _answer(res, request, run, headers, part)
 
 
-def _answer(res: Resources, request: Request, run: RowMapping, headers: dict[str, str], part: ByteRange | None) -> Response:
+def _answer(
+    res: Resources, request: Request, run: RowMapping, headers: dict[str, str], part: ByteRange | None
+) -> Response:
     whole = ByteRange(0, run["file_size"])
     sent = part or whole
     headers["Content-Length"] = str(sent.stop - sent.start)
@@ -89,7 +92,9 @@ def _check_there(run: RowMapping) -> None:
     if run["file_id"] is None:
         raise Conflict(f"run {run['id']} has no file: it is {run['state']}")
     if run["file_removed_at"] is not None:
-        raise Gone(f"the file of run {run['id']} was removed by retention on {run['file_removed_at'].astimezone(UTC):%F}")
+        raise Gone(
+            f"the file of run {run['id']} was removed by retention on {run['file_removed_at'].astimezone(UTC):%F}"
+        )
 
 
 def _headers(run: RowMapping) -> dict[str, str]:

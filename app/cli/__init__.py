@@ -28,11 +28,10 @@ def main() -> None:
 
 
 def _register() -> None:
-    from app.cli import commands
-    from app.cli.demo import demo
+    from app.cli.commands import demo, migrate, serve, worker
     from app.cli.simulator import simulator
 
-    every: tuple[Callable[..., None], ...] = (commands.serve, commands.worker, commands.migrate, demo, simulator)
+    every: tuple[Callable[..., None], ...] = (serve, worker, migrate, demo, simulator)
     for command in every:
         app.command()(command)
 

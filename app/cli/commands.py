@@ -1,13 +1,16 @@
-"""`serve`, `worker` and `migrate`: the service itself."""
+"""The commands and their options; each imports what it needs when it runs, so that `--help` is quick."""
 
 import asyncio
+import logging
 import signal
 from collections.abc import Awaitable, Callable
 from typing import Annotated
 
+import structlog
 import typer
 import uvloop
 
+from app.errors import TallyhookError
 from app.logs import configure_logs
 from app.settings import Settings, load_settings
 
@@ -54,9 +57,27 @@ def migrate() -> None:
     print(f"the schema is at {head_revision()}")
 
 
-def _settings() -> Settings:
-    import structlog
+def demo(
+    once: Annotated[bool, typer.Option("--once", help="End by itself: exit code 0 if all is stored, else 1.")] = False,
+    days: Annotated[int, typer.Option(help="How many days to simulate.", min=1, max=60)] = 3,
+    port: Annotated[int, typer.Option(help="Port of the service; 0 takes a free one.", min=0, max=65535)] = 8000,
+) -> None:
+    """Show the whole flow on this machine, with no account anywhere: simulator, database, service, stored files."""
+    from app.cli.demo import play
 
+    configure_logs()
+    logging.getLogger().setLevel(logging.ERROR)  # the story is told on the screen; only what goes wrong is logged
+    failures: list[str] = []
+
+    async def show(stop: asyncio.Event) -> None:
+        failures.extend(await play(stop, once=once, days=days, port=port))
+
+    run(show)
+    if failures:
+        raise TallyhookError("the demo is not complete: " + "; ".join(failures))
+
+
+def _settings() -> Settings:
     settings = load_settings()
     configure_logs(secrets=settings.secret_values())
     for warning in settings.warnings:

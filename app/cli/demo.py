@@ -6,7 +6,6 @@ what a user would: it makes rules and downloads files through the admin API.
 
 import asyncio
 import hashlib
-import logging
 import secrets
 import shutil
 import tempfile
@@ -15,15 +14,12 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import httpx
-import typer
 from rich.console import Console
 
 from app.cli.demo_view import Story, show_stored
-from app.errors import TallyhookError
-from app.logs import configure_logs
 from app.planning.planner import Availability, Schedule, due_windows
 from app.serving import Running, running
 from app.settings import Settings, load_settings
@@ -31,6 +27,7 @@ from app.simulator import Simulator, serve
 from app.vocabulary import Cadence
 
 HALF_DAY = timedelta(hours=12)  # Stripe publishes twice a day
+HISTORY = timedelta(days=400)  # how far the simulated data reaches back
 STEP_SECONDS = 0.8  # how long half a simulated day takes
 RUN_SECONDS = 0.3  # how long a simulated run stays pending
 PATIENCE_SECONDS = 90.0
@@ -58,30 +55,11 @@ SAMPLES = (
 )
 
 
-def demo(
-    once: Annotated[bool, typer.Option("--once", help="End by itself: exit code 0 if all is stored, else 1.")] = False,
-    days: Annotated[int, typer.Option(help="How many days to simulate.", min=1, max=60)] = 3,
-    port: Annotated[int, typer.Option(help="Port of the service; 0 takes a free one.", min=0, max=65535)] = 8000,
-) -> None:
-    """Show the whole flow on this machine: simulator, database, service, sample rules, stored files."""
-    from app.cli.commands import run
-
+async def play(stop: asyncio.Event, *, once: bool, days: int, port: int) -> list[str]:
+    """Play the demo until it ends, or until `stop` is set; returns what is not as it should be."""
     console = Console()
-    failures: list[str] = []
-
-    async def show(stop: asyncio.Event) -> None:
-        failures.extend(await _demo(console, stop, once=once, days=days, port=port))
-
-    configure_logs()
-    logging.getLogger().setLevel(logging.ERROR)  # the story is told on the screen; only what goes wrong is logged
-    run(show)
-    if failures:
-        raise TallyhookError("the demo is not complete: " + "; ".join(failures))
-
-
-async def _demo(console: Console, stop: asyncio.Event, *, once: bool, days: int, port: int) -> list[str]:
     first = datetime.combine(datetime.now(UTC).date() - timedelta(days=days), datetime.min.time(), UTC)
-    simulator = Simulator(delay=RUN_SECONDS)
+    simulator = _stripe_with_data(until=first)
     token, secret = secrets.token_urlsafe(32), "whsec_" + secrets.token_hex(16)
     console.print("Starting PostgreSQL, the Stripe simulator and the service …")
     with _data_dir() as folder:
@@ -98,6 +76,15 @@ async def _demo(console: Console, stop: asyncio.Event, *, once: bool, days: int,
     return failures
 
 
+def _stripe_with_data(*, until: datetime) -> Simulator:
+    simulator = Simulator(delay=RUN_SECONDS)
+    for sample in SAMPLES:
+        kind = simulator.report_type(sample.report_type)
+        kind.data_available_start = int((until - HISTORY).timestamp())
+        kind.data_available_end = int(until.timestamp())
+    return simulator
+
+
 async def _play(
     service: Running,
     simulator: Simulator,
@@ -110,11 +97,7 @@ async def _play(
 ) -> list[str]:
     """A few days in fast motion; returns what is not as it should be at the end."""
     for sample in SAMPLES:
-        kind = simulator.report_type(sample.report_type)
-        kind.data_available_start = int((first - timedelta(days=400)).timestamp())
-        kind.data_available_end = int(first.timestamp())
         await _add_rule(client, sample, first.date())
-    await client.post("/v1/report-types/refresh")
     for step in range(1, 2 * days + 1):
         if stop.is_set():
             return []
@@ -123,7 +106,7 @@ async def _play(
         for sample in SAMPLES:
             simulator.advance(sample.report_type, to=reached)
         await story.follow(STEP_SECONDS)
-    availability = Availability(first - timedelta(days=400), first + 2 * days * HALF_DAY)
+    availability = Availability(first - HISTORY, first + 2 * days * HALF_DAY)
     owed = {sample.name: _owed(sample, first.date(), availability) for sample in SAMPLES}
     await story.follow_until_stored(sum(owed.values()), patience=PATIENCE_SECONDS, stop=stop)
     return await _check(client, simulator, owed)

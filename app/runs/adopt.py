@@ -12,8 +12,9 @@ from sqlalchemy import text
 from app.errors import NotNow
 from app.resources import Resources
 from app.runs import settle
+from app.runs.claims import Overtaken, hold_fence
 from app.stripe_values import StripeRun
-from app.vocabulary import CallKind
+from app.vocabulary import CallKind, RunState
 
 if TYPE_CHECKING:
     from app.runs.request import RequestClaim
@@ -25,22 +26,26 @@ CLOCK_SLACK_SECONDS = 300
 
 
 async def find_lost_run(res: Resources, claim: "RequestClaim") -> StripeRun | None:
-    """The Stripe run that this claim's forgotten create made, if it made one. Raises what the door raises."""
+    """The Stripe run that this claim's forgotten create made, if it made one: it belongs to the attempt from now on.
+
+    Raises what the door raises.
+    """
     await _take_read(res, claim.account)
-    found = None
-    async for run in res.stripe.list_runs(claim.account, created_since=claim.asked_at, slack=CLOCK_SLACK_SECONDS):
-        same = run.report_type == claim.report_type and run.parameters == claim.parameters
-        if same and not await _is_ours(res, claim.account, run.id):
-            found = run  # newest first: the last one seen is the oldest, the one nearest to our call
-    return found
+    listed = res.stripe.list_runs(claim.account, created_since=claim.asked_at, slack=CLOCK_SLACK_SECONDS)
+    alike = [run async for run in listed if (run.report_type, run.parameters) == (claim.report_type, claim.parameters)]
+    for run in reversed(alike):  # newest first: the last one is the one nearest to our call
+        if await _make_ours(res, claim, run.id):
+            return run
+    return None
 
 
 async def draw_new_key(res: Resources, claim: "RequestClaim") -> str:
-    """A new idempotency key for the same attempt, stored before it is used."""
+    """A new idempotency key for the same attempt, stored before it is used. Raises `Overtaken`."""
     key = secrets.token_hex(16)
     async with res.sessions.begin() as session:
         values = {"run_id": claim.run_id, "number": claim.attempt, "key": key, "fence": claim.fence}
-        await session.execute(_NEW_KEY, values)
+        if (await session.execute(_NEW_KEY, values)).first() is None:
+            raise Overtaken
     return key
 
 
@@ -50,15 +55,21 @@ async def _take_read(res: Resources, account: str) -> None:
             raise NotNow("the rate limit for reads is used up")
 
 
-async def _is_ours(res: Resources, account: str, stripe_run_id: str) -> bool:
+async def _make_ours(res: Resources, claim: "RequestClaim", stripe_run_id: str) -> bool:
     async with res.sessions.begin() as session:
-        await settle.lock_stripe_run(session, account, stripe_run_id)
-        values = {"account": account, "stripe_run_id": stripe_run_id}
-        return bool((await session.execute(_OURS, values)).scalar_one())
+        await hold_fence(session, claim, RunState.PLANNED)
+        await settle.lock_stripe_run(session, claim.account, stripe_run_id)
+        ours = {"run_id": claim.run_id, "number": claim.attempt, "account": claim.account}
+        return (await session.execute(_ADOPT, {**ours, "stripe_run_id": stripe_run_id})).first() is not None
 
 
-_OURS = text("""
-select exists (select from attempts where account = :account and stripe_run_id = :stripe_run_id)
+# Under the lock of the Stripe run: of two attempts that look for one like it only one finds it unclaimed.
+_ADOPT = text("""
+update attempts set stripe_run_id = :stripe_run_id, requested_at = now(), heard_at = now()
+where run_id = :run_id and number = :number and not exists (
+    select from attempts as other where other.account = :account and other.stripe_run_id = :stripe_run_id
+        and (other.run_id, other.number) <> (:run_id, :number))
+returning 1
 """)
 _NEW_KEY = text("""
 with mine as (
@@ -66,5 +77,5 @@ with mine as (
     returning id
 )
 update attempts set idempotency_key = :key, key_drawn_at = now()
-from mine where run_id = mine.id and number = :number
+from mine where run_id = mine.id and number = :number returning 1
 """)

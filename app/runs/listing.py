@@ -49,7 +49,8 @@ async def list_runs(
     query = filters.narrow(_SHOWN).order_by(Run.id.desc()).limit(limit)
     if before is not None:
         query = query.where(Run.id < before)
-    return (await session.execute(query)).mappings().all()
+    found: Sequence[RowMapping] = (await session.execute(query)).mappings().all()
+    return found
 
 
 async def get_run(session: AsyncSession, run_id: uuid.UUID) -> RowMapping:

@@ -14,24 +14,33 @@ from app.errors import Refused
 from app.planning.backoff import full_jitter
 from app.queue import wake
 from app.resources import Resources
-from app.runs import rows
+from app.runs import holds, rows
+from app.runs.claims import hold_fence
 from app.runs.rows import RunError
-from app.vocabulary import ErrorKind, Lane
+from app.vocabulary import CallKind, ErrorKind, Lane, RunState
 
 if TYPE_CHECKING:
     from app.runs.request import RequestClaim
 
 _NOT_YET = re.compile(r"only available (through|until|up to)", re.IGNORECASE)
+# The type takes another interval than we know of: no other value will ever do.
+_NOT_ABOUT_THE_VALUE = frozenset({"parameter_missing", "parameter_unknown"})
 _LIVE_ONLY = re.compile(r"requires? a live[- ]mode", re.IGNORECASE)
 
 
 async def refused(res: Resources, session: AsyncSession, claim: "RequestClaim", trouble: Refused) -> None:
-    """Decide what a 400 or 404 to a create means; nothing of it spends an attempt, but the final ones."""
+    """Decide what a 400 or 404 to a create means; nothing of it spends an attempt, but the final ones.
+
+    Raises `Overtaken`: a refusal that comes late must not end the key that a successor is using.
+    """
+    await hold_fence(session, claim, RunState.PLANNED)
+    # Stripe looks at the key before it looks at the request: whoever is refused for the latter has a key that works.
+    await holds.accepted(session, claim, CallKind.CREATE)
     if trouble.status == 404 or _LIVE_ONLY.search(trouble.message):
         await _type_is_missing(res, session, claim, trouble)
     elif _names(trouble, "interval_end") or _NOT_YET.search(trouble.message):
         await _not_yet(res, session, claim)
-    elif _names(trouble, "interval_start") and not claim.start_shifted:
+    elif _names(trouble, "interval_start") and not claim.start_shifted and "interval_start" in claim.parameters:
         await session.execute(_SHIFT_START, _draw_key(claim))
         await session.execute(_GIVE_BACK, {"run_id": claim.run_id, "fence": claim.fence, "seconds": 0.0})
         await wake(session, Lane.REQUESTS)
@@ -51,6 +60,8 @@ async def accepted(session: AsyncSession, claim: "RequestClaim") -> None:
 
 
 def _names(trouble: Refused, parameter: str) -> bool:
+    if trouble.code in _NOT_ABOUT_THE_VALUE:
+        return False
     # Stripe writes `parameters.interval_start` here, and `parameters[interval_start]` elsewhere.
     return trouble.param is not None and trouble.param.rstrip("]").endswith(parameter)
 
@@ -61,8 +72,9 @@ def _draw_key(claim: "RequestClaim") -> dict[str, object]:
 
 async def _not_yet(res: Resources, session: AsyncSession, claim: "RequestClaim") -> None:
     await session.execute(_NEW_KEY, _draw_key(claim))
-    values = {"run_id": claim.run_id, "fence": claim.fence, "seconds": res.settings.retry_max_seconds}
-    await session.execute(_WAIT_FOR_AVAILABILITY, values)
+    # What the refusal is measured against is what we knew when we asked: an advance since then is one worth a try.
+    values = {"run_id": claim.run_id, "fence": claim.fence, "available_until": claim.available_until}
+    await session.execute(_WAIT_FOR_AVAILABILITY, {**values, "seconds": res.settings.retry_max_seconds})
 
 
 async def _type_is_missing(res: Resources, session: AsyncSession, claim: "RequestClaim", trouble: Refused) -> None:
@@ -106,11 +118,8 @@ where account = :account and id = :type
 # Where availability is not known there is nothing to wait for but time.
 _WAIT_FOR_AVAILABILITY = text("""
 update runs set lease_until = null, leased_by = null, asked_at = null, tries = 0,
-    refused_at_availability = type.data_available_end,
-    due_at = case when type.data_available_end is null then clock_timestamp() + :seconds * interval '1 s'
-                  else clock_timestamp() end
-from (select 1) as one left join report_types as type
-    on type.account = (select account from runs where id = :run_id)
-   and type.id = (select report_type from runs where id = :run_id)
-where runs.id = :run_id and fence = :fence and state = 'planned'
+    refused_at_availability = cast(:available_until as timestamptz),
+    due_at = case when cast(:available_until as timestamptz) is null
+        then clock_timestamp() + :seconds * interval '1 s' else clock_timestamp() end
+where id = :run_id and fence = :fence and state = 'planned'
 """)

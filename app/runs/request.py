@@ -34,6 +34,7 @@ class RequestClaim(Claim):
     key_forgotten: bool  # Stripe has dropped it by now (see adopt)
     start_shifted: bool  # asked for one second later than the window begins (see refusals)
     type_missing: bool  # this call is the probe of a type that Stripe said was missing
+    available_until: datetime | None  # how far the type's data reached when this was claimed
 
 
 async def claim_requests(res: Resources, limit: int) -> list[RequestClaim]:
@@ -180,7 +181,7 @@ select claimed.id as run_id, claimed.account, claimed.attempt, claimed.fence, cl
     claimed.asked_at < clock_timestamp() - :key_life * interval '1 hour' as key_forgotten,
     coalesce((claimed.parameters ->> 'interval_start')::bigint <> extract(epoch from claimed.interval_start), false)
         as start_shifted,
-    type.missing_since is not null as type_missing
+    type.missing_since is not null as type_missing, type.data_available_end as available_until
 from claimed join attempt on attempt.run_id = claimed.id
 left join report_types as type on type.account = claimed.account and type.id = claimed.report_type
 """)

@@ -92,7 +92,7 @@ left join account_holds as hold on hold.account = wanted.account and hold.call_k
 left join rate_limits as rate on rate.account = wanted.account and rate.call_kind = wanted.call_kind
 left join used on used.account = wanted.account
 cross join lateral (
-    select interval '1 s' * case wanted.call_kind when 'create' 
+    select interval '1 s' * case wanted.call_kind when 'create'
         then cast(:create_ahead as float8) else cast(:files_ahead as float8) end
 ) as allowance(ahead)
 """)

@@ -1,6 +1,7 @@
 """The TCP connection under a request: uvicorn keeps it to itself, but a simulator has to cut it now and then."""
 
 import asyncio
+from typing import cast
 
 from starlette.types import Receive, Scope
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -17,9 +18,7 @@ class OpenProtocol(HttpToolsProtocol):
 
 
 def transport_of(scope: Scope) -> asyncio.Transport:
-    transport = scope["extensions"][EXTENSION]["transport"]
-    assert isinstance(transport, asyncio.WriteTransport)
-    return transport  # type: ignore[return-value]
+    return cast(asyncio.Transport, scope["extensions"][EXTENSION]["transport"])
 
 
 async def cut(scope: Scope, receive: Receive, *, at_once: bool = True) -> None:

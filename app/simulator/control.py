@@ -23,7 +23,23 @@ def control_routes(commands: dict[str, dict[str, Command]]) -> list[Route]:
     for path, by_method in commands.items():
         for method, command in by_method.items():
             routes.append(Route(f"/_control/{path}", _endpoint(command), methods=[method]))
-    return routes
+    return [*routes, Route("/_control{path:path}", _overview(commands), methods=["GET", "POST", "DELETE"])]
+
+
+def _overview(commands: dict[str, dict[str, Command]]) -> Callable[[Request], Any]:
+    """`GET /_control` says what there is; so does the refusal of everything that there is not."""
+    known = {
+        f"{method} /_control/{path}": (command.__doc__ or "").partition("\n")[0]
+        for path, by_method in commands.items()
+        for method, command in by_method.items()
+    }
+
+    async def endpoint(request: Request) -> Response:
+        if request.method == "GET" and request.path_params["path"] in ("", "/"):
+            return _json({"routes": known})
+        return _json({"error": "there is no such control route", "routes": known}, 404)
+
+    return endpoint
 
 
 def _endpoint(command: Command) -> Callable[[Request], Any]:

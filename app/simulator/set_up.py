@@ -130,6 +130,7 @@ class SetUp(Observed):
     def change_endpoint(
         self, id: str, *, enabled: bool | None = None, url: str | None = None, events: list[str] | None = None
     ) -> Endpoint:
+        """Enables or disables an endpoint, or gives it another URL or other events."""
         endpoint = self.endpoint(id)
         endpoint.enabled = endpoint.enabled if enabled is None else enabled
         endpoint.url = url or endpoint.url

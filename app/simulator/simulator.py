@@ -96,6 +96,7 @@ class Simulator(SetUp):
         return list(self.world.faults.rules)
 
     def clear_faults(self) -> None:
+        """Removes all rules; what they have spoilt stays spoilt."""
         self.world.faults.clear()
 
     def emit(

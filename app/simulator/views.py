@@ -18,8 +18,8 @@ def plain(value: Any) -> Any:
     return value
 
 
-@plain.register
-def _(value: list) -> Any:  # type: ignore[type-arg]
+@plain.register(list)
+def _(value: list[Any]) -> Any:
     return [plain(item) for item in value]
 
 

@@ -62,3 +62,10 @@ async def until(condition: Callable[[], object]) -> None:
             return
         await asyncio.sleep(0.001)
     raise AssertionError("it never came to that")
+
+
+def advance(simulator: Simulator, report_type: str = SUMMARY) -> int:
+    """Half a day more of data; returns the new end."""
+    end = simulator.report_type(report_type).data_available_end + 43200
+    simulator.advance(report_type, end)
+    return end

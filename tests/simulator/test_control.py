@@ -159,6 +159,17 @@ async def test_a_control_call_that_makes_no_sense_is_refused_in_words(
     assert words in answer.text
 
 
+async def test_the_control_routes_explain_themselves(client: httpx.AsyncClient) -> None:
+    overview = await client.get("/_control")
+    unknown = await client.post("/_control/nonsense")
+
+    routes = overview.json()["routes"]
+    assert "Sets the clock" in routes["POST /_control/clock"]
+    assert all(routes.values())
+    assert (overview.status_code, unknown.status_code) == (200, 404)
+    assert unknown.json()["routes"] == routes
+
+
 async def test_a_control_body_has_to_be_a_json_object(client: httpx.AsyncClient) -> None:
     for body in ("[1]", "{", "\xff"):
         assert (await client.post("/_control/clock", content=body)).status_code == 400

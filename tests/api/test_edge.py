@@ -1,0 +1,167 @@
+"""What holds for every request: its id, the limit of its body, and errors as problems."""
+
+import json
+from typing import Any
+
+import httpx
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+from app import rules
+from app.resources import Resources
+from tests.service import add_rule
+
+
+def is_problem(answer: httpx.Response, status: int) -> bool:
+    body = answer.json()
+    assert {"type", "title", "status", "detail"} <= set(body)
+    return answer.status_code == status == body["status"] and body["type"] == "about:blank"
+
+
+async def test_every_answer_has_an_id_and_a_sane_one_that_was_given_is_kept(nobody: httpx.AsyncClient) -> None:
+    own = [(await nobody.get("/health/live")).headers["x-request-id"] for _ in range(2)]
+    given = [
+        (await nobody.get("/v1/rules", headers={"X-Request-Id": sent})).headers["x-request-id"]
+        for sent in ("trace-1.a_b", "no spaces", "x" * 65)
+    ]
+
+    assert len({*own, *given}) == 5
+    assert given[0] == "trace-1.a_b"
+    assert set(given[1:]).isdisjoint({"no spaces", "x" * 65})
+
+
+async def test_a_body_over_the_limit_is_refused_announced_or_not(res: Resources, api: httpx.AsyncClient) -> None:
+    big = b'{"name": "' + b"x" * res.settings.max_body_bytes + b'"}'
+
+    async def pieces() -> Any:
+        for start in range(0, len(big), 65536):
+            yield big[start : start + 65536]
+
+    assert is_problem(await api.post("/v1/rules", content=big), 413)
+    assert is_problem(await api.post("/v1/rules", content=pieces()), 413)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", "/v1/nothing", 404),
+        ("GET", "/v1/rules/", 404),
+        ("GET", "/v1/runs/no-uuid", 404),
+        ("GET", "/v1/runs/%00", 404),
+        ("GET", "/v1/runs/01a1fc8f-3f8a-7128-9132-0f4c9613f5cb", 404),
+        ("GET", "/v1/rules/01a1fc8f-3f8a-7128-9132-0f4c9613f5cb", 404),
+        ("GET", "/v1/events/0", 404),
+        ("GET", "/v1/events/99999999999999999999", 404),
+        ("GET", "/v1/events/evt_1", 404),
+        ("GET", "/v1/events/%00", 404),
+        ("GET", "/v1/runs?state=done", 422),
+        ("GET", "/v1/runs?unknown=1", 422),
+        ("GET", "/v1/runs?limit=0", 422),
+        ("GET", "/v1/runs?limit=101", 422),
+        ("GET", "/v1/runs?account=%00", 422),
+        ("GET", "/v1/runs?rule_id=1", 422),
+        ("GET", "/v1/runs?report_type=x", 422),
+        ("GET", "/v1/runs?connected_account=1", 422),
+        ("GET", "/v1/runs?cursor=x", 422),
+        ("GET", "/v1/runs?cursor=%C3%A4", 422),
+        ("GET", "/v1/rules?cursor=cnVucwox", 422),
+        ("GET", "/v1/report-types?cursor=cnVucwox", 422),
+        ("GET", "/v1/events?cursor=ZXZlbnRzCng", 422),
+        ("GET", "/v1/events?status=odd", 422),
+        ("DELETE", "/v1/rules", 405),
+    ],
+)
+async def test_what_is_asked_wrongly_is_told_so(api: httpx.AsyncClient, method: str, path: str, status: int) -> None:
+    assert is_problem(await api.request(method, path), status)
+
+
+async def test_every_method_of_a_path_is_named_when_it_is_another_one(api: httpx.AsyncClient) -> None:
+    answer = await api.put("/v1/rules")
+
+    assert is_problem(answer, 405)
+    assert answer.headers["allow"] == "GET, POST"
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (OperationalError("select 1", {}, Exception("secret address")), 503),
+        (InterfaceError("select 1", {}, Exception("secret address")), 503),
+        (PoolTimeout("secret address"), 503),
+        (RuntimeError("secret address"), 500),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+async def test_an_error_within_shows_nothing_of_itself(
+    res: Resources, api: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch, error: Exception, status: int
+) -> None:
+    async def fail(*_: object, **__: object) -> None:
+        raise error
+
+    rule = await add_rule(res)
+    monkeypatch.setattr(rules, "get", fail)
+
+    answer = await api.get(f"/v1/rules/{rule.id}")
+
+    assert is_problem(answer, status)
+    assert "secret" not in answer.text
+    assert answer.headers["x-request-id"]
+
+
+leaves = st.one_of(
+    st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=5), st.just("\x00"), st.just("\ud800"),
+    st.sampled_from(["daily", "a.b", "default", "2026-01-01", "UTC", "acct_1", "Europe/Berlin"]),
+)  # fmt: skip
+values = st.recursive(
+    leaves,
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5) | leaves.map(str), inner, max_size=3)
+    ),
+    max_leaves=10,
+)
+fields = st.sampled_from([
+    "name", "account", "report_type", "enabled", "cadence", "timezone", "starts_on", "settle_hours", "parameters",
+    "connected_accounts", "retention_days", "\ud800",
+])  # fmt: skip
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=300)
+@given(changes=st.dictionaries(fields, values, max_size=4), number=st.integers(0, 10**9))
+async def test_no_json_makes_a_rule_fail(api: httpx.AsyncClient, changes: dict[str, Any], number: int) -> None:
+    usual = {"name": f"rule {number}", "report_type": "a.b", "cadence": "daily"}
+
+    answer = await api.post("/v1/rules", content=json.dumps({**usual, **changes}).encode())
+
+    assert answer.status_code in (201, 409, 422), answer.text
+    assert answer.headers["content-type"].startswith("application/")
+    json.loads(answer.content)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"{", b"[]", b"null", b"\xff", b'"\\ud800"', b"[" * 100_000, b'{"name": ' + b"1" * 5000 + b"}", b"{} {}"],
+    ids=["nothing", "half", "list", "null", "not UTF-8", "half a pair", "deep", "long number", "two"],
+)
+async def test_what_is_no_json_object_is_bad_input(api: httpx.AsyncClient, body: bytes) -> None:
+    answer = await api.post("/v1/rules", content=body)
+
+    assert is_problem(answer, 422)
+    assert answer.json()["errors"][0]["detail"]
+
+
+async def test_the_description_names_every_webhook_and_every_problem(nobody: httpx.AsyncClient) -> None:
+    document = (await nobody.get("/openapi.json")).json()
+    page = (await nobody.get("/docs")).text
+
+    assert set(document["paths"]["/webhooks/stripe/{account}"]["post"]["responses"]) == {
+        "200", "400", "404", "405", "413", "503",
+    }  # fmt: skip
+    schemas = document["components"]["schemas"]
+    assert {"Problem", "RuleIn", "RunOut"} <= set(schemas)
+    assert "HTTPValidationError" not in schemas
+    assert "/webhooks/stripe/{account}" in page
+    assert "http://" not in page.replace("http://www.w3.org", "")
+    assert "<script" not in page

@@ -1,0 +1,200 @@
+"""Each row of contract §4, in process."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx
+import pytest
+
+from app.resources import Resources, open_resources
+from app.simulator import Simulator
+from tests import service
+from tests.api.conftest import client_of
+from tests.api.deliveries import delivery, event, signed
+from tests.service import fetch
+
+URL = "/webhooks/stripe"
+
+
+async def kept(res: Resources) -> list[tuple[str, str, str | None]]:
+    rows = await fetch(res, "select stripe_event_id, status, reason from events order by id")
+    return [(row["stripe_event_id"], row["status"], row["reason"]) for row in rows]
+
+
+def is_problem(answer: httpx.Response, status: int) -> bool:
+    body = answer.json()
+    media_type = answer.headers["content-type"]
+    return answer.status_code == status == body["status"] and media_type == "application/problem+json"
+
+
+async def test_a_signed_event_is_kept_before_the_answer(res: Resources, nobody: httpx.AsyncClient) -> None:
+    answer = await nobody.post(URL, **delivery())
+
+    assert (answer.status_code, answer.json()) == (200, {"received": True})
+    assert await kept(res) == [("evt_1", "pending", None)]
+
+
+async def test_a_signature_may_be_up_to_300_seconds_old_or_early(res: Resources, nobody: httpx.AsyncClient) -> None:
+    answers = [await nobody.post(URL, **delivery(age=age)) for age in (290, -290, 310, -310)]
+
+    assert [answer.status_code for answer in answers] == [200, 200, 400, 400]
+
+
+async def test_every_configured_secret_is_accepted(database_url: str, simulator: Simulator) -> None:
+    settings = service.make_settings(database_url, simulator, STRIPE_WEBHOOK_SECRET="whsec_old, whsec_new")
+    async with open_resources(settings) as res, client_of(res, None) as client:
+        answers = [await client.post(URL, **delivery(secret=one)) for one in ("whsec_old", "whsec_new", "whsec_other")]
+
+    assert [answer.status_code for answer in answers] == [200, 200, 400]
+
+
+async def test_an_event_delivered_twice_is_kept_once(res: Resources, nobody: httpx.AsyncClient) -> None:
+    answers = await asyncio.gather(*(nobody.post(URL, **delivery()) for _ in range(10)))
+
+    assert {answer.status_code for answer in answers} == {200}
+    assert await kept(res) == [("evt_1", "pending", None)]
+
+
+async def test_a_failed_event_is_handled_when_it_comes_again(res: Resources, nobody: httpx.AsyncClient) -> None:
+    await nobody.post(URL, **delivery())
+    await service.execute(res, "update events set status = 'failed', tries = 8, reason = 'a bug'")
+
+    await nobody.post(URL, **delivery())
+
+    assert [row["status"] for row in await fetch(res, "select status from events where tries = 0")] == ["pending"]
+
+
+@pytest.mark.parametrize(
+    ("sent", "reason"),
+    [
+        (event(type="customer.created"), "unused_type"),
+        (event(livemode=True), "wrong_mode"),
+        (event(account="acct_1"), "connected_account"),
+        (event(context="acct_1"), "connected_account"),
+        (event(object="v2.core.event"), "thin_event"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+async def test_what_is_not_for_us_is_taken_and_ignored(
+    res: Resources, nobody: httpx.AsyncClient, sent: dict[str, Any], reason: str
+) -> None:
+    answer = await nobody.post(URL, **delivery(sent))
+
+    assert answer.status_code == 200
+    assert await kept(res) == [("evt_1", "ignored", reason)]
+
+
+async def test_the_body_of_an_unused_type_is_not_kept(res: Resources, nobody: httpx.AsyncClient) -> None:
+    await nobody.post(URL, **delivery(event(type="customer.created")))
+
+    assert [row["payload"] for row in await fetch(res, "select payload from events")] == [None]
+
+
+def _signed_body(text: str) -> dict[str, Any]:
+    return {"content": text.encode(), "headers": signed(text.encode())}
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        {"content": b"{}"},
+        {"content": b"{}", "headers": {"Stripe-Signature": "t=1,v1=00"}},
+        {"content": b"{}", "headers": {"Stripe-Signature": "v1"}},
+        {"content": b"{}", "headers": {"Stripe-Signature": b"t=1,v1=\xe4"}},
+        {"content": b"\xff", "headers": signed(b"{}")},
+        delivery(secret="whsec_other"),
+        _signed_body("no JSON"),
+        _signed_body("[]"),
+        _signed_body("null"),
+        _signed_body('{"object": "event", "type": "a"}'),
+        _signed_body('{"object": "event", "id": "evt_1"}'),
+        _signed_body('{"object": "event", "id": "evt\\u0000", "type": "a"}'),
+        _signed_body('{"object": "list", "id": "evt_1", "type": "a"}'),
+    ],
+    ids=[
+        "no signature", "old signature", "half a signature", "signature not ASCII", "not UTF-8", "other secret",
+        "not JSON", "a list", "null", "no id", "no type", "a NUL in the id", "no event",
+    ],
+)  # fmt: skip
+async def test_what_cannot_be_believed_is_refused_and_only_counted(
+    res: Resources, nobody: httpx.AsyncClient, sent: dict[str, Any]
+) -> None:
+    answer = await nobody.post(URL, **sent)
+
+    assert is_problem(answer, 400)
+    assert (await kept(res), res.intake.refused.total()) == ([], 1)
+
+
+async def test_an_account_has_a_route_of_its_own(database_url: str, simulator: Simulator) -> None:
+    accounts = {"eu": {"webhook_secrets": ["whsec_eu"]}, "us": {"api_key": "sk_test_2"}}
+    settings = service.make_settings(database_url, simulator, STRIPE_ACCOUNTS=json.dumps(accounts))
+    async with open_resources(settings) as res, client_of(res, None) as client:
+        answer = await client.post(f"{URL}/eu", **delivery(secret="whsec_eu"))
+        rows = await fetch(res, "select account from events")
+        others = [await client.post(f"{URL}/{name}", **delivery()) for name in ("us", "unknown", "%00", "d%C3%A9faut")]
+
+    assert (answer.status_code, [row["account"] for row in rows]) == (200, ["eu"])
+    assert all(is_problem(other, 404) for other in others)
+
+
+@pytest.mark.parametrize("path", [f"{URL}/", f"{URL}/default/", f"{URL}/default/x"])
+async def test_no_delivery_is_ever_redirected(nobody: httpx.AsyncClient, path: str) -> None:
+    assert is_problem(await nobody.post(path, **delivery()), 404)
+
+
+@pytest.mark.parametrize("method", ["GET", "PUT", "PATCH", "DELETE", "OPTIONS", "BREW"])
+async def test_other_methods_are_told_which_one_to_use(nobody: httpx.AsyncClient, method: str) -> None:
+    answer = await nobody.request(method, URL)
+
+    assert is_problem(answer, 405)
+    assert answer.headers["allow"] == "POST"
+
+
+async def test_a_body_of_just_the_limit_is_taken_and_a_byte_more_is_not(
+    database_url: str, simulator: Simulator
+) -> None:
+    settings = service.make_settings(database_url, simulator, TALLYHOOK_MAX_BODY_BYTES="2000")
+    exact = json.dumps(event()).ljust(2000)
+    async with open_resources(settings) as res, client_of(res, None) as client:
+        whole = await client.post(URL, **_signed_body(exact))
+        announced = await client.post(URL, **_signed_body(exact + " "))
+        in_pieces = await client.post(URL, content=_pieces(), headers={"Transfer-Encoding": "chunked"})
+
+    assert whole.status_code == 200
+    assert is_problem(announced, 413)
+    assert is_problem(in_pieces, 413)
+    assert _taken[-1] <= 2001, "no more is read than shows that it is too much"
+
+
+_taken: list[int] = []
+
+
+async def _pieces() -> AsyncIterator[bytes]:
+    _taken.append(0)
+    for _ in range(100):
+        _taken[-1] += 667
+        yield b"x" * 667
+
+
+async def test_while_the_database_is_away_stripe_is_asked_to_deliver_again(
+    res: Resources, nobody: httpx.AsyncClient
+) -> None:
+    await service.execute(res, "alter table events rename to events_away")
+
+    answer = await nobody.post(URL, **delivery())
+
+    assert is_problem(answer, 503)
+    assert answer.headers["retry-after"]
+
+
+async def test_an_unexpected_error_asks_for_another_delivery(
+    res: Resources, nobody: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def crash(*_: object) -> None:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(res.intake, "accept", crash)
+
+    assert is_problem(await nobody.post(URL, **delivery()), 503)

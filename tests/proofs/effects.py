@@ -1,0 +1,161 @@
+"""Finds the effects of the service by instrumentation, and can end its life right before or right after any of them.
+
+An effect is what the outside can see of a process: a commit that changed something, a call to Stripe, a piece of a
+file that arrives. All three are met where every one of them has to pass: in the database driver's dialect and in the
+HTTP client's transport. Nothing here knows the flow; whatever the flow does is counted.
+"""
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any, Literal
+from unittest.mock import patch
+
+import greenlet
+import httpx
+from sqlalchemy.dialects.postgresql.psycopg import PGDialectAsync_psycopg
+
+APP = Path(__file__).parents[2] / "app"
+ENGINE = APP / "db" / "engine.py"
+
+Kind = Literal["commit", "call", "piece"]
+Side = Literal["before", "after"]
+
+
+class Crashed(BaseException):
+    """The process is dead: nothing that it still tries comes about."""
+
+
+@dataclass(frozen=True, slots=True)
+class Effect:
+    """One effect: the first is number 1. `place` is the innermost function of the service that caused it."""
+
+    number: int
+    kind: Kind
+    place: str
+
+
+class Effects:
+    """What one process after the other does; `crash` ends the life of the one that comes to that point."""
+
+    def __init__(self) -> None:
+        self.seen: list[Effect] = []
+        self.died = asyncio.Event()
+        self._crash: tuple[int, Side] | None = None
+        self._crashed_at: Effect | None = None
+
+    @property
+    def crashed_at(self) -> Effect | None:
+        """The effect at which the planned crash came about, if it did."""
+        return self._crashed_at
+
+    def crash(self, number: int, side: Side) -> None:
+        """Die at the effect that is `number` effects from now on."""
+        self._crash = (len(self.seen) + number, side)
+
+    def revive(self) -> None:
+        """A new process takes the place of the dead one; it does not die of the same."""
+        self.died.clear()
+        self._crash = None
+
+    def begin(self, kind: Kind) -> Effect:
+        """An effect is about to come about."""
+        if self.died.is_set():
+            raise Crashed
+        effect = Effect(len(self.seen) + 1, kind, _place())
+        self.seen.append(effect)
+        self._die_if_due(effect, "before")
+        return effect
+
+    def end(self, effect: Effect) -> None:
+        """It came about."""
+        if self.died.is_set():
+            raise Crashed
+        self._die_if_due(effect, "after")
+
+    def _die_if_due(self, effect: Effect, side: Side) -> None:
+        if self._crash == (effect.number, side):
+            self._crashed_at = effect
+            self.died.set()
+            raise Crashed
+
+
+@contextmanager
+def watched() -> Iterator[Effects]:
+    """The effects of whatever runs inside; one process of the service at a time."""
+    effects = Effects()
+    send = httpx.AsyncHTTPTransport.handle_async_request
+
+    async def call(transport: httpx.AsyncHTTPTransport, request: httpx.Request) -> httpx.Response:
+        effect = effects.begin("call")
+        response = await send(transport, request)
+        effects.end(effect)
+        if request.url.path.endswith("/contents"):
+            assert isinstance(response.stream, httpx.AsyncByteStream)
+            response.stream = _Pieces(response.stream, effects)
+        return response
+
+    def commit(_: PGDialectAsync_psycopg, connection: Any) -> None:
+        if not _changed_something(connection):
+            connection.commit()
+            return
+        effect = effects.begin("commit")
+        connection.commit()
+        effects.end(effect)
+
+    with (
+        patch.object(PGDialectAsync_psycopg, "do_commit", commit),
+        patch.object(httpx.AsyncHTTPTransport, "handle_async_request", call),
+    ):
+        yield effects
+
+
+class _Pieces(httpx.AsyncByteStream):
+    """A body whose pieces are effects."""
+
+    def __init__(self, pieces: httpx.AsyncByteStream, effects: Effects) -> None:
+        self._pieces = pieces
+        self._effects = effects
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        async for piece in self._pieces:
+            effect = self._effects.begin("piece")
+            yield piece
+            self._effects.end(effect)
+
+    async def aclose(self) -> None:
+        await self._pieces.aclose()
+
+
+def _changed_something(connection: Any) -> bool:
+    # PostgreSQL gives a transaction its id with the first thing that it writes (a row's lock counts).
+    cursor = connection.cursor()
+    cursor.execute("select pg_current_xact_id_if_assigned() is not null")
+    return bool(cursor.fetchone()[0])
+
+
+def _place() -> str:
+    """The service's innermost function on the stack, as `runs.request.claim_requests`."""
+    frame: FrameType | None = sys._getframe()
+    # SQLAlchemy's synchronous half runs in a greenlet of its own: the service is on its parent's stack.
+    while frame is not None:
+        frame = _innermost_of_the_service(frame)
+        if frame is not None:
+            path = Path(frame.f_code.co_filename).relative_to(APP).with_suffix("")
+            return f"{'.'.join(path.parts)}.{frame.f_code.co_name}"
+        parent = greenlet.getcurrent().parent
+        frame = None if parent is None else parent.gr_frame
+    return "?"
+
+
+def _innermost_of_the_service(frame: FrameType | None) -> FrameType | None:
+    while frame is not None:
+        path = Path(frame.f_code.co_filename)
+        if path.is_relative_to(APP) and path != ENGINE:
+            return frame
+        frame = frame.f_back
+    return None
