@@ -72,7 +72,10 @@ async def _effect(call: Call, handler: Handler, faults: Mapping[str, Fault]) -> 
     wrong = await disturb(faults, "during")
     if wrong is not None:
         return wrong
-    answer = handler(call)
+    try:
+        answer = handler(call)
+    except ApiError as error:
+        answer = refusal(error)
     if answer.after:
         # An endpoint that refuses is tried for long; the answer does not wait for that.
         await asyncio.wait(answer.after, timeout=LONGEST_WAIT)

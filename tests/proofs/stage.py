@@ -1,18 +1,17 @@
 """One life of the service after the other on the same database, with Stripe and time in the hands of the story."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
-from datetime import UTC
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 from unittest.mock import patch
 
 import psycopg
+from psycopg import sql
 
 from app import files, timetable
 from app.db.models import Base
 from app.resources import Resources, open_resources
 from app.runs import holds
-from app.settings import Settings
 from app.simulator import Simulator, serve
 from tests import service
 from tests.proofs.effects import Crashed, Effects, watched
@@ -20,68 +19,127 @@ from tests.proofs.post import Post
 
 Step = Callable[[Resources], Awaitable[object]]
 
+# Small, so that a file of a day (some 50 KB) takes several commits.
+CHUNK_BYTES = 16 * 1024
+# After so many hours without news everything is over, if it ever will be.
+PATIENCE = 60
+
 
 class Stage:
     """The service, started anew after each crash; `res` belongs to its present life."""
 
-    def __init__(self, settings: Settings, simulator: Simulator, effects: Effects) -> None:
+    def __init__(self, url: str, simulator: Simulator, effects: Effects) -> None:
         self.simulator = simulator
         self.effects = effects
         self.post = Post(simulator)
-        self.lives = 0
-        self._settings = settings
+        self._url = url
+        # Time passes when the story says so: nothing is due after seconds, and back-off ends at once (see `start`).
+        self._settings = service.make_settings(url, simulator, TALLYHOOK_PENDING_POLL_SECONDS=900)
         self._life = AsyncExitStack()
 
-    @property
-    def res(self) -> Resources:
-        """What the present life holds open."""
-        return self._res
-
     async def start(self) -> None:
-        """Begin a life, as often as it takes; a worker begins with what it may have missed."""
+        """Begin a life, as often as it takes."""
         while True:
-            self.effects.revive() if self.lives else None
-            self.lives += 1
+            if self.effects.died.is_set():
+                self.effects.revive()
             try:
-                self._res = await self._life.enter_async_context(open_resources(self._settings))
+                self.res = await self._life.enter_async_context(open_resources(self._settings))
             except Crashed:
                 await self.stop()
                 continue
-            self._res.random = lambda: 0.0  # back-off is over at once: the story moves time
+            self.res.random = lambda: 0.0
             if await self._survives(_begin_to_work):
                 return
             await self.stop()
 
     async def stop(self) -> None:
-        """The end of a life: sockets close, and nothing is written (a dead process cannot, see `Effects`)."""
+        """The end of a life: sockets close, and nothing more is written (a dead process cannot, see `Effects`)."""
         life, self._life = self._life, AsyncExitStack()
         await life.aclose()
 
     async def live(self, step: Step) -> None:
         """Do a step; if the service dies of it, start it anew and do it again."""
         while not await self._survives(step):
-            await self.restart()
-
-    async def restart(self) -> None:
-        """A crash between two effects, or after one."""
-        await self.stop()
-        await self.start()
-
-    async def time_passes(self, hours: float) -> None:
-        """All times that are kept are so much longer ago, at Stripe too; nobody waits."""
-        self.simulator.set_clock(advance=hours * 3600)
-        url = service.make_settings_url(self._settings)
-        async with await psycopg.AsyncConnection.connect(url, autocommit=True) as connection:
-            await connection.execute(_LONGER_AGO, {"hours": hours})
+            await self.stop()
+            await self.start()
 
     async def _survives(self, step: Step) -> bool:
-        doing = asyncio.ensure_future(step(self._res))
+        doing = asyncio.ensure_future(step(self.res))
         dying = asyncio.ensure_future(self.effects.died.wait())
         await asyncio.wait({doing, dying}, return_when=asyncio.FIRST_COMPLETED)
         dying.cancel()
         if not self.effects.died.is_set():
-            doing.result()
+            await doing
             return True
         doing.cancel()
         await asyncio.wait({doing, dying})
         return False
+
+    async def time_passes(self, hours: float) -> None:
+        """All times that are kept are so much longer ago, for Stripe too; nobody waits."""
+        self.simulator.set_clock(advance=hours * 3600)
+        async with await psycopg.AsyncConnection.connect(self._url, autocommit=True) as connection:
+            await connection.execute(_LONGER_AGO, {"hours": hours})
+
+    async def settle(self, *, delivering: bool = True) -> None:
+        """Let an hour pass and do what is due, until nothing is; with `delivering`, Stripe tries its webhooks again."""
+        for _ in range(PATIENCE):
+            await self.time_passes(hours=1)
+            if delivering:
+                await self.live(lambda res: self.post.deliver_all(res.intake))
+            await self.live(everything_due)
+            under_way = await service.fetch(self.res, _UNDER_WAY)
+            if not under_way and not (delivering and self.post.waiting()):
+                return
+        raise AssertionError(f"after {PATIENCE} hours this is still under way: {under_way}")
+
+
+async def everything_due(res: Resources) -> None:
+    """Every lane's step, until none finds anything to do."""
+    while await timetable.do_what_is_due(res) + await service.turn(res):
+        pass
+
+
+async def _begin_to_work(res: Resources) -> None:
+    await timetable.make_all_due(res)
+    async with res.sessions.begin() as session:
+        await holds.probe_all_now(session)
+
+
+@asynccontextmanager
+async def staged(url: str) -> AsyncIterator[Stage]:
+    """A stage on the (migrated) database at `url`, emptied, nobody on it yet; Stripe's data ends at 2026-03-01."""
+    await _empty(url)
+    simulator = Simulator()
+    # The schema is at head: migrating is not what is proved here, and takes longer than all the rest of a start.
+    with patch("app.resources.migrate"), patch.object(files, "CHUNK_BYTES", CHUNK_BYTES), \
+            patch.object(files, "CHUNKS_PER_COMMIT", 1), watched() as effects:  # fmt: skip
+        async with serve(simulator):
+            service.unpublished(simulator)
+            stage = Stage(url, simulator, effects)
+            try:
+                yield stage
+            finally:
+                await stage.stop()
+
+
+async def _empty(url: str) -> None:
+    tables = sql.SQL(", ").join(sql.Identifier(table.name) for table in Base.metadata.sorted_tables)
+    async with await psycopg.AsyncConnection.connect(url, autocommit=True) as connection:
+        await connection.execute(sql.SQL("truncate {} cascade").format(tables))
+
+
+_UNDER_WAY = """
+select 'run' as what, id::text, state, attempt from runs where state in ('planned', 'requested', 'ready')
+union all select 'event', stripe_event_id, status, tries from events where status = 'pending'
+"""
+_LONGER_AGO = """
+with by as (select %(hours)s * interval '1 hour' as much),
+runs as (update runs set due_at = due_at - much, lease_until = lease_until - much, asked_at = asked_at - much,
+    requested_at = requested_at - much from by),
+attempts as (update attempts set key_drawn_at = key_drawn_at - much from by),
+events as (update events set due_at = due_at - much from by),
+holds as (update account_holds set next_probe_at = next_probe_at - much from by),
+types as (update report_types set next_probe_at = next_probe_at - much from by)
+update timetable set due_at = due_at - much, started_at = started_at - much from by
+"""

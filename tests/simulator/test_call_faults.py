@@ -67,6 +67,17 @@ async def test_a_cut_connection_gives_no_answer(
     assert (await client.get(TYPES)).status_code == 200
 
 
+async def test_the_answer_to_a_refused_call_may_be_lost_as_well(
+    client: httpx.AsyncClient, simulator: Simulator
+) -> None:
+    simulator.inject("cut", when="after")
+
+    with pytest.raises((httpx.RemoteProtocolError, httpx.ReadError)):
+        await create(client, {"report_type": SUMMARY}, key="one")
+
+    assert (await create(client, a_day(simulator), key="one")).status_code == 200
+
+
 @pytest.mark.parametrize("when", ["before", "during", "after"])
 async def test_a_slow_answer_takes_its_time(client: httpx.AsyncClient, simulator: Simulator, when: When) -> None:
     simulator.inject("slow", seconds=0.3, when=when)

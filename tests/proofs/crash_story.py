@@ -1,0 +1,62 @@
+"""A compact story that meets every step of the flow and the usual troubles, and can end at any effect of it."""
+
+from dataclasses import dataclass
+from datetime import date
+from typing import Literal
+
+from app.errors import Conflict
+from app.resources import Resources
+from tests.proofs.effects import Effect
+from tests.proofs.promises import Owed, broken_promises
+from tests.proofs.stage import Stage, everything_due, staged
+from tests.service import REPORT_TYPE, add_rule, at, fetch
+
+DAYS = ("2026-03-01", "2026-03-02", "2026-03-03")
+Side = Literal["before", "after"]
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """How a story went: all effects in order, where the service died, and which promises it broke."""
+
+    effects: list[Effect]
+    crashed_at: Effect | None
+    broken: list[str]
+
+
+async def tell(url: str, *, crash: tuple[int, Side] | None = None) -> Told:
+    """Play the story on the database at `url`; with `crash`, the service dies right before or after that effect."""
+    async with staged(url) as stage:
+        if crash is not None:
+            stage.effects.crash(*crash)
+        _trouble(stage)
+        await stage.start()
+        await stage.live(_add_rule)
+        stage.simulator.advance(REPORT_TYPE, to=at("2026-03-04"))
+        for _ in range(3):
+            await stage.live(lambda res: stage.post.deliver_all(res.intake))
+            await stage.live(everything_due)
+        await stage.settle()
+        effects = list(stage.effects.seen)
+        rules = await fetch(stage.res, "select id from rules")
+        owed = {Owed(rule["id"], day) for rule in rules for day in DAYS}
+        broken = await broken_promises(stage.res, stage.simulator, owed=owed)
+        unstored = await fetch(stage.res, "select window_key, state, error from runs where state <> 'stored'")
+        return Told(effects, stage.effects.crashed_at, broken + [f"not stored: {dict(run)}" for run in unstored])
+
+
+def _trouble(stage: Stage) -> None:
+    """A create whose answer is lost, a Stripe run that fails, a file that is cut off, one that is gone, a busy moment."""
+    simulator, create = stage.simulator, {"method": "POST", "path": "report_runs$"}
+    simulator.inject("cut", when="after", after=1, match=create)
+    simulator.inject("status", status=429, match=create)
+    simulator.inject("run_fails", after=2)
+    simulator.inject("file_cut", bytes=20_000, after=1)
+    simulator.inject("file_gone", after=2)
+
+
+async def _add_rule(res: Resources) -> None:
+    try:
+        await add_rule(res, name="daily", starts_on=date(2026, 3, 1))
+    except Conflict:
+        pass  # the service died after the commit, and whoever asked asks again

@@ -1,0 +1,174 @@
+"""How many, whose turn, how fast: slots and the rate limit hold over all processes, and no rule waits for another."""
+
+import asyncio
+import time
+
+import pytest
+
+from app.resources import Resources
+from app.runs.reconcile import reconcile
+from app.runs.request import claim_requests, request_run
+from app.simulator import Simulator
+from app.vocabulary import CallKind
+from tests.runs.stories import CREATE, another_process, days_due, everything_is_due, states
+from tests.service import REPORT_TYPE, add_rule, at, execute, fetch, request_due, unpublished
+
+OTHER_TYPE = "balance.summary.1"
+
+
+async def test_three_processes_at_once_never_have_more_stripe_runs_pending_than_there_are_slots(
+    res: Resources, simulator: Simulator
+) -> None:
+    await days_due(res, simulator, 28)
+    simulator.configure(outcome="hang")
+    most = 0
+
+    async def ask(process: Resources) -> None:
+        nonlocal most
+        for _ in range(12):
+            for claim in await claim_requests(process, 4):
+                await request_run(process, claim)
+                pending = [run for run in simulator.runs if run.status == "pending"]
+                most = max(most, len(pending))
+                if len(pending) == 5:
+                    simulator.finish_run(pending[0].id)
+                    await execute(
+                        process, "update runs set state = 'stored', asked_at = null from attempts"
+                        " where attempts.run_id = runs.id and stripe_run_id = :id", id=pending[0].id,
+                    )  # fmt: skip
+
+    async with (
+        another_process(res, simulator, TALLYHOOK_MAX_PENDING_RUNS=5) as first,
+        another_process(res, simulator, TALLYHOOK_MAX_PENDING_RUNS=5) as second,
+        another_process(res, simulator, TALLYHOOK_MAX_PENDING_RUNS=5) as third,
+    ):
+        await asyncio.gather(ask(first), ask(second), ask(third))
+
+    assert most == 5
+    assert len(simulator.runs) == 28
+
+
+async def test_a_create_whose_answer_is_not_known_keeps_its_slot(res: Resources, simulator: Simulator) -> None:
+    await days_due(res, simulator, 4)
+    simulator.configure(outcome="hang")
+    simulator.inject("cut", when="after", times=2, match=CREATE)
+    async with another_process(res, simulator, TALLYHOOK_MAX_PENDING_RUNS=2) as narrow:
+        assert await request_due(narrow) == 2
+        await everything_is_due(narrow)
+
+        assert await request_due(narrow) == 2, "the same two again"
+        assert await request_due(narrow) == 0
+
+    assert len(simulator.runs) == 2
+
+
+async def test_unanswered_creates_are_asked_again_even_when_many_newer_windows_came_meanwhile(
+    res: Resources, simulator: Simulator
+) -> None:
+    await days_due(res, simulator, 2)
+    simulator.inject("cut", when="before", times=2, match=CREATE)
+    async with another_process(res, simulator, TALLYHOOK_MAX_PENDING_RUNS=2) as narrow:
+        assert await request_due(narrow) == 2
+        unpublished(simulator, until="2026-04-20")
+        await reconcile(res)
+        await everything_is_due(narrow)
+
+        claims = await claim_requests(narrow, 2)
+
+    assert {claim.parameters["interval_start"] for claim in claims} == {
+        int(at("2026-03-01").timestamp()),
+        int(at("2026-03-02").timestamp()),
+    }
+
+
+async def test_a_backfill_of_two_years_holds_up_neither_its_own_newest_window_nor_another_rule(
+    res: Resources, simulator: Simulator
+) -> None:
+    kind = simulator.report_type(REPORT_TYPE)
+    kind.data_available_start = int(at("2024-03-01").timestamp())
+    unpublished(simulator, OTHER_TYPE, until="2026-03-02")
+    unpublished(simulator, until="2026-03-01")
+    kind.data_available_start = int(at("2024-03-01").timestamp())
+    await reconcile(res)
+    long = await add_rule(res, name="two years", starts_on=at("2024-03-01").date())
+    simulator.configure(outcome="hang")
+    assert await request_due(res) == 20, "all slots"
+    short = await add_rule(res, name="today", report_type=OTHER_TYPE)
+    for run in simulator.runs[:2]:
+        simulator.finish_run(run.id)
+    await execute(
+        res, "update runs set state = 'ready' from attempts where run_id = id and stripe_run_id = any(:done)",
+        done=[run.id for run in simulator.runs[:2]],
+    )  # fmt: skip
+
+    assert await request_due(res) == 2
+
+    newest, after = await fetch(
+        res, "select rule_id, interval_end from runs where state = 'requested' order by requested_at desc limit 2"
+    )
+    assert {newest["rule_id"], after["rule_id"]} == {long.id, short.id}
+    ends = [run["interval_end"] for run in await fetch(
+        res, "select interval_end from runs where rule_id = :rule and state in ('requested', 'ready')", rule=long.id
+    )]  # fmt: skip
+    assert max(ends) == at("2026-03-01"), "its own newest window came first"
+    assert (await states(res))["planned"] == 730 - 21
+
+
+async def test_two_processes_together_never_call_faster_than_the_rate_and_its_burst(
+    res: Resources, simulator: Simulator
+) -> None:
+    granted: list[float] = []
+
+    async def take(process: Resources) -> None:
+        while time.monotonic() < end:
+            async with process.sessions.begin() as session:
+                calls = await process.limiter.take(session, "default", CallKind.CREATE, wanted=3)
+            granted.extend([time.monotonic()] * calls)
+
+    async with (
+        another_process(res, simulator, TALLYHOOK_REQUESTS_PER_SECOND=20) as one,
+        another_process(res, simulator, TALLYHOOK_REQUESTS_PER_SECOND=20) as other,
+    ):
+        end = time.monotonic() + 2.5
+        await asyncio.gather(take(one), take(other))
+
+    # The moment is noted a little after it was granted: in any second there are 20, the burst of 5, and one for that.
+    most = max(sum(1 for moment in granted if start <= moment < start + 1) for start in granted)
+    assert 15 < most <= 26
+    assert len(granted) > 40, "and the rate is used"
+
+
+async def test_files_have_a_slower_rate_and_kinds_do_not_share_theirs(res: Resources, simulator: Simulator) -> None:
+    async with another_process(res, simulator, TALLYHOOK_REQUESTS_PER_SECOND=20) as process:
+        granted = {}
+        for kind in CallKind:
+            async with process.sessions.begin() as session:
+                granted[kind] = await process.limiter.take(session, "default", kind, wanted=100)
+
+    assert granted == {CallKind.CREATE: 5, CallKind.READ: 5, CallKind.FILES: 3}
+
+
+async def test_a_call_that_was_not_committed_does_not_count(res: Resources, simulator: Simulator) -> None:
+    async with another_process(res, simulator, TALLYHOOK_REQUESTS_PER_SECOND=4) as process:
+        with pytest.raises(RuntimeError):
+            async with process.sessions.begin() as session:
+                assert await process.limiter.take(session, "default", CallKind.READ, wanted=1) == 1
+                raise RuntimeError
+        async with process.sessions.begin() as session:
+            assert await process.limiter.take(session, "default", CallKind.READ, wanted=5) == 1
+            assert await process.limiter.take(session, "default", CallKind.READ, wanted=5) == 0
+
+
+async def test_an_account_at_rest_does_not_hide_that_another_one_may_go_on_soon(
+    res: Resources, simulator: Simulator
+) -> None:
+    async with another_process(res, simulator, TALLYHOOK_REQUESTS_PER_SECOND=2) as process:
+        async with process.sessions.begin() as session:
+            await process.limiter.take(session, "resting", CallKind.CREATE, wanted=1)
+        await execute(process, "update rate_limits set arrival = now() - interval '1 hour'")
+        async with process.sessions.begin() as session:
+            await process.limiter.take(session, "busy", CallKind.CREATE, wanted=1)
+            seconds = await process.limiter.seconds_until_next(session, CallKind.CREATE)
+
+    assert seconds is not None
+    assert 0 < seconds <= 0.5
