@@ -33,7 +33,8 @@ insert into rate_limits (account, call_kind, arrival) values (:account, :kind, c
 on conflict do nothing
 """)
 _WAIT = text("""
-select min(extract(epoch from arrival - clock_timestamp()) - :ahead)::float8 from rate_limits where call_kind = :kind
+select min(extract(epoch from arrival - clock_timestamp()) - :ahead)::float8 from rate_limits
+where call_kind = :kind and arrival > clock_timestamp() + :ahead * interval '1 s'
 """)
 
 
@@ -63,7 +64,7 @@ class Limiter:
         if self.per_second <= 0:
             return None
         seconds = (await session.execute(_WAIT, {"kind": kind.value, "ahead": self.ahead(kind)})).scalar_one()
-        return None if seconds is None or seconds <= 0 else float(seconds)
+        return None if seconds is None else float(seconds)
 
     def _rate(self, kind: CallKind) -> float:
         return self.per_second * (FILES_SHARE if kind is CallKind.FILES else 1.0)

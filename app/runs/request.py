@@ -129,7 +129,8 @@ select exists (select from runs where account = :account and state = 'planned' a
 _LOCK_ACCOUNT = text("select 1 from accounts where slug = :account for update")
 # Fair between rules: each rule's place in the queue counts what it already has pending, so a long backfill never
 # holds up another rule; within a rule the newest window comes first, so neither does it hold up today's report.
-# A planned run whose create was sent and not answered may have taken effect: it keeps its slot, and needs no new one.
+# A planned run whose create was sent and not answered may have taken effect: it keeps its slot, needs no new one, and
+# goes first, wherever it stands in its rule: else newer windows could wait for slots that only older ones can free.
 # Of each rule only as many as there are slots are looked at: a backlog of years costs no more than one of days.
 _PICK = text("""
 with pending as materialized (
@@ -141,22 +142,24 @@ with pending as materialized (
     select next.*, coalesce(pending.runs, 0) + next.rank as place
     from waiting left join pending on pending.rule_id is not distinct from waiting.rule_id
     cross join lateral (
-        select runs.id, runs.asked_at, runs.interval_end,
+        select runs.id, runs.interval_end,
             row_number() over (order by runs.interval_end desc, runs.id) as rank
         from runs left join report_types as type on type.account = runs.account and type.id = runs.report_type
         where runs.account = waiting.account and runs.rule_id is not distinct from waiting.rule_id
-          and runs.state = 'planned' and runs.due_at <= clock_timestamp()
+          and runs.state = 'planned' and runs.asked_at is null and runs.due_at <= clock_timestamp()
           and (runs.lease_until is null or runs.lease_until < clock_timestamp())
           and (runs.interval_end is null or type.data_available_end is null
                or type.data_available_end >= runs.interval_end)
           and (runs.refused_at_availability is null or type.data_available_end > runs.refused_at_availability)
           and (type.missing_since is null or type.next_probe_at <= clock_timestamp())
-        order by runs.interval_end desc, runs.id limit :most_pending + :limit
+        order by runs.interval_end desc, runs.id limit :most_pending
     ) as next
 ), chosen as (
-    (select id, place, interval_end from due where asked_at is not null)
+    select id, 0 as place, interval_end from runs
+    where account = :account and state = 'planned' and asked_at is not null and due_at <= clock_timestamp()
+      and (lease_until is null or lease_until < clock_timestamp())
     union all
-    (select id, place, interval_end from due where asked_at is null order by place, interval_end desc, id
+    (select id, place, interval_end from due order by place, interval_end desc, id
      limit greatest(0, :most_pending - (select coalesce(sum(runs), 0) from pending)))
 )
 select id from chosen order by place, interval_end desc, id limit :limit

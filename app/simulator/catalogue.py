@@ -44,6 +44,7 @@ CATALOGUE: dict[str, Template] = {
         "Itemized balance change from activity", optional=_ITEMIZED_WITHOUT_ZONE
     ),
     "balance_change_from_activity.itemized.3": Template("Itemized balance change from activity"),
+    "balance_change_from_activity.itemized.6": Template("Itemized balance change from activity"),
     "balance_change_from_activity.itemized.7": Template("Itemized balance change from activity"),
     "balance_change_from_activity.summary.1": Template("Balance change from activity summary", optional=_SUMMARY),
     "payouts.itemized.3": Template("Itemized payouts"),

@@ -5,7 +5,6 @@ import hashlib
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
 
 import httpx
 import pytest
@@ -14,7 +13,7 @@ from fastapi import FastAPI
 from app.api import access, edge
 from app.main import build_app
 from app.resources import Resources
-from tests import service
+from app.settings import Settings, load_settings
 from tests.api.conftest import BASE_URL, bearer, client_of
 from tests.service import ADMIN_TOKEN, READ_TOKEN
 
@@ -34,12 +33,12 @@ def is_open(path: str) -> bool:
 @asynccontextmanager
 async def with_settings(res: Resources, **changes: object) -> AsyncIterator[httpx.AsyncClient]:
     """A client without a token of an app with other tokens."""
-    settings = service.load_settings({name: str(value) for name, value in changes.items()}, env_file=None)
+    settings = load_settings({name: str(value) for name, value in changes.items()}, env_file=None)
     async with httpx.AsyncClient(transport=httpx.ASGITransport(_app(res, settings)), base_url=BASE_URL) as client:
         yield client
 
 
-def _app(res: Resources, settings: Any) -> FastAPI:
+def _app(res: Resources, settings: Settings) -> FastAPI:
     before, res.settings = res.settings, settings
     try:
         return build_app(res)
@@ -74,27 +73,33 @@ async def test_the_read_token_reads_and_writes_nothing(res: Resources) -> None:
         assert (await reader.get("/v1/rules")).status_code == 200
 
 
-@pytest.mark.parametrize(
-    "header",
-    ["", "Bearer", "Bearer ", f"Basic {ADMIN_TOKEN}", ADMIN_TOKEN, f"Bearer {ADMIN_TOKEN} x", f"Bearer,{ADMIN_TOKEN}"],
-)
-async def test_what_is_no_bearer_token_is_none(nobody: httpx.AsyncClient, header: str) -> None:
-    assert (await nobody.get("/v1/rules", headers={"Authorization": header})).status_code == 401
+async def test_what_is_no_bearer_token_is_none(nobody: httpx.AsyncClient) -> None:
+    odd = (
+        "",
+        "Bearer",
+        "Bearer ",
+        f"Basic {ADMIN_TOKEN}",
+        ADMIN_TOKEN,
+        f"Bearer {ADMIN_TOKEN} x",
+        f"Bearer,{ADMIN_TOKEN}",
+    )
+    for header in odd:
+        answer = await nobody.get("/v1/rules", headers={"Authorization": header})
+        assert answer.status_code == 401, header
 
 
-@pytest.mark.parametrize("token", ["wrong", ADMIN_TOKEN[:-1], ADMIN_TOKEN + "x", ADMIN_TOKEN.upper(), "x" * 10_000])
-async def test_a_wrong_token_is_refused_and_counted(
-    res: Resources, token: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_wrong_token_is_refused_and_counted(res: Resources, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(access, "WRONG_TOKEN_SECONDS", 0.0)
     app = build_app(res)
+    wrong = ("wrong", ADMIN_TOKEN[:-1], ADMIN_TOKEN + "x", ADMIN_TOKEN.upper(), "x" * 10_000)
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url=BASE_URL) as client:
-        answer = await client.get("/v1/rules", headers=bearer(token))
+        for token in wrong:
+            answer = await client.get("/v1/rules", headers=bearer(token))
+            assert answer.status_code == 401, token
+            assert answer.headers["www-authenticate"] == 'Bearer error="invalid_token"'
+            assert token not in answer.text
 
-    assert answer.status_code == 401
-    assert answer.headers["www-authenticate"] == 'Bearer error="invalid_token"'
-    assert app.state.access.refused == {"wrong_token": 1}
-    assert token not in answer.text
+    assert app.state.access.refused == {"wrong_token": len(wrong)}
 
 
 async def test_bytes_that_are_no_text_are_a_wrong_token(
@@ -110,7 +115,7 @@ async def test_bytes_that_are_no_text_are_a_wrong_token(
 async def test_while_wrong_tokens_wait_a_right_one_passes(res: Resources, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(access, "WRONG_TOKEN_SECONDS", 3600.0)
     async with client_of(res) as client:
-        guessing = [asyncio.create_task(client.get("/v1/rules", headers=bearer(f"guess {n}"[:7]))) for n in range(20)]
+        guessing = [asyncio.create_task(client.get("/v1/rules", headers=bearer(f"guess{n}"))) for n in range(20)]
         await asyncio.sleep(0)
 
         assert (await client.get("/v1/rules")).status_code == 200

@@ -3,9 +3,10 @@
 import os
 import subprocess
 import sys
-import sysconfig
 from functools import cache
 from pathlib import Path
+
+import psycopg
 
 SOURCE = """
 import sys
@@ -17,7 +18,7 @@ with EmbeddedPostgres(Path(sys.argv[1]), fast_unsafe=True) as server:
 """
 ENVIRONMENT = {
     "PATH": os.environ["PATH"],
-    "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[2]), sysconfig.get_path("purelib")]),
+    "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[2]), str(Path(psycopg.__file__).parents[1])]),
     "PYTHONDONTWRITEBYTECODE": "1",
 }
 
@@ -46,6 +47,9 @@ class ServiceProcess:
             if line.startswith("postgresql://"):
                 return line.strip()
         raise AssertionError(self.last_line())
+
+    def is_running(self) -> bool:
+        return self._process.poll() is None
 
     def leave(self) -> None:
         """Exit cleanly."""

@@ -87,11 +87,6 @@ def is_stopped(data: Path) -> bool:
     return not (data / "postmaster.pid").exists()
 
 
-def wait_until(condition: Callable[[], bool]) -> None:
-    while not condition():
-        time.sleep(0.02)
-
-
 def test_the_first_start_makes_a_durable_server_that_listens_on_no_network(data: Path) -> None:
     with EmbeddedPostgres(data) as server:
         shown = {name: query(server.url(), f"show {name}") for name in ("fsync", "data_checksums", "listen_addresses")}
@@ -225,7 +220,9 @@ def test_a_first_start_that_was_killed_leaves_nothing_in_the_way(
     data: Path, service: Callable[[], ServiceProcess]
 ) -> None:
     interrupted = service()
-    wait_until(lambda: any(data.parent.glob(".postgres.init-*/PG_VERSION")))
+    while not any(data.parent.glob(".postgres.init-*/PG_VERSION")):
+        assert interrupted.is_running()
+        time.sleep(0.02)
     interrupted.kill()
     assert not data.exists()
 

@@ -45,7 +45,7 @@ async def test_one_change_may_make_two_events(simulator: Simulator, receiver: Re
 
 
 async def test_a_late_event_is_overtaken(simulator: Simulator, receiver: Receiver) -> None:
-    simulator.inject("event_late", seconds=0.5, match={"report_type": SUMMARY})
+    simulator.inject("event_late", seconds=1.0, match={"report_type": SUMMARY})
 
     advance(simulator)
     advance(simulator, ITEMIZED)

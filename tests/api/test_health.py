@@ -1,0 +1,92 @@
+"""Alive and ready: by name, and soon, also when the database is away."""
+
+import httpx
+import pytest
+
+from app.api import health
+from app.resources import Resources
+from tests.service import execute, working
+
+
+def found(answer: httpx.Response) -> dict[str, str]:
+    return {check["name"]: check["status"] for check in answer.json()["checks"]}
+
+
+async def seen_ready(api: httpx.AsyncClient) -> httpx.Response:
+    """The first answer that says ready: the worker needs a moment to be seen."""
+    while (answer := await api.get("/health/ready")).status_code != 200:
+        pass
+    return answer
+
+
+async def test_a_process_with_its_worker_is_ready(res: Resources, nobody: httpx.AsyncClient) -> None:
+    async with working(res):
+        answer = await seen_ready(nobody)
+
+    assert answer.json()["status"] == "ok"
+    assert found(answer) == {"database": "ok", "schema": "ok", "worker": "ok"}
+
+
+async def test_a_process_whose_worker_is_not_heard_of_is_not_ready(res: Resources, nobody: httpx.AsyncClient) -> None:
+    answer = await nobody.get("/health/ready")
+
+    assert answer.status_code == 503
+    assert found(answer) == {"database": "ok", "schema": "ok", "worker": "failing"}
+
+
+async def test_a_process_without_a_worker_needs_none(res: Resources, nobody: httpx.AsyncClient) -> None:
+    res.works_queue = False
+
+    answer = await nobody.get("/health/ready")
+
+    assert (answer.status_code, found(answer)) == (200, {"database": "ok", "schema": "ok"})
+
+
+@pytest.mark.parametrize(("revision", "status"), [("0000_older", 503), ("9999_newer", 200)])
+async def test_an_older_schema_is_not_enough_and_a_newer_one_is(
+    res: Resources, nobody: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch, revision: str, status: int
+) -> None:
+    res.works_queue = False
+    monkeypatch.setattr(health, "_known", lambda: frozenset({"0000_older"}))
+    await execute(res, "update alembic_version set version_num = :revision", revision=revision)
+
+    assert (await nobody.get("/health/ready")).status_code == status
+
+
+async def test_a_database_that_is_away_is_named_and_the_process_lives(
+    res: Resources, nobody: httpx.AsyncClient
+) -> None:
+    res.works_queue = False
+    await execute(res, "alter table alembic_version rename to elsewhere")
+
+    ready = await nobody.get("/health/ready")
+
+    assert (ready.status_code, found(ready)) == (503, {"database": "failing"})
+    assert (await nobody.get("/health/live")).status_code == 200
+
+
+async def test_a_database_that_says_nothing_does_not_keep_anybody_waiting(
+    res: Resources, nobody: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    res.works_queue = False
+    monkeypatch.setattr(health, "ANSWER_SECONDS", 0.05)
+    async with res.sessions.begin() as session:
+        # Whoever asks for the revision waits for this transaction.
+        await (await session.connection()).exec_driver_sql("lock table alembic_version in access exclusive mode")
+        answers = [await nobody.get("/health/ready") for _ in range(20)]
+        busy = res.engine.pool.checkedout()  # type: ignore[attr-defined]  # the pool that an engine has by default
+
+    assert {answer.status_code for answer in answers} == {503}
+    assert found(answers[0]) == {"database": "failing"}
+    assert busy <= 2, "one of ours, and one probe: those who ask share it"
+    assert (await nobody.get("/health/ready")).status_code in (200, 503)
+
+
+async def test_probes_may_use_head_and_the_long_answer_needs_a_token(
+    res: Resources, nobody: httpx.AsyncClient, api: httpx.AsyncClient
+) -> None:
+    res.works_queue = False
+
+    assert [(await nobody.head(f"/health/{name}")).status_code for name in ("live", "ready")] == [200, 200]
+    assert (await nobody.get("/health")).status_code == 401
+    assert (await api.get("/health")).json()["status"] == "ok"

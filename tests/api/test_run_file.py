@@ -1,0 +1,180 @@
+"""The bytes of a file over HTTP: whole, in ranges, and not at all."""
+
+import asyncio
+import hashlib
+import os
+import uuid
+from datetime import UTC, datetime
+
+import httpx
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from app import files
+from app.files import CHUNK_BYTES, ChunkMaker
+from app.resources import Resources
+from tests.api.conftest import listening
+from tests.service import ADMIN_TOKEN, add_rule, execute, fetch, only_run, work_off
+
+# Three chunks and a bit, the boundaries of which matter.
+CONTENT = os.urandom(CHUNK_BYTES) + b"a,b\n" * CHUNK_BYTES
+SIZE = len(CONTENT)
+ETAG = f'"{hashlib.sha256(CONTENT).hexdigest()}"'
+
+
+async def store(res: Resources, content: bytes) -> str:
+    """A run whose file holds these bytes; returns its URL."""
+    run_id = uuid.uuid4()
+    await execute(
+        res,
+        "insert into runs (id, account, report_type, parameters, state, attempts_granted)"
+        " values (:id, 'default', 'a.b', '{}', 'stored', 3)",
+        id=run_id,
+    )
+    maker = ChunkMaker()
+    chunks = [*await maker.take(content), *await maker.rest()]
+    async with res.sessions.begin() as session:
+        about = {"stripe_file_id": "file_1", "filename": "a.b_default.csv", "media_type": "text/csv"}
+        file_id = await files.begin(session, run_id=run_id, account="default", **about)
+        await files.append(session, file_id, chunks)
+        await files.finish(session, file_id, maker.facts())
+    return f"/v1/runs/{run_id}/file"
+
+
+@pytest.fixture
+async def url(res: Resources) -> str:
+    return await store(res, CONTENT)
+
+
+async def test_the_whole_file_comes_with_all_that_a_client_needs(api: httpx.AsyncClient, url: str) -> None:
+    answer = await api.get(url)
+
+    assert (answer.status_code, answer.content) == (200, CONTENT)
+    assert answer.headers["content-length"] == str(SIZE)
+    assert answer.headers["etag"] == ETAG
+    assert answer.headers["accept-ranges"] == "bytes"
+    assert answer.headers["content-type"].startswith("text/csv")
+    assert answer.headers["content-disposition"] == 'attachment; filename="a.b_default.csv"'
+
+
+async def test_a_real_report_has_a_readable_name(res: Resources, api: httpx.AsyncClient) -> None:
+    await add_rule(res, starts_on=datetime(2026, 2, 28, tzinfo=UTC).date(), connected_accounts=["acct_1"])
+    await work_off(res)
+    run = await only_run(res)
+
+    answer = await api.get(f"/v1/runs/{run['id']}/file")
+
+    name = "balance_change_from_activity.itemized.7_acct_1_2026-02-28_2026-03-01_UTC.csv"
+    assert answer.headers["content-disposition"] == f'attachment; filename="{name}"'
+    assert hashlib.sha256(answer.content).hexdigest() == answer.headers["etag"].strip('"')
+
+
+async def test_head_tells_the_same_without_the_bytes(api: httpx.AsyncClient, url: str) -> None:
+    got, asked = await api.get(url), await api.head(url, headers={"Range": "bytes=0-1"})
+
+    assert (asked.status_code, asked.content) == (200, b"")
+    different = {"x-request-id"}
+    assert {name: value for name, value in asked.headers.items() if name not in different} == {
+        name: value for name, value in got.headers.items() if name not in different
+    }
+
+
+def sliced(header: str, size: int) -> tuple[int, int] | None:
+    """What RFC 9110 makes of `bytes=…`, told in another way than the code does: (first, last), or None."""
+    wanted = header.removeprefix("bytes=")
+    if wanted.startswith("-"):
+        numbers = range(size)[-int(wanted[1:]) :] if int(wanted[1:]) else range(0)
+    else:
+        first, last = wanted.split("-")
+        numbers = range(size)[int(first) : int(last) + 1 if last else size]
+    return (numbers[0], numbers[-1]) if numbers else None
+
+
+edges = st.sampled_from([0, 1, 2, CHUNK_BYTES - 1, CHUNK_BYTES, CHUNK_BYTES + 1, SIZE - 1, SIZE, SIZE + 1, 10**17])
+numbers = st.one_of(edges, st.integers(0, SIZE + 10))
+ranges = st.one_of(
+    st.tuples(numbers, numbers).map(lambda pair: f"bytes={min(pair)}-{max(pair)}"),
+    numbers.map(lambda first: f"bytes={first}-"),
+    numbers.map(lambda last: f"bytes=-{last}"),
+)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=100)
+@given(header=ranges)
+@example(header="bytes=0-0")
+@example(header="bytes=-0")
+async def test_a_range_is_a_slice(api: httpx.AsyncClient, url: str, header: str) -> None:
+    answer = await api.get(url, headers={"Range": header})
+
+    expected = sliced(header, SIZE)
+    if expected is None:
+        assert (answer.status_code, answer.headers["content-range"]) == (416, f"bytes */{SIZE}")
+        return
+    first, last = expected
+    assert (answer.status_code, answer.content) == (206, CONTENT[first : last + 1])
+    assert answer.headers["content-range"] == f"bytes {first}-{last}/{SIZE}"
+    assert answer.headers["content-length"] == str(last - first + 1)
+
+
+async def test_an_empty_file_is_served_and_has_no_range(res: Resources, api: httpx.AsyncClient) -> None:
+    url = await store(res, b"")
+
+    whole = await api.get(url)
+    part = await api.get(url, headers={"Range": "bytes=0-"})
+
+    assert (whole.status_code, whole.content, whole.headers["content-length"]) == (200, b"", "0")
+    assert part.status_code == 416
+
+
+async def test_what_is_no_single_range_is_answered_with_the_whole(api: httpx.AsyncClient, url: str) -> None:
+    for header in (
+        "bytes=5-2",
+        "bytes=-",
+        "bytes=a-b",
+        "bytes=0-1,3-4",
+        "lines=0-1",
+        "bytes 0-1",
+        "bytes=" + "9" * 99 + "-",
+    ):
+        answer = await api.get(url, headers={"Range": header})
+        assert (answer.status_code, len(answer.content)) == (200, SIZE), header
+
+
+async def test_a_range_is_given_only_of_the_file_that_is_meant(api: httpx.AsyncClient, url: str) -> None:
+    for tag, status in ((ETAG, 206), ('"other"', 200), (f"W/{ETAG}", 200), ("Sat, 21 Nov 2026 00:00:00 GMT", 200)):
+        answer = await api.get(url, headers={"Range": "bytes=0-1", "If-Range": tag})
+        assert answer.status_code == status, tag
+
+
+async def test_a_file_that_the_client_has_is_not_sent_again(api: httpx.AsyncClient, url: str) -> None:
+    for tags, status in ((ETAG, 304), (f"W/{ETAG}", 304), (f'"a", {ETAG}', 304), ("*", 304), ('"a"', 200)):
+        answer = await api.get(url, headers={"If-None-Match": tags})
+        assert (answer.status_code, answer.headers["etag"]) == (status, ETAG), tags
+        assert answer.content == (b"" if status == 304 else CONTENT)
+
+
+async def test_a_run_without_a_file_says_where_it_stands(res: Resources, api: httpx.AsyncClient, url: str) -> None:
+    await execute(res, "update runs set state = 'ready'")
+    await execute(res, "update files set stored_at = null")
+    partial = await api.get(url)
+    await execute(res, "update files set stored_at = now(), removed_at = now()")
+    removed = await api.get(url)
+
+    assert (partial.status_code, removed.status_code) == (409, 410)
+    assert "ready" in partial.json()["detail"]
+
+
+async def test_readers_that_stall_hold_no_connection(res: Resources, api: httpx.AsyncClient, url: str) -> None:
+    request = f"GET {url} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {ADMIN_TOKEN}\r\n\r\n".encode()
+    async with listening(res) as port:
+        stalled = [await asyncio.open_connection("127.0.0.1", port, limit=1024) for _ in range(30)]
+        for reader, writer in stalled:
+            writer.write(request)
+            await reader.readuntil(b"\r\n\r\n")
+
+        # More readers than there are connections, and yet there is one for everybody else.
+        assert len(await fetch(res, "select 1 from runs")) == 1
+        assert (await api.get(url, headers={"Range": "bytes=0-9"})).content == CONTENT[:10]
+        for _, writer in stalled:
+            writer.transport.abort()
