@@ -152,6 +152,7 @@ async def _refused(res: Resources, claim: DownloadClaim, trouble: Refused) -> No
     error = RunError(ErrorKind.FILE_GONE, trouble.message, trouble.request_id)
     async with res.sessions.begin() as session:
         await hold_fence(session, claim, RunState.READY)
+        await holds.accepted(session, claim, CallKind.FILES)
         await rows.try_again_or_fail(session, claim.run_id, claim.attempt, error)
 
 

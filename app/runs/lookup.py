@@ -69,7 +69,7 @@ async def look_up(res: Resources, claim: LookupClaim) -> None:
     async with res.sessions.begin() as session:
         await holds.accepted(session, claim, CallKind.READ)
         await settle.settle(session, claim.account, stripe_run, poll_seconds=res.settings.pending_poll_seconds)
-    if claim.stuck and stripe_run.status not in ("succeeded", "failed"):
+    if claim.stuck and not settle.has_ended(stripe_run):
         error = RunError(ErrorKind.TIMED_OUT, f"{claim.stripe_run_id} is pending since {claim.requested_at:%F %T} UTC")
         await _give_up(res, claim, error)
 
@@ -77,6 +77,7 @@ async def look_up(res: Resources, claim: LookupClaim) -> None:
 async def _give_up(res: Resources, claim: LookupClaim, error: RunError) -> None:
     async with res.sessions.begin() as session:
         await hold_fence(session, claim, RunState.REQUESTED)
+        await holds.accepted(session, claim, CallKind.READ)
         await rows.try_again_or_fail(session, claim.run_id, claim.attempt, error)
 
 

@@ -116,7 +116,7 @@ async def record_created(res: Resources, session: AsyncSession, claim: RequestCl
     )
     await holds.accepted(session, claim, CallKind.CREATE)
     await refusals.accepted(session, claim)
-    if stripe_run.status in ("succeeded", "failed"):
+    if settle.has_ended(stripe_run):
         await settle.settle(session, claim.account, stripe_run, poll_seconds=poll)
     else:
         await settle.hear_earlier_events(session, claim.account, stripe_run.id, poll_seconds=poll)

@@ -21,6 +21,11 @@ async def lock_stripe_run(session: AsyncSession, account: str, stripe_run_id: st
     await session.execute(_LOCK, {"name": f"{account}/{stripe_run_id}"})
 
 
+def has_ended(stripe_run: StripeRun) -> bool:
+    """Whether Stripe is done with it; a success that comes without its file says nothing that we can go on with."""
+    return stripe_run.status == "failed" or (stripe_run.status == "succeeded" and stripe_run.file is not None)
+
+
 async def settle(session: AsyncSession, account: str, stripe_run: StripeRun, *, poll_seconds: float) -> bool:
     """Record where this Stripe run stands for every run that waits for it; False when it is not ours (yet)."""
     await lock_stripe_run(session, account, stripe_run.id)

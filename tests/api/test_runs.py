@@ -1,6 +1,6 @@
 """Runs over HTTP: listed, filtered, shown with their history, and why they stand still."""
 
-from datetime import UTC, datetime
+from datetime import date
 from typing import Any
 
 import httpx
@@ -10,9 +10,10 @@ from app.runs.reconcile import reconcile
 from app.simulator import Simulator
 from tests.service import REPORT_TYPE, add_rule, execute, fetch, request_due, work_off
 
+LAST_DAY = date(2026, 2, 28)  # that there is data for
 SHAPE = {
-    "id", "rule_id", "account", "report_type", "connected_account", "state", "attempt", "revision", "partial", "waiting",
-    "interval_start", "interval_end", "parameters", "stripe_run_id", "error", "file", "planned_at", "requested_at",
+    "id", "rule_id", "account", "report_type", "connected_account", "state", "attempt", "revision", "partial",
+    "waiting", "interval_start", "interval_end", "parameters", "stripe_run_id", "error", "file", "planned_at", "requested_at",
     "ready_at", "stored_at",
 }  # fmt: skip
 
@@ -25,7 +26,7 @@ async def listed(api: httpx.AsyncClient, query: str = "") -> list[dict[str, Any]
 
 
 async def test_a_stored_run_is_shown_in_the_shape_of_the_contract(res: Resources, api: httpx.AsyncClient) -> None:
-    rule = await add_rule(res, starts_on=datetime(2026, 2, 28, tzinfo=UTC).date())
+    rule = await add_rule(res, starts_on=LAST_DAY)
     await work_off(res)
 
     (run,) = await listed(api)
@@ -48,7 +49,7 @@ async def test_a_stored_run_is_shown_in_the_shape_of_the_contract(res: Resources
 
 async def test_filters_narrow_the_list_and_combine(res: Resources, api: httpx.AsyncClient) -> None:
     await reconcile(res)
-    day = datetime(2026, 2, 28, tzinfo=UTC).date()
+    day = LAST_DAY
     one = await add_rule(res, starts_on=day, connected_accounts=["acct_1", "acct_2"])
     await add_rule(res, starts_on=day)
     await execute(res, "update runs set state = 'failed' where connected_account = 'acct_2'")
@@ -67,7 +68,7 @@ async def test_filters_narrow_the_list_and_combine(res: Resources, api: httpx.As
 
 async def test_pages_hold_every_run_once_while_others_are_added(res: Resources, api: httpx.AsyncClient) -> None:
     await reconcile(res)
-    await add_rule(res, starts_on=datetime(2026, 2, 19, tzinfo=UTC).date())
+    await add_rule(res, starts_on=date(2026, 2, 19))
     before = [run["id"] for run in await listed(api)]
     assert len(before) == 10
 
@@ -76,7 +77,7 @@ async def test_pages_hold_every_run_once_while_others_are_added(res: Resources, 
         answer = (await api.get(f"/v1/runs{query}")).json()
         seen += [run["id"] for run in answer["data"]]
         query = f"?limit=3&cursor={answer['next_cursor']}"
-        await add_rule(res, name=f"later {page}", starts_on=datetime(2026, 2, 27, tzinfo=UTC).date())
+        await add_rule(res, name=f"later {page}", starts_on=date(2026, 2, 27))
 
     assert seen == before == sorted(before, reverse=True)
     assert answer["next_cursor"] is None
@@ -84,19 +85,17 @@ async def test_pages_hold_every_run_once_while_others_are_added(res: Resources, 
 
 async def test_the_last_full_page_is_known_to_be_the_last(res: Resources, api: httpx.AsyncClient) -> None:
     await reconcile(res)
-    await add_rule(res, starts_on=datetime(2026, 2, 27, tzinfo=UTC).date())
+    await add_rule(res, starts_on=date(2026, 2, 27))
 
     assert (await api.get("/v1/runs?limit=2")).json()["next_cursor"] is None
     assert (await api.get("/v1/runs?limit=1")).json()["next_cursor"] is not None
 
 
-async def test_times_are_utc_whatever_zone_the_server_prefers(
-    res: Resources, api: httpx.AsyncClient, database_url: str
-) -> None:
+async def test_times_are_utc_whatever_zone_the_server_prefers(res: Resources, api: httpx.AsyncClient) -> None:
     await reconcile(res)
-    await add_rule(res, starts_on=datetime(2026, 2, 28, tzinfo=UTC).date())
-    name = database_url.rsplit("/", 1)[1].split("?")[0]
-    await execute(res, f"alter database {name} set timezone to 'Asia/Tokyo'")
+    await add_rule(res, starts_on=LAST_DAY)
+    alter = "format('alter database %I set timezone to ''Asia/Tokyo''', current_database())"
+    await execute(res, f"do $$ begin execute {alter}; end $$")
     await res.engine.dispose()
 
     (run,) = await listed(api)
@@ -114,19 +113,23 @@ async def waiting(res: Resources, api: httpx.AsyncClient, *changes: str) -> Any:
 
 async def test_a_run_says_why_it_stands_still(res: Resources, api: httpx.AsyncClient) -> None:
     await reconcile(res)
-    await add_rule(res, starts_on=datetime(2026, 2, 28, tzinfo=UTC).date())
+    await add_rule(res, starts_on=LAST_DAY)
     later, far = "2999-01-01T00:00:00Z", "now() + interval '1 hour'"
     end = "2026-03-01T00:00:00Z"
 
     assert await waiting(res, api) is None
+    hold = (
+        "insert into account_holds (account, call_kind, reason, next_probe_at) values ('default', 'create', '', '{}')"
+    )
+    pending = """
+        insert into runs (id, account, report_type, state, parameters, attempts_granted)
+        select gen_random_uuid(), account, report_type, 'requested', parameters, 3 from runs, generate_series(1, 20)
+    """
     # Each of these stands in front of what was there before it.
     steps = [
-        (f"insert into runs (id, account, report_type, state, parameters, attempts_granted, asked_at) select "
-         f"gen_random_uuid(), account, report_type, 'requested', parameters, 3, null from runs, generate_series(1, 20)",
-         "slot", None),
+        (pending, "slot", None),
         (f"update runs set due_at = '{later}' where state = 'planned'", "backoff", later),
-        (f"insert into account_holds (account, call_kind, reason, next_probe_at) values ('default', 'create', '', '{later}')",
-         "account_held", later),
+        (hold.format(later), "account_held", later),
         ("update runs set refused_at_availability = interval_end where state = 'planned'", "availability", None),
         ("update report_types set data_available_end = '2026-02-28T12:00Z'", "availability", end),
         (f"update report_types set missing_since = now(), next_probe_at = '{later}'", "report_type_missing", later),
@@ -143,7 +146,7 @@ async def test_a_run_says_why_it_stands_still(res: Resources, api: httpx.AsyncCl
 
 async def test_a_run_waits_for_the_rate_limit(res: Resources, api: httpx.AsyncClient) -> None:
     await reconcile(res)
-    await add_rule(res, starts_on=datetime(2026, 2, 28, tzinfo=UTC).date())
+    await add_rule(res, starts_on=LAST_DAY)
     res.limiter = type(res.limiter)(4.0)
     await execute(res, "insert into rate_limits values ('default', 'create', '2999-01-01T00:00Z')")
 
@@ -154,9 +157,10 @@ async def test_a_run_waits_for_the_rate_limit(res: Resources, api: httpx.AsyncCl
 
 async def test_a_ready_run_waits_for_the_files_host_only(res: Resources, api: httpx.AsyncClient) -> None:
     await reconcile(res)
-    await add_rule(res, starts_on=datetime(2026, 2, 28, tzinfo=UTC).date())
+    await add_rule(res, starts_on=LAST_DAY)
     await request_due(res)
-    hold = "insert into account_holds (account, call_kind, reason, next_probe_at) values ('default', '{}', '', '2999-01-01')"
+    columns = "(account, call_kind, reason, next_probe_at)"
+    hold = f"insert into account_holds {columns} values ('default', '{{}}', '', '2999-01-01')"
 
     found = [
         await waiting(res, api, *changes)
@@ -173,7 +177,7 @@ async def test_a_ready_run_waits_for_the_files_host_only(res: Resources, api: ht
 
 async def test_a_failed_run_says_why(res: Resources, api: httpx.AsyncClient, simulator: Simulator) -> None:
     await reconcile(res)
-    await add_rule(res, starts_on=datetime(2026, 2, 28, tzinfo=UTC).date(), parameters={"columns": ["no_such_column"]})
+    await add_rule(res, starts_on=LAST_DAY, parameters={"columns": ["no_such_column"]})
     await work_off(res)
 
     (run,) = await listed(api)
@@ -187,11 +191,11 @@ async def test_report_types_are_listed_and_asked_for(res: Resources, api: httpx.
     await reconcile(res)
     await execute(res, "update timetable set due_at = '2999-01-01'")
 
-    pages, cursor = [], ""
-    while cursor is not None:
-        page = (await api.get(f"/v1/report-types?limit=7{cursor}")).json()
+    page = (await api.get("/v1/report-types?limit=7")).json()
+    pages = page["data"]
+    while page["next_cursor"]:
+        page = (await api.get(f"/v1/report-types?limit=7&cursor={page['next_cursor']}")).json()
         pages += page["data"]
-        cursor = page["next_cursor"] and f"&cursor={page['next_cursor']}"
     refresh = await api.post("/v1/report-types/refresh")
 
     stored = await fetch(res, 'select id from report_types order by id collate "C"')

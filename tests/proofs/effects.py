@@ -6,6 +6,7 @@ HTTP client's transport. Nothing here knows the flow; whatever the flow does is 
 """
 
 import asyncio
+import os
 import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
@@ -19,8 +20,10 @@ import greenlet
 import httpx
 from sqlalchemy.dialects.postgresql.psycopg import PGDialectAsync_psycopg
 
-APP = Path(__file__).parents[2] / "app"
-ENGINE = APP / "db" / "engine.py"
+import app.db.engine
+
+APP = f"{Path(__file__).parents[2] / 'app'}{os.sep}"
+ENGINE = app.db.engine.__file__
 
 Kind = Literal["commit", "call", "piece"]
 Side = Literal["before", "after"]
@@ -140,22 +143,21 @@ def _changed_something(connection: Any) -> bool:
 
 def _place() -> str:
     """The service's innermost function on the stack, as `runs.request.claim_requests`."""
-    frame: FrameType | None = sys._getframe()
-    # SQLAlchemy's synchronous half runs in a greenlet of its own: the service is on its parent's stack.
-    while frame is not None:
-        frame = _innermost_of_the_service(frame)
-        if frame is not None:
-            path = Path(frame.f_code.co_filename).relative_to(APP).with_suffix("")
-            return f"{'.'.join(path.parts)}.{frame.f_code.co_name}"
-        parent = greenlet.getcurrent().parent
-        frame = None if parent is None else parent.gr_frame
+    for frame in _stack():
+        file = frame.f_code.co_filename
+        if file.startswith(APP) and file != ENGINE:
+            module = file.removeprefix(APP).removesuffix(".py").replace(os.sep, ".")
+            return f"{module}.{frame.f_code.co_name}"
     return "?"
 
 
-def _innermost_of_the_service(frame: FrameType | None) -> FrameType | None:
-    while frame is not None:
-        path = Path(frame.f_code.co_filename)
-        if path.is_relative_to(APP) and path != ENGINE:
-            return frame
-        frame = frame.f_back
-    return None
+def _stack() -> Iterator[FrameType]:
+    """All frames, innermost first. SQLAlchemy's synchronous half runs in a greenlet, its callers in that one's parent."""
+    current: greenlet.greenlet | None = greenlet.getcurrent()
+    frame: FrameType | None = sys._getframe()
+    while current is not None:
+        while frame is not None:
+            yield frame
+            frame = frame.f_back
+        current = current.parent
+        frame = None if current is None else current.gr_frame
