@@ -105,10 +105,9 @@ async def _connect(settings: Settings, url: str, direct_url: str) -> AsyncIterat
 async def _note_accounts(res: Resources) -> None:
     async with res.sessions.begin() as session:
         for account in sorted(res.settings.accounts.values(), key=lambda account: account.slug):
-            await session.execute(_NOTE_ACCOUNT, {"slug": account.slug, "livemode": account.livemode})
+            await session.execute(_NOTE_ACCOUNT, {"slug": account.slug})
 
 
 _NOTE_ACCOUNT = text("""
-insert into accounts (slug, livemode) values (:slug, :livemode)
-on conflict (slug) do update set livemode = excluded.livemode
+insert into accounts (slug) values (:slug) on conflict (slug) do nothing
 """)

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, TypeVar
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 import httpx
 import stripe
@@ -64,6 +64,10 @@ class StripeDoor:
         """Close every connection."""
         await self._files.aclose()
         await self._http.close_async()  # type: ignore[no-untyped-call]  # the SDK leaves it untyped
+
+    async def read_account_id(self, account: str) -> str:
+        """The `acct_…` id that the key belongs to."""
+        return str((await _told_apart(self._clients[account].v1.accounts.retrieve_current_async())).id)
 
     async def list_report_types(self, account: str) -> list[ReportTypeInfo]:
         """Every report type of the account: one call, Stripe does not page this list."""
@@ -204,14 +208,16 @@ def _open_file(response: httpx.Response) -> OpenFile:
         if not first.isdecimal():
             raise NotNow("the files host answered a range without saying which")
         start = int(first)
-    length = response.headers.get("content-length", "")
+    # Of a compressed answer, which we did not ask for, the length says nothing about the file.
+    length = "" if "content-encoding" in response.headers else response.headers.get("content-length", "")
     return OpenFile(start, int(length) if length.isdecimal() else None, response.aiter_bytes())
 
 
-def _origin(url: str) -> tuple[str, str | None, int | None] | None:
+def _origin(url: str) -> tuple[str, str, int | None] | None:
+    """Scheme, host and port, read by the same parser that makes the call: two could be told different things."""
     try:
-        parts = urlsplit(url)
-        default = {"http": 80, "https": 443}.get(parts.scheme)
-        return (parts.scheme, parts.hostname, parts.port or default) if parts.username is None else None
-    except ValueError:
+        parsed = httpx.URL(url)
+    except httpx.InvalidURL:
         return None
+    default = {"http": 80, "https": 443}.get(parsed.scheme)
+    return None if parsed.userinfo else (parsed.scheme, parsed.host, parsed.port or default)

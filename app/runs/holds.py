@@ -69,7 +69,7 @@ async def end(session: AsyncSession, account: str, kind: CallKind) -> None:
 
 async def probe_all_now(session: AsyncSession) -> None:
     """A restart probes at once: somebody may just have put the right key in place."""
-    await session.execute(text("update account_holds set next_probe_at = now(), tries = 0"))
+    await session.execute(_PROBE_ALL)
 
 
 _PROBE = text("""
@@ -82,11 +82,16 @@ with held as (
 )
 select probing from held
 """)
+# A hold without a next probe is ended by the right key only (see identity).
+_PROBE_ALL = text("update account_holds set next_probe_at = now(), tries = 0 where next_probe_at < 'infinity'")
 _TRIES = text("select tries from account_holds where account = :account and call_kind = :kind")
 _HOLD = text("""
 insert into account_holds (account, call_kind, reason, next_probe_at)
 values (:account, :kind, :reason, clock_timestamp() + :seconds * interval '1 s')
 on conflict (account, call_kind) do update set reason = excluded.reason, tries = account_holds.tries + 1,
     next_probe_at = excluded.next_probe_at
+where account_holds.next_probe_at < 'infinity'
 """)
-_END = text("delete from account_holds where account = :account and call_kind = :kind returning 1")
+_END = text("""
+delete from account_holds where account = :account and call_kind = :kind and next_probe_at < 'infinity' returning 1
+""")

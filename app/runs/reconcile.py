@@ -9,6 +9,7 @@ from sqlalchemy import text
 from app.errors import Held, NotNow, Refused
 from app.resources import Resources
 from app.runs import holds, schedule
+from app.runs.identity import check_identity
 from app.vocabulary import CallKind
 
 log = structlog.get_logger()
@@ -19,25 +20,32 @@ PRUNE_BATCH = 1000
 
 
 async def reconcile(res: Resources) -> None:
-    """Ask about every account; one that does not answer does not keep the others from being asked."""
+    """Ask about every account; raises NotNow when one of them has to be asked again soon."""
+    troubles = []
     for account in sorted(res.stripe.accounts):
-        await refresh_report_types(res, account)
+        try:
+            await check_identity(res, account)
+            await refresh_report_types(res, account)
+        except NotNow as trouble:  # one account that does not answer keeps no other from being asked
+            troubles.append(f"{account}: {trouble}")
     await prune(res)
+    if troubles:
+        raise NotNow("; ".join(troubles))
 
 
 async def refresh_report_types(res: Resources, account: str) -> int:
-    """One call lists every report type of the account; returns the number of runs that were planned."""
+    """One call lists every report type of the account; returns the number of runs that were planned. Raises NotNow."""
     async with res.sessions.begin() as session:
         if not (await holds.allowed(res, session, account, CallKind.READ, 1)).calls:
-            return 0
+            raise NotNow("the account's reads are held")
         if not await res.limiter.take(session, account, CallKind.READ, wanted=1):
-            raise NotNow(f"the rate limit of account {account} is used up")
+            raise NotNow("the account's rate limit is used up")
     try:
         types = await res.stripe.list_report_types(account)
     except Held as trouble:
         async with res.sessions.begin() as session:
             await holds.hold(res, session, account, CallKind.READ, trouble)
-        return 0
+        raise NotNow(str(trouble)) from trouble
     except Refused as trouble:
         log.error("report_types.refused", account=account, error=str(trouble), stripe_request_id=trouble.request_id)
         return 0

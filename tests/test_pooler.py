@@ -1,0 +1,85 @@
+"""A transaction-mode pooler between us and PostgreSQL: a real pgbouncer, where it is installed."""
+
+import os
+import pwd
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import make_url
+
+from app.resources import open_resources
+from app.simulator import Simulator
+from tests.service import add_rule, fetch, make_settings, unpublished, work_off, working
+
+PGBOUNCER = shutil.which("pgbouncer", path=os.environ.get("PATH", "") + ":/usr/sbin")
+
+pytestmark = pytest.mark.skipif(PGBOUNCER is None, reason="pgbouncer is not installed (Debian: apt install pgbouncer)")
+
+
+@pytest.fixture
+def pooled_url(database_url: str, tmp_path: Path) -> Iterator[str]:
+    """The same database through a pooler that gives every transaction another server connection."""
+    url = make_url(database_url)
+    host = url.host or str(url.query["host"])
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    account = pwd.getpwnam("postgres" if _has("postgres") else "nobody") if os.geteuid() == 0 else None
+    password = f" password={url.password}" if url.password else ""
+    config = tmp_path / "pgbouncer.ini"
+    config.write_text(
+        f"[databases]\n* = host={host} port={url.port or 5432} user={url.username}{password}\n"
+        f"[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\nauth_type = any\n"
+        "pool_mode = transaction\ndefault_pool_size = 4\nserver_round_robin = 1\nignore_startup_parameters = extra_float_digits\n"
+    )
+    readable = Path(shutil.copy(config, f"/tmp/pgbouncer-{port}.ini"))
+    readable.chmod(0o644)
+    run_as = {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []} if account else {}
+    with (tmp_path / "log").open("wb") as log:
+        process = subprocess.Popen([str(PGBOUNCER), str(readable)], stdout=log, stderr=log, **run_as)  # type: ignore[call-overload]
+    try:
+        _wait_for(port, tmp_path / "log")
+        yield f"postgresql://{url.username}@127.0.0.1:{port}/{url.database}"
+    finally:
+        process.terminate()
+        process.wait(10)
+        readable.unlink()
+
+
+async def test_everything_but_listen_works_through_a_transaction_mode_pooler(
+    pooled_url: str, database_url: str, simulator: Simulator
+) -> None:
+    unpublished(simulator, until="2026-03-09")
+    settings = make_settings(pooled_url, simulator, TALLYHOOK_DIRECT_DATABASE_URL=database_url)
+
+    async with open_resources(settings) as res:
+        await add_rule(res)
+        async with working(res):
+            await work_off(res)
+
+        assert await fetch(res, "select state, count(*) as runs from runs group by state") == [
+            {"state": "stored", "runs": 8}
+        ]
+        assert len(simulator.runs) == 8
+
+
+def _has(account: str) -> bool:
+    try:
+        pwd.getpwnam(account)
+    except KeyError:
+        return False
+    return True
+
+
+def _wait_for(port: int, log: Path) -> None:
+    for _ in range(100):
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.05)
+    raise AssertionError(log.read_text())
