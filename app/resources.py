@@ -7,10 +7,11 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
+import structlog
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 
-from app.db.embedded import EmbeddedPostgres
+from app.db.embedded import EmbeddedPostgres, EmbeddedPostgresError
 from app.db.engine import make_engine, make_sessions
 from app.db.migrate import migrate
 from app.intake import Intake
@@ -18,6 +19,8 @@ from app.limits import Limiter
 from app.queue import Wakeups
 from app.settings import Settings
 from app.stripe_api import StripeDoor
+
+log = structlog.get_logger()
 
 # Two cores' worth of transactions at once, and a few that wait for a lock; the intake has connections of its own,
 # so that a busy worker never keeps a webhook waiting.
@@ -54,20 +57,26 @@ async def open_database(settings: Settings) -> AsyncIterator[str]:
         yield settings.database_url.get_secret_value()
         return
     server = EmbeddedPostgres(settings.data_dir / "postgres")
-    await asyncio.to_thread(server.acquire)
-    watch = asyncio.create_task(_keep_alive(server))
+    watch = None
     try:
+        # Inside, because a recovery may be long: whoever is told to stop meanwhile releases, and it gives up.
+        await asyncio.to_thread(server.acquire)
+        watch = asyncio.create_task(_keep_alive(server))
         yield server.url("postgres")
     finally:
-        watch.cancel()
-        await asyncio.gather(watch, return_exceptions=True)
+        if watch is not None:
+            watch.cancel()
+            await asyncio.gather(watch, return_exceptions=True)
         await asyncio.to_thread(server.release)
 
 
 async def _keep_alive(server: EmbeddedPostgres) -> None:
     while True:
         await asyncio.sleep(WATCH_SECONDS)
-        await asyncio.to_thread(server.acquire)
+        try:
+            await asyncio.to_thread(server.acquire)
+        except EmbeddedPostgresError as error:
+            log.error("postgres.restart_failed", error=str(error))  # tried again at the next look
 
 
 @asynccontextmanager

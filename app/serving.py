@@ -2,9 +2,9 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import structlog
 import uvicorn
@@ -67,12 +67,25 @@ async def running(
 async def run_until(stop: asyncio.Event, settings: Settings, **how: Any) -> None:
     """Run the service (`how`: as `running` takes it) until `stop` is set.
 
-    A part that ends by itself ends the others, and its error is raised.
+    A part that ends by itself ends the others, and its error is raised. A start that takes long is given up.
     """
+    started = asyncio.Event()
+    stopper = asyncio.create_task(stop.wait())
+    service = asyncio.create_task(_run(started, stopper, settings, how))
+    await asyncio.wait([service, stopper], return_when=asyncio.FIRST_COMPLETED)
+    if not started.is_set():
+        service.cancel()
+    with suppress(asyncio.CancelledError):
+        await service
+    stopper.cancel()
+
+
+async def _run(
+    started: asyncio.Event, stopper: asyncio.Task[Literal[True]], settings: Settings, how: dict[str, Any]
+) -> None:
     async with running(settings, **how) as service:
-        stopper = asyncio.create_task(stop.wait())
+        started.set()
         ended, _ = await asyncio.wait([*service.parts, stopper], return_when=asyncio.FIRST_COMPLETED)
-        stopper.cancel()
         for part in ended - {stopper}:
             part.result()
 

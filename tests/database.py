@@ -84,13 +84,19 @@ def run_folder() -> Iterator[Path]:
 
 def _clear_left_folders() -> None:
     for folder in Path(tempfile.gettempdir()).glob(FOLDER_PREFIX + "*"):
-        found = folder.stat()
-        # A young one may belong to a run that has not come to its lock yet.
-        if found.st_uid != os.geteuid() or time.time() - found.st_mtime < 60:
-            continue
-        with _owner_lock(folder) as lock, suppress(BlockingIOError):
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            _clear(folder)
+        # Runs beside this one come and go: their folders are locked, or gone by now.
+        with suppress(BlockingIOError, FileNotFoundError):
+            _clear_if_left(folder)
+
+
+def _clear_if_left(folder: Path) -> None:
+    found = folder.stat()
+    # A young one may belong to a run that has not come to its lock yet.
+    if found.st_uid != os.geteuid() or time.time() - found.st_mtime < 60:
+        return
+    with _owner_lock(folder) as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _clear(folder)
 
 
 def _clear(folder: Path) -> None:

@@ -86,8 +86,9 @@ class EmbeddedPostgres:
         try:
             with self._locks.start(at_most=STOP_SECONDS):
                 self._leave()
-        except TimeoutError:
+        except OSError:
             # Whoever holds the lock for so long waits for a recovery: a user, and so we are not the last one.
+            # Or the folder is gone, lock files and all: the server notices that itself.
             self._forget()
 
     def __enter__(self) -> Self:
@@ -179,6 +180,8 @@ class EmbeddedPostgres:
                 log.warning("postgres.still_stopping", data=str(self.data))
                 return
             time.sleep(POLL_SECONDS)
+        if self.socket_folder != self.data:
+            self.socket_folder.rmdir()
         log.info("postgres.stopped", data=str(self.data))
 
     def _server_process(self) -> int | None:

@@ -20,6 +20,8 @@ from sqlalchemy import create_engine, text
 
 from app.db import embedded_binaries
 from app.db.embedded import EmbeddedPostgres, EmbeddedPostgresError
+from app.db.embedded_account import account_for
+from app.db.embedded_cluster import last_words
 from app.db.engine import libpq_url, sqlalchemy_url
 from tests.database import FOLDER_VARIABLE
 from tests.db.service_process import ENVIRONMENT, SOURCE, ServiceProcess, ordinary_python
@@ -122,13 +124,20 @@ def test_any_path_works_with_libpq_and_sqlalchemy(folder: Path, monkeypatch: pyt
         assert seen == database
         assert query(server.url(database), "select current_database()") == database
         assert query(libpq_url(server.url()), "select current_database()") == "postgres"
-    server.socket_folder.rmdir()
+    assert not server.socket_folder.exists()
 
 
-def test_a_socket_folder_that_somebody_else_made_is_refused(folder: Path) -> None:
+@pytest.mark.parametrize(
+    ("ours", "mode"),
+    [(True, 0o755), pytest.param(False, 0o700, marks=only_root)],
+    ids=["open to others", "somebody else's"],
+)
+def test_a_socket_folder_that_is_not_private_is_refused(folder: Path, ours: bool, mode: int) -> None:
     server = EmbeddedPostgres(folder / ("x" * 120), fast_unsafe=True)
     server.socket_folder.mkdir()
-    server.socket_folder.chmod(0o755)
+    server.socket_folder.chmod(mode)
+    if ours:
+        account_for(server.data).give(server.socket_folder)
 
     with pytest.raises(EmbeddedPostgresError, match="not a private folder"):
         server.acquire()
@@ -235,6 +244,17 @@ def test_the_watchdog_takes_no_lock_while_all_is_well(data: Path) -> None:
         assert server.acquire() is server
 
 
+def test_a_release_is_quiet_when_the_folder_is_gone(data: Path) -> None:
+    server = EmbeddedPostgres(data, fast_unsafe=True).acquire()
+    gone = data.parent.rename(data.parent.with_name("gone"))
+
+    server.release()
+
+    gone.rename(data.parent)
+    with EmbeddedPostgres(data, fast_unsafe=True) as again:
+        assert query(again.url(), "select 1") == "1"
+
+
 def test_a_release_makes_an_acquire_under_way_give_up(data: Path) -> None:
     server = EmbeddedPostgres(data, fast_unsafe=True)
     errors: list[str] = []
@@ -307,6 +327,15 @@ def test_a_server_that_does_not_start_is_quoted(data: Path) -> None:
 
     with pytest.raises(EmbeddedPostgresError, match=r"did not start .* FATAL: .*no_such_library"):
         EmbeddedPostgres(data, fast_unsafe=True).acquire()
+
+
+def test_what_an_earlier_run_said_is_not_quoted(folder: Path) -> None:
+    (folder / "log").mkdir()
+    start_log = folder / "start.log"
+    start_log.write_text("LOG:  redirecting log output to logging collector process\n")
+    (folder / "log" / "pg-Mon.log").write_text("FATAL:  earlier\nLOG:  starting PostgreSQL 18.6\nLOG:  no space\n")
+
+    assert last_words(folder, start_log) == "LOG:  no space"
 
 
 def test_a_place_that_cannot_be_written_is_named(folder: Path) -> None:
