@@ -112,7 +112,7 @@ def _why_ignored(event: Mapping[str, Any], account: Account) -> str | None:
         return "unused_type"
     if event.get("account") is not None or event.get("context") is not None:
         return "connected_account"
-    if isinstance(event.get("livemode"), bool) and event["livemode"] is (not account.livemode):
+    if account.livemode is not None and event.get("livemode") is (not account.livemode):
         return "wrong_mode"
     return None
 
@@ -135,14 +135,29 @@ def _created(value: object) -> datetime | None:
 _KEEP = """
 with kept as (
     insert into events
-        (account, stripe_event_id, type, object_id, livemode, stripe_created_at, payload, payload_sha256, status, reason)
+        (account, stripe_event_id, type, object_id, livemode, stripe_created_at, payload, payload_sha256,
+         status, reason)
     select * from unnest(%b::text[], %b::text[], %b::text[], %b::text[], %b::bool[], %b::timestamptz[], %b::text[],
         %b::text[], %b::text[], %b::text[])
-    on conflict (account, stripe_event_id) do update
-        set due_at = now(), status = 'pending', tries = 0 where events.status in ('pending', 'failed')
-    returning status
+    on conflict (account, stripe_event_id) do nothing returning status
+), notified as (
+    select pg_notify(%b, %b) from kept where status = 'pending' limit 1
 )
-select pg_notify(%b, %b) from kept where status = 'pending' limit 1
+select (select count(*) from kept), (select count(*) from notified)
+"""
+# Of what came before only that is touched whose handling never completed, and nothing is waited for: a worker that has
+# an event locked is handling it at this moment.
+_HANDLE_AGAIN = """
+with again as (
+    update events set due_at = now(), status = 'pending', tries = 0
+    from unnest(%b::text[], %b::text[]) as given(account, stripe_event_id) cross join lateral (
+        select id from events as known
+        where known.account = given.account and known.stripe_event_id = given.stripe_event_id
+          and known.status in ('pending', 'failed') for update skip locked
+    ) as not_completed
+    where events.id = not_completed.id returning 1
+)
+select pg_notify(%b, %b) from again limit 1
 """
 
 
@@ -221,7 +236,10 @@ class Intake:
         async with self._engine.begin() as connection:
             raw = await raw_connection(connection)
             columns = [list(column) for column in zip(*rows, strict=True)]
-            await raw.execute(_KEEP, (*columns, CHANNEL, Lane.INBOX.value))
+            cursor = await raw.execute(_KEEP, (*columns, CHANNEL, Lane.INBOX.value))
+            new, _ = await cursor.fetchone()
+            if new < len(rows):
+                await raw.execute(_HANDLE_AGAIN, (*columns[:2], CHANNEL, Lane.INBOX.value))
 
 
 def _as_row(event: IncomingEvent) -> tuple[Any, ...]:

@@ -4,7 +4,7 @@ from fastapi import Depends, FastAPI
 from starlette.routing import Route
 
 from app import __version__
-from app.api import docs, events, health, report_types, rules, run_file, runs
+from app.api import docs, events, health, report_types, rule_actions, rules, run_file, runs
 from app.api.access import Access
 from app.api.deps import bearer
 from app.api.description import DESCRIPTION, PROBLEMS, describe
@@ -13,7 +13,7 @@ from app.api.problems import handle_problems
 from app.api.webhooks import webhook_routes
 from app.resources import Resources
 
-ADMIN_ROUTERS = (rules.router, runs.router, run_file.router, report_types.router, events.router)
+ADMIN_ROUTERS = (rule_actions.router, rules.router, runs.router, run_file.router, report_types.router, events.router)
 
 
 def build_app(res: Resources) -> FastAPI:

@@ -1,4 +1,4 @@
-"""The only door to wake-ups: PostgreSQL's NOTIFY inside the transaction that makes something due, LISTEN in the workers.
+"""The only door to wake-ups: NOTIFY inside the transaction that makes something due, LISTEN in the workers.
 
 The rows are the queue (docs/decisions/0002): what is due is asked of them in one claiming statement. A wake-up
 only says that asking is worth while; losing one costs at most `POLL_SECONDS`.
@@ -66,7 +66,10 @@ class Wakeups:
 
     async def _listen_once(self, url: str) -> None:
         connection = await psycopg.AsyncConnection.connect(
-            libpq_url(url), autocommit=True, connect_timeout=CONNECT_TIMEOUT_SECONDS, application_name="tallyhook-listen"
+            libpq_url(url),
+            autocommit=True,
+            connect_timeout=CONNECT_TIMEOUT_SECONDS,
+            application_name="tallyhook-listen",
         )
         async with connection:
             await connection.execute(f"listen {CHANNEL}")

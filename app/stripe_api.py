@@ -60,6 +60,10 @@ class StripeDoor:
         """The slugs of the accounts that we hold a key for."""
         return frozenset(self._clients)
 
+    def client(self, account: str) -> stripe.StripeClient:
+        """The SDK's client, for the other half of this door (`stripe_endpoints`) and for nobody else."""
+        return self._clients[account]
+
     async def close(self) -> None:
         """Close every connection."""
         await self._files.aclose()
@@ -67,12 +71,12 @@ class StripeDoor:
 
     async def read_account_id(self, account: str) -> str:
         """The `acct_…` id that the key belongs to."""
-        return str((await _told_apart(self._clients[account].v1.accounts.retrieve_current_async())).id)
+        return str((await told_apart(self._clients[account].v1.accounts.retrieve_current_async())).id)
 
     async def list_report_types(self, account: str) -> list[ReportTypeInfo]:
         """Every report type of the account: one call, Stripe does not page this list."""
-        answer = await _told_apart(self._clients[account].v1.reporting.report_types.list_async())
-        return [_read(report_type_from, item) for item in answer.data]
+        answer = await told_apart(self._clients[account].v1.reporting.report_types.list_async())
+        return [read_as(report_type_from, item) for item in answer.data]
 
     async def create_run(
         self, account: str, report_type: str, *, parameters: Mapping[str, Any], idempotency_key: str
@@ -80,20 +84,20 @@ class StripeDoor:
         """Have a run made. The answer may already be `succeeded`, with its file."""
         body: Any = {"report_type": report_type, "parameters": dict(parameters)}
         call = self._clients[account].v1.reporting.report_runs.create_async(body, {"idempotency_key": idempotency_key})
-        return _read(stripe_run_from, await _told_apart(call))
+        return read_as(stripe_run_from, await told_apart(call))
 
     async def read_run(self, account: str, stripe_run_id: str) -> StripeRun:
         """Where a run stands."""
         call = self._clients[account].v1.reporting.report_runs.retrieve_async(stripe_run_id)
-        return _read(stripe_run_from, await _told_apart(call))
+        return read_as(stripe_run_from, await told_apart(call))
 
     async def list_runs(self, account: str, *, created_since: datetime, slack: int = 0) -> AsyncIterator[StripeRun]:
-        """Runs created since then (less `slack` seconds), newest first, page by page: Stripe filters by nothing else."""
+        """Runs created since then (less `slack` seconds), newest first: Stripe filters by nothing else."""
         query: Any = {"created": {"gte": int(created_since.timestamp()) - slack}, "limit": LIST_PAGE}
         while True:
-            page = await _told_apart(self._clients[account].v1.reporting.report_runs.list_async(query))
+            page = await told_apart(self._clients[account].v1.reporting.report_runs.list_async(query))
             for item in page.data:
-                yield _read(stripe_run_from, item)
+                yield read_as(stripe_run_from, item)
             if not page.has_more or not page.data:
                 return
             query = {**query, "starting_after": page.data[-1].id}
@@ -156,7 +160,8 @@ def _key(account: Account) -> str:
     return account.api_key.get_secret_value()
 
 
-def _read(reader: Callable[[dict[str, Any]], T], value: Any) -> T:
+def read_as(reader: Callable[[dict[str, Any]], T], value: Any) -> T:
+    """The SDK's object as a value of ours. Raises NotNow for one that cannot be read."""
     try:
         return reader(value.to_dict(for_json=True))
     except Malformed as error:
@@ -164,7 +169,8 @@ def _read(reader: Callable[[dict[str, Any]], T], value: Any) -> T:
         raise NotNow(f"Stripe's answer cannot be read: {error}") from error
 
 
-async def _told_apart(call: Awaitable[T]) -> T:
+async def told_apart(call: Awaitable[T]) -> T:
+    """The call's answer; whatever goes wrong leaves as NotNow, Held or Refused."""
     try:
         return await call
     except stripe.StripeError as error:

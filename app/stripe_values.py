@@ -3,7 +3,7 @@
 The same functions read an API answer and the object inside an event.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
@@ -50,6 +50,25 @@ class StripeRun:
     file: StripeFile | None
 
 
+@dataclass(frozen=True, slots=True)
+class WebhookEndpoint:
+    """Where Stripe delivers events to; `api_version` None means the account's default."""
+
+    id: str
+    url: str
+    enabled: bool
+    events: tuple[str, ...]
+    api_version: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class NewEndpoint:
+    """An endpoint that was just made: the only time that Stripe tells its signing secret."""
+
+    endpoint: WebhookEndpoint
+    secret: str = field(repr=False)
+
+
 def report_type_from(value: dict[str, Any]) -> ReportTypeInfo:
     """Read a `reporting.report_type` object. Raises `Malformed`."""
     version = value.get("version")
@@ -78,6 +97,23 @@ def stripe_run_from(value: dict[str, Any]) -> StripeRun:
         error=_optional_text(value, "error"),
         file=_file_from(result) if isinstance(result, dict) else None,
     )
+
+
+def webhook_endpoint_from(value: dict[str, Any]) -> WebhookEndpoint:
+    """Read a `webhook_endpoint` object. Raises `Malformed`."""
+    events = value.get("enabled_events")
+    return WebhookEndpoint(
+        id=_text(value, "id"),
+        url=_text(value, "url"),
+        enabled=_text(value, "status") == "enabled",
+        events=tuple(str(name) for name in events) if isinstance(events, list) else (),
+        api_version=_optional_text(value, "api_version"),
+    )
+
+
+def new_endpoint_from(value: dict[str, Any]) -> NewEndpoint:
+    """Read the answer to the creation of a `webhook_endpoint`. Raises `Malformed`."""
+    return NewEndpoint(webhook_endpoint_from(value), _text(value, "secret"))
 
 
 def _file_from(value: dict[str, Any]) -> StripeFile:

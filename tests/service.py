@@ -28,6 +28,11 @@ REPORT_TYPE = "balance_change_from_activity.itemized.7"
 
 def make_settings(database_url: str, simulator: Simulator, **overrides: object) -> Settings:
     """Settings for tests: quick back-off, no client-side rate limit; `overrides` are named like the settings."""
+    return load_settings(make_environ(database_url, simulator, **overrides), env_file=None)
+
+
+def make_environ(database_url: str, simulator: Simulator, **overrides: object) -> dict[str, str]:
+    """The same as environment variables, for a process of the service."""
     environ = {
         "DATABASE_URL": database_url,
         "STRIPE_API_KEY": next(iter(simulator.world.keys)),
@@ -41,7 +46,7 @@ def make_settings(database_url: str, simulator: Simulator, **overrides: object) 
         "TALLYHOOK_RETRY_MAX_SECONDS": "0.2",
         "TALLYHOOK_PENDING_POLL_SECONDS": "0.1",
     }
-    return load_settings({**environ, **{name: str(value) for name, value in overrides.items()}}, env_file=None)
+    return {**environ, **{name: str(value) for name, value in overrides.items()}}
 
 
 async def add_rule(res: Resources, **changes: Any) -> Rule:
@@ -91,9 +96,7 @@ async def download_due(res: Resources) -> int:
 
 async def turn(res: Resources) -> int:
     """Every lane's step once; returns how much was done."""
-    return (
-        await handlers.drain(res) + await request_due(res) + await look_up_due(res) + await download_due(res)
-    )
+    return await handlers.drain(res) + await request_due(res) + await look_up_due(res) + await download_due(res)
 
 
 async def work_off(res: Resources, *, turns: int = 200) -> None:

@@ -8,6 +8,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import make_url
@@ -39,9 +40,9 @@ def pooled_url(database_url: str, tmp_path: Path) -> Iterator[str]:
     )
     readable = Path(shutil.copy(config, f"/tmp/pgbouncer-{port}.ini"))
     readable.chmod(0o644)
-    run_as = {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []} if account else {}
+    run_as: dict[str, Any] = {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []} if account else {}
     with (tmp_path / "log").open("wb") as log:
-        process = subprocess.Popen([str(PGBOUNCER), str(readable)], stdout=log, stderr=log, **run_as)  # type: ignore[call-overload]
+        process = subprocess.Popen([str(PGBOUNCER), str(readable)], stdout=log, stderr=log, **run_as)
     try:
         _wait_for(port, tmp_path / "log")
         yield f"postgresql://{url.username}@127.0.0.1:{port}/{url.database}"

@@ -38,6 +38,13 @@ class RuleIn(In):
     retention_days: RetentionDays | None = None
 
 
+def refuse_null(value: object, info: ValidationInfo) -> object:
+    """In a change null means something for `retention_days` alone."""
+    if value is None and info.field_name != "retention_days":
+        raise ValueError("cannot be null; leave it out to keep it as it is")
+    return value
+
+
 class RuleChange(In):
     """What is to change of a rule; what is left out stays as it is."""
 
@@ -56,9 +63,7 @@ class RuleChange(In):
     @field_validator("*", mode="before")
     @classmethod
     def _only_retention_may_be_null(cls, value: object, info: ValidationInfo) -> object:
-        if value is None and info.field_name != "retention_days":
-            raise ValueError("cannot be null; leave it out to keep it as it is")
-        return value
+        return refuse_null(value, info)
 
     def given(self) -> dict[str, Any]:
         """The fields that were given, whatever their values."""

@@ -1,7 +1,7 @@
 """Rules: made, shown, changed and removed; what a new or changed rule owes is planned in the same transaction."""
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Annotated, Any
 from zoneinfo import ZoneInfo
@@ -41,10 +41,7 @@ async def list_rules(session: Session, asked: Annotated[PageIn, Query()]) -> Pag
 @router.post("", status_code=201)
 async def create_rule(res: Res, new: RuleIn, response: Response) -> RuleOut:
     """Make a rule; it is planned at once."""
-    values = new.model_dump()
-    rules.check(values, list(res.settings.accounts))
-    if new.starts_on is None:
-        values["starts_on"] = datetime.now(ZoneInfo(new.timezone)).date()
+    values = checked(new.model_dump(), res)
     async with res.sessions.begin() as session:
         rule = await rules.create(session, values)
         await _plan(res, session, rule)
@@ -93,6 +90,13 @@ async def delete_rule(res: Res, rule_id: uuid.UUID, if_match: IfMatch = None) ->
 def values_of(rule: Rule) -> dict[str, Any]:
     """What a rule says, as `rules.check` and a change take it."""
     return {name: getattr(rule, name) for name in RuleIn.model_fields}
+
+
+def checked(values: Mapping[str, Any], res: Resources) -> dict[str, Any]:
+    """A rule's values, checked, and whole: without a start it begins today, in its own zone. Raises BadInput."""
+    rules.check(values, list(res.settings.accounts))
+    today = datetime.now(ZoneInfo(values["timezone"])).date()
+    return {**values, "starts_on": values["starts_on"] or today}
 
 
 async def _plan(res: Resources, session: AsyncSession, rule: Rule) -> None:

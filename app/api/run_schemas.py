@@ -6,8 +6,9 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.api.paging import PageIn
-from app.api.schemas import ConnectedAccount, Out, ReportTypeId, Slug, Time
+from app.api.schemas import ConnectedAccount, In, Moment, Out, Parameters, ReportTypeId, Slug, Time
 from app.runs.listing import RunFilters
+from app.settings import DEFAULT_ACCOUNT
 from app.vocabulary import ErrorKind, RunState, WaitReason
 
 
@@ -28,6 +29,29 @@ class RunFiltersIn(BaseModel):
 
 class RunListIn(RunFiltersIn, PageIn):
     """Which runs to list, and from where on."""
+
+
+class RunIn(In):
+    """A run without a rule."""
+
+    account: Slug = DEFAULT_ACCOUNT
+    report_type: ReportTypeId
+    parameters: Parameters = Field(default_factory=dict)
+    interval_start: Moment | None = Field(default=None, description="Inclusive; as far as the report type takes one.")
+    interval_end: Moment | None = Field(default=None, description="Exclusive. Beyond Stripe's data the run waits.")
+    connected_account: ConnectedAccount | None = None
+
+
+class RetryIn(RunFiltersIn):
+    """Which runs to retry: the failed ones that match, or with `state` the cancelled ones."""
+
+    state: RunState | None = Field(default=None, description="`failed` (default) or `cancelled`.")
+
+
+class RetriedOut(Out):
+    """How many runs are tried again."""
+
+    retried: int
 
 
 class FileOut(Out):

@@ -2,21 +2,35 @@
 
 import uuid
 from collections.abc import Sequence
-from typing import Annotated
+from dataclasses import replace
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Header, Query, Response
 from sqlalchemy import RowMapping
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.api.deps import Res, Session
+from app import timetable
+from app.api.deps import CalledBy, Res, Session
 from app.api.paging import make_cursor, read_id_cursor
-from app.api.run_schemas import MoveOut, RunDetailOut, RunListIn, RunOut
+from app.api.run_schemas import MoveOut, RetriedOut, RetryIn, RunDetailOut, RunIn, RunListIn, RunOut
 from app.api.schemas import Page
 from app.resources import Resources
-from app.runs import listing
+from app.runs import ad_hoc, by_hand, listing
+from app.runs.ad_hoc import AdHoc
+from app.runs.coverage import availability_of, read_type
 from app.runs.waiting import waiting_for
+from app.vocabulary import RunState
 
 router = APIRouter(prefix="/v1/runs", tags=["runs"])
+
+IdempotencyKey = Annotated[
+    str | None,
+    Header(
+        alias="Idempotency-Key",
+        pattern=r"^[\x21-\x7e]{1,255}$",
+        description="Any text of up to 255 printable characters: with the same one, a request is carried out once.",
+    ),
+]
 
 
 @router.get("")
@@ -32,6 +46,59 @@ async def list_runs(res: Res, session: Session, asked: Annotated[RunListIn, Quer
 async def show_run(res: Res, session: Session, run_id: uuid.UUID) -> RunDetailOut:
     """One run, with its history."""
     return await shown_in_full(res, session, run_id)
+
+
+@router.post("", status_code=201)
+async def create_run(res: Res, caller: CalledBy, new: RunIn, response: Response, key: IdempotencyKey = None) -> RunOut:
+    """Have a run made without a rule. With an `Idempotency-Key` a repeated request is answered with the first run."""
+    asked = AdHoc(**{name: getattr(new, name) for name in RunIn.model_fields})
+    ad_hoc.check(asked, list(res.settings.accounts))
+    request_key = None if key is None else f"{caller.name}/{key}"
+    async with res.sessions.begin() as session:
+        run_id, is_new = await ad_hoc.plan(
+            session, asked, attempts=res.settings.max_run_attempts, by=caller.name, request_key=request_key
+        )
+        if await _is_unknown(session, asked):
+            await timetable.make_due(session, "reconcile")
+        (answer,) = await _shown(res, session, [await listing.get_run(session, run_id)])
+    response.headers["Location"] = f"/v1/runs/{run_id}"
+    if not is_new:
+        response.headers["Idempotent-Replayed"] = "true"
+    return answer
+
+
+@router.post("/retry", status_code=202)
+async def retry_runs(
+    res: Res, caller: CalledBy, asked: Annotated[RetryIn, Query()], body: RetryIn | None = None
+) -> RetriedOut:
+    """Retry every failed run that matches the filters, given in the query or as a body."""
+    filters = replace((body or asked).filters(), **_given(asked))
+    filters = replace(filters, state=filters.state or RunState.FAILED)
+    return RetriedOut(retried=await by_hand.retry_matching(res, filters, by=caller.name))
+
+
+@router.post("/{run_id}/retry", status_code=202)
+async def retry_run(res: Res, caller: CalledBy, run_id: uuid.UUID) -> RunDetailOut:
+    """Try a failed or cancelled run again, with as many attempts as a new one has."""
+    async with res.sessions.begin() as session:
+        await by_hand.retry(session, run_id, attempts=res.settings.max_run_attempts, by=caller.name)
+        return await shown_in_full(res, session, run_id)
+
+
+@router.post("/{run_id}/cancel")
+async def cancel_run(res: Res, caller: CalledBy, run_id: uuid.UUID) -> RunDetailOut:
+    """Cancel a run that is not stored yet: no file will be fetched for it."""
+    async with res.sessions.begin() as session:
+        await by_hand.cancel(session, run_id, by=caller.name)
+        return await shown_in_full(res, session, run_id)
+
+
+async def _is_unknown(session: AsyncSession, asked: AdHoc) -> bool:
+    return availability_of(await read_type(session, asked.account, asked.report_type)) is None
+
+
+def _given(asked: RetryIn) -> dict[str, Any]:
+    return asked.model_dump(exclude_none=True)
 
 
 async def shown_in_full(res: Resources, session: AsyncSession, run_id: uuid.UUID) -> RunDetailOut:

@@ -96,5 +96,3 @@ def run(command: Callable[[asyncio.Event], Awaitable[None]]) -> None:
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(with_signals())
-
-

@@ -147,7 +147,9 @@ async def _check(client: httpx.AsyncClient, simulator: Simulator, owed: dict[str
         original = b"".join(made[run["file"]["stripe_file_id"]].content.chunks())
         if body != original or hashlib.sha256(body).hexdigest() != run["file"]["sha256"]:
             failures.append(f"the file of run {run['id']} is not what Stripe made")
-    failures += [f"{name} owes {count} files and has {stored[name]}" for name, count in owed.items() if stored[name] < count]
+    failures += [
+        f"{name} owes {count} files and has {stored[name]}" for name, count in owed.items() if stored[name] < count
+    ]
     return failures
 
 

@@ -175,7 +175,8 @@ class Run(Base):
     rule_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("rules.id"))
     report_type: Mapped[str]
     connected_account: Mapped[str | None]
-    window_key: Mapped[str | None]  # first local date, or the start instant for every_update
+    # First local date, or the start instant for every_update; of an ad-hoc run the Idempotency-Key of its request.
+    window_key: Mapped[str | None]
     revision: Mapped[int] = mapped_column(server_default=text("1"))
     partial: Mapped[bool] = mapped_column(server_default=text("false"))
     interval_start: Mapped[datetime | None]
@@ -211,6 +212,12 @@ class Run(Base):
             unique=True,
             postgresql_nulls_not_distinct=True,
             postgresql_where=text("rule_id is not null"),
+        ),
+        Index(
+            "uq_runs_request_key",
+            "window_key",
+            unique=True,
+            postgresql_where=text("rule_id is null and window_key is not null"),
         ),
         Index(
             "ix_runs_planned",
@@ -322,3 +329,16 @@ class Worker(Base):
     pid: Mapped[int]
     started_at: Mapped[datetime] = mapped_column(server_default=func.now())
     seen_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class AuditEntry(Base):
+    """Who changed what, and when: one row per write through the admin API or the command line, never changed."""
+
+    __tablename__ = "audit"
+    id: Mapped[int] = mapped_column(BigInteger, Identity(always=True), primary_key=True)
+    at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
+    actor: Mapped[str]  # the token's name, or `cli:<system user>`
+    action: Mapped[str]  # rule.created, rule.changed, run.retried, …
+    subject: Mapped[str | None] = mapped_column(index=True)  # the id of the rule, run or event
+    before: Mapped[Json | None]
+    after: Mapped[Json | None]

@@ -12,7 +12,7 @@ FIRST_DAY = date(1970, 1, 1)
 LAST_DAY = date(8999, 12, 31)
 
 # From the first day of a unit, this many days on always lie in the next unit: no unit is longer, none half as short.
-_LONGEST_UNIT_DAYS = {
+LONGEST_UNIT_DAYS = {
     Cadence.DAILY: 1,
     Cadence.WEEKLY: 7,
     Cadence.MONTHLY: 31,
@@ -73,7 +73,7 @@ def unit_start(day: date, cadence: Cadence) -> date:
 
 def next_unit(first: date, cadence: Cadence) -> date:
     """The first day of the unit after the one that begins on `first`."""
-    return unit_start(first + timedelta(days=_LONGEST_UNIT_DAYS[cadence]), cadence)
+    return unit_start(first + timedelta(days=LONGEST_UNIT_DAYS[cadence]), cadence)
 
 
 def calendar_windows(cadence: Cadence, zone: tzinfo, *, starts_on: date) -> Iterator[Window]:

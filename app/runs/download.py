@@ -42,7 +42,7 @@ class DownloadClaim(Claim):
     """A ready run and its file at Stripe."""
 
     file: StripeFile
-    filename: str
+    about: RowMapping  # what the file is named after; only in the step, where a failure is this run's alone
 
 
 async def claim_downloads(res: Resources, limit: int, *, big: bool) -> list[DownloadClaim]:
@@ -66,7 +66,7 @@ async def _claim_for_account(
     granted = await res.limiter.take(session, account, CallKind.FILES, wanted=allowance.calls)
     if not granted:
         return []
-    taken = {"ids": due[: granted], "worker": res.worker_id, "seconds": res.settings.stalled_after_seconds}
+    taken = {"ids": due[:granted], "worker": res.worker_id, "seconds": res.settings.stalled_after_seconds}
     return [_as_claim(row, probing=allowance.probing) for row in (await session.execute(_CLAIM, taken)).mappings()]
 
 
@@ -138,7 +138,7 @@ async def _append(
             run_id=claim.run_id,
             account=claim.account,
             stripe_file_id=claim.file.id,
-            filename=claim.filename,
+            filename=file_name(claim.about),
             media_type="text/csv",
         )
     await files.append(session, file_id, chunks)
@@ -180,7 +180,7 @@ def _as_claim(row: RowMapping, *, probing: bool) -> DownloadClaim:
         file=StripeFile(
             row["stripe_file_id"], row["file_url"], row["file_size"], row["file_name"], row["file_expires_at"]
         ),
-        filename=file_name(row),
+        about=row,
     )
 
 

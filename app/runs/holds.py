@@ -43,7 +43,9 @@ async def hold(res: Resources, session: AsyncSession, account: str, kind: CallKi
     """The key was refused: hold this kind of call, with back-off until the next probe."""
     settings = res.settings
     tries = (await session.execute(_TRIES, {"account": account, "kind": kind.value})).scalar_one_or_none() or 0
-    seconds = full_jitter(tries, base=settings.retry_base_seconds, maximum=settings.retry_max_seconds, random=res.random)
+    seconds = full_jitter(
+        tries, base=settings.retry_base_seconds, maximum=settings.retry_max_seconds, random=res.random
+    )
     reason = f"{trouble.status}: {trouble.message}"
     values = {"account": account, "kind": kind.value, "reason": reason, "seconds": seconds}
     await session.execute(_HOLD, values)

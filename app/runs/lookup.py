@@ -42,12 +42,14 @@ async def _claim_for_account(res: Resources, session: AsyncSession, account: str
     if not granted:
         return []
     values = {
-        "ids": due[: granted],
+        "ids": due[:granted],
         "worker": res.worker_id,
         "seconds": res.settings.stalled_after_seconds,
         "timeout": res.settings.run_timeout_seconds,
     }
-    return [LookupClaim(**row._mapping, probing=allowance.probing) for row in (await session.execute(_CLAIM, values)).all()]
+    return [
+        LookupClaim(**row._mapping, probing=allowance.probing) for row in (await session.execute(_CLAIM, values)).all()
+    ]
 
 
 async def look_up(res: Resources, claim: LookupClaim) -> None:

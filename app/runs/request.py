@@ -56,7 +56,7 @@ async def _claim_for_account(res: Resources, session: AsyncSession, account: str
     wanted = {"account": account, "limit": allowance.calls, "most_pending": res.settings.max_pending_runs}
     picked = (await session.execute(_PICK, wanted)).scalars().all()
     granted = await res.limiter.take(session, account, CallKind.CREATE, wanted=len(picked))
-    chosen = picked[: granted]
+    chosen = picked[:granted]
     if not chosen:
         return []
     values = {
@@ -89,7 +89,12 @@ async def request_run(res: Resources, claim: RequestClaim) -> None:
                 await refusals.refused(res, session, claim, detail)
     outcome, about = ("made", detail.id) if isinstance(detail, StripeRun) else (type(detail).__name__, str(detail))
     log.info(
-        "run.asked", run_id=str(claim.run_id), account=claim.account, attempt=claim.attempt, outcome=outcome, about=about
+        "run.asked",
+        run_id=str(claim.run_id),
+        account=claim.account,
+        attempt=claim.attempt,
+        outcome=outcome,
+        about=about,
     )
 
 

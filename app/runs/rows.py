@@ -46,14 +46,16 @@ with before as (
     update runs set state = :to, lease_until = null, leased_by = null, fence = fence + 1, tries = 0, crashes = 0,
         asked_at = null {columns}
     from before
-    where runs.id = before.id and before.state = any(:sources) and (cast(:attempt as int) is null or before.attempt = :attempt)
+    where runs.id = before.id and before.state = any(:sources)
+      and (cast(:attempt as int) is null or before.attempt = :attempt)
     returning runs.id, runs.account, before.state as from_state, runs.attempt
 )
 insert into run_moves (run_id, account, from_state, to_state, attempt, reason)
 select id, account, from_state, cast(:to as text), attempt, cast(:reason as text) from moved returning run_id
 """
 _STAMPS = {
-    RunState.PLANNED: ", due_at = now(), attempt = runs.attempt + 1, requested_at = null, ready_at = null, error = null",
+    RunState.PLANNED: """
+        , due_at = now(), attempt = runs.attempt + 1, requested_at = null, ready_at = null, error = null""",
     RunState.REQUESTED: ", requested_at = now(), due_at = now() + :poll * interval '1 s'",
     RunState.READY: ", due_at = now(), ready_at = now()",
     RunState.STORED: ", stored_at = now(), error = null",

@@ -34,8 +34,9 @@ class _Plan:
     """A rule for one connected account, and the windows that are new for it."""
 
     progress: Any
-    schedule: Schedule
     windows: list[Window]
+    planned_until: datetime | None
+    next_due_at: datetime | None
 
 
 async def availability_told(
@@ -69,35 +70,43 @@ async def plan_report_type(
         return 0
     availability = Availability(type_.data_available_start, type_.data_available_end)
     waiting = (await session.execute(_RULES_DUE, {**values, "available_end": availability.end})).all()
-    plans = [_plan(progress, availability) for progress in waiting]
-    made = await _insert_runs(session, plans, type_, settings)
+    plans = [plan for progress in waiting if (plan := _plan(progress, availability)) is not None]
+    runs = [run_values(plan.progress, window, type_, settings) for plan in plans for window in plan.windows]
+    made = await insert_runs(session, runs, reason="the window is due")
     for plan in plans:
-        await _note_progress(session, plan, availability)
+        await _note_progress(session, plan)
     if made:
         await wake(session, Lane.REQUESTS)
         log.info("runs.planned", account=account, report_type=report_type, runs=made)
     return made
 
 
-def _plan(progress: Any, availability: Availability) -> _Plan:
-    schedule = schedule_of(progress)
-    windows = due_windows(schedule, availability, planned_until=progress.planned_until)
-    return _Plan(progress, schedule, windows)
+def _plan(progress: Any, availability: Availability) -> _Plan | None:
+    """The plan; None for a rule that cannot be planned, its zone no longer known say: it must not stop the others."""
+    try:
+        schedule = schedule_of(progress)
+        windows = due_windows(schedule, availability, planned_until=progress.planned_until)
+        until = windows[-1].end if windows else progress.planned_until
+        return _Plan(progress, windows, until, _next_due(schedule, availability, until))
+    except Exception:
+        log.exception("rule.cannot_be_planned", rule_id=str(progress.rule_id))
+        return None
 
 
-async def _insert_runs(session: AsyncSession, plans: list[_Plan], type_: Any, settings: Settings) -> int:
-    runs = [_run_values(plan.progress, window, type_, settings) for plan in plans for window in plan.windows]
+async def insert_runs(session: AsyncSession, runs: Sequence[dict[str, Any]], *, reason: str) -> int:
+    """Write down planned runs, except those whose identity there is already; returns how many were new."""
     made = 0
     for start in range(0, len(runs), INSERT_BATCH):
         query = insert_or(Run).values(runs[start : start + INSERT_BATCH]).on_conflict_do_nothing()
         new = (await session.execute(query.returning(Run.id, Run.account))).all()
         made += len(new)
         if new:
-            await session.execute(insert(RunMove).values([_first_move(run.id, run.account) for run in new]))
+            await session.execute(insert(RunMove).values([_first_move(run.id, run.account, reason) for run in new]))
     return made
 
 
-def _run_values(progress: Any, window: Window, type_: Any, settings: Settings) -> dict[str, Any]:
+def run_values(progress: Any, window: Window, type_: Any, settings: Settings, *, revision: int = 1) -> dict[str, Any]:
+    """A planned run of a rule for one connected account (a row with both); its parameters are frozen here."""
     # The later first second is a bound of the type's data; shifting any other window would lose its first second.
     shifted = type_.start_offset_seconds if window.start == type_.data_available_start else 0
     parameters = run_parameters(
@@ -115,6 +124,7 @@ def _run_values(progress: Any, window: Window, type_: Any, settings: Settings) -
         "report_type": progress.report_type,
         "connected_account": progress.connected_account,
         "window_key": window.key,
+        "revision": revision,
         "partial": window.partial,
         "interval_start": window.start,
         "interval_end": window.end,
@@ -125,29 +135,28 @@ def _run_values(progress: Any, window: Window, type_: Any, settings: Settings) -
     }
 
 
-def _first_move(run_id: uuid.UUID, account: str) -> dict[str, Any]:
+def _first_move(run_id: uuid.UUID, account: str, reason: str) -> dict[str, Any]:
     return {
         "run_id": run_id,
         "account": account,
         "from_state": None,
         "to_state": RunState.PLANNED.value,
         "attempt": 1,
-        "reason": "the window is due",
+        "reason": reason,
     }
 
 
-async def _note_progress(session: AsyncSession, plan: _Plan, availability: Availability) -> None:
-    until = plan.windows[-1].end if plan.windows else plan.progress.planned_until
-    values = {"id": plan.progress.id, "planned_until": until, "next_due_at": _next_due(plan, availability, until)}
-    await session.execute(_NOTE_PROGRESS, values)
+async def _note_progress(session: AsyncSession, plan: _Plan) -> None:
+    values = {"planned_until": plan.planned_until, "next_due_at": plan.next_due_at}
+    await session.execute(_NOTE_PROGRESS, {"id": plan.progress.id, **values})
 
 
-def _next_due(plan: _Plan, availability: Availability, until: datetime | None) -> datetime | None:
-    if plan.schedule.cadence is Cadence.EVERY_UPDATE:
-        return None if until is None else until + plan.schedule.settle
-    further = all_windows(plan.schedule, availability, until=_FAR, since=until)
+def _next_due(schedule: Schedule, availability: Availability, until: datetime | None) -> datetime | None:
+    if schedule.cadence is Cadence.EVERY_UPDATE:
+        return None if until is None else until + schedule.settle
+    further = all_windows(schedule, availability, until=_FAR, since=until)
     following = next(further, None)
-    return None if following is None else due_at(following, plan.schedule)
+    return None if following is None else due_at(following, schedule)
 
 
 def _availability_values(account: str, info: ReportTypeInfo) -> dict[str, Any]:

@@ -46,7 +46,9 @@ async def hear_earlier_events(session: AsyncSession, account: str, stripe_run_id
     """Apply the events about this Stripe run that came before we knew that it is ours."""
     found = await session.execute(_EARLIER_EVENTS, {"account": account, "stripe_run_id": stripe_run_id})
     for payload in found.scalars().all():
-        await settle(session, account, stripe_run_from(json.loads(payload)["data"]["object"]), poll_seconds=poll_seconds)
+        await settle(
+            session, account, stripe_run_from(json.loads(payload)["data"]["object"]), poll_seconds=poll_seconds
+        )
 
 
 async def _succeeded(session: AsyncSession, run_id: uuid.UUID, number: int, stripe_run: StripeRun) -> None:

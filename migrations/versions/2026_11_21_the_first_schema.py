@@ -20,6 +20,18 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("slug", name=op.f("pk_accounts")),
     )
     op.create_table(
+        "audit",
+        sa.Column("id", sa.BigInteger(), sa.Identity(always=True), nullable=False),
+        sa.Column("at", sa.DateTime(timezone=True), server_default=sa.text("clock_timestamp()"), nullable=False),
+        sa.Column("actor", sa.Text(), nullable=False),
+        sa.Column("action", sa.Text(), nullable=False),
+        sa.Column("subject", sa.Text(), nullable=True),
+        sa.Column("before", postgresql.JSONB(astext_type=sa.Text()), nullable=True),
+        sa.Column("after", postgresql.JSONB(astext_type=sa.Text()), nullable=True),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_audit")),
+    )
+    op.create_index(op.f("ix_audit_subject"), "audit", ["subject"], unique=False)
+    op.create_table(
         "events",
         sa.Column("id", sa.BigInteger(), sa.Identity(always=True), nullable=False),
         sa.Column("account", sa.Text(), nullable=False),
@@ -222,6 +234,13 @@ def upgrade() -> None:
         postgresql_nulls_not_distinct=True,
         postgresql_where=sa.text("rule_id is not null"),
     )
+    op.create_index(
+        "uq_runs_request_key",
+        "runs",
+        ["window_key"],
+        unique=True,
+        postgresql_where=sa.text("rule_id is null and window_key is not null"),
+    )
     op.create_table(
         "attempts",
         sa.Column("run_id", sa.Uuid(), nullable=False),
@@ -316,6 +335,9 @@ def downgrade() -> None:
     )
     op.drop_table("attempts")
     op.drop_index(
+        "uq_runs_request_key", table_name="runs", postgresql_where=sa.text("rule_id is null and window_key is not null")
+    )
+    op.drop_index(
         "uq_runs_identity",
         table_name="runs",
         postgresql_nulls_not_distinct=True,
@@ -346,4 +368,6 @@ def downgrade() -> None:
     op.drop_index("ix_events_object", table_name="events", postgresql_where=sa.text("object_id is not null"))
     op.drop_index("ix_events_inbox", table_name="events", postgresql_where=sa.text("status = 'pending'"))
     op.drop_table("events")
+    op.drop_index(op.f("ix_audit_subject"), table_name="audit")
+    op.drop_table("audit")
     op.drop_table("accounts")

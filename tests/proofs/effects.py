@@ -7,8 +7,9 @@ HTTP client's transport. Nothing here knows the flow; whatever the flow does is 
 
 import asyncio
 import os
+import re
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,14 +17,17 @@ from types import FrameType
 from typing import Any, Literal
 from unittest.mock import patch
 
-import greenlet
+import greenlet  # type: ignore[import-untyped]  # it brings no types, and we use three names of it
 import httpx
+from sqlalchemy import Connection, Engine, event
 from sqlalchemy.dialects.postgresql.psycopg import PGDialectAsync_psycopg
 
 import app.db.engine
 
 APP = f"{Path(__file__).parents[2] / 'app'}{os.sep}"
 ENGINE = app.db.engine.__file__
+
+_ID = re.compile(r"(frr|file)_\w+")
 
 Kind = Literal["commit", "call", "piece"]
 Side = Literal["before", "after"]
@@ -35,7 +39,7 @@ class Crashed(BaseException):
 
 @dataclass(frozen=True, slots=True)
 class Effect:
-    """One effect: the first is number 1. `place` is the innermost function of the service that caused it."""
+    """One effect: the first is number 1. `place` is the call, or the function of the service that caused it."""
 
     number: int
     kind: Kind
@@ -65,11 +69,11 @@ class Effects:
         self.died.clear()
         self._crash = None
 
-    def begin(self, kind: Kind) -> Effect:
+    def begin(self, kind: Kind, place: str) -> Effect:
         """An effect is about to come about."""
         if self.died.is_set():
             raise Crashed
-        effect = Effect(len(self.seen) + 1, kind, _place())
+        effect = Effect(len(self.seen) + 1, kind, place)
         self.seen.append(effect)
         self._die_if_due(effect, "before")
         return effect
@@ -92,11 +96,14 @@ def watched() -> Iterator[Effects]:
     """The effects of whatever runs inside; one process of the service at a time."""
     effects = Effects()
     send = httpx.AsyncHTTPTransport.handle_async_request
+    places: dict[int, str] = {}
 
     async def call(transport: httpx.AsyncHTTPTransport, request: httpx.Request) -> httpx.Response:
-        effect = effects.begin("call")
-        response = await send(transport, request)
-        effects.end(effect)
+        effect = effects.begin("call", f"{request.method} {_ID.sub('*', request.url.path)}")
+        try:
+            response = await send(transport, request)
+        finally:
+            effects.end(effect)
         if request.url.path.endswith("/contents"):
             assert isinstance(response.stream, httpx.AsyncByteStream)
             response.stream = _Pieces(response.stream, effects)
@@ -106,15 +113,29 @@ def watched() -> Iterator[Effects]:
         if not _changed_something(connection):
             connection.commit()
             return
-        effect = effects.begin("commit")
+        effect = effects.begin("commit", places.pop(id(connection.dbapi_connection), "") or _place())
         connection.commit()
         effects.end(effect)
 
+    def statement(connection: Connection, *_: object) -> None:
+        # A session commits in a task of its own, from where its user cannot be seen any more.
+        places[id(connection.connection.dbapi_connection)] = _place()
+
     with (
+        _listening("before_cursor_execute", statement),
         patch.object(PGDialectAsync_psycopg, "do_commit", commit),
         patch.object(httpx.AsyncHTTPTransport, "handle_async_request", call),
     ):
         yield effects
+
+
+@contextmanager
+def _listening(name: str, listener: Callable[..., None]) -> Iterator[None]:
+    event.listen(Engine, name, listener)
+    try:
+        yield
+    finally:
+        event.remove(Engine, name, listener)
 
 
 class _Pieces(httpx.AsyncByteStream):
@@ -126,7 +147,7 @@ class _Pieces(httpx.AsyncByteStream):
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         async for piece in self._pieces:
-            effect = self._effects.begin("piece")
+            effect = self._effects.begin("piece", _place())
             yield piece
             self._effects.end(effect)
 
@@ -152,8 +173,8 @@ def _place() -> str:
 
 
 def _stack() -> Iterator[FrameType]:
-    """All frames, innermost first. SQLAlchemy's synchronous half runs in a greenlet, its callers in that one's parent."""
-    current: greenlet.greenlet | None = greenlet.getcurrent()
+    """All frames, innermost first; SQLAlchemy's synchronous half runs in a greenlet, whose parent has the callers."""
+    current: Any = greenlet.getcurrent()
     frame: FrameType | None = sys._getframe()
     while current is not None:
         while frame is not None:

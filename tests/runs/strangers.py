@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 @dataclass(slots=True)
 class Stranger:
-    """`requests` holds the head of every request that came, as text; `answer` is sent to each, byte by byte as given."""
+    """`requests` holds the head of every request that came, as text; `answer` is sent to each as it is."""
 
     url: str = ""
     requests: list[str] = field(default_factory=list)

@@ -105,7 +105,7 @@ async def test_late_answers_about_a_replaced_stripe_run_change_nothing(res: Reso
     await request_due(res)
     replaced, replacement = simulator.runs
     for outcome in ("succeed", "fail"):
-        simulator.finish_run(replaced.id, outcome=outcome)  # type: ignore[arg-type]
+        simulator.finish_run(replaced.id, outcome=outcome)
         await deliver(res, simulator.events[-1])
 
     await handlers.drain(res)
@@ -255,9 +255,7 @@ async def test_a_stuck_run_is_looked_up_once_more_before_it_is_replaced(res: Res
 
     await look_up_due(res)
 
-    found = {
-        attempt["stripe_run_id"]: attempt["outcome"] for attempt in await fetch(res, "select * from attempts")
-    }
+    found = {attempt["stripe_run_id"]: attempt["outcome"] for attempt in await fetch(res, "select * from attempts")}
     assert found == {finished.id: None, stuck.id: "timed_out"}
     assert await states(res) == {"ready": 1, "planned": 1}
 
@@ -344,9 +342,7 @@ async def test_a_stripe_run_that_stripe_does_not_know_any_more_is_replaced(
     assert (run["state"], run["attempt"]) == ("stored", 2)
 
 
-async def test_an_event_in_words_of_a_newer_stripe_leaves_the_run_pending(
-    res: Resources, simulator: Simulator
-) -> None:
+async def test_an_event_in_words_of_a_newer_stripe_leaves_the_run_pending(res: Resources, simulator: Simulator) -> None:
     await one_due_run(res, simulator)
     simulator.configure(outcome="hang")
     await request_due(res)

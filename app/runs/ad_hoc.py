@@ -1,0 +1,132 @@
+"""Runs without a rule: checked, written down once however often they are asked for, then made like any other."""
+
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import insert, select, text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.db.models import ReportType, Run, RunMove
+from app.errors import BadInput, Conflict, FieldError
+from app.ids import uuid7
+from app.planning.report_types import interval_need, run_parameters
+from app.queue import wake
+from app.rules import OURS
+from app.vocabulary import IntervalNeed, Lane, RunState
+
+
+@dataclass(frozen=True, slots=True)
+class AdHoc:
+    """What is asked for: the interval is `[start, end)`, in UTC and whole seconds, as far as the type takes one."""
+
+    account: str
+    report_type: str
+    parameters: Mapping[str, Any]
+    interval_start: datetime | None
+    interval_end: datetime | None
+    connected_account: str | None
+
+
+def check(asked: AdHoc, accounts: Sequence[str]) -> None:
+    """Refuse what can never work. Raises BadInput with a pointer per field."""
+    errors = [
+        FieldError(f"/parameters/{name}", f"is a field of its own: give `{name}` beside `parameters`")
+        for name in sorted(OURS & set(asked.parameters))
+    ]
+    if asked.account not in accounts:
+        known = ", ".join(sorted(accounts)) or "none"
+        errors.append(FieldError("/account", f"is not configured; known accounts: {known}"))
+    errors += _interval_errors(asked)
+    if errors:
+        raise BadInput(*errors)
+
+
+def _interval_errors(asked: AdHoc) -> list[FieldError]:
+    need, start, end = interval_need(asked.report_type), asked.interval_start, asked.interval_end
+    if need is IntervalNeed.NONE:
+        given = {"/interval_start": start, "/interval_end": end}
+        errors = [
+            FieldError(at, "this type takes a payout instead") for at, value in given.items() if value is not None
+        ]
+        missing = [] if "payout" in asked.parameters else [FieldError("/parameters/payout", "is missing")]
+        return errors + missing
+    errors = []
+    if need is IntervalNeed.RANGE and start is None:
+        errors.append(FieldError("/interval_start", "is missing"))
+    if end is None:
+        errors.append(FieldError("/interval_end", "is missing"))
+    if start is not None and end is not None and start >= end:
+        errors.append(FieldError("/interval_end", "has to be later than interval_start"))
+    return errors
+
+
+async def plan(
+    session: AsyncSession, asked: AdHoc, *, attempts: int, by: str, request_key: str | None = None
+) -> tuple[uuid.UUID, bool]:
+    """Write the run down, planned; returns its id, and whether it is new.
+
+    With a `request_key` the first run that was made under it is the answer to all later requests. Raises Conflict
+    when that was another request.
+    """
+    values = await _values(session, asked, attempts)
+    if request_key is not None:
+        values["window_key"] = request_key
+        earlier = await _made_earlier(session, request_key, values)
+        if earlier is not None:
+            return earlier, False
+    await session.execute(insert(Run).values(values))
+    move = {"run_id": values["id"], "account": asked.account, "to_state": RunState.PLANNED.value, "attempt": 1}
+    await session.execute(insert(RunMove).values({**move, "reason": f"asked for by {by}"}))
+    await wake(session, Lane.REQUESTS)
+    return values["id"], True
+
+
+async def _values(session: AsyncSession, asked: AdHoc, attempts: int) -> dict[str, Any]:
+    columns = (ReportType.data_available_start, ReportType.start_offset_seconds)
+    known = select(*columns).where(ReportType.account == asked.account, ReportType.id == asked.report_type)
+    type_ = (await session.execute(known)).one_or_none()
+    at_the_beginning = type_ is not None and type_.data_available_start == asked.interval_start
+    parameters = run_parameters(
+        asked.report_type,
+        asked.parameters,
+        start=asked.interval_start,
+        end=asked.interval_end,
+        connected_account=asked.connected_account,
+        start_offset_seconds=type_.start_offset_seconds if type_ is not None and at_the_beginning else 0,
+    )
+    return {
+        "id": uuid7(),
+        "account": asked.account,
+        "report_type": asked.report_type,
+        "connected_account": asked.connected_account,
+        "interval_start": asked.interval_start,
+        "interval_end": asked.interval_end,
+        "parameters": parameters,
+        "state": RunState.PLANNED.value,
+        "attempts_granted": attempts,
+    }
+
+
+async def _made_earlier(session: AsyncSession, request_key: str, values: Mapping[str, Any]) -> uuid.UUID | None:
+    # Held until the commit: of two requests with one key the second one finds the run of the first.
+    await session.execute(_LOCK_KEY, {"key": request_key})
+    query = select(Run).where(Run.rule_id.is_(None), Run.window_key == request_key)
+    run = (await session.execute(query)).scalar_one_or_none()
+    if run is None:
+        return None
+    asked = ("account", "report_type", "connected_account", "interval_start", "interval_end")
+    if any(getattr(run, name) != values[name] for name in asked) or _without_start(run) != _without_start(values):
+        raise Conflict(f"this Idempotency-Key was used for another request, which made run {run.id}: draw a new one")
+    return run.id
+
+
+def _without_start(run: Any) -> dict[str, Any]:
+    """The parameters without the bound that a refusal may have moved since (`runs/refusals`)."""
+    parameters = run.parameters if isinstance(run, Run) else run["parameters"]
+    return {name: value for name, value in parameters.items() if name != "interval_start"}
+
+
+_LOCK_KEY = text("select pg_advisory_xact_lock(hashtextextended(:key, 2))")

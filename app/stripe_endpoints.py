@@ -1,0 +1,86 @@
+"""The other half of the door to Stripe, for setting up: webhook endpoints, Stripe's clock, and what a key may do.
+
+Only `tallyhook doctor` and health ask these; the same errors leave here as from `stripe_api`.
+"""
+
+import re
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+import httpx
+
+from app.errors import NotNow, Refused
+from app.settings import Settings
+from app.stripe_api import CALL_TIMEOUT, LIST_PAGE, StripeDoor, read_as, told_apart
+from app.stripe_values import (
+    NewEndpoint,
+    StripeFile,
+    WebhookEndpoint,
+    new_endpoint_from,
+    webhook_endpoint_from,
+)
+
+# `*` stands for every event but those that have to be selected by name (stripe.md 4.2); this is the one we need.
+BY_NAME_ONLY = "reporting.report_type.updated"
+# Released versions: a date, since 2024 with a name. Bodies are read tolerantly, a preview's may change under us.
+_RELEASED = re.compile(r"\d{4}-\d{2}-\d{2}(\.(?!preview)[a-z]+)?")
+
+
+async def list_endpoints(door: StripeDoor, account: str) -> list[WebhookEndpoint]:
+    """Every webhook endpoint of the account: Stripe allows 16, so one page holds them. Raises Held, NotNow."""
+    query: Any = {"limit": LIST_PAGE}
+    answer = await told_apart(door.client(account).v1.webhook_endpoints.list_async(query))
+    return [read_as(webhook_endpoint_from, item) for item in answer.data]
+
+
+async def create_endpoint(door: StripeDoor, account: str, url: str, *, events: Iterable[str]) -> NewEndpoint:
+    """Register an endpoint for these events. Raises Held, NotNow, Refused."""
+    body: Any = {"url": url, "enabled_events": sorted(events), "description": "Tallyhook"}
+    return read_as(new_endpoint_from, await told_apart(door.client(account).v1.webhook_endpoints.create_async(body)))
+
+
+async def repair_endpoint(
+    door: StripeDoor, account: str, endpoint: WebhookEndpoint, *, events: Iterable[str]
+) -> WebhookEndpoint:
+    """Enable an endpoint and select these events too; its secret stays. Raises Held, NotNow, Refused."""
+    body: Any = {"enabled_events": sorted({*endpoint.events, *events}), "disabled": False}
+    call = door.client(account).v1.webhook_endpoints.update_async(endpoint.id, body)
+    return read_as(webhook_endpoint_from, await told_apart(call))
+
+
+def missing_events(endpoint: WebhookEndpoint, wanted: Iterable[str]) -> list[str]:
+    """Which of the events the endpoint is never sent, `*` or not."""
+    covered = {*endpoint.events, *(set(wanted) - {BY_NAME_ONLY} if "*" in endpoint.events else ())}
+    return sorted(set(wanted) - covered)
+
+
+def is_released(api_version: str | None) -> bool:
+    """Whether bodies of this version are what the service was made for; None is the account's default version."""
+    return api_version is None or _RELEASED.fullmatch(api_version) is not None
+
+
+async def check_files(door: StripeDoor, account: str) -> None:
+    """Ask the files host for a file that nobody has: whoever may read files is told that it is not there.
+
+    Raises Held where the key may not read files, NotNow where the host cannot be asked.
+    """
+    nobody_has = StripeFile("file_tallyhook_doctor", None, None, None, None)
+    try:
+        async with door.open_file(account, nobody_has):
+            pass
+    except Refused:
+        return
+
+
+async def read_clock(settings: Settings) -> datetime:
+    """Stripe's own time, from the `Date` of an answer to a call without a key. Raises NotNow."""
+    try:
+        async with httpx.AsyncClient(timeout=CALL_TIMEOUT, follow_redirects=False) as client:
+            answer = await client.get(f"{settings.stripe_api_base}/v1/account")
+        return parsedate_to_datetime(answer.headers["date"]).astimezone(UTC)
+    except httpx.HTTPError as error:
+        raise NotNow(f"Stripe cannot be reached: {type(error).__name__}") from error
+    except (KeyError, ValueError) as error:
+        raise NotNow("Stripe's answer does not say when it was made") from error

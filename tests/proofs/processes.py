@@ -1,0 +1,133 @@
+"""The service as processes of their own, and a Stripe that says when it is called: for killing them for good."""
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import sysconfig
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from app.resources import Resources
+from app.simulator import Simulator
+from app.simulator.faults import CALL_FAULTS, Fault, FaultBook, Subject
+from tests.proofs.stage import UNDER_WAY
+from tests.service import fetch
+
+CODE = os.pathsep.join([str(Path(__file__).parents[2]), sysconfig.get_path("purelib")])
+# Nothing is measured: this only ends a test that would hang.
+PATIENCE_SECONDS = 120.0
+
+
+class ServiceProcess:
+    """`python -m app <arguments>`, with these variables and no others; what it logs goes to a file in `folder`."""
+
+    def __init__(self, *arguments: str, environ: Mapping[str, str], folder: Path) -> None:
+        self.kills = 0
+        self.up = False
+        self._arguments = arguments
+        self._environ = {**environ, "PATH": os.environ["PATH"], "PYTHONPATH": CODE, "PYTHONDONTWRITEBYTECODE": "1"}
+        self._folder = folder
+        self._log = folder / "log.jsonl"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def running(self) -> bool:
+        """Whether there is a process; `up` says whether it has come to its work."""
+        return self._process is not None and self._process.poll() is None
+
+    async def start(self) -> str | None:
+        """Start it, and wait until it works (or was killed); the URL that it answers at, if it has a web server."""
+        self._folder.mkdir(exist_ok=True)
+        with self._log.open("wb") as log:
+            command = [sys.executable, "-m", "app", *self._arguments]
+            self._process = _spawn(command, cwd=self._folder, env=self._environ, log=log.fileno())
+        kills = self.kills
+        await until(lambda: self._has_started(kills), "the process has started")
+        self.up = self.kills == kills
+        return self._started()[0]["url"] if self.up else None
+
+    async def _has_started(self, kills: int) -> bool:
+        if not self.running and self.kills == kills:
+            raise AssertionError(f"the process ended by itself:\n{self._log.read_text()}")
+        return self.kills > kills or bool(self._started())
+
+    def _started(self) -> list[dict[str, str]]:
+        lines = self._log.read_text().splitlines()
+        return [json.loads(line) for line in lines if '"service.started"' in line]
+
+    def kill(self) -> None:
+        """SIGKILL: it does nothing any more."""
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait()
+        self.up = False
+        self.kills += 1
+
+    async def killed(self, what: str) -> None:
+        """Wait until somebody has killed it."""
+
+        async def was_killed() -> bool:
+            return not self.running
+
+        await until(was_killed, what)
+
+    async def end(self) -> int:
+        """SIGTERM, and its exit code."""
+        process = self._process
+        assert process is not None
+        process.send_signal(signal.SIGTERM)
+
+        async def has_ended() -> bool:
+            return process.poll() is not None
+
+        await until(has_ended, "the process has ended")
+        return process.returncode
+
+
+def _spawn(command: list[str], *, cwd: Path, env: dict[str, str], log: int) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(command, cwd=cwd, env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+
+
+@asynccontextmanager
+async def cleared_away(*processes: ServiceProcess) -> AsyncIterator[None]:
+    """Whatever becomes of the test, none of the processes stays."""
+    try:
+        yield
+    finally:
+        for process in processes:
+            if process.running:
+                process.kill()
+
+
+async def until(holds: Callable[[], Awaitable[bool]], what: str, *, seconds: float = PATIENCE_SECONDS) -> None:
+    """Wait for something that has to come about; fails the test when it does not."""
+    deadline = asyncio.get_running_loop().time() + seconds
+    while not await holds():
+        if asyncio.get_running_loop().time() > deadline:
+            raise AssertionError(f"this did not come about: {what}")
+        await asyncio.sleep(0.05)
+
+
+async def has_settled(res: Resources, *, runs: int) -> bool:
+    """Whether there are so many runs in the database, and nothing is under way any more."""
+    made = await fetch(res, "select count(*) as runs from runs")
+    return bool(made[0]["runs"] >= runs) and not await fetch(res, UNDER_WAY)
+
+
+class Tripwire(FaultBook):
+    """Calls `arrived` with each API call (as `GET /v1/…`) before anything is done about it."""
+
+    def __init__(self, simulator: Simulator, arrived: Callable[[str], None]) -> None:
+        super().__init__()
+        self._arrived = arrived
+        self.add(Fault("slow", times=0))  # strikes never; without any rule nobody would look what is called
+        simulator.world.faults = self
+
+    def strike(self, kinds: frozenset[str], subject: Subject) -> dict[str, Fault]:
+        if kinds is CALL_FAULTS:
+            self._arrived(f"{subject.method} {subject.path}")
+        return super().strike(kinds, subject)

@@ -1,0 +1,212 @@
+"""What nobody told: the timetable asks, and brings everything in without a single webhook."""
+
+import asyncio
+import json
+
+import pytest
+
+from app import timetable
+from app.errors import NotNow
+from app.resources import Resources, open_resources
+from app.runs import due
+from app.runs.reconcile import reconcile
+from app.simulator import Simulator
+from app.vocabulary import Lane
+from tests.runs.stories import LIST_TYPES, another_process, days_due, everything_is_due, one_due_run, states
+from tests.service import REPORT_TYPE, add_rule, execute, fetch, make_settings, request_due, unpublished, work_off
+
+
+async def test_everything_comes_in_without_a_single_webhook(res: Resources, simulator: Simulator) -> None:
+    await reconcile(res)
+    await add_rule(res, name="days")
+    await add_rule(res, name="updates", cadence="every_update")
+    for end in ("2026-03-02", "2026-03-03T12:00", "2026-03-05"):
+        unpublished(simulator, until=end)
+        await work_off(res)
+
+    assert await states(res) == {"stored": 4 + 3}
+    assert await fetch(res, "select 1 from events") == []
+    assert len(simulator.runs) == 7
+
+
+async def test_windows_of_every_update_follow_each_other_without_gap_or_overlap(
+    res: Resources, simulator: Simulator
+) -> None:
+    await reconcile(res)
+    await add_rule(res, cadence="every_update")
+    for end in ("2026-03-01T12:00", "2026-03-02", "2026-03-02", "2026-03-01T12:00", "2026-03-04"):
+        unpublished(simulator, until=end)
+        await reconcile(res)
+
+    windows = await fetch(res, "select interval_start, interval_end from runs order by 1")
+    assert len(windows) == 3
+    assert all(one["interval_end"] == next_["interval_start"] for one, next_ in zip(windows, windows[1:], strict=False))
+
+
+async def test_a_connected_account_that_was_taken_out_and_put_back_misses_nothing_of_an_every_update_rule(
+    res: Resources, simulator: Simulator
+) -> None:
+    from app import rules
+    from app.runs import schedule
+
+    connect = "connected_account_balance_change_from_activity.itemized.3"
+    unpublished(simulator, connect, until="2026-03-02")
+    await reconcile(res)
+    rule = await add_rule(res, cadence="every_update", report_type=connect, connected_accounts=["acct_a", "acct_b"])
+    for accounts in (["acct_a"], ["acct_a", "acct_b"]):
+        unpublished(simulator, connect, until="2026-03-04" if len(accounts) == 1 else "2026-03-05")
+        async with res.sessions.begin() as session:
+            locked = await rules.get(session, rule.id, lock=True)
+            await rules.change(session, locked, {"connected_accounts": accounts})
+            await schedule.plan_report_type(session, "default", connect, settings=res.settings)
+        await reconcile(res)
+
+    windows = await fetch(
+        res, "select interval_start, interval_end from runs where connected_account = 'acct_b' order by 1"
+    )
+    assert all(one["interval_end"] == next_["interval_start"] for one, next_ in zip(windows, windows[1:], strict=False))
+    (known,) = await fetch(res, "select data_available_end from report_types where id = :id", id=connect)
+    assert windows[-1]["interval_end"] == known["data_available_end"]
+
+
+async def test_a_piece_of_the_timetable_is_done_by_one_process_only(res: Resources, simulator: Simulator) -> None:
+    await timetable.make_all_due(res)
+    async with another_process(res, simulator) as one, another_process(res, simulator) as other:
+        done = await asyncio.gather(*(timetable.do_what_is_due(process) for process in (res, one, other)))
+
+    assert sorted(done) == [0, 0, 1]
+    assert simulator.world.journal.counts["list_types"] == 1
+
+
+async def test_everything_is_due_at_start_however_lately_it_was_done(res: Resources) -> None:
+    await timetable.make_all_due(res)
+    assert await timetable.do_what_is_due(res) == 1
+    assert await timetable.do_what_is_due(res) == 0
+
+    await timetable.make_all_due(res)
+
+    assert await timetable.do_what_is_due(res) == 1
+
+
+async def test_what_was_done_is_due_again_after_its_interval(res: Resources) -> None:
+    await timetable.make_all_due(res)
+    await timetable.do_what_is_due(res)
+
+    (entry,) = await fetch(res, "select extract(epoch from due_at - now()) as seconds, finished_at from timetable")
+
+    assert 1700 < entry["seconds"] <= 1800
+    assert entry["finished_at"] is not None
+
+
+@pytest.mark.parametrize("fault", [{"fault": "cut"}, {"fault": "status", "status": 500}, {"fault": "status", "status": 401}])
+async def test_what_stripe_kept_from_being_done_is_due_again_soon_and_not_only_at_the_next_turn(
+    res: Resources, simulator: Simulator, fault: dict[str, object]
+) -> None:
+    await timetable.make_all_due(res)
+    simulator.inject(**fault, match=LIST_TYPES)  # type: ignore[arg-type]
+
+    assert await timetable.do_what_is_due(res) == 0
+
+    (entry,) = await fetch(res, "select extract(epoch from due_at - now()) as seconds, finished_at from timetable")
+    assert entry["seconds"] <= 60
+    assert entry["finished_at"] is None
+    await execute(res, "update timetable set due_at = now()")
+    await everything_is_due(res)
+    assert await timetable.do_what_is_due(res) == 1
+    assert await fetch(res, "select 1 from account_holds") == []
+
+
+async def test_an_account_that_does_not_answer_keeps_no_other_account_from_being_asked(
+    database_url: str, simulator: Simulator
+) -> None:
+    simulator.add_account("b")
+    keys = {account.name: {"api_key": account.keys[0].secret} for account in simulator.world.accounts.values()}
+    settings = make_settings(
+        database_url, simulator, STRIPE_API_KEY="", STRIPE_WEBHOOK_SECRET="",
+        STRIPE_ACCOUNTS=json.dumps({"a": keys["default"], "b": keys["b"]}),
+    )  # fmt: skip
+    simulator.inject("status", status=500, match={**LIST_TYPES, "account": "default"})
+    async with open_resources(settings) as res:
+        with pytest.raises(NotNow):
+            await reconcile(res)
+
+        asked = await fetch(res, "select distinct account from report_types")
+        assert [row["account"] for row in asked] == ["b"]
+
+
+async def test_old_events_are_forgotten_but_never_one_that_was_not_handled(res: Resources) -> None:
+    await execute(
+        res,
+        "insert into events (account, stripe_event_id, type, payload_sha256, status, received_at)"
+        " select 'default', 'evt_' || status || age, 't', 's', status, now() - age * interval '1 day'"
+        " from unnest(array['handled', 'ignored', 'pending', 'failed']) as status, unnest(array[89, 91]) as age",
+    )
+
+    await reconcile(res)
+
+    left = {row["stripe_event_id"] for row in await fetch(res, "select stripe_event_id from events")}
+    assert left == {"evt_handled89", "evt_ignored89", "evt_pending89", "evt_failed89", "evt_pending91", "evt_failed91"}
+
+
+async def test_lanes_with_nothing_that_they_can_do_sleep_instead_of_spinning(
+    res: Resources, simulator: Simulator
+) -> None:
+    # Each of these was due long ago, and none of them can be done by this version at this moment.
+    await one_due_run(res, simulator)
+    simulator.remove_report_type(REPORT_TYPE)
+    await request_due(res)
+    await execute(res, "update runs set state = 'state_of_the_future', due_at = now() - interval '1 h'")
+    await execute(res, "update report_types set next_probe_at = now() - interval '1 h'")
+    await execute(res, "delete from timetable")
+    await execute(res, "insert into timetable (name, due_at) values ('of_the_future', now() - interval '1 h')")
+    await execute(
+        res,
+        "insert into events (account, stripe_event_id, type, payload_sha256, status, due_at)"
+        " values ('default', 'evt_1', 'reporting.of_the_future', 's', 'pending', now() - interval '1 h')",
+    )
+    await execute(
+        res,
+        "insert into account_holds (account, call_kind, reason, next_probe_at)"
+        " select 'default', kind, 'r', now() - interval '1 h' from unnest(array['create', 'read', 'files']) as kind",
+    )
+
+    waits = {lane: await due.seconds_until_next(res, lane) for lane in Lane}
+
+    assert waits == dict.fromkeys(Lane)
+
+
+async def test_a_hold_that_only_another_key_ends_is_nothing_to_wait_for(res: Resources) -> None:
+    await execute(
+        res,
+        "insert into account_holds (account, call_kind, reason, next_probe_at)"
+        " select 'default', kind, 'r', 'infinity' from unnest(array['create', 'read', 'files']) as kind",
+    )
+    await execute(res, "delete from timetable")
+
+    waits = {lane: await due.seconds_until_next(res, lane) for lane in Lane}
+
+    assert waits == dict.fromkeys(Lane)
+
+
+async def test_a_lane_sleeps_until_the_next_thing_in_it_is_due(res: Resources, simulator: Simulator) -> None:
+    await days_due(res, simulator, 2)
+    await execute(res, "update runs set due_at = now() + interval '1 hour'")
+    await execute(
+        res, "update runs set due_at = now() + interval '5 s' where interval_start = '2026-03-01+00'"
+    )
+
+    seconds = await due.seconds_until_next(res, Lane.REQUESTS)
+
+    assert seconds is not None
+    assert 0 < seconds <= 5
+
+
+async def test_a_run_in_a_state_that_this_version_does_not_know_is_left_alone(
+    res: Resources, simulator: Simulator
+) -> None:
+    await days_due(res, simulator, 2)
+    await execute(res, "update runs set state = 'archived' where interval_start = '2026-03-01+00'")
+
+    await work_off(res)
+
+    assert await states(res) == {"archived": 1, "stored": 1}
