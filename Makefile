@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo run test check fix lock
+.PHONY: help setup demo run test check fix lock sweep search
 
 help: ## this list
 	@grep -hE '^[a-z][a-z-]*:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 10
@@ -44,3 +44,10 @@ lock: ## write requirements/*.txt anew from pyproject.toml (needs uv)
 		pyproject.toml -o requirements/run.txt
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header -q \
 		pyproject.toml --group dev -c requirements/run.txt -o requirements/dev.txt
+
+sweep: setup ## kill the service right before and after every effect, then 1,000 runs under kills; prints a report
+	$(BIN)/python -m tests.proofs.sweep
+	PROOF_RUNS=1000 $(BIN)/pytest tests/proofs/test_two_services.py $(ARGS)
+
+search: setup ## look for a story that breaks a promise, long (ARGS=--hypothesis-seed=7 tries others)
+	$(BIN)/pytest tests/proofs/test_search.py --hypothesis-profile=search --timeout=0 $(ARGS)

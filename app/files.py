@@ -182,6 +182,8 @@ async def read(
             row = (await session.execute(_CHUNK_AT, {"file_id": file_id, "position": position})).one()
         raw = await _in_thread(_unpack, row.codec, bytes(row.data))
         piece = raw[position - row.raw_start : stop - row.raw_start]
+        if not piece:
+            raise RuntimeError(f"file {file_id} has no chunk for byte {position}: restore it from a backup")
         position += len(piece)
         yield piece
 

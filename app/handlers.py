@@ -1,6 +1,7 @@
 """The one registry: what a Stripe event type means to us. `drain` empties the inbox, a batch at a time."""
 
 import json
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
@@ -8,6 +9,7 @@ import structlog
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from app import audit
 from app.db.engine import DATABASE_TROUBLE
 from app.errors import Conflict, NotFound
 from app.logs import redact
@@ -45,15 +47,21 @@ HANDLERS: Mapping[str, Handler] = {
 
 async def drain(res: Resources) -> int:
     """Handle a batch of kept events, each in a savepoint of its own; returns how many were taken."""
+    outcomes = []
+    began = time.monotonic()
     async with res.sessions.begin() as session:
         events = (await session.execute(_TAKE, {"limit": BATCH, "types": list(HANDLERS)})).all()
         # One order of locks everywhere, by what the event is about, so that no two workers wait in a circle.
         for event in sorted(events, key=lambda event: (event.object_id or "", event.id)):
-            await _handle(res, session, event)
+            outcomes.append((event, await _handle(res, session, event)))
+    # Only after the commit: a batch that is rolled back is taken again.
+    for event, outcome in outcomes:
+        res.metrics.events.labels(event.type, outcome).inc()
+        res.metrics.handling_seconds.observe(event.waited + time.monotonic() - began)
     return len(events)
 
 
-async def replay(session: AsyncSession, event_id: int) -> None:
+async def replay(session: AsyncSession, event_id: int, *, by: str) -> None:
     """Put a kept event back into the inbox. Raises Conflict for one that handling could do nothing with."""
     event = (await session.execute(_LOCK, {"id": event_id})).one_or_none()
     if event is None:
@@ -62,21 +70,23 @@ async def replay(session: AsyncSession, event_id: int) -> None:
     if event.payload is None or (event.status == EventStatus.IGNORED and event.handled_at is None):
         raise Conflict(f"event {event_id} is not for Tallyhook ({event.reason}): there is nothing to handle again")
     await session.execute(_REPLAY, {"id": event_id})
+    was = {"status": event.status, "reason": event.reason}
+    await audit.note(session, actor=by, action="event.replayed", subject=event_id, before=was)
     await wake(session, Lane.INBOX)
 
 
-async def _handle(res: Resources, session: AsyncSession, event: Any) -> None:
+async def _handle(res: Resources, session: AsyncSession, event: Any) -> str:
+    """What became of it: the event's new status, or `retried`."""
     try:
         async with session.begin_nested():
             await HANDLERS[event.type](res, session, event.account, _object_of(event))
     except DATABASE_TROUBLE:
         raise  # the database's trouble, not the event's: the whole batch is taken again
     except Malformed as error:
-        await _mark(session, event, EventStatus.IGNORED, f"malformed: {error}")
+        return await _mark(session, event, EventStatus.IGNORED, f"malformed: {error}")
     except Exception as error:
-        await _note_failure(session, event, error)
-    else:
-        await _mark(session, event, EventStatus.HANDLED, None)
+        return await _note_failure(session, event, error)
+    return await _mark(session, event, EventStatus.HANDLED, None)
 
 
 def _object_of(event: Any) -> dict[str, Any]:
@@ -88,25 +98,28 @@ def _object_of(event: Any) -> dict[str, Any]:
     return value
 
 
-async def _note_failure(session: AsyncSession, event: Any, error: Exception) -> None:
+async def _note_failure(session: AsyncSession, event: Any, error: Exception) -> str:
     reason = redact(f"{type(error).__name__}: {error}")[:500]
     log.error("event.handler_failed", event_id=event.stripe_event_id, type=event.type, error=reason)
     if event.tries + 1 >= MOST_TRIES:
-        await _mark(session, event, EventStatus.FAILED, reason)
-    else:
-        await session.execute(_TRY_LATER, {"id": event.id, "reason": reason})
+        return await _mark(session, event, EventStatus.FAILED, reason)
+    await session.execute(_TRY_LATER, {"id": event.id, "reason": reason})
+    return "retried"
 
 
-async def _mark(session: AsyncSession, event: Any, status: EventStatus, reason: str | None) -> None:
+async def _mark(session: AsyncSession, event: Any, status: EventStatus, reason: str | None) -> str:
     await session.execute(_MARK, {"id": event.id, "status": status.value, "reason": reason})
     log.info(
         "event.finished", event_id=event.stripe_event_id, type=event.type, account=event.account, status=status.value
     )
+    return status.value
 
 
 # Types that this version has no handler for stay pending: a newer version wrote them, and will handle them.
 _TAKE = text("""
-select id, account, stripe_event_id, type, object_id, payload, tries from events
+select id, account, stripe_event_id, type, object_id, payload, tries,
+    extract(epoch from clock_timestamp() - due_at)::float8 as waited
+from events
 where status = 'pending' and due_at <= clock_timestamp() and type = any(:types)
 order by due_at, id limit :limit for update skip locked
 """)

@@ -19,6 +19,7 @@ import structlog
 
 from app.db.engine import DATABASE_TROUBLE, make_engine, raw_connection
 from app.errors import TallyhookError
+from app.metrics import Metrics
 from app.queue import CHANNEL
 from app.settings import Account, Settings
 from app.stripe_api import verify
@@ -134,9 +135,8 @@ def _created(value: object) -> datetime | None:
 # List parameters are sent binary (%b): as text, psycopg would escape every quote in Python, and lose the gain.
 _KEEP = """
 with kept as (
-    insert into events
-        (account, stripe_event_id, type, object_id, livemode, stripe_created_at, payload, payload_sha256,
-         status, reason)
+    insert into events (account, stripe_event_id, type, object_id, livemode, stripe_created_at, payload,
+        payload_sha256, status, reason)
     select * from unnest(%b::text[], %b::text[], %b::text[], %b::text[], %b::bool[], %b::timestamptz[], %b::text[],
         %b::text[], %b::text[], %b::text[])
     on conflict (account, stripe_event_id) do nothing returning status
@@ -145,8 +145,7 @@ with kept as (
 )
 select (select count(*) from kept), (select count(*) from notified)
 """
-# Of what came before only that is touched whose handling never completed, and nothing is waited for: a worker that has
-# an event locked is handling it at this moment.
+# Only what was never completed, and without waiting: a worker that has an event locked is handling it just now.
 _HANDLE_AGAIN = """
 with again as (
     update events set due_at = now(), status = 'pending', tries = 0
@@ -164,7 +163,8 @@ select pg_notify(%b, %b) from again limit 1
 class Intake:
     """Takes deliveries from many requests at once and commits them in groups."""
 
-    def __init__(self, url: str, settings: Settings) -> None:
+    def __init__(self, url: str, settings: Settings, metrics: Metrics | None = None) -> None:
+        self._metrics = metrics or Metrics()
         self._accounts = settings.accounts
         self._engine = make_engine(url, pool_size=WRITERS)
         self._waiting: asyncio.Queue[tuple[IncomingEvent, asyncio.Future[None]]] = asyncio.Queue(QUEUE_LIMIT)
@@ -202,6 +202,8 @@ class Intake:
                 await kept
         except (asyncio.QueueFull, TimeoutError) as error:
             raise Unavailable("the database does not answer") from error
+        type_ = "other" if event.payload is None else event.type
+        self._metrics.deliveries.labels(account.slug, type_, event.status.value).inc()
 
     async def _write_groups(self) -> None:
         while True:
@@ -210,12 +212,8 @@ class Intake:
                 group.append(self._waiting.get_nowait())
             outcome = await self._try_to_keep([event for event, _ in group])
             for _, kept in group:
-                if kept.done():
-                    continue
-                if outcome is None:
-                    kept.set_result(None)
-                else:
-                    kept.set_exception(outcome)
+                if not kept.done():
+                    kept.set_result(None) if outcome is None else kept.set_exception(outcome)
 
     async def _try_to_keep(self, events: list[IncomingEvent]) -> Unavailable | None:
         try:

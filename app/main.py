@@ -4,7 +4,7 @@ from fastapi import Depends, FastAPI
 from starlette.routing import Route
 
 from app import __version__
-from app.api import docs, events, health, report_types, rule_actions, rules, run_file, runs
+from app.api import audit, docs, events, health, metrics, report_types, rule_actions, rules, run_file, runs
 from app.api.access import Access
 from app.api.deps import bearer
 from app.api.description import DESCRIPTION, PROBLEMS, describe
@@ -13,7 +13,7 @@ from app.api.problems import handle_problems
 from app.api.webhooks import webhook_routes
 from app.resources import Resources
 
-ADMIN_ROUTERS = (rule_actions.router, rules.router, runs.router, run_file.router, report_types.router, events.router)
+ADMIN_ROUTERS = tuple(part.router for part in (rule_actions, rules, runs, run_file, report_types, events, audit))
 
 
 def build_app(res: Resources) -> FastAPI:
@@ -33,6 +33,7 @@ def build_app(res: Resources) -> FastAPI:
     for router in ADMIN_ROUTERS:
         app.include_router(router, dependencies=[Depends(bearer)], responses=PROBLEMS)
     app.include_router(health.router)
+    app.include_router(metrics.router)
     app.router.routes.append(Route("/docs", docs.page, include_in_schema=False))
     handle_problems(app)
     describe(app)

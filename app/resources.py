@@ -16,6 +16,7 @@ from app.db.engine import make_engine, make_sessions
 from app.db.migrate import migrate
 from app.intake import Intake
 from app.limits import Limiter
+from app.metrics import Metrics
 from app.queue import Wakeups
 from app.settings import Settings
 from app.stripe_api import StripeDoor
@@ -41,6 +42,7 @@ class Resources:
     stripe: StripeDoor
     intake: Intake
     limiter: Limiter
+    metrics: Metrics
     direct_url: str  # for LISTEN and migrations: never through a pooler
     wakeups: Wakeups = field(default_factory=Wakeups)
     worker_id: uuid.UUID = field(default_factory=uuid.uuid4)
@@ -48,6 +50,14 @@ class Resources:
     works_queue: bool = True  # whether this process has a worker of its own
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     random: Callable[[], float] = random.random
+
+
+def has_database(settings: Settings) -> bool:
+    """Whether there is a database to open; False where `open_database` would make an embedded one."""
+    try:
+        return settings.database_url is not None or (settings.data_dir / "postgres" / "PG_VERSION").exists()
+    except PermissionError:
+        return True  # it is somebody else's: opening it says whose
 
 
 @asynccontextmanager
@@ -80,12 +90,15 @@ async def _keep_alive(server: EmbeddedPostgres) -> None:
 
 
 @asynccontextmanager
-async def open_resources(settings: Settings) -> AsyncIterator[Resources]:
-    """Open everything, the schema brought to head first; close everything, in the opposite order."""
+async def open_resources(settings: Settings, *, schema: Callable[[str], None] = migrate) -> AsyncIterator[Resources]:
+    """Open everything, the schema brought to head first; close everything, in the opposite order.
+
+    `schema` is what is done about the schema, given the database's URL; the command line only looks at it.
+    """
     async with open_database(settings) as url:
         direct = settings.direct_database_url
         direct_url = direct.get_secret_value() if direct is not None else url
-        await asyncio.to_thread(migrate, direct_url)
+        await asyncio.to_thread(schema, direct_url)
         async with _connect(settings, url, direct_url) as res:
             await _note_accounts(res)
             yield res
@@ -94,9 +107,10 @@ async def open_resources(settings: Settings) -> AsyncIterator[Resources]:
 @asynccontextmanager
 async def _connect(settings: Settings, url: str, direct_url: str) -> AsyncIterator[Resources]:
     engine = make_engine(url, pool_size=POOL_SIZE)
-    stripe = StripeDoor(settings)
+    metrics = Metrics()
+    stripe = StripeDoor(settings, metrics)
     try:
-        async with Intake(url, settings) as intake:
+        async with Intake(url, settings, metrics) as intake:
             yield Resources(
                 settings=settings,
                 engine=engine,
@@ -104,6 +118,7 @@ async def _connect(settings: Settings, url: str, direct_url: str) -> AsyncIterat
                 stripe=stripe,
                 intake=intake,
                 limiter=Limiter(settings.requests_per_second),
+                metrics=metrics,
                 direct_url=direct_url,
             )
     finally:

@@ -20,6 +20,20 @@ from app.vocabulary import Cadence, IntervalNeed, RunState
 
 # Fixed once the rule has runs: their windows and identities follow from these.
 FIXED_WITH_RUNS = frozenset({"account", "report_type", "cadence", "timezone"})
+# What a user says of a rule; everything else in its row is ours.
+GIVEN = (
+    "name",
+    "account",
+    "report_type",
+    "enabled",
+    "cadence",
+    "timezone",
+    "starts_on",
+    "settle_hours",
+    "parameters",
+    "connected_accounts",
+    "retention_days",
+)
 # We set these ourselves for each window.
 OURS = frozenset({"interval_start", "interval_end", "connected_account"})
 # Reads the zone data of the whole machine: thirty milliseconds, which nobody should have to wait for twice.
@@ -37,6 +51,11 @@ class Warning_:
 def schedule_of(rule: Any) -> Schedule:
     """What the planner needs to know of a rule (a row with the rule's columns)."""
     return Schedule(Cadence(rule.cadence), rule.timezone, rule.starts_on, timedelta(hours=rule.settle_hours))
+
+
+def values_of(rule: Rule) -> dict[str, Any]:
+    """What a rule says, as `check` and a change take it."""
+    return {name: getattr(rule, name) for name in GIVEN}
 
 
 async def get(session: AsyncSession, rule_id: uuid.UUID, *, lock: bool = False) -> Rule:
@@ -158,9 +177,15 @@ update rule_progress set planned_until = (
 where rule_id = :rule_id
 """)
 _ASK_ANEW = text("update rule_progress set next_due_at = null where rule_id = :rule_id")
+# An account that was taken out and comes back goes on where its last window ended: one that begins where an earlier one
+# does is that one, however far it would reach by now.
 _ADD_PROGRESS = text("""
-insert into rule_progress (rule_id, connected_account)
-select :rule_id, account from unnest(cast(:accounts as text[])) as wanted(account)
+insert into rule_progress (rule_id, connected_account, planned_until)
+select :rule_id, account, (
+    select max(interval_end) from runs join rules on rules.id = runs.rule_id
+    where runs.rule_id = :rule_id and rules.cadence = 'every_update'
+      and runs.connected_account is not distinct from wanted.account)
+from unnest(cast(:accounts as text[])) as wanted(account)
 on conflict (rule_id, connected_account) do nothing
 """)
 _DROP_OTHER_PROGRESS = text("""

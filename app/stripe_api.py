@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Any, TypeVar
 from urllib.parse import quote
 
@@ -16,7 +17,9 @@ import stripe
 
 from app.errors import Held, NotNow, Refused
 from app.logs import redact
+from app.metrics import Metrics
 from app.settings import Account, Settings
+from app.stripe_calls import FILE_CONTENTS, NO_ANSWER, CountingClient
 from app.stripe_values import Malformed, ReportTypeInfo, StripeFile, StripeRun, report_type_from, stripe_run_from
 
 T = TypeVar("T")
@@ -41,15 +44,16 @@ class OpenFile:
 class StripeDoor:
     """What the service asks of Stripe, for every configured account. Close it when done."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, metrics: Metrics | None = None) -> None:
         stripe.enable_telemetry = False  # it would write a file into the home directory
         self._files_base = str(settings.stripe_files_base).rstrip("/")
         self._accounts = {slug: account for slug, account in settings.accounts.items() if account.api_key}
-        self._http = stripe.HTTPXClient(timeout=CALL_TIMEOUT)
+        self._metrics = metrics or Metrics()
+        self._http = {slug: CountingClient(partial(self._count, slug), timeout=CALL_TIMEOUT) for slug in self._accounts}
         addresses: Any = {"api": str(settings.stripe_api_base).rstrip("/"), "files": self._files_base}
         self._clients = {
             slug: stripe.StripeClient(
-                _key(account), base_addresses=addresses, http_client=self._http, max_network_retries=0
+                _key(account), base_addresses=addresses, http_client=self._http[slug], max_network_retries=0
             )
             for slug, account in self._accounts.items()
         }
@@ -67,7 +71,8 @@ class StripeDoor:
     async def close(self) -> None:
         """Close every connection."""
         await self._files.aclose()
-        await self._http.close_async()  # type: ignore[no-untyped-call]  # the SDK leaves it untyped
+        for client in self._http.values():
+            await client.close_async()  # type: ignore[no-untyped-call]  # the SDK leaves it untyped
 
     async def read_account_id(self, account: str) -> str:
         """The `acct_…` id that the key belongs to."""
@@ -76,7 +81,7 @@ class StripeDoor:
     async def list_report_types(self, account: str) -> list[ReportTypeInfo]:
         """Every report type of the account: one call, Stripe does not page this list."""
         answer = await told_apart(self._clients[account].v1.reporting.report_types.list_async())
-        return [read_as(report_type_from, item) for item in answer.data]
+        return [read_as(report_type_from, item) for item in _items_of(answer)]
 
     async def create_run(
         self, account: str, report_type: str, *, parameters: Mapping[str, Any], idempotency_key: str
@@ -96,11 +101,12 @@ class StripeDoor:
         query: Any = {"created": {"gte": int(created_since.timestamp()) - slack}, "limit": LIST_PAGE}
         while True:
             page = await told_apart(self._clients[account].v1.reporting.report_runs.list_async(query))
-            for item in page.data:
-                yield read_as(stripe_run_from, item)
-            if not page.has_more or not page.data:
+            runs = [read_as(stripe_run_from, item) for item in _items_of(page)]
+            for run in runs:
+                yield run
+            if not getattr(page, "has_more", False) or not runs:
                 return
-            query = {**query, "starting_after": page.data[-1].id}
+            query = {**query, "starting_after": runs[-1].id}
 
     @asynccontextmanager
     async def open_file(self, account: str, file: StripeFile, *, start: int = 0) -> AsyncIterator[OpenFile]:
@@ -112,12 +118,19 @@ class StripeDoor:
         headers = {"Authorization": f"Bearer {_key(self._accounts[account])}", "Accept-Encoding": "identity"}
         if start:
             headers["Range"] = f"bytes={start}-"
+        status = NO_ANSWER
         try:
             async with self._files.stream("GET", self._file_url(file), headers=headers) as response:
+                status = str(response.status_code)
                 _check_file_answer(response)
                 yield _open_file(response)
         except httpx.HTTPError as error:
             raise NotNow(redact(f"the download was cut off: {type(error).__name__}: {error}")) from error
+        finally:
+            self._count(account, FILE_CONTENTS, status)
+
+    def _count(self, account: str, endpoint: str, status: str) -> None:
+        self._metrics.stripe_requests.labels(account, endpoint, status).inc()
 
     def _file_url(self, file: StripeFile) -> str:
         if file.url is not None and _origin(file.url) == _origin(self._files_base):
@@ -163,10 +176,17 @@ def _key(account: Account) -> str:
 def read_as(reader: Callable[[dict[str, Any]], T], value: Any) -> T:
     """The SDK's object as a value of ours. Raises NotNow for one that cannot be read."""
     try:
-        return reader(value.to_dict(for_json=True))
+        return reader(value if isinstance(value, dict) else value.to_dict(for_json=True))
     except Malformed as error:
         # A proxy's page or half an answer: it says nothing about what Stripe did.
         raise NotNow(f"Stripe's answer cannot be read: {error}") from error
+
+
+def _items_of(page: stripe.StripeObject) -> list[Any]:
+    items = page.to_dict(for_json=True).get("data")
+    if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
+        raise NotNow("Stripe's answer cannot be read: it is no list of objects")
+    return items
 
 
 async def told_apart(call: Awaitable[T]) -> T:

@@ -16,11 +16,13 @@ from sqlalchemy import text
 
 from app import handlers, timetable
 from app.db.engine import DATABASE_TROUBLE
+from app.errors import NotNow
 from app.queue import POLL_SECONDS
 from app.resources import Resources
 from app.runs import claims, due, holds
 from app.runs.claims import Claim, Overtaken
 from app.runs.download import claim_downloads, download
+from app.runs.identity import check_identity
 from app.runs.lookup import claim_lookups, look_up
 from app.runs.request import claim_requests, request_run
 from app.vocabulary import Lane
@@ -35,6 +37,8 @@ DOWNLOADS_AT_ONCE = 8
 BIG_DOWNLOADS_AT_ONCE = 2
 # A call in flight may tell us the outcome of what we asked: it gets this long at the end (contract §2).
 GRACE_SECONDS = 8.0
+# At start, for Stripe to say whose the keys are.
+IDENTITY_SECONDS = 5.0
 # After an error of the database, or of our own, before a lane goes on.
 PAUSE_SECONDS = 1.0
 
@@ -47,9 +51,11 @@ async def work(res: Resources) -> None:
         asyncio.create_task(res.wakeups.listen(res.direct_url), name="listen"),
         asyncio.create_task(_stay_alive(res, held), name="stay-alive"),
     ]
-    lanes = [
-        _loop(res, Lane.INBOX, lambda: handlers.drain(res)),
-        _loop(res, Lane.TIMETABLE, lambda: timetable.do_what_is_due(res)),
+    loops = [
+        asyncio.create_task(_loop(res, Lane.INBOX, lambda: handlers.drain(res))),
+        asyncio.create_task(_loop(res, Lane.TIMETABLE, lambda: timetable.do_what_is_due(res))),
+    ]
+    pools = [
         _pool(res, Lane.REQUESTS, held, slots=res.requests_at_once, claim=claim_requests, step=request_run),
         _pool(res, Lane.LOOKUPS, held, slots=LOOKUPS_AT_ONCE, claim=claim_lookups, step=look_up),
         _pool(
@@ -61,9 +67,9 @@ async def work(res: Resources) -> None:
             claim=lambda res, limit: claim_downloads(res, limit, big=True), step=download,
         ),
     ]  # fmt: skip
-    ringing = asyncio.create_task(_ring_at_the_end(res))
+    ringing = asyncio.create_task(_ring_at_the_end(res, loops))
     try:
-        await asyncio.gather(*lanes)
+        await asyncio.gather(*loops, *pools)
     finally:
         for task in (*background, ringing):
             task.cancel()
@@ -75,23 +81,43 @@ async def work(res: Resources) -> None:
 
 async def _start(res: Resources) -> None:
     await timetable.make_all_due(res)
+    await _check_identities(res)
     async with res.sessions.begin() as session:
         await holds.probe_all_now(session)
         values = {"id": res.worker_id, "host": socket.gethostname(), "pid": os.getpid()}
         await session.execute(_SEEN, values)
 
 
-async def _ring_at_the_end(res: Resources) -> None:
+async def _check_identities(res: Resources) -> None:
+    """Before anything is asked for: a key of another account must not make a single run there."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(IDENTITY_SECONDS):
+            await asyncio.gather(*(_check_identity(res, account) for account in sorted(res.stripe.accounts)))
+
+
+async def _check_identity(res: Resources, account: str) -> None:
+    # An account that does not answer now is asked again by the timetable, and keeps the others from nothing.
+    with suppress(NotNow):
+        await check_identity(res, account)
+
+
+async def _ring_at_the_end(res: Resources, loops: list[asyncio.Task[None]]) -> None:
     await res.stopping.wait()
     res.wakeups.ring()
+    for loop in loops:
+        loop.cancel()
 
 
 async def _loop(res: Resources, lane: Lane, step: Callable[[], Awaitable[int]]) -> None:
-    """A lane whose step does a bounded batch and says how much it did."""
-    while not res.stopping.is_set():
-        done = await _guarded(lane, step())
-        if not done:
-            await _sleep(res, lane)
+    """A lane whose step does a bounded batch and says how much it did; it can be done again, and so stops at once."""
+    try:
+        while not res.stopping.is_set():
+            done = await _guarded(lane, step())
+            if not done:
+                await _sleep(res, lane)
+    except asyncio.CancelledError:
+        if not res.stopping.is_set():
+            raise
 
 
 async def _pool(

@@ -15,7 +15,7 @@ from pydantic import SecretStr
 from sqlalchemy import RowMapping, text
 
 from app import handlers
-from app.intake import USED_TYPES, Intake, Unavailable, Unverified, read_event
+from app.intake import Intake, Unavailable, Unverified, read_event
 from app.resources import Resources
 from app.settings import Account, Settings
 from app.simulator import Simulator
@@ -389,7 +389,3 @@ async def test_a_delivery_that_was_given_up_by_the_sender_is_kept_all_the_same(r
     await accept(res.intake, an_event(id="evt_2"))
 
     assert "evt_2" in {event["stripe_event_id"] for event in await kept(res)}
-
-
-def test_every_type_that_is_kept_has_a_handler_and_the_other_way_round() -> None:
-    assert set(handlers.HANDLERS) == set(USED_TYPES)

@@ -5,6 +5,7 @@ import pwd
 import shutil
 import socket
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -36,9 +37,11 @@ def pooled_url(database_url: str, tmp_path: Path) -> Iterator[str]:
     config.write_text(
         f"[databases]\n* = host={host} port={url.port or 5432} user={url.username}{password}\n"
         f"[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\nauth_type = any\n"
-        "pool_mode = transaction\ndefault_pool_size = 4\nserver_round_robin = 1\nignore_startup_parameters = extra_float_digits\n"
+        "pool_mode = transaction\ndefault_pool_size = 4\nserver_round_robin = 1\n"
+        "ignore_startup_parameters = extra_float_digits\n"
     )
-    readable = Path(shutil.copy(config, f"/tmp/pgbouncer-{port}.ini"))
+    # pytest's own folder is closed to the account that the pooler runs as.
+    readable = Path(shutil.copy(config, Path(tempfile.gettempdir()) / f"pgbouncer-{port}.ini"))
     readable.chmod(0o644)
     run_as: dict[str, Any] = {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []} if account else {}
     with (tmp_path / "log").open("wb") as log:

@@ -48,13 +48,17 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
     503: _problem("The database does not answer; try again."),
 }
 
+CHANGED_MEANWHILE: dict[int | str, dict[str, Any]] = {
+    412: _problem("`If-Match` names another version than the present one.")
+}
+
 _ACCOUNT = {"name": "account", "in": "path", "required": True, "schema": {"type": "string"}}
 _SIGNATURE = {
     "name": "Stripe-Signature",
     "in": "header",
     "required": True,
     "schema": {"type": "string"},
-    "example": "t=1790838000,v1=5257a869e7…",
+    "example": "t=1790838000,v1=5257a869e7ecebeda32affa62cdca3fa51cad7e77a0e56ff536d0ce8e108d8bd",
 }
 _EVENT = {
     "required": True,

@@ -9,8 +9,8 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app import handlers
-from app.api.deps import Res, Session
-from app.api.paging import PageIn, bad_cursor, make_cursor, read_cursor
+from app.api.deps import CalledBy, Res, Session
+from app.api.paging import LARGEST_ID, PageIn, make_cursor, read_number_cursor
 from app.api.schemas import Out, Page, Slug, Time
 from app.db.models import Event
 from app.errors import NotFound
@@ -18,7 +18,6 @@ from app.vocabulary import EventStatus
 
 router = APIRouter(prefix="/v1/events", tags=["events"])
 
-LARGEST_ID = 2**63 - 1
 _StripeName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.]{1,255}$")]
 EventId = Annotated[_StripeName, Path(description="Our `id`, or Stripe's: of several accounts' the newest.")]
 
@@ -65,7 +64,7 @@ async def list_events(session: Session, asked: Annotated[EventsIn, Query()]) -> 
     given = asked.model_dump(exclude={"limit", "cursor"}, exclude_none=True)
     query = query.where(*(getattr(Event, name) == value for name, value in given.items()))
     if asked.cursor is not None:
-        query = query.where(Event.id < _position(asked.cursor))
+        query = query.where(Event.id < read_number_cursor("events", asked.cursor))
     found = (await session.execute(query)).scalars().all()
     shown = [EventOut.model_validate(event) for event in found[: asked.limit]]
     return Page(data=shown, next_cursor=make_cursor("events", str(shown[-1].id)) if len(found) > len(shown) else None)
@@ -74,32 +73,26 @@ async def list_events(session: Session, asked: Annotated[EventsIn, Query()]) -> 
 @router.get("/{event_id}")
 async def show_event(session: Session, event_id: EventId) -> EventDetailOut:
     """One event, with its body."""
-    event = await _find(session, event_id)
+    event = await find(session, event_id)
     payload = None if event.payload is None else json.loads(event.payload)
     return EventDetailOut(**EventOut.model_validate(event).model_dump(), payload=payload)
 
 
 @router.post("/{event_id}/replay", status_code=202)
-async def replay_event(res: Res, event_id: EventId) -> EventOut:
+async def replay_event(res: Res, caller: CalledBy, event_id: EventId) -> EventOut:
     """Handle an event again."""
     async with res.sessions.begin() as session:
-        event = await _find(session, event_id)
-        await handlers.replay(session, event.id)
+        event = await find(session, event_id)
+        await handlers.replay(session, event.id, by=caller.name)
         await session.refresh(event)
         return EventOut.model_validate(event)
 
 
-async def _find(session: AsyncSession, event_id: str) -> Event:
+async def find(session: AsyncSession, event_id: str) -> Event:
+    """The event with this id of ours, or of Stripe's. Raises NotFound."""
     ours = event_id.isdecimal() and int(event_id) <= LARGEST_ID
     meant = Event.id == int(event_id) if ours else Event.stripe_event_id == event_id
     event = (await session.execute(select(Event).where(meant).order_by(Event.id.desc()).limit(1))).scalar()
     if event is None:
         raise NotFound(f"there is no event {event_id}")
     return event
-
-
-def _position(cursor: str) -> int:
-    (text,) = read_cursor("events", cursor, parts=1)
-    if not text.isdecimal() or int(text) > LARGEST_ID:
-        raise bad_cursor()
-    return int(text)

@@ -1,11 +1,7 @@
-"""Is the process alive, and is it ready? Named checks, each with one sentence, within a few seconds.
-
-`GET /health`, for operators, will ask more of the rows; so far it says what `/health/ready` says.
-"""
+"""Is the process alive, is it ready, and is everything as it should be? Named checks, within a few seconds."""
 
 import asyncio
 from dataclasses import dataclass
-from enum import StrEnum
 from functools import cache
 from typing import Annotated
 
@@ -13,8 +9,12 @@ from fastapi import APIRouter, Depends, Request, Response
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
-from app.api.deps import Res
-from app.api.schemas import Out
+from app.api.deps import Res, bearer
+from app.api.description import PROBLEMS
+from app.api.health_checks import checks_of
+from app.api.health_facts import read_facts
+from app.api.health_rules import rules_of
+from app.api.health_schemas import CheckOut, FullHealthOut, HealthOut, RuleHealthOut, Status, summed_up
 from app.db.migrate import head_revision, known_revisions
 from app.resources import Resources
 
@@ -22,29 +22,7 @@ router = APIRouter(tags=["health"])
 
 # Probes usually give up after a few seconds, and an answer that names the check helps more than silence.
 ANSWER_SECONDS = 3.0
-
-
-class Status(StrEnum):
-    """How a check, or all of them, turned out."""
-
-    OK = "ok"
-    DEGRADED = "degraded"
-    FAILING = "failing"
-
-
-class CheckOut(Out):
-    """One check."""
-
-    name: str
-    status: Status
-    detail: str
-
-
-class HealthOut(Out):
-    """All checks, and the worst of them."""
-
-    status: Status
-    checks: list[CheckOut]
+MOST_RULES_SHOWN = 100
 
 
 @dataclass(slots=True)
@@ -79,21 +57,28 @@ async def live() -> HealthOut:
 @router.head("/health/ready", include_in_schema=False)
 async def ready(res: Res, probe: TheProbe, response: Response) -> HealthOut:
     """200 when requests and work can be taken, 503 with the check that fails."""
-    answer = _summed_up(await probe.ask(res))
-    if answer.status is Status.FAILING:
+    checks = await probe.ask(res)
+    status = summed_up(checks)
+    if status is Status.FAILING:
         response.status_code = 503
-    return answer
+    return HealthOut(status=status, checks=checks)
 
 
-@router.get("/health")
-async def health(res: Res, probe: TheProbe) -> HealthOut:
+@router.get("/health", dependencies=[Depends(bearer)], responses={401: PROBLEMS[401]})
+async def health(res: Res, probe: TheProbe) -> FullHealthOut:
     """What an operator wants to know: the status is in the body, and the answer is a 200 whatever it is."""
-    return _summed_up(await probe.ask(res))
-
-
-def _summed_up(checks: list[CheckOut]) -> HealthOut:
-    failing = any(check.status is Status.FAILING for check in checks)
-    return HealthOut(status=Status.FAILING if failing else Status.OK, checks=checks)
+    checks = await probe.ask(res)
+    rules: list[RuleHealthOut] = []
+    # The rows are asked only where they can answer.
+    if all(check.status is Status.OK for check in checks if check.name in ("database", "schema")):
+        try:
+            facts = await read_facts(res)
+        except (SQLAlchemyError, OSError) as error:
+            checks = [_database(away=type(error).__name__)]
+        else:
+            rules = rules_of(facts)
+            checks = [*checks, *checks_of(facts, res.settings, rules)]
+    return FullHealthOut(status=summed_up(checks), checks=checks, rules=rules[:MOST_RULES_SHOWN])
 
 
 async def _ask(res: Resources) -> list[CheckOut]:

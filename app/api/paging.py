@@ -9,6 +9,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from app.errors import BadInput, FieldError
 
+# What a column of numbers can hold.
+LARGEST_ID = 2**63 - 1
+
 Limit = Annotated[int, Field(ge=1, le=100, description="How many to answer with at most.")]
 Cursor = Annotated[str, Field(max_length=500, description="`next_cursor` of the page before.")]
 
@@ -44,6 +47,14 @@ def read_id_cursor(kind: str, cursor: str) -> uuid.UUID:
         return uuid.UUID(read_cursor(kind, cursor, parts=1)[0])
     except ValueError as error:
         raise bad_cursor() from error
+
+
+def read_number_cursor(kind: str, cursor: str) -> int:
+    """The same of a list that is ordered by a number. Raises BadInput."""
+    (text,) = read_cursor(kind, cursor, parts=1)
+    if not text.isdecimal() or len(text) > len(str(LARGEST_ID)) or int(text) > LARGEST_ID:
+        raise bad_cursor()
+    return int(text)
 
 
 def bad_cursor() -> BadInput:

@@ -7,8 +7,8 @@ from fastapi import APIRouter, Query
 from pydantic import Field
 from sqlalchemy import func, select, tuple_
 
-from app import timetable
-from app.api.deps import Res, Session
+from app import audit, timetable
+from app.api.deps import CalledBy, Res, Session
 from app.api.paging import PageIn, make_cursor, read_cursor
 from app.api.schemas import Out, Page, Slug, Time
 from app.db.models import ReportType
@@ -60,9 +60,10 @@ async def list_report_types(session: Session, asked: Annotated[ReportTypesIn, Qu
 
 
 @router.post("/refresh", status_code=202)
-async def refresh_report_types(res: Res) -> Accepted:
+async def refresh_report_types(res: Res, caller: CalledBy) -> Accepted:
     """Ask Stripe what its report types' data reaches by now; what becomes due is planned."""
     async with res.sessions.begin() as session:
         asked_at: datetime = (await session.execute(select(func.now()))).scalar_one()
         await timetable.make_due(session, "reconcile")
+        await audit.note(session, actor=caller.name, action="report_types.refreshed")
     return Accepted(asked_at=asked_at)

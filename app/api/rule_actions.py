@@ -7,11 +7,10 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query
 from pydantic import Field, StrictBool, ValidationError, ValidationInfo, field_validator
 
-from app import rules
+from app import rulebook, rules
 from app.api.deps import CalledBy, Res, Session
 from app.api.paging import PageIn, bad_cursor, make_cursor, read_cursor
 from app.api.rule_schemas import RuleChange, RuleIn, WarningOut, refuse_null
-from app.api.rules import checked, values_of
 from app.api.run_schemas import WaitingOut
 from app.api.schemas import Day, In, Out, Page, Time
 from app.db.models import Rule
@@ -93,14 +92,15 @@ class CoveredOut(Out):
 async def preview_rule(res: Res, session: Session, asked: PreviewIn) -> PreviewOut:
     """What a rule, saved or not, would run now, and what comes next. Changes nothing, so the read token will do."""
     given = {name: value for name, value in asked.given().items() if name != "rule_id"}
-    saved = None if asked.rule_id is None else values_of(await rules.get(session, asked.rule_id))
-    rule = Rule(id=asked.rule_id, **checked(_new_values(given) if saved is None else saved | given, res))
+    saved = None if asked.rule_id is None else rules.values_of(await rules.get(session, asked.rule_id))
+    values = _new_values(given) if saved is None else saved | given
+    rule = Rule(id=asked.rule_id, **rulebook.checked(values, settings=res.settings))
     answer = PreviewOut.model_validate(await previews.preview(session, rule, saved=asked.rule_id is not None))
     found = [WarningOut.model_validate(one) for one in await rules.warnings(session, rule)]
     return answer.model_copy(update={"warnings": found})
 
 
-@router.post("/{rule_id}/backfill", status_code=202)
+@router.post("/{rule_id:uuid}/backfill", status_code=202)
 async def backfill_rule(res: Res, caller: CalledBy, rule_id: uuid.UUID, asked: BackfillIn) -> BackfillOut:
     """Make what is missing of these days, and retry what failed or was cancelled."""
     if asked.first >= asked.until:
@@ -112,7 +112,7 @@ async def backfill_rule(res: Res, caller: CalledBy, rule_id: uuid.UUID, asked: B
     return BackfillOut.model_validate(report)
 
 
-@router.get("/{rule_id}/coverage")
+@router.get("/{rule_id:uuid}/coverage")
 async def show_coverage(
     res: Res, session: Session, rule_id: uuid.UUID, asked: Annotated[CoverageIn, Query()]
 ) -> Page[CoveredOut]:

@@ -44,8 +44,8 @@ class ByteRange:
     stop: int
 
 
-@router.get("/{run_id}/file", response_class=Response, responses=_ANSWERS)
-@router.head("/{run_id}/file", response_class=Response, include_in_schema=False)
+@router.get("/{run_id:uuid}/file", response_class=Response, responses=_ANSWERS)
+@router.head("/{run_id:uuid}/file", response_class=Response, include_in_schema=False)
 async def download_file(res: Res, run_id: uuid.UUID, request: Request) -> Response:
     """The file that the run ended in. `Range`, `If-Range` and `If-None-Match` are honoured."""
     async with res.sessions() as session:

@@ -38,11 +38,11 @@ async def list_runs(res: Res, session: Session, asked: Annotated[RunListIn, Quer
     """All runs that match, newest first."""
     before = None if asked.cursor is None else read_id_cursor("runs", asked.cursor)
     found = await listing.list_runs(session, asked.filters(), before=before, limit=asked.limit + 1)
-    shown = await _shown(res, session, found[: asked.limit])
-    return Page(data=shown, next_cursor=make_cursor("runs", str(shown[-1].id)) if len(found) > len(shown) else None)
+    page = await shown(res, session, found[: asked.limit])
+    return Page(data=page, next_cursor=make_cursor("runs", str(page[-1].id)) if len(found) > len(page) else None)
 
 
-@router.get("/{run_id}")
+@router.get("/{run_id:uuid}")
 async def show_run(res: Res, session: Session, run_id: uuid.UUID) -> RunDetailOut:
     """One run, with its history."""
     return await shown_in_full(res, session, run_id)
@@ -60,7 +60,7 @@ async def create_run(res: Res, caller: CalledBy, new: RunIn, response: Response,
         )
         if await _is_unknown(session, asked):
             await timetable.make_due(session, "reconcile")
-        (answer,) = await _shown(res, session, [await listing.get_run(session, run_id)])
+        (answer,) = await shown(res, session, [await listing.get_run(session, run_id)])
     response.headers["Location"] = f"/v1/runs/{run_id}"
     if not is_new:
         response.headers["Idempotent-Replayed"] = "true"
@@ -77,7 +77,7 @@ async def retry_runs(
     return RetriedOut(retried=await by_hand.retry_matching(res, filters, by=caller.name))
 
 
-@router.post("/{run_id}/retry", status_code=202)
+@router.post("/{run_id:uuid}/retry", status_code=202)
 async def retry_run(res: Res, caller: CalledBy, run_id: uuid.UUID) -> RunDetailOut:
     """Try a failed or cancelled run again, with as many attempts as a new one has."""
     async with res.sessions.begin() as session:
@@ -85,7 +85,7 @@ async def retry_run(res: Res, caller: CalledBy, run_id: uuid.UUID) -> RunDetailO
         return await shown_in_full(res, session, run_id)
 
 
-@router.post("/{run_id}/cancel")
+@router.post("/{run_id:uuid}/cancel")
 async def cancel_run(res: Res, caller: CalledBy, run_id: uuid.UUID) -> RunDetailOut:
     """Cancel a run that is not stored yet: no file will be fetched for it."""
     async with res.sessions.begin() as session:
@@ -103,12 +103,13 @@ def _given(asked: RetryIn) -> dict[str, Any]:
 
 async def shown_in_full(res: Resources, session: AsyncSession, run_id: uuid.UUID) -> RunDetailOut:
     """A run with its history. Raises NotFound."""
-    (run,) = await _shown(res, session, [await listing.get_run(session, run_id)])
+    (run,) = await shown(res, session, [await listing.get_run(session, run_id)])
     moves = [MoveOut.model_validate(dict(move)) for move in await listing.history(session, run_id)]
     return RunDetailOut(**dict(run), history=moves)
 
 
-async def _shown(res: Resources, session: AsyncSession, found: Sequence[RowMapping]) -> list[RunOut]:
+async def shown(res: Resources, session: AsyncSession, found: Sequence[RowMapping]) -> list[RunOut]:
+    """Rows of `listing` as they are shown, with why they stand still."""
     waiting = await waiting_for(res, session, [run["id"] for run in found])
     derived = [{"file": listing.file_of(run), "waiting": waiting.get(run["id"])} for run in found]
     return [RunOut.model_validate(dict(run) | more) for run, more in zip(found, derived, strict=True)]

@@ -4,7 +4,6 @@ import sys
 from collections.abc import Callable
 
 import typer
-from sqlalchemy.exc import OperationalError
 
 from app.errors import TallyhookError
 
@@ -21,19 +20,38 @@ def main() -> None:
     """The console script: run a command, and turn what we raise on purpose into one line."""
     try:
         app()
-    except TallyhookError as error:
-        sys.exit(f"tallyhook: {error}")
-    except OperationalError as error:
-        sys.exit(f"tallyhook: the database cannot be reached: {str(error.orig).strip().splitlines()[0]}")
+    except Exception as error:
+        line = _explained(error)
+        if line is None:
+            raise
+        sys.exit(f"tallyhook: {line}")
+
+
+def _explained(error: Exception) -> str | None:
+    """What to say of an error in place of a traceback; None for what nobody expects."""
+    if isinstance(error, TallyhookError):
+        return str(error)
+    from app.db.engine import DATABASE_TROUBLE
+
+    if isinstance(error, OSError) or not isinstance(error, DATABASE_TROUBLE):
+        return None
+    said = str(getattr(error, "orig", None) or error).strip().splitlines()
+    return f"the database cannot be reached: {said[0] if said else type(error).__name__}"
 
 
 def _register() -> None:
     from app.cli.commands import demo, migrate, serve, worker
+    from app.cli.doctor import doctor
+    from app.cli.events import events
+    from app.cli.rules import rules
+    from app.cli.runs import runs
     from app.cli.simulator import simulator
 
-    every: tuple[Callable[..., None], ...] = (serve, worker, migrate, demo, simulator)
+    every: tuple[Callable[..., None], ...] = (serve, worker, migrate, demo, simulator, doctor)
     for command in every:
         app.command()(command)
+    for name, group in (("rules", rules), ("runs", runs), ("events", events)):
+        app.add_typer(group, name=name)
 
 
 _register()

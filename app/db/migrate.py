@@ -8,6 +8,7 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, create_engine, text
+from sqlalchemy.exc import DBAPIError, OperationalError
 
 from app.db.engine import CONNECT_TIMEOUT_SECONDS, sqlalchemy_url
 from app.errors import TallyhookError
@@ -26,12 +27,40 @@ def migrate(url: str, revision: str = "head") -> None:
 
     Raises `SchemaError` when the database is newer than this version, or a step fails: then nothing has changed.
     """
-    _in_one_transaction(url, lambda config, connection: _upgrade(config, connection, revision))
+    try:
+        _in_one_transaction(url, lambda config, connection: _upgrade(config, connection, revision))
+    except OperationalError:
+        raise  # the database's own trouble: it is away, or has no room
+    except DBAPIError as error:
+        reason = str(error.orig).strip().splitlines()[0]
+        raise SchemaError(f"a migration failed, and nothing has changed: {reason}") from error
 
 
 def downgrade(url: str, revision: str) -> None:
     """Go back to `revision` (`base` empties the schema); for tests and for a rollback by hand."""
     _in_one_transaction(url, lambda config, _: command.downgrade(config, revision))
+
+
+def require_schema(url: str) -> None:
+    """Raise `SchemaError` unless the schema serves this version: it is at head, or was made by a newer version."""
+    revision = read_revision(url)
+    if revision != head_revision() and (revision is None or revision in known_revisions()):
+        raise SchemaError(f"{schema_is_at(revision)}, this version needs {head_revision()}: run `tallyhook migrate`")
+
+
+def schema_is_at(revision: str | None) -> str:
+    """The beginning of a sentence about the schema."""
+    return "the database has no schema yet" if revision is None else f"the schema is at {revision}"
+
+
+def read_revision(url: str) -> str | None:
+    """The revision of the database at `url`; None for one that was never migrated."""
+    engine = create_engine(sqlalchemy_url(url), connect_args={"connect_timeout": CONNECT_TIMEOUT_SECONDS})
+    try:
+        with engine.connect() as connection:
+            return MigrationContext.configure(connection).get_current_revision()
+    finally:
+        engine.dispose()
 
 
 def head_revision() -> str:
@@ -67,4 +96,3 @@ def _upgrade(config: Config, connection: Connection, revision: str) -> None:
             "run the newer version, or restore a backup from before the upgrade"
         )
     command.upgrade(config, revision)
-

@@ -124,6 +124,7 @@ class Event(Base):
         Index("ix_events_inbox", "due_at", "id", postgresql_where=text("status = 'pending'")),
         Index("ix_events_object", "account", "object_id", postgresql_where=text("object_id is not null")),
         Index("ix_events_received_at", "received_at"),
+        Index("ix_events_failed", "id", postgresql_where=text("status = 'failed'")),
     )
 
 

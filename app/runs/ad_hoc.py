@@ -2,13 +2,14 @@
 
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import insert, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from app import audit
 from app.db.models import ReportType, Run, RunMove
 from app.errors import BadInput, Conflict, FieldError
 from app.ids import uuid7
@@ -80,6 +81,7 @@ async def plan(
     await session.execute(insert(Run).values(values))
     move = {"run_id": values["id"], "account": asked.account, "to_state": RunState.PLANNED.value, "attempt": 1}
     await session.execute(insert(RunMove).values({**move, "reason": f"asked for by {by}"}))
+    await audit.note(session, actor=by, action="run.created", subject=values["id"], after=asdict(asked))
     await wake(session, Lane.REQUESTS)
     return values["id"], True
 

@@ -2,7 +2,7 @@
 
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import date, datetime
 from itertools import islice
 from typing import Any
@@ -11,6 +11,7 @@ from zoneinfo import ZoneInfo
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from app import audit
 from app.db.models import Rule
 from app.errors import BadInput, Conflict, FieldError
 from app.planning.planner import Availability, all_windows, due_at
@@ -70,6 +71,8 @@ async def backfill(
             raise BadInput(FieldError("/from", f"asks for more than {MOST_RUNS} runs at once; ask in pieces"))
         work = _sort_out(windows, latest)
         await _carry_out(session, work, progress, type_, settings=settings, by=by, rerun=asked.rerun, report=report)
+    after = {"from": asked.first, "to": asked.until, "rerun": asked.rerun, "made": asdict(report)}
+    await audit.note(session, actor=by, action="rule.backfilled", subject=rule.id, after=after)
     await wake(session, Lane.REQUESTS)
     return report
 

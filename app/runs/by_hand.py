@@ -1,11 +1,12 @@
 """What people do to runs: try again what failed or was cancelled, and cancel what is not stored yet."""
 
 import uuid
+from dataclasses import asdict
 
 from sqlalchemy import select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app import files
+from app import audit, files
 from app.db.models import Run
 from app.errors import BadInput, Conflict, FieldError, NotFound
 from app.resources import Resources
@@ -23,6 +24,7 @@ async def retry(session: AsyncSession, run_id: uuid.UUID, *, attempts: int, by: 
     if not await retry_if_possible(session, run_id, attempts=attempts, by=by):
         state = await _state(session, run_id)
         raise Conflict(f"run {run_id} is {state}: only a failed or cancelled one can be retried")
+    await audit.note(session, actor=by, action="run.retried", subject=run_id)
 
 
 async def retry_if_possible(session: AsyncSession, run_id: uuid.UUID, *, attempts: int, by: str) -> bool:
@@ -38,13 +40,17 @@ async def retry_matching(res: Resources, filters: RunFilters, *, by: str) -> int
     if filters.state not in RETRIED:
         raise BadInput(FieldError("state", "only failed or cancelled runs can be retried"))
     retried, last = 0, uuid.UUID(int=0)
+    asked = {name: value for name, value in asdict(filters).items() if value is not None}
     while True:
         async with res.sessions.begin() as session:
             query = filters.narrow(select(Run.id)).where(Run.id > last).order_by(Run.id).limit(BATCH)
             found = (await session.execute(query)).scalars().all()
-            for run_id in found:
-                attempts = res.settings.max_run_attempts
-                retried += await retry_if_possible(session, run_id, attempts=attempts, by=by)
+            attempts = res.settings.max_run_attempts
+            moved = [one for one in found if await retry_if_possible(session, one, attempts=attempts, by=by)]
+            if moved:
+                after = {"filters": asked, "run_ids": moved}
+                await audit.note(session, actor=by, action="runs.retried", after=after)
+        retried += len(moved)
         if len(found) < BATCH:
             return retried
         last = found[-1]
@@ -57,6 +63,7 @@ async def cancel(session: AsyncSession, run_id: uuid.UUID, *, by: str) -> None:
     """
     if not await rows.move(session, run_id, to=RunState.CANCELLED, reason=f"cancelled by {by}"):
         raise Conflict(f"run {run_id} is {await _state(session, run_id)}: there is nothing to cancel")
+    await audit.note(session, actor=by, action="run.cancelled", subject=run_id)
     attempt = (await session.execute(select(Run.attempt).where(Run.id == run_id))).scalar_one()
     await rows.end_attempt(session, run_id, attempt, outcome=AttemptOutcome.CANCELLED)
     await files.drop_partial(session, run_id)

@@ -5,6 +5,7 @@ the whole file and the move to "stored" together, so that a file is either there
 """
 
 import re
+import time
 import uuid
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -85,6 +86,12 @@ async def download(res: Resources, claim: DownloadClaim) -> None:
     except Mismatch as mismatch:
         await _mismatched(res, claim, str(mismatch))
     else:
+        res.metrics.stored_bytes.labels(claim.account).inc(size)
+        res.metrics.stored_files.labels(claim.account).inc()
+        if claim.about["rule_id"] is not None:
+            res.metrics.availability_to_stored_seconds.observe(
+                max(0.0, time.time() - claim.about["planned_at"].timestamp())
+            )
         log.info("run.stored", run_id=str(claim.run_id), account=claim.account, bytes=size)
 
 
@@ -217,6 +224,7 @@ with claimed as (
 )
 select claimed.id as run_id, claimed.account, claimed.attempt, claimed.fence, claimed.tries, claimed.report_type,
     claimed.connected_account, claimed.interval_start, claimed.interval_end, claimed.timezone, claimed.revision,
+    claimed.rule_id, claimed.planned_at,
     attempts.stripe_file_id, attempts.file_url, attempts.file_size, attempts.file_name, attempts.file_expires_at
 from claimed join attempts on attempts.run_id = claimed.id and attempts.number = claimed.attempt
 """)

@@ -62,6 +62,9 @@ def upgrade() -> None:
         postgresql_where=sa.text("object_id is not null"),
     )
     op.create_index("ix_events_received_at", "events", ["received_at"], unique=False)
+    op.create_index(
+        "ix_events_failed", "events", ["id"], unique=False, postgresql_where=sa.text("status = 'failed'")
+    )
     op.create_table(
         "rate_limits",
         sa.Column("account", sa.Text(), nullable=False),
@@ -364,6 +367,7 @@ def downgrade() -> None:
     op.drop_table("workers")
     op.drop_table("timetable")
     op.drop_table("rate_limits")
+    op.drop_index("ix_events_failed", table_name="events", postgresql_where=sa.text("status = 'failed'"))
     op.drop_index("ix_events_received_at", table_name="events")
     op.drop_index("ix_events_object", table_name="events", postgresql_where=sa.text("object_id is not null"))
     op.drop_index("ix_events_inbox", table_name="events", postgresql_where=sa.text("status = 'pending'"))

@@ -89,4 +89,4 @@ async def test_probes_may_use_head_and_the_long_answer_needs_a_token(
 
     assert [(await nobody.head(f"/health/{name}")).status_code for name in ("live", "ready")] == [200, 200]
     assert (await nobody.get("/health")).status_code == 401
-    assert (await api.get("/health")).json()["status"] == "ok"
+    assert (await api.get("/health")).status_code == 200

@@ -8,11 +8,11 @@ from typing import Literal
 from app.errors import Conflict
 from app.resources import Resources
 from tests.proofs.effects import Effect
-from tests.proofs.promises import Owed, broken_promises
+from tests.proofs.promises import broken_promises, owed_days
 from tests.proofs.stage import Stage, Step, everything_due, staged
 from tests.service import REPORT_TYPE, add_rule, at, fetch
 
-DAYS = ("2026-03-01", "2026-03-02")
+FIRST_DAY, DAYS = date(2026, 3, 1), 2
 FILE_BYTES = 100_000
 Side = Literal["before", "after"]
 
@@ -44,8 +44,8 @@ async def tell(url: str, *, crash: tuple[int, Side] | None = None) -> Told:
         await stage.live(everything_due)
         await stage.settle()
         effects = list(stage.effects.seen)
-        rules = await fetch(stage.res, "select id from rules")
-        owed = {Owed(rule["id"], day) for rule in rules for day in DAYS}
+        (rule,) = await fetch(stage.res, "select id from rules")
+        owed = owed_days(rule["id"], FIRST_DAY, DAYS)
         broken = await broken_promises(stage.res, stage.simulator, owed=owed)
         unstored = await fetch(stage.res, "select window_key, state, error from runs where state <> 'stored'")
         return Told(effects, stage.effects.crashed_at, broken + [f"not stored: {dict(run)}" for run in unstored])
@@ -68,4 +68,4 @@ def _deliver(stage: Stage) -> Step:
 
 async def _add_rule(res: Resources) -> None:
     with suppress(Conflict):  # the service died after the commit, and whoever asked asks again
-        await add_rule(res, name="daily", starts_on=date(2026, 3, 1))
+        await add_rule(res, name="daily", starts_on=FIRST_DAY)

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Set
 from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
 from hashlib import sha256
 from itertools import pairwise
 from typing import Any
@@ -26,6 +27,19 @@ class Owed:
 
     rule_id: UUID
     window_key: str
+    start: datetime
+    end: datetime
+
+
+def owed_days(rule_id: UUID, first: date, days: int) -> set[Owed]:
+    """The windows of a daily rule in UTC, from `first` on."""
+    begins = [datetime(first.year, first.month, first.day, tzinfo=UTC) + timedelta(number) for number in range(days)]
+    return {Owed(rule_id, f"{begin.date()}", begin, begin + timedelta(1)) for begin in begins}
+
+
+def owed_by(run: RowMapping) -> Owed:
+    """The window that a run was made for."""
+    return Owed(run["rule_id"], run["window_key"], run["interval_start"], run["interval_end"])
 
 
 async def broken_promises(
@@ -72,7 +86,7 @@ async def _read(res: Resources, simulator: Simulator) -> _State:
 
 def _windows(state: _State, owed: Set[Owed], allowed: Set[Owed]) -> Iterator[str]:
     """Every owed window has one run, in an end state; nothing was made that nobody owed."""
-    made = Counter(Owed(run["rule_id"], run["window_key"]) for run in state.runs)
+    made = Counter(owed_by(run) for run in state.runs)
     for window in sorted(owed - made.keys(), key=str):
         yield f"{window} is owed, and there is no run"
     for window, count in made.items():

@@ -22,20 +22,22 @@ Step = Callable[[Resources], Awaitable[object]]
 
 # Small, so that a file of a day (some 50 KB) takes several commits.
 CHUNK_BYTES = 16 * 1024
-# After so many hours without news everything is over, if it ever will be.
-PATIENCE = 60
+# After so many days without news everything is over, if it ever will be: Stripe runs that hang cost one each.
+PATIENCE_HOURS = 24 * 10
+# Where back-off takes no time, trying again for ever must not either.
+MOST_TURNS = 20
 
 
 class Stage:
     """The service, started anew after each crash; `res` belongs to its present life."""
 
-    def __init__(self, url: str, simulator: Simulator, effects: Effects) -> None:
+    def __init__(self, url: str, simulator: Simulator, effects: Effects, **settings: object) -> None:
         self.simulator = simulator
         self.effects = effects
         self.post = Post(simulator)
         self._url = url
         # Time passes when the story says so: nothing is due after seconds, and back-off ends at once (see `start`).
-        self._settings = service.make_settings(url, simulator, TALLYHOOK_PENDING_POLL_SECONDS=900)
+        self._settings = service.make_settings(url, simulator, **{"TALLYHOOK_PENDING_POLL_SECONDS": 900, **settings})
         self._life = AsyncExitStack()
 
     async def start(self) -> None:
@@ -82,23 +84,24 @@ class Stage:
         async with await psycopg.AsyncConnection.connect(self._url, autocommit=True) as connection:
             await connection.execute(_LONGER_AGO, {"hours": hours})
 
-    async def settle(self, *, delivering: bool = True) -> None:
-        """Let an hour pass and do what is due, until nothing is; with `delivering`, Stripe tries its webhooks again."""
-        for _ in range(PATIENCE):
-            await self.time_passes(hours=1)
+    async def settle(self, *, hours: float = 1, delivering: bool = True) -> None:
+        """Let hours pass and do what is due, until nothing is; with `delivering`, Stripe tries its webhooks again."""
+        for _ in range(int(PATIENCE_HOURS / hours)):
+            await self.time_passes(hours)
             if delivering:
                 await self.live(lambda res: self.post.deliver_all(res.intake))
             await self.live(everything_due)
             under_way = await service.fetch(self.res, UNDER_WAY)
             if not under_way and not (delivering and self.post.waiting()):
                 return
-        raise AssertionError(f"after {PATIENCE} hours this is still under way: {under_way}")
+        raise AssertionError(f"after {PATIENCE_HOURS} hours this is still under way: {under_way}")
 
 
 async def everything_due(res: Resources) -> None:
-    """Every lane's step, until none finds anything to do."""
-    while await timetable.do_what_is_due(res) + await service.turn(res):
-        pass
+    """Every lane's step, until none finds anything to do (or keeps finding the same)."""
+    for _ in range(MOST_TURNS):
+        if not await timetable.do_what_is_due(res) + await service.turn(res):
+            return
 
 
 async def _begin_to_work(res: Resources) -> None:
@@ -108,14 +111,14 @@ async def _begin_to_work(res: Resources) -> None:
 
 
 @asynccontextmanager
-async def staged(url: str) -> AsyncIterator[Stage]:
+async def staged(url: str, **settings: object) -> AsyncIterator[Stage]:
     """A stage on the (migrated) database at `url`, emptied, nobody on it yet; Stripe's data ends at 2026-03-01."""
     await _empty(url)
     simulator = Simulator()
     with _small_and_quick(), watched() as effects:
         async with serve(simulator):
             service.unpublished(simulator)
-            stage = Stage(url, simulator, effects)
+            stage = Stage(url, simulator, effects, **settings)
             try:
                 yield stage
             finally:
@@ -141,8 +144,8 @@ async def _empty(url: str) -> None:
 
 
 UNDER_WAY = """
-select 'run' as what, id::text, state, attempt from runs where state in ('planned', 'requested', 'ready')
-union all select 'event', stripe_event_id, status, tries from events where status = 'pending'
+select to_jsonb(runs) from runs where state in ('planned', 'requested', 'ready')
+union all select to_jsonb(events) - 'payload' from events where status = 'pending'
 """
 _LONGER_AGO = """
 with by as (select %(hours)s * interval '1 hour' as much),

@@ -10,7 +10,7 @@ from app.resources import open_resources
 from app.simulator import Simulator
 from app.simulator.world import CallRecord, Journal
 from tests.proofs.processes import ServiceProcess, Tripwire, cleared_away, has_settled, until
-from tests.proofs.promises import Owed, broken_promises
+from tests.proofs.promises import broken_promises, owed_days
 from tests.service import REPORT_TYPE, add_rule, at, fetch, make_environ, make_settings
 
 # More than is committed at once.
@@ -95,7 +95,7 @@ async def test_a_worker_that_is_killed_at_any_call_loses_and_doubles_nothing(
         await until(lambda: has_settled(res, runs=len(POINTS)), "every run has come to an end")
 
         # Then each day was made once, and is stored whole
-        owed = {Owed(rule.id, f"2026-03-{day:02}") for day in range(1, len(POINTS) + 1)}
+        owed = owed_days(rule.id, date(2026, 3, 1), len(POINTS))
         assert await broken_promises(res, simulator, owed=owed) == []
         assert await worker.end() == 0
 
@@ -124,5 +124,5 @@ async def test_a_worker_that_is_killed_in_the_middle_of_a_big_file_leaves_nothin
         await until(lambda: has_settled(res, runs=1), "every run has come to an end")
 
         # Then the file is whole, and nothing of the first try is left
-        assert await broken_promises(res, simulator, owed={Owed(rule.id, "2026-03-01")}) == []
+        assert await broken_promises(res, simulator, owed=owed_days(rule.id, date(2026, 3, 1), 1)) == []
         assert await worker.end() == 0

@@ -14,7 +14,7 @@ import pytest
 from app.resources import open_resources
 from app.simulator import Simulator
 from tests.proofs.processes import ServiceProcess, Tripwire, cleared_away, has_settled, until
-from tests.proofs.promises import Owed, broken_promises
+from tests.proofs.promises import broken_promises, owed_days
 from tests.service import REPORT_TYPE, WEBHOOK_SECRET, add_rule, at, fetch, make_environ, make_settings
 
 RUNS = int(os.environ.get("PROOF_RUNS", "150"))
@@ -45,7 +45,6 @@ async def test_two_services_that_are_killed_again_and_again_make_every_report_on
     async with open_resources(make_settings(database_url, simulator)) as res, cleared_away(*pair):
         first_day = LAST_DAY - timedelta(days=RUNS)
         rule = await add_rule(res, starts_on=first_day)
-        owed = {Owed(rule.id, f"{first_day + timedelta(days=number)}") for number in range(RUNS)}
 
         # When one of them after the other is killed in the middle of its work, until all is done
         keeping = [asyncio.create_task(_keep_up(process, simulator)) for process in pair]
@@ -67,7 +66,7 @@ async def test_two_services_that_are_killed_again_and_again_make_every_report_on
         assert sum(process.kills for process in pair) >= RUNS // CALLS_PER_LIFE
         assert len(simulator.runs) == RUNS
         assert len(await fetch(res, "select 1 from files where stored_at is not null")) == RUNS
-        assert await broken_promises(res, simulator, owed=owed) == []
+        assert await broken_promises(res, simulator, owed=owed_days(rule.id, first_day, RUNS)) == []
 
 
 async def _keep_up(process: ServiceProcess, simulator: Simulator) -> None:

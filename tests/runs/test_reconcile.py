@@ -2,13 +2,14 @@
 
 import asyncio
 import json
+from itertools import pairwise
 
 import pytest
 
-from app import timetable
+from app import rules, timetable
 from app.errors import NotNow
 from app.resources import Resources, open_resources
-from app.runs import due
+from app.runs import due, schedule
 from app.runs.reconcile import reconcile
 from app.simulator import Simulator
 from app.vocabulary import Lane
@@ -40,15 +41,12 @@ async def test_windows_of_every_update_follow_each_other_without_gap_or_overlap(
 
     windows = await fetch(res, "select interval_start, interval_end from runs order by 1")
     assert len(windows) == 3
-    assert all(one["interval_end"] == next_["interval_start"] for one, next_ in zip(windows, windows[1:], strict=False))
+    assert all(one["interval_end"] == next_["interval_start"] for one, next_ in pairwise(windows))
 
 
 async def test_a_connected_account_that_was_taken_out_and_put_back_misses_nothing_of_an_every_update_rule(
     res: Resources, simulator: Simulator
 ) -> None:
-    from app import rules
-    from app.runs import schedule
-
     connect = "connected_account_balance_change_from_activity.itemized.3"
     unpublished(simulator, connect, until="2026-03-02")
     await reconcile(res)
@@ -64,7 +62,7 @@ async def test_a_connected_account_that_was_taken_out_and_put_back_misses_nothin
     windows = await fetch(
         res, "select interval_start, interval_end from runs where connected_account = 'acct_b' order by 1"
     )
-    assert all(one["interval_end"] == next_["interval_start"] for one, next_ in zip(windows, windows[1:], strict=False))
+    assert all(one["interval_end"] == next_["interval_start"] for one, next_ in pairwise(windows))
     (known,) = await fetch(res, "select data_available_end from report_types where id = :id", id=connect)
     assert windows[-1]["interval_end"] == known["data_available_end"]
 
@@ -98,7 +96,9 @@ async def test_what_was_done_is_due_again_after_its_interval(res: Resources) -> 
     assert entry["finished_at"] is not None
 
 
-@pytest.mark.parametrize("fault", [{"fault": "cut"}, {"fault": "status", "status": 500}, {"fault": "status", "status": 401}])
+@pytest.mark.parametrize(
+    "fault", [{"fault": "cut"}, {"fault": "status", "status": 500}, {"fault": "status", "status": 401}]
+)
 async def test_what_stripe_kept_from_being_done_is_due_again_soon_and_not_only_at_the_next_turn(
     res: Resources, simulator: Simulator, fault: dict[str, object]
 ) -> None:
@@ -191,9 +191,7 @@ async def test_a_hold_that_only_another_key_ends_is_nothing_to_wait_for(res: Res
 async def test_a_lane_sleeps_until_the_next_thing_in_it_is_due(res: Resources, simulator: Simulator) -> None:
     await days_due(res, simulator, 2)
     await execute(res, "update runs set due_at = now() + interval '1 hour'")
-    await execute(
-        res, "update runs set due_at = now() + interval '5 s' where interval_start = '2026-03-01+00'"
-    )
+    await execute(res, "update runs set due_at = now() + interval '5 s' where interval_start = '2026-03-01+00'")
 
     seconds = await due.seconds_until_next(res, Lane.REQUESTS)
 

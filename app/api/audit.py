@@ -1,0 +1,49 @@
+"""Who changed what, and when: listed, and nothing else. No route changes or removes an entry."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query
+from pydantic import Field
+from sqlalchemy import select
+
+from app.api.deps import Session
+from app.api.paging import PageIn, make_cursor, read_number_cursor
+from app.api.schemas import Out, Page, Time
+from app.db.models import AuditEntry
+
+router = APIRouter(prefix="/v1/audit", tags=["audit"])
+
+_Word = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00]*$")]
+
+
+class AuditIn(PageIn):
+    """Which entries to list, and from where on."""
+
+    actor: _Word | None = Field(default=None, description="The name of a token, or `cli:` and a user of the system.")
+    action: _Word | None = Field(default=None, description="`rule.changed`, `run.retried`, …")
+    subject: _Word | None = Field(default=None, description="The id of a rule, a run or an event.")
+
+
+class AuditOut(Out):
+    """One change."""
+
+    id: int
+    at: Time
+    actor: str
+    action: str
+    subject: str | None
+    before: dict[str, Any] | None = Field(description="What was different before; without secrets.")
+    after: dict[str, Any] | None = Field(description="What is different since, or what was asked for.")
+
+
+@router.get("")
+async def list_audit(session: Session, asked: Annotated[AuditIn, Query()]) -> Page[AuditOut]:
+    """Every write through the admin API and the command line, newest first; kept for good."""
+    query = select(AuditEntry).order_by(AuditEntry.id.desc()).limit(asked.limit + 1)
+    given = asked.model_dump(exclude={"limit", "cursor"}, exclude_none=True)
+    query = query.where(*(getattr(AuditEntry, name) == value for name, value in given.items()))
+    if asked.cursor is not None:
+        query = query.where(AuditEntry.id < read_number_cursor("audit", asked.cursor))
+    found = (await session.execute(query)).scalars().all()
+    shown = [AuditOut.model_validate(entry) for entry in found[: asked.limit]]
+    return Page(data=shown, next_cursor=make_cursor("audit", str(shown[-1].id)) if len(found) > len(shown) else None)

@@ -1,0 +1,145 @@
+"""The gauges that are read from the rows at each scrape: a few statements that indexes answer, in one transaction."""
+
+from collections.abc import Sequence
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.resources import Resources
+from app.vocabulary import CallKind
+
+Families = Sequence[CounterMetricFamily | GaugeMetricFamily | InfoMetricFamily]
+
+# A scrape is given up after ten seconds as a rule.
+STATEMENT_SECONDS = 4
+MOST_WORKERS = 100
+MOST_REPORT_TYPES = 1000
+
+
+async def read_families(res: Resources) -> Families:
+    """Everything, with the labels as the rows have it. Raises what the database raises."""
+    async with res.sessions.begin() as session:
+        await session.execute(text(f"set local statement_timeout = '{STATEMENT_SECONDS}s'"))
+        return [
+            await _runs(session),
+            *await _inbox(session),
+            await _lanes(session),
+            await _workers(session),
+            await _holds(res, session),
+            await _availability(session),
+        ]
+
+
+async def _runs(session: AsyncSession) -> GaugeMetricFamily:
+    family = GaugeMetricFamily(
+        "tallyhook_runs",
+        "Runs that are not stored or cancelled, by state and report type (`other`: one that Stripe never told of).",
+        labels=["state", "report_type"],
+    )
+    for row in await session.execute(_RUNS):
+        family.add_metric([row.state, row.report_type], row.runs)
+    return family
+
+
+async def _inbox(session: AsyncSession) -> list[GaugeMetricFamily]:
+    found = (await session.execute(_INBOX)).one()
+    depth = GaugeMetricFamily("tallyhook_inbox_events", "Kept events that are not handled yet.", value=found.depth)
+    age = GaugeMetricFamily(
+        "tallyhook_inbox_oldest_age_seconds", "How long ago the oldest of them came; 0 when there is none.",
+        value=found.oldest,
+    )  # fmt: skip
+    failed = GaugeMetricFamily(
+        "tallyhook_failed_events", "Events whose handling failed for good; they can be replayed.", value=found.failed
+    )
+    return [depth, age, failed]
+
+
+async def _lanes(session: AsyncSession) -> GaugeMetricFamily:
+    family = GaugeMetricFamily(
+        "tallyhook_oldest_due_run_age_seconds",
+        "How long the oldest run of a lane could have been worked on, and was not; 0 when there is none.",
+        labels=["lane"],
+    )
+    for row in await session.execute(_LANES):
+        family.add_metric([row.lane], row.oldest)
+    return family
+
+
+async def _workers(session: AsyncSession) -> GaugeMetricFamily:
+    family = GaugeMetricFamily(
+        "tallyhook_worker_heartbeat_age_seconds", "How long ago a worker was last heard of.", labels=["worker"]
+    )
+    for row in await session.execute(_WORKERS, {"limit": MOST_WORKERS}):
+        family.add_metric([row.worker], row.age)
+    return family
+
+
+async def _holds(res: Resources, session: AsyncSession) -> GaugeMetricFamily:
+    family = GaugeMetricFamily(
+        "tallyhook_account_held",
+        "Whether Stripe refuses the account's key for this kind of call (1) or not (0).",
+        labels=["account", "call_kind"],
+    )
+    held = {(row.account, row.call_kind) for row in await session.execute(_HOLDS)}
+    for account in sorted(res.stripe.accounts):
+        for kind in CallKind:
+            family.add_metric([account, kind.value], float((account, kind.value) in held))
+    return family
+
+
+async def _availability(session: AsyncSession) -> GaugeMetricFamily:
+    family = GaugeMetricFamily(
+        "tallyhook_data_available_end_timestamp_seconds",
+        "How far Stripe's data reaches, in Unix time.",
+        labels=["account", "report_type"],
+    )
+    for row in await session.execute(_AVAILABILITY, {"limit": MOST_REPORT_TYPES}):
+        family.add_metric([row.account, row.id], row.available_end)
+    return family
+
+
+# Stored and cancelled runs are a million some day, and say nothing about now; a name that Stripe never told of may be
+# anything that somebody asked for.
+_RUNS = text("""
+select counted.state, coalesce(known.id, 'other') as report_type, sum(counted.runs)::float8 as runs
+from (
+    select state, account, report_type, count(*) as runs from runs
+    where state in ('planned', 'requested', 'ready', 'failed') group by state, account, report_type
+) as counted
+left join report_types as known
+    on known.account = counted.account and known.id = counted.report_type and known.data_available_end is not null
+group by 1, 2
+""")
+_INBOX = text("""
+select count(*)::float8 as depth,
+    coalesce(extract(epoch from clock_timestamp() - min(received_at)), 0)::float8 as oldest,
+    (select count(*) from events where status = 'failed')::float8 as failed
+from events where status = 'pending'
+""")
+# A planned run that waits for data, or whose type is missing, could not have been worked on.
+_LANES = text("""
+select lane, greatest(0, coalesce(extract(epoch from clock_timestamp() - due_at), 0))::float8 as oldest from (
+    select 'requests' as lane, min(due_at) as due_at
+    from runs left join report_types as type on type.account = runs.account and type.id = runs.report_type
+    where state = 'planned' and (lease_until is null or lease_until < clock_timestamp())
+      and type.missing_since is null and coalesce(interval_end <= type.data_available_end, true)
+      and coalesce(refused_at_availability < type.data_available_end, true)
+    union all
+    select 'lookups', min(due_at) from runs
+    where state = 'requested' and (lease_until is null or lease_until < clock_timestamp())
+    union all
+    select 'downloads', min(due_at) from runs
+    where state = 'ready' and (lease_until is null or lease_until < clock_timestamp())
+) as oldest
+""")
+_WORKERS = text("""
+select host || '/' || pid as worker,
+    greatest(0, extract(epoch from clock_timestamp() - max(seen_at)))::float8 as age
+from workers group by 1 order by max(seen_at) desc limit :limit
+""")
+_HOLDS = text("select account, call_kind from account_holds")
+_AVAILABILITY = text("""
+select account, id, extract(epoch from data_available_end)::float8 as available_end from report_types
+where data_available_end is not null order by account, id limit :limit
+""")

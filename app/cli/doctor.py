@@ -1,0 +1,104 @@
+"""`tallyhook doctor`: looks at everything that has to be right, and says what to do about what is not."""
+
+from typing import TYPE_CHECKING, Annotated
+from urllib.parse import urlsplit
+
+import typer
+
+if TYPE_CHECKING:
+    from app.cli.doctor_endpoint import Fixed
+    from app.cli.findings import Finding
+    from app.settings import Settings
+    from app.stripe_api import StripeDoor
+
+Url = Annotated[str | None, typer.Option(help="Where this service takes webhooks: https://YOUR-HOST/webhooks/stripe.")]
+
+
+def doctor(
+    url: Url = None,
+    fix: Annotated[bool, typer.Option("--fix", help="Register or repair the webhook endpoint at --url.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Check settings, database, keys, permissions, webhook endpoint and clock; say what to do about each finding.
+
+    Exit code 0 when nothing fails, else 1.
+    """
+    base = _checked(url)
+    if fix and base is None:
+        raise typer.BadParameter("needs --url: where is the endpoint to point to?", param_hint="--fix")
+
+    from app.cli import doctor_view
+    from app.cli.findings import Status, worst
+    from app.cli.session import run_once
+
+    findings, fixed = run_once(lambda: examine(base, fix=fix))
+    if as_json:
+        doctor_view.show_json(findings, fixed)
+    else:
+        doctor_view.show(findings, fixed)
+    if worst(findings) is Status.FAILING:
+        raise typer.Exit(1)
+
+
+def _checked(url: str | None) -> str | None:
+    if url is None:
+        return None
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname or not parts.path.endswith("/webhooks/stripe"):
+        raise typer.BadParameter("has to be like https://YOUR-HOST/webhooks/stripe", param_hint="--url")
+    return url
+
+
+async def examine(base: str | None, *, fix: bool) -> "tuple[list[Finding], list[Fixed]]":
+    """Read the settings, repair if asked to, look at everything; returns also what was repaired."""
+    from app.cli.findings import failing
+    from app.cli.session import quieten
+    from app.errors import SettingsError
+    from app.settings import load_settings
+
+    quieten()
+    try:
+        settings = load_settings()
+    except SettingsError as error:
+        advice = "put it right in the environment, in `.env`, or in the file that NAME_FILE names"
+        return [failing("settings", line, advice) for line in str(error).splitlines()], []
+    quieten(settings)
+    return await examine_with(settings, base, fix=fix)
+
+
+async def examine_with(settings: "Settings", base: str | None, *, fix: bool) -> "tuple[list[Finding], list[Fixed]]":
+    """The same with settings that are valid."""
+    import asyncio
+
+    from app.cli.doctor_database import examine_database
+    from app.cli.doctor_stripe import examine_account, examine_clock, examine_settings
+    from app.stripe_api import StripeDoor
+
+    door = StripeDoor(settings)
+    try:
+        fixed, unfixed = await _fix(door, base) if fix and base is not None else ([], [])
+        database, known = await examine_database(settings)
+        clock = await examine_clock(settings)
+        accounts = [settings.accounts[slug] for slug in sorted(settings.accounts)]
+        found = await asyncio.gather(*(examine_account(door, account, known, base=base) for account in accounts))
+    finally:
+        await door.close()
+    about_accounts = [finding for findings in found for finding in findings]
+    return [*examine_settings(settings), *database, clock, *unfixed, *about_accounts], fixed
+
+
+async def _fix(door: "StripeDoor", base: str) -> "tuple[list[Fixed], list[Finding]]":
+    """Every account that we hold a key for gets its endpoint; what Stripe does not allow is a finding."""
+    from app.cli.doctor_endpoint import fix_endpoint, url_for
+    from app.cli.findings import failing
+    from app.errors import StripeTrouble
+
+    fixed, unfixed = [], []
+    for account in sorted(door.accounts):
+        try:
+            fixed.append(await fix_endpoint(door, account, url=url_for(base, account)))
+        except StripeTrouble as trouble:
+            advice = "give the key the permission `Webhook Endpoints: write`, or register it in Stripe's Dashboard"
+            detail = f"the webhook endpoint was not repaired: {trouble}"
+            unfixed.append(failing("fix", detail, advice, account=account))
+    return fixed, unfixed

@@ -1,0 +1,104 @@
+"""The doctor's look at webhook endpoints, and their repair: registered, enabled, pointing here, the right events."""
+
+from dataclasses import dataclass, field
+from urllib.parse import urlsplit
+
+from app.cli.findings import Finding, failing, ok, warning
+from app.errors import Held, StripeTrouble
+from app.intake import USED_TYPES
+from app.settings import DEFAULT_ACCOUNT
+from app.stripe_api import StripeDoor
+from app.stripe_endpoints import (
+    BY_NAME_ONLY,
+    create_endpoint,
+    is_released,
+    list_endpoints,
+    missing_events,
+    repair_endpoint,
+)
+from app.stripe_values import WebhookEndpoint
+
+WEBHOOK_PATH = "/webhooks/stripe"
+NAME = "webhook_endpoint"
+_FIX = "run `tallyhook doctor --fix --url https://YOUR-HOST/webhooks/stripe`, or change it in Stripe's Dashboard"
+
+
+@dataclass(frozen=True, slots=True)
+class Fixed:
+    """What was done about an account's endpoint; `secret` only where it was just registered."""
+
+    account: str
+    url: str
+    endpoint_id: str
+    action: str  # registered, repaired, unchanged
+    secret: str | None = field(default=None, repr=False)
+
+
+def url_for(base: str, account: str) -> str:
+    """Where an account's webhooks go: `default` at the URL itself, any other account below it."""
+    return base if account == DEFAULT_ACCOUNT else f"{base}/{account}"
+
+
+async def examine_endpoint(door: StripeDoor, account: str, *, url: str | None) -> Finding:
+    """Whether events can arrive here. Without a URL every endpoint whose path is ours is taken for ours."""
+    try:
+        endpoints = await list_endpoints(door, account)
+    except Held as trouble:
+        advice = "give the key the permission `Webhook Endpoints: read`, or look in Stripe's Dashboard"
+        return warning(NAME, f"the key may not list webhook endpoints: {trouble}", advice, account=account)
+    except StripeTrouble as trouble:
+        return warning(NAME, f"webhook endpoints cannot be listed: {trouble}", "try again later", account=account)
+    ours = [endpoint for endpoint in endpoints if _is_ours(endpoint, account, url)]
+    if not ours:
+        return _none(account, url, endpoints)
+    # One good endpoint is enough: what two of them deliver is kept once.
+    return min((_judged(endpoint, account) for endpoint in ours), key=lambda found: _ORDER.index(found.status))
+
+
+async def fix_endpoint(door: StripeDoor, account: str, *, url: str) -> Fixed:
+    """Register the endpoint, or enable it and select what is missing. Raises StripeTrouble."""
+    there = [endpoint for endpoint in await list_endpoints(door, account) if endpoint.url == url]
+    if not there:
+        new = await create_endpoint(door, account, url, events=USED_TYPES)
+        return Fixed(account, url, new.endpoint.id, "registered", new.secret)
+    endpoint = there[0]
+    if endpoint.enabled and not missing_events(endpoint, USED_TYPES):
+        return Fixed(account, url, endpoint.id, "unchanged")
+    await repair_endpoint(door, account, endpoint, events=USED_TYPES)
+    return Fixed(account, url, endpoint.id, "repaired")
+
+
+def _is_ours(endpoint: WebhookEndpoint, account: str, url: str | None) -> bool:
+    if url is not None:
+        return endpoint.url == url
+    ends = [WEBHOOK_PATH] if account == DEFAULT_ACCOUNT else []
+    return urlsplit(endpoint.url).path.endswith((*ends, f"{WEBHOOK_PATH}/{account}"))
+
+
+def _none(account: str, url: str | None, endpoints: list[WebhookEndpoint]) -> Finding:
+    if url is None:
+        detail = f"no webhook endpoint leads to …{url_for(WEBHOOK_PATH, account)}; reports still arrive, later"
+        return warning(NAME, detail, _FIX, account=account)
+    # A path beside ours is answered 404 or 405, and a redirect is no delivery to Stripe.
+    near = [endpoint.url for endpoint in endpoints if urlsplit(endpoint.url).netloc == urlsplit(url).netloc]
+    there = f"; there is {', '.join(near)}" if near else ""
+    return failing(NAME, f"no webhook endpoint points to {url}{there}", _FIX, account=account)
+
+
+def _judged(endpoint: WebhookEndpoint, account: str) -> Finding:
+    missing = missing_events(endpoint, USED_TYPES)
+    if not endpoint.enabled:
+        return failing(NAME, f"the endpoint {endpoint.url} is disabled: Stripe sends it nothing", _FIX, account=account)
+    if missing:
+        star = "; `*` does not stand for it" if "*" in endpoint.events and BY_NAME_ONLY in missing else ""
+        detail = f"the endpoint {endpoint.url} is not sent {', '.join(missing)}{star}"
+        return failing(NAME, detail, f"select it by name: {_FIX}", account=account)
+    if not is_released(endpoint.api_version):
+        detail = f"the endpoint {endpoint.url} is sent events of the API version {endpoint.api_version}"
+        advice = "register it anew with a released version: a preview's events may change their form"
+        return warning(NAME, detail, advice, account=account)
+    version = endpoint.api_version or "the account's default version"
+    return ok(NAME, f"{endpoint.url} is enabled and sent all three events ({version})", account=account)
+
+
+_ORDER = ["ok", "warning", "failing"]

@@ -1,0 +1,148 @@
+"""The doctor's look at Stripe: its clock, and for each account the key, whose it is and what it may do."""
+
+from collections.abc import Awaitable
+from datetime import UTC, datetime
+from typing import Any
+
+from app.cli.doctor_database import Known
+from app.cli.doctor_endpoint import examine_endpoint, url_for
+from app.cli.findings import Finding, Status, failing, ok, warning
+from app.errors import Held, NotNow, StripeTrouble
+from app.settings import DEFAULT_ACCOUNT, Account, Settings
+from app.stripe_api import SIGNATURE_TOLERANCE_SECONDS, StripeDoor
+from app.stripe_endpoints import check_files, read_clock
+from app.stripe_values import StripeRun
+from app.vocabulary import Role
+
+# A fifth of what webhooks are allowed to be off: a clock that drifts is to be noticed before they are refused.
+CLOCK_WARNING_SECONDS = 60
+_REPORTING = "give the key the permission `All Reporting resources: write` (or make a restricted key that has it)"
+_FILES = "give the key the permission `Files: read`"
+
+
+def examine_settings(settings: Settings) -> list[Finding]:
+    """What is odd about the settings, although they are valid."""
+    found = [warning("settings", odd, "put it right, or remove it") for odd in settings.warnings]
+    if not settings.accounts:
+        advice = "set STRIPE_API_KEY and STRIPE_WEBHOOK_SECRET, or STRIPE_ACCOUNTS for several"
+        found.append(failing("settings", "no Stripe account is configured", advice))
+    if settings.admin_token is None and all(token.role is not Role.ADMIN for token in settings.tokens.values()):
+        advice = "set TALLYHOOK_ADMIN_TOKEN to what `openssl rand -hex 32` prints"
+        found.append(warning("settings", "there is no admin token: the admin API refuses every write", advice))
+    return found or [ok("settings", "the settings are valid")]
+
+
+async def examine_clock(settings: Settings) -> Finding:
+    """This machine's clock against Stripe's: webhooks are only believed within 300 s of when they were signed."""
+    try:
+        theirs = await read_clock(settings)
+    except NotNow as trouble:
+        return warning("clock", f"the clock could not be compared with Stripe's: {trouble}", "check the network")
+    off = round((datetime.now(UTC) - theirs).total_seconds())
+    detail = f"this machine's clock is {abs(off)} s {'ahead of' if off > 0 else 'behind'} Stripe's"
+    advice = "set the clock by NTP (chrony, systemd-timesyncd)"
+    if abs(off) > SIGNATURE_TOLERANCE_SECONDS:
+        return failing("clock", f"{detail}: webhooks are refused beyond {SIGNATURE_TOLERANCE_SECONDS} s", advice)
+    if abs(off) > CLOCK_WARNING_SECONDS:
+        return warning("clock", f"{detail}: webhooks are refused beyond {SIGNATURE_TOLERANCE_SECONDS} s", advice)
+    return ok("clock", "this machine's clock agrees with Stripe's")
+
+
+async def examine_account(door: StripeDoor, account: Account, known: Known, *, base: str | None) -> list[Finding]:
+    """Everything about one account; `base` is the URL of the webhooks, if it is known."""
+    slug = account.slug
+    own = [_secrets(account), *_holds(slug, known)]
+    if account.api_key is None:
+        advice = f"set {_setting(slug, 'STRIPE_API_KEY', 'api_key')}: without it nothing can be asked for"
+        return [failing("key", "there is no API key for this account", advice, account=slug), *own]
+    key, seen = await _key(door, account)
+    if key.status is Status.FAILING:
+        return [key, *own]
+    return [
+        key,
+        *_binding(account, seen, known),
+        await _permission(door.list_report_types(slug), "report_types", "list report types", slug, _REPORTING),
+        await _permission(_newest(door, slug), "report_runs", "list report runs", slug, _REPORTING),
+        await _permission(check_files(door, slug), "files", "download files", slug, _FILES),
+        await examine_endpoint(door, slug, url=None if base is None else url_for(base, slug)),
+        *own,
+    ]
+
+
+async def _key(door: StripeDoor, account: Account) -> tuple[Finding, str | None]:
+    """Whether Stripe takes the key; and the `acct_…` it belongs to, if it may be told."""
+    slug = account.slug
+    mode = {None: "a key", True: "a live key", False: "a test key"}[account.livemode]
+    try:
+        seen = await door.read_account_id(slug)
+    except Held as trouble:
+        if trouble.status == 403:
+            detail = f"{mode}, taken; it may not read which account it belongs to, so that cannot be compared"
+            return ok("key", detail, account=slug), None
+        advice = f"make a new key in Stripe's Dashboard and set {_setting(slug, 'STRIPE_API_KEY', 'api_key')}"
+        return failing("key", f"Stripe refuses the key: {trouble}", advice, account=slug), None
+    except StripeTrouble as trouble:
+        advice = "check the network, a proxy, and STRIPE_API_BASE"
+        return failing("key", f"Stripe cannot be asked: {trouble}", advice, account=slug), None
+    return ok("key", f"{mode} of {seen}", account=slug), seen
+
+
+def _binding(account: Account, seen: str | None, known: Known) -> list[Finding]:
+    """A slug stays with the account and mode that it was bound to first (runs/identity)."""
+    bound: Any = known.bound.get(account.slug)
+    if bound is None or (bound.stripe_account_id is None and bound.livemode is None):
+        return []
+    same_account = None in (bound.stripe_account_id, seen) or bound.stripe_account_id == seen
+    same_mode = None in (bound.livemode, account.livemode) or bound.livemode == account.livemode
+    if same_account and same_mode:
+        return [ok("account", "the key is of the account that this name was first used for", account=account.slug)]
+    other = (
+        f"{seen}, not of {bound.stripe_account_id}"
+        if not same_account
+        else "the other mode, live or test, not of the one"
+    )
+    detail = f"the key is of {other} that this name was first used for: nothing is asked with it"
+    advice = "put the right key back, or give the other account a name of its own in STRIPE_ACCOUNTS"
+    return [failing("account", detail, advice, account=account.slug)]
+
+
+async def _permission(call: Awaitable[object], name: str, what: str, account: str, advice: str) -> Finding:
+    try:
+        await call
+    except Held as trouble:
+        return failing(name, f"the key may not {what}: {trouble}", advice, account=account)
+    except StripeTrouble as trouble:
+        detail = f"whether the key may {what} cannot be told: {trouble}"
+        return failing(name, detail, "check STRIPE_API_BASE and STRIPE_FILES_BASE, and try again", account=account)
+    return ok(name, f"the key may {what}", account=account)
+
+
+async def _newest(door: StripeDoor, account: str) -> list[StripeRun]:
+    """Whatever was created since this moment: an empty page, as a rule."""
+    return [run async for run in door.list_runs(account, created_since=datetime.now(UTC))]
+
+
+def _secrets(account: Account) -> Finding:
+    count = len(account.webhook_secrets)
+    if count:
+        detail = "one signing secret is" if count == 1 else f"{count} signing secrets are"
+        return ok("webhook_secret", f"{detail} configured", account=account.slug)
+    setting = _setting(account.slug, "STRIPE_WEBHOOK_SECRET", "webhook_secrets")
+    advice = (
+        f"set {setting}: the Dashboard shows an endpoint's secret, `tallyhook doctor --fix --url …` that of a new one"
+    )
+    return warning("webhook_secret", "no signing secret: webhooks are answered 404", advice, account=account.slug)
+
+
+def _holds(account: str, known: Known) -> list[Finding]:
+    advice = "put the key right; they go on by themselves once it is accepted, at once after a restart"
+    found = []
+    for hold in known.holds.get(account, ()):
+        since = hold.since.astimezone(UTC)
+        detail = f"calls of the kind `{hold.call_kind}` are held since {since:%F %T} UTC: {hold.reason}"
+        found.append(failing("hold", detail, advice, account=account))
+    return found
+
+
+def _setting(account: str, name: str, key: str) -> str:
+    return name if account == DEFAULT_ACCOUNT else f"`{key}` of `{account}` in STRIPE_ACCOUNTS"

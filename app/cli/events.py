@@ -1,0 +1,73 @@
+"""`tallyhook events`: what Stripe has told, and to handle it again, for people without curl."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from app.vocabulary import EventStatus
+
+if TYPE_CHECKING:
+    pass
+
+events = typer.Typer(help="The events that Stripe has sent.", no_args_is_help=True)
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+_COLUMNS = ("id", "stripe_event_id", "account", "type", "object_id", "received_at", "status", "reason")
+
+
+@events.command("list")
+def list_(
+    *,
+    status: Annotated[EventStatus | None, typer.Option(help="Only events that stand there.")] = None,
+    type_: Annotated[str | None, typer.Option("--type", help="Only events of this type.")] = None,
+    account: Annotated[str | None, typer.Option(help="Only events of this account.")] = None,
+    limit: Annotated[int, typer.Option(help="At most so many, the newest.", min=1, max=10_000)] = 50,
+    as_json: AsJson = False,
+) -> None:
+    """List kept events, newest first."""
+    from sqlalchemy import select
+
+    from app.api.events import EventOut
+    from app.cli.output import show_json, show_table
+    from app.cli.session import opened, run_once
+    from app.db.models import Event
+
+    wanted = {Event.status: status, Event.type: type_, Event.account: account}
+    given = [column == value for column, value in wanted.items() if value is not None]
+
+    async def read() -> list[EventOut]:
+        async with opened() as res, res.sessions() as session:
+            found = await session.execute(select(Event).where(*given).order_by(Event.id.desc()).limit(limit))
+            return [EventOut.model_validate(event) for event in found.scalars()]
+
+    found = run_once(read)
+    if as_json:
+        show_json([event.model_dump(mode="json") for event in found])
+    else:
+        show_table(_COLUMNS, [[getattr(event, name) for name in _COLUMNS] for event in found])
+
+
+@events.command()
+def replay(
+    event_ids: Annotated[list[str], typer.Argument(metavar="EVENT_ID", help="Our ids, or Stripe's (evt_…).")],
+    as_json: AsJson = False,
+) -> None:
+    """Handle events again, all of them or none; the worker does it."""
+    from app import handlers
+    from app.api.events import EventOut, find
+    from app.cli.output import show_json
+    from app.cli.session import actor, opened, run_once
+
+    async def act() -> list[EventOut]:
+        async with opened() as res, res.sessions.begin() as session:
+            found = [await find(session, event_id) for event_id in event_ids]
+            for event in found:
+                await handlers.replay(session, event.id, by=actor())
+                await session.refresh(event)
+            return [EventOut.model_validate(event) for event in found]
+
+    found = run_once(act)
+    if as_json:
+        show_json([event.model_dump(mode="json") for event in found])
+        return
+    for event in found:
+        typer.echo(f"event {event.id} ({event.stripe_event_id}) will be handled again")

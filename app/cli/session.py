@@ -1,0 +1,81 @@
+"""What the commands that look, act once and end have in common: settings, the database that is there, a clean end."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from typing import TYPE_CHECKING, TypeVar
+
+import typer
+
+from app.cli.commands import run
+from app.errors import TallyhookError
+from app.logs import configure_logs
+from app.settings import Settings, load_settings
+
+if TYPE_CHECKING:
+    from app.resources import Resources
+
+T = TypeVar("T")
+
+
+def run_once(command: Callable[[], Awaitable[T]]) -> T:
+    """The command's result; SIGTERM and SIGINT break it off, and everything that it holds open is closed."""
+    results: list[T] = []
+
+    async def until_stopped(stop: asyncio.Event) -> None:
+        work, stopper = asyncio.ensure_future(command()), asyncio.create_task(stop.wait())
+        await asyncio.wait([work, stopper], return_when=asyncio.FIRST_COMPLETED)
+        if not work.done():
+            work.cancel()
+        stopper.cancel()
+        with suppress(asyncio.CancelledError):
+            results.append(await work)
+
+    run(until_stopped)
+    if not results:
+        raise TallyhookError("stopped before the end")
+    return results[0]
+
+
+def quiet_settings() -> Settings:
+    """The settings; what is odd about them is told, and of the log only what went wrong."""
+    settings = load_settings()
+    quieten(settings)
+    for warning in settings.warnings:
+        typer.echo(f"tallyhook: {warning}", err=True)
+    return settings
+
+
+def quieten(settings: Settings | None = None) -> None:
+    """Log errors only, and no secret: these commands have an answer of their own."""
+    configure_logs(secrets=() if settings is None else settings.secret_values())
+    logging.getLogger().setLevel(logging.ERROR)
+
+
+@asynccontextmanager
+async def opened() -> "AsyncIterator[Resources]":
+    """The service's resources over a database that is there and at head: a look must neither make nor migrate one."""
+    from app.db.migrate import require_schema
+    from app.resources import has_database, open_resources
+
+    settings = quiet_settings()
+    if not has_database(settings):
+        raise TallyhookError(
+            f"there is no database in {settings.data_dir} yet: `tallyhook migrate` or `serve` makes it, "
+            "or set DATABASE_URL or TALLYHOOK_DATA_DIR to where it is"
+        )
+    async with open_resources(settings, schema=require_schema) as res:
+        yield res
+
+
+def actor() -> str:
+    """Who acts, as histories name them: `cli:` and the account of the operating system."""
+    import getpass
+
+    try:
+        return f"cli:{getpass.getuser()}"
+    except (KeyError, OSError):  # a container's user may have a number and no name
+        import os
+
+        return f"cli:{os.getuid()}"

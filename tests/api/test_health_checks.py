@@ -1,0 +1,324 @@
+"""What `/health` tells an operator: every check made to appear, and what it says to do."""
+
+import time
+from typing import Any
+
+import httpx
+import pytest
+
+from app import handlers
+from app.resources import Resources
+from app.runs.reconcile import reconcile
+from app.simulator import Simulator
+from tests.api.deliveries import event
+from tests.runs.stories import days_due, deliver_value, one_due_run
+from tests.service import (
+    ADMIN_TOKEN,
+    READ_TOKEN,
+    REPORT_TYPE,
+    WEBHOOK_SECRET,
+    add_rule,
+    execute,
+    fetch,
+    request_due,
+    work_off,
+)
+
+SECRETS = (ADMIN_TOKEN, READ_TOKEN, WEBHOOK_SECRET)
+
+
+@pytest.fixture
+def res(res: Resources) -> Resources:
+    """A process that leaves the queue to another one, which is at work."""
+    res.works_queue = False
+    return res
+
+
+async def a_worker_is_seen(res: Resources, *, seconds_ago: float = 0) -> None:
+    await execute(
+        res,
+        "insert into workers (id, host, pid, seen_at)"
+        " values (gen_random_uuid(), 'a', 7, now() - :ago * interval '1 s')",
+        ago=seconds_ago,
+    )
+
+
+async def asked(api: httpx.AsyncClient) -> dict[str, Any]:
+    answer = await api.get("/health")
+    assert answer.status_code == 200
+    found: dict[str, Any] = answer.json()
+    return found
+
+
+async def check(api: httpx.AsyncClient, name: str) -> tuple[str, str]:
+    """The status and the sentence of the check with this name."""
+    (found,) = [one for one in (await asked(api))["checks"] if one["name"] == name]
+    return found["status"], found["detail"]
+
+
+async def statuses(api: httpx.AsyncClient) -> dict[str, str]:
+    return {one["name"]: one["status"] for one in (await asked(api))["checks"]}
+
+
+async def today_is_stored(res: Resources, simulator: Simulator) -> None:
+    """A rule that began yesterday, as fresh as it can be."""
+    midnight = int(time.time()) // 86_400 * 86_400
+    kind = simulator.report_type(REPORT_TYPE)
+    kind.data_available_end = midnight
+    await add_rule(res, starts_on=(await fetch(res, "select (now() at time zone 'UTC')::date - 1 as day"))[0]["day"])
+    await work_off(res)
+
+
+async def test_when_all_is_well_every_check_says_so(
+    res: Resources, api: httpx.AsyncClient, simulator: Simulator
+) -> None:
+    await a_worker_is_seen(res)
+    await today_is_stored(res, simulator)
+    await execute(res, "insert into timetable values ('reconcile', now(), now(), now())")
+
+    found = await asked(api)
+
+    assert found["status"] == "ok", found
+    assert [one["name"] for one in found["checks"]] == [
+        "database", "schema", "workers", "inbox", "overdue_runs", "failed_runs", "failed_events", "freshness",
+        "credentials", "report_types", "webhooks", "polling",
+    ]  # fmt: skip
+    (rule,) = found["rules"]
+    assert (rule["status"], rule["newest_state"], rule["detail"]) == ("ok", "stored", "on time")
+    assert rule["expected_by"] > rule["next_due_at"] > rule["newest_window_end"]
+
+
+async def test_nobody_at_work_is_failing_and_the_last_worker_is_named(res: Resources, api: httpx.AsyncClient) -> None:
+    assert await check(api, "workers") == (
+        "failing",
+        "nobody works the queue: start `tallyhook worker`, or `tallyhook serve` without --no-worker",
+    )
+
+    await a_worker_is_seen(res, seconds_ago=600)
+    status, detail = await check(api, "workers")
+
+    assert (status, detail.endswith("a/7 was last heard of 10 minutes ago")) == ("failing", True)
+    assert (await api.get("/health/ready")).status_code == 200, "intake goes on"
+    assert (await asked(api))["status"] == "failing"
+
+
+async def test_workers_that_live_are_named(res: Resources, api: httpx.AsyncClient) -> None:
+    await a_worker_is_seen(res)
+
+    assert await check(api, "workers") == ("ok", "1 at work: a/7")
+
+
+async def test_an_event_that_nobody_handles_is_told_with_its_age(res: Resources, api: httpx.AsyncClient) -> None:
+    await deliver_value(res, event("evt_1"))
+    assert (await check(api, "inbox"))[0] == "ok"
+
+    await execute(res, "update events set received_at = now() - interval '3 hours'")
+
+    status, detail = await check(api, "inbox")
+    assert status == "degraded"
+    assert "1 events are not handled yet, the oldest came 3 hours ago" in detail
+
+
+async def test_an_event_that_failed_for_good_waits_for_somebody(res: Resources, api: httpx.AsyncClient) -> None:
+    await deliver_value(res, event("evt_1"))
+    await execute(res, "update events set status = 'failed'")
+
+    assert (await check(api, "failed_events"))[0] == "degraded"
+
+
+async def test_a_run_that_could_go_on_and_does_not_is_overdue(
+    res: Resources, api: httpx.AsyncClient, simulator: Simulator
+) -> None:
+    await days_due(res, simulator, 3)
+    assert (await check(api, "overdue_runs"))[0] == "ok"
+
+    await execute(res, "update runs set due_at = now() - interval '1 hour'")
+
+    status, detail = await check(api, "overdue_runs")
+    assert (status, "3 to be requested, the oldest due 60 minutes ago" in detail) == ("degraded", True)
+
+
+@pytest.mark.parametrize(
+    "reason",
+    [
+        "update report_types set data_available_end = '2026-03-01'",
+        "update report_types set missing_since = now()",
+        "insert into account_holds values ('default', 'create', '401', now(), 0, now())",
+        "update runs set lease_until = now() + interval '1 minute'",
+        "update runs set state = 'requested', due_at = now() where window_key = '2026-03-01'",
+    ],
+    ids=["data", "type", "key", "at work", "behind another"],
+)
+async def test_a_run_that_waits_for_something_is_not_overdue(
+    res: Resources, api: httpx.AsyncClient, simulator: Simulator, reason: str
+) -> None:
+    await days_due(res, simulator, 2)
+    await execute(res, "update runs set due_at = now() - interval '1 hour'")
+    await execute(res, reason)
+
+    assert (await check(api, "overdue_runs"))[0] == "ok"
+
+
+@pytest.mark.parametrize(("state", "lane"), [("requested", "to be looked up"), ("ready", "to be downloaded")])
+async def test_every_lane_can_be_overdue(
+    res: Resources, api: httpx.AsyncClient, simulator: Simulator, state: str, lane: str
+) -> None:
+    await one_due_run(res, simulator)
+    await execute(res, "update runs set due_at = now() - interval '1 hour', state = :state", state=state)
+
+    status, detail = await check(api, "overdue_runs")
+
+    assert (status, f"1 {lane}" in detail) == ("degraded", True)
+
+
+async def test_failed_runs_are_told_lately_and_in_all(
+    res: Resources, api: httpx.AsyncClient, simulator: Simulator
+) -> None:
+    await days_due(res, simulator, 2)
+    await execute(res, "update runs set state = 'failed'")
+    await execute(res, "update run_moves set at = now() - interval '2 days' where id = (select min(id) from run_moves)")
+
+    status, detail = await check(api, "failed_runs")
+
+    assert (status, detail.startswith("1 in the last 24 hours, 2 in all")) == ("degraded", True)
+
+
+async def rule_detail(api: httpx.AsyncClient) -> str:
+    found = await asked(api)
+    (rule,) = found["rules"]
+    assert rule["status"] == "degraded"
+    assert {"name": "freshness", "status": "degraded", "detail": f"late: {rule['name']}; `rules` says why"} in found[
+        "checks"
+    ]
+    return str(rule["detail"])
+
+
+async def test_a_rule_whose_newest_window_failed_or_takes_long_is_late(
+    res: Resources, api: httpx.AsyncClient, simulator: Simulator
+) -> None:
+    await one_due_run(res, simulator)
+    await request_due(res)
+    assert (await asked(api))["rules"][0]["status"] == "ok"
+
+    await execute(res, "update runs set planned_at = now() - interval '7 hours'")
+    assert await rule_detail(api) == "the window until 2026-03-02 00:00 UTC is late: it is requested still"
+
+    await execute(res, "update runs set state = 'failed'")
+    assert "until 2026-03-02 00:00 UTC failed" in await rule_detail(api)
+
+
+async def test_a_rule_that_stripe_owes_data_to_is_late(
+    res: Resources, api: httpx.AsyncClient, simulator: Simulator
+) -> None:
+    await one_due_run(res, simulator)
+    await work_off(res)
+
+    detail = await rule_detail(api)
+
+    assert detail == "Stripe's data reaches 2026-03-02 00:00 UTC and should reach 2026-03-03 00:00 UTC by now"
+
+
+async def test_each_connected_account_of_a_rule_is_looked_at(
+    res: Resources, api: httpx.AsyncClient, simulator: Simulator
+) -> None:
+    await days_due(res, simulator, 2, connected_accounts=["acct_1", "acct_2"])
+    await execute(res, "update runs set state = 'failed' where connected_account = 'acct_2'")
+
+    rules = (await asked(api))["rules"]
+
+    assert [(rule["connected_account"], rule["status"]) for rule in rules] == [("acct_2", "degraded"), ("acct_1", "ok")]
+
+
+async def test_a_disabled_rule_is_never_late(res: Resources, api: httpx.AsyncClient, simulator: Simulator) -> None:
+    await one_due_run(res, simulator, enabled=True)
+    await execute(res, "update rules set enabled = false")
+
+    assert (await asked(api))["rules"] == []
+    assert await check(api, "freshness") == ("ok", "no rule is enabled")
+
+
+async def test_a_refused_key_is_told_with_its_reason_and_without_itself(
+    res: Resources, api: httpx.AsyncClient, simulator: Simulator
+) -> None:
+    key = next(iter(simulator.world.keys))
+    values = "('default', 'create', :reason, now(), 0, now())"
+    await execute(res, f"insert into account_holds values {values}", reason=f"401: Invalid key {key}")
+
+    answer = await api.get("/health")
+    status, detail = await check(api, "credentials")
+
+    assert (status, "default may not create (401: Invalid key [redacted])" in detail) == ("degraded", True)
+    assert not any(secret in answer.text for secret in (key, *SECRETS))
+
+
+async def test_a_type_that_the_account_does_not_have_is_named_with_its_rule(
+    res: Resources, api: httpx.AsyncClient
+) -> None:
+    await add_rule(res, name="mine", report_type="no.such.1")
+    await execute(
+        res, "insert into report_types (account, id, missing_since, missing_reason) values"
+        " ('default', 'no.such.1', now(), 'there is none')"
+    )  # fmt: skip
+
+    status, detail = await check(api, "report_types")
+
+    assert (status, detail) == ("degraded", "missing: no.such.1 of default (rule 'mine'): there is none")
+
+
+async def test_a_rule_that_nobody_told_of_data_for_is_late_after_hours(res: Resources, api: httpx.AsyncClient) -> None:
+    await add_rule(res, report_type="no.such.1")
+    assert (await check(api, "report_types"))[0] == (await check(api, "freshness"))[0] == "ok"
+
+    await execute(res, "update rules set created_at = now() - interval '7 hours'")
+
+    assert (await check(api, "report_types"))[0] == (await check(api, "freshness"))[0] == "degraded"
+
+
+async def test_the_last_webhook_of_each_account_is_told(res: Resources, api: httpx.AsyncClient) -> None:
+    assert await check(api, "webhooks") == ("ok", "default: no webhook of late")
+
+    await deliver_value(res, event("evt_1"))
+    await execute(res, "update events set received_at = now() - interval '5 minutes'")
+
+    assert await check(api, "webhooks") == ("ok", "default: the last webhook came 5 minutes ago")
+
+
+async def test_data_that_moved_without_a_webhook_is_told(
+    res: Resources, api: httpx.AsyncClient, simulator: Simulator
+) -> None:
+    await one_due_run(res, simulator)
+    await execute(res, "update accounts set created_at = now() - interval '2 days'")
+    await execute(res, "update report_types set stripe_updated_at = now() - interval '2 hours'")
+
+    status, detail = await check(api, "webhooks")
+    await deliver_value(res, event("evt_1", data={"object": {"id": REPORT_TYPE}}))
+
+    assert (status, "is reporting.report_type.updated selected by name?" in detail) == ("degraded", True)
+    assert (await check(api, "webhooks"))[0] == "ok"
+
+
+async def test_polling_that_stopped_is_told(res: Resources, api: httpx.AsyncClient) -> None:
+    await reconcile(res)
+    await execute(res, "update accounts set created_at = now() - interval '2 days'")
+    assert await check(api, "polling") == (
+        "degraded", "Stripe was never asked what it has: see `timetable.not_now` in the log",
+    )  # fmt: skip
+
+    await execute(res, "insert into timetable values ('reconcile', now(), now(), now() - interval '1 minute')")
+    assert await check(api, "polling") == ("ok", "Stripe is asked what it has every 30 minutes")
+
+
+async def test_an_older_schema_is_told_and_nothing_else_is_asked(
+    res: Resources, api: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.api.health._known", lambda: frozenset({"0000_older"}))
+    await execute(res, "update alembic_version set version_num = '0000_older'")
+
+    assert await statuses(api) == {"database": "ok", "schema": "failing"}
+
+
+async def test_handled_events_leave_health_quiet(res: Resources, api: httpx.AsyncClient) -> None:
+    await deliver_value(res, event("evt_1"))
+    await handlers.drain(res)
+
+    assert await check(api, "inbox") == ("ok", "every event is handled")

@@ -1,0 +1,157 @@
+"""The schema: up, down and up again, by many processes at once, all or nothing."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import Connection, Engine, create_engine, inspect, text
+
+from app.db import migrate as migrations
+from app.db.engine import sqlalchemy_url
+from app.db.migrate import SchemaError, downgrade, head_revision, migrate
+from app.db.models import Base
+
+
+@pytest.fixture
+def engine(empty_database_url: str) -> Iterator[Engine]:
+    """The database, without any table."""
+    engine = create_engine(sqlalchemy_url(empty_database_url))
+    yield engine
+    engine.dispose()
+
+
+def tables(engine: Engine) -> set[str]:
+    """All tables there are."""
+    return set(inspect(engine).get_table_names())
+
+
+def revision(engine: Engine) -> str | None:
+    with engine.connect() as connection:
+        return MigrationContext.configure(connection).get_current_revision()
+
+
+def test_the_schema_goes_up_down_and_up_again(engine: Engine, empty_database_url: str) -> None:
+    migrate(empty_database_url)
+    first = tables(engine)
+    downgrade(empty_database_url, "base")
+    assert tables(engine) == {"alembic_version"}
+
+    migrate(empty_database_url)
+
+    assert tables(engine) == first
+    assert revision(engine) == head_revision()
+
+
+def test_migrating_what_is_at_head_changes_nothing(engine: Engine, empty_database_url: str) -> None:
+    migrate(empty_database_url)
+    with engine.begin() as connection:
+        connection.execute(text("insert into accounts (slug) values ('kept')"))
+
+    migrate(empty_database_url)
+
+    with engine.connect() as connection:
+        assert connection.execute(text("select slug from accounts")).scalars().all() == ["kept"]
+
+
+def test_models_and_migrations_say_the_same(engine: Engine, empty_database_url: str) -> None:
+    migrate(empty_database_url)
+
+    with engine.connect() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_server_default": True, "compare_type": True})
+        assert compare_metadata(context, Base.metadata) == []
+
+
+def test_every_column_takes_time_zones_where_it_takes_a_time(engine: Engine, empty_database_url: str) -> None:
+    migrate(empty_database_url)
+
+    with engine.connect() as connection:
+        naive = connection.execute(
+            text(
+                "select table_name, column_name from information_schema.columns"
+                " where table_schema = 'public' and data_type = 'timestamp without time zone'"
+            )
+        ).all()
+
+    assert naive == []
+
+
+@pytest.mark.slow
+def test_processes_that_migrate_at_once_do_not_collide(engine: Engine, empty_database_url: str) -> None:
+    def run() -> int:
+        return subprocess.run(
+            [sys.executable, "-m", "app", "migrate"],
+            env={**os.environ, "DATABASE_URL": empty_database_url},
+            capture_output=True,
+            check=False,
+        ).returncode
+
+    with ThreadPoolExecutor(4) as pool:
+        codes = list(pool.map(lambda _: run(), range(4)))
+
+    assert codes == [0, 0, 0, 0]
+    assert revision(engine) == head_revision()
+
+
+def test_a_step_that_fails_is_fatal_and_changes_nothing(
+    engine: Engine, empty_database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The table that the last step makes is there already: everything before it has to be undone.
+    with engine.begin() as connection:
+        connection.execute(text("create table file_chunks (mine int)"))
+    before = tables(engine)
+
+    with pytest.raises(Exception, match="file_chunks"):
+        migrate(empty_database_url)
+
+    assert tables(engine) == before
+    assert revision(engine) is None
+
+
+def test_a_failure_ends_the_command_with_one_clear_line(engine: Engine, empty_database_url: str) -> None:
+    with engine.begin() as connection:
+        connection.execute(text("create table file_chunks (mine int)"))
+
+    ended = subprocess.run(
+        [sys.executable, "-m", "app", "migrate"],
+        env={**os.environ, "DATABASE_URL": empty_database_url},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert ended.returncode == 1
+    assert "Traceback" not in ended.stderr
+    assert "file_chunks" in ended.stderr.splitlines()[-1]
+
+
+def test_a_schema_that_is_newer_is_a_clear_error_and_left_alone(engine: Engine, empty_database_url: str) -> None:
+    migrate(empty_database_url)
+    with engine.begin() as connection:
+        connection.execute(text("update alembic_version set version_num = 'of_the_future'"))
+
+    with pytest.raises(SchemaError, match=r"of_the_future.*newer than this version"):
+        migrate(empty_database_url)
+
+    assert revision(engine) == "of_the_future"
+
+
+def test_whoever_comes_while_another_migrates_waits_for_it(engine: Engine, empty_database_url: str) -> None:
+    with ThreadPoolExecutor(1) as pool, engine.connect() as holder:
+        _lock(holder)
+        waiting = pool.submit(migrate, empty_database_url)
+        with engine.connect() as watcher:
+            while not watcher.execute(text("select 1 from pg_locks where locktype = 'advisory' and not granted")).all():
+                assert not waiting.done()
+        holder.rollback()
+        waiting.result(timeout=60)
+
+    assert revision(engine) == head_revision()
+
+
+def _lock(connection: Connection) -> None:
+    connection.execute(text("select pg_advisory_xact_lock(:lock)"), {"lock": migrations.MIGRATION_LOCK})

@@ -1,0 +1,58 @@
+"""What a reviewer would have to remember: every closed set is complete wherever it is taken apart."""
+
+import itertools
+from typing import Any
+
+from app import handlers
+from app.intake import USED_TYPES
+from app.resources import Resources
+from app.runs import due, rows
+from app.simulator import Simulator
+from app.vocabulary import ALLOWED_MOVES, AttemptOutcome, ErrorKind, Lane, RunState
+from tests.runs.stories import one_due_run
+from tests.service import execute, fetch
+
+
+async def test_exactly_the_allowed_moves_can_be_made_and_each_is_kept_in_the_history(
+    res: Resources, simulator: Simulator
+) -> None:
+    run = await one_due_run(res, simulator)
+    error = rows.RunError(ErrorKind.INTERNAL, "a test").as_json()
+
+    for source, to in itertools.product(RunState, RunState):
+        await execute(res, "update runs set state = :state", state=source.value)
+        await execute(res, "delete from run_moves")
+        values: dict[RunState, dict[str, Any]] = {RunState.FAILED: {"error": error}, RunState.REQUESTED: {"poll": 1.0}}
+        async with res.sessions.begin() as session:
+            moved = await rows.move(session, run["id"], to=to, reason="a test", **values.get(to, {}))
+
+        kept = await fetch(res, "select from_state, to_state from run_moves")
+        assert moved is (to in ALLOWED_MOVES[source]), (source, to)
+        assert [tuple(move.values()) for move in kept] == ([(source, to)] if moved else [])
+
+
+async def test_a_move_names_the_attempt_that_it_is_about(res: Resources, simulator: Simulator) -> None:
+    run = await one_due_run(res, simulator)
+
+    async with res.sessions.begin() as session:
+        assert not await rows.move(session, run["id"], to=RunState.REQUESTED, reason="late", attempt=2, poll=1.0)
+        assert await rows.move(session, run["id"], to=RunState.REQUESTED, reason="right", attempt=1, poll=1.0)
+
+
+def test_every_state_has_its_moves_and_every_move_a_statement() -> None:
+    assert set(ALLOWED_MOVES) == set(RunState)
+    assert set(rows._MOVES) == set(RunState)
+    assert set(rows._WAKES) == set(RunState)
+
+
+def test_every_lane_knows_when_it_has_something_to_do_next() -> None:
+    assert set(due._QUERIES) == set(Lane)
+
+
+def test_every_event_type_that_is_kept_for_handling_has_a_handler_and_no_other() -> None:
+    assert set(handlers.HANDLERS) == set(USED_TYPES)
+
+
+def test_an_attempt_can_end_in_every_way_that_makes_the_next_one() -> None:
+    ends_attempts = set(ErrorKind) - {ErrorKind.INTERVAL_REFUSED, ErrorKind.INTERNAL}
+    assert {kind.value for kind in ends_attempts} <= {outcome.value for outcome in AttemptOutcome}

@@ -1,0 +1,60 @@
+"""What a story is made of: the troubles, steps and rules that the search draws from."""
+
+from collections.abc import Callable, Coroutine
+from datetime import date
+from functools import partial
+from typing import Any
+from uuid import UUID
+
+from hypothesis import strategies as st
+
+from app import handlers, timetable
+from app.resources import Resources
+from app.runs.download import claim_downloads, download
+from app.runs.lookup import claim_lookups, look_up
+from app.runs.request import claim_requests, request_run
+from app.vocabulary import Cadence
+from tests.proofs.model import ModelRule, schedule
+from tests.proofs.stage import everything_due
+from tests.service import REPORT_TYPE, download_due, look_up_due, request_due
+
+OTHER_TYPE = "balance_change_from_activity.itemized.6"
+TYPES = (REPORT_TYPE, OTHER_TYPE)
+
+CALLS = (
+    "GET .*/report_types$", "POST .*/report_runs$", "GET .*/report_runs$", "GET .*/report_runs/.*", "GET .*/contents$",
+)  # fmt: skip
+CALL_TROUBLE: tuple[dict[str, Any], ...] = (
+    {"fault": "status", "status": 429},
+    {"fault": "status", "status": 409},
+    {"fault": "status", "status": 500},
+    {"fault": "status", "status": 500, "when": "during"},
+    {"fault": "status", "status": 503, "when": "after"},
+    {"fault": "cut"},
+    {"fault": "cut", "when": "after"},
+)
+RUN_TROUBLE = ("run_fails", "run_hangs", "run_instant", "url_null", "url_elsewhere")
+FILE_TROUBLE = (
+    "file_cut", "file_cut_silently", "file_short", "file_long", "file_empty", "file_chunked", "file_gone",
+    "file_redirect", "file_gzip",
+)  # fmt: skip
+Claiming = Callable[[Resources, int], Coroutine[Any, Any, list[Any]]]
+Doing = Callable[[Resources, Any], Coroutine[Any, Any, None]]
+CLAIMED_WORK: tuple[tuple[Claiming, Doing], ...] = (
+    (claim_requests, request_run),
+    (claim_lookups, look_up),
+    (partial(claim_downloads, big=False), download),
+)
+LANES = (timetable.do_what_is_due, handlers.drain, request_due, look_up_due, download_due, everything_due)
+
+some = st.integers(0, 1000)
+starts = st.dates(date(2026, 2, 23), date(2026, 3, 3))
+# With the stricter bounds of the other type, a rule that follows updates rightly stays one advance behind.
+CADENCES = ((REPORT_TYPE, Cadence.DAILY), (REPORT_TYPE, Cadence.EVERY_UPDATE), (REPORT_TYPE, Cadence.WEEKLY),
+            (OTHER_TYPE, Cadence.DAILY), (OTHER_TYPE, Cadence.WEEKLY))  # fmt: skip
+rules = st.builds(
+    lambda kind, timezone, starts_on: ModelRule(UUID(int=0), kind[0], schedule(kind[1], timezone, starts_on)),
+    st.sampled_from(CADENCES),
+    st.sampled_from(["UTC", "America/Los_Angeles"]),
+    starts,
+)

@@ -1,0 +1,188 @@
+"""Whatever may happen, in any order: the state machine that Hypothesis plays with the service, Stripe and time."""
+
+from dataclasses import replace
+from datetime import date, timedelta
+from typing import Any
+from uuid import UUID
+
+from hypothesis import strategies as st
+from hypothesis.stateful import initialize, invariant, precondition, rule
+
+from tests.proofs.chances import (
+    CALL_TROUBLE,
+    CALLS,
+    CLAIMED_WORK,
+    FILE_TROUBLE,
+    LANES,
+    OTHER_TYPE,
+    RUN_TROUBLE,
+    TYPES,
+    Claiming,
+    Doing,
+    rules,
+    some,
+    starts,
+)
+from tests.proofs.model import ModelRule
+from tests.proofs.stage import everything_due
+from tests.proofs.story import DATA_BEGINS, DATA_ENDS, MOST_PENDING, Story
+
+
+class World(Story):
+    """What may happen."""
+
+    @initialize(delivering=st.booleans(), delay=st.sampled_from([0, 7200]), first=rules)
+    def begin(self, *, delivering: bool, delay: int, first: ModelRule) -> None:
+        """A Stripe that is quick or slow, and delivers its webhooks in the end, or never; and a first rule."""
+        self.delivering = delivering
+        self.simulator.configure(delay=delay)
+        for type in TYPES:
+            start, end = int(DATA_BEGINS.timestamp()), int(DATA_ENDS.timestamp())
+            self.simulator.add_report_type(type, start=start, end=end, bytes=40_000)
+        self.simulator.add_report_type(OTHER_TYPE, strict_bounds=True)
+        self.runner.run(self.stage.start())
+        self.rule_is_made(wanted=first)
+
+    # What Stripe does.
+
+    @rule(type=st.sampled_from(TYPES), half_days=st.integers(1, 6))
+    def data_advances(self, *, type: str, half_days: int) -> None:
+        """More data; an event tells it."""
+        self.advance(type, timedelta(hours=12 * half_days))
+
+    @precondition(lambda self: self.simulator.events)
+    @rule(number=some)
+    def webhook_arrives(self, *, number: int) -> None:
+        """Any event, in any order, late or once more."""
+        event = self.simulator.events[number % len(self.simulator.events)]
+        self.runner.run(self.stage.live(lambda res: self.post.deliver(res.intake, event)))
+
+    @rule()
+    def webhooks_arrive(self) -> None:
+        """All that wait."""
+        self.runner.run(self.stage.live(lambda res: self.post.deliver_all(res.intake)))
+
+    @precondition(lambda self: self.post.waiting())
+    @rule(number=some)
+    def webhook_is_lost(self, *, number: int) -> None:
+        """It never comes."""
+        waiting = self.post.waiting()
+        self.post.lose(waiting[number % len(waiting)])
+
+    @rule(call=st.sampled_from(CALLS), trouble=st.sampled_from(CALL_TROUBLE), times=st.integers(1, 3))
+    def calls_fail(self, *, call: str, trouble: dict[str, Any], times: int) -> None:
+        """The next calls of a kind do."""
+        method, _, path = call.partition(" ")
+        self.faults.append(self.simulator.inject(**trouble, times=times, match={"method": method, "path": path}))
+
+    @rule(trouble=st.sampled_from(RUN_TROUBLE + FILE_TROUBLE), times=st.integers(1, 2))
+    def runs_or_files_go_wrong(self, *, trouble: Any, times: int) -> None:
+        """The next ones do."""
+        self.faults.append(self.simulator.inject(trouble, times=times))
+
+    @rule(revoked=st.booleans())
+    def key_changes(self, *, revoked: bool) -> None:
+        """The key is refused, or accepted again."""
+        self.simulator.change_key(next(iter(self.simulator.world.keys)), revoked=revoked)
+
+    # What users do.
+
+    @precondition(lambda self: len(self.model.rules) < 4)
+    @rule(wanted=rules)
+    def rule_is_made(self, *, wanted: ModelRule) -> None:
+        """One more."""
+        plan = wanted.schedule
+        made = self.ask(
+            "POST",
+            "/v1/rules",
+            {"name": f"rule {len(self.model.rules)}", "report_type": wanted.report_type, "cadence": plan.cadence,
+             "timezone": plan.timezone, "starts_on": str(plan.starts_on)},
+        )  # fmt: skip
+        self.model.add(replace(wanted, id=UUID(made["id"]), allowed=set()))
+
+    @precondition(lambda self: self._living())
+    @rule(number=some, enabled=st.booleans())
+    def rule_is_switched(self, *, number: int, enabled: bool) -> None:
+        """Off or on."""
+        chosen = self._living()[number % len(self._living())]
+        self.ask("PATCH", f"/v1/rules/{chosen.id}", {"enabled": enabled})
+        self.model.change(chosen, enabled=enabled)
+
+    @precondition(lambda self: any(not rule.follows_updates for rule in self._living()))
+    @rule(number=some, starts_on=starts)
+    def rule_starts_elsewhere(self, *, number: int, starts_on: date) -> None:
+        """Earlier or later."""
+        found = [rule for rule in self._living() if not rule.follows_updates]
+        chosen = found[number % len(found)]
+        self.ask("PATCH", f"/v1/rules/{chosen.id}", {"starts_on": str(starts_on)})
+        self.model.change(chosen, starts_on=starts_on)
+
+    @precondition(lambda self: self._living())
+    @rule(number=some)
+    def rule_is_deleted(self, *, number: int) -> None:
+        """Its runs that were not requested are cancelled."""
+        chosen = self._living()[number % len(self._living())]
+        self.ask("DELETE", f"/v1/rules/{chosen.id}", None)
+        self.model.delete(chosen)
+
+    @rule(number=some)
+    def run_is_cancelled(self, *, number: int) -> None:
+        """By hand, wherever it stands; what it has at Stripe stays there."""
+        found = self.fetch("select id from runs where state not in ('stored', 'cancelled') order by id")
+        if found:
+            chosen = found[number % len(found)]["id"]
+            self.ask("POST", f"/v1/runs/{chosen}/cancel", None)
+            self.cancelled.add(chosen)
+
+    @rule(number=some)
+    def run_is_retried(self, *, number: int) -> None:
+        """By hand."""
+        found = self.fetch("select id from runs where state in ('failed', 'cancelled') order by id")
+        if found:
+            chosen = found[number % len(found)]["id"]
+            self.ask("POST", f"/v1/runs/{chosen}/retry", None)
+            self.cancelled.discard(chosen)
+
+    # What the service does, and what becomes of it.
+
+    @rule(lane=st.sampled_from(LANES))
+    def service_works(self, *, lane: Any) -> None:
+        """A step of one lane, or of all."""
+        self.runner.run(self.stage.live(lane))
+
+    @rule(effect=st.integers(1, 25), side=st.sampled_from(["before", "after"]))
+    def service_dies_at_work(self, *, effect: int, side: Any) -> None:
+        """Right before or after one of the next effects."""
+        self.stage.effects.crash(effect, side)
+        self.runner.run(self.stage.live(everything_due))
+        self.stage.effects.revive()
+
+    @rule(work=st.sampled_from(CLAIMED_WORK), at_most=st.integers(1, 2))
+    def another_service_takes_work_and_stalls(self, *, work: tuple[Claiming, Doing], at_most: int) -> None:
+        """It has claimed, and does nothing for now; its leases run out if time passes."""
+        claim, step = work
+        taken = self.runner.run(claim(self.stage.res, at_most))
+        self.stalled += [(step, one) for one in taken]
+
+    @precondition(lambda self: self.stalled)
+    @rule(number=some)
+    def what_was_stalled_goes_on(self, *, number: int) -> None:
+        """Whoever was only slow."""
+        self.go_on(number % len(self.stalled))
+
+    @rule(hours=st.sampled_from([0.3, 1, 25]))
+    def time_passes(self, *, hours: float) -> None:
+        """Leases and back-off end; in a day, Stripe forgets idempotency keys, and hanging runs are given up."""
+        self.runner.run(self.stage.time_passes(hours))
+
+    @invariant()
+    def no_more_are_pending_than_allowed(self) -> None:
+        """At Stripe, as far as we have not given them up."""
+        if hasattr(self.stage, "res"):
+            over = self.fetch("select stripe_run_id from attempts where ended_at is not null")
+            given_up = {attempt["stripe_run_id"] for attempt in over}
+            pending = [run.id for run in self.simulator.runs if run.status == "pending" and run.id not in given_up]
+            assert len(pending) <= MOST_PENDING, pending
+
+    def _living(self) -> list[ModelRule]:
+        return [rule for rule in self.model.rules if not rule.deleted]

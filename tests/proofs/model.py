@@ -1,0 +1,100 @@
+"""What is owed, as a small pure model: rules, how they were changed, and how far Stripe's data ever reached."""
+
+from collections.abc import Iterator, Sequence, Set
+from dataclasses import dataclass, field, replace
+from datetime import date, datetime, time, timedelta
+from itertools import pairwise
+from uuid import UUID
+from zoneinfo import ZoneInfo
+
+from app.planning.planner import Availability, Schedule, due_windows
+from app.vocabulary import Cadence
+from tests.proofs.promises import Owed
+
+
+@dataclass
+class ModelRule:
+    """A rule as it is now; `allowed` is what it owed at any time."""
+
+    id: UUID
+    report_type: str
+    schedule: Schedule
+    enabled: bool = True
+    deleted: bool = False
+    allowed: set[Owed] = field(default_factory=set)
+
+    @property
+    def follows_updates(self) -> bool:
+        """Its windows depend on which advances were seen together."""
+        return self.schedule.cadence is Cadence.EVERY_UPDATE
+
+
+class Model:
+    """Told of everything that happens to rules and data; says what must be there in the end, and what may be."""
+
+    def __init__(self, availability: dict[str, Availability]) -> None:
+        self.rules: list[ModelRule] = []
+        self._availability = availability
+
+    def advance(self, report_type: str, end: datetime) -> None:
+        """Data reaches `end`; it never goes back."""
+        known = self._availability[report_type]
+        self._availability[report_type] = replace(known, end=max(known.end, end))
+        self._note()
+
+    def add(self, rule: ModelRule) -> None:
+        """A new rule."""
+        self.rules.append(rule)
+        self._note()
+
+    def change(self, rule: ModelRule, *, enabled: bool | None = None, starts_on: date | None = None) -> None:
+        """Its windows from before stay; `starts_on` decides which others there are."""
+        rule.enabled = rule.enabled if enabled is None else enabled
+        if starts_on is not None:
+            rule.schedule = replace(rule.schedule, starts_on=starts_on)
+        self._note()
+
+    def delete(self, rule: ModelRule) -> None:
+        """It owes nothing any more; what was made stays."""
+        rule.deleted = True
+
+    def owed(self) -> Set[Owed]:
+        """What must be there."""
+        return {window for rule in self._alive() if not rule.follows_updates for window in self._due(rule)}
+
+    def allowed(self) -> Set[Owed]:
+        """What may be there."""
+        return {window for rule in self.rules for window in rule.allowed}
+
+    def untiled(self, made: Sequence[Owed]) -> Iterator[str]:
+        """What is wrong with the windows of rules that follow updates: they have to tile the time line."""
+        for rule in self.rules:
+            if not rule.follows_updates:
+                continue
+            windows = sorted((window for window in made if window.rule_id == rule.id), key=lambda window: window.start)
+            reach = self._availability[rule.report_type]
+            begins = datetime.combine(rule.schedule.starts_on, time(), ZoneInfo(rule.schedule.timezone))
+            if any(before.end != after.start for before, after in pairwise(windows)):
+                yield f"windows of {rule} do not tile: {windows}"
+            if windows and windows[0].start != max(begins, reach.start):
+                yield f"windows of {rule} begin at {windows[0].start}"
+            until = windows[-1].end if windows else max(begins, reach.start)
+            if rule.enabled and not rule.deleted and until < reach.end:
+                yield f"windows of {rule} end at {until}, and data reaches {reach.end}"
+
+    def _alive(self) -> Iterator[ModelRule]:
+        return (rule for rule in self.rules if rule.enabled and not rule.deleted)
+
+    def _note(self) -> None:
+        for rule in self._alive():
+            if not rule.follows_updates:
+                rule.allowed |= self._due(rule)
+
+    def _due(self, rule: ModelRule) -> set[Owed]:
+        windows = due_windows(rule.schedule, self._availability[rule.report_type], planned_until=None)
+        return {Owed(rule.id, window.key, window.start, window.end) for window in windows}
+
+
+def schedule(cadence: Cadence, timezone: str, starts_on: date) -> Schedule:
+    """A schedule without settling."""
+    return Schedule(cadence, timezone, starts_on, timedelta())

@@ -1,0 +1,122 @@
+"""One story of the search: what it plays with, and how it is judged when it is over."""
+
+import asyncio
+from collections import Counter
+from contextlib import AsyncExitStack, suppress
+from datetime import UTC, datetime, timedelta
+from typing import Any, ClassVar
+from uuid import UUID
+
+import httpx
+from fastapi import FastAPI
+from hypothesis.stateful import RuleBasedStateMachine
+
+from app.main import build_app
+from app.planning.planner import Availability
+from app.runs.claims import Overtaken
+from app.simulator.faults import Fault
+from tests.proofs.chances import OTHER_TYPE, TYPES, Doing
+from tests.proofs.model import Model
+from tests.proofs.promises import broken_promises, owed_by
+from tests.proofs.stage import staged
+from tests.service import ADMIN_TOKEN, at, fetch
+
+DATA_BEGINS, DATA_ENDS = at("2026-02-26T05:00"), at("2026-03-01")
+MOST_PENDING = 2
+AUTHORIZED = {"Authorization": f"Bearer {ADMIN_TOKEN}"}
+
+
+class Story(RuleBasedStateMachine):
+    """The service, Stripe, time and the model; when it is over, everything has to settle with every promise kept."""
+
+    url: ClassVar[str]  # of the database
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.runner = asyncio.Runner()
+        self.open = AsyncExitStack()
+        stage = staged(self.url, TALLYHOOK_MAX_PENDING_RUNS=MOST_PENDING)
+        self.stage = self.runner.run(self.open.enter_async_context(stage))
+        self.simulator, self.post = self.stage.simulator, self.stage.post
+        self.model = Model({type: Availability(DATA_BEGINS, DATA_ENDS) for type in TYPES})
+        self.delivering = True  # whether Stripe tries undelivered webhooks again, in the end
+        self.faults: list[Fault] = []
+        self.cancelled: set[UUID] = set()  # by hand, and not retried since
+        self.stalled: list[tuple[Doing, Any]] = []
+        self.app: FastAPI | None = None
+
+    def teardown(self) -> None:
+        """The trouble ends, everything settles, and the promises are held against what is there."""
+        try:
+            if hasattr(self.stage, "res"):
+                self._settle()
+                assert self._broken() == []
+        finally:
+            self.runner.run(self.open.aclose())
+            self.runner.close()
+
+    def _settle(self) -> None:
+        self.simulator.clear_faults()
+        self.simulator.change_key(next(iter(self.simulator.world.keys)), revoked=False)
+        # A window that ends where the data of the stricter type does waits for more: here it is.
+        self.advance(OTHER_TYPE, timedelta(hours=1))
+        self.runner.run(self.stage.settle(hours=6, delivering=self.delivering))
+        # Whoever stalled wakes up when all is over.
+        while self.stalled:
+            self.go_on(0)
+        self.runner.run(self.stage.settle(hours=6, delivering=self.delivering))
+
+    def go_on(self, number: int) -> None:
+        """Whoever stalled does what was claimed long ago, and does not know that others may have taken over."""
+        step, claim = self.stalled.pop(number)
+        with suppress(Overtaken):
+            self.runner.run(step(self.stage.res, claim))
+
+    def _broken(self) -> list[str]:
+        made = [owed_by(run) for run in self.fetch("select * from runs")]
+        updates = {rule.id for rule in self.model.rules if rule.follows_updates}
+        allowed = self.model.allowed() | {window for window in made if window.rule_id in updates}
+        broken = broken_promises(self.stage.res, self.simulator, owed=self.model.owed(), allowed=allowed)
+        return [*self.runner.run(broken), *self.model.untiled(made), *self._wrongly_cancelled(), *self._wrongly_spent()]
+
+    def _wrongly_cancelled(self) -> list[str]:
+        gone = {rule.id for rule in self.model.rules if rule.deleted}
+        cancelled = self.fetch("select id, rule_id from runs where state = 'cancelled'")
+        wrongly = [run for run in cancelled if run["rule_id"] not in gone and run["id"] not in self.cancelled]
+        lost = self.cancelled - {run["id"] for run in cancelled}
+        return [f"{run} was cancelled, and nobody did it" for run in wrongly] + [f"{run} goes on" for run in lost]
+
+    def _wrongly_spent(self) -> list[str]:
+        """Attempts may only be spent on what Stripe did to us."""
+        struck = Counter[str]()
+        for fault in self.faults:
+            struck[fault.fault] += fault.struck
+        spent = Counter(row["outcome"] for row in self.fetch("select outcome from attempts"))
+        blame = {"file_gone": "file_gone", "stripe_failed": "run_fails", "timed_out": "run_hangs"}
+        return [
+            f"{spent[outcome]} attempts ended as {outcome}, and Stripe did {struck[fault]}"
+            for outcome, fault in blame.items()
+            if spent[outcome] > struck[fault]
+        ]
+
+    def advance(self, type: str, by: timedelta) -> None:
+        """Data reaches further, and an event is made."""
+        end = datetime.fromtimestamp(self.simulator.report_type(type).data_available_end, UTC) + by
+        self.simulator.advance(type, to=end)
+        self.model.advance(type, end)
+
+    def fetch(self, query: str) -> Any:
+        """The rows of a query."""
+        return self.runner.run(fetch(self.stage.res, query))
+
+    def ask(self, method: str, path: str, body: dict[str, Any] | None) -> Any:
+        """What the admin API answers; an error fails the story."""
+        return self.runner.run(self._answer(method, path, body))
+
+    async def _answer(self, method: str, path: str, body: dict[str, Any] | None) -> Any:
+        if self.app is None or self.app.state.res is not self.stage.res:
+            self.app = build_app(self.stage.res)
+        transport = httpx.ASGITransport(app=self.app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://service", headers=AUTHORIZED) as api:
+            answer = (await api.request(method, path, json=body)).raise_for_status()
+            return answer.json() if answer.content else None

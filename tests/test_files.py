@@ -1,0 +1,156 @@
+"""File bytes: what goes in comes out, in any part, and nothing half done is ever seen."""
+
+import asyncio
+import hashlib
+import uuid
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from sqlalchemy import text
+
+from app import files
+from app.files import CHUNK_BYTES, Chunk, ChunkMaker, FileFacts
+from app.resources import Resources
+from app.simulator import Simulator
+from tests.runs.stories import one_due_run
+from tests.service import execute, fetch
+
+ABOUT = {"stripe_file_id": "file_1", "filename": "a.csv", "media_type": "text/csv"}
+
+
+async def chunks_of(pieces: list[bytes]) -> tuple[list[Chunk], FileFacts]:
+    """What a stream that came in these pieces is cut into."""
+    maker = ChunkMaker()
+    chunks = []
+    for piece in pieces:
+        chunks += await maker.take(piece)
+    assert maker.received == sum(map(len, pieces))
+    chunks += await maker.rest()
+    return chunks, maker.facts()
+
+
+async def store(res: Resources, run_id: uuid.UUID, content: bytes) -> uuid.UUID:
+    """A whole file."""
+    chunks, facts = await chunks_of([content])
+    async with res.sessions.begin() as session:
+        file_id = await files.begin(session, run_id=run_id, account="default", **ABOUT)
+        await files.append(session, file_id, chunks)
+        await files.finish(session, file_id, facts)
+    return file_id
+
+
+async def read(res: Resources, file_id: uuid.UUID, start: int, stop: int) -> bytes:
+    """The bytes of a part; never goes on for ever."""
+    async with asyncio.timeout(60):
+        return b"".join([piece async for piece in files.read(res.sessions, file_id, start=start, stop=stop)])
+
+
+@pytest.fixture
+async def run_id(res: Resources, simulator: Simulator) -> uuid.UUID:
+    run = await one_due_run(res, simulator)
+    assert isinstance(run["id"], uuid.UUID)
+    return run["id"]
+
+
+@given(pieces=st.lists(st.binary(max_size=30), max_size=20))
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
+async def test_the_facts_of_a_file_do_not_depend_on_the_pieces_it_came_in(pieces: list[bytes]) -> None:
+    whole = b"".join(pieces)
+
+    _, facts = await chunks_of(pieces)
+    lines = whole.count(b"\n") + (not whole.endswith(b"\n") and whole != b"")
+
+    assert facts == FileFacts(len(whole), hashlib.sha256(whole).hexdigest(), lines)
+
+
+CONTENTS = [
+    b"",
+    b"x",
+    b"a,b\n1,2",
+    b"a" * CHUNK_BYTES,
+    b"a" * (CHUNK_BYTES - 1) + b"\n",
+    b"ab\n" * CHUNK_BYTES,
+    hashlib.shake_256(b"random").digest(3 * CHUNK_BYTES + 17),
+]
+
+
+@pytest.mark.parametrize("content", CONTENTS, ids=lambda content: f"{len(content)} bytes")
+async def test_what_goes_in_comes_out(res: Resources, run_id: uuid.UUID, content: bytes) -> None:
+    file_id = await store(res, run_id, content)
+
+    assert await read(res, file_id, 0, len(content)) == content
+    (file,) = await fetch(res, "select size, sha256 from files")
+    assert (file["size"], file["sha256"]) == (len(content), hashlib.sha256(content).hexdigest())
+
+
+async def test_any_part_of_a_file_can_be_read(res: Resources, run_id: uuid.UUID) -> None:
+    content = hashlib.shake_256(b"parts").digest(2 * CHUNK_BYTES + 1000)
+    file_id = await store(res, run_id, content)
+
+    for start, stop in [
+        (0, 1), (0, CHUNK_BYTES), (CHUNK_BYTES - 1, CHUNK_BYTES + 1), (CHUNK_BYTES, 2 * CHUNK_BYTES),
+        (5, len(content) - 5), (len(content) - 1, len(content)), (7, 7),
+    ]:  # fmt: skip
+        assert await read(res, file_id, start, stop) == content[start:stop]
+
+
+async def test_chunks_that_do_not_shrink_are_stored_as_they_are_and_others_compressed() -> None:
+    chunks, _ = await chunks_of([hashlib.shake_256(b"noise").digest(CHUNK_BYTES), b"text," * 50_000])
+
+    assert [chunk.codec for chunk in chunks] == [files.CODEC_PLAIN, files.CODEC_ZSTD]
+    assert len(chunks[1].data) < 5_000
+
+
+async def test_a_file_is_invisible_until_it_is_finished_and_beginning_anew_removes_what_there_was(
+    res: Resources, run_id: uuid.UUID
+) -> None:
+    chunks, facts = await chunks_of([b"new\n"])
+    async with res.sessions.begin() as session:
+        old = await files.begin(session, run_id=run_id, account="default", **ABOUT)
+        await files.append(session, old, (await chunks_of([b"old\n"]))[0])
+    assert await fetch(res, "select 1 from files where stored_at is not null") == []
+
+    async with res.sessions.begin() as session:
+        new = await files.begin(session, run_id=run_id, account="default", **ABOUT)
+        await files.append(session, new, chunks)
+        await files.finish(session, new, facts)
+
+    assert await read(res, new, 0, 4) == b"new\n"
+    assert [row["file_id"] for row in await fetch(res, "select file_id from file_chunks")] == [new]
+
+
+async def test_a_whole_file_is_neither_dropped_nor_finished_again(res: Resources, run_id: uuid.UUID) -> None:
+    file_id = await store(res, run_id, b"whole\n")
+
+    async with res.sessions.begin() as session:
+        await files.drop_partial(session, run_id)
+        await files.finish(session, file_id, FileFacts(1, "0" * 64, 1))
+
+    (file,) = await fetch(res, "select size from files")
+    assert file["size"] == 6
+
+
+async def test_a_run_has_one_file(res: Resources, run_id: uuid.UUID) -> None:
+    await store(res, run_id, b"first\n")
+
+    with pytest.raises(Exception, match="uq_files_run_id"):
+        await store(res, run_id, b"second\n")
+
+
+async def test_a_chunk_that_is_missing_is_an_error_and_not_an_endless_answer(res: Resources, run_id: uuid.UUID) -> None:
+    content = bytes(3 * CHUNK_BYTES)
+    file_id = await store(res, run_id, content)
+    await execute(res, "delete from file_chunks where raw_start = :start", start=CHUNK_BYTES)
+
+    with pytest.raises(RuntimeError, match="chunk"):
+        await read(res, file_id, 0, len(content))
+
+
+async def test_a_codec_of_a_newer_version_is_said_to_be_one(res: Resources, run_id: uuid.UUID) -> None:
+    file_id = await store(res, run_id, b"text\n")
+    async with res.sessions.begin() as session:
+        await session.execute(text("update file_chunks set codec = 9"))
+
+    with pytest.raises(ValueError, match="run the newer version"):
+        await read(res, file_id, 0, 5)

@@ -1,0 +1,234 @@
+"""The door to Stripe: whatever comes back is a value of ours or one of three kinds of trouble, told apart once."""
+
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.errors import Held, NotNow, Refused
+from app.settings import Settings
+from app.simulator import Simulator
+from app.simulator.signatures import signature_header
+from app.stripe_api import StripeDoor, verify
+from app.stripe_values import StripeFile
+from tests.runs.stories import CREATE
+from tests.runs.strangers import Stranger, stranger
+from tests.service import REPORT_TYPE, at, make_settings, unpublished
+
+FILE = StripeFile("file_1", None, 5, None, None)
+PARAMETERS = {"interval_start": int(at("2026-02-01").timestamp()), "interval_end": int(at("2026-02-02").timestamp())}
+
+
+async def create(door: StripeDoor, key: str = "key-1") -> Any:
+    return await door.create_run("default", REPORT_TYPE, parameters=PARAMETERS, idempotency_key=key)
+
+
+async def read_file(door: StripeDoor) -> bytes:
+    async with door.open_file("default", FILE) as opened:
+        return b"".join([piece async for piece in opened.pieces])
+
+
+async def list_runs(door: StripeDoor) -> list[Any]:
+    since = datetime(2026, 1, 1, tzinfo=UTC)
+    return [run async for run in door.list_runs("default", created_since=since)]
+
+
+CALLS: dict[str, Callable[[StripeDoor], Awaitable[Any]]] = {
+    "create": create,
+    "read": lambda door: door.read_run("default", "frr_1"),
+    "list types": lambda door: door.list_report_types("default"),
+    "list runs": list_runs,
+}
+
+
+@pytest.fixture
+async def door(simulator: Simulator) -> AsyncIterator[StripeDoor]:
+    door = StripeDoor(make_settings("postgresql://x@y/z", simulator))
+    yield door
+    await door.close()
+
+
+@pytest.fixture
+async def odd(simulator: Simulator) -> AsyncIterator[Stranger]:
+    """What stands where Stripe should be."""
+    async with stranger() as odd:
+        yield odd
+
+
+@pytest.fixture
+async def odd_door(simulator: Simulator, odd: Stranger) -> AsyncIterator[StripeDoor]:
+    settings: Settings = make_settings(
+        "postgresql://x@y/z", simulator, STRIPE_API_BASE=odd.url, STRIPE_FILES_BASE=odd.url
+    )
+    door = StripeDoor(settings)
+    yield door
+    await door.close()
+
+
+def answered(status: int, body: bytes, **headers: str) -> bytes:
+    """An HTTP answer."""
+    lines = [f"HTTP/1.1 {status} X", f"content-length: {len(body)}", "connection: close"]
+    lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
+    return "\r\n".join([*lines, "", ""]).encode() + body
+
+
+UNREADABLE = [
+    b"",
+    b"<html>Bad gateway</html>",
+    b"{",
+    b"null",
+    b"17",
+    b'"text"',
+    b"[]",
+    b'[{"id": "frr_1"}]',
+    b"{}",
+    b'{"object": "list"}',
+    b'{"object": "list", "data": null}',
+    b'{"object": "list", "data": [17], "has_more": false}',
+    b'{"object": "list", "data": [{"object": "reporting.report_run"}], "has_more": false}',
+    b'{"object": "reporting.report_run", "id": 17}',
+    b'{"object": "reporting.report_run", "id": "frr_1", "report_type": "x", "created": "x", "status": "pending"}',
+    b"\xff\xfe\x00",
+]
+
+
+@pytest.mark.parametrize("call", CALLS)
+async def test_an_answer_that_cannot_be_read_says_nothing_about_the_request(
+    odd_door: StripeDoor, odd: Stranger, call: str
+) -> None:
+    for body in UNREADABLE:
+        odd.answer = answered(200, body)
+
+        with pytest.raises(NotNow):
+            await CALLS[call](odd_door)
+
+
+STATUSES = [
+    (301, NotNow), (400, Refused), (401, Held), (402, Refused), (403, Held), (404, Refused), (408, NotNow),
+    (409, NotNow), (429, NotNow), (500, NotNow), (502, NotNow), (503, NotNow), (504, NotNow), (599, NotNow),
+]  # fmt: skip
+
+
+BODIES = [b'{"error": {"message": "no", "type": "api_error"}}', b"<html>", b'"x"', b'{"error": 1}', b"", b"\xff"]
+
+
+@pytest.mark.parametrize("call", ["create", "list types"])
+async def test_a_status_means_the_same_whatever_the_body_looks_like(
+    odd_door: StripeDoor, odd: Stranger, call: str
+) -> None:
+    for status, kind in STATUSES:
+        for body in BODIES:
+            odd.answer = answered(status, body)
+
+            with pytest.raises(kind):
+                await CALLS[call](odd_door)
+
+
+FILE_STATUSES = [
+    (204, Refused), (302, Refused), (400, Refused), (401, Held), (403, Held), (404, Refused), (409, NotNow),
+    (410, Refused), (429, NotNow), (500, NotNow), (503, NotNow),
+]  # fmt: skip
+
+
+async def test_the_files_hosts_statuses_are_told_apart_too(odd_door: StripeDoor, odd: Stranger) -> None:
+    for status, kind in FILE_STATUSES:
+        odd.answer = answered(status, b"" if status == 204 else b"no", location="http://127.0.0.1:9/")
+
+        with pytest.raises(kind):
+            await read_file(odd_door)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"",
+        b"HTTP/1.1",
+        b"not http at all\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nshort",
+        b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nshort\r\n",
+        b"HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\ncontent-length: 5\r\n\r\nplain",
+        b"HTTP/1.1 206 Partial\r\ncontent-length: 5\r\n\r\nplain",
+    ],
+)
+async def test_half_an_answer_of_the_files_host_is_tried_again(
+    odd_door: StripeDoor, odd: Stranger, answer: bytes
+) -> None:
+    odd.answer = answer
+
+    with pytest.raises(NotNow):
+        await read_file(odd_door)
+
+
+@pytest.mark.parametrize(
+    ("value", "after"), [("7", 7.0), ("0", 0.0), ("soon", None), ("-1", None), ("1.5", None), ("9" * 20, None)]
+)
+async def test_a_429_says_when_to_come_back_if_it_says_it_in_seconds(
+    odd_door: StripeDoor, odd: Stranger, value: str, after: float | None
+) -> None:
+    odd.answer = answered(429, b'{"error": {"message": "slow down"}}', retry_after=value)
+
+    with pytest.raises(NotNow) as trouble:
+        await create(odd_door)
+
+    assert (trouble.value.after, trouble.value.throttled) == (after, True)
+
+
+async def test_a_refusal_names_the_parameter_the_request_and_no_key(door: StripeDoor, simulator: Simulator) -> None:
+    unpublished(simulator, until="2026-02-01T12:00")
+
+    with pytest.raises(Refused) as trouble:
+        await create(door)
+
+    assert trouble.value.param == "parameters.interval_end"
+    assert "only available through" in str(trouble.value)
+    assert str(trouble.value.request_id).startswith("req_")
+
+
+async def test_no_message_shows_the_key(simulator: Simulator, odd_door: StripeDoor, odd: Stranger) -> None:
+    key = next(iter(simulator.world.keys))
+    body = json.dumps({"error": {"message": f"Invalid API Key provided: {key}"}}).encode()
+    odd.answer = answered(401, body)
+
+    with pytest.raises(Held) as trouble:
+        await create(odd_door)
+
+    assert key not in str(trouble.value)
+
+
+async def test_the_key_and_the_idempotency_key_are_sent_with_a_create(odd_door: StripeDoor, odd: Stranger) -> None:
+    with pytest.raises(NotNow):
+        await create(odd_door, "the-stored-key")
+
+    (request,) = odd.requests
+    assert "idempotency-key: the-stored-key" in request.lower()
+    assert request.startswith("POST /v1/reporting/report_runs ")
+
+
+async def test_nothing_is_tried_again_behind_our_back(door: StripeDoor, simulator: Simulator) -> None:
+    simulator.inject("status", status=500, headers={"Stripe-Should-Retry": "true"}, times=5, match=CREATE)
+
+    with pytest.raises(NotNow):
+        await create(door)
+
+    assert len(simulator.creates) == 1
+
+
+async def test_all_pages_of_a_list_are_read_newest_first(door: StripeDoor, simulator: Simulator) -> None:
+    made = [simulator.create_run(REPORT_TYPE, PARAMETERS).id for _ in range(230)]
+
+    assert [run.id for run in await list_runs(door)] == made[::-1]
+
+
+@given(header=st.text(max_size=80), body=st.text(max_size=80), secret=st.text(max_size=20))
+def test_no_header_body_or_secret_makes_the_verification_raise(header: str, body: str, secret: str) -> None:
+    for given_header in (header, f"t=1,v1={header}", f"v1={header},t=1", f"t=1,{header}"):
+        assert verify(body.encode(errors="replace").decode(), given_header, (secret,), now=1.0) is False
+
+
+@pytest.mark.parametrize("secrets", [(), ("",), (" ",)])
+def test_without_a_secret_nothing_is_believed(secrets: tuple[str, ...]) -> None:
+    assert not verify("{}", signature_header(b"{}", secrets or [""], at=1), secrets, now=1.0)

@@ -1,0 +1,386 @@
+"""The worker as a whole: it finishes what it finds, survives what happens, and ends when it is told to."""
+
+import asyncio
+import os
+import signal
+import sys
+import time
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from app import handlers
+from app.resources import Resources, open_resources
+from app.runs.reconcile import reconcile
+from app.serving import running
+from app.simulator import Simulator
+from app.stripe_values import StripeRun
+from tests.database import FOLDER_VARIABLE
+from tests.runs.stories import (
+    CONTENTS,
+    CREATE,
+    LIST_TYPES,
+    attempts,
+    database_of,
+    days_due,
+    deliver_value,
+    keys_used,
+    one_due_run,
+    states,
+    stored_bytes,
+)
+from tests.service import (
+    ADMIN_TOKEN,
+    REPORT_TYPE,
+    WEBHOOK_SECRET,
+    add_rule,
+    execute,
+    fetch,
+    make_settings,
+    only_run,
+    unpublished,
+    working,
+)
+
+QUICK = {"TALLYHOOK_STALLED_AFTER_SECONDS": 1}
+PATIENCE_SECONDS = 40
+
+
+async def until(met: Callable[[], Awaitable[bool]]) -> None:
+    """Wait until it is met; the test fails when it never is."""
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while not await met():  # noqa: ASYNC110 - rows have no event to wait for
+            await asyncio.sleep(0.05)
+
+
+async def until_stored(res: Resources, runs: int) -> None:
+    """Wait until this many runs are stored."""
+
+    async def stored() -> bool:
+        try:
+            return (await states(res))["stored"] == runs
+        except Exception:
+            return False  # the database is away
+
+    await until(stored)
+
+
+@pytest.fixture
+async def quick(database_url: str, simulator: Simulator) -> AsyncIterator[Resources]:
+    """A process that takes over after a second."""
+    async with open_resources(make_settings(database_url, simulator, **QUICK)) as res:
+        yield res
+
+
+@asynccontextmanager
+async def worker_process(res: Resources, simulator: Simulator) -> AsyncIterator[asyncio.subprocess.Process]:
+    """`tallyhook worker` as a process of its own; killed in the end, if it is still there."""
+    settings = {
+        "DATABASE_URL": database_of(res),
+        "STRIPE_API_KEY": next(iter(simulator.world.keys)),
+        "STRIPE_WEBHOOK_SECRET": WEBHOOK_SECRET,
+        "STRIPE_API_BASE": simulator.base_url,
+        "STRIPE_FILES_BASE": simulator.base_url,
+        "TALLYHOOK_ADMIN_TOKEN": ADMIN_TOKEN,
+        "TALLYHOOK_REQUESTS_PER_SECOND": "0",
+        "TALLYHOOK_STALLED_AFTER_SECONDS": "1",
+        "TALLYHOOK_PENDING_POLL_SECONDS": "0.1",
+    }
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "app", "worker", env={**os.environ, **settings},
+        stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+
+
+def called(simulator: Simulator, route: str, times: int = 1) -> Callable[[], Awaitable[bool]]:
+    """Whether a fault has struck a call of that route so often: then the call is under way."""
+
+    async def met() -> bool:
+        return sum(fault.struck for fault in simulator.faults) >= times
+
+    return met
+
+
+async def test_a_worker_brings_everything_in_by_itself(res: Resources, simulator: Simulator) -> None:
+    unpublished(simulator, until="2026-03-06")
+    await add_rule(res)
+
+    async with working(res):
+        await until_stored(res, 5)
+
+    assert len(simulator.runs) == 5
+
+
+async def test_the_next_run_starts_when_one_settles_and_not_at_the_next_poll(
+    database_url: str, simulator: Simulator
+) -> None:
+    settings = make_settings(database_url, simulator, TALLYHOOK_MAX_PENDING_RUNS=1, TALLYHOOK_PENDING_POLL_SECONDS=900)
+    async with running(settings) as service:
+        simulator.add_endpoint(f"{service.url}/webhooks/stripe", secrets=[WEBHOOK_SECRET])
+        unpublished(simulator, until="2026-03-09")
+        await reconcile(service.res)
+        await add_rule(service.res)
+
+        await until_stored(service.res, 8)
+
+    assert simulator.world.journal.counts["retrieve_run"] == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("during", ["create", "download"])
+async def test_the_work_of_a_process_that_was_killed_is_taken_over(
+    quick: Resources, simulator: Simulator, during: str
+) -> None:
+    await one_due_run(quick, simulator)
+    match = CREATE if during == "create" else CONTENTS
+    simulator.inject("slow", seconds=3, when="after", match=match)
+    async with worker_process(quick, simulator) as process:
+        await until(called(simulator, during))
+        process.kill()
+        await process.wait()
+
+    async with working(quick):
+        await until_stored(quick, 1)
+
+    assert len(simulator.runs) == 1
+    assert len(set(keys_used(simulator))) == 1
+    assert await stored_bytes(quick) == simulator.content(simulator.files[0])
+
+
+async def test_work_is_not_taken_from_a_worker_that_is_only_slow(quick: Resources, simulator: Simulator) -> None:
+    await one_due_run(quick, simulator)
+    simulator.inject("slow", seconds=3, match=CREATE)
+
+    async with working(quick), open_resources(quick.settings) as other, working(other):
+        await until_stored(quick, 1)
+
+    assert len(simulator.creates) == 1
+
+
+@pytest.mark.slow
+async def test_sigterm_ends_a_worker_cleanly_after_the_call_in_flight(quick: Resources, simulator: Simulator) -> None:
+    await one_due_run(quick, simulator)
+    simulator.inject("slow", seconds=2, match=CREATE)
+    async with worker_process(quick, simulator) as process:
+        await until(called(simulator, "create"))
+        process.send_signal(signal.SIGTERM)
+        async with asyncio.timeout(15):
+            assert await process.wait() == 0
+
+    assert (await only_run(quick))["state"] != "planned", "the answer was recorded"
+    assert await fetch(quick, "select 1 from workers") == []
+    assert await fetch(quick, "select 1 from runs where lease_until is not null") == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("match", [LIST_TYPES, CREATE, CONTENTS], ids=["timetable", "create", "download"])
+async def test_sigterm_ends_a_worker_within_fifteen_seconds_though_stripe_does_not_answer(
+    quick: Resources, simulator: Simulator, match: dict[str, str]
+) -> None:
+    await one_due_run(quick, simulator)
+    simulator.inject("slow", seconds=60, match=match)
+    async with worker_process(quick, simulator) as process:
+        await until(called(simulator, "any"))
+        started = time.monotonic()
+        process.send_signal(signal.SIGTERM)
+        async with asyncio.timeout(25):
+            assert await process.wait() == 0
+
+    assert time.monotonic() - started < 15  # the contract's own figure
+    assert await fetch(quick, "select 1 from runs where lease_until is not null") == []
+
+
+async def test_steps_that_are_stopped_are_due_again_at_once(res: Resources, simulator: Simulator) -> None:
+    await one_due_run(res, simulator)
+    simulator.inject("slow", seconds=30, match=CONTENTS)
+    async with working(res):
+        await until(called(simulator, "download"))
+
+    (run,) = await fetch(res, "select lease_until, due_at <= now() as due, attempt, crashes, tries from runs")
+    assert dict(run) == {"lease_until": None, "due": True, "attempt": 1, "crashes": 0, "tries": 0}
+
+
+async def test_a_lost_listen_connection_is_made_again_and_only_slows_things_down(
+    res: Resources, simulator: Simulator
+) -> None:
+    await reconcile(res)
+    await add_rule(res)
+    async with working(res):
+        await until(_listening(res))
+        await execute(
+            res, "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'tallyhook-listen'"
+            " and datname = current_database()",
+        )  # fmt: skip
+        unpublished(simulator, until="2026-03-02")
+        await reconcile(res)
+        await until_stored(res, 1)
+        await until(_listening(res))
+
+
+def _listening(res: Resources) -> Callable[[], Awaitable[bool]]:
+    async def met() -> bool:
+        found = await fetch(
+            res, "select 1 from pg_stat_activity where application_name = 'tallyhook-listen'"
+            " and datname = current_database()",
+        )  # fmt: skip
+        return res.wakeups.listening and bool(found)
+
+    return met
+
+
+async def test_connections_that_break_again_and_again_lose_and_double_nothing(
+    quick: Resources, simulator: Simulator, database_url: str
+) -> None:
+    simulator.configure(delay=0.05)
+    unpublished(simulator, until="2026-03-26")
+    await reconcile(quick)
+    await add_rule(quick)
+
+    async def break_connections() -> None:
+        async with await psycopg.AsyncConnection.connect(database_url, autocommit=True) as connection:
+            for _ in range(8):
+                await asyncio.sleep(0.3)
+                await connection.execute(
+                    "select pg_terminate_backend(pid) from pg_stat_activity"
+                    " where datname = current_database() and pid <> pg_backend_pid()"
+                )
+
+    async with working(quick):
+        await break_connections()
+        await until_stored(quick, 25)
+
+    assert {run["attempt"] for run in await fetch(quick, "select attempt from runs")} == {1}
+    assert {run["crashes"] for run in await fetch(quick, "select crashes from runs")} == {0}
+    assert len(simulator.runs) == 25
+    assert await fetch(quick, "select 1 from files where stored_at is null") == []
+
+
+@pytest.mark.slow
+async def test_the_database_killed_under_load_is_started_again_and_nothing_is_lost(simulator: Simulator) -> None:
+    folder = Path(os.environ[FOLDER_VARIABLE]) / f"private-{uuid.uuid4().hex}"
+    folder.mkdir(mode=0o711)
+    settings = make_settings("", simulator, TALLYHOOK_DATA_DIR=folder, **QUICK)
+    unpublished(simulator, until="2026-03-21")
+    async with open_resources(settings) as res:
+        await reconcile(res)
+        await add_rule(res)
+        async with working(res):
+            await until(_something_is_stored(res))
+            os.kill(int((folder / "postgres" / "postmaster.pid").read_text().splitlines()[0]), signal.SIGKILL)
+            await until_stored(res, 20)
+
+        assert len(simulator.runs) == 20
+        assert {run["attempt"] for run in await fetch(res, "select attempt from runs")} == {1}
+        sizes = await fetch(res, "select size from files where stored_at is not null")
+        assert sorted(row["size"] for row in sizes) == sorted(file.size for file in simulator.files)
+
+
+def _something_is_stored(res: Resources) -> Callable[[], Awaitable[bool]]:
+    async def met() -> bool:
+        return (await states(res))["stored"] > 0
+
+    return met
+
+
+async def test_a_run_that_keeps_crashing_is_failed_as_internal_redacted_and_blocks_nobody(
+    res: Resources, simulator: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await days_due(res, simulator, 3)
+    healthy = res.stripe.create_run
+    (poisoned,) = await fetch(res, "select id, parameters from runs where interval_start = '2026-03-02+00'")
+
+    async def create_run(account: str, report_type: str, **how: Any) -> StripeRun:
+        if how["parameters"] == poisoned["parameters"]:
+            raise RuntimeError("boom with sk_test_4242424242424242")
+        return await healthy(account, report_type, **how)
+
+    monkeypatch.setattr(res.stripe, "create_run", create_run)
+    async with working(res):
+        await until(_is_failed(res))
+        await until_stored(res, 2)
+
+    (run,) = await fetch(res, "select state, error from runs where id = :id", id=poisoned["id"])
+    assert run["error"]["kind"] == "internal"
+    assert run["error"]["message"].startswith("RuntimeError: boom with ")
+    assert "4242" not in run["error"]["message"]
+
+
+def _is_failed(res: Resources) -> Callable[[], Awaitable[bool]]:
+    async def met() -> bool:
+        return (await states(res))["failed"] == 1
+
+    return met
+
+
+async def test_a_poison_event_does_not_stop_the_lane_that_it_lies_in(
+    res: Resources, simulator: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def poisoned(*_: object) -> None:
+        raise RuntimeError("boom")
+
+    monkeypatch.setitem(handlers.HANDLERS, "reporting.report_run.failed", poisoned)
+    event = {"id": "evt_1", "object": "event", "created": 1, "livemode": False}
+    await deliver_value(res, {**event, "type": "reporting.report_run.failed", "data": {"object": {"id": "frr_1"}}})
+    await one_due_run(res, simulator)
+
+    async with working(res):
+        await until_stored(res, 1)
+
+    (kept,) = await fetch(res, "select status, tries from events")
+    assert (kept["status"], kept["tries"]) == ("pending", 1)
+
+
+async def test_a_worker_with_a_key_of_another_account_makes_no_run_there(
+    database_url: str, simulator: Simulator
+) -> None:
+    simulator.add_account("other")
+    async with open_resources(make_settings(database_url, simulator)) as res:
+        await one_due_run(res, simulator)
+    elsewhere = simulator.account("other").keys[0].secret
+
+    async with open_resources(make_settings(database_url, simulator, STRIPE_API_KEY=elsewhere)) as res:
+        async with working(res):
+            await until(_is_held(res))
+            await asyncio.sleep(0.3)
+
+        assert len(simulator.account("other").runs) == 0
+        assert (await only_run(res))["state"] == "planned"
+
+
+def _is_held(res: Resources) -> Callable[[], Awaitable[bool]]:
+    async def met() -> bool:
+        return len(await fetch(res, "select 1 from account_holds")) == 3
+
+    return met
+
+
+async def test_many_processes_share_the_work_and_make_one_stripe_run_per_window(
+    quick: Resources, simulator: Simulator
+) -> None:
+    unpublished(simulator, until="2026-03-29")
+    await reconcile(quick)
+    await add_rule(quick, report_type=REPORT_TYPE)
+
+    async with (
+        open_resources(quick.settings) as second,
+        open_resources(quick.settings) as third,
+        working(quick),
+        working(second),
+        working(third),
+    ):
+        await until_stored(quick, 28)
+
+    assert len(simulator.runs) == 28
+    assert len(await attempts(quick)) == 28
+    assert len(simulator.creates) == 28
