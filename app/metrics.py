@@ -21,7 +21,7 @@ class Metrics:
         registry = self.registry = CollectorRegistry()
         ProcessCollector(registry=registry)
         self.deliveries = Counter(
-            "tallyhook_deliveries", "Webhook deliveries that were believed, by what the event is at first; types that are not used: `other`.",
+            "tallyhook_deliveries", "Webhook deliveries that were kept, by what the event is at first.",
             ["account", "type", "outcome"], registry=registry,
         )  # fmt: skip
         self.events = Counter(

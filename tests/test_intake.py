@@ -3,6 +3,7 @@
 import asyncio
 import json
 import time
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -113,21 +114,21 @@ async def test_an_account_whose_mode_is_not_known_takes_events_of_either_mode(
 
 
 NOT_BELIEVED = [
-    (b"\xff\xfe{}", None, "not_utf8"),
-    (b"{", None, "not_json"),
-    (b"", None, "not_json"),
-    (b"\x00" + json.dumps(an_event()).encode(), None, "not_json"),
-    (b"[]", None, "not_an_event"),
-    (b'"event"', None, "not_an_event"),
-    (json.dumps(an_event(object="charge")).encode(), None, "not_an_event"),
-    (json.dumps(an_event(object=["event"])).encode(), None, "not_an_event"),
-    (json.dumps(an_event(id=...)).encode(), None, "no_id_or_type"),
-    (json.dumps(an_event(id="")).encode(), None, "no_id_or_type"),
-    (json.dumps(an_event(id=17)).encode(), None, "no_id_or_type"),
-    (json.dumps(an_event(id="evt_\x00")).encode(), None, "no_id_or_type"),
-    (json.dumps(an_event(id="e" * 256)).encode(), None, "no_id_or_type"),
-    (json.dumps(an_event(type=...)).encode(), None, "no_id_or_type"),
-    (json.dumps(an_event(type={})).encode(), None, "no_id_or_type"),
+    (b"\xff\xfe{}", "not_utf8"),
+    (b"{", "not_json"),
+    (b"", "not_json"),
+    (b"\x00" + json.dumps(an_event()).encode(), "not_json"),
+    (b"[]", "not_an_event"),
+    (b'"event"', "not_an_event"),
+    (json.dumps(an_event(object="charge")).encode(), "not_an_event"),
+    (json.dumps(an_event(object=["event"])).encode(), "not_an_event"),
+    (json.dumps(an_event(id=...)).encode(), "no_id_or_type"),
+    (json.dumps(an_event(id="")).encode(), "no_id_or_type"),
+    (json.dumps(an_event(id=17)).encode(), "no_id_or_type"),
+    (json.dumps(an_event(id="evt_\x00")).encode(), "no_id_or_type"),
+    (json.dumps(an_event(id="e" * 256)).encode(), "no_id_or_type"),
+    (json.dumps(an_event(type=...)).encode(), "no_id_or_type"),
+    (json.dumps(an_event(type={})).encode(), "no_id_or_type"),
 ]
 NOT_SIGNED = [
     "",
@@ -145,15 +146,13 @@ NOT_SIGNED = [
 ]
 
 
-@pytest.mark.parametrize(("body", "header", "reason"), NOT_BELIEVED, ids=lambda value: str(value)[:30])
-async def test_what_is_no_event_is_refused_and_only_counted(
-    res: Resources, body: bytes, header: str | None, reason: str
-) -> None:
-    with pytest.raises(Unverified, match=reason):
-        await accept(res.intake, body, header=header)
+async def test_what_is_no_event_is_refused_and_only_counted(res: Resources) -> None:
+    for body, reason in NOT_BELIEVED:
+        with pytest.raises(Unverified, match=reason):
+            await accept(res.intake, body)
 
     assert await kept(res) == []
-    assert res.intake.refused == {reason: 1}
+    assert res.intake.refused == Counter(reason for _, reason in NOT_BELIEVED)
 
 
 def test_odd_headers_are_bad_signatures_and_nothing_else(account: Account) -> None:

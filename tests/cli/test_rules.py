@@ -126,6 +126,17 @@ async def test_applying_plans_at_once_and_says_how_much(res: Resources, simulato
     assert [run["state"] for run in await fetch(res, "select state from runs")] == ["planned"] * 3
 
 
+async def test_the_audit_says_what_the_command_line_did(res: Resources) -> None:
+    await applied(res, DAILY)
+    await applied(res, DAILY + "  settle_hours: 6\n", dry_run=True)
+    await applied(res, DAILY + "  settle_hours: 6\n")
+    await applied(res, "rules: []", prune=True)
+
+    entries = await fetch(res, "select actor, action from audit order by id")
+    assert [entry["action"] for entry in entries] == ["rule.created", "rule.changed", "rule.deleted"]
+    assert {entry["actor"].partition(":")[0] for entry in entries} == {"cli"}
+
+
 async def test_a_dry_run_says_the_same_and_does_nothing(res: Resources, simulator: Simulator) -> None:
     unpublished(simulator, until="2026-03-04")
     await work_off(res)

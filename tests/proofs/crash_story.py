@@ -52,7 +52,7 @@ async def tell(url: str, *, crash: tuple[int, Side] | None = None) -> Told:
 
 
 def _trouble(stage: Stage) -> None:
-    """A busy moment, a create whose answer is lost, a Stripe run that fails, a cut file, one that is gone."""
+    """A busy moment, a create whose answer is lost, a Stripe run that fails; files cut, gone and too short."""
     simulator, create = stage.simulator, {"method": "POST", "path": "report_runs$"}
     simulator.report_type(REPORT_TYPE).bytes = FILE_BYTES
     simulator.inject("status", status=429, match=create)
@@ -60,6 +60,7 @@ def _trouble(stage: Stage) -> None:
     simulator.inject("run_fails", after=1)
     simulator.inject("file_cut", bytes=FILE_BYTES // 2)
     simulator.inject("file_gone", after=1)
+    simulator.inject("file_short", after=2)
 
 
 def _deliver(stage: Stage) -> Step:

@@ -75,8 +75,13 @@ class World(Story):
         method, _, path = call.partition(" ")
         self.faults.append(self.simulator.inject(**trouble, times=times, match={"method": method, "path": path}))
 
-    @rule(trouble=st.sampled_from(RUN_TROUBLE + FILE_TROUBLE), times=st.integers(1, 2))
-    def runs_or_files_go_wrong(self, *, trouble: Any, times: int) -> None:
+    @rule(trouble=st.sampled_from(RUN_TROUBLE), times=st.integers(1, 2))
+    def runs_go_wrong(self, *, trouble: Any, times: int) -> None:
+        """The next ones do."""
+        self.faults.append(self.simulator.inject(trouble, times=times))
+
+    @rule(trouble=st.sampled_from(FILE_TROUBLE), times=st.integers(1, 2))
+    def files_go_wrong(self, *, trouble: Any, times: int) -> None:
         """The next ones do."""
         self.faults.append(self.simulator.inject(trouble, times=times))
 
@@ -149,6 +154,13 @@ class World(Story):
     def service_works(self, *, lane: Any) -> None:
         """A step of one lane, or of all."""
         self.runner.run(self.stage.live(lane))
+
+    @rule()
+    def an_hour_goes_by_as_usual(self) -> None:
+        """Webhooks arrive, and whatever is due is done, the service's own clock included."""
+        self.time_passes(hours=1)
+        self.webhooks_arrive()
+        self.service_works(lane=everything_due)
 
     @rule(effect=st.integers(1, 25), side=st.sampled_from(["before", "after"]))
     def service_dies_at_work(self, *, effect: int, side: Any) -> None:

@@ -21,7 +21,7 @@ from tests.proofs.promises import broken_promises, owed_by
 from tests.proofs.stage import staged
 from tests.service import ADMIN_TOKEN, at, fetch
 
-DATA_BEGINS, DATA_ENDS = at("2026-02-26T05:00"), at("2026-03-01")
+DATA_BEGINS, DATA_ENDS = at("2026-02-26T05:00"), at("2026-03-02")
 MOST_PENDING = 2
 AUTHORIZED = {"Authorization": f"Bearer {ADMIN_TOKEN}"}
 

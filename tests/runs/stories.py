@@ -1,5 +1,6 @@
 """What the stories about runs begin with, and what they look at in the end."""
 
+import asyncio
 import json
 import time
 from collections import Counter
@@ -83,6 +84,16 @@ def database_of(res: Resources) -> str:
     """The URL of the database that these resources use."""
     assert res.settings.database_url is not None
     return res.settings.database_url.get_secret_value()
+
+
+async def somebody_waits_for_a_lock(res: Resources) -> None:
+    """Return once a transaction waits for another one in this database; fails the test when none ever does."""
+    waiting = """
+        select 1 from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'
+    """
+    async with asyncio.timeout(20):
+        while not await fetch(res, waiting):  # noqa: ASYNC110 - the database has no event for it
+            await asyncio.sleep(0.01)
 
 
 async def attempts(res: Resources) -> list[RowMapping]:

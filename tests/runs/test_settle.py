@@ -24,6 +24,7 @@ from tests.runs.stories import (
     deliver_value,
     everything_is_due,
     one_due_run,
+    somebody_waits_for_a_lock,
     states,
 )
 from tests.service import (
@@ -171,7 +172,7 @@ async def test_an_event_overtaken_in_mid_handling_by_the_answer_is_not_missed_by
         assert not await settle.settle(handling, "default", told, poll_seconds=60)
         await handling.execute(text("update events set status = 'handled'"))
         recording = asyncio.create_task(record())
-        await _somebody_waits_for_a_lock(res)
+        await somebody_waits_for_a_lock(res)
     await recording
 
     assert (await only_run(res))["state"] == "ready"
@@ -192,16 +193,10 @@ async def test_an_answer_overtaken_in_mid_recording_by_its_event_is_not_missed_b
     async with res.sessions.begin() as recording:
         await record_created(res, recording, claim, pending)
         handling = asyncio.create_task(handlers.drain(res))
-        await _somebody_waits_for_a_lock(res)
+        await somebody_waits_for_a_lock(res)
     await handling
 
     assert (await only_run(res))["state"] == "ready"
-
-
-async def _somebody_waits_for_a_lock(res: Resources) -> None:
-    waiting = "select 1 from pg_locks where locktype = 'advisory' and not granted"
-    while not await fetch(res, waiting):  # noqa: ASYNC110 - the database has no event for it
-        await asyncio.sleep(0.01)
 
 
 async def test_two_rules_that_want_the_same_report_have_a_stripe_run_and_a_file_each(

@@ -4,9 +4,9 @@ import asyncio
 
 from app.resources import Resources
 from app.runs.reconcile import reconcile
-from app.runs.request import claim_requests, request_run
+from app.runs.request import _claim_for_account, claim_requests, request_run
 from app.simulator import Simulator
-from tests.runs.stories import CREATE, another_process, days_due, everything_is_due, states
+from tests.runs.stories import CREATE, another_process, days_due, everything_is_due, somebody_waits_for_a_lock, states
 from tests.service import REPORT_TYPE, add_rule, at, execute, fetch, request_due, unpublished
 
 OTHER_TYPE = "balance.summary.1"
@@ -42,6 +42,21 @@ async def test_three_processes_at_once_never_have_more_stripe_runs_pending_than_
 
     assert most == 5
     assert len(simulator.runs) == 28
+
+
+async def test_who_counts_the_free_slots_waits_for_whoever_is_taking_some(res: Resources, simulator: Simulator) -> None:
+    await days_due(res, simulator, 9)
+    async with (
+        another_process(res, simulator, TALLYHOOK_MAX_PENDING_RUNS=3) as one,
+        another_process(res, simulator, TALLYHOOK_MAX_PENDING_RUNS=3) as other,
+    ):
+        async with one.sessions.begin() as session:
+            first = await _claim_for_account(one, session, "default", 10)
+            counting = asyncio.create_task(claim_requests(other, 10))
+            await somebody_waits_for_a_lock(res)
+        second = await counting
+
+    assert (len(first), second) == (3, [])
 
 
 async def test_a_create_whose_answer_is_not_known_keeps_its_slot(res: Resources, simulator: Simulator) -> None:
