@@ -2,67 +2,20 @@
 
 import asyncio
 import json
-import time
-from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
 import psycopg
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from pydantic import SecretStr
-from sqlalchemy import RowMapping, text
+from sqlalchemy import text
 
 from app import handlers
-from app.intake import Intake, Unavailable, Unverified, read_event
+from app.intake import Unavailable
 from app.resources import Resources
-from app.settings import Account, Settings
 from app.simulator import Simulator
-from app.simulator.signatures import signature_header
-from tests.service import WEBHOOK_SECRET, execute, fetch, make_settings
-
-TYPE = "reporting.report_type.updated"
-
-
-def an_event(**changes: Any) -> dict[str, Any]:
-    """An event as Stripe sends it; its object is none that the service can do anything with."""
-    event = {
-        "id": "evt_1",
-        "object": "event",
-        "type": TYPE,
-        "created": 1772323200,
-        "livemode": False,
-        "data": {"object": {"id": "balance.summary.1", "object": "reporting.report_type"}},
-    }
-    return {name: value for name, value in {**event, **changes}.items() if value is not ...}
-
-
-def signed(body: bytes, *secrets: str, at: float | None = None) -> str:
-    """The header that Stripe would send with this body."""
-    return signature_header(body, secrets or [WEBHOOK_SECRET], at=int(time.time() if at is None else at))
-
-
-async def accept(intake: Intake, event: Any = None, *, slug: str = "default", header: str | None = None) -> None:
-    """Deliver one event."""
-    body = event if isinstance(event, bytes) else json.dumps(an_event() if event is None else event).encode()
-    account = intake.account(slug)
-    assert account is not None
-    await intake.accept(body, signed(body) if header is None else header, account)
-
-
-async def kept(res: Resources) -> list[RowMapping]:
-    """All kept events, in order."""
-    return await fetch(res, "select * from events order by id")
-
-
-@asynccontextmanager
-async def intake_of(settings: Settings, url: str | None = None) -> AsyncIterator[Intake]:
-    """An intake of its own."""
-    assert settings.database_url is not None
-    async with Intake(url or settings.database_url.get_secret_value(), settings) as intake:
-        yield intake
+from tests.intake_events import accept, an_event, intake_of, kept
+from tests.service import WEBHOOK_SECRET, execute, make_settings
 
 
 async def test_an_event_is_kept_with_its_signed_text_when_accept_returns(res: Resources) -> None:
@@ -111,124 +64,6 @@ async def test_an_account_whose_mode_is_not_known_takes_events_of_either_mode(
         await accept(intake, an_event(id="evt_test", livemode=False), slug="eu")
 
     assert [event["status"] for event in await kept(res)] == ["pending", "pending"]
-
-
-NOT_BELIEVED = [
-    (b"\xff\xfe{}", "not_utf8"),
-    (b"{", "not_json"),
-    (b"", "not_json"),
-    (b"\x00" + json.dumps(an_event()).encode(), "not_json"),
-    (b"[]", "not_an_event"),
-    (b'"event"', "not_an_event"),
-    (json.dumps(an_event(object="charge")).encode(), "not_an_event"),
-    (json.dumps(an_event(object=["event"])).encode(), "not_an_event"),
-    (json.dumps(an_event(id=...)).encode(), "no_id_or_type"),
-    (json.dumps(an_event(id="")).encode(), "no_id_or_type"),
-    (json.dumps(an_event(id=17)).encode(), "no_id_or_type"),
-    (json.dumps(an_event(id="evt_\x00")).encode(), "no_id_or_type"),
-    (json.dumps(an_event(id="e" * 256)).encode(), "no_id_or_type"),
-    (json.dumps(an_event(type=...)).encode(), "no_id_or_type"),
-    (json.dumps(an_event(type={})).encode(), "no_id_or_type"),
-]
-NOT_SIGNED = [
-    "",
-    "t=1",
-    "v1=abc",
-    "t=,v1=",
-    "t=x,v1=abc",
-    "t=1,t=2,v1=abc",
-    "t=99999999999999999999,v1=abc",
-    "t=-1,v1=abc",
-    "t=²,v1=abc",
-    "t=1\x00,v1=é",
-    "t,v1",
-    "," * 3000,
-]
-
-
-async def test_what_is_no_event_is_refused_and_only_counted(res: Resources) -> None:
-    for body, reason in NOT_BELIEVED:
-        with pytest.raises(Unverified, match=reason):
-            await accept(res.intake, body)
-
-    assert await kept(res) == []
-    assert res.intake.refused == Counter(reason for _, reason in NOT_BELIEVED)
-
-
-def test_odd_headers_are_bad_signatures_and_nothing_else(account: Account) -> None:
-    body = json.dumps(an_event()).encode()
-    for header in NOT_SIGNED:
-        with pytest.raises(Unverified, match="bad_signature"):
-            read_event(body, header, account, now=1.0)
-
-
-@given(body=st.binary(max_size=60) | st.text(max_size=40).map(str.encode), header=st.text(max_size=60))
-def test_no_body_and_no_header_at_all_raises_anything_but_unverified(
-    account: Account, body: bytes, header: str
-) -> None:
-    for given_header in (header, f"t=1,v1={header}", signed(body, at=1)):
-        with pytest.raises(Unverified):
-            read_event(body, given_header, account, now=1.0)
-
-
-@given(
-    event=st.recursive(
-        st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
-        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
-        max_leaves=6,
-    ),
-    field=st.sampled_from(["id", "object", "type", "created", "livemode", "data", "account", "context"]),
-)
-def test_an_event_with_anything_in_any_field_is_read_or_unverified(account: Account, event: object, field: str) -> None:
-    body = json.dumps(an_event(**{field: event})).encode()
-    try:
-        found = read_event(body, signed(body, at=1), account, now=1.0)
-    except Unverified:
-        return
-    assert found.stripe_event_id
-    assert found.status in ("pending", "ignored")
-
-
-@pytest.fixture(scope="module")
-def account() -> Account:
-    return Account("default", None, (SecretStr(WEBHOOK_SECRET),), livemode=False)
-
-
-@pytest.mark.parametrize("away", [-299, 0, 299])
-def test_a_time_stamp_within_five_minutes_either_way_is_believed(account: Account, away: int) -> None:
-    body = json.dumps(an_event()).encode()
-
-    assert read_event(body, signed(body, at=10_000 + away), account, now=10_000.0)
-
-
-@pytest.mark.parametrize("away", [-302, 302, 86_400])
-def test_an_old_or_future_time_stamp_is_not_believed(account: Account, away: int) -> None:
-    body = json.dumps(an_event()).encode()
-
-    with pytest.raises(Unverified, match="bad_signature"):
-        read_event(body, signed(body, at=10_000 + away), account, now=10_000.0)
-
-
-async def test_any_of_several_secrets_is_believed_so_that_they_can_be_rotated(
-    database_url: str, simulator: Simulator, res: Resources
-) -> None:
-    settings = make_settings(database_url, simulator, STRIPE_WEBHOOK_SECRET="whsec_old, whsec_new,")
-    async with intake_of(settings) as intake:
-        for number, secrets in enumerate([["whsec_old"], ["whsec_new"], ["whsec_other", "whsec_new"]]):
-            body = json.dumps(an_event(id=f"evt_{number}")).encode()
-            await accept(intake, body, header=signed(body, *secrets))
-        with pytest.raises(Unverified):
-            await accept(intake, b"{}", header=signed(b"{}", "whsec_other"))
-
-    assert len(await kept(res)) == 3
-
-
-async def test_accounts_without_a_secret_and_unknown_ones_take_no_events(
-    database_url: str, simulator: Simulator, res: Resources
-) -> None:
-    async with intake_of(make_settings(database_url, simulator, STRIPE_WEBHOOK_SECRET="")) as intake:
-        assert intake.account("default") is None
-    assert res.intake.account("elsewhere") is None
 
 
 async def test_the_same_event_of_two_accounts_is_two_events(

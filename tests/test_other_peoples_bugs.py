@@ -52,11 +52,12 @@ WHERE = {
     "two rules want the same report":
         f"{RUNS}/test_settle.py::test_two_rules_that_want_the_same_report_have_a_stripe_run_and_a_file_each",
     "lost enqueue": f"{HERE}::test_a_wake_up_that_is_lost_costs_a_poll_and_nothing_else",
-    "killed in mid-download": "tests/test_worker.py::test_the_work_of_a_process_that_was_killed_is_taken_over",
+    "killed in mid-download":
+        "tests/test_worker_processes.py::test_the_work_of_a_process_that_was_killed_is_taken_over",
     "lease lost while alive":
-        f"{RUNS}/test_download.py::test_a_slow_worker_that_comes_back_cannot_write_over_its_successor",
+        f"{RUNS}/test_download_takeover.py::test_a_slow_worker_that_comes_back_cannot_write_over_its_successor",
     "Postgres restarted":
-        "tests/test_worker.py::test_the_database_killed_under_load_is_started_again_and_nothing_is_lost",
+        "tests/test_worker_processes.py::test_the_database_killed_under_load_is_started_again_and_nothing_is_lost",
     "pooler": "tests/test_pooler.py::test_everything_but_listen_works_through_a_transaction_mode_pooler",
     "LISTEN dropped":
         "tests/test_worker.py::test_a_lost_listen_connection_is_made_again_and_only_slows_things_down",
@@ -64,9 +65,9 @@ WHERE = {
         "tests/test_handlers.py::test_a_type_of_event_that_this_version_does_not_know_is_left_for_the_one_that_does",
     "unknown job kind": "tests/test_queue.py::test_a_lane_that_this_version_does_not_know_is_passed_over",
     "unknown state": f"{RUNS}/test_reconcile.py::test_a_run_in_a_state_that_this_version_does_not_know_is_left_alone",
-    "non-UTF-8 body": "tests/test_intake.py::test_what_is_no_event_is_refused_and_only_counted",
+    "non-UTF-8 body": "tests/test_intake_reading.py::test_what_is_no_event_is_refused_and_only_counted",
     "empty secret": "tests/test_stripe_api.py::test_without_a_secret_nothing_is_believed",
-    "future timestamp": "tests/test_intake.py::test_an_old_or_future_time_stamp_is_not_believed",
+    "future timestamp": "tests/test_intake_reading.py::test_an_old_or_future_time_stamp_is_not_believed",
     "oversized body": "tests/api/test_webhooks.py::test_a_body_of_just_the_limit_is_taken_and_a_byte_more_is_not",
     "key in an error text": "tests/test_stripe_api.py::test_no_message_shows_the_key",
     "truncated file": f"{RUNS}/test_download.py::"
@@ -80,13 +81,13 @@ WHERE = {
     "leap day": "tests/planning/test_windows.py::test_the_months_of_a_leap_year_hold_all_its_days",
     "last second of the day": f"{HERE}::test_the_last_second_of_a_day_belongs_to_it_and_the_next_midnight_does_not",
     "only available through":
-        f"{RUNS}/test_request.py::test_a_refused_end_waits_for_the_next_advance_with_a_new_key_and_spends_no_attempt",
-    "run pending for ever": f"{RUNS}/test_settle.py::test_a_run_that_is_stuck_every_time_is_failed_as_timed_out",
+        f"{RUNS}/test_refusals.py::test_a_refused_end_waits_for_the_next_advance_with_a_new_key_and_spends_no_attempt",
+    "run pending for ever": f"{RUNS}/test_lookup.py::test_a_run_that_is_stuck_every_time_is_failed_as_timed_out",
     "endpoint disabled": f"{HERE}::test_a_disabled_endpoint_costs_time_and_no_report",
     "failing migration at start": "tests/db/test_migrations.py::test_a_failure_ends_the_command_with_one_clear_line",
     "database down is a 5xx":
         "tests/api/test_webhooks.py::test_while_the_database_is_away_stripe_is_asked_to_deliver_again",
-    "key follows a redirect": f"{RUNS}/test_download.py::test_a_redirect_is_not_followed_with_the_key",
+    "key follows a redirect": f"{RUNS}/test_download_doors.py::test_a_redirect_is_not_followed_with_the_key",
     "availability told backwards":
         "tests/test_handlers.py::test_advances_in_any_order_and_number_only_move_forward",
     "retries spin without a pause": f"{RUNS}/test_reconcile.py::"

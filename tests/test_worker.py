@@ -1,14 +1,7 @@
-"""The worker as a whole: it finishes what it finds, survives what happens, and ends when it is told to."""
+"""The worker as a whole: it finishes what it finds, and survives what happens."""
 
 import asyncio
-import os
-import signal
-import sys
-import time
-import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -20,22 +13,16 @@ from app.runs.reconcile import reconcile
 from app.serving import running
 from app.simulator import Simulator
 from app.stripe_values import StripeRun
-from tests.database import FOLDER_VARIABLE
 from tests.runs.stories import (
     CONTENTS,
     CREATE,
-    LIST_TYPES,
     attempts,
-    database_of,
     days_due,
     deliver_value,
-    keys_used,
     one_due_run,
     states,
-    stored_bytes,
 )
 from tests.service import (
-    ADMIN_TOKEN,
     REPORT_TYPE,
     WEBHOOK_SECRET,
     add_rule,
@@ -46,28 +33,7 @@ from tests.service import (
     unpublished,
     working,
 )
-
-QUICK = {"TALLYHOOK_STALLED_AFTER_SECONDS": 1}
-PATIENCE_SECONDS = 40
-
-
-async def until(met: Callable[[], Awaitable[bool]]) -> None:
-    """Wait until it is met; the test fails when it never is."""
-    async with asyncio.timeout(PATIENCE_SECONDS):
-        while not await met():  # noqa: ASYNC110 - rows have no event to wait for
-            await asyncio.sleep(0.05)
-
-
-async def until_stored(res: Resources, runs: int) -> None:
-    """Wait until this many runs are stored."""
-
-    async def stored() -> bool:
-        try:
-            return (await states(res))["stored"] == runs
-        except Exception:
-            return False  # the database is away
-
-    await until(stored)
+from tests.workers import QUICK, called, until, until_stored
 
 
 @pytest.fixture
@@ -75,41 +41,6 @@ async def quick(database_url: str, simulator: Simulator) -> AsyncIterator[Resour
     """A process that takes over after a second."""
     async with open_resources(make_settings(database_url, simulator, **QUICK)) as res:
         yield res
-
-
-@asynccontextmanager
-async def worker_process(res: Resources, simulator: Simulator) -> AsyncIterator[asyncio.subprocess.Process]:
-    """`tallyhook worker` as a process of its own; killed in the end, if it is still there."""
-    settings = {
-        "DATABASE_URL": database_of(res),
-        "STRIPE_API_KEY": next(iter(simulator.world.keys)),
-        "STRIPE_WEBHOOK_SECRET": WEBHOOK_SECRET,
-        "STRIPE_API_BASE": simulator.base_url,
-        "STRIPE_FILES_BASE": simulator.base_url,
-        "TALLYHOOK_ADMIN_TOKEN": ADMIN_TOKEN,
-        "TALLYHOOK_REQUESTS_PER_SECOND": "0",
-        "TALLYHOOK_STALLED_AFTER_SECONDS": "1",
-        "TALLYHOOK_PENDING_POLL_SECONDS": "0.1",
-    }
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "app", "worker", env={**os.environ, **settings},
-        stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL,
-    )  # fmt: skip
-    try:
-        yield process
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
-
-
-def called(simulator: Simulator, route: str, times: int = 1) -> Callable[[], Awaitable[bool]]:
-    """Whether a fault has struck a call of that route so often: then the call is under way."""
-
-    async def met() -> bool:
-        return sum(fault.struck for fault in simulator.faults) >= times
-
-    return met
 
 
 async def test_a_worker_brings_everything_in_by_itself(res: Resources, simulator: Simulator) -> None:
@@ -137,27 +68,6 @@ async def test_the_next_run_starts_when_one_settles_and_not_at_the_next_poll(
     assert simulator.world.journal.counts["retrieve_run"] == 0
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("during", ["create", "download"])
-async def test_the_work_of_a_process_that_was_killed_is_taken_over(
-    quick: Resources, simulator: Simulator, during: str
-) -> None:
-    await one_due_run(quick, simulator)
-    match = CREATE if during == "create" else CONTENTS
-    simulator.inject("slow", seconds=3, when="after", match=match)
-    async with worker_process(quick, simulator) as process:
-        await until(called(simulator, during))
-        process.kill()
-        await process.wait()
-
-    async with working(quick):
-        await until_stored(quick, 1)
-
-    assert len(simulator.runs) == 1
-    assert len(set(keys_used(simulator))) == 1
-    assert await stored_bytes(quick) == simulator.content(simulator.files[0])
-
-
 async def test_work_is_not_taken_from_a_worker_that_is_only_slow(quick: Resources, simulator: Simulator) -> None:
     await one_due_run(quick, simulator)
     simulator.inject("slow", seconds=3, match=CREATE)
@@ -166,39 +76,6 @@ async def test_work_is_not_taken_from_a_worker_that_is_only_slow(quick: Resource
         await until_stored(quick, 1)
 
     assert len(simulator.creates) == 1
-
-
-@pytest.mark.slow
-async def test_sigterm_ends_a_worker_cleanly_after_the_call_in_flight(quick: Resources, simulator: Simulator) -> None:
-    await one_due_run(quick, simulator)
-    simulator.inject("slow", seconds=2, match=CREATE)
-    async with worker_process(quick, simulator) as process:
-        await until(called(simulator, "create"))
-        process.send_signal(signal.SIGTERM)
-        async with asyncio.timeout(15):
-            assert await process.wait() == 0
-
-    assert (await only_run(quick))["state"] != "planned", "the answer was recorded"
-    assert await fetch(quick, "select 1 from workers") == []
-    assert await fetch(quick, "select 1 from runs where lease_until is not null") == []
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("match", [LIST_TYPES, CREATE, CONTENTS], ids=["timetable", "create", "download"])
-async def test_sigterm_ends_a_worker_within_fifteen_seconds_though_stripe_does_not_answer(
-    quick: Resources, simulator: Simulator, match: dict[str, str]
-) -> None:
-    await one_due_run(quick, simulator)
-    simulator.inject("slow", seconds=60, match=match)
-    async with worker_process(quick, simulator) as process:
-        await until(called(simulator, "any"))
-        started = time.monotonic()
-        process.send_signal(signal.SIGTERM)
-        async with asyncio.timeout(25):
-            assert await process.wait() == 0
-
-    assert time.monotonic() - started < 15  # the contract's own figure
-    assert await fetch(quick, "select 1 from runs where lease_until is not null") == []
 
 
 async def test_steps_that_are_stopped_are_due_again_at_once(res: Resources, simulator: Simulator) -> None:
@@ -264,33 +141,6 @@ async def test_connections_that_break_again_and_again_lose_and_double_nothing(
     assert {run["crashes"] for run in await fetch(quick, "select crashes from runs")} == {0}
     assert len(simulator.runs) == 25
     assert await fetch(quick, "select 1 from files where stored_at is null") == []
-
-
-@pytest.mark.slow
-async def test_the_database_killed_under_load_is_started_again_and_nothing_is_lost(simulator: Simulator) -> None:
-    folder = Path(os.environ[FOLDER_VARIABLE]) / f"private-{uuid.uuid4().hex}"
-    folder.mkdir(mode=0o711)
-    settings = make_settings("", simulator, TALLYHOOK_DATA_DIR=folder, **QUICK)
-    unpublished(simulator, until="2026-03-21")
-    async with open_resources(settings) as res:
-        await reconcile(res)
-        await add_rule(res)
-        async with working(res):
-            await until(_something_is_stored(res))
-            os.kill(int((folder / "postgres" / "postmaster.pid").read_text().splitlines()[0]), signal.SIGKILL)
-            await until_stored(res, 20)
-
-        assert len(simulator.runs) == 20
-        assert {run["attempt"] for run in await fetch(res, "select attempt from runs")} == {1}
-        sizes = await fetch(res, "select size from files where stored_at is not null")
-        assert sorted(row["size"] for row in sizes) == sorted(file.size for file in simulator.files)
-
-
-def _something_is_stored(res: Resources) -> Callable[[], Awaitable[bool]]:
-    async def met() -> bool:
-        return (await states(res))["stored"] > 0
-
-    return met
 
 
 async def test_a_run_that_keeps_crashing_is_failed_as_internal_redacted_and_blocks_nobody(

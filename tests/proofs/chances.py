@@ -15,16 +15,15 @@ from app.runs.lookup import claim_lookups, look_up
 from app.runs.request import claim_requests, request_run
 from app.vocabulary import Cadence
 from tests.proofs.model import ModelRule, schedule
-from tests.proofs.stage import everything_due
+from tests.proofs.stage import OTHER_TYPE, everything_due
 from tests.service import REPORT_TYPE, download_due, look_up_due, request_due
-
-OTHER_TYPE = "balance_change_from_activity.itemized.6"
-TYPES = (REPORT_TYPE, OTHER_TYPE)
 
 CALLS = (
     "GET .*/report_types$", "POST .*/report_runs$", "GET .*/report_runs$", "GET .*/report_runs/.*", "GET .*/contents$",
 )  # fmt: skip
 CALL_TROUBLE: tuple[dict[str, Any], ...] = (
+    {"fault": "status", "status": 401},
+    {"fault": "status", "status": 403},
     {"fault": "status", "status": 429},
     {"fault": "status", "status": 409},
     {"fault": "status", "status": 500},
@@ -48,7 +47,7 @@ CLAIMED_WORK: tuple[tuple[Claiming, Doing], ...] = (
 LANES = (timetable.do_what_is_due, handlers.drain, request_due, look_up_due, download_due, everything_due)
 
 some = st.integers(0, 1000)
-starts = st.dates(date(2026, 2, 23), date(2026, 3, 3))
+starts = st.dates(date(2026, 2, 23), date(2026, 3, 2))
 # With the stricter bounds of the other type, a rule that follows updates rightly stays one advance behind.
 CADENCES = ((REPORT_TYPE, Cadence.DAILY), (REPORT_TYPE, Cadence.EVERY_UPDATE), (REPORT_TYPE, Cadence.WEEKLY),
             (OTHER_TYPE, Cadence.DAILY), (OTHER_TYPE, Cadence.WEEKLY))  # fmt: skip

@@ -14,9 +14,7 @@ from tests.proofs.chances import (
     CLAIMED_WORK,
     FILE_TROUBLE,
     LANES,
-    OTHER_TYPE,
     RUN_TROUBLE,
-    TYPES,
     Claiming,
     Doing,
     rules,
@@ -24,7 +22,7 @@ from tests.proofs.chances import (
     starts,
 )
 from tests.proofs.model import ModelRule
-from tests.proofs.stage import everything_due
+from tests.proofs.stage import OTHER_TYPE, TYPES, everything_due
 from tests.proofs.story import DATA_BEGINS, DATA_ENDS, MOST_PENDING, Story
 
 
@@ -84,11 +82,6 @@ class World(Story):
     def files_go_wrong(self, *, trouble: Any, times: int) -> None:
         """The next ones do."""
         self.faults.append(self.simulator.inject(trouble, times=times))
-
-    @rule(revoked=st.booleans())
-    def key_changes(self, *, revoked: bool) -> None:
-        """The key is refused, or accepted again."""
-        self.simulator.change_key(next(iter(self.simulator.world.keys)), revoked=revoked)
 
     # What users do.
 

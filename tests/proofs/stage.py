@@ -18,6 +18,9 @@ from tests import service
 from tests.proofs.effects import Crashed, Effects, watched
 from tests.proofs.post import Post
 
+OTHER_TYPE = "balance_change_from_activity.itemized.6"
+TYPES = (service.REPORT_TYPE, OTHER_TYPE)
+
 Step = Callable[[Resources], Awaitable[object]]
 
 # Small, so that a file of a day (some 50 KB) takes several commits.
@@ -114,7 +117,11 @@ async def _begin_to_work(res: Resources) -> None:
 async def staged(url: str, **settings: object) -> AsyncIterator[Stage]:
     """A stage on the (migrated) database at `url`, emptied, nobody on it yet; Stripe's data ends at 2026-03-01."""
     await _empty(url)
-    simulator = Simulator()
+    # Two report types do: each of Stripe's two dozen would be written down with every reconciling.
+    simulator = Simulator(default_account=False)
+    simulator.add_account("default", catalogue=False)
+    for type in TYPES:
+        simulator.add_report_type(type)
     with _small_and_quick(), watched() as effects:
         async with serve(simulator):
             service.unpublished(simulator)

@@ -15,13 +15,13 @@ from app.main import build_app
 from app.planning.planner import Availability
 from app.runs.claims import Overtaken
 from app.simulator.faults import Fault
-from tests.proofs.chances import OTHER_TYPE, TYPES, Doing
+from tests.proofs.chances import Doing
 from tests.proofs.model import Model
 from tests.proofs.promises import broken_promises, owed_by
-from tests.proofs.stage import staged
+from tests.proofs.stage import OTHER_TYPE, TYPES, staged
 from tests.service import ADMIN_TOKEN, at, fetch
 
-DATA_BEGINS, DATA_ENDS = at("2026-02-26T05:00"), at("2026-03-02")
+DATA_BEGINS, DATA_ENDS = at("2026-02-26T05:00"), at("2026-03-03")
 MOST_PENDING = 2
 AUTHORIZED = {"Authorization": f"Bearer {ADMIN_TOKEN}"}
 
@@ -57,7 +57,6 @@ class Story(RuleBasedStateMachine):
 
     def _settle(self) -> None:
         self.simulator.clear_faults()
-        self.simulator.change_key(next(iter(self.simulator.world.keys)), revoked=False)
         # A window that ends where the data of the stricter type does waits for more: here it is.
         self.advance(OTHER_TYPE, timedelta(hours=1))
         self.runner.run(self.stage.settle(hours=6, delivering=self.delivering))

@@ -10,7 +10,7 @@ from hypothesis.stateful import run_state_machine_as_test
 from tests.proofs.machine import World
 
 # The same stories in every run, so that a change is blamed for what it did.
-FIXED = settings(max_examples=25, stateful_step_count=30, deadline=None, derandomize=True, database=None)
+FIXED = settings(max_examples=25, stateful_step_count=25, deadline=None, derandomize=True, database=None)
 
 
 @pytest.mark.slow

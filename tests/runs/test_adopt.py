@@ -1,0 +1,133 @@
+"""A create whose answer never came and whose key Stripe has forgotten: its list is looked into first."""
+
+import asyncio
+
+import pytest
+
+from app.resources import Resources
+from app.runs import adopt
+from app.runs.claims import Overtaken
+from app.runs.request import claim_requests, request_run
+from app.simulator import Simulator
+from tests.runs.stories import (
+    CREATE,
+    attempts,
+    claim_one,
+    everything_is_due,
+    keys_used,
+    leases_run_out,
+    one_due_run,
+    states,
+)
+from tests.service import (
+    REPORT_TYPE,
+    add_rule,
+    execute,
+    only_run,
+    request_due,
+    work_off,
+)
+
+
+async def test_an_old_ambiguous_create_that_took_effect_is_found_in_stripes_list(
+    res: Resources, simulator: Simulator
+) -> None:
+    run = await one_due_run(res, simulator)
+    simulator.inject("cut", when="after", match=CREATE)
+    await request_due(res)
+    simulator.world.idempotency.clear()
+    simulator.create_run(REPORT_TYPE, {**run["parameters"], "currency": "usd"})  # somebody else's, and different
+    await execute(res, "update runs set asked_at = asked_at - interval '24 hours'")
+    made = simulator.runs[0]
+    await everything_is_due(res)
+
+    await work_off(res)
+
+    (attempt,) = await attempts(res)
+    assert attempt["stripe_run_id"] == made.id
+    assert len(simulator.creates) == 1
+    assert (await only_run(res))["state"] == "stored"
+
+
+async def test_an_old_ambiguous_create_that_took_no_effect_is_asked_anew_with_a_new_key(
+    res: Resources, simulator: Simulator
+) -> None:
+    await one_due_run(res, simulator)
+    simulator.inject("cut", when="before", match=CREATE)
+    await request_due(res)
+    await execute(res, "update runs set asked_at = asked_at - interval '24 hours'")
+    await everything_is_due(res)
+
+    await work_off(res)
+
+    first, second = keys_used(simulator)
+    assert first != second
+    assert (await attempts(res))[0]["idempotency_key"] == second
+    assert len(simulator.runs) == 1
+
+
+async def test_a_run_in_stripes_list_that_belongs_to_another_run_of_ours_is_not_adopted(
+    res: Resources, simulator: Simulator
+) -> None:
+    await one_due_run(res, simulator, name="first")
+    simulator.inject("cut", when="after", match=CREATE)
+    await request_due(res)
+    await everything_is_due(res)
+    await work_off(res)
+    await add_rule(res, name="second")
+    simulator.inject("cut", when="before", match=CREATE)
+    await request_due(res)
+    await execute(res, "update runs set asked_at = asked_at - interval '24 hours' where state = 'planned'")
+    await everything_is_due(res)
+
+    await work_off(res)
+
+    first, second = await attempts(res)
+    assert first["stripe_run_id"] != second["stripe_run_id"]
+    assert len(simulator.runs) == 2
+
+
+async def test_two_old_creates_that_look_alike_never_adopt_the_same_stripe_run(
+    res: Resources, simulator: Simulator
+) -> None:
+    await one_due_run(res, simulator, name="first")
+    await add_rule(res, name="second")
+    simulator.inject("cut", when="after", match=CREATE)
+    simulator.inject("cut", when="before", match=CREATE)
+    await request_due(res)
+    assert len(simulator.runs) == 1
+    await execute(res, "update runs set asked_at = asked_at - interval '24 hours'")
+    await everything_is_due(res)
+
+    # Both look before either has recorded what it found.
+    claims = await claim_requests(res, 10)
+    found = await asyncio.gather(*(adopt.find_lost_run(res, claim) for claim in claims))
+    assert [run is None for run in found].count(True) == 1
+    await asyncio.gather(*(request_run(res, claim) for claim in claims))
+    await everything_is_due(res)
+    await work_off(res)
+
+    assert await states(res) == {"stored": 2}
+    first, second = await attempts(res)
+    assert first["stripe_run_id"] != second["stripe_run_id"]
+    assert len(simulator.runs) == 2
+
+
+async def test_a_new_key_is_never_used_by_a_worker_that_was_overtaken_before_it_was_stored(
+    res: Resources, simulator: Simulator
+) -> None:
+    await one_due_run(res, simulator)
+    simulator.inject("cut", when="before", match=CREATE)
+    await request_due(res)
+    await execute(res, "update runs set asked_at = asked_at - interval '24 hours'")
+    await everything_is_due(res)
+    slow = await claim_one(res)
+    await leases_run_out(res)
+    await request_run(res, await claim_one(res))
+    made = len(simulator.creates)
+
+    with pytest.raises(Overtaken):
+        await request_run(res, slow)
+
+    assert len(simulator.creates) == made
+    assert len(simulator.runs) == 1

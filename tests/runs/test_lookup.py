@@ -1,0 +1,174 @@
+"""Asking about runs that nothing was heard of: the event may be lost, or the run stuck."""
+
+from datetime import timedelta
+
+import pytest
+
+from app import handlers
+from app.resources import Resources
+from app.runs.lookup import claim_lookups, look_up
+from app.runs.reconcile import reconcile
+from app.simulator import Simulator
+from tests.runs.stories import (
+    READ_RUN,
+    another_process,
+    days_due,
+    deliver_value,
+    everything_is_due,
+    one_due_run,
+    states,
+)
+from tests.service import (
+    download_due,
+    execute,
+    fetch,
+    history,
+    look_up_due,
+    only_run,
+    request_due,
+    unpublished,
+    work_off,
+)
+
+
+async def test_a_lost_event_is_made_up_for_by_looking_the_run_up(res: Resources, simulator: Simulator) -> None:
+    await one_due_run(res, simulator)
+    await request_due(res)
+    assert (await only_run(res))["state"] == "requested"
+    await everything_is_due(res)
+
+    assert await look_up_due(res) == 1
+
+    assert (await only_run(res))["state"] == "ready"
+
+
+async def test_a_pending_run_is_looked_up_again_only_after_the_poll_interval(
+    res: Resources, simulator: Simulator
+) -> None:
+    await one_due_run(res, simulator)
+    simulator.configure(outcome="hang")
+    async with another_process(res, simulator, TALLYHOOK_PENDING_POLL_SECONDS=900) as process:
+        await request_due(process)
+        assert await look_up_due(process) == 0
+        await everything_is_due(process)
+        assert await look_up_due(process) == 1
+        assert await look_up_due(process) == 0
+
+    run = await only_run(res)
+    assert run["state"] == "requested"
+    assert run["due_at"] - run["requested_at"] > timedelta(seconds=890)
+
+
+async def test_a_stuck_run_is_looked_up_once_more_before_it_is_replaced(res: Resources, simulator: Simulator) -> None:
+    await days_due(res, simulator, 2)
+    simulator.configure(outcome="hang")
+    await request_due(res)
+    await execute(res, "update runs set requested_at = requested_at - interval '25 hours'")
+    finished, stuck = simulator.runs
+    simulator.finish_run(finished.id)  # and nobody told us
+    await everything_is_due(res)
+
+    await look_up_due(res)
+
+    found = {attempt["stripe_run_id"]: attempt["outcome"] for attempt in await fetch(res, "select * from attempts")}
+    assert found == {finished.id: None, stuck.id: "timed_out"}
+    assert await states(res) == {"ready": 1, "planned": 1}
+
+
+async def test_a_run_that_is_stuck_every_time_is_failed_as_timed_out(res: Resources, simulator: Simulator) -> None:
+    await one_due_run(res, simulator)
+    simulator.configure(outcome="hang")
+    for _ in range(3):
+        await request_due(res)
+        await execute(res, "update runs set requested_at = requested_at - interval '25 hours'")
+        await everything_is_due(res)
+        await look_up_due(res)
+
+    run = await only_run(res)
+    assert (run["state"], run["attempt"], run["error"]["kind"]) == ("failed", 3, "timed_out")
+
+
+async def test_a_run_that_succeeded_without_a_file_is_not_waited_for_for_ever(
+    res: Resources, simulator: Simulator
+) -> None:
+    await one_due_run(res, simulator)
+    simulator.configure(outcome="hang")
+    await request_due(res)
+    simulator.runs[0].status = "succeeded"
+    await execute(res, "update runs set requested_at = requested_at - interval '25 hours'")
+    await everything_is_due(res)
+
+    await look_up_due(res)
+
+    run = await only_run(res)
+    assert (run["state"], run["attempt"]) == ("planned", 2)
+
+
+@pytest.mark.parametrize("status", [500, 429, 409])
+async def test_a_look_up_that_does_not_work_now_is_made_again(
+    res: Resources, simulator: Simulator, status: int
+) -> None:
+    await one_due_run(res, simulator)
+    await request_due(res)
+    simulator.inject("status", status=status, match=READ_RUN)
+    await everything_is_due(res)
+    await look_up_due(res)
+    assert (await only_run(res))["state"] == "requested"
+    await everything_is_due(res)
+
+    await look_up_due(res)
+
+    run = await only_run(res)
+    assert (run["state"], run["attempt"]) == ("ready", 1)
+
+
+async def test_a_key_that_may_not_read_holds_reads_and_nothing_else(res: Resources, simulator: Simulator) -> None:
+    await days_due(res, simulator, 2)
+    simulator.inject("status", status=403, times=None, match=READ_RUN)
+    await request_due(res)
+    await everything_is_due(res)
+    await look_up_due(res)
+    assert [hold["call_kind"] for hold in await fetch(res, "select call_kind from account_holds")] == ["read"]
+    unpublished(simulator, until="2026-03-04")
+    simulator.clear_faults()
+    await everything_is_due(res)
+    await reconcile(res)
+
+    await work_off(res)
+
+    assert await states(res) == {"stored": 3}
+    assert {run["attempt"] for run in await fetch(res, "select attempt from runs")} == {1}
+
+
+async def test_a_stripe_run_that_stripe_does_not_know_any_more_is_replaced(
+    res: Resources, simulator: Simulator
+) -> None:
+    await one_due_run(res, simulator)
+    simulator.configure(outcome="hang")
+    await request_due(res)
+    simulator.account().runs = type(simulator.account().runs)()
+    simulator.configure(outcome="succeed")
+    await everything_is_due(res)
+
+    await look_up_due(res)
+    await work_off(res)
+
+    run = await only_run(res)
+    assert (run["state"], run["attempt"]) == ("stored", 2)
+
+
+async def test_a_look_up_of_a_run_that_was_settled_meanwhile_changes_nothing(
+    res: Resources, simulator: Simulator
+) -> None:
+    await one_due_run(res, simulator)
+    await request_due(res)
+    await everything_is_due(res)
+    (claim,) = await claim_lookups(res, 10)
+    value = simulator.events[-1].rendered("2026-10-28.endive")
+    await deliver_value(res, value)
+    await handlers.drain(res)
+    await download_due(res)
+
+    await look_up(res, claim)
+
+    assert await history(res) == ["planned", "requested", "ready", "stored"]
