@@ -62,9 +62,7 @@ def upgrade() -> None:
         postgresql_where=sa.text("object_id is not null"),
     )
     op.create_index("ix_events_received_at", "events", ["received_at"], unique=False)
-    op.create_index(
-        "ix_events_failed", "events", ["id"], unique=False, postgresql_where=sa.text("status = 'failed'")
-    )
+    op.create_index("ix_events_failed", "events", ["id"], unique=False, postgresql_where=sa.text("status = 'failed'"))
     op.create_table(
         "rate_limits",
         sa.Column("account", sa.Text(), nullable=False),
