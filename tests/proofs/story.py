@@ -50,7 +50,8 @@ class Story(RuleBasedStateMachine):
         try:
             if hasattr(self.stage, "res"):
                 self._settle()
-                assert self._broken() == []
+                broken = self._broken()
+                assert not broken, "\n".join(broken)
         finally:
             self.runner.run(self.open.aclose())
             self.runner.close()
