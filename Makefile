@@ -13,18 +13,24 @@ help: ## this list
 
 setup: $(VENV)/.ready ## make the virtual environment, from the hashed lock
 
-$(VENV)/.ready: pyproject.toml requirements/dev.txt
+PIP_INSTALL = $(BIN)/pip install --quiet --disable-pip-version-check --no-deps
+
+$(VENV)/.run: requirements/run.txt # what the service itself needs
 	@test -n "$(PYTHON)" || { echo "Tallyhook needs Python 3.11 or newer: install it, or say make PYTHON=/path/to/python3"; exit 1; }
 	@$(PYTHON) -m venv $(VENV) || { echo "Python's venv module is missing (Debian: apt install python3-venv)"; exit 1; }
-	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements/dev.txt
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps --editable .
+	$(PIP_INSTALL) --require-hashes -r requirements/run.txt
 	@touch $@
 
-demo: setup ## the whole flow on this machine, no account anywhere (ARGS=--once ends by itself)
-	$(BIN)/tallyhook demo $(ARGS)
+$(VENV)/.ready: $(VENV)/.run pyproject.toml requirements/dev.txt
+	$(PIP_INSTALL) --require-hashes -r requirements/dev.txt
+	$(PIP_INSTALL) --no-build-isolation --editable .
+	@touch $@
 
-run: setup ## the service, with the settings of the environment or .env
-	$(BIN)/tallyhook serve $(ARGS)
+demo: $(VENV)/.run ## the whole flow on this machine, no account anywhere (ARGS=--once ends by itself)
+	$(BIN)/python -m app demo $(ARGS)
+
+run: $(VENV)/.run ## the service, with the settings of the environment or .env
+	$(BIN)/python -m app serve $(ARGS)
 
 test: setup ## all tests, on a PostgreSQL that comes along (or on TEST_DATABASE_URL)
 	$(BIN)/pytest -n 2 $(ARGS)
@@ -41,9 +47,9 @@ fix: setup ## repair what can be repaired
 
 lock: ## write requirements/*.txt anew from pyproject.toml (needs uv)
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header -q \
-		pyproject.toml -o requirements/run.txt
+		--all-extras pyproject.toml -o requirements/run.txt
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header -q \
-		pyproject.toml --group dev -c requirements/run.txt -o requirements/dev.txt
+		--all-extras pyproject.toml --group dev -c requirements/run.txt -o requirements/dev.txt
 
 sweep: setup ## kill the service right before and after every effect, then 1,000 runs under kills; prints a report
 	$(BIN)/python -m tests.proofs.sweep
