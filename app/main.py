@@ -1,4 +1,9 @@
-"""Builds the web app over what the command line has opened: webhooks in front, the admin API, health."""
+"""Builds the web apps over what the command line has opened: webhooks in front, the admin API, health.
+
+A worker has health and metrics alone.
+"""
+
+from typing import Any
 
 from fastapi import Depends, FastAPI
 from starlette.routing import Route
@@ -18,24 +23,37 @@ ADMIN_ROUTERS = tuple(part.router for part in (rule_actions, rules, runs, run_fi
 
 def build_app(res: Resources) -> FastAPI:
     """The web app over these resources. Whatever is not named as open in `api/edge` needs a token."""
-    app = FastAPI(
-        title="Tallyhook",
-        version=__version__,
-        description=DESCRIPTION,
-        docs_url=None,
-        redoc_url=None,
-        redirect_slashes=False,
-        strict_content_type=False,
-    )
-    access = Access(res.settings)
-    app.state.res, app.state.access, app.state.probe = res, access, health.Probe()
+    app = _app(res, description=DESCRIPTION)
     app.router.routes.extend(webhook_routes(res.intake, max_body_bytes=res.settings.max_body_bytes))
     for router in ADMIN_ROUTERS:
         app.include_router(router, dependencies=[Depends(bearer)], responses=PROBLEMS)
     app.include_router(health.router)
     app.include_router(metrics.router)
     app.router.routes.append(Route("/docs", docs.page, include_in_schema=False))
-    handle_problems(app)
     describe(app)
+    return app
+
+
+def build_probes(res: Resources) -> FastAPI:
+    """What a process that only works the queue shows of itself: health and what it counted."""
+    app = _app(res, openapi_url=None)
+    app.include_router(health.router)
+    app.include_router(metrics.router)
+    return app
+
+
+def _app(res: Resources, **more: Any) -> FastAPI:
+    app = FastAPI(
+        title="Tallyhook",
+        version=__version__,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        strict_content_type=False,
+        **more,
+    )
+    access = Access(res.settings)
+    app.state.res, app.state.access, app.state.probe = res, access, health.Probe()
+    handle_problems(app)
     app.add_middleware(Edge, access=access, max_body_bytes=res.settings.max_body_bytes)
     return app

@@ -1,13 +1,14 @@
 """A process of the service, from its start to its clean end: the web server, the worker, or both on one event loop."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import structlog
 import uvicorn
+from fastapi import FastAPI
 
 from app.errors import TallyhookError
 from app.main import build_app
@@ -42,11 +43,12 @@ async def running(
     port: int | None = 0,
     works_queue: bool = True,
     concurrency: int = REQUESTS_AT_ONCE,
+    app: Callable[[Resources], FastAPI] = build_app,
 ) -> AsyncIterator[Running]:
     """The service, up and answering; ended cleanly on the way out. `port` None: no web server; 0: any free port."""
     async with open_resources(settings) as res:
         res.works_queue, res.requests_at_once = works_queue, concurrency
-        server = None if port is None else _server(res, host, port)
+        server = None if port is None else _server(app(res), host, port)
         parts = [asyncio.create_task(work(res), name="worker")] if works_queue else []
         try:
             url = None
@@ -98,9 +100,9 @@ class _Server(uvicorn.Server):
         yield
 
 
-def _server(res: Resources, host: str, port: int) -> _Server:
+def _server(app: FastAPI, host: str, port: int) -> _Server:
     config = uvicorn.Config(
-        build_app(res),
+        app,
         host=host,
         port=port,
         log_config=None,

@@ -43,7 +43,9 @@ async def until_stored(res: Resources, runs: int) -> None:
 
 
 @asynccontextmanager
-async def worker_process(res: Resources, simulator: Simulator) -> AsyncIterator[asyncio.subprocess.Process]:
+async def worker_process(
+    res: Resources, simulator: Simulator, *arguments: str
+) -> AsyncIterator[asyncio.subprocess.Process]:
     """`tallyhook worker` as a process of its own; killed in the end, if it is still there."""
     settings = {
         "DATABASE_URL": database_of(res),
@@ -57,7 +59,7 @@ async def worker_process(res: Resources, simulator: Simulator) -> AsyncIterator[
         "TALLYHOOK_PENDING_POLL_SECONDS": "0.1",
     }
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "app", "worker", env={**os.environ, **settings},
+        sys.executable, "-m", "app", "worker", *arguments, env={**os.environ, **settings},
         stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL,
     )  # fmt: skip
     try:

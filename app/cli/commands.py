@@ -16,6 +16,9 @@ from app.settings import Settings, load_settings
 
 Host = Annotated[str, typer.Option(help="The address to listen on.")]
 Port = Annotated[int, typer.Option(help="The port to listen on.", min=0, max=65535)]
+ProbesPort = Annotated[
+    int | None, typer.Option(help="Show /health and /metrics of this process on a port.", min=0, max=65535)
+]
 
 
 def serve(
@@ -32,29 +35,32 @@ def serve(
 
 def worker(
     concurrency: Annotated[int, typer.Option(help="Calls to Stripe under way at once.", min=1, max=100)] = 16,
+    host: Host = "127.0.0.1",
+    port: ProbesPort = None,
 ) -> None:
     """Work the queue only; any number may run beside any number of `serve`."""
+    from app.main import build_probes
     from app.serving import run_until
 
     settings = _settings()
-    run(lambda stop: run_until(stop, settings, port=None, concurrency=concurrency))
+    run(lambda stop: run_until(stop, settings, host=host, port=port, concurrency=concurrency, app=build_probes))
 
 
 def migrate() -> None:
     """Bring the database's schema to head; a failure is fatal."""
-    from app.db.migrate import head_revision
     from app.db.migrate import migrate as migrate_to_head
+    from app.db.migrate import read_revision, schema_is_at
     from app.resources import open_database
 
     settings = _settings()
 
     async def bring_to_head(_: asyncio.Event) -> None:
         async with open_database(settings) as url:
-            direct = settings.direct_database_url
-            await asyncio.to_thread(migrate_to_head, direct.get_secret_value() if direct is not None else url)
+            direct = settings.direct_database_url.get_secret_value() if settings.direct_database_url else url
+            await asyncio.to_thread(migrate_to_head, direct)
+            print(schema_is_at(await asyncio.to_thread(read_revision, direct)))
 
     run(bring_to_head)
-    print(f"the schema is at {head_revision()}")
 
 
 def demo(
