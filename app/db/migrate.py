@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import structlog
 from alembic import command
 from alembic.config import Config
 from alembic.migration import MigrationContext
@@ -12,6 +13,8 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 
 from app.db.engine import CONNECT_TIMEOUT_SECONDS, sqlalchemy_url
 from app.errors import TallyhookError
+
+log = structlog.get_logger()
 
 MIGRATIONS = Path(__file__).parents[2] / "migrations"
 # Any number will do, as long as all processes take the same one.
@@ -25,7 +28,8 @@ class SchemaError(TallyhookError):
 def migrate(url: str, revision: str = "head") -> None:
     """Upgrade the database at `url`; several processes may do so at once, one of them does it.
 
-    Raises `SchemaError` when the database is newer than this version, or a step fails: then nothing has changed.
+    A schema that a newer version made is left as it is: it serves this version too, and that is what a rollback needs.
+    Raises `SchemaError` when a step fails: then nothing has changed.
     """
     try:
         _in_one_transaction(url, lambda config, connection: _upgrade(config, connection, revision))
@@ -89,10 +93,8 @@ def _in_one_transaction(url: str, step: Callable[[Config, Connection], None]) ->
 
 
 def _upgrade(config: Config, connection: Connection, revision: str) -> None:
-    unknown = set(MigrationContext.configure(connection).get_current_heads()) - known_revisions()
-    if unknown:
-        raise SchemaError(
-            f"the database's schema ({', '.join(sorted(unknown))}) is newer than this version of Tallyhook: "
-            "run the newer version, or restore a backup from before the upgrade"
-        )
+    newer = set(MigrationContext.configure(connection).get_current_heads()) - known_revisions()
+    if newer:
+        log.warning("schema.newer", revision=", ".join(sorted(newer)), known=head_revision())
+        return
     command.upgrade(config, revision)

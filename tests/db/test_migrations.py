@@ -10,10 +10,11 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import Connection, Engine, create_engine, inspect, text
+from structlog.testing import capture_logs
 
 from app.db import migrate as migrations
 from app.db.engine import sqlalchemy_url
-from app.db.migrate import SchemaError, downgrade, head_revision, migrate
+from app.db.migrate import downgrade, head_revision, migrate
 from app.db.models import Base
 
 
@@ -129,15 +130,18 @@ def test_a_failure_ends_the_command_with_one_clear_line(engine: Engine, empty_da
     assert "file_chunks" in ended.stderr.splitlines()[-1]
 
 
-def test_a_schema_that_is_newer_is_a_clear_error_and_left_alone(engine: Engine, empty_database_url: str) -> None:
+def test_a_schema_that_is_newer_is_left_alone_so_that_a_rollback_can_start(
+    engine: Engine, empty_database_url: str
+) -> None:
     migrate(empty_database_url)
     with engine.begin() as connection:
         connection.execute(text("update alembic_version set version_num = 'of_the_future'"))
 
-    with pytest.raises(SchemaError, match=r"of_the_future.*newer than this version"):
+    with capture_logs() as logs:
         migrate(empty_database_url)
 
     assert revision(engine) == "of_the_future"
+    assert [(line["event"], line["revision"]) for line in logs] == [("schema.newer", "of_the_future")]
 
 
 def test_whoever_comes_while_another_migrates_waits_for_it(engine: Engine, empty_database_url: str) -> None:
