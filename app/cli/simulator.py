@@ -5,16 +5,21 @@ from typing import Annotated
 
 import typer
 
-PortOption = Annotated[int, typer.Option(help="Port on 127.0.0.1; 0 takes a free one.", min=0, max=65535)]
+HostOption = Annotated[str, typer.Option(help="The address to listen on: anybody who reaches it controls it.")]
+PortOption = Annotated[int, typer.Option(help="The port to listen on; 0 takes a free one.", min=0, max=65535)]
 WebhookOption = Annotated[str, typer.Option(help="Where the signed events of both accounts are sent to.")]
 
 
-def simulator(port: PortOption = 12111, webhook: WebhookOption = "http://127.0.0.1:8000/webhooks/stripe") -> None:
+def simulator(
+    host: HostOption = "127.0.0.1",
+    port: PortOption = 12111,
+    webhook: WebhookOption = "http://127.0.0.1:8000/webhooks/stripe",
+) -> None:
     """Simulate Stripe's reporting side on this machine, to try an integration against."""
     from app.simulator import run_forever
 
     try:
-        asyncio.run(run_forever(port, webhook=webhook, say=typer.echo))
+        asyncio.run(run_forever(port, host=host, webhook=webhook, say=typer.echo))
     except OSError as error:
         typer.echo(f"The simulator cannot listen on port {port}: {error.strerror}. Try another --port.", err=True)
         raise typer.Exit(1) from error

@@ -5,7 +5,7 @@ import signal
 from collections.abc import Callable
 
 from app.simulator.endpoints import add_endpoint
-from app.simulator.server import serve
+from app.simulator.server import HOST, serve
 from app.simulator.simulator import Simulator
 
 SECRET = "whsec_simulator_default"  # noqa: S105 (made to be known: it signs what a simulator makes up)
@@ -44,7 +44,7 @@ Ctrl+C stops it.
 """
 
 
-async def run_forever(port: int, *, webhook: str, say: Callable[[str], None]) -> None:
+async def run_forever(port: int, *, host: str = HOST, webhook: str, say: Callable[[str], None]) -> None:
     """Serves a test and a live account on `port`, says how to use them, and returns after SIGINT or SIGTERM."""
     simulator = Simulator()
     simulator.add_account("live", livemode=True)
@@ -54,7 +54,7 @@ async def run_forever(port: int, *, webhook: str, say: Callable[[str], None]) ->
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stopped.set)
-    async with serve(simulator, port=port):
+    async with serve(simulator, host=host, port=port):
         say(start_text(simulator, webhook=webhook))
         await stopped.wait()
 

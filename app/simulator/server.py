@@ -1,4 +1,4 @@
-"""Serves a simulator over HTTP on loopback, in the event loop of the caller, and stops at once when it is left."""
+"""Serves a simulator over HTTP, in the event loop of the caller, and stops at once when it is left."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -16,7 +16,7 @@ HOST = "127.0.0.1"
 
 
 @asynccontextmanager
-async def serve(simulator: Simulator, *, port: int = 0) -> AsyncIterator[str]:
+async def serve(simulator: Simulator, *, host: str = HOST, port: int = 0) -> AsyncIterator[str]:
     """Yields the base URL, for the API and the files alike; `port=0` takes a free one."""
     loop = asyncio.get_running_loop()
     state = ServerState()
@@ -24,8 +24,8 @@ async def serve(simulator: Simulator, *, port: int = 0) -> AsyncIterator[str]:
         _Quiet(application(simulator)), http=OpenProtocol, ws="none", lifespan="off", log_config=None, access_log=False
     )
     # uvicorn's Server takes signals and a tenth of a second to stop; its protocol alone does neither.
-    server = await loop.create_server(lambda: OpenProtocol(config, state, {}), HOST, port, backlog=1024)
-    base_url = f"http://{HOST}:{server.sockets[0].getsockname()[1]}"
+    server = await loop.create_server(lambda: OpenProtocol(config, state, {}), host, port, backlog=1024)
+    base_url = f"http://{host}:{server.sockets[0].getsockname()[1]}"
     simulator.world.base_url = base_url
     simulator.world.courier.start()
     simulator.world.agenda.follow(loop)
