@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo run test check fix lock sweep search
+.PHONY: help setup demo run test check fix lock sweep search bench
 
 help: ## this list
 	@grep -hE '^[a-z][a-z-]*:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 10
@@ -57,3 +57,6 @@ sweep: setup ## kill the service right before and after every effect, then 1,000
 
 search: setup ## look for a story that breaks a promise, long (ARGS=--hypothesis-seed=7 tries others)
 	$(BIN)/pytest tests/proofs/test_search.py --hypothesis-profile=search --timeout=0 $(ARGS)
+
+bench: setup ## every figure beside its limit, measured in the same run (ARGS="intake --short" does one, quickly)
+	$(BIN)/python -m benchmarks $(ARGS)

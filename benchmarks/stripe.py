@@ -1,0 +1,84 @@
+"""The simulator in a process of its own, as a benchmark wants it; a service beside it never waits for its Python."""
+
+import asyncio
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
+
+import uvloop
+
+from app.simulator import Simulator, serve
+from benchmarks.stage import cpu_seconds
+
+REPORT_TYPES = ("balance_change_from_activity.itemized.7", "balance.summary.1", "payouts.itemized.5")
+
+
+def midnight() -> datetime:
+    """The last midnight in UTC: where the data of all types ends, unless a benchmark says otherwise."""
+    return datetime.combine(datetime.now(UTC).date(), datetime.min.time(), UTC)
+
+
+def first_day(days: int) -> date:
+    """The first of the last `days` days."""
+    return midnight().date() - timedelta(days=days)
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """How the simulator is to be: data of so many days up to midnight, files of so many bytes where given."""
+
+    days: int
+    instant: bool = True
+    bytes_of: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Stripe:
+    """A simulator that answers at `base`."""
+
+    base: str
+    pid: int
+
+    def cpu_seconds(self) -> float:
+        """Processor time that it has used."""
+        return cpu_seconds(self.pid)
+
+
+@contextmanager
+def stripe(wanted: Wanted) -> Iterator[Stripe]:
+    """A simulator, up; ended afterwards."""
+    context = get_context("spawn")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=_simulate, args=(theirs, wanted), daemon=True)
+    process.start()
+    try:
+        base, pid = ours.recv()
+        yield Stripe(base, pid)
+    finally:
+        process.terminate()
+        process.join()
+
+
+def prepare(simulator: Simulator, wanted: Wanted) -> None:
+    """Set what is wanted, for a simulator in any process."""
+    simulator.configure(instant=wanted.instant)
+    for name in (*REPORT_TYPES, *wanted.bytes_of):
+        start = midnight() - timedelta(days=wanted.days)
+        simulator.add_report_type(name, start=start.timestamp(), end=midnight().timestamp())
+    for name, size in wanted.bytes_of.items():
+        simulator.add_report_type(name, bytes=size)
+
+
+def _simulate(pipe: Connection, wanted: Wanted) -> None:
+    async def simulate() -> None:
+        simulator = Simulator()
+        prepare(simulator, wanted)
+        async with serve(simulator) as base:
+            pipe.send((base, os.getpid()))
+            await asyncio.Event().wait()
+
+    uvloop.run(simulate())
