@@ -5,6 +5,7 @@ TallyhookError
 ├── SchemaError          the database could not be brought to what this version needs (app/db/migrate.py)
 ├── StripeTrouble        told apart once, in the door (app/stripe_api.py)
 │   ├── NotNow           may work later: cut off, 5xx, 409, 429
+│   │   └── WrongPart    not the rest of the file that was asked for: fetch it whole
 │   ├── Held             the key is refused (401, 403): about the account, not about the request
 │   └── Refused          this request will never work as it is (400, 404)
 ├── NotFound             no such rule, run, event
@@ -41,6 +42,11 @@ class NotNow(StripeTrouble):
 
     after: float | None = None
     throttled: bool = False
+
+
+@dataclass
+class WrongPart(NotNow):
+    """The rest of a file was asked for, and something else would have come: begin it anew."""
 
 
 @dataclass

@@ -4,6 +4,7 @@ Everything that comes in leaves as a small frozen value of our own, everything t
 `StripeTrouble` classes: told apart here, once (contract §5, "How trouble is told apart").
 """
 
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from urllib.parse import quote
 import httpx
 import stripe
 
-from app.errors import Held, NotNow, Refused
+from app.errors import Held, NotNow, Refused, WrongPart
 from app.logs import redact
 from app.metrics import Metrics
 from app.settings import Account, Settings
@@ -34,10 +35,10 @@ LIST_PAGE = 100
 
 @dataclass(frozen=True, slots=True)
 class OpenFile:
-    """A file that Stripe is sending: `start` is where its bytes begin (0 unless a range was asked for and given)."""
+    """A file that Stripe is sending from byte `start` on: 0, or where it was asked for; `size` is that of the whole."""
 
     start: int
-    length: int | None
+    size: int | None
     pieces: AsyncIterator[bytes]
 
 
@@ -113,7 +114,8 @@ class StripeDoor:
         """Stream a file's bytes from `start` on, as they were written (no compression on the wire).
 
         The key goes to the configured files host and to nobody else: a URL that points elsewhere is not used,
-        and no redirect is followed. Raises NotNow, Held, or Refused (404 and 410: the file is gone).
+        and no redirect is followed. Raises NotNow, Held, or Refused (404 and 410: the file is gone); WrongPart
+        where the file cannot be gone on with at `start`.
         """
         headers = {"Authorization": f"Bearer {_key(self._accounts[account])}", "Accept-Encoding": "identity"}
         if start:
@@ -122,8 +124,8 @@ class StripeDoor:
         try:
             async with self._files.stream("GET", self._file_url(file), headers=headers) as response:
                 status = str(response.status_code)
-                _check_file_answer(response)
-                yield _open_file(response)
+                _check_file_answer(response, start)
+                yield _open_file(response, file, start)
         except httpx.HTTPError as error:
             raise NotNow(redact(f"the download was cut off: {type(error).__name__}: {error}")) from error
         finally:
@@ -214,11 +216,13 @@ def _retry_after(headers: Mapping[str, str] | None) -> float | None:
     return float(value) if value.isdecimal() and len(value) <= 6 else None
 
 
-def _check_file_answer(response: httpx.Response) -> None:
+def _check_file_answer(response: httpx.Response, start: int) -> None:
     status, request_id = response.status_code, response.headers.get("request-id")
     if status in (200, 206):
         return
     message = f"the files host answered {status}"
+    if status == 416 and start:
+        raise WrongPart(message, request_id)
     if status in (401, 403):
         raise Held(message, request_id, status=status)
     if status == 429 or status >= 500 or status in (408, 409):
@@ -226,17 +230,21 @@ def _check_file_answer(response: httpx.Response) -> None:
     raise Refused(message, request_id, status=status)
 
 
-def _open_file(response: httpx.Response) -> OpenFile:
-    content_range = response.headers.get("content-range", "")
-    start = 0
-    if response.status_code == 206:
-        first = content_range.removeprefix("bytes ").split("-")[0]
-        if not first.isdecimal():
-            raise NotNow("the files host answered a range without saying which")
-        start = int(first)
-    # Of a compressed answer, which we did not ask for, the length says nothing about the file.
-    length = "" if "content-encoding" in response.headers else response.headers.get("content-length", "")
-    return OpenFile(start, int(length) if length.isdecimal() else None, response.aiter_bytes())
+def _open_file(response: httpx.Response, file: StripeFile, start: int) -> OpenFile:
+    encoded = "content-encoding" in response.headers
+    if response.status_code == 200:
+        # Of a compressed answer, which we did not ask for, the length says nothing about the file.
+        length = "" if encoded else response.headers.get("content-length", "")
+        return OpenFile(0, int(length) if length.isdecimal() else None, response.aiter_bytes())
+    found = _CONTENT_RANGE.fullmatch(response.headers.get("content-range", ""))
+    first, last, size = map(int, found.groups()) if found else (0, 0, 0)
+    # The rest of the same file, as it was written, and all of it: anything else would not fit to what is there.
+    if encoded or (first, last) != (start, size - 1) or file.size not in (None, size):
+        raise WrongPart("the files host answered with another part than the one that was asked for")
+    return OpenFile(start, size, response.aiter_bytes())
+
+
+_CONTENT_RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18})", re.ASCII)
 
 
 def _origin(url: str) -> tuple[str, str, int | None] | None:

@@ -4,25 +4,19 @@ Pieces are committed as they come, under the fence of the claim; the last commit
 the whole file and the move to "stored" together, so that a file is either there, whole, or not to be seen.
 """
 
-import re
 import time
-import uuid
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
-from datetime import datetime
-from zoneinfo import ZoneInfo
 
 import structlog
 from sqlalchemy import RowMapping, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app import files
-from app.errors import Held, NotNow, Refused
-from app.files import Chunk, ChunkMaker
+from app.errors import Held, NotNow, Refused, WrongPart
 from app.resources import Resources
 from app.runs import holds, rows
-from app.runs.claims import Claim, back_off, hold_fence
+from app.runs.claims import back_off
 from app.runs.rows import RunError
+from app.runs.transfer import DownloadClaim, Mismatch, fenced, transfer
 from app.stripe_values import StripeFile
 from app.vocabulary import AttemptOutcome, CallKind, ErrorKind, RunState
 
@@ -32,18 +26,6 @@ log = structlog.get_logger()
 MOST_MISMATCHES = 10
 # From here on a file counts as big, and goes by the lane of its own.
 BIG_BYTES = 64 * 1024 * 1024
-
-
-class Mismatch(Exception):
-    """The download ended, and is not what `result.size` announced; or the answer was no file at all."""
-
-
-@dataclass(frozen=True, slots=True)
-class DownloadClaim(Claim):
-    """A ready run and its file at Stripe."""
-
-    file: StripeFile
-    about: RowMapping  # what the file is named after; only in the step, where a failure is this run's alone
 
 
 async def claim_downloads(res: Resources, limit: int, *, big: bool) -> list[DownloadClaim]:
@@ -75,6 +57,8 @@ async def download(res: Resources, claim: DownloadClaim) -> None:
     """Fetch, check and store the file, and record what came of it."""
     try:
         size = await _store(res, claim)
+    except WrongPart as trouble:
+        await _begin_anew(res, claim, trouble)
     except NotNow as trouble:
         async with res.sessions.begin() as session:
             await back_off(res, session, claim, trouble)
@@ -96,60 +80,20 @@ async def download(res: Resources, claim: DownloadClaim) -> None:
 
 
 async def _store(res: Resources, claim: DownloadClaim) -> int:
-    maker, waiting = ChunkMaker(), list[Chunk]()
-    file_id: uuid.UUID | None = None
-    async with res.stripe.open_file(claim.account, claim.file) as stream:
-        expected = claim.file.size if claim.file.size is not None else stream.length
-        async for piece in _at_most(stream.pieces, expected):
-            waiting += await maker.take(piece)
-            if len(waiting) >= files.CHUNKS_PER_COMMIT:
-                file_id = await _commit_pieces(res, claim, file_id, waiting)
-                waiting = []
-    waiting += await maker.rest()
-    facts = maker.facts()
-    if expected is not None and facts.size != expected:
-        raise Mismatch(f"{facts.size} bytes came, {expected} were announced")
-    async with res.sessions.begin() as session:
-        await hold_fence(session, claim, RunState.READY)
-        file_id = await _append(session, claim, file_id, waiting)
-        await files.finish(session, file_id, facts)
+    writer, facts = await transfer(res, claim)
+    async with fenced(res, claim) as session:
+        await writer.finish(session)
         await rows.move(session, claim.run_id, to=RunState.STORED, reason="the file is whole", attempt=claim.attempt)
         await rows.end_attempt(session, claim.run_id, claim.attempt, outcome=AttemptOutcome.STORED)
         await holds.accepted(session, claim, CallKind.FILES)
     return facts.size
 
 
-async def _at_most(pieces: AsyncIterator[bytes], expected: int | None) -> AsyncIterator[bytes]:
-    received = 0
-    async for piece in pieces:
-        received += len(piece)
-        if expected is not None and received > expected:
-            raise Mismatch(f"more than the {expected} bytes that were announced came")
-        yield piece
-
-
-async def _commit_pieces(
-    res: Resources, claim: DownloadClaim, file_id: uuid.UUID | None, chunks: list[Chunk]
-) -> uuid.UUID:
-    async with res.sessions.begin() as session:
-        await hold_fence(session, claim, RunState.READY)
-        return await _append(session, claim, file_id, chunks)
-
-
-async def _append(
-    session: AsyncSession, claim: DownloadClaim, file_id: uuid.UUID | None, chunks: list[Chunk]
-) -> uuid.UUID:
-    if file_id is None:
-        file_id = await files.begin(
-            session,
-            run_id=claim.run_id,
-            account=claim.account,
-            stripe_file_id=claim.file.id,
-            filename=file_name(claim.about),
-            media_type="text/csv",
-        )
-    await files.append(session, file_id, chunks)
-    return file_id
+async def _begin_anew(res: Resources, claim: DownloadClaim, trouble: WrongPart) -> None:
+    """What is here is not the beginning of what Stripe has, or cannot be gone on with."""
+    async with fenced(res, claim) as session:
+        await files.drop_partial(session, claim.run_id)
+        await back_off(res, session, claim, trouble)
 
 
 async def _refused(res: Resources, claim: DownloadClaim, trouble: Refused) -> None:
@@ -157,21 +101,21 @@ async def _refused(res: Resources, claim: DownloadClaim, trouble: Refused) -> No
         await _mismatched(res, claim, trouble.message)
         return
     error = RunError(ErrorKind.FILE_GONE, trouble.message, trouble.request_id)
-    async with res.sessions.begin() as session:
-        await hold_fence(session, claim, RunState.READY)
+    async with fenced(res, claim) as session:
         await holds.accepted(session, claim, CallKind.FILES)
         await rows.try_again_or_fail(session, claim.run_id, claim.attempt, error)
 
 
 async def _mismatched(res: Resources, claim: DownloadClaim, message: str) -> None:
-    async with res.sessions.begin() as session:
-        await hold_fence(session, claim, RunState.READY)
+    async with fenced(res, claim) as session:
         known = {"run_id": claim.run_id, "number": claim.attempt}
         count = (await session.execute(_COUNT_MISMATCH, known)).scalar_one()
         if count >= MOST_MISMATCHES:
             error = RunError(ErrorKind.FILE_MISMATCH, message)
             await rows.try_again_or_fail(session, claim.run_id, claim.attempt, error)
         else:
+            # What is here of it may be what is wrong.
+            await files.drop_partial(session, claim.run_id)
             await back_off(res, session, claim, NotNow(message))
     log.info("run.file_mismatch", run_id=str(claim.run_id), account=claim.account, times=count, detail=message)
 
@@ -191,24 +135,6 @@ def _as_claim(row: RowMapping, *, probing: bool) -> DownloadClaim:
     )
 
 
-def file_name(row: RowMapping) -> str:
-    """A readable name: `<type>_<account>_<from>_<to>_<zone>.csv`, in local dates of the rule's zone."""
-    zone = row["timezone"] or "UTC"
-    moments = [row["interval_start"], row["interval_end"]]
-    parts = [row["report_type"], row["connected_account"] or row["account"]]
-    parts += [_local(moment, zone) for moment in moments if moment is not None]
-    if any(moments):
-        parts.append(zone)
-    if row["revision"] > 1:
-        parts.append(f"r{row['revision']}")
-    return re.sub(r"[^A-Za-z0-9._+-]+", "-", "_".join(parts)) + ".csv"
-
-
-def _local(moment: datetime, zone: str) -> str:
-    local = moment.astimezone(ZoneInfo(zone))
-    return local.strftime("%Y-%m-%d" if local.hour == local.minute == local.second == 0 else "%Y-%m-%dT%H%M%S")
-
-
 _DUE = text("""
 select runs.id from runs join attempts on attempts.run_id = runs.id and attempts.number = runs.attempt
 where runs.account = :account and state = 'ready' and due_at <= clock_timestamp()
@@ -225,8 +151,11 @@ with claimed as (
 select claimed.id as run_id, claimed.account, claimed.attempt, claimed.fence, claimed.tries, claimed.report_type,
     claimed.connected_account, claimed.interval_start, claimed.interval_end, claimed.timezone, claimed.revision,
     claimed.rule_id, claimed.planned_at,
-    attempts.stripe_file_id, attempts.file_url, attempts.file_size, attempts.file_name, attempts.file_expires_at
+    attempts.stripe_file_id, attempts.file_url, attempts.file_size, attempts.file_name, attempts.file_expires_at,
+    partial.id as partial_id
 from claimed join attempts on attempts.run_id = claimed.id and attempts.number = claimed.attempt
+left join files as partial on partial.run_id = claimed.id and partial.stripe_file_id = attempts.stripe_file_id
+    and partial.stored_at is null
 """)
 _COUNT_MISMATCH = text("""
 update attempts set mismatches = mismatches + 1 where run_id = :run_id and number = :number returning mismatches

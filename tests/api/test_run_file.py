@@ -3,7 +3,6 @@
 import asyncio
 import hashlib
 import os
-import uuid
 from datetime import date
 
 import httpx
@@ -11,10 +10,11 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from app import files
-from app.files import CHUNK_BYTES, ChunkMaker
+from app.files.maker import CHUNK_BYTES
 from app.resources import Resources
 from tests.api.conftest import listening
+from tests.files import stored
+from tests.files.stored import one_run
 from tests.service import ADMIN_TOKEN, add_rule, execute, fetch, only_run, work_off
 
 # Three chunks and a bit, the boundaries of which matter.
@@ -25,20 +25,8 @@ ETAG = f'"{hashlib.sha256(CONTENT).hexdigest()}"'
 
 async def store(res: Resources, content: bytes) -> str:
     """A run whose file holds these bytes; returns its URL."""
-    run_id = uuid.uuid4()
-    await execute(
-        res,
-        "insert into runs (id, account, report_type, parameters, state, attempts_granted)"
-        " values (:id, 'default', 'a.b', '{}', 'stored', 3)",
-        id=run_id,
-    )
-    maker = ChunkMaker()
-    chunks = [*await maker.take(content), *await maker.rest()]
-    async with res.sessions.begin() as session:
-        about = {"stripe_file_id": "file_1", "filename": "a.b_default.csv", "media_type": "text/csv"}
-        file_id = await files.begin(session, run_id=run_id, account="default", **about)
-        await files.append(session, file_id, chunks)
-        await files.finish(session, file_id, maker.facts())
+    run_id = await one_run(res)
+    await stored.store(res, run_id, content)
     return f"/v1/runs/{run_id}/file"
 
 

@@ -9,8 +9,9 @@ from unittest.mock import patch
 import psycopg
 from psycopg import sql
 
-from app import files, timetable
+from app import timetable
 from app.db.models import Base
+from app.files import maker, writer
 from app.resources import Resources, open_resources
 from app.runs import holds
 from app.simulator import Simulator, serve
@@ -135,8 +136,8 @@ async def staged(url: str, **settings: object) -> AsyncIterator[Stage]:
 @contextmanager
 def _small_and_quick() -> Iterator[None]:
     with (
-        patch.object(files, "CHUNK_BYTES", CHUNK_BYTES),
-        patch.object(files, "CHUNKS_PER_COMMIT", 1),
+        patch.object(maker, "CHUNK_BYTES", CHUNK_BYTES),
+        patch.object(writer, "CHUNKS_PER_COMMIT", 1),
         # What most of a start goes by with, and is not proved here: the schema is at head, and nothing is encrypted.
         patch("app.resources.migrate"),
         patch.object(ssl.SSLContext, "load_verify_locations"),

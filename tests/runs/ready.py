@@ -1,7 +1,8 @@
 """Runs whose files are waiting at Stripe."""
 
 from app.resources import Resources
-from app.runs.download import DownloadClaim, claim_downloads
+from app.runs.download import claim_downloads
+from app.runs.transfer import DownloadClaim
 from app.simulator import Simulator
 from tests.runs.stories import (
     everything_is_due,

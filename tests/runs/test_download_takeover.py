@@ -5,8 +5,7 @@ from datetime import timedelta
 
 import pytest
 
-from app import files
-from app.files import ChunkMaker
+from app.files.maker import CHUNK_BYTES, ChunkMaker
 from app.resources import Resources
 from app.runs.claims import Overtaken
 from app.runs.download import claim_downloads, download
@@ -42,6 +41,7 @@ async def test_a_partial_file_is_invisible_and_leaves_nothing_behind_when_the_at
     await everything_is_due(res)
     await look_up_due(res)
     simulator.inject("file_cut", bytes=36_000_000)
+    simulator.inject("file_cut", bytes=0)
     await download_due(res)
     (partial,) = await fetch(res, "select stored_at, size, sha256 from files")
     assert dict(partial) == {"stored_at": None, "size": None, "sha256": None}
@@ -161,9 +161,9 @@ async def test_a_line_without_end_fills_no_buffer(res: Resources) -> None:
     for _ in range(200):
         for chunk in await maker.take(b"x" * 100_000):
             most = max(most, chunk.raw_size)
-        assert len(maker._buffer) < files.CHUNK_BYTES + 100_000
+        assert len(maker._buffer) < CHUNK_BYTES + 100_000
     await maker.rest()
 
-    assert most == files.CHUNK_BYTES
+    assert most == CHUNK_BYTES
     assert maker.facts().line_count == 1
     assert maker.facts().size == 20_000_000

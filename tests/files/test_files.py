@@ -10,13 +10,11 @@ from hypothesis import strategies as st
 from sqlalchemy import text
 
 from app import files
-from app.files import CHUNK_BYTES, Chunk, ChunkMaker, FileFacts
+from app.files import FileFacts, FileWriter
+from app.files.maker import CHUNK_BYTES, CODEC_PLAIN, CODEC_ZSTD, Chunk, ChunkMaker
 from app.resources import Resources
-from app.simulator import Simulator
-from tests.runs.stories import one_due_run
+from tests.files.stored import about, one_run, store, write
 from tests.service import execute, fetch
-
-ABOUT = {"stripe_file_id": "file_1", "filename": "a.csv", "media_type": "text/csv"}
 
 
 async def chunks_of(pieces: list[bytes]) -> tuple[list[Chunk], FileFacts]:
@@ -30,38 +28,35 @@ async def chunks_of(pieces: list[bytes]) -> tuple[list[Chunk], FileFacts]:
     return chunks, maker.facts()
 
 
-async def store(res: Resources, run_id: uuid.UUID, content: bytes) -> uuid.UUID:
-    """A whole file."""
-    chunks, facts = await chunks_of([content])
-    async with res.sessions.begin() as session:
-        file_id = await files.begin(session, run_id=run_id, account="default", **ABOUT)
-        await files.append(session, file_id, chunks)
-        await files.finish(session, file_id, facts)
-    return file_id
+async def file_id_of(res: Resources, run_id: uuid.UUID) -> uuid.UUID:
+    (file,) = await fetch(res, "select id from files where run_id = :run_id", run_id=run_id)
+    assert isinstance(file["id"], uuid.UUID)
+    return file["id"]
 
 
-async def read(res: Resources, file_id: uuid.UUID, start: int, stop: int) -> bytes:
+async def read(res: Resources, run_id: uuid.UUID, start: int, stop: int) -> bytes:
     """The bytes of a part; never goes on for ever."""
+    file_id = await file_id_of(res, run_id)
     async with asyncio.timeout(60):
         return b"".join([piece async for piece in files.read(res.sessions, file_id, start=start, stop=stop)])
 
 
 @pytest.fixture
-async def run_id(res: Resources, simulator: Simulator) -> uuid.UUID:
-    run = await one_due_run(res, simulator)
-    assert isinstance(run["id"], uuid.UUID)
-    return run["id"]
+async def run_id(res: Resources) -> uuid.UUID:
+    return await one_run(res)
+
+
+def facts_of(content: bytes) -> FileFacts:
+    lines = content.count(b"\n") + (not content.endswith(b"\n") and content != b"")
+    return FileFacts(len(content), hashlib.sha256(content).hexdigest(), lines)
 
 
 @given(pieces=st.lists(st.binary(max_size=30), max_size=20))
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
 async def test_the_facts_of_a_file_do_not_depend_on_the_pieces_it_came_in(pieces: list[bytes]) -> None:
-    whole = b"".join(pieces)
-
     _, facts = await chunks_of(pieces)
-    lines = whole.count(b"\n") + (not whole.endswith(b"\n") and whole != b"")
 
-    assert facts == FileFacts(len(whole), hashlib.sha256(whole).hexdigest(), lines)
+    assert facts == facts_of(b"".join(pieces))
 
 
 CONTENTS = [
@@ -77,55 +72,73 @@ CONTENTS = [
 
 @pytest.mark.parametrize("content", CONTENTS, ids=lambda content: f"{len(content)} bytes")
 async def test_what_goes_in_comes_out(res: Resources, run_id: uuid.UUID, content: bytes) -> None:
-    file_id = await store(res, run_id, content)
+    await store(res, run_id, content)
 
-    assert await read(res, file_id, 0, len(content)) == content
-    (file,) = await fetch(res, "select size, sha256 from files")
-    assert (file["size"], file["sha256"]) == (len(content), hashlib.sha256(content).hexdigest())
+    assert await read(res, run_id, 0, len(content)) == content
+    (file,) = await fetch(res, "select size, sha256, line_count from files")
+    assert FileFacts(**file) == facts_of(content)
 
 
 async def test_any_part_of_a_file_can_be_read(res: Resources, run_id: uuid.UUID) -> None:
     content = hashlib.shake_256(b"parts").digest(2 * CHUNK_BYTES + 1000)
-    file_id = await store(res, run_id, content)
+    await store(res, run_id, content)
 
     for start, stop in [
         (0, 1), (0, CHUNK_BYTES), (CHUNK_BYTES - 1, CHUNK_BYTES + 1), (CHUNK_BYTES, 2 * CHUNK_BYTES),
         (5, len(content) - 5), (len(content) - 1, len(content)), (7, 7),
     ]:  # fmt: skip
-        assert await read(res, file_id, start, stop) == content[start:stop]
+        assert await read(res, run_id, start, stop) == content[start:stop]
 
 
 async def test_chunks_that_do_not_shrink_are_stored_as_they_are_and_others_compressed() -> None:
     chunks, _ = await chunks_of([hashlib.shake_256(b"noise").digest(CHUNK_BYTES), b"text," * 50_000])
 
-    assert [chunk.codec for chunk in chunks] == [files.CODEC_PLAIN, files.CODEC_ZSTD]
+    assert [chunk.codec for chunk in chunks] == [CODEC_PLAIN, CODEC_ZSTD]
     assert len(chunks[1].data) < 5_000
 
 
 async def test_a_file_is_invisible_until_it_is_finished_and_beginning_anew_removes_what_there_was(
     res: Resources, run_id: uuid.UUID
 ) -> None:
-    chunks, facts = await chunks_of([b"new\n"])
-    async with res.sessions.begin() as session:
-        old = await files.begin(session, run_id=run_id, account="default", **ABOUT)
-        await files.append(session, old, (await chunks_of([b"old\n"]))[0])
+    await write(res, run_id, b"old\n")
     assert await fetch(res, "select 1 from files where stored_at is not null") == []
+    assert len(await fetch(res, "select 1 from file_chunks")) == 1
 
+    await store(res, run_id, b"new\n")
+
+    assert await read(res, run_id, 0, 4) == b"new\n"
+    assert [row["file_id"] for row in await fetch(res, "select file_id from file_chunks")] == [
+        await file_id_of(res, run_id)
+    ]
+
+
+@pytest.mark.parametrize("kept", [1, CHUNK_BYTES, CHUNK_BYTES + 7, 3 * CHUNK_BYTES])
+async def test_another_writer_goes_on_where_the_first_one_stopped(res: Resources, run_id: uuid.UUID, kept: int) -> None:
+    content = b"a,b\n" * CHUNK_BYTES
+    await write(res, run_id, content[:kept])
+
+    successor = FileWriter(about(run_id), res.sessions.begin)
+    await successor.go_on(res.sessions, await file_id_of(res, run_id))
+    assert successor.position == kept
+    await successor.take(content[kept:])
+    facts = await successor.facts()
     async with res.sessions.begin() as session:
-        new = await files.begin(session, run_id=run_id, account="default", **ABOUT)
-        await files.append(session, new, chunks)
-        await files.finish(session, new, facts)
+        await successor.finish(session)
 
-    assert await read(res, new, 0, 4) == b"new\n"
-    assert [row["file_id"] for row in await fetch(res, "select file_id from file_chunks")] == [new]
+    assert facts == facts_of(content)
+    assert await read(res, run_id, 0, len(content)) == content
 
 
 async def test_a_whole_file_is_neither_dropped_nor_finished_again(res: Resources, run_id: uuid.UUID) -> None:
-    file_id = await store(res, run_id, b"whole\n")
+    writer = await write(res, run_id, b"whole\n")
+    async with res.sessions.begin() as session:
+        await writer.finish(session)
 
+    await writer.take(b"more\n")
+    await writer.facts()
     async with res.sessions.begin() as session:
         await files.drop_partial(session, run_id)
-        await files.finish(session, file_id, FileFacts(1, "0" * 64, 1))
+        await writer.finish(session)
 
     (file,) = await fetch(res, "select size from files")
     assert file["size"] == 6
@@ -140,17 +153,17 @@ async def test_a_run_has_one_file(res: Resources, run_id: uuid.UUID) -> None:
 
 async def test_a_chunk_that_is_missing_is_an_error_and_not_an_endless_answer(res: Resources, run_id: uuid.UUID) -> None:
     content = bytes(3 * CHUNK_BYTES)
-    file_id = await store(res, run_id, content)
+    await store(res, run_id, content)
     await execute(res, "delete from file_chunks where raw_start = :start", start=CHUNK_BYTES)
 
     with pytest.raises(RuntimeError, match="chunk"):
-        await read(res, file_id, 0, len(content))
+        await read(res, run_id, 0, len(content))
 
 
 async def test_a_codec_of_a_newer_version_is_said_to_be_one(res: Resources, run_id: uuid.UUID) -> None:
-    file_id = await store(res, run_id, b"text\n")
+    await store(res, run_id, b"text\n")
     async with res.sessions.begin() as session:
         await session.execute(text("update file_chunks set codec = 9"))
 
     with pytest.raises(ValueError, match="run the newer version"):
-        await read(res, file_id, 0, 5)
+        await read(res, run_id, 0, 5)

@@ -1,0 +1,68 @@
+"""The chunks of files in PostgreSQL: append, read, and see how far a partial file has come."""
+
+import struct
+import uuid
+from collections.abc import AsyncIterator
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
+
+from app.db.engine import raw_connection
+from app.files.maker import Chunk, Learner, in_thread, unpack
+
+Sessions = async_sessionmaker[AsyncSession]
+
+_COPY = "copy file_chunks (file_id, raw_start, raw_size, codec, data) from stdin (format binary)"
+_COPY_HEADER = b"PGCOPY\n\xff\r\n\0" + struct.pack(">ii", 0, 0)
+_COPY_TRAILER = b"\xff\xff"
+
+
+async def append(session: AsyncSession, file_id: uuid.UUID, chunks: list[Chunk]) -> None:
+    """Store these chunks (binary COPY, inside the session's transaction)."""
+    if not chunks:
+        return
+    raw = await raw_connection(session)
+    async with raw.cursor() as cursor, cursor.copy(_COPY) as copy:
+        await copy.write(_COPY_HEADER)
+        for chunk in chunks:
+            await copy.write(_row(file_id, chunk))
+        await copy.write(_COPY_TRAILER)
+
+
+def _row(file_id: uuid.UUID, chunk: Chunk) -> bytes:
+    numbers = struct.pack(">iqiiih", 8, chunk.raw_start, 4, chunk.raw_size, 2, chunk.codec)
+    return b"".join((struct.pack(">hi", 5, 16), file_id.bytes, numbers, struct.pack(">i", len(chunk.data)), chunk.data))
+
+
+async def read(sessions: Sessions, file_id: uuid.UUID, *, start: int, stop: int) -> AsyncIterator[bytes]:
+    """The original bytes [start, stop), chunk by chunk.
+
+    A short transaction per chunk: a reader that stalls pins neither a connection nor a snapshot.
+    """
+    position = start
+    while position < stop:
+        async with sessions.begin() as session:
+            row = (await session.execute(_CHUNK_AT, {"file_id": file_id, "position": position})).one()
+        raw = await in_thread(unpack, row.codec, bytes(row.data))
+        piece = raw[position - row.raw_start : stop - row.raw_start]
+        if not piece:
+            raise RuntimeError(f"file {file_id} has no chunk for byte {position}: restore it from a backup")
+        position += len(piece)
+        yield piece
+
+
+async def learn_again(sessions: Sessions, file_id: uuid.UUID) -> Learner:
+    """What there is of a partial file, hashed again: the state of a hash cannot be stored."""
+    async with sessions.begin() as session:
+        stop = (await session.execute(_PROGRESS, {"file_id": file_id})).scalar_one()
+    learner = Learner()
+    async for piece in read(sessions, file_id, start=0, stop=stop):
+        await in_thread(learner.learn, piece)
+    return learner
+
+
+_CHUNK_AT = text("""
+select raw_start, codec, data from file_chunks
+where file_id = :file_id and raw_start <= :position order by raw_start desc limit 1
+""")
+_PROGRESS = text("select coalesce(max(raw_start + raw_size), 0) from file_chunks where file_id = :file_id")

@@ -1,0 +1,102 @@
+"""Brings the bytes of one file over, from where an earlier try stopped; checked against what Stripe announced."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import structlog
+from sqlalchemy import RowMapping
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.errors import Held, NotNow, WrongPart
+from app.files import About, FileFacts, FileWriter
+from app.planning.backoff import full_jitter
+from app.resources import Resources
+from app.runs.claims import Claim, hold_fence
+from app.runs.file_names import file_name
+from app.stripe_values import StripeFile
+from app.vocabulary import CallKind, RunState
+
+log = structlog.get_logger()
+
+# A connection that brought at least this much is worth going on with at once; one that did not waits its turn.
+WORTH_GOING_ON_BYTES = 1024 * 1024
+
+
+class Mismatch(Exception):
+    """The download ended, and is not what `result.size` announced; or the answer was no file at all."""
+
+
+@dataclass(frozen=True, slots=True)
+class DownloadClaim(Claim):
+    """A ready run and its file at Stripe."""
+
+    file: StripeFile
+    about: RowMapping  # what the file is named after; only in the step, where a failure is this run's alone
+
+
+@asynccontextmanager
+async def fenced(res: Resources, claim: DownloadClaim) -> AsyncIterator[AsyncSession]:
+    """A transaction in which the run is certainly still ours to download. Raises `Overtaken`."""
+    async with res.sessions.begin() as session:
+        await hold_fence(session, claim, RunState.READY)
+        yield session
+
+
+async def transfer(res: Resources, claim: DownloadClaim) -> tuple[FileWriter, FileFacts]:
+    """Everything but the end: the file is here, whole and of the right size, and nobody sees it yet.
+
+    What came before trouble is kept, unless it does not fit to what Stripe has. Raises Mismatch and what the door
+    raises.
+    """
+    about = About(claim.run_id, claim.account, claim.file.id, file_name(claim.about))
+    writer = FileWriter(about, lambda: fenced(res, claim))
+    if claim.about["partial_id"] is not None:
+        await writer.go_on(res.sessions, claim.about["partial_id"])
+    try:
+        await _fetch(res, claim, writer)
+    except (NotNow, Held) as trouble:
+        if not isinstance(trouble, WrongPart):
+            await writer.keep()
+        raise
+    return writer, await writer.facts()
+
+
+async def _fetch(res: Resources, claim: DownloadClaim, writer: FileWriter) -> None:
+    furthest = writer.position
+    # Whoever died between the last piece and the end has left nothing to ask for.
+    while writer.position != claim.file.size or claim.file.size == 0:
+        try:
+            await _fetch_rest(res, claim, writer)
+        except NotNow as trouble:
+            gained, furthest = writer.position - furthest, max(furthest, writer.position)
+            if gained < WORTH_GOING_ON_BYTES or not await _may_call_again(res, claim):
+                raise
+            log.info("run.download_goes_on", run_id=str(claim.run_id), at=writer.position, error=str(trouble))
+            await asyncio.sleep(_pause(res, trouble))
+        else:
+            return
+
+
+async def _fetch_rest(res: Resources, claim: DownloadClaim, writer: FileWriter) -> None:
+    async with res.stripe.open_file(claim.account, claim.file, start=writer.position) as stream:
+        if stream.start != writer.position:
+            writer.begin_anew()  # the whole file comes, where its rest was asked for
+        expected = stream.size if claim.file.size is None else claim.file.size
+        async for piece in stream.pieces:
+            if expected is not None and writer.position + len(piece) > expected:
+                raise Mismatch(f"more than the {expected} bytes that were announced came")
+            await writer.take(piece)
+    if expected is not None and writer.position != expected:
+        raise Mismatch(f"{writer.position} bytes came, {expected} were announced")
+
+
+async def _may_call_again(res: Resources, claim: DownloadClaim) -> bool:
+    async with res.sessions.begin() as session:
+        return bool(await res.limiter.take(session, claim.account, CallKind.FILES, wanted=1))
+
+
+def _pause(res: Resources, trouble: NotNow) -> float:
+    base, most = res.settings.retry_base_seconds, res.settings.retry_max_seconds
+    return max(full_jitter(0, base=base, maximum=most, random=res.random), trouble.after or 0.0)
