@@ -2,7 +2,8 @@
 
 import json
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from itertools import groupby
 from typing import Any
 
 import structlog
@@ -25,38 +26,42 @@ BATCH = 50
 # Errors of our own: about two hours of back-off, then the event is `failed`, visible, and can be replayed.
 MOST_TRIES = 8
 
-Handler = Callable[[Resources, AsyncSession, str, dict[str, Any]], Awaitable[None]]
+# All values of one account in a batch that mean the same, in order; doing them twice changes nothing.
+Handler = Callable[[Resources, AsyncSession, str, list[dict[str, Any]]], Awaitable[None]]
 
 
-async def on_data_available(res: Resources, session: AsyncSession, account: str, value: dict[str, Any]) -> None:
-    """Availability of a report type moved: keep it if it moved forward, and plan what became due."""
-    await schedule.availability_told(session, account, [report_type_from(value)], settings=res.settings)
+async def on_data_available(res: Resources, session: AsyncSession, account: str, values: list[dict[str, Any]]) -> None:
+    """Availability of report types moved: keep it where it moved forward, and plan what became due."""
+    told = [report_type_from(value) for value in values]
+    await schedule.availability_told(session, account, told, settings=res.settings)
 
 
-async def on_run_ended(res: Resources, session: AsyncSession, account: str, value: dict[str, Any]) -> None:
-    """A Stripe run succeeded or failed; one that is not ours (yet) is kept with the event, and no error."""
-    await settle.settle(session, account, stripe_run_from(value), poll_seconds=res.settings.pending_poll_seconds)
+async def on_runs_ended(res: Resources, session: AsyncSession, account: str, values: list[dict[str, Any]]) -> None:
+    """Stripe runs succeeded or failed; those that are not ours (yet) are kept with their events, and no error."""
+    told = [stripe_run_from(value) for value in values]
+    await settle.settle(session, account, told, poll_seconds=res.settings.pending_poll_seconds)
 
 
 HANDLERS: Mapping[str, Handler] = {
     "reporting.report_type.updated": on_data_available,
-    "reporting.report_run.succeeded": on_run_ended,
-    "reporting.report_run.failed": on_run_ended,
+    "reporting.report_run.succeeded": on_runs_ended,
+    "reporting.report_run.failed": on_runs_ended,
 }
 
 
 async def drain(res: Resources) -> int:
-    """Handle a batch of kept events, each in a savepoint of its own; returns how many were taken."""
-    outcomes = []
+    """Handle a batch of kept events; returns how many were taken."""
     began = time.monotonic()
     async with res.sessions.begin() as session:
         events = (await session.execute(_TAKE, {"limit": BATCH, "types": list(HANDLERS)})).all()
-        # One order of locks everywhere, by what the event is about, so that no two workers wait in a circle.
-        for event in sorted(events, key=lambda event: (event.object_id or "", event.id)):
-            outcomes.append((event, await _handle(res, session, event)))
+        outcomes = [outcome for group in _groups(events) for outcome in await _handle(res, session, *group)]
+        await _mark(session, outcomes)
     # Only after the commit: a batch that is rolled back is taken again.
-    for event, outcome in outcomes:
-        res.metrics.events.labels(event.type, outcome).inc()
+    for event, status, _ in outcomes:
+        log.info(
+            "event.finished", event_id=event.stripe_event_id, type=event.type, account=event.account, status=status
+        )
+        res.metrics.events.labels(event.type, status).inc()
         res.metrics.handling_seconds.observe(event.waited + time.monotonic() - began)
     return len(events)
 
@@ -75,18 +80,35 @@ async def replay(session: AsyncSession, event_id: int, *, by: str) -> None:
     await wake(session, Lane.INBOX)
 
 
-async def _handle(res: Resources, session: AsyncSession, event: Any) -> str:
-    """What became of it: the event's new status, or `retried`."""
+# What became of an event: its new status, or `retried`, and the reason.
+Outcome = tuple[Any, str, str | None]
+RETRIED = "retried"
+
+
+def _groups(events: Sequence[Any]) -> Iterator[tuple[Handler, list[Any]]]:
+    """What one handler takes at once: one order everywhere, so that no two workers wait in a circle of locks."""
+
+    def place(event: Any) -> tuple[str, str]:
+        return event.account, HANDLERS[event.type].__qualname__
+
+    in_order = sorted(events, key=lambda event: (*place(event), event.object_id or "", event.id))
+    for _, group in groupby(in_order, key=place):
+        handled = list(group)
+        yield HANDLERS[handled[0].type], handled
+
+
+async def _handle(res: Resources, session: AsyncSession, handler: Handler, events: list[Any]) -> list[Outcome]:
+    """Handle events that one handler takes together; if that fails each by itself, so that only the bad ones suffer."""
     try:
         async with session.begin_nested():
-            await HANDLERS[event.type](res, session, event.account, _object_of(event))
+            await handler(res, session, events[0].account, [_object_of(event) for event in events])
     except DATABASE_TROUBLE:
-        raise  # the database's trouble, not the event's: the whole batch is taken again
-    except Malformed as error:
-        return await _mark(session, event, EventStatus.IGNORED, f"malformed: {error}")
+        raise  # the database's trouble, not the events': the whole batch is taken again
     except Exception as error:
-        return await _note_failure(session, event, error)
-    return await _mark(session, event, EventStatus.HANDLED, None)
+        if len(events) > 1:
+            return [outcome for event in events for outcome in await _handle(res, session, handler, [event])]
+        return [_failed(events[0], error)]
+    return [(event, EventStatus.HANDLED.value, None) for event in events]
 
 
 def _object_of(event: Any) -> dict[str, Any]:
@@ -98,21 +120,23 @@ def _object_of(event: Any) -> dict[str, Any]:
     return value
 
 
-async def _note_failure(session: AsyncSession, event: Any, error: Exception) -> str:
+def _failed(event: Any, error: Exception) -> Outcome:
+    if isinstance(error, Malformed):
+        return event, EventStatus.IGNORED.value, f"malformed: {error}"
     reason = redact(f"{type(error).__name__}: {error}")[:500]
     log.error("event.handler_failed", event_id=event.stripe_event_id, type=event.type, error=reason)
-    if event.tries + 1 >= MOST_TRIES:
-        return await _mark(session, event, EventStatus.FAILED, reason)
-    await session.execute(_TRY_LATER, {"id": event.id, "reason": reason})
-    return "retried"
+    return event, EventStatus.FAILED.value if event.tries + 1 >= MOST_TRIES else RETRIED, reason
 
 
-async def _mark(session: AsyncSession, event: Any, status: EventStatus, reason: str | None) -> str:
-    await session.execute(_MARK, {"id": event.id, "status": status.value, "reason": reason})
-    log.info(
-        "event.finished", event_id=event.stripe_event_id, type=event.type, account=event.account, status=status.value
-    )
-    return status.value
+async def _mark(session: AsyncSession, outcomes: Sequence[Outcome]) -> None:
+    for event, status, reason in outcomes:
+        if status == RETRIED:
+            await session.execute(_TRY_LATER, {"id": event.id, "reason": reason})
+    finished = [outcome for outcome in outcomes if outcome[1] != RETRIED]
+    if finished:
+        events, statuses, reasons = zip(*finished, strict=True)
+        values = {"ids": [event.id for event in events], "statuses": list(statuses), "reasons": list(reasons)}
+        await session.execute(_MARK, values)
 
 
 # Types that this version has no handler for stay pending: a newer version wrote them, and will handle them.
@@ -124,7 +148,9 @@ where status = 'pending' and due_at <= clock_timestamp() and type = any(:types)
 order by due_at, id limit :limit for update skip locked
 """)
 _MARK = text("""
-update events set status = :status, reason = :reason, handled_at = clock_timestamp() where id = :id
+update events set status = done.status, reason = done.reason, handled_at = clock_timestamp()
+from unnest(cast(:ids as bigint[]), cast(:statuses as text[]), cast(:reasons as text[])) as done(id, status, reason)
+where events.id = done.id
 """)
 _LOCK = text("select status, reason, payload, handled_at from events where id = :id for update")
 _REPLAY = text("""

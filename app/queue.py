@@ -23,6 +23,9 @@ CHANNEL = "tallyhook"
 POLL_SECONDS = 10.0
 RECONNECT_SECONDS = 1.0
 
+# From here on a file counts as big, and goes by a lane of its own: small reports never wait behind it.
+BIG_BYTES = 64 * 1024 * 1024
+
 # A newer version may wake lanes that this one does not have.
 _KNOWN = frozenset(lane.value for lane in Lane)
 
@@ -46,13 +49,15 @@ class Wakeups:
         for lane in lanes:
             self._events[lane].set()
 
-    async def wait(self, lane: Lane, *, seconds: float = POLL_SECONDS) -> None:
-        """Return when the lane is woken, or after `seconds`."""
+    async def wait(self, lane: Lane, *, seconds: float = POLL_SECONDS) -> bool:
+        """Return when the lane is woken (True), or after `seconds`."""
         event = self._events[lane]
         with suppress(TimeoutError):
             async with asyncio.timeout(min(max(seconds, 0.0), POLL_SECONDS)):
                 await event.wait()
+        woken = event.is_set()
         event.clear()
+        return woken
 
     async def listen(self, url: str) -> None:
         """Listen for ever; a lost connection only slows things down, and is made again."""

@@ -6,6 +6,7 @@ import uuid
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import structlog
 from sqlalchemy import text
@@ -50,6 +51,7 @@ class Resources:
     works_queue: bool = True  # whether this process has a worker of its own
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     random: Callable[[], float] = random.random
+    groups: dict[Any, Any] = field(default_factory=dict)  # what waits to be recorded (runs/together)
 
 
 def has_database(settings: Settings) -> bool:

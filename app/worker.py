@@ -39,6 +39,8 @@ BIG_DOWNLOADS_AT_ONCE = 2
 GRACE_SECONDS = 8.0
 # At start, for Stripe to say whose the keys are.
 IDENTITY_SECONDS = 5.0
+# A busy lane is woken again within this time, and then nobody needs to be asked what is due next.
+BREATH_SECONDS = 0.02
 # After an error of the database, or of our own, before a lane goes on.
 PAUSE_SECONDS = 1.0
 
@@ -132,7 +134,8 @@ async def _pool(
     """A lane that has up to `slots` claims under way at once."""
     running: set[asyncio.Task[None]] = set()
     while not res.stopping.is_set():
-        claimed = await _guarded(lane, claim(res, slots - len(running))) or []
+        free = slots - len(running)
+        claimed = await _guarded(lane, claim(res, free)) or []
         for one in claimed:
             task = asyncio.create_task(_step(res, lane, one, step), name=f"{lane}:{one.run_id}")
             running.add(task)
@@ -140,8 +143,8 @@ async def _pool(
             task.add_done_callback(running.discard)
             task.add_done_callback(lambda done: held.pop(done, None))
             task.add_done_callback(lambda _: res.wakeups.ring([lane]))
-        if not claimed or len(running) >= slots:
-            await _sleep(res, lane, full=len(running) >= slots)
+        # There was no more to be had, or no more fits: whatever changes that wakes the lane.
+        await _sleep(res, lane, full=len(claimed) == free)
     await _end(res, lane, running)
 
 
@@ -187,7 +190,7 @@ async def _guarded(lane: Lane, asked: Awaitable[T]) -> T | None:
 
 
 async def _sleep(res: Resources, lane: Lane, *, full: bool = False) -> None:
-    if res.stopping.is_set():
+    if res.stopping.is_set() or await res.wakeups.wait(lane, seconds=BREATH_SECONDS):
         return
     seconds = POLL_SECONDS if full else await _guarded(lane, due.seconds_until_next(res, lane))
     # A run that was requested elsewhere wakes nobody: look as often as lookups are wanted.

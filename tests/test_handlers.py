@@ -74,9 +74,9 @@ async def test_two_drains_at_once_handle_each_event_once(
 ) -> None:
     handled: list[str] = []
 
-    async def slowly(res: Resources, session: AsyncSession, account: str, value: dict[str, Any]) -> None:
-        handled.append(value["id"])
-        await session.execute(text("select pg_sleep(0.002)"))
+    async def slowly(res: Resources, session: AsyncSession, account: str, values: list[dict[str, Any]]) -> None:
+        handled.extend(value["id"] for value in values)
+        await session.execute(text("select pg_sleep(0.02)"))
 
     monkeypatch.setitem(handlers.HANDLERS, TYPE, slowly)
     await asyncio.gather(*(deliver_value(res, told(simulator, id=f"evt_{n}") | _about(n)) for n in range(120)))
@@ -102,10 +102,10 @@ async def test_an_event_whose_handler_raises_is_tried_a_bounded_number_of_times_
 ) -> None:
     healthy = handlers.HANDLERS[TYPE]
 
-    async def poisoned(res: Resources, session: AsyncSession, account: str, value: dict[str, Any]) -> None:
-        if value["id"] == REPORT_TYPE:
+    async def poisoned(res: Resources, session: AsyncSession, account: str, values: list[dict[str, Any]]) -> None:
+        if any(value["id"] == REPORT_TYPE for value in values):
             raise RuntimeError("no luck with sk_test_4242424242424242")
-        await healthy(res, session, account, value)
+        await healthy(res, session, account, values)
 
     monkeypatch.setitem(handlers.HANDLERS, TYPE, poisoned)
     await deliver_value(res, told(simulator, id="evt_poison"))
@@ -128,7 +128,7 @@ async def test_an_event_whose_handler_raises_is_tried_a_bounded_number_of_times_
 async def test_an_error_of_our_own_is_never_taken_for_a_malformed_event(
     res: Resources, simulator: Simulator, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
-    async def broken(res: Resources, session: AsyncSession, account: str, value: dict[str, Any]) -> None:
+    async def broken(res: Resources, session: AsyncSession, account: str, values: list[dict[str, Any]]) -> None:
         raise error
 
     monkeypatch.setitem(handlers.HANDLERS, TYPE, broken)
@@ -145,7 +145,7 @@ async def test_an_error_of_our_own_is_never_taken_for_a_malformed_event(
 async def test_what_a_broken_handler_wrote_is_undone(
     res: Resources, simulator: Simulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def half(res: Resources, session: AsyncSession, account: str, value: dict[str, Any]) -> None:
+    async def half(res: Resources, session: AsyncSession, account: str, values: list[dict[str, Any]]) -> None:
         await session.execute(text("delete from timetable"))
         raise RuntimeError
 
@@ -202,7 +202,7 @@ async def test_a_type_of_event_that_this_version_does_not_know_is_left_for_the_o
 async def test_trouble_of_the_database_is_not_the_events_and_is_not_counted(
     res: Resources, simulator: Simulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def cut_off(res: Resources, session: AsyncSession, account: str, value: dict[str, Any]) -> None:
+    async def cut_off(res: Resources, session: AsyncSession, account: str, values: list[dict[str, Any]]) -> None:
         await session.execute(text("select pg_terminate_backend(pg_backend_pid())"))
 
     monkeypatch.setitem(handlers.HANDLERS, TYPE, cut_off)

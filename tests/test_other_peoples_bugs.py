@@ -133,10 +133,11 @@ async def test_an_event_whose_handler_failed_is_handled_when_it_is_delivered_aga
 async def test_a_duplicate_that_comes_while_the_first_is_being_handled_is_not_handled_beside_it(
     res: Resources, simulator: Simulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    at_work, go_on, handled = asyncio.Event(), asyncio.Event(), []
+    at_work, go_on = asyncio.Event(), asyncio.Event()
+    handled: list[str] = []
 
-    async def slow(res: Resources, session: AsyncSession, account: str, value: dict[str, Any]) -> None:
-        handled.append(value["id"])
+    async def slow(res: Resources, session: AsyncSession, account: str, values: list[dict[str, Any]]) -> None:
+        handled.extend(value["id"] for value in values)
         at_work.set()
         await go_on.wait()
         await session.execute(text("select 1"))

@@ -58,7 +58,7 @@ async def _take_read(res: Resources, account: str) -> None:
 async def _make_ours(res: Resources, claim: "RequestClaim", stripe_run_id: str) -> bool:
     async with res.sessions.begin() as session:
         await hold_fence(session, claim, RunState.PLANNED)
-        await settle.lock_stripe_run(session, claim.account, stripe_run_id)
+        await settle.lock_stripe_runs(session, claim.account, [stripe_run_id])
         ours = {"run_id": claim.run_id, "number": claim.attempt, "account": claim.account}
         return (await session.execute(_ADOPT, {**ours, "stripe_run_id": stripe_run_id})).first() is not None
 

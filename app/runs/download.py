@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app import files
 from app.errors import Held, NotNow, Refused, WrongPart
+from app.queue import BIG_BYTES
 from app.resources import Resources
 from app.runs import holds, rows
 from app.runs.claims import back_off
@@ -24,8 +25,6 @@ log = structlog.get_logger()
 
 # Complete, but not what Stripe said it would be: asked for this often before the attempt is given up (contract §5).
 MOST_MISMATCHES = 10
-# From here on a file counts as big, and goes by the lane of its own.
-BIG_BYTES = 64 * 1024 * 1024
 
 
 async def claim_downloads(res: Resources, limit: int, *, big: bool) -> list[DownloadClaim]:

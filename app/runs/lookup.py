@@ -70,7 +70,7 @@ async def look_up(res: Resources, claim: LookupClaim) -> None:
         return
     async with res.sessions.begin() as session:
         await holds.accepted(session, claim, CallKind.READ)
-        await settle.settle(session, claim.account, stripe_run, poll_seconds=res.settings.pending_poll_seconds)
+        await settle.settle(session, claim.account, [stripe_run], poll_seconds=res.settings.pending_poll_seconds)
     if claim.stuck and not settle.has_ended(stripe_run):
         error = RunError(ErrorKind.TIMED_OUT, f"{claim.stripe_run_id} is pending since {claim.requested_at:%F %T} UTC")
         await _give_up(res, claim, error)

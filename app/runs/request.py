@@ -5,6 +5,7 @@ at the request itself, so no crash and no retry makes a second Stripe run for on
 """
 
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -17,6 +18,8 @@ from app.errors import Held, NotNow, Refused, StripeTrouble
 from app.resources import Resources
 from app.runs import adopt, holds, refusals, rows, settle
 from app.runs.claims import Claim, back_off
+from app.runs.rows import Move
+from app.runs.together import together
 from app.stripe_values import StripeRun
 from app.vocabulary import CallKind, RunState
 
@@ -35,6 +38,14 @@ class RequestClaim(Claim):
     start_shifted: bool  # asked for one second later than the window begins (see refusals)
     type_missing: bool  # this call is the probe of a type that Stripe said was missing
     available_until: datetime | None  # how far the type's data reached when this was claimed
+
+
+@dataclass(frozen=True, slots=True)
+class Created:
+    """A create that went through, and the run that Stripe made (or made earlier, for the same key)."""
+
+    claim: RequestClaim
+    stripe_run: StripeRun
 
 
 async def claim_requests(res: Resources, limit: int) -> list[RequestClaim]:
@@ -72,22 +83,28 @@ async def _claim_for_account(res: Resources, session: AsyncSession, account: str
 
 async def request_run(res: Resources, claim: RequestClaim) -> None:
     """Make the call and record what came of it."""
-    detail: StripeRun | StripeTrouble
     try:
-        detail = await _find_or_create(res, claim)
+        made = await _find_or_create(res, claim)
     except StripeTrouble as trouble:
-        detail = trouble
-    async with res.sessions.begin() as session:
-        match detail:
-            case StripeRun():
-                await record_created(res, session, claim, detail)
-            case NotNow():
-                await back_off(res, session, claim, detail)
-            case Held():
-                await holds.hold_run(res, session, claim, CallKind.CREATE, detail)
-            case Refused():
-                await refusals.refused(res, session, claim, detail)
-    outcome, about = ("made", detail.id) if isinstance(detail, StripeRun) else (type(detail).__name__, str(detail))
+        async with res.sessions.begin() as session:
+            await _record_trouble(res, session, claim, trouble)
+        _tell(claim, type(trouble).__name__, str(trouble))
+    else:
+        await together(res, claim.account, record_created, Created(claim, made))
+        _tell(claim, "made", made.id)
+
+
+async def _record_trouble(res: Resources, session: AsyncSession, claim: RequestClaim, trouble: StripeTrouble) -> None:
+    match trouble:
+        case NotNow():
+            await back_off(res, session, claim, trouble)
+        case Held():
+            await holds.hold_run(res, session, claim, CallKind.CREATE, trouble)
+        case Refused():
+            await refusals.refused(res, session, claim, trouble)
+
+
+def _tell(claim: RequestClaim, outcome: str, about: str) -> None:
     log.info(
         "run.asked",
         run_id=str(claim.run_id),
@@ -110,21 +127,24 @@ async def _find_or_create(res: Resources, claim: RequestClaim) -> StripeRun:
     )
 
 
-async def record_created(res: Resources, session: AsyncSession, claim: RequestClaim, stripe_run: StripeRun) -> None:
-    """Stripe has the run: note its id, and at once whatever the answer or an earlier event says of its end."""
-    await settle.lock_stripe_run(session, claim.account, stripe_run.id)
-    known = {"run_id": claim.run_id, "number": claim.attempt, "stripe_run_id": stripe_run.id}
-    await session.execute(_NOTE_ID, known)
-    poll = res.settings.pending_poll_seconds
-    await rows.move(
-        session, claim.run_id, to=RunState.REQUESTED, reason=stripe_run.id, attempt=claim.attempt, poll=poll
-    )
-    await holds.accepted(session, claim, CallKind.CREATE)
-    await refusals.accepted(session, claim)
-    if settle.has_ended(stripe_run):
-        await settle.settle(session, claim.account, stripe_run, poll_seconds=poll)
-    else:
-        await settle.hear_earlier_events(session, claim.account, stripe_run.id, poll_seconds=poll)
+async def record_created(res: Resources, session: AsyncSession, created: Sequence[Created]) -> None:
+    """Stripe has these runs of one account: note their ids, and what answers or earlier events say of their end."""
+    account, poll = created[0].claim.account, res.settings.pending_poll_seconds
+    ids = [one.stripe_run.id for one in created]
+    await settle.lock_stripe_runs(session, account, ids)
+    claims = [one.claim for one in created]
+    known = {"run_ids": [claim.run_id for claim in claims], "numbers": [claim.attempt for claim in claims]}
+    await session.execute(_NOTE_IDS, {**known, "stripe_run_ids": ids})
+    moves = [Move(one.claim.run_id, one.stripe_run.id, one.claim.attempt) for one in created]
+    await rows.move_all(session, moves, to=RunState.REQUESTED, poll=poll)
+    for claim in claims:
+        await holds.accepted(session, claim, CallKind.CREATE)
+        await refusals.accepted(session, claim)
+    ended = [one.stripe_run for one in created if settle.has_ended(one.stripe_run)]
+    await settle.settle(session, account, ended, poll_seconds=poll)
+    pending = [one.stripe_run.id for one in created if not settle.has_ended(one.stripe_run)]
+    if pending:
+        await settle.hear_earlier_events(session, account, pending, poll_seconds=poll)
 
 
 _ANYTHING_DUE = text("""
@@ -193,7 +213,9 @@ select claimed.id as run_id, claimed.account, claimed.attempt, claimed.fence, cl
 from claimed join attempt on attempt.run_id = claimed.id
 left join report_types as type on type.account = claimed.account and type.id = claimed.report_type
 """)
-_NOTE_ID = text("""
-update attempts set stripe_run_id = :stripe_run_id, requested_at = coalesce(requested_at, now()), heard_at = now()
-where run_id = :run_id and number = :number and stripe_run_id is null
+_NOTE_IDS = text("""
+update attempts set stripe_run_id = made.id, requested_at = coalesce(requested_at, now()), heard_at = now()
+from unnest(cast(:run_ids as uuid[]), cast(:numbers as int[]), cast(:stripe_run_ids as text[]))
+    as made(run_id, number, id)
+where attempts.run_id = made.run_id and attempts.number = made.number and stripe_run_id is null
 """)

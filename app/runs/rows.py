@@ -1,7 +1,7 @@
 """The moves of a run: one guarded UPDATE each, its history written in the same statement."""
 
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +18,7 @@ from app.vocabulary import AttemptOutcome, ErrorKind, Lane, RunState, sources_of
 _WAKES = {
     RunState.PLANNED: (Lane.REQUESTS,),
     RunState.REQUESTED: (),
-    RunState.READY: (Lane.REQUESTS, Lane.DOWNLOADS, Lane.BIG_DOWNLOADS),
+    RunState.READY: (Lane.REQUESTS,),  # and whoever downloads files of its size: see settle
     RunState.STORED: (),
     RunState.FAILED: (Lane.REQUESTS,),
     RunState.CANCELLED: (Lane.REQUESTS,),
@@ -38,20 +38,32 @@ class RunError:
         return {"kind": self.kind.value, "message": self.message, "stripe_request_id": self.stripe_request_id}
 
 
+@dataclass(frozen=True, slots=True)
+class Move:
+    """One run's move and why; where an attempt is given, only if the run is in it."""
+
+    run_id: uuid.UUID
+    reason: str
+    attempt: int | None = None
+
+
 # Leaving a state ends the lease, the back-off and whatever the state was waiting for.
 _MOVE = """
-with before as (
-    select id, state, attempt from runs where id = :run_id for update
+with wanted as (
+    select * from unnest(cast(:run_ids as uuid[]), cast(:attempts as int[]), cast(:reasons as text[]))
+        as wanted(run_id, attempt, reason)
+), before as (
+    select runs.id, runs.state, wanted.reason from wanted join runs on runs.id = wanted.run_id
+        and (wanted.attempt is null or wanted.attempt = runs.attempt)
+    order by runs.id for update of runs
 ), moved as (
     update runs set state = :to, lease_until = null, leased_by = null, fence = fence + 1, tries = 0, crashes = 0,
         asked_at = null {columns}
-    from before
-    where runs.id = before.id and before.state = any(:sources)
-      and (cast(:attempt as int) is null or before.attempt = :attempt)
-    returning runs.id, runs.account, before.state as from_state, runs.attempt
+    from before where runs.id = before.id and before.state = any(:sources)
+    returning runs.id, runs.account, before.state as from_state, runs.attempt, before.reason
 )
 insert into run_moves (run_id, account, from_state, to_state, attempt, reason)
-select id, account, from_state, cast(:to as text), attempt, cast(:reason as text) from moved returning run_id
+select id, account, from_state, cast(:to as text), attempt, reason from moved returning run_id
 """
 _STAMPS = {
     RunState.PLANNED: """
@@ -76,18 +88,34 @@ async def move(
     sources: Iterable[RunState] | None = None,
     **values: Any,
 ) -> bool:
-    """Move a run, if its state (and attempt, where given) allow it; False when they do not.
+    """Move a run, if its state (and attempt, where given) allow it; False when they do not."""
+    return bool(await move_all(session, [Move(run_id, reason, attempt)], to=to, sources=sources, **values))
+
+
+async def move_all(
+    session: AsyncSession,
+    moves: Sequence[Move],
+    *,
+    to: RunState,
+    sources: Iterable[RunState] | None = None,
+    **values: Any,
+) -> set[uuid.UUID]:
+    """Move these runs, those that allow it; returns the ids of those that moved.
 
     `values`: `error` (JSON) for failed, `poll` (seconds until it is looked up) for requested.
     """
     allowed = sources_of(to) if sources is None else set(sources) & sources_of(to)
-    known = {"run_id": run_id, "to": to.value, "reason": reason, "attempt": attempt}
-    moved = await session.execute(_MOVES[to], {**known, "sources": [state.value for state in allowed], **values})
-    if moved.first() is None:
-        return False
-    if _WAKES[to]:
+    known = {
+        "run_ids": [move.run_id for move in moves],
+        "attempts": [move.attempt for move in moves],
+        "reasons": [move.reason for move in moves],
+        "to": to.value,
+        "sources": [state.value for state in allowed],
+    }
+    moved = set((await session.execute(_MOVES[to], {**known, **values})).scalars())
+    if moved and _WAKES[to]:
         await wake(session, *_WAKES[to])
-    return True
+    return moved
 
 
 async def end_attempt(

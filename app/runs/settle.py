@@ -1,24 +1,26 @@
-"""Stripe said where a run stands, by event, by answer or when asked: record it. Hearing it twice changes nothing."""
+"""Stripe said where runs stand, by event, by answer or when asked: record it. Hearing it twice changes nothing."""
 
 import json
-import uuid
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from app.queue import BIG_BYTES, wake
 from app.runs import rows
-from app.runs.rows import RunError
-from app.stripe_values import StripeRun, stripe_run_from
-from app.vocabulary import ErrorKind, RunState
+from app.runs.rows import Move, RunError
+from app.stripe_values import StripeFile, StripeRun, stripe_run_from
+from app.vocabulary import ErrorKind, Lane, RunState
 
 
-async def lock_stripe_run(session: AsyncSession, account: str, stripe_run_id: str) -> None:
-    """Serialise all that is done about one Stripe run until the transaction ends.
+async def lock_stripe_runs(session: AsyncSession, account: str, stripe_run_ids: Sequence[str]) -> None:
+    """Serialise all that is done about these Stripe runs until the transaction ends.
 
-    The event may overtake the answer that tells us the run's id: if its handler and the recorder of the answer
+    An event may overtake the answer that tells us the run's id: if its handler and the recorder of the answer
     both only read, they could miss each other. Both take this lock first.
     """
-    await session.execute(_LOCK, {"name": f"{account}/{stripe_run_id}"})
+    await session.execute(_LOCK, {"names": [f"{account}/{id_}" for id_ in stripe_run_ids]})
 
 
 def has_ended(stripe_run: StripeRun) -> bool:
@@ -26,67 +28,124 @@ def has_ended(stripe_run: StripeRun) -> bool:
     return stripe_run.status == "failed" or (stripe_run.status == "succeeded" and stripe_run.file is not None)
 
 
-async def settle(session: AsyncSession, account: str, stripe_run: StripeRun, *, poll_seconds: float) -> bool:
-    """Record where this Stripe run stands for every run that waits for it; False when it is not ours (yet)."""
-    await lock_stripe_run(session, account, stripe_run.id)
-    values = {"account": account, "stripe_run_id": stripe_run.id}
-    attempts = (await session.execute(_ATTEMPTS_OF, values)).all()
+async def settle(session: AsyncSession, account: str, told: Sequence[StripeRun], *, poll_seconds: float) -> int:
+    """Record where these Stripe runs stand for every run that waits for them.
+
+    Returns how many attempts they concern; those that are not ours (yet) concern none. Of a Stripe run that is told
+    of twice, the first word is heard first.
+    """
+    if not told:
+        return 0
+    await lock_stripe_runs(session, account, [stripe_run.id for stripe_run in told])
+    concerned = 0
+    for turn in _in_turns(told):
+        concerned += await _settle_each_once(session, account, turn, poll_seconds=poll_seconds)
+    return concerned
+
+
+async def hear_earlier_events(
+    session: AsyncSession, account: str, stripe_run_ids: Sequence[str], *, poll_seconds: float
+) -> None:
+    """Apply the events about these Stripe runs that came before we knew that they are ours."""
+    found = await session.execute(_EARLIER_EVENTS, {"account": account, "stripe_run_ids": stripe_run_ids})
+    told = [stripe_run_from(json.loads(payload)["data"]["object"]) for payload in found.scalars()]
+    await settle(session, account, told, poll_seconds=poll_seconds)
+
+
+def _in_turns(told: Sequence[StripeRun]) -> Iterator[dict[str, StripeRun]]:
+    """Everything that was told, in order, a Stripe run at most once in a turn."""
+    turn: dict[str, StripeRun] = {}
+    for stripe_run in told:
+        if stripe_run.id in turn:
+            yield turn
+            turn = {}
+        turn[stripe_run.id] = stripe_run
+    yield turn
+
+
+async def _settle_each_once(
+    session: AsyncSession, account: str, told: dict[str, StripeRun], *, poll_seconds: float
+) -> int:
+    attempts = (await session.execute(_ATTEMPTS_OF, {"account": account, "stripe_run_ids": list(told)})).all()
+    succeeded: list[tuple[Any, StripeFile]] = []
+    pending = []
     for attempt in attempts:
+        stripe_run = told[attempt.stripe_run_id]
         if stripe_run.status == "succeeded" and stripe_run.file is not None:
-            await _succeeded(session, attempt.run_id, attempt.number, stripe_run)
+            succeeded.append((attempt, stripe_run.file))
         elif stripe_run.status == "failed":
             error = RunError(ErrorKind.STRIPE_FAILED, stripe_run.error or "Stripe gave no reason")
-            await _failed(session, attempt.run_id, attempt.number, error)
+            await _failed(session, attempt, error)
         else:
-            await session.execute(_HEARD, {"run_id": attempt.run_id, "number": attempt.number, "poll": poll_seconds})
-    return bool(attempts)
+            pending.append(attempt)
+    await _succeeded(session, succeeded)
+    if pending:
+        await session.execute(_HEARD, {**_names(pending), "poll": poll_seconds})
+    return len(attempts)
 
 
-async def hear_earlier_events(session: AsyncSession, account: str, stripe_run_id: str, *, poll_seconds: float) -> None:
-    """Apply the events about this Stripe run that came before we knew that it is ours."""
-    found = await session.execute(_EARLIER_EVENTS, {"account": account, "stripe_run_id": stripe_run_id})
-    for payload in found.scalars().all():
-        await settle(
-            session, account, stripe_run_from(json.loads(payload)["data"]["object"]), poll_seconds=poll_seconds
-        )
+async def _succeeded(session: AsyncSession, results: Sequence[tuple[Any, StripeFile]]) -> None:
+    if not results:
+        return
+    attempts, files = [attempt for attempt, _ in results], [file for _, file in results]
+    facts = {
+        "ids": [file.id for file in files],
+        "urls": [file.url for file in files],
+        "sizes": [file.size for file in files],
+        "file_names": [file.filename for file in files],
+        "expiries": [file.expires_at for file in files],
+    }
+    await session.execute(_RESULTS, {**_names(attempts), **facts})
+    moves = [Move(attempt.run_id, "Stripe finished the run", attempt.number) for attempt in attempts]
+    if await rows.move_all(session, moves, to=RunState.READY):
+        big = {(file.size or 0) >= BIG_BYTES for file in files}
+        await wake(session, *(Lane.BIG_DOWNLOADS if is_big else Lane.DOWNLOADS for is_big in big))
 
 
-async def _succeeded(session: AsyncSession, run_id: uuid.UUID, number: int, stripe_run: StripeRun) -> None:
-    file = stripe_run.file
-    assert file is not None
-    facts = {"id": file.id, "url": file.url, "size": file.size, "name": file.filename, "expires_at": file.expires_at}
-    await session.execute(_RESULT, {"run_id": run_id, "number": number, **facts})
-    await rows.move(session, run_id, to=RunState.READY, reason="Stripe finished the run", attempt=number)
-
-
-async def _failed(session: AsyncSession, run_id: uuid.UUID, number: int, error: RunError) -> None:
+async def _failed(session: AsyncSession, attempt: Any, error: RunError) -> None:
     # A failure after the success that we already have changes nothing: only a requested run waits for an outcome.
-    state = (await session.execute(_STATE, {"run_id": run_id})).scalar_one()
+    state = (await session.execute(_STATE, {"run_id": attempt.run_id})).scalar_one()
     if state == RunState.REQUESTED:
-        await rows.try_again_or_fail(session, run_id, number, error)
+        await rows.try_again_or_fail(session, attempt.run_id, attempt.number, error)
 
 
-_LOCK = text("select pg_advisory_xact_lock(hashtextextended(:name, 0))")
+def _names(attempts: Sequence[Any]) -> dict[str, list[Any]]:
+    return {"run_ids": [attempt.run_id for attempt in attempts], "numbers": [attempt.number for attempt in attempts]}
+
+
+# In one order everywhere, so that no two transactions wait for each other in a circle.
+_LOCK = text("""
+select pg_advisory_xact_lock(key) from (
+    select distinct hashtextextended(name, 0) as key from unnest(cast(:names as text[])) as name order by key offset 0
+) as keys
+""")
 _ATTEMPTS_OF = text("""
-select attempts.run_id, attempts.number from attempts join runs on runs.id = attempts.run_id
-where attempts.account = :account and stripe_run_id = :stripe_run_id and runs.attempt = attempts.number
+select attempts.run_id, attempts.number, attempts.stripe_run_id from attempts join runs on runs.id = attempts.run_id
+where attempts.account = :account and stripe_run_id = any(:stripe_run_ids) and runs.attempt = attempts.number
 order by attempts.run_id
 """)
-_RESULT = text("""
-update attempts set heard_at = now(), stripe_file_id = :id, file_url = :url, file_size = :size, file_name = :name,
-    file_expires_at = :expires_at
-where run_id = :run_id and number = :number and ended_at is null and stripe_file_id is null
+_RESULTS = text("""
+update attempts set heard_at = now(), stripe_file_id = told.id, file_url = told.url, file_size = told.size,
+    file_name = told.name, file_expires_at = told.expires_at
+from unnest(cast(:run_ids as uuid[]), cast(:numbers as int[]), cast(:ids as text[]), cast(:urls as text[]),
+    cast(:sizes as bigint[]), cast(:file_names as text[]), cast(:expiries as timestamptz[]))
+    as told(run_id, number, id, url, size, name, expires_at)
+where attempts.run_id = told.run_id and attempts.number = told.number and ended_at is null and stripe_file_id is null
 """)
 _HEARD = text("""
-with heard as (
-    update attempts set heard_at = now() where run_id = :run_id and number = :number and ended_at is null
+with told as (
+    select * from unnest(cast(:run_ids as uuid[]), cast(:numbers as int[])) as told(run_id, number)
+), heard as (
+    update attempts set heard_at = now() from told
+    where attempts.run_id = told.run_id and attempts.number = told.number and ended_at is null
 )
 update runs set due_at = now() + :poll * interval '1 s', lease_until = null, leased_by = null
-where id = :run_id and state = 'requested' and attempt = :number
+from told where id = told.run_id and state = 'requested' and attempt = told.number
 """)
 # Events that nobody has handled yet are left to the inbox.
 _EARLIER_EVENTS = text("""
 select payload from events
-where account = :account and object_id = :stripe_run_id and status = 'handled' and payload is not null order by id
+where account = :account and object_id = any(:stripe_run_ids) and status = 'handled' and payload is not null
+order by id
 """)
 _STATE = text("select state from runs where id = :run_id for update")

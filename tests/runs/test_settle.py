@@ -7,7 +7,7 @@ from sqlalchemy import text
 from app import handlers
 from app.resources import Resources
 from app.runs import settle
-from app.runs.request import record_created
+from app.runs.request import Created, record_created
 from app.simulator import Simulator
 from app.stripe_values import stripe_run_from
 from tests.runs.stories import (
@@ -135,7 +135,7 @@ async def test_an_event_that_overtakes_the_create_answer_is_heard_when_the_answe
     await handlers.drain(res)
 
     async with res.sessions.begin() as session:
-        await record_created(res, session, claim, pending)
+        await record_created(res, session, [Created(claim, pending)])
 
     assert pending.status == "pending"
     assert (await only_run(res))["state"] == "ready"
@@ -155,11 +155,11 @@ async def test_an_event_overtaken_in_mid_handling_by_the_answer_is_not_missed_by
 
     async def record() -> None:
         async with res.sessions.begin() as session:
-            await record_created(res, session, claim, pending)
+            await record_created(res, session, [Created(claim, pending)])
 
     # The handler has looked, found nobody, and has not committed when the recorder comes.
     async with res.sessions.begin() as handling:
-        assert not await settle.settle(handling, "default", told, poll_seconds=60)
+        assert not await settle.settle(handling, "default", [told], poll_seconds=60)
         await handling.execute(text("update events set status = 'handled'"))
         recording = asyncio.create_task(record())
         await somebody_waits_for_a_lock(res)
@@ -181,7 +181,7 @@ async def test_an_answer_overtaken_in_mid_recording_by_its_event_is_not_missed_b
 
     # The recorder has noted the id, and has not committed when the handler comes.
     async with res.sessions.begin() as recording:
-        await record_created(res, recording, claim, pending)
+        await record_created(res, recording, [Created(claim, pending)])
         handling = asyncio.create_task(handlers.drain(res))
         await somebody_waits_for_a_lock(res)
     await handling
