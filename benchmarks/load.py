@@ -113,8 +113,9 @@ def _exchange(sockets: list[socket.socket], run: _Run) -> None:
             due_at[one] = run.next_due() if run.rate else now
             one.sendall(run.requests[run.sent])
             run.sent += 1
-        ready = selector.select(_patience(run, idle, now))
-        if not ready and len(idle) < len(sockets):
+        patience = _patience(run, idle, now)
+        ready = selector.select(patience)
+        if not ready and patience == ANSWER_SECONDS:
             raise TimeoutError(f"no answer for {ANSWER_SECONDS} s")
         for key, _ in ready:
             one = key.fileobj  # type: ignore[assignment]  # we registered nothing but sockets
