@@ -2,7 +2,7 @@
 
 import struct
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
@@ -17,14 +17,14 @@ _COPY_HEADER = b"PGCOPY\n\xff\r\n\0" + struct.pack(">ii", 0, 0)
 _COPY_TRAILER = b"\xff\xff"
 
 
-async def append(session: AsyncSession, file_id: uuid.UUID, chunks: list[Chunk]) -> None:
-    """Store these chunks (binary COPY, inside the session's transaction)."""
+async def append(session: AsyncSession, chunks: Sequence[tuple[uuid.UUID, Chunk]]) -> None:
+    """Store these chunks of these files (binary COPY, inside the session's transaction)."""
     if not chunks:
         return
     raw = await raw_connection(session)
     async with raw.cursor() as cursor, cursor.copy(_COPY) as copy:
         await copy.write(_COPY_HEADER)
-        for chunk in chunks:
+        for file_id, chunk in chunks:
             await copy.write(_row(file_id, chunk))
         await copy.write(_COPY_TRAILER)
 

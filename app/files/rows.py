@@ -1,7 +1,8 @@
 """The row of a file: begun, finished, dropped. Until it says `stored_at`, nobody sees the file."""
 
 import uuid
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -20,30 +21,41 @@ class About:
     media_type: str = "text/csv"
 
 
-async def begin(session: AsyncSession, about: About) -> uuid.UUID:
-    """Begin the run's file anew: what an earlier, broken download left is removed. Returns the file's id."""
-    await drop_partial(session, about.run_id)
-    file_id = uuid.uuid4()
-    await session.execute(_BEGIN, {"id": file_id, **asdict(about)})
-    return file_id
+async def begin_all(session: AsyncSession, files: Mapping[uuid.UUID, About]) -> None:
+    """Begin these files anew, by their ids: what earlier, broken downloads left of their runs' files is removed."""
+    if not files:
+        return
+    abouts = list(files.values())
+    await session.execute(_DROP_PARTIALS, {"run_ids": [about.run_id for about in abouts]})
+    columns = {f"{field.name}s": [getattr(about, field.name) for about in abouts] for field in fields(About)}
+    await session.execute(_BEGIN, {"ids": list(files), **columns})
 
 
-async def finish(session: AsyncSession, file_id: uuid.UUID, facts: FileFacts) -> None:
-    """The file is whole: from the commit on it is visible, and never changed."""
-    await session.execute(_FINISH, {"id": file_id, **asdict(facts)})
+async def finish_all(session: AsyncSession, files: Mapping[uuid.UUID, FileFacts]) -> None:
+    """These files are whole: from the commit on they are visible, and never changed."""
+    values = {
+        "ids": list(files),
+        "sizes": [facts.size for facts in files.values()],
+        "sha256s": [facts.sha256 for facts in files.values()],
+        "line_counts": [facts.line_count for facts in files.values()],
+    }
+    await session.execute(_FINISH, values)
 
 
 async def drop_partial(session: AsyncSession, run_id: uuid.UUID) -> None:
     """Remove what a download that is given up, or begun anew, has left. A whole file is never touched."""
-    await session.execute(_DROP_PARTIAL, {"run_id": run_id})
+    await session.execute(_DROP_PARTIALS, {"run_ids": [run_id]})
 
 
 _BEGIN = text("""
 insert into files (id, run_id, account, stripe_file_id, filename, media_type)
-values (:id, :run_id, :account, :stripe_file_id, :filename, :media_type)
+select * from unnest(cast(:ids as uuid[]), cast(:run_ids as uuid[]), cast(:accounts as text[]),
+    cast(:stripe_file_ids as text[]), cast(:filenames as text[]), cast(:media_types as text[]))
 """)
 _FINISH = text("""
-update files set size = :size, sha256 = :sha256, line_count = :line_count, stored_at = now()
-where id = :id and stored_at is null
+update files set size = whole.size, sha256 = whole.sha256, line_count = whole.line_count, stored_at = now()
+from unnest(cast(:ids as uuid[]), cast(:sizes as bigint[]), cast(:sha256s as text[]), cast(:line_counts as bigint[]))
+    as whole(id, size, sha256, line_count)
+where files.id = whole.id and stored_at is null
 """)
-_DROP_PARTIAL = text("delete from files where run_id = :run_id and stored_at is null")
+_DROP_PARTIALS = text("delete from files where run_id = any(:run_ids) and stored_at is null")

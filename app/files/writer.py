@@ -1,7 +1,7 @@
 """Writes one file as it comes, in pieces that are committed under whatever guard the caller has."""
 
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -54,12 +54,6 @@ class FileWriter:
         if self._waiting:
             await self._commit()
 
-    async def finish(self, session: AsyncSession) -> None:
-        """Everything came and was looked at (`facts`): the file is whole once the session's transaction commits."""
-        await self._append(session)
-        assert self._file_id is not None
-        await rows.finish(session, self._file_id, self._maker.facts())
-
     async def facts(self) -> FileFacts:
         """Size, hash and lines of all that came."""
         self._waiting += await self._maker.rest()
@@ -71,6 +65,19 @@ class FileWriter:
 
     async def _append(self, session: AsyncSession) -> None:
         if self._file_id is None:
-            self._file_id = await rows.begin(session, self._about)
-        await chunks.append(session, self._file_id, self._waiting)
+            self._file_id = uuid.uuid4()
+            await rows.begin_all(session, {self._file_id: self._about})
+        await chunks.append(session, [(self._file_id, chunk) for chunk in self._waiting])
         self._waiting = []
+
+    @staticmethod
+    async def finish_all(session: AsyncSession, writers: Sequence["FileWriter"]) -> None:
+        """Everything came and was looked at (`facts`): these files are whole once the session's transaction commits.
+
+        It changes nothing in the writers: what is rolled back can be done again.
+        """
+        ids = [writer._file_id or uuid.uuid4() for writer in writers]
+        files = list(zip(ids, writers, strict=True))
+        await rows.begin_all(session, {id_: writer._about for id_, writer in files if writer._file_id is None})
+        await chunks.append(session, [(id_, chunk) for id_, writer in files for chunk in writer._waiting])
+        await rows.finish_all(session, {id_: writer._maker.facts() for id_, writer in files})

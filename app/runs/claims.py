@@ -5,6 +5,7 @@ free for the next claim, which raises the fence again, and so the first claimer'
 """
 
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import text
@@ -40,8 +41,13 @@ class Claim:
 
 async def hold_fence(session: AsyncSession, claim: Claim, state: RunState) -> None:
     """Lock the run until the transaction ends. Raises `Overtaken` when it is no longer ours."""
-    values = {"run_id": claim.run_id, "fence": claim.fence, "state": state.value}
-    if (await session.execute(_HOLD, values)).first() is None:
+    await hold_fences(session, [claim], state)
+
+
+async def hold_fences(session: AsyncSession, claims: Sequence[Claim], state: RunState) -> None:
+    """The same for many runs. Raises `Overtaken` when one of them is no longer ours."""
+    values = {"ids": [c.run_id for c in claims], "fences": [c.fence for c in claims], "state": state.value}
+    if len((await session.execute(_HOLD, values)).all()) < len(claims):
         raise Overtaken
 
 
@@ -78,7 +84,11 @@ async def crashed(res: Resources, claim: Claim, error: Exception) -> None:
             await rows.fail(session, claim.run_id, claim.attempt, RunError(ErrorKind.INTERNAL, message))
 
 
-_HOLD = text("select 1 from runs where id = :run_id and fence = :fence and state = :state for update")
+_HOLD = text("""
+select 1 from unnest(cast(:ids as uuid[]), cast(:fences as bigint[])) as held(id, fence)
+join runs on runs.id = held.id and runs.fence = held.fence and state = :state
+order by runs.id for update of runs
+""")
 _RENEW = text("""
 update runs set lease_until = clock_timestamp() + :seconds * interval '1 s'
 from unnest(cast(:ids as uuid[]), cast(:fences as bigint[])) as held(id, fence)

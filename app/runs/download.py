@@ -5,6 +5,7 @@ the whole file and the move to "stored" together, so that a file is either there
 """
 
 import time
+from collections.abc import Sequence
 
 import structlog
 from sqlalchemy import RowMapping, text
@@ -12,11 +13,13 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app import files
 from app.errors import Held, NotNow, Refused, WrongPart
+from app.files import FileWriter
 from app.queue import BIG_BYTES
 from app.resources import Resources
 from app.runs import holds, rows
-from app.runs.claims import back_off
-from app.runs.rows import RunError
+from app.runs.claims import back_off, hold_fences
+from app.runs.rows import Move, RunError
+from app.runs.together import together
 from app.runs.transfer import DownloadClaim, Mismatch, fenced, transfer
 from app.stripe_values import StripeFile
 from app.vocabulary import AttemptOutcome, CallKind, ErrorKind, RunState
@@ -80,12 +83,22 @@ async def download(res: Resources, claim: DownloadClaim) -> None:
 
 async def _store(res: Resources, claim: DownloadClaim) -> int:
     writer, facts = await transfer(res, claim)
-    async with fenced(res, claim) as session:
-        await writer.finish(session)
-        await rows.move(session, claim.run_id, to=RunState.STORED, reason="the file is whole", attempt=claim.attempt)
-        await rows.end_attempt(session, claim.run_id, claim.attempt, outcome=AttemptOutcome.STORED)
-        await holds.accepted(session, claim, CallKind.FILES)
+    await together(res, claim.account, _record_stored, (claim, writer))
     return facts.size
+
+
+async def _record_stored(
+    res: Resources, session: AsyncSession, stored: Sequence[tuple[DownloadClaim, FileWriter]]
+) -> None:
+    claims = [claim for claim, _ in stored]
+    await hold_fences(session, claims, RunState.READY)
+    await FileWriter.finish_all(session, [writer for _, writer in stored])
+    moves = [Move(claim.run_id, "the file is whole", claim.attempt) for claim in claims]
+    await rows.move_all(session, moves, to=RunState.STORED)
+    attempts = [(claim.run_id, claim.attempt) for claim in claims]
+    await rows.end_attempts(session, attempts, outcome=AttemptOutcome.STORED)
+    for claim in claims:
+        await holds.accepted(session, claim, CallKind.FILES)
 
 
 async def _begin_anew(res: Resources, claim: DownloadClaim, trouble: WrongPart) -> None:

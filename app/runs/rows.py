@@ -122,8 +122,20 @@ async def end_attempt(
     session: AsyncSession, run_id: uuid.UUID, attempt: int, *, outcome: AttemptOutcome, error: RunError | None = None
 ) -> None:
     """Note how an attempt ended; the first word stands."""
-    values = {"run_id": run_id, "number": attempt, "outcome": outcome.value}
-    await session.execute(_END_ATTEMPT, {**values, "error": error.as_json() if error else None})
+    await end_attempts(session, [(run_id, attempt)], outcome=outcome, error=error)
+
+
+async def end_attempts(
+    session: AsyncSession,
+    attempts: Sequence[tuple[uuid.UUID, int]],
+    *,
+    outcome: AttemptOutcome,
+    error: RunError | None = None,
+) -> None:
+    """Note of these attempts (run and number) that they ended alike."""
+    values = {"run_ids": [run_id for run_id, _ in attempts], "numbers": [number for _, number in attempts]}
+    ended = {"outcome": outcome.value, "error": error.as_json() if error else None}
+    await session.execute(_END_ATTEMPTS, {**values, **ended})
 
 
 async def fail(session: AsyncSession, run_id: uuid.UUID, attempt: int, error: RunError) -> bool:
@@ -154,8 +166,9 @@ async def try_again_or_fail(session: AsyncSession, run_id: uuid.UUID, attempt: i
         await files.drop_partial(session, run_id)
 
 
-_END_ATTEMPT = text("""
+_END_ATTEMPTS = text("""
 update attempts set ended_at = now(), outcome = :outcome, error = :error
-where run_id = :run_id and number = :number and ended_at is null
+from unnest(cast(:run_ids as uuid[]), cast(:numbers as int[])) as ended(run_id, number)
+where attempts.run_id = ended.run_id and attempts.number = ended.number and ended_at is null
 """).bindparams(bindparam("error", type_=JSONB(none_as_null=True)))
 _GRANTED = text("select attempts_granted from runs where id = :run_id")

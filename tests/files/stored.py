@@ -25,7 +25,7 @@ async def store(res: Resources, run_id: uuid.UUID, content: bytes) -> None:
     await writer.take(content)
     await writer.facts()
     async with res.sessions.begin() as session:
-        await writer.finish(session)
+        await FileWriter.finish_all(session, [writer])
 
 
 async def one_run(res: Resources, *, state: str = "stored") -> uuid.UUID:

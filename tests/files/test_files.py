@@ -123,7 +123,7 @@ async def test_another_writer_goes_on_where_the_first_one_stopped(res: Resources
     await successor.take(content[kept:])
     facts = await successor.facts()
     async with res.sessions.begin() as session:
-        await successor.finish(session)
+        await FileWriter.finish_all(session, [successor])
 
     assert facts == facts_of(content)
     assert await read(res, run_id, 0, len(content)) == content
@@ -132,13 +132,13 @@ async def test_another_writer_goes_on_where_the_first_one_stopped(res: Resources
 async def test_a_whole_file_is_neither_dropped_nor_finished_again(res: Resources, run_id: uuid.UUID) -> None:
     writer = await write(res, run_id, b"whole\n")
     async with res.sessions.begin() as session:
-        await writer.finish(session)
+        await FileWriter.finish_all(session, [writer])
 
     await writer.take(b"more\n")
     await writer.facts()
     async with res.sessions.begin() as session:
         await files.drop_partial(session, run_id)
-        await writer.finish(session)
+        await FileWriter.finish_all(session, [writer])
 
     (file,) = await fetch(res, "select size from files")
     assert file["size"] == 6
