@@ -10,13 +10,14 @@ import structlog
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app import audit
+from app import audit, steps
 from app.db.engine import DATABASE_TROUBLE
 from app.errors import Conflict, NotFound
 from app.logs import redact
 from app.queue import wake
 from app.resources import Resources
 from app.runs import schedule, settle
+from app.steps import Told
 from app.stripe_values import Malformed, report_type_from, stripe_run_from
 from app.vocabulary import EventStatus, Lane
 
@@ -54,13 +55,13 @@ async def drain(res: Resources) -> int:
     began = time.monotonic()
     async with res.sessions.begin() as session:
         events = (await session.execute(_TAKE, {"limit": BATCH, "types": list(HANDLERS)})).all()
-        outcomes = [outcome for group in _groups(events) for outcome in await _handle(res, session, *group)]
+        told = {_about(event): Told(event.stripe_event_id, event.traceparent) for event in events}
+        with steps.handling(told):
+            outcomes = [outcome for group in _groups(events) for outcome in await _handle(res, session, *group)]
         await _mark(session, outcomes)
     # Only after the commit: a batch that is rolled back is taken again.
     for event, status, _ in outcomes:
-        log.info(
-            "event.finished", event_id=event.stripe_event_id, type=event.type, account=event.account, status=status
-        )
+        _log(event, status, told[_about(event)], seconds=time.monotonic() - began)
         res.metrics.events.labels(event.type, status).inc()
         res.metrics.handling_seconds.observe(event.waited + time.monotonic() - began)
     return len(events)
@@ -78,6 +79,16 @@ async def replay(session: AsyncSession, event_id: int, *, by: str) -> None:
     was = {"status": event.status, "reason": event.reason}
     await audit.note(session, actor=by, action="event.replayed", subject=event_id, before=was)
     await wake(session, Lane.INBOX)
+
+
+def _about(event: Any) -> tuple[str, str | None]:
+    return event.account, event.object_id
+
+
+def _log(event: Any, status: str, told: Told, *, seconds: float) -> None:
+    ids = {"event_id": event.stripe_event_id, "account": event.account, "object_id": event.object_id}
+    about = Told(event.stripe_event_id, event.traceparent, told.runs)
+    steps.handled("event.finished", about, seconds=seconds, **ids, type=event.type, outcome=status)
 
 
 # What became of an event: its new status, or `retried`, and the reason.
@@ -141,7 +152,7 @@ async def _mark(session: AsyncSession, outcomes: Sequence[Outcome]) -> None:
 
 # Types that this version has no handler for stay pending: a newer version wrote them, and will handle them.
 _TAKE = text("""
-select id, account, stripe_event_id, type, object_id, payload, tries,
+select id, account, stripe_event_id, type, object_id, payload, tries, traceparent,
     extract(epoch from clock_timestamp() - due_at)::float8 as waited
 from events
 where status = 'pending' and due_at <= clock_timestamp() and type = any(:types)

@@ -17,12 +17,13 @@ from typing import Any, Self
 import orjson
 import structlog
 
+from app import tracing
 from app.db.engine import DATABASE_TROUBLE, make_engine, raw_connection
 from app.errors import TallyhookError
 from app.metrics import Metrics
 from app.queue import CHANNEL
 from app.settings import Account, Settings
-from app.stripe_api import verify
+from app.stripe_signatures import fingerprint, verify
 from app.vocabulary import EventStatus, Lane
 
 log = structlog.get_logger()
@@ -63,6 +64,8 @@ class IncomingEvent:
     payload_sha256: str
     status: EventStatus
     reason: str | None
+    signed_with: str
+    traceparent: str | None
 
 
 def read_event(body: bytes, signature: str, account: Account, *, now: float) -> IncomingEvent:
@@ -72,16 +75,17 @@ def read_event(body: bytes, signature: str, account: Account, *, now: float) -> 
     except UnicodeDecodeError as error:
         raise Unverified("not_utf8") from error
     secrets = tuple(secret.get_secret_value() for secret in account.webhook_secrets)
-    if not verify(text, signature, secrets, now=now):
+    secret = verify(text, signature, secrets, now=now)
+    if secret is None:
         raise Unverified("bad_signature")
     try:
         event = orjson.loads(body)
     except orjson.JSONDecodeError as error:
         raise Unverified("not_json") from error
-    return _judge(event, text, account)
+    return _judge(event, text, account, signed_with=fingerprint(secret))
 
 
-def _judge(event: object, text: str, account: Account) -> IncomingEvent:
+def _judge(event: object, text: str, account: Account, *, signed_with: str) -> IncomingEvent:
     if not isinstance(event, dict) or event.get("object") not in ("event", "v2.core.event"):
         raise Unverified("not_an_event")
     if not _is_name(event.get("id")) or not _is_name(event.get("type")):
@@ -99,6 +103,8 @@ def _judge(event: object, text: str, account: Account) -> IncomingEvent:
         payload_sha256=hashlib.sha256(text.encode()).hexdigest(),
         status=EventStatus.PENDING if reason is None else EventStatus.IGNORED,
         reason=reason,
+        signed_with=signed_with,
+        traceparent=tracing.traceparent(),
     )
 
 
@@ -136,9 +142,9 @@ def _created(value: object) -> datetime | None:
 _KEEP = """
 with kept as (
     insert into events (account, stripe_event_id, type, object_id, livemode, stripe_created_at, payload,
-        payload_sha256, status, reason)
+        payload_sha256, status, reason, signed_with, traceparent)
     select * from unnest(%b::text[], %b::text[], %b::text[], %b::text[], %b::bool[], %b::timestamptz[], %b::text[],
-        %b::text[], %b::text[], %b::text[])
+        %b::text[], %b::text[], %b::text[], %b::text[], %b::text[])
     on conflict (account, stripe_event_id) do nothing returning status
 ), notified as (
     select pg_notify(%b, %b) from kept where status = 'pending' limit 1
@@ -238,10 +244,12 @@ class Intake:
             new, _ = await cursor.fetchone()
             if new < len(rows):
                 await raw.execute(_HANDLE_AGAIN, (*columns[:2], CHANNEL, Lane.INBOX.value))
+        # One line per commit: one per event would cost as much as keeping it.
+        log.info("events.kept", event_ids=columns[1], new=new)
 
 
 def _as_row(event: IncomingEvent) -> tuple[Any, ...]:
     return (
         event.account, event.stripe_event_id, event.type, event.object_id, event.livemode, event.created,
-        event.payload, event.payload_sha256, event.status.value, event.reason,
+        event.payload, event.payload_sha256, event.status.value, event.reason, event.signed_with, event.traceparent,
     )  # fmt: skip

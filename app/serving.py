@@ -10,6 +10,7 @@ import structlog
 import uvicorn
 from fastapi import FastAPI
 
+from app import tracing
 from app.errors import TallyhookError
 from app.main import build_app
 from app.resources import REQUESTS_AT_ONCE, Resources, open_resources
@@ -46,24 +47,25 @@ async def running(
     app: Callable[[Resources], FastAPI] = build_app,
 ) -> AsyncIterator[Running]:
     """The service, up and answering; ended cleanly on the way out. `port` None: no web server; 0: any free port."""
-    async with open_resources(settings) as res:
-        res.works_queue, res.requests_at_once = works_queue, concurrency
-        server = None if port is None else _server(app(res), host, port)
-        parts = [asyncio.create_task(work(res), name="worker")] if works_queue else []
-        try:
-            url = None
-            if server is not None:
-                parts.append(asyncio.create_task(_serve(server), name="web"))
-                url = await _started(server, parts[-1], host, port)
-            log.info("service.started", url=url, worker_id=str(res.worker_id), works_queue=works_queue)
-            yield Running(res, url, parts)
-        finally:
-            res.stopping.set()
-            res.wakeups.ring()
-            if server is not None:
-                server.should_exit = True
-            await asyncio.gather(*parts, return_exceptions=True)
-            log.info("service.stopped")
+    with tracing.exporting():
+        async with open_resources(settings) as res:
+            res.works_queue, res.requests_at_once = works_queue, concurrency
+            server = None if port is None else _server(app(res), host, port)
+            parts = [asyncio.create_task(work(res), name="worker")] if works_queue else []
+            try:
+                url = None
+                if server is not None:
+                    parts.append(asyncio.create_task(_serve(server), name="web"))
+                    url = await _started(server, parts[-1], host, port)
+                log.info("service.started", url=url, worker_id=str(res.worker_id), works_queue=works_queue)
+                yield Running(res, url, parts)
+            finally:
+                res.stopping.set()
+                res.wakeups.ring()
+                if server is not None:
+                    server.should_exit = True
+                await asyncio.gather(*parts, return_exceptions=True)
+                log.info("service.stopped")
 
 
 async def run_until(stop: asyncio.Event, settings: Settings, **how: Any) -> None:

@@ -1,4 +1,4 @@
-"""The only door to Stripe: verify what it sends, list types, create, read and list runs, open a file.
+"""The only door to Stripe: list types, create, read and list runs, open a file.
 
 Everything that comes in leaves as a small frozen value of our own, everything that goes wrong as one of the
 `StripeTrouble` classes: told apart here, once (contract §5, "How trouble is told apart").
@@ -20,7 +20,7 @@ from app.errors import Held, NotNow, Refused, WrongPart
 from app.logs import redact
 from app.metrics import Metrics
 from app.settings import Account, Settings
-from app.stripe_calls import FILE_CONTENTS, NO_ANSWER, CountingClient
+from app.stripe_calls import FILE_CONTENTS, CountingClient, call_to
 from app.stripe_values import Malformed, ReportTypeInfo, StripeFile, StripeRun, report_type_from, stripe_run_from
 
 T = TypeVar("T")
@@ -120,16 +120,14 @@ class StripeDoor:
         headers = {"Authorization": f"Bearer {_key(self._accounts[account])}", "Accept-Encoding": "identity"}
         if start:
             headers["Range"] = f"bytes={start}-"
-        status = NO_ANSWER
-        try:
-            async with self._files.stream("GET", self._file_url(file), headers=headers) as response:
-                status = str(response.status_code)
-                _check_file_answer(response, start)
-                yield _open_file(response, file, start)
-        except httpx.HTTPError as error:
-            raise NotNow(redact(f"the download was cut off: {type(error).__name__}: {error}")) from error
-        finally:
-            self._count(account, FILE_CONTENTS, status)
+        with call_to(FILE_CONTENTS, partial(self._count, account)) as call:
+            try:
+                async with self._files.stream("GET", self._file_url(file), headers=headers) as response:
+                    call.answered(response.status_code, response.headers)
+                    _check_file_answer(response, start)
+                    yield _open_file(response, file, start)
+            except httpx.HTTPError as error:
+                raise NotNow(redact(f"the download was cut off: {type(error).__name__}: {error}")) from error
 
     def _count(self, account: str, endpoint: str, status: str) -> None:
         self._metrics.stripe_requests.labels(account, endpoint, status).inc()
@@ -138,36 +136,6 @@ class StripeDoor:
         if file.url is not None and _origin(file.url) == _origin(self._files_base):
             return file.url
         return f"{self._files_base}/v1/files/{quote(file.id, safe='')}/contents"
-
-
-def verify(body: str, header: str, secrets: tuple[str, ...], *, now: float) -> bool:
-    """Whether `header` signs `body` with any of the secrets, within 300 s either way of `now` (Unix seconds).
-
-    The SDK checks the signature; it raises more than it says for odd headers, and passes timestamps from the
-    future (stripe.md 2.5), so both are looked at first.
-    """
-    timestamp = _signed_at(header)
-    if timestamp is None or abs(now - timestamp) > SIGNATURE_TOLERANCE_SECONDS:
-        return False
-    for secret in secrets:
-        try:
-            stripe.WebhookSignature.verify_header(body, header, secret)
-        except stripe.SignatureVerificationError:
-            continue
-        return True
-    return False
-
-
-SIGNATURE_TOLERANCE_SECONDS = 300
-# Stripe sends one v1 per active secret, of which an endpoint has two at most; the cost grows with the header.
-LONGEST_SIGNATURE_HEADER = 2048
-
-
-def _signed_at(header: str) -> int | None:
-    if not header.isascii() or len(header) > LONGEST_SIGNATURE_HEADER:
-        return None
-    stamps = [part[2:] for part in header.split(",") if part.startswith("t=")]
-    return int(stamps[0]) if len(stamps) == 1 and stamps[0].isdecimal() and len(stamps[0]) <= 12 else None
 
 
 def _key(account: Account) -> str:

@@ -4,12 +4,17 @@ An answer that is no JSON object, a proxy's page say, ends here: the SDK would s
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import httpx
 import orjson
 import stripe
+
+from app import tracing
+from app.tracing import Kind
 
 # Called with the endpoint and the status of each call.
 Count = Callable[[str, str], None]
@@ -23,6 +28,30 @@ _ENDPOINT = re.compile(
 )  # fmt: skip
 
 
+@dataclass(slots=True)
+class Call:
+    """A call that is under way, and what came of it."""
+
+    status: str = NO_ANSWER
+    request_id: str | None = None
+
+    def answered(self, status: int, headers: Mapping[str, str]) -> None:
+        """There is an answer."""
+        self.status, self.request_id = str(status), httpx.Headers(dict(headers)).get("request-id")
+
+
+@contextmanager
+def call_to(endpoint: str, count: Count) -> Iterator[Call]:
+    """Around one call: it is counted, and a span where traces are on."""
+    call = Call()
+    with tracing.span(f"stripe {endpoint}", kind=Kind.CLIENT):
+        try:
+            yield call
+        finally:
+            count(endpoint, call.status)
+            tracing.note(**{"http.response.status_code": call.status, "stripe.request_id": call.request_id})
+
+
 class CountingClient(stripe.HTTPXClient):
     """The SDK's client for one account."""
 
@@ -34,12 +63,9 @@ class CountingClient(stripe.HTTPXClient):
         self, method: str, url: str, headers: Mapping[str, str], post_data: Any = None
     ) -> tuple[bytes, int, Mapping[str, str]]:
         """One call, as the SDK makes it."""
-        status = NO_ANSWER
-        try:
+        with call_to(endpoint_of(method, url), self._count) as call:
             answer = await super().request_async(method, url, headers, post_data)
-            status = str(answer[1])
-        finally:
-            self._count(endpoint_of(method, url), status)
+            call.answered(answer[1], answer[2])
         return _readable(*answer)
 
 

@@ -3,17 +3,15 @@
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
-import structlog
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from app import steps
 from app.errors import NotNow
 from app.queue import wake
 from app.resources import Resources
 from app.runs.reconcile import reconcile
 from app.vocabulary import Lane
-
-log = structlog.get_logger()
 
 # Work that broke off (Stripe away, process killed) is due again after this long, not only at the next full turn.
 RETRY_SECONDS = 60.0
@@ -53,15 +51,23 @@ async def do_what_is_due(res: Resources) -> int:
         async with res.sessions.begin() as session:
             if (await session.execute(_CLAIM, {"name": name, "seconds": retry})).first() is None:
                 continue
-        try:
-            await entry.work(res)
-        except NotNow as trouble:
-            log.info("timetable.not_now", name=name, error=str(trouble))
+        if not await _do(res, name, entry):
             continue
         async with res.sessions.begin() as session:
             await session.execute(_DONE, {"name": name, "seconds": entry.every})
         done += 1
     return done
+
+
+async def _do(res: Resources, name: str, entry: Entry) -> bool:
+    with steps.step(f"timetable.{name}", caused_by=f"timetable/{name}"):
+        try:
+            await entry.work(res)
+        except NotNow as trouble:
+            steps.tell(outcome="NotNow", about=str(trouble))
+            return False
+        steps.tell(outcome="done")
+        return True
 
 
 _MAKE_DUE = text("""

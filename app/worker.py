@@ -9,12 +9,12 @@ import os
 import socket
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import structlog
 from sqlalchemy import text
 
-from app import handlers, timetable
+from app import handlers, steps, timetable
 from app.db.engine import DATABASE_TROUBLE
 from app.errors import NotNow
 from app.queue import POLL_SECONDS
@@ -159,20 +159,28 @@ async def _end(res: Resources, lane: Lane, running: set[asyncio.Task[None]]) -> 
 
 
 async def _step(res: Resources, lane: Lane, claim: C, step: Callable[[Resources, C], Awaitable[None]]) -> None:
+    ids: dict[str, Any] = {"run_id": str(claim.run_id), "account": claim.account, "attempt": claim.attempt}
+    with steps.step(_FINISHED[lane], parent=claim.traceparent, lane=lane.value, caused_by=claim.caused_by, **ids):
+        await _try_step(res, claim, step)
+
+
+async def _try_step(res: Resources, claim: C, step: Callable[[Resources, C], Awaitable[None]]) -> None:
     try:
         await step(res, claim)
     except Overtaken:
-        log.info("run.overtaken", lane=lane.value, run_id=str(claim.run_id))
+        steps.tell(outcome="overtaken")
     except DATABASE_TROUBLE as error:
         # The database's trouble is never the run's: the lease runs out, and the run is taken again.
-        log.warning("lane.database_trouble", lane=lane.value, run_id=str(claim.run_id), error=type(error).__name__)
+        steps.tell(outcome="database_trouble")
+        log.warning("lane.database_trouble", error=type(error).__name__)
     except asyncio.CancelledError:
         with suppress(*DATABASE_TROUBLE):
             async with res.sessions.begin() as session:
                 await claims.release(session, claim)
         raise
     except Exception as error:
-        log.exception("run.step_crashed", lane=lane.value, run_id=str(claim.run_id))
+        steps.tell(outcome="crashed")
+        log.exception("run.step_crashed")
         with suppress(*DATABASE_TROUBLE):
             await claims.crashed(res, claim, error)
 
@@ -210,6 +218,13 @@ async def _stay_alive(res: Resources, held: dict[asyncio.Task[None], Claim]) -> 
                 await claims.renew(session, list(held.values()), seconds=stalled_after)
 
 
+# What a line of the log calls the step of a lane.
+_FINISHED = {
+    Lane.REQUESTS: "run.asked",
+    Lane.LOOKUPS: "run.looked_up",
+    Lane.DOWNLOADS: "run.fetched",
+    Lane.BIG_DOWNLOADS: "run.fetched",
+}
 _SEEN = text("""
 insert into workers (id, host, pid) values (:id, :host, :pid) on conflict (id) do update set seen_at = now()
 """)

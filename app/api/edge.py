@@ -4,7 +4,9 @@ becomes of an error that nobody expected. Whatever is not named as open needs a 
 
 import re
 import uuid
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
+from typing import Any
 
 import structlog
 from fastapi import HTTPException
@@ -12,8 +14,10 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from app import steps, tracing
 from app.api.access import Access, Caller
 from app.api.problems import problem, unexpected
+from app.tracing import Kind
 from app.vocabulary import Role
 
 log = structlog.get_logger()
@@ -21,10 +25,13 @@ log = structlog.get_logger()
 OPEN_PATHS = frozenset({"/health/live", "/health/ready", "/openapi.json", "/docs"})
 # Webhooks are signed, and read their own bodies.
 OPEN_PREFIX = "/webhooks/"
+# Asked again and again by machines: no line for each.
+QUIET_PATHS = OPEN_PATHS | {"/health", "/metrics"}
 # POST because they take a body; they change nothing, so the read token will do.
 READING_POSTS = frozenset({"/v1/rules/preview"})
 READING_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
+LONGEST_PATH = 200
 REQUEST_ID = "X-Request-Id"
 _SANE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _BEARER = re.compile(r"bearer +([^ ]+) *", re.IGNORECASE)
@@ -41,11 +48,11 @@ class _Answering:
 
     send: Send
     request_id: str
-    begun: bool = False
+    status: int | None = None  # once it has begun
 
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
-            self.begun = True
+            self.status = message["status"]
             MutableHeaders(scope=message)[REQUEST_ID] = self.request_id
         await self.send(message)
 
@@ -64,13 +71,15 @@ class Edge:
             return
         headers = Headers(scope=scope)
         answering = _Answering(send, _request_id(headers))
-        with structlog.contextvars.bound_contextvars(request_id=answering.request_id):
+        with _watched(scope, headers, answering.request_id):
             try:
                 await self._answer(scope, headers, receive, answering)
             except Exception as error:
-                if answering.begun:
+                if answering.status is not None:
                     raise  # half an answer is out: cutting the connection is the only way to say so
                 await unexpected(error)(scope, receive, answering)
+            finally:
+                _tell(scope, answering.status)
 
     async def _answer(self, scope: Scope, headers: Headers, receive: Receive, send: Send) -> None:
         if scope["path"].startswith(OPEN_PREFIX):
@@ -96,6 +105,7 @@ class Edge:
             self._access.refused["read_only"] += 1
             return problem(403, _READ_ONLY)
         scope.setdefault("state", {})["caller"] = caller
+        steps.tell(actor=caller.name)
         return None
 
     def _unauthorized(self, reason: str, detail: str) -> Response:
@@ -122,6 +132,25 @@ def announces_more(headers: Headers, limit: int) -> bool:
     """Whether the request itself says that its body is larger than the limit, in bytes."""
     announced = headers.get("content-length", "")
     return announced.isdecimal() and (len(announced) > 18 or int(announced) > limit)
+
+
+def _watched(scope: Scope, headers: Headers, request_id: str) -> AbstractContextManager[object]:
+    """A line in the log and a span for what people ask; of Stripe's deliveries, which are many, only the span."""
+    path, method = scope["path"], scope["method"]
+    watched = ExitStack()
+    watched.enter_context(structlog.contextvars.bound_contextvars(request_id=request_id))
+    about: Any = {"parent": headers.get("traceparent"), "kind": Kind.SERVER, "request_id": request_id}
+    if path.startswith(OPEN_PREFIX):
+        watched.enter_context(tracing.span("webhook.received", **about))
+    elif path not in QUIET_PATHS:
+        watched.enter_context(steps.step("api.answered", **about, method=method, path=path[:LONGEST_PATH]))
+    return watched
+
+
+def _tell(scope: Scope, status: int | None) -> None:
+    steps.tell(status=status)
+    route = getattr(scope.get("route"), "path", None)
+    tracing.note(**{"http.request.method": scope["method"], "http.route": route, "http.response.status_code": status})
 
 
 def _may(caller: Caller, scope: Scope) -> bool:

@@ -135,7 +135,7 @@ def _polling(facts: Facts, settings: Settings) -> CheckOut:
         detail = f"Stripe was last asked what it has {span(facts.queue.now - since)} ago"
         if facts.queue.reconciled_at is None:
             detail = "Stripe was never asked what it has"
-        return _check("polling", f"{detail}: see `timetable.not_now` in the log", Status.DEGRADED)
+        return _check("polling", f"{detail}: see `timetable.reconcile` in the log", Status.DEGRADED)
     return _check("polling", f"Stripe is asked what it has every {span(timedelta(seconds=settings.reconcile_seconds))}")
 
 

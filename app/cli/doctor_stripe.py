@@ -9,8 +9,9 @@ from app.cli.doctor_endpoint import examine_endpoint, url_for
 from app.cli.findings import Finding, Status, failing, ok, warning
 from app.errors import Held, NotNow, StripeTrouble
 from app.settings import DEFAULT_ACCOUNT, Account, Settings
-from app.stripe_api import SIGNATURE_TOLERANCE_SECONDS, StripeDoor
+from app.stripe_api import StripeDoor
 from app.stripe_endpoints import check_files, read_clock
+from app.stripe_signatures import SIGNATURE_TOLERANCE_SECONDS
 from app.stripe_values import StripeRun
 from app.vocabulary import Role
 

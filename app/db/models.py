@@ -119,6 +119,8 @@ class Event(Base):
     tries: Mapped[int] = mapped_column(server_default=text("0"))
     due_at: Mapped[datetime] = mapped_column(server_default=func.now())
     handled_at: Mapped[datetime | None]
+    signed_with: Mapped[str | None]  # which secret: the first digits of its SHA-256 (app/intake.py)
+    traceparent: Mapped[str | None]  # the delivery's span, where traces are on
     __table_args__ = (
         UniqueConstraint("account", "stripe_event_id"),
         Index("ix_events_inbox", "due_at", "id", postgresql_where=text("status = 'pending'")),
@@ -203,6 +205,9 @@ class Run(Base):
     lease_until: Mapped[datetime | None]
     leased_by: Mapped[uuid.UUID | None]
     fence: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
+    # The event or the request that it goes back to, for logs; and its span, where traces are on.
+    caused_by: Mapped[str | None]
+    traceparent: Mapped[str | None]
     __table_args__ = (
         Index(
             "uq_runs_identity",

@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import insert, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app import audit
+from app import audit, steps
 from app.db.models import ReportType, Run, RunMove
 from app.errors import BadInput, Conflict, FieldError
 from app.ids import uuid7
@@ -109,6 +109,7 @@ async def _values(session: AsyncSession, asked: AdHoc, attempts: int) -> dict[st
         "parameters": parameters,
         "state": RunState.PLANNED.value,
         "attempts_granted": attempts,
+        **steps.origin(asked.account),
     }
 
 

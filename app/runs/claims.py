@@ -37,6 +37,8 @@ class Claim:
     fence: int
     tries: int
     probing: bool  # the one call of an account that is held (see holds)
+    caused_by: str | None  # what the run goes back to, for logs and traces
+    traceparent: str | None
 
 
 async def hold_fence(session: AsyncSession, claim: Claim, state: RunState) -> None:

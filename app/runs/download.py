@@ -7,11 +7,10 @@ the whole file and the move to "stored" together, so that a file is either there
 import time
 from collections.abc import Sequence
 
-import structlog
 from sqlalchemy import RowMapping, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app import files
+from app import files, steps
 from app.errors import Held, NotNow, Refused, WrongPart
 from app.files import FileWriter
 from app.queue import BIG_BYTES
@@ -23,8 +22,6 @@ from app.runs.together import together
 from app.runs.transfer import DownloadClaim, Mismatch, fenced, transfer
 from app.stripe_values import StripeFile
 from app.vocabulary import AttemptOutcome, CallKind, ErrorKind, RunState
-
-log = structlog.get_logger()
 
 # Complete, but not what Stripe said it would be: asked for this often before the attempt is given up (contract §5).
 MOST_MISMATCHES = 10
@@ -60,14 +57,18 @@ async def download(res: Resources, claim: DownloadClaim) -> None:
     try:
         size = await _store(res, claim)
     except WrongPart as trouble:
+        steps.tell(outcome="WrongPart", about=str(trouble))
         await _begin_anew(res, claim, trouble)
     except NotNow as trouble:
+        steps.tell(outcome="NotNow", about=str(trouble))
         async with res.sessions.begin() as session:
             await back_off(res, session, claim, trouble)
     except Held as trouble:
+        steps.tell(outcome="Held", about=str(trouble))
         async with res.sessions.begin() as session:
             await holds.hold_run(res, session, claim, CallKind.FILES, trouble)
     except Refused as trouble:
+        steps.tell(outcome="Refused", about=str(trouble))
         await _refused(res, claim, trouble)
     except Mismatch as mismatch:
         await _mismatched(res, claim, str(mismatch))
@@ -78,7 +79,7 @@ async def download(res: Resources, claim: DownloadClaim) -> None:
             res.metrics.availability_to_stored_seconds.observe(
                 max(0.0, time.time() - claim.about["planned_at"].timestamp())
             )
-        log.info("run.stored", run_id=str(claim.run_id), account=claim.account, bytes=size)
+        steps.tell(outcome="stored", bytes=size)
 
 
 async def _store(res: Resources, claim: DownloadClaim) -> int:
@@ -129,7 +130,7 @@ async def _mismatched(res: Resources, claim: DownloadClaim, message: str) -> Non
             # What is here of it may be what is wrong.
             await files.drop_partial(session, claim.run_id)
             await back_off(res, session, claim, NotNow(message))
-    log.info("run.file_mismatch", run_id=str(claim.run_id), account=claim.account, times=count, detail=message)
+    steps.tell(outcome="Mismatch", about=message, times=count)
 
 
 def _as_claim(row: RowMapping, *, probing: bool) -> DownloadClaim:
@@ -140,6 +141,8 @@ def _as_claim(row: RowMapping, *, probing: bool) -> DownloadClaim:
         fence=row["fence"],
         tries=row["tries"],
         probing=probing,
+        caused_by=row["caused_by"],
+        traceparent=row["traceparent"],
         file=StripeFile(
             row["stripe_file_id"], row["file_url"], row["file_size"], row["file_name"], row["file_expires_at"]
         ),
@@ -162,7 +165,7 @@ with claimed as (
 )
 select claimed.id as run_id, claimed.account, claimed.attempt, claimed.fence, claimed.tries, claimed.report_type,
     claimed.connected_account, claimed.interval_start, claimed.interval_end, claimed.timezone, claimed.revision,
-    claimed.rule_id, claimed.planned_at,
+    claimed.rule_id, claimed.planned_at, claimed.caused_by, claimed.traceparent,
     attempts.stripe_file_id, attempts.file_url, attempts.file_size, attempts.file_name, attempts.file_expires_at,
     partial.id as partial_id
 from claimed join attempts on attempts.run_id = claimed.id and attempts.number = claimed.attempt

@@ -6,6 +6,7 @@ from datetime import datetime
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from app import steps
 from app.errors import Held, NotNow, Refused
 from app.resources import Resources
 from app.runs import holds, rows, settle
@@ -57,17 +58,21 @@ async def look_up(res: Resources, claim: LookupClaim) -> None:
     try:
         stripe_run = await res.stripe.read_run(claim.account, claim.stripe_run_id)
     except NotNow as trouble:
+        steps.tell(outcome="NotNow", about=str(trouble))
         async with res.sessions.begin() as session:
             await back_off(res, session, claim, trouble)
         return
     except Held as trouble:
+        steps.tell(outcome="Held", about=str(trouble))
         async with res.sessions.begin() as session:
             await holds.hold_run(res, session, claim, CallKind.READ, trouble)
         return
     except Refused as trouble:
+        steps.tell(outcome="Refused", about=str(trouble))
         error = RunError(ErrorKind.STRIPE_FAILED, trouble.message, trouble.request_id)
         await _give_up(res, claim, error)
         return
+    steps.tell(outcome=stripe_run.status)
     async with res.sessions.begin() as session:
         await holds.accepted(session, claim, CallKind.READ)
         await settle.settle(session, claim.account, [stripe_run], poll_seconds=res.settings.pending_poll_seconds)
@@ -94,7 +99,8 @@ with claimed as (
         fence = fence + 1
     where id = any(:ids) and state = 'requested' returning *
 )
-select claimed.id as run_id, claimed.account, claimed.attempt, claimed.fence, claimed.tries, attempts.stripe_run_id,
-    claimed.requested_at, claimed.requested_at < now() - :timeout * interval '1 s' as stuck
+select claimed.id as run_id, claimed.account, claimed.attempt, claimed.fence, claimed.tries, claimed.caused_by,
+    claimed.traceparent, attempts.stripe_run_id, claimed.requested_at,
+    claimed.requested_at < now() - :timeout * interval '1 s' as stuck
 from claimed join attempts on attempts.run_id = claimed.id and attempts.number = claimed.attempt
 """)

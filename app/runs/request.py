@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-import structlog
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from app import steps
 from app.errors import Held, NotNow, Refused, StripeTrouble
 from app.resources import Resources
 from app.runs import adopt, holds, refusals, rows, settle
@@ -22,8 +22,6 @@ from app.runs.rows import Move
 from app.runs.together import together
 from app.stripe_values import StripeRun
 from app.vocabulary import CallKind, RunState
-
-log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,14 +103,7 @@ async def _record_trouble(res: Resources, session: AsyncSession, claim: RequestC
 
 
 def _tell(claim: RequestClaim, outcome: str, about: str) -> None:
-    log.info(
-        "run.asked",
-        run_id=str(claim.run_id),
-        account=claim.account,
-        attempt=claim.attempt,
-        outcome=outcome,
-        about=about,
-    )
+    steps.tell(outcome=outcome, about=about, report_type=claim.report_type)
 
 
 async def _find_or_create(res: Resources, claim: RequestClaim) -> StripeRun:
@@ -204,8 +195,8 @@ with wanted as (
     on conflict (run_id, number) do update set run_id = excluded.run_id
     returning run_id, number, idempotency_key
 )
-select claimed.id as run_id, claimed.account, claimed.attempt, claimed.fence, claimed.tries, claimed.report_type,
-    claimed.parameters, attempt.idempotency_key, claimed.asked_at,
+select claimed.id as run_id, claimed.account, claimed.attempt, claimed.fence, claimed.tries, claimed.caused_by,
+    claimed.traceparent, claimed.report_type, claimed.parameters, attempt.idempotency_key, claimed.asked_at,
     claimed.asked_at < clock_timestamp() - :key_life * interval '1 hour' as key_forgotten,
     coalesce((claimed.parameters ->> 'interval_start')::bigint <> extract(epoch from claimed.interval_start), false)
         as start_shifted,

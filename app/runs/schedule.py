@@ -11,6 +11,7 @@ from sqlalchemy import insert, text
 from sqlalchemy.dialects.postgresql import insert as insert_or
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from app import steps
 from app.db.models import Run, RunMove
 from app.ids import uuid7
 from app.planning.planner import Availability, Schedule, all_windows, due_at, due_windows
@@ -77,7 +78,8 @@ async def plan_report_type(
         await _note_progress(session, plan)
     if made:
         await wake(session, Lane.REQUESTS)
-        log.info("runs.planned", account=account, report_type=report_type, runs=made)
+        caused_by = steps.origin(account, report_type)["caused_by"]
+        log.info("runs.planned", account=account, report_type=report_type, runs=made, caused_by=caused_by)
     return made
 
 
@@ -97,7 +99,8 @@ async def insert_runs(session: AsyncSession, runs: Sequence[dict[str, Any]], *, 
     """Write down planned runs, except those whose identity there is already; returns how many were new."""
     made = 0
     for start in range(0, len(runs), INSERT_BATCH):
-        query = insert_or(Run).values(runs[start : start + INSERT_BATCH]).on_conflict_do_nothing()
+        batch = [run | steps.origin(run["account"], run["report_type"]) for run in runs[start : start + INSERT_BATCH]]
+        query = insert_or(Run).values(batch).on_conflict_do_nothing()
         new = (await session.execute(query.returning(Run.id, Run.account))).all()
         made += len(new)
         if new:

@@ -7,6 +7,7 @@ from typing import Any
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from app import steps
 from app.queue import BIG_BYTES, wake
 from app.runs import rows
 from app.runs.rows import Move, RunError
@@ -71,6 +72,7 @@ async def _settle_each_once(
     pending = []
     for attempt in attempts:
         stripe_run = told[attempt.stripe_run_id]
+        steps.concerns(account, stripe_run.id, attempt.run_id, attempt.traceparent)
         if stripe_run.status == "succeeded" and stripe_run.file is not None:
             succeeded.append((attempt, stripe_run.file))
         elif stripe_run.status == "failed":
@@ -120,7 +122,8 @@ select pg_advisory_xact_lock(key) from (
 ) as keys
 """)
 _ATTEMPTS_OF = text("""
-select attempts.run_id, attempts.number, attempts.stripe_run_id from attempts join runs on runs.id = attempts.run_id
+select attempts.run_id, attempts.number, attempts.stripe_run_id, runs.traceparent
+from attempts join runs on runs.id = attempts.run_id
 where attempts.account = :account and stripe_run_id = any(:stripe_run_ids) and runs.attempt = attempts.number
 order by attempts.run_id
 """)

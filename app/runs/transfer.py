@@ -73,7 +73,7 @@ async def _fetch(res: Resources, claim: DownloadClaim, writer: FileWriter) -> No
             gained, furthest = writer.position - furthest, max(furthest, writer.position)
             if gained < WORTH_GOING_ON_BYTES or not await _may_call_again(res, claim):
                 raise
-            log.info("run.download_goes_on", run_id=str(claim.run_id), at=writer.position, error=str(trouble))
+            log.info("run.download_goes_on", at=writer.position, error=str(trouble))
             await asyncio.sleep(_pause(res, trouble))
         else:
             return

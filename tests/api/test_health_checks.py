@@ -301,7 +301,7 @@ async def test_polling_that_stopped_is_told(res: Resources, api: httpx.AsyncClie
     await reconcile(res)
     await execute(res, "update accounts set created_at = now() - interval '2 days'")
     assert await check(api, "polling") == (
-        "degraded", "Stripe was never asked what it has: see `timetable.not_now` in the log",
+        "degraded", "Stripe was never asked what it has: see `timetable.reconcile` in the log",
     )  # fmt: skip
 
     await execute(res, "insert into timetable values ('reconcile', now(), now(), now() - interval '1 minute')")

@@ -1,0 +1,211 @@
+"""Traces, by OpenTelemetry: on where its usual variables say so, and nothing at all where they do not.
+
+A step that is due later, in another process as a rule, goes on in the trace that caused it: the rows keep a
+`traceparent` (W3C). What goes into a span passes here and is redacted; no body, header or query ever comes this way.
+"""
+
+import os
+import threading
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+from app import __version__
+from app.logs import redact
+
+if TYPE_CHECKING:
+    from opentelemetry.context import Context
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.trace import SpanContext, Tracer
+
+log = structlog.get_logger()
+
+# What is still to be sent at the end gets this long; the whole exit takes under 15 s (contract §2).
+FLUSH_SECONDS = 3.0
+
+
+class Kind(StrEnum):
+    """Who speaks to whom in a span."""
+
+    INTERNAL = "INTERNAL"
+    SERVER = "SERVER"
+    CLIENT = "CLIENT"
+    CONSUMER = "CONSUMER"
+
+
+@dataclass(slots=True)
+class _Process:
+    """Like logging itself, one per process; without a tracer nothing happens."""
+
+    tracer: "Tracer | None" = None
+
+
+_process = _Process()
+
+
+def span(
+    name: str, *, parent: str | None = None, kind: Kind = Kind.INTERNAL, **attributes: object
+) -> AbstractContextManager[object]:
+    """A span around the block; `parent` is a kept `traceparent`, without it the span is part of the present one."""
+    return nullcontext() if _process.tracer is None else _span(_process.tracer, name, parent, kind, attributes)
+
+
+def note(**attributes: object) -> None:
+    """Add to the present span."""
+    if _process.tracer is not None:
+        from opentelemetry.trace import get_current_span
+
+        get_current_span().set_attributes(_clean(attributes))
+
+
+def record(
+    name: str, *, parent: str | None, kind: Kind, links: Iterable[str | None], seconds: float, **attributes: object
+) -> None:
+    """A span that has just ended, and took this long."""
+    if _process.tracer is None:
+        return
+    from opentelemetry.trace import Link, SpanKind
+
+    ended = time.time_ns()
+    _process.tracer.start_span(
+        name,
+        context=None if parent is None else _context(parent),
+        kind=SpanKind[kind],
+        attributes=_clean(attributes),
+        links=[Link(_span_of(kept)) for kept in links if kept is not None],
+        start_time=ended - int(seconds * 1e9),
+    ).end(ended)
+
+
+def traceparent() -> str | None:
+    """The present span, to be kept with what it causes; None where there is none."""
+    if _process.tracer is None:
+        return None
+    from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+    carrier: dict[str, str] = {}
+    TraceContextTextMapPropagator().inject(carrier)
+    return carrier.get("traceparent")
+
+
+def trace_id() -> str | None:
+    """The present trace, for log lines."""
+    kept = traceparent()
+    return None if kept is None else trace_of(kept)
+
+
+def trace_of(traceparent: str) -> str:
+    """The trace that a kept `traceparent` belongs to."""
+    return traceparent.split("-")[1]
+
+
+def secret_values(environ: Mapping[str, str] | None = None) -> frozenset[str]:
+    """What the headers of OpenTelemetry's own variables carry: often the key of a vendor."""
+    given = os.environ if environ is None else environ
+    headers = [given.get(f"OTEL_EXPORTER_OTLP_{part}HEADERS", "") for part in ("", "TRACES_")]
+    pairs = [pair.partition("=") for text in headers for pair in text.split(",")]
+    return frozenset(value.strip() for _, _, value in pairs if value.strip())
+
+
+@contextmanager
+def exporting() -> Iterator[None]:
+    """Send the spans of this process where the environment says, until the end of the block; else do nothing."""
+    provider = _provider() if _wanted(os.environ) else None
+    if provider is None:
+        yield
+        return
+    _process.tracer = provider.get_tracer("tallyhook", __version__)
+    try:
+        yield
+    finally:
+        _process.tracer = None
+        # In a thread that nobody waits for: a collector that does not answer must not hold up the exit.
+        flushing = threading.Thread(target=provider.shutdown, name="traces-flush", daemon=True)
+        flushing.start()
+        flushing.join(FLUSH_SECONDS)
+
+
+def _wanted(environ: Mapping[str, str]) -> bool:
+    """Whether OpenTelemetry's own variables ask for traces: an exporter by name, or a place to send them to."""
+    if environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
+        return False
+    exporter = environ.get("OTEL_TRACES_EXPORTER", "").strip()
+    if exporter:
+        return exporter != "none"
+    return any(environ.get(f"OTEL_EXPORTER_OTLP_{part}ENDPOINT") for part in ("", "TRACES_"))
+
+
+def _provider() -> "TracerProvider | None":
+    try:
+        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+        from opentelemetry.sdk.resources import Resource
+        from opentelemetry.sdk.trace import TracerProvider
+        from opentelemetry.sdk.trace.export import BatchSpanProcessor
+    except ImportError:
+        log.warning("tracing.not_installed", detail="OTEL_… variables ask for traces: install tallyhook[tracing]")
+        return None
+    for name in ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"):
+        if os.environ.get(name, "http/protobuf") != "http/protobuf":
+            log.warning("tracing.other_protocol", detail=f"{name} is not spoken here: traces go as http/protobuf")
+    about = {"service.version": __version__}
+    if not os.environ.get("OTEL_SERVICE_NAME") and "service.name=" not in os.environ.get(
+        "OTEL_RESOURCE_ATTRIBUTES", ""
+    ):
+        about["service.name"] = "tallyhook"
+    provider = TracerProvider(resource=Resource.create(about), shutdown_on_exit=False)
+    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+    return provider
+
+
+@contextmanager
+def _span(
+    tracer: "Tracer", name: str, parent: str | None, kind: Kind, attributes: Mapping[str, object]
+) -> Iterator[None]:
+    from opentelemetry.trace import SpanKind, Status, StatusCode
+
+    # Exceptions are told by their class: what they say, and their tracebacks, may hold anything.
+    with tracer.start_as_current_span(
+        name,
+        context=None if parent is None else _context(parent),
+        kind=SpanKind[kind],
+        attributes=_clean(attributes),
+        record_exception=False,
+        set_status_on_exception=False,
+    ) as current:
+        try:
+            yield
+        except BaseException as error:
+            current.set_status(Status(StatusCode.ERROR, type(error).__name__))
+            raise
+
+
+def _context(traceparent: str) -> "Context":
+    from opentelemetry.context import Context
+    from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+    return TraceContextTextMapPropagator().extract({"traceparent": traceparent}, context=Context())
+
+
+def _span_of(traceparent: str) -> "SpanContext":
+    from opentelemetry.trace import get_current_span
+
+    return get_current_span(_context(traceparent)).get_span_context()
+
+
+def _clean(attributes: Mapping[str, object]) -> dict[str, Any]:
+    """As spans take them: numbers as they are, lists as texts, no secret, nothing where there is nothing to say."""
+    return {name: _value(value) for name, value in attributes.items() if value is not None}
+
+
+def _value(value: object) -> Any:
+    match value:
+        case bool() | int() | float():
+            return value
+        case list() | tuple():
+            return [redact(str(item)) for item in value]
+    return redact(str(value))
