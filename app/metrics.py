@@ -43,6 +43,12 @@ class Metrics:
         self.stored_files = Counter(
             "tallyhook_stored_files", "Files that were stored whole.", ["account"], registry=registry
         )
+        self.removed_bytes = Counter(
+            "tallyhook_removed_bytes", "Bytes of files that retention removed.", ["account"], registry=registry
+        )
+        self.removed_files = Counter(
+            "tallyhook_removed_files", "Files whose bytes retention removed.", ["account"], registry=registry
+        )
         self.availability_to_stored_seconds = Histogram(
             "tallyhook_availability_to_stored_seconds",
             "From when a rule's run was planned, which is when Stripe told of its data, to its stored file.",

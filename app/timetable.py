@@ -11,23 +11,29 @@ from app.errors import NotNow
 from app.queue import wake
 from app.resources import Resources
 from app.runs.reconcile import reconcile
+from app.runs.retention import remove_old_files
 from app.vocabulary import Lane
 
 # Work that broke off (Stripe away, process killed) is due again after this long, not only at the next full turn.
 RETRY_SECONDS = 60.0
+# Days are what retention counts in.
+RETENTION_SECONDS = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One recurring piece of work and how often it is due, in seconds."""
+    """One recurring piece of work and how often it is due, in seconds; it answers True when it is not done yet."""
 
-    work: Callable[[Resources], Awaitable[None]]
+    work: Callable[[Resources], Awaitable[bool | None]]
     every: float
 
 
 def entries(res: Resources) -> Mapping[str, Entry]:
     """The whole timetable."""
-    return {"reconcile": Entry(reconcile, res.settings.reconcile_seconds)}
+    return {
+        "reconcile": Entry(reconcile, res.settings.reconcile_seconds),
+        "retention": Entry(remove_old_files, RETENTION_SECONDS),
+    }
 
 
 async def make_all_due(res: Resources) -> None:
@@ -51,23 +57,25 @@ async def do_what_is_due(res: Resources) -> int:
         async with res.sessions.begin() as session:
             if (await session.execute(_CLAIM, {"name": name, "seconds": retry})).first() is None:
                 continue
-        if not await _do(res, name, entry):
+        again_after = await _do(res, name, entry)
+        if again_after is None:
             continue
         async with res.sessions.begin() as session:
-            await session.execute(_DONE, {"name": name, "seconds": entry.every})
+            await session.execute(_DONE, {"name": name, "seconds": again_after})
         done += 1
     return done
 
 
-async def _do(res: Resources, name: str, entry: Entry) -> bool:
+async def _do(res: Resources, name: str, entry: Entry) -> float | None:
+    """Do it; after how many seconds it is due again, or None when it broke off."""
     with steps.step(f"timetable.{name}", caused_by=f"timetable/{name}"):
         try:
-            await entry.work(res)
+            more = await entry.work(res)
         except NotNow as trouble:
             steps.tell(outcome="NotNow", about=str(trouble))
-            return False
+            return None
         steps.tell(outcome="done")
-        return True
+        return 0.0 if more else entry.every
 
 
 _MAKE_DUE = text("""

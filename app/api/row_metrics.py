@@ -24,6 +24,7 @@ async def read_families(res: Resources) -> Families:
         return [
             await _runs(session),
             *await _inbox(session),
+            await _file_chunks(session),
             await _lanes(session),
             await _workers(session),
             await _holds(res, session),
@@ -53,6 +54,13 @@ async def _inbox(session: AsyncSession) -> list[GaugeMetricFamily]:
         "tallyhook_failed_events", "Events whose handling failed for good; they can be replayed.", value=found.failed
     )
     return [depth, age, failed]
+
+
+async def _file_chunks(session: AsyncSession) -> GaugeMetricFamily:
+    size = (await session.execute(_FILE_CHUNKS)).scalar_one()
+    return GaugeMetricFamily(
+        "tallyhook_file_chunks_bytes", "What the bytes of files take in the database's own files.", value=size
+    )
 
 
 async def _lanes(session: AsyncSession) -> GaugeMetricFamily:
@@ -117,6 +125,7 @@ select count(*)::float8 as depth,
     (select count(*) from events where status = 'failed')::float8 as failed
 from events where status = 'pending'
 """)
+_FILE_CHUNKS = text("select pg_total_relation_size('file_chunks')::float8")
 # A planned run that waits for data, or whose type is missing, could not have been worked on.
 _LANES = text("""
 select lane, greatest(0, coalesce(extract(epoch from clock_timestamp() - due_at), 0))::float8 as oldest from (

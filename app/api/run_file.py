@@ -92,9 +92,8 @@ def _check_there(run: RowMapping) -> None:
     if run["file_id"] is None:
         raise Conflict(f"run {run['id']} has no file: it is {run['state']}")
     if run["file_removed_at"] is not None:
-        raise Gone(
-            f"the file of run {run['id']} was removed by retention on {run['file_removed_at'].astimezone(UTC):%F}"
-        )
+        day, reason = run["file_removed_at"].astimezone(UTC), run["file_removed_reason"]
+        raise Gone(f"the file of run {run['id']} was removed by retention on {day:%F}: {reason}")
 
 
 def _headers(run: RowMapping) -> dict[str, str]:

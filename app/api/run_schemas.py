@@ -63,7 +63,8 @@ class FileOut(Out):
     size: int = Field(description="In bytes.")
     sha256: str
     stored_at: Time
-    removed_at: Time | None = Field(description="When retention removed it, if it did.")
+    removed_at: Time | None = Field(description="When retention removed its bytes, if it did.")
+    removed_reason: str | None = Field(description="Why it did.")
 
 
 class RunErrorOut(Out):

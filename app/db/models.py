@@ -291,6 +291,7 @@ class File(Base):
     __tablename__ = "files"
     id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
     run_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("runs.id"), unique=True)
+    rule_id: Mapped[uuid.UUID | None]  # the run's: retention is a matter of rules
     account: Mapped[str]
     stripe_file_id: Mapped[str]
     filename: Mapped[str]
@@ -302,6 +303,16 @@ class File(Base):
     stored_at: Mapped[datetime | None]
     removed_at: Mapped[datetime | None]
     removed_reason: Mapped[str | None]
+    purged_at: Mapped[datetime | None]  # the bytes of a removed file are gone
+    __table_args__ = (
+        Index(
+            "ix_files_kept",
+            "rule_id",
+            "stored_at",
+            postgresql_where=text("stored_at is not null and removed_at is null"),
+        ),
+        Index("ix_files_leaving", "removed_at", postgresql_where=text("removed_at is not null and purged_at is null")),
+    )
 
 
 class FileChunk(Base):

@@ -8,6 +8,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
 from app.db.engine import raw_connection
+from app.errors import Gone
 from app.files.maker import Chunk, Learner, in_thread, unpack
 
 Sessions = async_sessionmaker[AsyncSession]
@@ -42,13 +43,24 @@ async def read(sessions: Sessions, file_id: uuid.UUID, *, start: int, stop: int)
     position = start
     while position < stop:
         async with sessions.begin() as session:
-            row = (await session.execute(_CHUNK_AT, {"file_id": file_id, "position": position})).one()
+            row = (await session.execute(_CHUNK_AT, {"file_id": file_id, "position": position})).one_or_none()
+            if row is None or row.raw_start + row.raw_size <= position:
+                raise await _missing(session, file_id, position)
         raw = await in_thread(unpack, row.codec, bytes(row.data))
         piece = raw[position - row.raw_start : stop - row.raw_start]
-        if not piece:
-            raise RuntimeError(f"file {file_id} has no chunk for byte {position}: restore it from a backup")
         position += len(piece)
         yield piece
+
+
+async def _missing(session: AsyncSession, file_id: uuid.UUID, position: int) -> Exception:
+    if (await session.execute(_IS_REMOVED, {"file_id": file_id})).scalar_one_or_none():
+        return Gone(f"file {file_id} was removed while it was read")
+    return RuntimeError(f"file {file_id} has no chunk for byte {position}: restore it from a backup")
+
+
+async def delete(session: AsyncSession, file_ids: Sequence[uuid.UUID], *, limit: int) -> int:
+    """Delete up to `limit` chunks of these files; returns how many there were."""
+    return len((await session.execute(_DELETE, {"file_ids": list(file_ids), "limit": limit})).all())
 
 
 async def learn_again(sessions: Sessions, file_id: uuid.UUID) -> Learner:
@@ -62,7 +74,13 @@ async def learn_again(sessions: Sessions, file_id: uuid.UUID) -> Learner:
 
 
 _CHUNK_AT = text("""
-select raw_start, codec, data from file_chunks
+select raw_start, raw_size, codec, data from file_chunks
 where file_id = :file_id and raw_start <= :position order by raw_start desc limit 1
+""")
+_IS_REMOVED = text("select removed_at is not null from files where id = :file_id")
+_DELETE = text("""
+delete from file_chunks where (file_id, raw_start) in (
+    select file_id, raw_start from file_chunks where file_id = any(:file_ids) limit :limit
+) returning 1
 """)
 _PROGRESS = text("select coalesce(max(raw_start + raw_size), 0) from file_chunks where file_id = :file_id")

@@ -15,6 +15,7 @@ class About:
     """Whose file it is, and what it is called."""
 
     run_id: uuid.UUID
+    rule_id: uuid.UUID | None
     account: str
     stripe_file_id: str
     filename: str
@@ -48,9 +49,10 @@ async def drop_partial(session: AsyncSession, run_id: uuid.UUID) -> None:
 
 
 _BEGIN = text("""
-insert into files (id, run_id, account, stripe_file_id, filename, media_type)
-select * from unnest(cast(:ids as uuid[]), cast(:run_ids as uuid[]), cast(:accounts as text[]),
-    cast(:stripe_file_ids as text[]), cast(:filenames as text[]), cast(:media_types as text[]))
+insert into files (id, run_id, rule_id, account, stripe_file_id, filename, media_type)
+select * from unnest(cast(:ids as uuid[]), cast(:run_ids as uuid[]), cast(:rule_ids as uuid[]),
+    cast(:accounts as text[]), cast(:stripe_file_ids as text[]), cast(:filenames as text[]),
+    cast(:media_types as text[]))
 """)
 _FINISH = text("""
 update files set size = whole.size, sha256 = whole.sha256, line_count = whole.line_count, stored_at = now()

@@ -50,7 +50,7 @@ async def transfer(res: Resources, claim: DownloadClaim) -> tuple[FileWriter, Fi
     What came before trouble is kept, unless it does not fit to what Stripe has. Raises Mismatch and what the door
     raises.
     """
-    about = About(claim.run_id, claim.account, claim.file.id, file_name(claim.about))
+    about = About(claim.run_id, claim.about["rule_id"], claim.account, claim.file.id, file_name(claim.about))
     writer = FileWriter(about, lambda: fenced(res, claim))
     if claim.about["partial_id"] is not None:
         await writer.go_on(res.sessions, claim.about["partial_id"])

@@ -96,6 +96,7 @@ class Settings(_Part):
     retry_max_seconds: Seconds = 900.0
     stalled_after_seconds: Seconds = 60.0
     max_body_bytes: Annotated[int, Field(ge=1, le=2**30)] = 1_048_576
+    retention_days: Annotated[int, Field(ge=1, le=36_500)] | None = None
     event_days: Annotated[int, Field(ge=31, le=36_500)] = 90
     # Not a setting: what `load_settings` found odd, but not wrong.
     warnings: Annotated[tuple[str, ...], Field(validation_alias="warnings")] = ()

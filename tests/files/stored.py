@@ -7,8 +7,8 @@ from app.resources import Resources
 from tests.service import execute
 
 
-def about(run_id: uuid.UUID) -> About:
-    return About(run_id, "default", "file_1", "a.b_default.csv")
+def about(run_id: uuid.UUID, rule_id: uuid.UUID | None = None) -> About:
+    return About(run_id, rule_id, "default", "file_1", "a.b_default.csv")
 
 
 async def write(res: Resources, run_id: uuid.UUID, content: bytes) -> FileWriter:
@@ -19,9 +19,9 @@ async def write(res: Resources, run_id: uuid.UUID, content: bytes) -> FileWriter
     return writer
 
 
-async def store(res: Resources, run_id: uuid.UUID, content: bytes) -> None:
+async def store(res: Resources, run_id: uuid.UUID, content: bytes, *, rule_id: uuid.UUID | None = None) -> None:
     """A whole file."""
-    writer = FileWriter(about(run_id), res.sessions.begin)
+    writer = FileWriter(about(run_id, rule_id), res.sessions.begin)
     await writer.take(content)
     await writer.facts()
     async with res.sessions.begin() as session:

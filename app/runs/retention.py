@@ -1,0 +1,108 @@
+"""Remove the bytes of files that were kept for long enough; that they were here, whole, and why they left, stays.
+
+A file is first marked, from when on the API says 410, then its bytes are deleted, a bounded number per transaction.
+Whoever dies in between leaves a mark, by which the next one finds what is still to be deleted.
+"""
+
+import time
+import uuid
+from collections.abc import Sequence
+
+import structlog
+from sqlalchemy import RowMapping, text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app import audit
+from app.files import chunks
+from app.resources import Resources
+
+log = structlog.get_logger()
+
+ACTOR = "retention"
+FILES_AT_ONCE = 100
+# 128 MiB of the original: short transactions, and room for vacuum between them.
+CHUNKS_AT_ONCE = 512
+# The timetable has other work too.
+SECONDS_AT_ONCE = 20.0
+
+
+async def remove_old_files(res: Resources) -> bool:
+    """Remove what is due; True when there is more of it than fits into one turn."""
+    give_up_at = time.monotonic() + SECONDS_AT_ONCE
+    while await _purge(res) or await _mark(res):
+        if time.monotonic() > give_up_at:
+            return True
+    return False
+
+
+async def _mark(res: Resources) -> int:
+    """Mark files as removed; returns how many."""
+    async with res.sessions.begin() as session:
+        values = {"days": res.settings.retention_days, "limit": FILES_AT_ONCE}
+        due = (await session.execute(_DUE, values)).all()
+        if not due:
+            return 0
+        named = {"ids": [file.id for file in due], "reasons": [file.reason for file in due]}
+        marked = (await session.execute(_MARK, named)).mappings().all()
+        for file in marked:
+            await _note(session, file)
+    for file in marked:
+        res.metrics.removed_files.labels(file["account"]).inc()
+        res.metrics.removed_bytes.labels(file["account"]).inc(file["size"])
+        log.info("file.removed", run_id=str(file["run_id"]), account=file["account"], reason=file["removed_reason"])
+    return len(due)
+
+
+async def _note(session: AsyncSession, file: RowMapping) -> None:
+    facts = {name: file[name] for name in ("filename", "size", "sha256", "stored_at")}
+    reason = {"reason": file["removed_reason"]}
+    await audit.note(session, actor=ACTOR, action="file.removed", subject=file["run_id"], before=facts, after=reason)
+
+
+async def _purge(res: Resources) -> int:
+    """Delete the bytes of some marked files; returns how many files there were."""
+    async with res.sessions.begin() as session:
+        leaving = (await session.execute(_LEAVING, {"limit": FILES_AT_ONCE})).scalars().all()
+    if leaving:
+        while await _delete_chunks(res, leaving) == CHUNKS_AT_ONCE:
+            pass
+        async with res.sessions.begin() as session:
+            await session.execute(_PURGED, {"ids": list(leaving)})
+    return len(leaving)
+
+
+async def _delete_chunks(res: Resources, file_ids: Sequence[uuid.UUID]) -> int:
+    async with res.sessions.begin() as session:
+        return await chunks.delete(session, file_ids, limit=CHUNKS_AT_ONCE)
+
+
+# One short range of ix_files_kept for each rule, and one for the runs of no rule; what is kept is not looked at.
+_DUE = text("""
+with kept_for as (
+    select id as rule_id, coalesce(retention_days, cast(:days as int)) as days,
+        'kept for ' || coalesce(retention_days || ' days, as its rule says',
+            cast(:days as int) || ' days, as TALLYHOOK_RETENTION_DAYS says') as reason
+    from rules where coalesce(retention_days, cast(:days as int)) is not null
+)
+(select file.id, kept_for.reason from kept_for cross join lateral (
+    select id from files
+    where rule_id = kept_for.rule_id and stored_at is not null and removed_at is null
+      and stored_at < now() - make_interval(days => kept_for.days)
+    order by stored_at limit :limit
+) as file limit :limit)
+union all
+(select id, 'kept for ' || cast(:days as int) || ' days, as TALLYHOOK_RETENTION_DAYS says' from files
+where rule_id is null and stored_at is not null and removed_at is null
+  and stored_at < now() - make_interval(days => cast(:days as int))
+order by stored_at limit :limit)
+""")
+_MARK = text("""
+update files set removed_at = now(), removed_reason = due.reason
+from unnest(cast(:ids as uuid[]), cast(:reasons as text[])) as due(id, reason)
+where files.id = any(:ids) and files.id = due.id and files.removed_at is null
+returning files.run_id, files.account, files.filename, files.size, files.sha256, files.stored_at, files.removed_reason
+""")
+_LEAVING = text("""
+select id from files where removed_at is not null and purged_at is null order by removed_at limit :limit
+""")
+_PURGED = text("update files set purged_at = now() where id = any(:ids)")
