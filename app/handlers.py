@@ -11,7 +11,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app import audit, steps
-from app.db.engine import DATABASE_TROUBLE
+from app.db.engine import passes
 from app.errors import Conflict, NotFound
 from app.logs import redact
 from app.queue import wake
@@ -113,9 +113,9 @@ async def _handle(res: Resources, session: AsyncSession, handler: Handler, event
     try:
         async with session.begin_nested():
             await handler(res, session, events[0].account, [_object_of(event) for event in events])
-    except DATABASE_TROUBLE:
-        raise  # the database's trouble, not the events': the whole batch is taken again
     except Exception as error:
+        if passes(error):
+            raise  # the database's trouble, not the events': the whole batch is taken again
         if len(events) > 1:
             return [outcome for event in events for outcome in await _handle(res, session, handler, [event])]
         return [_failed(events[0], error)]

@@ -40,6 +40,8 @@ GROUP_LIMIT = 200
 QUEUE_LIMIT = 2000
 # Stripe must have its answer within 5 s when the database is away (contract §4).
 ANSWER_SECONDS = 4.5
+# After that nobody waits for the commit any more: a connection that does not answer by then is given up.
+TRANSACTION_SECONDS = 5.0
 
 
 class Unverified(TallyhookError):
@@ -172,7 +174,7 @@ class Intake:
     def __init__(self, url: str, settings: Settings, metrics: Metrics | None = None) -> None:
         self._metrics = metrics or Metrics()
         self._accounts = settings.accounts
-        self._engine = make_engine(url, pool_size=WRITERS)
+        self._engine = make_engine(url, pool_size=WRITERS, transaction_seconds=TRANSACTION_SECONDS)
         self._waiting: asyncio.Queue[tuple[IncomingEvent, asyncio.Future[None]]] = asyncio.Queue(QUEUE_LIMIT)
         self._writers: list[asyncio.Task[None]] = []
         self.refused: Counter[str] = Counter()  # deliveries that were not believed, by reason: a counter is all we keep
@@ -212,7 +214,9 @@ class Intake:
         self._metrics.deliveries.labels(account.slug, type_, event.status.value).inc()
 
     async def _write_groups(self) -> None:
-        while True:
+        writer = asyncio.current_task()
+        # A connection that breaks just when its writer is cancelled shows as the database's trouble, and no more.
+        while writer is not None and not writer.cancelling():
             group = [await self._waiting.get()]
             while len(group) < GROUP_LIMIT and not self._waiting.empty():
                 group.append(self._waiting.get_nowait())

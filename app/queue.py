@@ -13,7 +13,7 @@ import structlog
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.db.engine import CONNECT_TIMEOUT_SECONDS, libpq_url
+from app.db.engine import CONNECT_TIMEOUT_SECONDS, TCP, libpq_url
 from app.vocabulary import Lane
 
 log = structlog.get_logger()
@@ -75,6 +75,7 @@ class Wakeups:
             autocommit=True,
             connect_timeout=CONNECT_TIMEOUT_SECONDS,
             application_name="tallyhook-listen",
+            **TCP,
         )
         async with connection:
             await connection.execute(f"listen {CHANNEL}")

@@ -15,7 +15,7 @@ import structlog
 from sqlalchemy import text
 
 from app import handlers, steps, timetable
-from app.db.engine import DATABASE_TROUBLE
+from app.db.engine import DATABASE_TROUBLE, passes
 from app.errors import NotNow
 from app.queue import POLL_SECONDS
 from app.resources import Resources
@@ -169,16 +169,17 @@ async def _try_step(res: Resources, claim: C, step: Callable[[Resources, C], Awa
         await step(res, claim)
     except Overtaken:
         steps.tell(outcome="overtaken")
-    except DATABASE_TROUBLE as error:
-        # The database's trouble is never the run's: the lease runs out, and the run is taken again.
-        steps.tell(outcome="database_trouble")
-        log.warning("lane.database_trouble", error=type(error).__name__)
     except asyncio.CancelledError:
         with suppress(*DATABASE_TROUBLE):
             async with res.sessions.begin() as session:
                 await claims.release(session, claim)
         raise
     except Exception as error:
+        if passes(error):
+            # The database's trouble is never the run's: the lease runs out, and the run is taken again.
+            steps.tell(outcome="database_trouble")
+            log.warning("lane.database_trouble", error=type(error).__name__)
+            return
         steps.tell(outcome="crashed")
         log.exception("run.step_crashed")
         with suppress(*DATABASE_TROUBLE):

@@ -218,6 +218,29 @@ async def test_trouble_of_the_database_is_not_the_events_and_is_not_counted(
     assert await statuses(res) == {"evt_1": "handled"}
 
 
+@pytest.mark.parametrize(
+    "statement",
+    ["select repeat('a', 2000000000)", "select set_config('statement_timeout', '10', true); select pg_sleep(5)"],
+    ids=["more than the database can hold", "longer than it allows"],
+)
+async def test_what_the_database_will_never_do_for_an_event_is_the_events_own_and_ends(
+    res: Resources, simulator: Simulator, monkeypatch: pytest.MonkeyPatch, statement: str
+) -> None:
+    async def impossible(res: Resources, session: AsyncSession, account: str, values: list[dict[str, Any]]) -> None:
+        for part in statement.split(";"):
+            await session.execute(text(part))
+
+    monkeypatch.setitem(handlers.HANDLERS, TYPE, impossible)
+    await deliver_value(res, told(simulator))
+    for _ in range(handlers.MOST_TRIES):
+        await handlers.drain(res)
+        await execute(res, "update events set due_at = now()")
+
+    (event,) = await fetch(res, "select status, tries, reason from events")
+    assert event["status"] == "failed"
+    assert event["reason"]
+
+
 async def test_a_rule_that_cannot_be_planned_keeps_no_other_rule_from_being_planned(
     res: Resources, simulator: Simulator
 ) -> None:

@@ -2,8 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import suppress
 from typing import Any
 
 import psycopg
@@ -14,6 +13,7 @@ from app import handlers
 from app.intake import Unavailable
 from app.resources import Resources
 from app.simulator import Simulator
+from tests.detour import detour
 from tests.intake_events import accept, an_event, intake_of, kept
 from tests.service import WEBHOOK_SECRET, execute, make_settings
 
@@ -162,42 +162,36 @@ async def test_a_database_that_is_away_is_told_within_five_seconds(simulator: Si
 async def test_a_database_that_stalls_is_told_within_five_seconds_and_the_intake_goes_on_with_it(
     res: Resources, database_url: str
 ) -> None:
-    async with stallable(database_url) as (url, flowing), intake_of(res.settings, url) as intake:
+    async with detour(database_url) as way, intake_of(res.settings, way.url) as intake:
         await accept(intake, an_event(id="evt_before"))
-        flowing.clear()
+        way.stall()
         async with asyncio.timeout(5):
             with pytest.raises(Unavailable):
                 await accept(intake, an_event(id="evt_during"))
-        flowing.set()
+        way.flow()
         await accept(intake, an_event(id="evt_after"))
 
     names = {event["stripe_event_id"] for event in await kept(res)}
     assert {"evt_before", "evt_after"} <= names
 
 
-@asynccontextmanager
-async def stallable(url: str) -> AsyncIterator[tuple[str, asyncio.Event]]:
-    """A way to the database that carries nothing while the event is not set."""
-    target = psycopg.conninfo.conninfo_to_dict(url)
-    host, port = str(target["host"]), int(target.get("port") or 5432)
-    flowing = asyncio.Event()
-    flowing.set()
+async def test_an_intake_whose_connections_a_network_swallowed_goes_on_with_new_ones(
+    res: Resources, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.intake.ANSWER_SECONDS", 0.3)
+    monkeypatch.setattr("app.intake.TRANSACTION_SECONDS", 0.5)
+    async with detour(database_url) as way, intake_of(res.settings, way.url) as intake:
+        await asyncio.gather(*(accept(intake, an_event(id=f"evt_{number}")) for number in range(10)))
+        way.swallow()
+        with pytest.raises(Unavailable):
+            await accept(intake, an_event(id="evt_during"))
+        delivered = False
+        while not delivered:  # as Stripe does
+            with suppress(Unavailable):
+                await accept(intake, an_event(id="evt_after"))
+                delivered = True
 
-    async def carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while data := await reader.read(65536):
-            await flowing.wait()
-            writer.write(data)
-        writer.close()
-
-    async def connect(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        behind = asyncio.open_unix_connection(f"{host}/.s.PGSQL.{port}") if host[0] == "/" else None
-        back_reader, back_writer = await (behind or asyncio.open_connection(host, port))
-        await asyncio.gather(carry(reader, back_writer), carry(back_reader, writer))
-
-    async with await asyncio.start_server(connect, "127.0.0.1", 0) as server:
-        user = ":".join(str(target[name]) for name in ("user", "password") if name in target)
-        port_here = server.sockets[0].getsockname()[1]
-        yield f"postgresql://{user}@127.0.0.1:{port_here}/{target['dbname']}", flowing
+    assert "evt_after" in {event["stripe_event_id"] for event in await kept(res)}
 
 
 async def test_an_error_of_our_own_answers_unavailable_and_the_next_delivery_is_kept(

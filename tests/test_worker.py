@@ -8,11 +8,13 @@ import psycopg
 import pytest
 
 from app import handlers
+from app.db.engine import make_engine
 from app.resources import Resources, open_resources
 from app.runs.reconcile import reconcile
 from app.serving import running
 from app.simulator import Simulator
 from app.stripe_values import StripeRun
+from tests.detour import detour
 from tests.runs.stories import (
     CONTENTS,
     CREATE,
@@ -141,6 +143,27 @@ async def test_connections_that_break_again_and_again_lose_and_double_nothing(
     assert {run["crashes"] for run in await fetch(quick, "select crashes from runs")} == {0}
     assert len(simulator.runs) == 25
     assert await fetch(quick, "select 1 from files where stored_at is null") == []
+
+
+async def test_a_worker_whose_connections_a_network_swallowed_goes_on_with_new_ones(
+    database_url: str, simulator: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(make_engine, "__kwdefaults__", {"transaction_seconds": 1.0})
+    monkeypatch.setattr("app.queue.POLL_SECONDS", 0.2)  # LISTEN may be deaf for a while
+    monkeypatch.setattr("app.worker.POLL_SECONDS", 0.2)
+    simulator.configure(delay=0.05)
+    unpublished(simulator, until="2026-03-26")
+    async with detour(database_url) as way, open_resources(make_settings(way.url, simulator, **QUICK)) as res:
+        await reconcile(res)
+        await add_rule(res)
+        async with working(res):
+            for _ in range(3):
+                await asyncio.sleep(0.3)
+                way.swallow()
+            await until_stored(res, 25)
+
+        assert {run["crashes"] for run in await fetch(res, "select crashes from runs")} == {0}
+        assert len(simulator.runs) == 25
 
 
 async def test_a_run_that_keeps_crashing_is_failed_as_internal_redacted_and_blocks_nobody(

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.db.engine import DATABASE_TROUBLE
+from app.db.engine import passes
 from app.resources import Resources
 
 T = TypeVar("T")
@@ -67,11 +67,9 @@ async def _outcomes(res: Resources, write: Write[T], items: list[T]) -> list[Exc
     try:
         async with res.sessions.begin() as session:
             await write(res, session, items)
-    except DATABASE_TROUBLE as error:
-        return [error] * len(items)
     except Exception as error:
-        if len(items) == 1:
-            return [error]
+        if len(items) == 1 or passes(error):
+            return [error] * len(items)
         # Of many, only the one that is at fault may suffer.
         return [outcome for item in items for outcome in await _outcomes(res, write, [item])]
     return [None] * len(items)

@@ -1,0 +1,60 @@
+"""A way to the database that can stall, and that can swallow whatever is under way: for networks that say nothing."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import psycopg
+
+
+class Detour:
+    """Carries bytes between us and the database at `target`; `url` is how to go by it."""
+
+    def __init__(self, target: dict[str, Any], port: int) -> None:
+        self._target = target
+        self._age = 0
+        self._carrying = asyncio.Event()
+        self._carrying.set()
+        user = ":".join(str(target[name]) for name in ("user", "password") if name in target)
+        self.url = f"postgresql://{user}@127.0.0.1:{port}/{target['dbname']}"
+
+    def stall(self) -> None:
+        """Carry nothing until `flow`."""
+        self._carrying.clear()
+
+    def flow(self) -> None:
+        """Carry again, and what waited too."""
+        self._carrying.set()
+
+    def swallow(self) -> None:
+        """Carry nothing of the present connections ever again, and tell nobody; new ones work."""
+        self._age += 1
+
+    async def connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """One connection."""
+        host, port = str(self._target["host"]), int(self._target.get("port") or 5432)
+        behind = asyncio.open_unix_connection(f"{host}/.s.PGSQL.{port}") if host[0] == "/" else None
+        back_reader, back_writer = await (behind or asyncio.open_connection(host, port))
+        await asyncio.gather(self._carry(reader, back_writer), self._carry(back_reader, writer))
+
+    async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        age = self._age
+        while data := await reader.read(65536):
+            await self._carrying.wait()
+            if age == self._age:
+                writer.write(data)
+        writer.close()
+
+
+@asynccontextmanager
+async def detour(url: str) -> AsyncIterator[Detour]:
+    """A way to the database at `url`."""
+    ways: list[Detour] = []
+
+    async def connect(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await ways[0].connect(reader, writer)
+
+    async with await asyncio.start_server(connect, "127.0.0.1", 0) as server:
+        ways.append(Detour(psycopg.conninfo.conninfo_to_dict(url), server.sockets[0].getsockname()[1]))
+        yield ways[0]
