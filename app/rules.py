@@ -8,7 +8,7 @@ from functools import cache
 from typing import Any
 from zoneinfo import available_timezones
 
-from sqlalchemy import func, insert, select, text, update
+from sqlalchemy import func, insert, select, text, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.db.models import ReportType, Rule, Run
@@ -87,11 +87,21 @@ def check(values: Mapping[str, Any], accounts: Sequence[str]) -> None:
 
 async def warnings(session: AsyncSession, rule: Rule) -> list[Warning_]:
     """What about this rule may not be meant as it is written."""
+    (found,) = await warnings_of(session, [rule])
+    return found
+
+
+async def warnings_of(session: AsyncSession, rules: Sequence[Rule]) -> list[list[Warning_]]:
+    """The same for several rules, in their order."""
+    named = {(rule.account, rule.report_type) for rule in rules}
+    columns = (ReportType.account, ReportType.id, ReportType.missing_reason, ReportType.data_available_end)
+    query = select(*columns).where(tuple_(ReportType.account, ReportType.id).in_(named))
+    known = {(row.account, row.id): row for row in await session.execute(query)}
+    return [_warnings(rule, known.get((rule.account, rule.report_type))) for rule in rules]
+
+
+def _warnings(rule: Rule, known: Any) -> list[Warning_]:
     found = []
-    query = select(ReportType.missing_reason, ReportType.data_available_end)
-    known = (
-        await session.execute(query.where(ReportType.account == rule.account, ReportType.id == rule.report_type))
-    ).one_or_none()
     if known is None or known.data_available_end is None or known.missing_reason is not None:
         detail = "the account does not have this report type (yet); its windows wait until it does"
         found.append(Warning_("/report_type", detail))

@@ -13,7 +13,7 @@ STATEMENT_SECONDS = 3
 MOST_WORKERS = 100
 # Rules times connected accounts; those whose data is due first are looked at first.
 MOST_RULES = 2000
-# How far back the last webhook of an account is looked for.
+# How far back the last webhook of an account, and of a signing secret, is looked for.
 NEWEST_EVENTS = 1000
 # Failed runs whose time is looked up.
 NEWEST_FAILED = 1000
@@ -27,6 +27,7 @@ class Facts:
     workers: Sequence[Any]
     lanes: Sequence[Any]
     accounts: Sequence[Any]
+    heard: Sequence[Any]
     untold: Sequence[Any]
     missing: Sequence[Any]
     rules: Sequence[Any]
@@ -88,19 +89,20 @@ select lane, count(*) as runs, min(due_at) as oldest from (
 ) as due where due_at < clock_timestamp() group by lane order by lane
 """),
     "accounts": text("""
-select slug as account, holds.held, last_event_at
+select slug as account, holds.held
 from unnest(cast(:configured as text[])) as slug
 left join lateral (
     select json_agg(json_build_object('call_kind', call_kind, 'reason', reason, 'since', since) order by call_kind)
         as held
     from account_holds where account = slug
 ) as holds on true
-left join (
-    select account, max(received_at) as last_event_at
-    from (select account, received_at from events order by received_at desc limit :newest_events) as newest
-    group by account
-) as heard on heard.account = slug
 order by slug
+"""),
+    "heard": text("""
+select account, signed_with, max(received_at) as last_at, min(min(received_at)) over () as looked_back_to
+from (
+    select account, signed_with, received_at from events order by received_at desc limit :newest_events
+) as newest group by account, signed_with
 """),
     # Stripe sends an event for every advance: an hour later it has come, if it comes at all.
     "untold": text("""

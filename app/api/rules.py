@@ -1,6 +1,7 @@
 """Rules: made, shown, changed and removed; what a new or changed rule owes is planned in the same transaction."""
 
 import uuid
+from collections.abc import Sequence
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Query, Response
@@ -30,7 +31,7 @@ async def list_rules(session: Session, asked: Annotated[PageIn, Query()]) -> Pag
     found = (await session.execute(query)).scalars().all()
     shown = found[: asked.limit]
     more = make_cursor("rules", str(shown[-1].id)) if len(found) > len(shown) else None
-    return Page(data=[await _shown(session, rule) for rule in shown], next_cursor=more)
+    return Page(data=await _all_shown(session, shown), next_cursor=more)
 
 
 @router.post("", status_code=201)
@@ -77,9 +78,16 @@ async def delete_rule(res: Res, caller: CalledBy, rule_id: uuid.UUID, if_match: 
 
 
 async def _shown(session: AsyncSession, rule: Rule) -> RuleOut:
-    answer = RuleOut.model_validate(rule)
-    found = [WarningOut.model_validate(one) for one in await rules.warnings(session, rule)]
-    return answer.model_copy(update={"warnings": found})
+    (answer,) = await _all_shown(session, [rule])
+    return answer
+
+
+async def _all_shown(session: AsyncSession, shown: Sequence[Rule]) -> list[RuleOut]:
+    pairs = zip(shown, await rules.warnings_of(session, shown), strict=True)
+    return [
+        RuleOut.model_validate(rule).model_copy(update={"warnings": [WarningOut.model_validate(one) for one in found]})
+        for rule, found in pairs
+    ]
 
 
 def _etag(version: int) -> str:

@@ -71,8 +71,20 @@ def _base(url: str) -> str:
 
 
 def _database(url: SecretStr) -> SecretStr:
-    if not re.match(r"postgres(ql)?://", url.get_secret_value()):
+    text = url.get_secret_value()
+    if not re.match(r"postgres(ql)?://", text):
         raise ValueError("has to begin with postgresql://")
+    # Only here: `--help` is quick.
+    import psycopg
+    from psycopg.conninfo import conninfo_to_dict
+    from sqlalchemy import make_url
+    from sqlalchemy.exc import ArgumentError
+
+    try:
+        conninfo_to_dict(make_url(text).set(drivername="postgresql").render_as_string(hide_password=False))
+    except (ArgumentError, ValueError, psycopg.Error):
+        form = "postgresql://user:password@host:5432/database, with what is special in a password as %XX"
+        raise ValueError(f"cannot be read: write it like {form}") from None
     return url
 
 

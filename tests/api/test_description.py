@@ -3,7 +3,6 @@
 import asyncio
 import os
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -18,7 +17,6 @@ CONFIG = Path(__file__).with_name("schemathesis.toml")
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)  # 1300 requests: 25 s of processor time, however many share it
-@pytest.mark.skipif(find_spec("schemathesis") is None, reason="needs Schemathesis: pip install 'schemathesis>=4.32,<5'")
 async def test_every_answer_is_as_described_and_none_is_an_error_of_ours(
     res: Resources, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

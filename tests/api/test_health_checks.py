@@ -81,7 +81,7 @@ async def test_when_all_is_well_every_check_says_so(
     assert found["status"] == "ok", found
     assert [one["name"] for one in found["checks"]] == [
         "database", "schema", "workers", "inbox", "overdue_runs", "failed_runs", "failed_events", "freshness",
-        "credentials", "report_types", "webhooks", "polling",
+        "credentials", "report_types", "webhooks", "endpoint_selection", "webhook_secrets", "polling",
     ]  # fmt: skip
     (rule,) = found["rules"]
     assert (rule["status"], rule["newest_state"], rule["detail"]) == ("ok", "stored", "on time")
@@ -290,11 +290,11 @@ async def test_data_that_moved_without_a_webhook_is_told(
     await execute(res, "update accounts set created_at = now() - interval '2 days'")
     await execute(res, "update report_types set stripe_updated_at = now() - interval '2 hours'")
 
-    status, detail = await check(api, "webhooks")
+    status, detail = await check(api, "endpoint_selection")
     await deliver_value(res, event("evt_1", data={"object": {"id": REPORT_TYPE}}))
 
     assert (status, "is reporting.report_type.updated selected by name?" in detail) == ("degraded", True)
-    assert (await check(api, "webhooks"))[0] == "ok"
+    assert (await check(api, "endpoint_selection"))[0] == "ok"
 
 
 async def test_polling_that_stopped_is_told(res: Resources, api: httpx.AsyncClient) -> None:

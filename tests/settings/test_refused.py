@@ -9,6 +9,10 @@ from tests.settings.given import CANARY, DIGEST, problems_of, settings_of
 MALFORMED = [
     ("DATABASE_URL", "mysql://{}/x"),
     ("TALLYHOOK_DIRECT_DATABASE_URL", "{}"),
+    ("DATABASE_URL", "postgresql://user:{}@host:port/name"),
+    ("DATABASE_URL", "postgresql://user:{}@[::1/name"),
+    ("DATABASE_URL", "postgresql://host/name?{}=1"),
+    ("TALLYHOOK_DIRECT_DATABASE_URL", "postgresql://user:{}%00@host/name"),
     ("STRIPE_API_KEY", "{} {}"),
     ("STRIPE_API_KEY", "{}é"),
     ("STRIPE_WEBHOOK_SECRET", "ok,{} {}"),
