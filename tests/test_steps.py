@@ -11,13 +11,22 @@ from app.serving import running
 from app.simulator import Simulator
 from app.steps import Together, Told, handling, origin, step, tell
 from tests.service import ADMIN_TOKEN, REPORT_TYPE, WEBHOOK_SECRET, add_rule, at, make_settings, only_run, unpublished
-from tests.workers import until_stored
+from tests.workers import until
 
 WITH_WHAT_IS_BOUND = [structlog.contextvars.merge_contextvars]
 
 
 def named(lines: list[Any], name: str) -> list[Any]:
     return [line for line in lines if line["event"] == name]
+
+
+async def until_told(lines: list[Any], name: str) -> None:
+    """Wait for a line: it is written after the commit that everybody can see."""
+
+    async def told() -> bool:
+        return bool(named(lines, name))
+
+    await until(told)
 
 
 def test_a_step_is_one_line_with_its_ids_its_outcome_and_how_long_it_took() -> None:
@@ -61,7 +70,7 @@ async def test_the_id_of_an_event_leads_from_its_delivery_to_the_stored_file(
             simulator.add_endpoint(f"{service.url}/webhooks/stripe", secrets=[WEBHOOK_SECRET])
             await add_rule(service.res)
             simulator.advance(REPORT_TYPE, to=at("2026-03-02"))
-            await until_stored(service.res, 1)
+            await until_told(lines, "run.fetched")
             run = await only_run(service.res)
 
     told, about = run["caused_by"], str(run["id"])
@@ -85,7 +94,7 @@ async def test_the_id_of_a_request_leads_to_the_stored_file(database_url: str, s
                 interval = {"interval_start": "2026-03-01T00:00:00Z", "interval_end": "2026-03-02T00:00:00Z"}
                 await client.post("/v1/runs", json={"report_type": REPORT_TYPE, **interval})
                 await client.get("/health")
-            await until_stored(service.res, 1)
+            await until_told(lines, "run.fetched")
 
     (answered,) = named(lines, "api.answered")
     assert (answered["request_id"], answered["actor"], answered["status"]) == ("mine-1", "admin", 201)

@@ -6,13 +6,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+import orjson
 import structlog
-from sqlalchemy import insert, text
-from sqlalchemy.dialects.postgresql import insert as insert_or
+from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app import steps
-from app.db.models import Run, RunMove
 from app.ids import uuid7
 from app.planning.planner import Availability, Schedule, all_windows, due_at, due_windows
 from app.planning.report_types import run_parameters
@@ -27,7 +26,7 @@ log = structlog.get_logger()
 
 _FAR = datetime(9000, 1, 1, tzinfo=UTC)
 
-INSERT_BATCH = 500
+INSERT_BATCH = 5000
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +73,8 @@ async def plan_report_type(
     plans = [plan for progress in waiting if (plan := _plan(progress, availability)) is not None]
     runs = [run_values(plan.progress, window, type_, settings) for plan in plans for window in plan.windows]
     made = await insert_runs(session, runs, reason="the window is due")
-    for plan in plans:
-        await _note_progress(session, plan)
+    if plans:
+        await _note_progress(session, plans)
     if made:
         await wake(session, Lane.REQUESTS)
         caused_by = steps.origin(account, report_type)["caused_by"]
@@ -100,11 +99,8 @@ async def insert_runs(session: AsyncSession, runs: Sequence[dict[str, Any]], *, 
     made = 0
     for start in range(0, len(runs), INSERT_BATCH):
         batch = [run | steps.origin(run["account"], run["report_type"]) for run in runs[start : start + INSERT_BATCH]]
-        query = insert_or(Run).values(batch).on_conflict_do_nothing()
-        new = (await session.execute(query.returning(Run.id, Run.account))).all()
-        made += len(new)
-        if new:
-            await session.execute(insert(RunMove).values([_first_move(run.id, run.account, reason) for run in new]))
+        values = orjson.dumps(batch).decode()
+        made += (await session.execute(_INSERT_RUNS, {"runs": values, "reason": reason})).scalar_one()
     return made
 
 
@@ -138,20 +134,13 @@ def run_values(progress: Any, window: Window, type_: Any, settings: Settings, *,
     }
 
 
-def _first_move(run_id: uuid.UUID, account: str, reason: str) -> dict[str, Any]:
-    return {
-        "run_id": run_id,
-        "account": account,
-        "from_state": None,
-        "to_state": RunState.PLANNED.value,
-        "attempt": 1,
-        "reason": reason,
+async def _note_progress(session: AsyncSession, plans: Sequence[_Plan]) -> None:
+    values = {
+        "ids": [plan.progress.id for plan in plans],
+        "untils": [plan.planned_until for plan in plans],
+        "next_dues": [plan.next_due_at for plan in plans],
     }
-
-
-async def _note_progress(session: AsyncSession, plan: _Plan) -> None:
-    values = {"planned_until": plan.planned_until, "next_due_at": plan.next_due_at}
-    await session.execute(_NOTE_PROGRESS, {"id": plan.progress.id, **values})
+    await session.execute(_NOTE_PROGRESS, values)
 
 
 def _next_due(schedule: Schedule, availability: Availability, until: datetime | None) -> datetime | None:
@@ -205,5 +194,24 @@ where rules.account = :account and rules.report_type = :report_type and rules.en
 order by p.id for update of p
 """)
 _NOTE_PROGRESS = text("""
-update rule_progress set planned_until = :planned_until, next_due_at = :next_due_at where id = :id
+update rule_progress set planned_until = plan.planned_until, next_due_at = plan.next_due_at
+from unnest(cast(:ids as bigint[]), cast(:untils as timestamptz[]), cast(:next_dues as timestamptz[]))
+    as plan(id, planned_until, next_due_at)
+where rule_progress.id = plan.id
+""")
+# As JSON: one statement, whatever the number of runs, that neither the driver nor SQLAlchemy has to put together.
+_INSERT_RUNS = text("""
+with made as (
+    insert into runs (id, account, rule_id, report_type, connected_account, window_key, revision, partial,
+        interval_start, interval_end, timezone, parameters, state, attempts_granted,
+        caused_by, traceparent)
+    select * from jsonb_to_recordset(cast(:runs as jsonb)) as run(id uuid, account text, rule_id uuid,
+        report_type text, connected_account text, window_key text, revision int, partial bool,
+        interval_start timestamptz, interval_end timestamptz, timezone text, parameters jsonb, state text,
+        attempts_granted int, caused_by text, traceparent text)
+    on conflict do nothing returning id, account, state
+), moved as (
+    insert into run_moves (run_id, account, to_state, attempt, reason) select id, account, state, 1, :reason from made
+)
+select count(*) from made
 """)
