@@ -13,6 +13,10 @@ from app import __version__
 from app.api.access import Access
 from app.api.deps import Res, bearer
 from app.api.description import PROBLEMS
+from app.api.health_checks import checks_of
+from app.api.health_facts import read_facts
+from app.api.health_rules import rules_of
+from app.api.health_schemas import Status
 from app.api.row_metrics import Families, read_families
 from app.db.engine import DATABASE_TROUBLE
 from app.resources import Resources
@@ -21,6 +25,7 @@ log = structlog.get_logger()
 router = APIRouter(tags=["health"])
 
 MEDIA_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+_SEVERITY = {Status.OK: 0, Status.DEGRADED: 1, Status.FAILING: 2}
 _TEXT = {"description": "Prometheus text.", "content": {MEDIA_TYPE: {"schema": {"type": "string"}}}}
 
 
@@ -71,7 +76,7 @@ def _of_process(res: Resources, access: Access) -> Families:
 async def _of_rows(res: Resources) -> Families:
     up = GaugeMetricFamily("tallyhook_database_up", "Whether the rows could be read for this answer (1) or not (0).")
     try:
-        families = await read_families(res)
+        families = [*await read_families(res), await _checks(res)]
     except DATABASE_TROUBLE as error:
         # What the process counted is worth most when the database is in trouble.
         log.warning("metrics.database_trouble", error=type(error).__name__)
@@ -80,3 +85,14 @@ async def _of_rows(res: Resources) -> Families:
     else:
         up.add_metric([], 1)
     return [up, *families]
+
+
+async def _checks(res: Resources) -> GaugeMetricFamily:
+    """What `/health` says of the rows, so that alerts need not judge anew what is late or stuck."""
+    family = GaugeMetricFamily(
+        "tallyhook_check_status", "The checks of /health: 0 ok, 1 degraded, 2 failing.", labels=["check"]
+    )
+    facts = await read_facts(res)
+    for check in checks_of(facts, res.settings, rules_of(facts)):
+        family.add_metric([check.name], _SEVERITY[check.status])
+    return family

@@ -118,6 +118,23 @@ async def test_the_rows_are_read_at_each_scrape(res: Resources, api: httpx.Async
     assert found["tallyhook_account_held", ("default", "files")] == 0
 
 
+async def test_the_checks_of_health_are_told_as_numbers(
+    res: Resources, api: httpx.AsyncClient, simulator: Simulator
+) -> None:
+    await days_due(res, simulator, 1)
+    await execute(res, "update runs set state = 'failed'")
+
+    found = await scraped(api)
+
+    health = {check["name"]: check["status"] for check in (await api.get("/health")).json()["checks"]}
+    told = {labels[0]: value for (name, labels), value in found.items() if name == "tallyhook_check_status"}
+    assert set(told) == set(health) - {"database", "schema", "worker"}
+    assert {name: ("ok", "degraded", "failing")[int(value)] for name, value in told.items()} == {
+        name: health[name] for name in told
+    }
+    assert (told["failed_runs"], told["inbox"], told["workers"]) == (1, 0, 2)
+
+
 async def test_a_run_that_waits_for_data_is_not_overdue_and_an_unknown_type_has_no_label(
     res: Resources, api: httpx.AsyncClient
 ) -> None:
