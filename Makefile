@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo run test check fix lock sweep search bench
+.PHONY: help setup demo run test check fix lock audit sweep search bench
 
 help: ## this list
 	@grep -hE '^[a-z][a-z-]*:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 10
@@ -35,11 +35,13 @@ run: $(VENV)/.run ## the service, with the settings of the environment or .env
 test: setup ## all tests, on a PostgreSQL that comes along (or on TEST_DATABASE_URL)
 	$(BIN)/pytest -n 2 $(ARGS)
 
-check: setup ## format, lint, types, import contracts
+check: setup ## format, lint, types, import contracts, containers
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/hadolint Dockerfile
+	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.compose-spec docker-compose.yml docker-compose.demo.yml
 
 fix: setup ## repair what can be repaired
 	$(BIN)/ruff format .
@@ -50,6 +52,10 @@ lock: ## write requirements/*.txt anew from pyproject.toml (needs uv)
 		--all-extras pyproject.toml -o requirements/run.txt
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header -q \
 		--all-extras pyproject.toml --group dev -c requirements/run.txt -o requirements/dev.txt
+
+audit: ## known vulnerabilities of what is locked (needs uv, and PyPI itself: a mirror may not know them)
+	uvx pip-audit==2.10.1 --strict --disable-pip --require-hashes -r requirements/run.txt
+	uvx pip-audit==2.10.1 --strict --disable-pip --require-hashes -r requirements/dev.txt
 
 sweep: setup ## kill the service right before and after every effect, then 1,000 runs under kills; prints a report
 	$(BIN)/python -m tests.proofs.sweep
