@@ -38,10 +38,14 @@ class StripeTrouble(TallyhookError):
 
 @dataclass
 class NotNow(StripeTrouble):
-    """May work later. `after` is in seconds, where the answer said so; `throttled` when it was a 429."""
+    """May work later. `after` is in seconds, where the answer said so; `throttled` when it was a 429.
+
+    `replayed` when Stripe gave the same answer as before, and will for as long as it keeps the idempotency key.
+    """
 
     after: float | None = None
     throttled: bool = False
+    replayed: bool = False
 
 
 @dataclass

@@ -34,6 +34,8 @@ FILE_TIMEOUT = httpx.Timeout(30, connect=5)
 LIST_PAGE = 100
 # From the socket at once: four times httpcore's own measure, which takes a third off what a byte of a file costs.
 READ_BYTES = 256 * 1024
+# Stripe documents no `Retry-After`; whoever in between sends one must not put a report off for days.
+LONGEST_RETRY_AFTER = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,13 +181,18 @@ def _trouble(error: stripe.StripeError) -> NotNow | Held | Refused:
     if status == 429:
         return NotNow(message, request_id, throttled=True, after=_retry_after(error.headers))
     if status is None or status >= 500 or status in (408, 409) or status < 400:
-        return NotNow(message, request_id, after=_retry_after(error.headers))
+        replayed = _header(error.headers, "idempotent-replayed") == "true"
+        return NotNow(message, request_id, after=_retry_after(error.headers), replayed=replayed)
     return Refused(message, request_id, status=status, param=getattr(error, "param", None), code=error.code)
 
 
 def _retry_after(headers: Mapping[str, str] | None) -> float | None:
-    value = {name.lower(): text for name, text in (headers or {}).items()}.get("retry-after", "")
-    return float(value) if value.isdecimal() and len(value) <= 6 else None
+    value = _header(headers, "retry-after")
+    return min(float(value), LONGEST_RETRY_AFTER) if value.isdecimal() and len(value) <= 20 else None
+
+
+def _header(headers: Mapping[str, str] | None, wanted: str) -> str:
+    return {name.lower(): text for name, text in (headers or {}).items()}.get(wanted, "")
 
 
 def _check_file_answer(response: httpx.Response, start: int) -> None:

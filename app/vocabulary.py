@@ -62,10 +62,12 @@ class AttemptOutcome(StrEnum):
 
     STORED = "stored"
     REJECTED = "rejected"
+    INTERVAL_REFUSED = "interval_refused"
     STRIPE_FAILED = "stripe_failed"
     TIMED_OUT = "timed_out"
     FILE_GONE = "file_gone"
     FILE_MISMATCH = "file_mismatch"
+    INTERNAL = "internal"
     CANCELLED = "cancelled"
 
 

@@ -165,7 +165,8 @@ async def test_half_an_answer_of_the_files_host_is_tried_again(
 
 
 @pytest.mark.parametrize(
-    ("value", "after"), [("7", 7.0), ("0", 0.0), ("soon", None), ("-1", None), ("1.5", None), ("9" * 20, None)]
+    ("value", "after"),
+    [("7", 7.0), ("0", 0.0), ("soon", None), ("-1", None), ("1.5", None), ("86400", 3600.0), ("9" * 21, None)],
 )
 async def test_a_429_says_when_to_come_back_if_it_says_it_in_seconds(
     odd_door: StripeDoor, odd: Stranger, value: str, after: float | None

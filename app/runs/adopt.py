@@ -1,11 +1,12 @@
-"""A create whose answer never came, and whose idempotency key Stripe has forgotten by now: look before asking anew.
+"""A create whose answer never came, and whose idempotency key tells nothing more: look before asking anew.
 
 Stripe keeps keys for 24 hours. Beyond that the same key would make a second run, so the run is looked for in Stripe's
-list: same type, same parameters, created since we asked, and not already ours.
+list: same type, same parameters, created since we asked, and not already ours. The same where Stripe has kept a server
+error for the key, which it would repeat for as long.
 """
 
 import secrets
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import text
 
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 # An hour short of Stripe's 24: a call may be slow, and clocks differ.
 KEY_LIFE_HOURS = 23
+# A create that ended in a server error this long ago shows in Stripe's list, if it made a run.
+STALE_MINUTES = 10
 # Stripe's clock against ours.
 CLOCK_SLACK_SECONDS = 300
 
@@ -32,11 +35,33 @@ async def find_lost_run(res: Resources, claim: "RequestClaim") -> StripeRun | No
     """
     await _take_read(res, claim.account)
     listed = res.stripe.list_runs(claim.account, created_since=claim.asked_at, slack=CLOCK_SLACK_SECONDS)
-    alike = [run async for run in listed if (run.report_type, run.parameters) == (claim.report_type, claim.parameters)]
+    alike = [run async for run in listed if is_alike(run, claim)]
     for run in reversed(alike):  # newest first: the last one is the one nearest to our call
         if await _make_ours(res, claim, run.id):
             return run
     return None
+
+
+def is_alike(run: StripeRun, claim: "RequestClaim") -> bool:
+    """Whether Stripe's run is about what the claim asks for.
+
+    What we send is a form: Stripe reads `true`, 1 and "1" as it likes, and echoes what it has read.
+    """
+    return run.report_type == claim.report_type and _as_sent(run.parameters) == _as_sent(claim.parameters)
+
+
+def _as_sent(value: Any) -> Any:
+    match value:
+        case dict():
+            return {name: _as_sent(inner) for name, inner in value.items() if inner is not None}
+        case list():
+            return [_as_sent(inner) for inner in value]
+        case bool():
+            return "true" if value else "false"
+        case float() if value.is_integer():
+            return str(int(value))
+        case _:
+            return str(value)
 
 
 async def draw_new_key(res: Resources, claim: "RequestClaim") -> str:

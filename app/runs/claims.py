@@ -53,6 +53,13 @@ async def hold_fences(session: AsyncSession, claims: Sequence[Claim], state: Run
         raise Overtaken
 
 
+def in_turn(res: Resources) -> list[str]:
+    """Every account that there is a key for, another one first each time: none is always last."""
+    accounts = sorted(res.stripe.accounts)
+    first = int(res.random() * len(accounts))
+    return accounts[first:] + accounts[:first]
+
+
 async def renew(session: AsyncSession, claims: list[Claim], *, seconds: float) -> None:
     """Keep these claims for another `seconds`; those that were overtaken stay so."""
     values = {"ids": [c.run_id for c in claims], "fences": [c.fence for c in claims], "seconds": seconds}

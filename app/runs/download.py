@@ -16,7 +16,7 @@ from app.files import FileWriter
 from app.queue import BIG_BYTES
 from app.resources import Resources
 from app.runs import holds, rows
-from app.runs.claims import back_off, hold_fences
+from app.runs.claims import back_off, hold_fences, in_turn
 from app.runs.rows import Move, RunError
 from app.runs.together import together
 from app.runs.transfer import DownloadClaim, Mismatch, fenced, transfer
@@ -30,7 +30,7 @@ MOST_MISMATCHES = 10
 async def claim_downloads(res: Resources, limit: int, *, big: bool) -> list[DownloadClaim]:
     """Take up to `limit` ready runs whose files are big (or are not), oldest first."""
     claims: list[DownloadClaim] = []
-    for account in sorted(res.stripe.accounts):
+    for account in in_turn(res):
         if len(claims) < limit:
             async with res.sessions.begin() as session:
                 claims += await _claim_for_account(res, session, account, limit=limit - len(claims), big=big)
@@ -44,10 +44,11 @@ async def _claim_for_account(
     due = (await session.execute(_DUE, {**values, "limit": limit})).scalars().all()
     if not due:
         return []
-    allowance = await holds.allowed(res, session, account, CallKind.FILES, len(due))
+    allowance = await holds.allowed(session, account, CallKind.FILES, len(due))
     granted = await res.limiter.take(session, account, CallKind.FILES, wanted=allowance.calls)
     if not granted:
         return []
+    await holds.begin(res, session, account, CallKind.FILES, allowance)
     taken = {"ids": due[:granted], "worker": res.worker_id, "seconds": res.settings.stalled_after_seconds}
     return [_as_claim(row, probing=allowance.probing) for row in (await session.execute(_CLAIM, taken)).mappings()]
 

@@ -10,7 +10,7 @@ from app import steps
 from app.errors import Held, NotNow, Refused
 from app.resources import Resources
 from app.runs import holds, rows, settle
-from app.runs.claims import Claim, back_off, hold_fence
+from app.runs.claims import Claim, back_off, hold_fence, in_turn
 from app.runs.rows import RunError
 from app.vocabulary import CallKind, ErrorKind, RunState
 
@@ -27,7 +27,7 @@ class LookupClaim(Claim):
 async def claim_lookups(res: Resources, limit: int) -> list[LookupClaim]:
     """Take up to `limit` requested runs that are due to be looked up, over all accounts."""
     claims: list[LookupClaim] = []
-    for account in sorted(res.stripe.accounts):
+    for account in in_turn(res):
         if len(claims) < limit:
             async with res.sessions.begin() as session:
                 claims += await _claim_for_account(res, session, account, limit - len(claims))
@@ -38,10 +38,11 @@ async def _claim_for_account(res: Resources, session: AsyncSession, account: str
     due = (await session.execute(_DUE, {"account": account, "limit": limit})).scalars().all()
     if not due:
         return []
-    allowance = await holds.allowed(res, session, account, CallKind.READ, len(due))
+    allowance = await holds.allowed(session, account, CallKind.READ, len(due))
     granted = await res.limiter.take(session, account, CallKind.READ, wanted=allowance.calls)
     if not granted:
         return []
+    await holds.begin(res, session, account, CallKind.READ, allowance)
     values = {
         "ids": due[:granted],
         "worker": res.worker_id,

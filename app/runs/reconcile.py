@@ -36,15 +36,17 @@ async def reconcile(res: Resources) -> None:
 async def refresh_report_types(res: Resources, account: str) -> int:
     """One call lists every report type of the account; returns the number of runs that were planned. Raises NotNow."""
     async with res.sessions.begin() as session:
-        if not (await holds.allowed(res, session, account, CallKind.READ, 1)).calls:
+        allowance = await holds.allowed(session, account, CallKind.READ, 1)
+        if not allowance.calls:
             raise NotNow("the account's reads are held")
         if not await res.limiter.take(session, account, CallKind.READ, wanted=1):
             raise NotNow("the account's rate limit is used up")
+        await holds.begin(res, session, account, CallKind.READ, allowance)
     try:
         types = await res.stripe.list_report_types(account)
     except Held as trouble:
         async with res.sessions.begin() as session:
-            await holds.hold(res, session, account, CallKind.READ, trouble)
+            await holds.hold(res, session, account, CallKind.READ, trouble, probing=allowance.probing)
         raise NotNow(str(trouble)) from trouble
     except Refused as trouble:
         log.error("report_types.refused", account=account, error=str(trouble), stripe_request_id=trouble.request_id)

@@ -5,7 +5,8 @@ Only here does an idempotency key end: a 400 or 404 about the request may be rep
 
 import re
 import secrets
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -48,6 +49,19 @@ async def refused(res: Resources, session: AsyncSession, claim: "RequestClaim", 
         kind = ErrorKind.INTERVAL_REFUSED if _names(trouble, "interval_start") else ErrorKind.REJECTED
         error = RunError(kind, trouble.message, trouble.request_id)
         await rows.fail(session, claim.run_id, claim.attempt, error)
+
+
+def one_probe_for_each_type(picked: Sequence[Any]) -> list[Any]:
+    """Of the runs of a type that Stripe said was missing (`missing_type`) one asks whether it still is."""
+    probing = {run.missing_type: run.id for run in reversed(picked) if run.missing_type}
+    return [run for run in picked if not run.missing_type or probing[run.missing_type] == run.id]
+
+
+async def begin_probes(res: Resources, session: AsyncSession, account: str, types: Sequence[str]) -> None:
+    """These types are about to be asked for: nobody else makes another probe beside it."""
+    if types:
+        values = {"account": account, "types": list(types), "seconds": res.settings.retry_max_seconds}
+        await session.execute(_BEGIN_PROBES, values)
 
 
 async def accepted(session: AsyncSession, claim: "RequestClaim") -> None:
@@ -110,6 +124,10 @@ insert into report_types (account, id, missing_since, missing_reason, next_probe
 values (:account, :type, now(), :reason, clock_timestamp() + :seconds * interval '1 s')
 on conflict (account, id) do update set missing_since = coalesce(report_types.missing_since, now()),
     missing_reason = excluded.missing_reason, next_probe_at = excluded.next_probe_at
+""")
+_BEGIN_PROBES = text("""
+update report_types set next_probe_at = clock_timestamp() + :seconds * interval '1 s'
+where account = :account and id = any(:types)
 """)
 _TYPE_IS_THERE = text("""
 update report_types set missing_since = null, missing_reason = null, next_probe_at = null

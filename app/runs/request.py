@@ -17,7 +17,7 @@ from app import steps
 from app.errors import Held, NotNow, Refused, StripeTrouble
 from app.resources import Resources
 from app.runs import adopt, holds, refusals, rows, settle
-from app.runs.claims import Claim, back_off
+from app.runs.claims import Claim, back_off, in_turn
 from app.runs.rows import Move
 from app.runs.together import together
 from app.stripe_values import StripeRun
@@ -32,7 +32,8 @@ class RequestClaim(Claim):
     parameters: dict[str, Any]
     idempotency_key: str
     asked_at: datetime  # when this key was first used
-    key_forgotten: bool  # Stripe has dropped it by now (see adopt)
+    key_stale: bool  # whatever it made is in Stripe's list by now (see adopt)
+    key_forgotten: bool  # Stripe has dropped it by now
     start_shifted: bool  # asked for one second later than the window begins (see refusals)
     type_missing: bool  # this call is the probe of a type that Stripe said was missing
     available_until: datetime | None  # how far the type's data reached when this was claimed
@@ -49,7 +50,7 @@ class Created:
 async def claim_requests(res: Resources, limit: int) -> list[RequestClaim]:
     """Take up to `limit` planned runs that may be asked for now, over all accounts."""
     claims: list[RequestClaim] = []
-    for account in sorted(res.stripe.accounts):
+    for account in in_turn(res):
         if len(claims) < limit:
             async with res.sessions.begin() as session:
                 claims += await _claim_for_account(res, session, account, limit - len(claims))
@@ -61,19 +62,22 @@ async def _claim_for_account(res: Resources, session: AsyncSession, account: str
         return []
     # The lock makes counting free slots and taking them one step, over all processes.
     await session.execute(_LOCK_ACCOUNT, {"account": account})
-    allowance = await holds.allowed(res, session, account, CallKind.CREATE, limit)
+    allowance = await holds.allowed(session, account, CallKind.CREATE, limit)
     wanted = {"account": account, "limit": allowance.calls, "most_pending": res.settings.max_pending_runs}
-    picked = (await session.execute(_PICK, wanted)).scalars().all()
+    picked = refusals.one_probe_for_each_type((await session.execute(_PICK, wanted)).all())
     granted = await res.limiter.take(session, account, CallKind.CREATE, wanted=len(picked))
     chosen = picked[:granted]
     if not chosen:
         return []
+    await holds.begin(res, session, account, CallKind.CREATE, allowance)
+    await refusals.begin_probes(res, session, account, [run.missing_type for run in chosen if run.missing_type])
     values = {
-        "ids": chosen,
+        "ids": [run.id for run in chosen],
         "keys": [secrets.token_hex(16) for _ in chosen],
         "worker": res.worker_id,
         "seconds": res.settings.stalled_after_seconds,
         "key_life": adopt.KEY_LIFE_HOURS,
+        "stale": adopt.STALE_MINUTES,
     }
     claimed = (await session.execute(_CLAIM, values)).all()
     return [RequestClaim(**row._mapping, probing=allowance.probing) for row in claimed]
@@ -107,12 +111,17 @@ def _tell(claim: RequestClaim, outcome: str, about: str) -> None:
 
 
 async def _find_or_create(res: Resources, claim: RequestClaim) -> StripeRun:
-    key = claim.idempotency_key
-    if claim.key_forgotten:
-        lost = await adopt.find_lost_run(res, claim)
-        if lost is not None:
-            return lost
-        key = await adopt.draw_new_key(res, claim)
+    if not claim.key_forgotten:
+        try:
+            return await _create(res, claim, claim.idempotency_key)
+        except NotNow as trouble:
+            if not (trouble.replayed and claim.key_stale):
+                raise
+    lost = await adopt.find_lost_run(res, claim)
+    return lost or await _create(res, claim, await adopt.draw_new_key(res, claim))
+
+
+async def _create(res: Resources, claim: RequestClaim, key: str) -> StripeRun:
     return await res.stripe.create_run(
         claim.account, claim.report_type, parameters=claim.parameters, idempotency_key=key
     )
@@ -142,7 +151,7 @@ _ANYTHING_DUE = text("""
 select exists (select from runs where account = :account and state = 'planned' and due_at <= clock_timestamp()
     and (lease_until is null or lease_until < clock_timestamp()))
 """)
-_LOCK_ACCOUNT = text("select 1 from accounts where slug = :account for update")
+_LOCK_ACCOUNT = text("select 1 from accounts where slug = :account for no key update")
 # Fair between rules: each rule's place in the queue counts what it already has pending, so a long backfill never
 # holds up another rule; within a rule the newest window comes first, so neither does it hold up today's report.
 # A planned run whose create was sent and not answered may have taken effect: it keeps its slot, needs no new one, and
@@ -158,7 +167,7 @@ with pending as materialized (
     select next.*, coalesce(pending.runs, 0) + next.rank as place
     from waiting left join pending on pending.rule_id is not distinct from waiting.rule_id
     cross join lateral (
-        select runs.id, runs.interval_end,
+        select runs.id, runs.interval_end, case when type.missing_since is not null then type.id end as missing_type,
             row_number() over (order by runs.interval_end desc, runs.id) as rank
         from runs left join report_types as type on type.account = runs.account and type.id = runs.report_type
         where runs.account = waiting.account and runs.rule_id is not distinct from waiting.rule_id
@@ -171,14 +180,14 @@ with pending as materialized (
         order by runs.interval_end desc, runs.id limit :most_pending
     ) as next
 ), chosen as (
-    select id, 0 as place, interval_end from runs
+    select id, 0 as place, interval_end, null as missing_type from runs
     where account = :account and state = 'planned' and asked_at is not null and due_at <= clock_timestamp()
       and (lease_until is null or lease_until < clock_timestamp())
     union all
-    (select id, place, interval_end from due order by place, interval_end desc, id
+    (select id, place, interval_end, missing_type from due order by place, interval_end desc, id
      limit greatest(0, :most_pending - (select coalesce(sum(runs), 0) from pending)))
 )
-select id from chosen order by place, interval_end desc, id limit :limit
+select id, missing_type from chosen order by place, interval_end desc, id limit :limit
 """)
 # The attempt's row and its key are born here, in the commit before the call; a second claim finds the same key.
 _CLAIM = text("""
@@ -197,6 +206,7 @@ with wanted as (
 )
 select claimed.id as run_id, claimed.account, claimed.attempt, claimed.fence, claimed.tries, claimed.caused_by,
     claimed.traceparent, claimed.report_type, claimed.parameters, attempt.idempotency_key, claimed.asked_at,
+    claimed.asked_at < clock_timestamp() - :stale * interval '1 minute' as key_stale,
     claimed.asked_at < clock_timestamp() - :key_life * interval '1 hour' as key_forgotten,
     coalesce((claimed.parameters ->> 'interval_start')::bigint <> extract(epoch from claimed.interval_start), false)
         as start_shifted,

@@ -145,8 +145,7 @@ async def fail(session: AsyncSession, run_id: uuid.UUID, attempt: int, error: Ru
         error=error.as_json(),
     )  # fmt: skip
     if moved:
-        if error.kind is not ErrorKind.INTERVAL_REFUSED and error.kind is not ErrorKind.INTERNAL:
-            await end_attempt(session, run_id, attempt, outcome=AttemptOutcome(error.kind.value), error=error)
+        await end_attempt(session, run_id, attempt, outcome=AttemptOutcome(error.kind.value), error=error)
         await files.drop_partial(session, run_id)
     return moved
 

@@ -1,6 +1,8 @@
 """A create whose answer never came and whose key Stripe has forgotten: its list is looked into first."""
 
 import asyncio
+from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -9,6 +11,7 @@ from app.runs import adopt
 from app.runs.claims import Overtaken
 from app.runs.request import claim_requests, request_run
 from app.simulator import Simulator
+from app.stripe_values import StripeRun
 from tests.runs.stories import (
     CREATE,
     attempts,
@@ -47,6 +50,28 @@ async def test_an_old_ambiguous_create_that_took_effect_is_found_in_stripes_list
     assert attempt["stripe_run_id"] == made.id
     assert len(simulator.creates) == 1
     assert (await only_run(res))["state"] == "stored"
+
+
+@pytest.mark.parametrize(
+    ("echoed", "alike"),
+    [
+        ({"interval_start": 1, "compress_file": "true", "columns": ["a", "b"]}, True),
+        ({"interval_start": "1", "compress_file": True, "columns": ["a", "b"], "currency": None}, True),
+        ({"interval_start": 1, "compress_file": "true", "columns": ["b", "a"]}, False),
+        ({"interval_start": 1, "compress_file": "true", "columns": ["a", "b"], "currency": "usd"}, False),
+        ({"interval_start": 1, "compress_file": "false", "columns": ["a", "b"]}, False),
+    ],
+)
+async def test_a_lost_run_is_known_by_its_parameters_however_stripe_echoes_them(
+    res: Resources, simulator: Simulator, echoed: dict[str, Any], alike: bool
+) -> None:
+    await one_due_run(res, simulator)
+    claim = await claim_one(res)
+    claim = replace(claim, parameters={"interval_start": 1, "compress_file": True, "columns": ["a", "b"]})
+
+    run = StripeRun("frr_1", REPORT_TYPE, echoed, claim.asked_at, "pending", None, None)
+
+    assert adopt.is_alike(run, claim) is alike
 
 
 async def test_an_old_ambiguous_create_that_took_no_effect_is_asked_anew_with_a_new_key(

@@ -5,6 +5,8 @@ from app.runs.reconcile import reconcile
 from app.simulator import Simulator
 from tests.runs.stories import (
     CREATE,
+    another_process,
+    days_due,
     everything_is_due,
     keys_used,
     one_due_run,
@@ -78,3 +80,44 @@ async def test_a_probe_that_stripe_answers_with_a_refusal_of_the_request_shows_t
     await request_due(res)
 
     assert await fetch(res, "select 1 from account_holds") == []
+
+
+async def test_many_calls_that_are_refused_at_once_make_the_wait_for_the_probe_no_longer(
+    res: Resources, simulator: Simulator
+) -> None:
+    await days_due(res, simulator, 5)
+    simulator.inject("status", status=401, times=None, match=CREATE)
+
+    assert await request_due(res) == 5
+    assert [hold["tries"] for hold in await fetch(res, "select tries from account_holds")] == [0]
+    await everything_is_due(res)
+    await request_due(res)
+
+    assert [hold["tries"] for hold in await fetch(res, "select tries from account_holds")] == [1]
+
+
+async def test_a_probe_that_the_rate_limit_did_not_allow_is_still_due(res: Resources, simulator: Simulator) -> None:
+    await one_due_run(res, simulator)
+    simulator.inject("status", status=401, match=CREATE)
+    await request_due(res)
+    await everything_is_due(res)
+    async with another_process(res, simulator, TALLYHOOK_REQUESTS_PER_SECOND=1) as slow:
+        await execute(res, "insert into rate_limits values ('default', 'create', now() + interval '1 hour')")
+        assert await request_due(slow) == 0
+        await execute(res, "delete from rate_limits")
+
+        assert await request_due(slow) == 1
+
+    assert (await only_run(res))["state"] == "requested"
+
+
+async def test_a_probe_that_found_nothing_to_ask_for_is_still_due(res: Resources, simulator: Simulator) -> None:
+    await one_due_run(res, simulator)
+    simulator.inject("status", status=401, match=CREATE)
+    await request_due(res)
+    await everything_is_due(res)
+    await execute(res, "update runs set asked_at = null, refused_at_availability = 'infinity'")
+    assert await request_due(res) == 0
+    await execute(res, "update runs set refused_at_availability = null")
+
+    assert await request_due(res) == 1

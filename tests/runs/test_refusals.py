@@ -11,6 +11,7 @@ from tests.runs.stories import (
     CREATE,
     attempts,
     claim_one,
+    days_due,
     everything_is_due,
     keys_used,
     leases_run_out,
@@ -169,6 +170,24 @@ async def test_a_missing_type_is_found_again_by_its_probe_without_any_list_call(
 
     assert (await only_run(res))["state"] == "requested"
     assert await fetch(res, "select 1 from report_types where missing_since is not null") == []
+
+
+async def test_of_all_runs_of_a_missing_type_one_at_a_time_asks_whether_it_still_is(
+    res: Resources, simulator: Simulator
+) -> None:
+    await days_due(res, simulator, 5)
+    await add_rule(res, name="another rule of the same type")
+    kind = simulator.account().report_types.pop(REPORT_TYPE)
+    await request_due(res)
+    await everything_is_due(res)
+
+    assert await request_due(res) == 1
+    simulator.account().report_types[REPORT_TYPE] = kind
+    await everything_is_due(res)
+    assert await request_due(res) == 1
+    assert await request_due(res) == 9
+
+    assert await states(res) == {"requested": 10}
 
 
 async def test_any_other_400_fails_the_run_at_once_with_stripes_words(res: Resources, simulator: Simulator) -> None:
