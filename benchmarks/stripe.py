@@ -57,6 +57,7 @@ def stripe(wanted: Wanted) -> Iterator[Stripe]:
     ours, theirs = context.Pipe()
     process = context.Process(target=_simulate, args=(theirs, wanted), daemon=True)
     process.start()
+    theirs.close()  # so that a simulator that cannot start is noticed
     try:
         base, pid = ours.recv()
         yield Stripe(base, pid)
