@@ -14,6 +14,7 @@ from starlette.responses import Response, StreamingResponse
 
 from app import files
 from app.api.deps import Res
+from app.api.encodings import prefers_zstd
 from app.api.problems import problem
 from app.errors import Conflict, Gone
 from app.resources import Resources
@@ -47,40 +48,50 @@ class ByteRange:
 @router.get("/{run_id:uuid}/file", response_class=Response, responses=_ANSWERS)
 @router.head("/{run_id:uuid}/file", response_class=Response, include_in_schema=False)
 async def download_file(res: Res, run_id: uuid.UUID, request: Request) -> Response:
-    """The file that the run ended in. `Range`, `If-Range` and `If-None-Match` are honoured."""
+    """The file that the run ended in. `Range`, `If-Range` and `If-None-Match` are honoured.
+
+    A client that likes zstd best (`Accept-Encoding`) gets the whole file as it is stored; parts are never packed.
+    """
     async with res.sessions() as session:
         run = await listing.get_run(session, run_id)
-    _check_there(run)
-    headers = _headers(run)
+        _check_there(run)
+        packed_size = await files.packed_size(session, run["file_id"]) if _wants_packed(request, run) else None
+    headers = _headers(run, packed=packed_size is not None)
     if _names(request.headers.get("if-none-match"), headers["ETag"]):
         return Response(status_code=304, headers=headers)
+    if packed_size is not None:
+        headers |= {"Content-Encoding": "zstd", "Content-Length": str(packed_size)}
+        pieces = files.read_packed(res.sessions, run["file_id"], size=run["file_size"])
+        return _answer(request, run, headers, pieces)
+    return _part_or_whole(res, request, run, headers)
+
+
+def _wants_packed(request: Request, run: RowMapping) -> bool:
+    # No frame at all, which an empty file would be, is no zstd.
+    empty = run["file_size"] == 0
+    return not empty and "range" not in request.headers and prefers_zstd(request.headers.get("accept-encoding"))
+
+
+def _part_or_whole(res: Resources, request: Request, run: RowMapping, headers: dict[str, str]) -> Response:
+    size = run["file_size"]
     try:
-        part = _wanted(request, size=run["file_size"], etag=headers["ETag"])
+        part = _wanted(request, size=size, etag=headers["ETag"])
     except Unsatisfiable:
-        shown = {"Content-Range": f"bytes */{run['file_size']}", "Accept-Ranges": "bytes"}
-        return problem(416, f"the file has {run['file_size']} bytes", headers=shown)
-    return _answer(res, request, run, headers, part)
+        shown = {"Content-Range": f"bytes */{size}", "Accept-Ranges": "bytes"}
+        return problem(416, f"the file has {size} bytes", headers=shown)
+    sent = part or ByteRange(0, size)
+    headers["Content-Length"] = str(sent.stop - sent.start)
+    if part is not None:
+        headers["Content-Range"] = f"bytes {part.start}-{part.stop - 1}/{size}"
+    pieces = files.read(res.sessions, run["file_id"], start=sent.start, stop=sent.stop)
+    return _answer(request, run, headers, pieces, status=200 if part is None else 206)
 
 
 def _answer(
-    res: Resources, request: Request, run: RowMapping, headers: dict[str, str], part: ByteRange | None
+    request: Request, run: RowMapping, headers: dict[str, str], pieces: AsyncIterator[bytes], *, status: int = 200
 ) -> Response:
-    whole = ByteRange(0, run["file_size"])
-    sent = part or whole
-    headers["Content-Length"] = str(sent.stop - sent.start)
-    if part is not None:
-        headers["Content-Range"] = f"bytes {part.start}-{part.stop - 1}/{whole.stop}"
-    return StreamingResponse(
-        _nothing() if request.method == "HEAD" else _pieces(res, run["file_id"], sent),
-        status_code=200 if part is None else 206,
-        media_type=run["file_media_type"],
-        headers=headers,
-    )
-
-
-async def _pieces(res: Resources, file_id: uuid.UUID, sent: ByteRange) -> AsyncIterator[bytes]:
-    async for piece in files.read(res.sessions, file_id, start=sent.start, stop=sent.stop):
-        yield piece
+    body = _nothing() if request.method == "HEAD" else pieces
+    return StreamingResponse(body, status_code=status, media_type=run["file_media_type"], headers=headers)
 
 
 async def _nothing() -> AsyncIterator[bytes]:
@@ -96,9 +107,11 @@ def _check_there(run: RowMapping) -> None:
         raise Gone(f"the file of run {run['id']} was removed by retention on {day:%F}: {reason}")
 
 
-def _headers(run: RowMapping) -> dict[str, str]:
+def _headers(run: RowMapping, *, packed: bool) -> dict[str, str]:
     return {
-        "ETag": f'"{run["file_sha256"]}"',
+        # The packed bytes never change either, and are other bytes.
+        "ETag": f'"{run["file_sha256"]}{"-zstd" if packed else ""}"',
+        "Vary": "Accept-Encoding",
         "Accept-Ranges": "bytes",
         # Names are made of characters that need no quoting (runs/download).
         "Content-Disposition": f'attachment; filename="{run["file_filename"]}"',

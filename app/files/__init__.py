@@ -4,9 +4,9 @@ A file lies in PostgreSQL in chunks of 256 KiB, each compressed on its own (zstd
 storing plain, at a quarter of the space). Its row says `stored_at` once it is whole; until then it is invisible.
 """
 
-from app.files.chunks import read
+from app.files.chunks import packed_size, read, read_packed
 from app.files.maker import FileFacts
 from app.files.rows import About, drop_partial
 from app.files.writer import FileWriter, Guarded
 
-__all__ = ["About", "FileFacts", "FileWriter", "Guarded", "drop_partial", "read"]
+__all__ = ["About", "FileFacts", "FileWriter", "Guarded", "drop_partial", "packed_size", "read", "read_packed"]

@@ -3,16 +3,18 @@
 import asyncio
 import hashlib
 import os
+from collections.abc import AsyncIterator
 from datetime import date
 
 import httpx
 import pytest
+import zstandard
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from app.files.maker import CHUNK_BYTES
-from app.resources import Resources
-from tests.api.conftest import listening
+from app.resources import POOL_SIZE, Resources
+from tests.api.conftest import client_of, listening
 from tests.files import stored
 from tests.files.stored import one_run
 from tests.service import ADMIN_TOKEN, add_rule, execute, fetch, only_run, work_off
@@ -28,6 +30,14 @@ async def store(res: Resources, content: bytes) -> str:
     run_id = await one_run(res)
     await stored.store(res, run_id, content)
     return f"/v1/runs/{run_id}/file"
+
+
+@pytest.fixture
+async def api(res: Resources) -> AsyncIterator[httpx.AsyncClient]:
+    """A client that says nothing about encodings."""
+    async with client_of(res) as client:
+        del client.headers["accept-encoding"]
+        yield client
 
 
 @pytest.fixture
@@ -153,17 +163,110 @@ async def test_a_run_without_a_file_says_where_it_stands(res: Resources, api: ht
     assert "ready" in partial.json()["detail"]
 
 
-async def test_readers_that_stall_hold_no_connection(res: Resources, api: httpx.AsyncClient) -> None:
-    url = await store(res, b"a,b\n" * 4 * 2**20)  # more than the buffers of a socket take
-    request = f"GET {url} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {ADMIN_TOKEN}\r\n\r\n".encode()
+@pytest.mark.parametrize("accept", ["", "Accept-Encoding: zstd\r\n"], ids=["plain", "zstd"])
+async def test_readers_that_stall_hold_no_connection(res: Resources, api: httpx.AsyncClient, accept: str) -> None:
+    url = await store(res, b"a,b\n" + os.urandom(16 * 2**20))  # more than the buffers of a socket take
+    request = f"GET {url} HTTP/1.1\r\nHost: x\r\n{accept}Authorization: Bearer {ADMIN_TOKEN}\r\n\r\n".encode()
     async with listening(res) as port:
-        stalled = [await asyncio.open_connection("127.0.0.1", port, limit=1024) for _ in range(30)]
+        stalled = [await asyncio.open_connection("127.0.0.1", port, limit=1024) for _ in range(3 * POOL_SIZE)]
         for reader, writer in stalled:
             writer.write(request)
             await reader.readuntil(b"\r\n\r\n")
 
         # More readers than there are connections, and yet there is one for everybody else.
         assert len(await fetch(res, "select 1 from runs")) == 1
-        assert (await api.get(url, headers={"Range": "bytes=0-7"})).content == b"a,b\na,b\n"
+        assert (await api.get(url, headers={"Range": "bytes=0-3"})).content == b"a,b\n"
         for _, writer in stalled:
             writer.transport.abort()
+
+
+# --- Accept-Encoding: zstd ---
+
+PACKED = f'{ETAG[:-1]}-zstd"'
+
+
+async def raw(api: httpx.AsyncClient, url: str, **headers: str) -> tuple[httpx.Response, bytes]:
+    """The answer, and its bytes as they came over the wire."""
+    async with api.stream(
+        "GET", url, headers={name.replace("_", "-"): value for name, value in headers.items()}
+    ) as got:
+        return got, b"".join([piece async for piece in got.aiter_raw()])
+
+
+async def test_the_stored_form_is_passed_on_to_whoever_asks_for_it(
+    res: Resources, api: httpx.AsyncClient, url: str
+) -> None:
+    answer, body = await raw(api, url, accept_encoding="zstd")
+
+    assert (answer.status_code, answer.headers["content-encoding"]) == (200, "zstd")
+    assert answer.headers["content-length"] == str(len(body))
+    assert (answer.headers["etag"], answer.headers["vary"]) == (PACKED, "Accept-Encoding")
+    assert len(body) < SIZE
+    with zstandard.ZstdDecompressor().stream_reader(body, read_across_frames=True) as reader:
+        assert reader.read() == CONTENT
+    stored = await fetch(res, "select data from file_chunks where codec = 1 order by raw_start")
+    assert body.endswith(b"".join(bytes(chunk["data"]) for chunk in stored)), "as they are, not made anew"
+
+
+async def test_clients_that_undo_it_by_themselves_see_the_file(api: httpx.AsyncClient, url: str) -> None:
+    answer = await api.get(url, headers={"Accept-Encoding": "zstd, gzip;q=0.5"})
+
+    assert answer.headers["content-encoding"] == "zstd"
+    assert answer.content == CONTENT
+
+
+async def test_the_head_of_the_packed_file_is_that_of_its_bytes(api: httpx.AsyncClient, url: str) -> None:
+    got, _ = await raw(api, url, accept_encoding="zstd")
+    asked = await api.head(url, headers={"Accept-Encoding": "zstd"})
+
+    for name in ("content-length", "content-encoding", "etag", "vary"):
+        assert asked.headers[name] == got.headers[name]
+
+
+async def test_each_form_has_a_tag_of_its_own(api: httpx.AsyncClient, url: str) -> None:
+    for encoding, tag, status in (
+        ("zstd", PACKED, 304),
+        ("zstd", ETAG, 200),
+        ("gzip", ETAG, 304),
+        ("gzip", PACKED, 200),
+    ):
+        answer, _ = await raw(api, url, accept_encoding=encoding, if_none_match=tag)
+        assert (answer.status_code, answer.headers["vary"]) == (status, "Accept-Encoding"), (encoding, tag)
+
+
+async def test_a_part_is_a_part_of_the_original(api: httpx.AsyncClient, url: str) -> None:
+    part, body = await raw(api, url, accept_encoding="zstd", range="bytes=1-5")
+    other, whole = await raw(api, url, accept_encoding="zstd", range="bytes=1-5", if_range=PACKED)
+
+    assert (part.status_code, body, part.headers["etag"]) == (206, CONTENT[1:6], ETAG)
+    assert (other.status_code, whole) == (200, CONTENT)
+    assert "content-encoding" not in part.headers
+    assert "content-encoding" not in other.headers
+
+
+async def test_an_empty_file_is_not_packed(res: Resources, api: httpx.AsyncClient) -> None:
+    answer, body = await raw(api, await store(res, b""), accept_encoding="zstd")
+
+    assert (answer.headers["content-length"], body) == ("0", b"")
+    assert "content-encoding" not in answer.headers
+
+
+@pytest.mark.parametrize("packed", [False, True])
+async def test_readers_that_leave_in_the_middle_leave_nothing_behind(res: Resources, packed: bool) -> None:
+    url = await store(res, os.urandom(8 * 2**20))
+    accept = "Accept-Encoding: zstd\r\n" if packed else ""
+    request = f"GET {url} HTTP/1.1\r\nHost: x\r\n{accept}Authorization: Bearer {ADMIN_TOKEN}\r\n\r\n".encode()
+    async with listening(res) as port:
+        for _ in range(2 * POOL_SIZE):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1024)
+            writer.write(request)
+            await reader.readuntil(b"\r\n\r\n")
+            writer.transport.abort()
+
+        held = (
+            "select count(*) as held from pg_stat_activity where datname = current_database() and state like 'idle in%'"
+        )
+        async with asyncio.timeout(20):
+            while (await fetch(res, held))[0]["held"] > 0:  # noqa: ASYNC110 - the database has no event for it
+                await asyncio.sleep(0.05)
+    assert res.engine.pool.checkedout() == 0  # type: ignore[attr-defined]  # the pool's own count

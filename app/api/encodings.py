@@ -1,0 +1,28 @@
+"""Which form of a file a client would rather have (`Accept-Encoding`, RFC 9110, 12.5.3)."""
+
+import re
+
+_CODING = re.compile(r"([!#$%&'*+.^_`|~0-9a-z-]+)(?:[ \t]*;[ \t]*q=(0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?))?")
+
+
+def prefers_zstd(header: str | None) -> bool:
+    """Whether zstd is what this client likes best of all it names.
+
+    A list of everything that a library can undo is no wish: of codings that are liked alike the first one counts.
+    """
+    liked = {found[1]: float(found[2] or 1) for part in (header or "").lower().split(",") if (found := _read(part))}
+    others = {"identity": liked.get("*", 0.0), **{name: q for name, q in liked.items() if name not in ("zstd", "*")}}
+    zstd = liked.get("zstd", liked.get("*", 0.0))
+    if zstd == 0 or zstd < max(others.values()):
+        return False
+    rivals = [name for name, q in others.items() if q == zstd]
+    order = list(liked)
+    return not rivals or ("zstd" in order and all(_place(order, "zstd") < _place(order, name) for name in rivals))
+
+
+def _read(part: str) -> re.Match[str] | None:
+    return _CODING.fullmatch(part.strip(" \t"))
+
+
+def _place(order: list[str], name: str) -> int:
+    return order.index(name) if name in order else len(order)
