@@ -32,9 +32,11 @@ _SECRET_SHAPES = [
     re.compile(r"(\b(?:bearer|basic)\s+)[\w.~+/=:-]{16,}", re.IGNORECASE),
     re.compile(r"(\w://[^\s:/?#@]*:)[^\s/?#]+(?=@)"),
     re.compile(r"(\bpassword=)[^\s&;]+", re.IGNORECASE),
+    # PostgreSQL shows the beginning of every value of a row that it refuses.
+    re.compile(r"(\bFailing row contains )\(.*?\)\.(?=\n|$)", re.DOTALL),
 ]
-# Their lines at INFO repeat what ours say, one per request.
-_TALKATIVE = ("httpx", "httpcore", "stripe")
+# Their lines at INFO repeat what ours say, one per request; SQLAlchemy's at DEBUG show whole rows.
+_TALKATIVE = ("httpx", "httpcore", "stripe", "sqlalchemy.engine")
 
 
 class _KnownSecrets:

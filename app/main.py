@@ -50,6 +50,8 @@ def _app(res: Resources, **more: Any) -> FastAPI:
         redoc_url=None,
         redirect_slashes=False,
         strict_content_type=False,
+        # FastAPI's own spans and logs would tell what an exception says; ours (`app.tracing`) are redacted.
+        telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
         **more,
     )
     access = Access(res.settings)

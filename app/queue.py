@@ -13,7 +13,7 @@ import structlog
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.db.engine import CONNECT_TIMEOUT_SECONDS, TCP, libpq_url
+from app.db.engine import CONNECT_TIMEOUT_SECONDS, TCP, libpq_conninfo
 from app.vocabulary import Lane
 
 log = structlog.get_logger()
@@ -71,7 +71,7 @@ class Wakeups:
 
     async def _listen_once(self, url: str) -> None:
         connection = await psycopg.AsyncConnection.connect(
-            libpq_url(url),
+            libpq_conninfo(url),
             autocommit=True,
             connect_timeout=CONNECT_TIMEOUT_SECONDS,
             application_name="tallyhook-listen",

@@ -15,7 +15,7 @@ import httpx
 import psycopg
 import uvloop
 
-from app.db.engine import libpq_url
+from app.db.engine import libpq_conninfo
 from app.simulator import Simulator, serve
 from app.simulator.faults import CALL_FAULTS, Fault, FaultBook, Subject
 from benchmarks.deliveries import event, signature
@@ -87,7 +87,7 @@ async def _sample(stage: Stage, url: str, samples: int) -> tuple[list[float], li
 async def _told(url: str) -> AsyncIterator[asyncio.Queue[str]]:
     """The ids of runs, as their files are stored."""
     stored: asyncio.Queue[str] = asyncio.Queue()
-    async with await psycopg.AsyncConnection.connect(libpq_url(url), autocommit=True) as connection:
+    async with await psycopg.AsyncConnection.connect(libpq_conninfo(url), autocommit=True) as connection:
         await connection.execute(_TELL)
         await connection.execute("listen bench")
 

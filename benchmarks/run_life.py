@@ -18,7 +18,7 @@ import httpx
 import psycopg
 import uvloop
 
-from app.db.engine import libpq_url
+from app.db.engine import libpq_conninfo
 from benchmarks.harness import Row, against, alone, alternate, at_least
 from benchmarks.rows import add_rules, one, rule, until
 from benchmarks.stage import KEY, Stage, postgres_cpu_seconds
@@ -117,7 +117,7 @@ def _bare(stage: Stage, simulator: Stripe, *, days: int) -> float:
 async def _bare_runs(url: str, base: str, *, days: int) -> float:
     """The same calls and rows by hand: no framework, no states, no history, no slots."""
     windows = [(name, midnight() - timedelta(days=day + 1)) for day in range(days) for name in REPORT_TYPES]
-    async with await psycopg.AsyncConnection.connect(libpq_url(url), autocommit=True) as connection:
+    async with await psycopg.AsyncConnection.connect(libpq_conninfo(url), autocommit=True) as connection:
         await connection.execute("create table bare_run (id uuid primary key, stripe_id text, sha256 text)")
         await connection.execute("create table bare_file (id uuid primary key, data bytea)")
     loop = asyncio.get_running_loop()
@@ -129,7 +129,7 @@ async def _bare_runs(url: str, base: str, *, days: int) -> float:
 
 
 async def _bare_part(url: str, client: httpx.AsyncClient, windows: list[tuple[str, datetime]]) -> None:
-    async with await psycopg.AsyncConnection.connect(libpq_url(url), autocommit=True) as connection:
+    async with await psycopg.AsyncConnection.connect(libpq_conninfo(url), autocommit=True) as connection:
         for name, start in windows:
             run_id = uuid.uuid4()
             await connection.execute("insert into bare_run (id) values (%s)", (run_id,))

@@ -1,12 +1,15 @@
 """Fixtures for all tests: one PostgreSQL for the whole run, and a database of its own for every test that asks."""
 
+import logging
 import os
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack
 
 import pytest
+import structlog
 
 from app.db.migrate import migrate
+from app.logs import configure_logs
 from app.resources import Resources, open_resources
 from app.simulator import Simulator, serve
 from tests import service
@@ -20,6 +23,25 @@ def pytest_configure(config: pytest.Config) -> None:
     run = ExitStack()
     config.add_cleanup(run.close)
     os.environ[FOLDER_VARIABLE] = str(run.enter_context(run_folder()))
+
+
+LOGGERS = ["", "uvicorn", "uvicorn.error", "uvicorn.access", "httpx", "httpcore", "stripe", "sqlalchemy", "psycopg"]
+LOGGERS += ["sqlalchemy.engine", "sqlalchemy.pool", "asyncio"]
+
+
+@pytest.fixture
+def logging_as_it_was() -> Iterator[None]:
+    """For whoever configures logging, which is one per process: in the end it is as it was before."""
+    loggers = [logging.getLogger(name) for name in LOGGERS]
+    before = [(logger.handlers, logger.propagate, logger.level) for logger in loggers]
+    raises = logging.raiseExceptions
+    yield
+    configure_logs(json=True, secrets=[])
+    structlog.reset_defaults()
+    logging.raiseExceptions = raises
+    for logger, (handlers, propagate, level) in zip(loggers, before, strict=True):
+        logger.handlers, logger.propagate = handlers, propagate
+        logger.setLevel(level)
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,6 @@ import json
 import logging
 import sys
 import uuid
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -17,26 +16,12 @@ from app.vocabulary import RunState
 
 CANARY = 'C4n"ary\\7 é/q'
 STRIPE_KEY = "sk_live_51xyz"
-LOGGERS = ["", "uvicorn", "uvicorn.error", "uvicorn.access", "httpx", "httpcore", "stripe"]
+pytestmark = pytest.mark.usefixtures("logging_as_it_was")
 
 
 class Terminal(io.StringIO):
     def isatty(self) -> bool:
         return True
-
-
-@pytest.fixture(autouse=True)
-def _logging_as_it_was() -> Iterator[None]:
-    loggers = [logging.getLogger(name) for name in LOGGERS]
-    before = [(logger.handlers, logger.propagate, logger.level) for logger in loggers]
-    raises = logging.raiseExceptions
-    yield
-    configure_logs(json=True, secrets=[])
-    structlog.reset_defaults()
-    logging.raiseExceptions = raises
-    for logger, (handlers, propagate, level) in zip(loggers, before, strict=True):
-        logger.handlers, logger.propagate = handlers, propagate
-        logger.setLevel(level)
 
 
 def lines_of(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:

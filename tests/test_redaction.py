@@ -26,6 +26,10 @@ from app.logs import redact
         ("postgresql://user:pa:ss@host:5432/db", "postgresql://user:[redacted]@host:5432/db"),
         ("at postgresql://user:p@ss@host/db!", "at postgresql://user:[redacted]@host/db!"),
         ("redis://:secret@host", "redis://:[redacted]@host"),
+        (
+            "violates x\nDETAIL:  Failing row contains (1, a) b, c\nd).\nCONTEXT: y",
+            "violates x\nDETAIL:  Failing row contains [redacted]\nCONTEXT: y",
+        ),
         ("host=h password=pw port=1", "host=h password=[redacted] port=1"),
     ],
 )

@@ -17,6 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from app import steps, tracing
 from app.api.access import Access, Caller
 from app.api.problems import problem, unexpected
+from app.logs import redact
 from app.tracing import Kind
 from app.vocabulary import Role
 
@@ -160,4 +161,4 @@ def _may(caller: Caller, scope: Scope) -> bool:
 
 def _request_id(headers: Headers) -> str:
     given = headers.get(REQUEST_ID.lower(), "")
-    return given if _SANE_ID.fullmatch(given) else uuid.uuid4().hex
+    return given if _SANE_ID.fullmatch(given) and given == redact(given) else uuid.uuid4().hex

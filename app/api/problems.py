@@ -19,6 +19,7 @@ from starlette.responses import Response
 from starlette.routing import Match
 
 from app.errors import BadInput, Conflict, FieldError, Gone, NotFound
+from app.logs import redact
 
 log = structlog.get_logger()
 
@@ -39,11 +40,12 @@ class PreconditionFailed(Exception):
 def problem(
     status: int, detail: str, *, errors: Sequence[FieldError] = (), headers: Mapping[str, str] | None = None
 ) -> Response:
-    """A problem as an answer."""
+    """A problem as an answer; a secret that somebody sent where it does not belong is not sent back."""
     body: dict[str, Any] = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status}
-    body["detail"] = detail
+    body["detail"] = redact(detail)
     if errors:
-        body["errors"] = [{"pointer": error.pointer, "detail": error.detail} for error in errors[:MOST_ERRORS]]
+        shown = errors[:MOST_ERRORS]
+        body["errors"] = [{"pointer": redact(error.pointer), "detail": redact(error.detail)} for error in shown]
     # Escaped, because input may hold half of a surrogate pair, which no encoding takes.
     return Response(json.dumps(body), status_code=status, media_type=MEDIA_TYPE, headers=headers)
 

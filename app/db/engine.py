@@ -8,6 +8,7 @@ from contextlib import suppress
 from typing import Any
 
 import psycopg
+from psycopg.conninfo import make_conninfo
 from sqlalchemy import AdaptedConnection, event, make_url
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError, DisconnectionError, InterfaceError, OperationalError
@@ -69,9 +70,11 @@ def sqlalchemy_url(url: str) -> URL:
     return make_url(url).set(drivername="postgresql+psycopg")
 
 
-def libpq_url(url: str) -> str:
-    """The URL as libpq, and so psycopg itself, takes it."""
-    return make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
+def libpq_conninfo(url: str) -> str:
+    """What libpq, and so psycopg itself, takes: no URL, because SQLAlchemy reads and writes those in its own way."""
+    parts = make_url(url)
+    query = {name: value if isinstance(value, str) else ",".join(value) for name, value in parts.query.items()}
+    return make_conninfo("", **parts.translate_connect_args(username="user", database="dbname"), **query)
 
 
 def make_engine(url: str, *, pool_size: int, transaction_seconds: float = TRANSACTION_SECONDS) -> AsyncEngine:
@@ -87,6 +90,7 @@ def make_engine(url: str, *, pool_size: int, transaction_seconds: float = TRANSA
         max_overflow=0,
         pool_timeout=POOL_TIMEOUT_SECONDS,
         pool_pre_ping=False,
+        hide_parameters=True,  # they hold what customers and Stripe wrote, and errors would repeat it
         connect_args={
             "prepare_threshold": None,
             "connect_timeout": CONNECT_TIMEOUT_SECONDS,

@@ -8,7 +8,7 @@ from alembic import command
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, create_engine, text
+from sqlalchemy import Connection, Engine, create_engine, text
 from sqlalchemy.exc import DBAPIError, OperationalError
 
 from app.db.engine import CONNECT_TIMEOUT_SECONDS, sqlalchemy_url
@@ -59,7 +59,9 @@ def schema_is_at(revision: str | None) -> str:
 
 def read_revision(url: str) -> str | None:
     """The revision of the database at `url`; None for one that was never migrated."""
-    engine = create_engine(sqlalchemy_url(url), connect_args={"connect_timeout": CONNECT_TIMEOUT_SECONDS})
+    engine = create_engine(
+        sqlalchemy_url(url), hide_parameters=True, connect_args={"connect_timeout": CONNECT_TIMEOUT_SECONDS}
+    )
     try:
         with engine.connect() as connection:
             return MigrationContext.configure(connection).get_current_revision()
@@ -79,8 +81,15 @@ def known_revisions() -> frozenset[str]:
     return frozenset(entry.revision for entry in ScriptDirectory(str(MIGRATIONS)).walk_revisions())
 
 
+def _engine(url: str) -> Engine:
+    connecting = {"connect_timeout": CONNECT_TIMEOUT_SECONDS}
+    return create_engine(sqlalchemy_url(url), hide_parameters=True, connect_args=connecting)
+
+
 def _in_one_transaction(url: str, step: Callable[[Config, Connection], None]) -> None:
-    engine = create_engine(sqlalchemy_url(url), connect_args={"connect_timeout": CONNECT_TIMEOUT_SECONDS})
+    engine = create_engine(
+        sqlalchemy_url(url), hide_parameters=True, connect_args={"connect_timeout": CONNECT_TIMEOUT_SECONDS}
+    )
     try:
         with engine.begin() as connection:
             connection.execute(text("select pg_advisory_xact_lock(:lock)"), {"lock": MIGRATION_LOCK})

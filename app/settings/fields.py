@@ -71,21 +71,32 @@ def _base(url: str) -> str:
 
 
 def _database(url: SecretStr) -> SecretStr:
-    text = url.get_secret_value()
-    if not re.match(r"postgres(ql)?://", text):
+    if not re.match(r"postgres(ql)?://", url.get_secret_value()):
         raise ValueError("has to begin with postgresql://")
     # Only here: `--help` is quick.
     import psycopg
-    from psycopg.conninfo import conninfo_to_dict
+    from psycopg.conninfo import make_conninfo
     from sqlalchemy import make_url
     from sqlalchemy.exc import ArgumentError
 
     try:
-        conninfo_to_dict(make_url(text).set(drivername="postgresql").render_as_string(hide_password=False))
+        parsed = make_url(url.get_secret_value())
+        known = make_conninfo("", **dict.fromkeys(parsed.query, "known?"), password=parsed.password)
+        if "\0" in known:
+            raise ValueError
     except (ArgumentError, ValueError, psycopg.Error):
         form = "postgresql://user:password@host:5432/database, with what is special in a password as %XX"
         raise ValueError(f"cannot be read: write it like {form}") from None
     return url
+
+
+def password_of(url: str) -> str | None:
+    """The password in a database's URL, if it is one that a reader could not guess: the user's name is no secret."""
+    from sqlalchemy import make_url
+
+    parsed = make_url(url)
+    password = None if parsed.password is None else str(parsed.password)
+    return None if password in (parsed.username, parsed.database, parsed.host) else password
 
 
 Credential = Annotated[SecretStr, AfterValidator(_credential)]

@@ -21,6 +21,7 @@ from app.settings.fields import (
     Sha256,
     Slug,
     Token,
+    password_of,
 )
 from app.vocabulary import Role
 
@@ -123,10 +124,12 @@ class Settings(_Part):
 
     def secret_values(self) -> frozenset[str]:
         """Everything that no log, error, answer or row may show: for `configure_logs`."""
-        single = [self.database_url, self.direct_database_url, self.admin_token, self.read_token]
+        urls = [self.database_url, self.direct_database_url]
         keys = [account.api_key for account in self.accounts.values()]
         signing = [secret for account in self.accounts.values() for secret in account.webhook_secrets]
-        return frozenset(secret.get_secret_value() for secret in [*single, *keys, *signing] if secret is not None)
+        every = [*urls, self.admin_token, self.read_token, *keys, *signing]
+        passwords = [password_of(url.get_secret_value()) for url in urls if url is not None]
+        return frozenset([*(one.get_secret_value() for one in every if one is not None), *filter(None, passwords)])
 
 
 SETTING_NAMES = tuple(setting_name(name) for name in Settings.model_fields if name != "warnings")

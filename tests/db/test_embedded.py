@@ -22,7 +22,7 @@ from app.db import embedded_binaries
 from app.db.embedded import EmbeddedPostgres, EmbeddedPostgresError
 from app.db.embedded_account import account_for
 from app.db.embedded_cluster import last_words
-from app.db.engine import libpq_url, sqlalchemy_url
+from app.db.engine import libpq_conninfo, sqlalchemy_url
 from tests.database import FOLDER_VARIABLE
 from tests.db.service_process import ENVIRONMENT, SOURCE, ServiceProcess, ordinary_python
 
@@ -123,7 +123,7 @@ def test_any_path_works_with_libpq_and_sqlalchemy(folder: Path, monkeypatch: pyt
 
         assert seen == database
         assert query(server.url(database), "select current_database()") == database
-        assert query(libpq_url(server.url()), "select current_database()") == "postgres"
+        assert query(libpq_conninfo(server.url()), "select current_database()") == "postgres"
     assert not server.socket_folder.exists()
 
 
