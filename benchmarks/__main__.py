@@ -20,7 +20,17 @@ from benchmarks.machine import this_machine
 from benchmarks.stage import Stage
 
 # In the order of the table; each is a module with a function `measure`.
-BENCHMARKS = ("intake", "run_life", "latency", "store_and_read", "beside_downloads", "planning", "idle")
+BENCHMARKS = (
+    "intake",
+    "run_life",
+    "latency",
+    "store_and_read",
+    "beside_downloads",
+    "planning",
+    "lists",
+    "idle",
+    "growth",
+)
 
 
 def main() -> None:

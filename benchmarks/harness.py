@@ -61,9 +61,10 @@ def against(
     limits: list[float],
     aim: Aim | None = None,
     less_is_better: bool = False,
+    aim_of_figure: bool = False,
     note: str = "",
 ) -> Row:
-    """A figure beside its limit, medians of the rounds; the aim is about the ratio."""
+    """A figure beside its limit, medians of the rounds; the aim is about the ratio, unless it is about the figure."""
     mine, theirs = median(ours), median(limits)
     ratio = theirs / mine if less_is_better else mine / theirs
     return Row(
@@ -72,7 +73,7 @@ def against(
         limit=f"{limit}: {number(theirs)} {unit}",
         ratio=round(ratio, 3),
         aim="" if aim is None else str(aim),
-        met=None if aim is None else aim.met(ratio),
+        met=None if aim is None else aim.met(mine if aim_of_figure else ratio),
         note=note,
         rounds={"ours": ours, "limit": limits},
     )

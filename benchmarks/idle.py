@@ -17,7 +17,7 @@ SETTLE_SECONDS = 5
 
 def measure(stage: Stage) -> Iterator[Row]:
     """Start to ready, resident memory, queries a minute; `serve` with its worker, on a database that is there."""
-    watched = 10 if stage.short else 60
+    watched = 10 if stage.short else 30
     with stripe(Wanted(days=30)) as simulator, stage.database(count_statements=True) as url:
         starts = []
         for _ in range(STARTS):

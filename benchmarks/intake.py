@@ -16,7 +16,7 @@ from benchmarks.harness import Row, against, alone, alternate, at_least, below, 
 from benchmarks.load import Order, Outcome, send
 from benchmarks.pgbench import pgbench
 from benchmarks.rows import one
-from benchmarks.stage import SECRET, Stage
+from benchmarks.stage import SECRET, Process, Stage
 
 Given = float | Outcome  # a rate, and from the load also how long each delivery took
 
@@ -61,19 +61,24 @@ def measure(stage: Stage) -> Iterator[Row]:
             theirs = stack.enter_context(stage.database(empty=True))
             servers[name] = stack.enter_context(engines.engine(stage, package, url=theirs)), theirs
         for connections in CONNECTIONS:
-            requests = 2000 if stage.short else 8000
+            requests = 2000 if stage.short else 6000
+            spent: list[float] = []
             contenders: dict[str, Callable[[], Given]] = {
-                "ours": partial(_ours, f"{service.url}/webhooks/stripe", ours, connections, requests)
+                "ours": partial(_ours, service, ours, connections, requests, spent)
             }
             for name, script in SCRIPTS.items():
                 contenders[name] = partial(_pgbench, stage, limits, script, connections, requests)
             for name, (server, theirs) in servers.items():
                 contenders[name] = partial(_theirs, server.url, theirs, connections, requests * 2 // 5)
-            yield from _rows(connections, alternate(1 if stage.short else 3, contenders), lacking)
+            yield from _rows(connections, alternate(1 if stage.short else 3, contenders), spent, lacking)
 
 
-def _ours(url: str, database: str, connections: int, requests: int) -> Given:
-    return _load(Order(url, SECRET, requests=requests, connections=connections), database, "events")
+def _ours(service: Process, database: str, connections: int, requests: int, spent: list[float]) -> Given:
+    before = service.cpu_seconds()
+    order = Order(f"{service.url}/webhooks/stripe", SECRET, requests=requests, connections=connections)
+    outcome = _load(order, database, "events")
+    spent.append((service.cpu_seconds() - before) / (order.warm_up + requests) * 1e6)
+    return outcome
 
 
 def _theirs(url: str, database: str, connections: int, requests: int) -> Given:
@@ -95,7 +100,7 @@ def _pgbench(stage: Stage, url: str, script: str, connections: int, transactions
     return pgbench(script, url=url, clients=connections, transactions=transactions, folder=stage.folder).per_second
 
 
-def _rows(connections: int, given: Mapping[str, list[Given]], lacking: str | None) -> Iterator[Row]:
+def _rows(connections: int, given: Mapping[str, list[Given]], spent: list[float], lacking: str | None) -> Iterator[Row]:
     what = f"intake, {connections} connections"
     rates = {name: [_rate(outcome) for outcome in rounds] for name, rounds in given.items()}
     for limit, aim in ((EVENT_AND_JOB, at_least(1.0)), (EVENT, at_least(0.35))):
@@ -113,6 +118,7 @@ def _rows(connections: int, given: Mapping[str, list[Given]], lacking: str | Non
     yield alone(f"{what}: p50", [o.p50 for o in outcomes], "ms", note=f"the client took {share:.0%} of a core")
     aim_p99 = below(50, "ms") if connections == CONNECTIONS[0] else None
     yield alone(f"{what}: p99", [o.p99 for o in outcomes], "ms", aim=aim_p99)
+    yield alone(f"{what}: processor time of our process", spent, "µs an event")
 
 
 def _rate(given: Given) -> float:

@@ -53,7 +53,7 @@ async def add_rules(url: str, *rules: dict[str, object]) -> int:
 def one(url: str, query: str, *values: object) -> Any:
     """The one value that a query gives."""
     with psycopg.connect(url) as connection:
-        row = connection.execute(query, values).fetchone()
+        row = connection.execute(query, values or None).fetchone()
     return None if row is None else row[0]
 
 
