@@ -174,7 +174,7 @@ class Intake:
     def __init__(self, url: str, settings: Settings, metrics: Metrics | None = None) -> None:
         self._metrics = metrics or Metrics()
         self._accounts = settings.accounts
-        self._engine = make_engine(url, pool_size=WRITERS, transaction_seconds=TRANSACTION_SECONDS)
+        self._engine = make_engine(url, pool_size=WRITERS, transaction_seconds=TRANSACTION_SECONDS, autocommit=True)
         self._waiting: asyncio.Queue[tuple[IncomingEvent, asyncio.Future[None]]] = asyncio.Queue(QUEUE_LIMIT)
         self._writers: list[asyncio.Task[None]] = []
         self.refused: Counter[str] = Counter()  # deliveries that were not believed, by reason: a counter is all we keep
@@ -241,7 +241,8 @@ class Intake:
         # Unique and in one order everywhere: two groups that share events cannot wait for each other in a circle.
         unique = {(event.account, event.stripe_event_id): event for event in events}
         rows = [_as_row(unique[key]) for key in sorted(unique)]
-        async with self._engine.begin() as connection:
+        # Each statement is a transaction of its own: what was kept is kept, and to handle it again can be asked again.
+        async with self._engine.connect() as connection:
             raw = await raw_connection(connection)
             columns = [list(column) for column in zip(*rows, strict=True)]
             cursor = await raw.execute(_KEEP, (*columns, CHANNEL, Lane.INBOX.value))

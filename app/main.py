@@ -3,6 +3,7 @@
 A worker has health and metrics alone.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 from fastapi import Depends, FastAPI
@@ -23,8 +24,8 @@ ADMIN_ROUTERS = tuple(part.router for part in (rule_actions, rules, runs, run_fi
 
 def build_app(res: Resources) -> FastAPI:
     """The web app over these resources. Whatever is not named as open in `api/edge` needs a token."""
-    app = _app(res, description=DESCRIPTION)
-    app.router.routes.extend(webhook_routes(res.intake, max_body_bytes=res.settings.max_body_bytes))
+    webhooks = webhook_routes(res.intake, max_body_bytes=res.settings.max_body_bytes)
+    app = _app(res, webhooks, description=DESCRIPTION)
     for router in ADMIN_ROUTERS:
         app.include_router(router, dependencies=[Depends(bearer)], responses=PROBLEMS)
     app.include_router(health.router)
@@ -36,13 +37,13 @@ def build_app(res: Resources) -> FastAPI:
 
 def build_probes(res: Resources) -> FastAPI:
     """What a process that only works the queue shows of itself: health and what it counted."""
-    app = _app(res, openapi_url=None)
+    app = _app(res, (), openapi_url=None)
     app.include_router(health.router)
     app.include_router(metrics.router)
     return app
 
 
-def _app(res: Resources, **more: Any) -> FastAPI:
+def _app(res: Resources, webhooks: Sequence[Route], **more: Any) -> FastAPI:
     app = FastAPI(
         title="Tallyhook",
         version=__version__,
@@ -57,5 +58,5 @@ def _app(res: Resources, **more: Any) -> FastAPI:
     access = Access(res.settings)
     app.state.res, app.state.access, app.state.probe = res, access, health.Probe()
     handle_problems(app)
-    app.add_middleware(Edge, access=access, max_body_bytes=res.settings.max_body_bytes)
+    app.add_middleware(Edge, access=access, max_body_bytes=res.settings.max_body_bytes, webhooks=webhooks)
     return app

@@ -36,9 +36,9 @@ class BodyTooLarge(Exception):
 
 
 def webhook_routes(intake: Intake, *, max_body_bytes: int) -> list[Route]:
-    """The routes, to be put in front of all others."""
+    """The routes, which go past the framework (`edge`)."""
     endpoint = WebhookEndpoint(intake, max_body_bytes=max_body_bytes)
-    return [Route(path, endpoint, include_in_schema=False) for path in PATHS]
+    return [Route(path, endpoint) for path in PATHS]
 
 
 class WebhookEndpoint:

@@ -77,15 +77,18 @@ def libpq_conninfo(url: str) -> str:
     return make_conninfo("", **parts.translate_connect_args(username="user", database="dbname"), **query)
 
 
-def make_engine(url: str, *, pool_size: int, transaction_seconds: float = TRANSACTION_SECONDS) -> AsyncEngine:
+def make_engine(
+    url: str, *, pool_size: int, transaction_seconds: float = TRANSACTION_SECONDS, autocommit: bool = False
+) -> AsyncEngine:
     """An engine whose connections keep no session state, so that a transaction-mode pooler may stand between.
 
     No prepared statements (a pooler hands the next transaction to another server connection), no session
     settings, and a connection that died is noticed before it is handed out, or at last when a transaction on it
-    takes longer than `transaction_seconds`.
+    takes longer than `transaction_seconds`. With `autocommit` every statement is a transaction, in one round trip.
     """
     engine = create_async_engine(
         sqlalchemy_url(url),
+        isolation_level="AUTOCOMMIT" if autocommit else None,
         pool_size=pool_size,
         max_overflow=0,
         pool_timeout=POOL_TIMEOUT_SECONDS,
