@@ -19,7 +19,7 @@ from app.db.engine import DATABASE_TROUBLE, passes
 from app.errors import NotNow
 from app.queue import POLL_SECONDS
 from app.resources import Resources
-from app.runs import claims, due, holds
+from app.runs import claims, due, holds, restored
 from app.runs.claims import Claim, Overtaken
 from app.runs.download import claim_downloads, download
 from app.runs.identity import check_identity
@@ -88,6 +88,7 @@ async def _start(res: Resources) -> None:
         await holds.probe_all_now(session)
         values = {"id": res.worker_id, "host": socket.gethostname(), "pid": os.getpid()}
         await session.execute(_SEEN, values)
+        await restored.move_marks(res, session)
 
 
 async def _check_identities(res: Resources) -> None:
@@ -217,6 +218,8 @@ async def _stay_alive(res: Resources, held: dict[asyncio.Task[None], Claim]) -> 
                 values = {"id": res.worker_id, "host": socket.gethostname(), "pid": os.getpid()}
                 await session.execute(_SEEN, values)
                 await claims.renew(session, list(held.values()), seconds=stalled_after)
+            async with res.sessions.begin() as session:
+                await restored.move_marks(res, session)
 
 
 # What a line of the log calls the step of a lane.

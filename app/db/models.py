@@ -55,6 +55,18 @@ class Account(Base):
     stripe_account_id: Mapped[str | None]
     livemode: Mapped[bool | None]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    known_until: Mapped[datetime | None]  # up to here every Stripe run is known (app/runs/restored.py)
+
+
+class UnclaimedRun(Base):
+    """A Stripe run that was not known here when a database older than Stripe was noticed."""
+
+    __tablename__ = "unclaimed_runs"
+    account: Mapped[str] = mapped_column(primary_key=True)
+    stripe_run_id: Mapped[str] = mapped_column(primary_key=True)
+    report_type: Mapped[str]
+    parameters: Mapped[Json]
+    created_at: Mapped[datetime]
 
 
 class AccountHold(Base):

@@ -42,6 +42,16 @@ async def find_lost_run(res: Resources, claim: "RequestClaim") -> StripeRun | No
     return None
 
 
+async def take_unclaimed(res: Resources, claim: "RequestClaim") -> str | None:
+    """The id of the oldest Stripe run like this claim that this database did not know: the attempt's from now on."""
+    async with res.sessions.begin() as session:
+        found = (await session.execute(_UNCLAIMED, {"run_id": claim.run_id, "report_type": claim.report_type})).all()
+    for lost in found:
+        if _as_sent(lost.parameters) == _as_sent(claim.parameters) and await _make_ours(res, claim, lost.stripe_run_id):
+            return str(lost.stripe_run_id)
+    return None
+
+
 def is_alike(run: StripeRun, claim: "RequestClaim") -> bool:
     """Whether Stripe's run is about what the claim asks for.
 
@@ -95,6 +105,18 @@ where run_id = :run_id and number = :number and not exists (
     select from attempts as other where other.account = :account and other.stripe_run_id = :stripe_run_id
         and (other.run_id, other.number) <> (:run_id, :number))
 returning 1
+""")
+# A new revision, or an ad-hoc run, is asked for to have it made now: nothing that is older will do. And what may be the
+# answer that a like run still waits for is that run's.
+_UNCLAIMED = text("""
+select lost.stripe_run_id, lost.parameters
+from runs as mine join unclaimed_runs as lost on lost.account = mine.account and lost.report_type = :report_type
+where mine.id = :run_id
+  and (mine.rule_id is not null and mine.revision = 1 or lost.created_at >= date_trunc('second', mine.planned_at))
+  and not exists (select from runs as other where other.account = mine.account and other.state = 'planned'
+      and other.id <> mine.id and other.report_type = mine.report_type and other.parameters = mine.parameters
+      and other.asked_at <= lost.created_at + interval '1 s')
+order by lost.created_at, lost.stripe_run_id
 """)
 _NEW_KEY = text("""
 with mine as (

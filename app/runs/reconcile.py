@@ -59,10 +59,11 @@ async def refresh_report_types(res: Resources, account: str) -> int:
 
 
 async def prune(res: Resources) -> None:
-    """Forget events that are older than they are worth, and workers that are long gone."""
+    """Forget events and Stripe runs that are older than they are worth, and workers that are long gone."""
     values = {"days": res.settings.event_days, "limit": PRUNE_BATCH}
     async with res.sessions.begin() as session:
         await session.execute(_PRUNE_WORKERS, {"days": WORKER_DAYS})
+        await session.execute(_PRUNE_UNCLAIMED, {"days": res.settings.event_days})
     pruned = PRUNE_BATCH
     while pruned == PRUNE_BATCH:
         async with res.sessions.begin() as session:
@@ -76,4 +77,5 @@ delete from events where id in (
     order by received_at limit :limit)
 returning 1
 """)
+_PRUNE_UNCLAIMED = text("delete from unclaimed_runs where created_at < now() - :days * interval '1 day'")
 _PRUNE_WORKERS = text("delete from workers where seen_at < now() - :days * interval '1 day'")

@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app import steps
 from app.errors import Held, NotNow, Refused, StripeTrouble
 from app.resources import Resources
-from app.runs import adopt, holds, refusals, rows, settle
+from app.runs import adopt, holds, refusals, restored, rows, settle
 from app.runs.claims import Claim, back_off, in_turn
 from app.runs.rows import Move
 from app.runs.together import together
@@ -32,6 +32,8 @@ class RequestClaim(Claim):
     parameters: dict[str, Any]
     idempotency_key: str
     asked_at: datetime  # when this key was first used
+    taken_up: str | None  # the Stripe run that was found for it, and not recorded yet
+    maybe_made: bool  # Stripe has runs of the type that this database did not know (see restored)
     key_stale: bool  # whatever it made is in Stripe's list by now (see adopt)
     key_forgotten: bool  # Stripe has dropped it by now
     start_shifted: bool  # asked for one second later than the window begins (see refusals)
@@ -52,16 +54,25 @@ async def claim_requests(res: Resources, limit: int) -> list[RequestClaim]:
     claims: list[RequestClaim] = []
     for account in in_turn(res):
         if len(claims) < limit:
-            async with res.sessions.begin() as session:
-                claims += await _claim_for_account(res, session, account, limit - len(claims))
+            claims += await _claim_from(res, account, limit - len(claims))
     return claims
+
+
+async def _claim_from(res: Resources, account: str, limit: int) -> list[RequestClaim]:
+    try:
+        async with res.sessions.begin() as session:
+            return await _claim_for_account(res, session, account, limit)
+    except restored.Behind as behind:
+        return await _claim_from(res, account, limit) if await restored.catch_up(res, account, behind) else []
 
 
 async def _claim_for_account(res: Resources, session: AsyncSession, account: str, limit: int) -> list[RequestClaim]:
     if not (await session.execute(_ANYTHING_DUE, {"account": account})).scalar_one():
         return []
     # The lock makes counting free slots and taking them one step, over all processes.
-    await session.execute(_LOCK_ACCOUNT, {"account": account})
+    about = {"account": account, "gap": restored.gap_seconds(res)}
+    if (behind := (await session.execute(_LOCK_ACCOUNT, about)).scalar()) is not None:
+        raise restored.Behind(behind)
     allowance = await holds.allowed(session, account, CallKind.CREATE, limit)
     wanted = {"account": account, "limit": allowance.calls, "most_pending": res.settings.max_pending_runs}
     picked = refusals.one_probe_for_each_type((await session.execute(_PICK, wanted)).all())
@@ -111,6 +122,9 @@ def _tell(claim: RequestClaim, outcome: str, about: str) -> None:
 
 
 async def _find_or_create(res: Resources, claim: RequestClaim) -> StripeRun:
+    if taken_up := claim.taken_up or (claim.maybe_made and await adopt.take_unclaimed(res, claim)):
+        # It is looked up when it is due, or an event has told of its end.
+        return StripeRun(taken_up, claim.report_type, claim.parameters, claim.asked_at, "pending", None, None)
     if not claim.key_forgotten:
         try:
             return await _create(res, claim, claim.idempotency_key)
@@ -151,7 +165,10 @@ _ANYTHING_DUE = text("""
 select exists (select from runs where account = :account and state = 'planned' and due_at <= clock_timestamp()
     and (lease_until is null or lease_until < clock_timestamp()))
 """)
-_LOCK_ACCOUNT = text("select 1 from accounts where slug = :account for no key update")
+_LOCK_ACCOUNT = text("""
+select case when known_until < now() - :gap * interval '1 s' then known_until end from accounts
+where slug = :account for no key update
+""")
 # Fair between rules: each rule's place in the queue counts what it already has pending, so a long backfill never
 # holds up another rule; within a rule the newest window comes first, so neither does it hold up today's report.
 # A planned run whose create was sent and not answered may have taken effect: it keeps its slot, needs no new one, and
@@ -192,20 +209,23 @@ select id, missing_type from chosen order by place, interval_end desc, id limit 
 # The attempt's row and its key are born here, in the commit before the call; a second claim finds the same key.
 _CLAIM = text("""
 with wanted as (
-    select * from unnest(cast(:ids as uuid[]), cast(:keys as text[])) as w(id, key)
+    select w.id, w.key, runs.asked_at is null as never_asked
+    from unnest(cast(:ids as uuid[]), cast(:keys as text[])) as w(id, key) join runs on runs.id = w.id
 ), claimed as (
     update runs set lease_until = clock_timestamp() + :seconds * interval '1 s', leased_by = :worker,
         fence = fence + 1, asked_at = coalesce(asked_at, clock_timestamp())
     from wanted where runs.id = wanted.id and runs.state = 'planned'
-    returning runs.*, wanted.key
+    returning runs.*, wanted.key, wanted.never_asked
 ), attempt as (
     insert into attempts (run_id, number, account, idempotency_key)
     select id, attempt, account, key from claimed
     on conflict (run_id, number) do update set run_id = excluded.run_id
-    returning run_id, number, idempotency_key
+    returning run_id, number, idempotency_key, stripe_run_id
 )
 select claimed.id as run_id, claimed.account, claimed.attempt, claimed.fence, claimed.tries, claimed.caused_by,
     claimed.traceparent, claimed.report_type, claimed.parameters, attempt.idempotency_key, claimed.asked_at,
+    attempt.stripe_run_id as taken_up, claimed.never_asked and exists (select from unclaimed_runs as lost
+        where lost.account = claimed.account and lost.report_type = claimed.report_type) as maybe_made,
     claimed.asked_at < clock_timestamp() - :stale * interval '1 minute' as key_stale,
     claimed.asked_at < clock_timestamp() - :key_life * interval '1 hour' as key_forgotten,
     coalesce((claimed.parameters ->> 'interval_start')::bigint <> extract(epoch from claimed.interval_start), false)

@@ -1,0 +1,97 @@
+"""A database that comes from a backup is older than Stripe: what it does not know is looked up before anything is made.
+
+While a worker lives, it moves a mark forward: up to here this database knows every Stripe run. A mark that stands back
+(a backup, a long stop) means that there may be more: they are listed once and kept, and whichever run wants one like
+them takes it in place of a new one (docs/decisions/0007).
+"""
+
+from datetime import datetime
+
+import structlog
+from sqlalchemy import text
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.sql import bindparam
+
+from app.errors import Held, NotNow, Refused
+from app.resources import Resources
+from app.stripe_values import StripeRun
+from app.vocabulary import CallKind
+
+log = structlog.get_logger()
+
+# A mark that is older says that nobody was there: workers move it four times in what counts as stalled.
+GAP_SECONDS = 60.0
+# Stripe's clock against ours.
+CLOCK_SLACK_SECONDS = 300
+
+
+class Behind(Exception):
+    """This account's mark stands back at `known_until`: nothing may be made for it now."""
+
+    def __init__(self, known_until: datetime) -> None:
+        super().__init__(f"Stripe may have runs since {known_until} that are not known here")
+        self.known_until = known_until
+
+
+def gap_seconds(res: Resources) -> float:
+    """How far the mark of an account may stand back."""
+    return max(GAP_SECONDS, res.settings.stalled_after_seconds)
+
+
+async def move_marks(res: Resources, session: AsyncSession) -> None:
+    """A worker lives: the marks of all accounts go with time, but for those that stand back."""
+    await session.execute(_MOVE, {"gap": gap_seconds(res)})
+
+
+async def catch_up(res: Resources, account: str, behind: Behind) -> bool:
+    """Keep every Stripe run since the mark that is not known here; False when Stripe cannot be asked now."""
+    try:
+        found = await _list(res, account, behind.known_until)
+    except NotNow as trouble:
+        log.warning("account.behind", account=account, known_until=str(behind.known_until), error=str(trouble))
+        return False
+    except (Held, Refused) as trouble:
+        if isinstance(trouble, Held) and trouble.status == 401:
+            return False  # it may make nothing either
+        log.warning("account.cannot_be_listed", account=account, error=str(trouble))
+        found = []
+    async with res.sessions.begin() as session:
+        if found:
+            await session.execute(_KEEP, [_as_row(account, run) for run in found])
+        await session.execute(_CAUGHT_UP, {"account": account})
+    log.info("account.caught_up", account=account, since=str(behind.known_until), stripe_runs=len(found))
+    return True
+
+
+async def _list(res: Resources, account: str, since: datetime) -> list[StripeRun]:
+    async with res.sessions.begin() as session:
+        if not await res.limiter.take(session, account, CallKind.READ, wanted=1):
+            raise NotNow("the rate limit for reads is used up")
+    listed = res.stripe.list_runs(account, created_since=since, slack=CLOCK_SLACK_SECONDS)
+    return [run async for run in listed]
+
+
+def _as_row(account: str, run: StripeRun) -> dict[str, object]:
+    return {
+        "account": account,
+        "id": run.id,
+        "report_type": run.report_type,
+        "parameters": run.parameters,
+        "created_at": run.created_at,
+    }
+
+
+# In one order everywhere, so that no two workers wait for each other in a circle.
+_MOVE = text("""
+update accounts set known_until = now() where slug in (
+    select slug from accounts where known_until is null or known_until > now() - :gap * interval '1 s'
+    order by slug for no key update)
+""")
+_KEEP = text("""
+insert into unclaimed_runs (account, stripe_run_id, report_type, parameters, created_at)
+select :account, cast(:id as text), :report_type, :parameters, :created_at
+where not exists (select from attempts where account = :account and stripe_run_id = cast(:id as text))
+on conflict do nothing
+""").bindparams(bindparam("parameters", type_=JSONB))
+_CAUGHT_UP = text("update accounts set known_until = now() where slug = :account")

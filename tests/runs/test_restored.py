@@ -1,0 +1,215 @@
+"""A database that was restored from a backup: what Stripe made meanwhile is taken up, and nothing is made twice."""
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from datetime import date
+
+import pytest
+from sqlalchemy import make_url
+
+from app.resources import Resources, open_resources
+from app.runs import adopt, by_hand, restored
+from app.runs.request import claim_requests, request_run
+from app.simulator import Simulator
+from tests.database import PostgresServer, fresh_database
+from tests.proofs.promises import broken_promises, owed_days
+from tests.runs.stories import CREATE, attempts, days_due, everything_is_due, leases_run_out, states
+from tests.service import REPORT_TYPE, add_rule, execute, fetch, make_settings, request_due, unpublished, work_off
+
+LISTS = {"method": "GET", "path": "report_runs$"}
+
+
+class Backups:
+    """The database of a test, and the copy of it that is restored."""
+
+    def __init__(self, server: PostgresServer, url: str, simulator: Simulator) -> None:
+        self.server, self.url, self.simulator = server, url, simulator
+
+    @asynccontextmanager
+    async def service(self) -> AsyncIterator[Resources]:
+        """The service on the present database."""
+        async with open_resources(make_settings(self.url, self.simulator)) as res:
+            res.random = lambda: 0.0
+            yield res
+
+    @contextmanager
+    def copy(self) -> Iterator[str]:
+        """The URL of a copy of the database as it is now; nobody may be connected."""
+        with fresh_database(self.server, template=str(make_url(self.url).database)) as name:
+            yield self.server.url(name)
+
+
+@pytest.fixture
+def backups(postgres_server: PostgresServer, database_url: str, simulator: Simulator) -> Backups:
+    return Backups(postgres_server, database_url, simulator)
+
+
+async def backed_up(res: Resources) -> None:
+    """The last that a worker did before the backup, an hour ago."""
+    async with res.sessions.begin() as session:
+        await restored.move_marks(res, session)
+    await execute(res, "update accounts set known_until = now() - interval '1 hour'")
+
+
+async def test_what_was_made_after_the_backup_is_taken_up_and_nothing_is_made_twice(
+    backups: Backups, simulator: Simulator
+) -> None:
+    async with backups.service() as res:
+        await days_due(res, simulator, 3)
+        simulator.configure(delay=3600)
+        (asked, *_) = await claim_requests(res, 1)
+        await request_run(res, asked)
+        await backed_up(res)
+    with backups.copy() as backup:
+        # Given that the first run failed at Stripe, was made again, and all others were made after the backup
+        async with backups.service() as res:
+            await execute(res, "update accounts set known_until = now()")
+            simulator.finish_run(simulator.runs[0].id, outcome="fail")
+            simulator.configure(delay=0)
+            unpublished(simulator, until="2026-03-06")
+            await everything_is_due(res)
+            await work_off(res)
+            assert await states(res) == {"stored": 5}
+        made = [run.id for run in simulator.runs]
+        assert len(made) == 6
+
+        # When the service goes on from the backup
+        backups.url = backup
+        async with backups.service() as res:
+            await work_off(res)
+
+            # Then it has the same Stripe runs
+            assert await states(res) == {"stored": 5}
+            assert {run.id for run in simulator.runs} == set(made)
+            assert {attempt["stripe_run_id"] for attempt in await attempts(res)} == set(made)
+            (rule,) = await fetch(res, "select id from rules")
+            assert await broken_promises(res, simulator, owed=owed_days(rule["id"], date(2026, 3, 1), 5)) == []
+
+
+async def test_of_rules_that_want_the_same_report_each_takes_up_a_run_of_its_own(
+    backups: Backups, simulator: Simulator
+) -> None:
+    async with backups.service() as res:
+        await days_due(res, simulator, 2, name="one")
+        await add_rule(res, name="other")
+        await backed_up(res)
+    with backups.copy() as backup:
+        async with backups.service() as res:
+            await execute(res, "update accounts set known_until = now()")
+            await work_off(res)
+        backups.url = backup
+        async with backups.service() as res:
+            await work_off(res)
+
+            assert len({attempt["stripe_run_id"] for attempt in await attempts(res)}) == 4
+            assert len(simulator.runs) == 4
+
+
+async def test_a_new_revision_is_made_anew_though_stripe_has_a_run_like_it(
+    backups: Backups, simulator: Simulator
+) -> None:
+    async with backups.service() as res:
+        await days_due(res, simulator, 1)
+        await work_off(res)
+        run = simulator.runs[0]
+        simulator.create_run(REPORT_TYPE, run.parameters)
+        await backed_up(res)
+        await execute(
+            res, "insert into runs (id, account, rule_id, report_type, window_key, revision, interval_start,"
+            " interval_end, parameters, state, attempts_granted, planned_at) select gen_random_uuid(), account,"
+            " rule_id, report_type, window_key, 2, interval_start, interval_end, parameters, 'planned', 3,"
+            " now() + interval '1 minute' from runs",
+        )  # fmt: skip
+
+        await work_off(res)
+
+    assert len(simulator.runs) == 3
+
+
+async def test_nothing_is_made_while_stripe_cannot_say_what_it_has(backups: Backups, simulator: Simulator) -> None:
+    async with backups.service() as res:
+        await days_due(res, simulator, 2)
+        await backed_up(res)
+        simulator.inject("status", status=500, times=2, match=LISTS)
+
+        assert [await request_due(res), await request_due(res)] == [0, 0]
+        assert simulator.creates == []
+        assert await request_due(res) == 2
+
+    assert len(simulator.runs) == 2
+
+
+async def test_a_key_that_may_make_runs_but_not_list_them_makes_them(backups: Backups, simulator: Simulator) -> None:
+    async with backups.service() as res:
+        await days_due(res, simulator, 2)
+        await backed_up(res)
+        simulator.inject("status", status=403, times=None, match=LISTS)
+
+        assert await request_due(res) == 2
+
+
+async def test_dying_between_taking_a_run_up_and_recording_it_makes_no_other(
+    backups: Backups, simulator: Simulator
+) -> None:
+    async with backups.service() as res:
+        await days_due(res, simulator, 1)
+        (wanted,) = await fetch(res, "select parameters from runs")
+        simulator.create_run(REPORT_TYPE, wanted["parameters"])
+        await backed_up(res)
+        (claim,) = await claim_requests(res, 1)
+        found = await adopt.take_unclaimed(res, claim)
+        await leases_run_out(res)
+
+        await work_off(res)
+
+        assert [attempt["stripe_run_id"] for attempt in await attempts(res)] == [found]
+    assert len(simulator.runs) == 1
+
+
+async def test_an_answer_that_is_still_awaited_is_not_taken_for_anybodys(
+    backups: Backups, simulator: Simulator
+) -> None:
+    async with backups.service() as res:
+        await days_due(res, simulator, 1, name="one")
+        simulator.inject("cut", when="after", match=CREATE)
+        await request_due(res)
+        await backed_up(res)
+        await execute(res, "update runs set due_at = now() + interval '1 hour'")
+        await add_rule(res, name="other")
+
+        assert await request_due(res) == 1
+        await everything_is_due(res)
+        await work_off(res)
+
+        assert len({attempt["stripe_run_id"] for attempt in await attempts(res)}) == 2
+
+
+@pytest.mark.parametrize(("age", "moves"), [("30 s", True), ("2 minutes", False)])
+async def test_a_mark_moves_while_a_worker_lives_and_stands_when_none_did(
+    res: Resources, age: str, *, moves: bool
+) -> None:
+    await execute(res, f"update accounts set known_until = now() - interval '{age}'")
+
+    async with res.sessions.begin() as session:
+        await restored.move_marks(res, session)
+
+    (account,) = await fetch(res, "select known_until > now() - interval '10 s' as moved from accounts")
+    assert account["moved"] is moves
+
+
+async def test_a_cancelled_run_that_is_retried_after_the_restore_takes_up_what_there_is(
+    backups: Backups, simulator: Simulator
+) -> None:
+    async with backups.service() as res:
+        await days_due(res, simulator, 1)
+        (run,) = await fetch(res, "select id, parameters from runs")
+        simulator.create_run(REPORT_TYPE, run["parameters"])
+        await backed_up(res)
+        async with res.sessions.begin() as session:
+            await by_hand.cancel(session, run["id"], by="test")
+        async with res.sessions.begin() as session:
+            await by_hand.retry(session, run["id"], attempts=3, by="test")
+
+        await work_off(res)
+
+    assert len(simulator.runs) == 1
