@@ -5,7 +5,7 @@ from urllib.parse import urlsplit
 
 from app.cli.findings import Finding, failing, ok, warning
 from app.errors import Held, StripeTrouble
-from app.intake import USED_TYPES
+from app.incoming import USED_TYPES
 from app.settings import DEFAULT_ACCOUNT
 from app.stripe_api import StripeDoor
 from app.stripe_endpoints import (

@@ -1,0 +1,112 @@
+"""What a delivery says: verified against the account's secrets, and judged whether it is for us."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+
+from app import tracing
+from app.errors import TallyhookError
+from app.settings import Account
+from app.stripe_signatures import fingerprint, verify
+from app.vocabulary import EventStatus
+
+# The event types that mean something to us; `handlers.py` says what (a test keeps the two equal).
+USED_TYPES = frozenset(
+    {"reporting.report_type.updated", "reporting.report_run.succeeded", "reporting.report_run.failed"}
+)
+
+
+class Unverified(TallyhookError):
+    """The delivery is not to be believed, or no event: nothing is kept. The message is the reason."""
+
+
+@dataclass(frozen=True, slots=True)
+class IncomingEvent:
+    """An event as it is kept; `payload` is the signed text, or None for types that we do not use."""
+
+    account: str
+    stripe_event_id: str
+    type: str
+    object_id: str | None
+    livemode: bool | None
+    created: datetime | None
+    payload: str | None
+    payload_sha256: str
+    status: EventStatus
+    reason: str | None
+    signed_with: str
+    traceparent: str | None
+
+
+def read_event(body: bytes, signature: str, account: Account, *, now: float) -> IncomingEvent:
+    """The event in a delivery, verified and judged. Raises `Unverified`."""
+    try:
+        text = body.decode()
+    except UnicodeDecodeError as error:
+        raise Unverified("not_utf8") from error
+    secrets = tuple(secret.get_secret_value() for secret in account.webhook_secrets)
+    secret = verify(text, signature, secrets, now=now)
+    if secret is None:
+        raise Unverified("bad_signature")
+    try:
+        event = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise Unverified("not_json") from error
+    return _judge(event, text, account, signed_with=fingerprint(secret))
+
+
+def _judge(event: object, text: str, account: Account, *, signed_with: str) -> IncomingEvent:
+    if not isinstance(event, dict) or event.get("object") not in ("event", "v2.core.event"):
+        raise Unverified("not_an_event")
+    if not _is_name(event.get("id")) or not _is_name(event.get("type")):
+        raise Unverified("no_id_or_type")
+    reason = _why_ignored(event, account)
+    used = event["type"] in USED_TYPES and event["object"] == "event"
+    return IncomingEvent(
+        account=account.slug,
+        stripe_event_id=event["id"],
+        type=event["type"],
+        object_id=_object_id(event),
+        livemode=event.get("livemode") if isinstance(event.get("livemode"), bool) else None,
+        created=_created(event.get("created")),
+        payload=text if used else None,
+        payload_sha256=hashlib.sha256(text.encode()).hexdigest(),
+        status=EventStatus.PENDING if reason is None else EventStatus.IGNORED,
+        reason=reason,
+        signed_with=signed_with,
+        traceparent=tracing.traceparent(),
+    )
+
+
+def _is_name(value: object) -> bool:
+    return isinstance(value, str) and 0 < len(value) <= 255 and value.isprintable()
+
+
+def _why_ignored(event: Mapping[str, Any], account: Account) -> str | None:
+    if event["object"] == "v2.core.event":
+        return "thin_event"
+    if event["type"] not in USED_TYPES:
+        return "unused_type"
+    if event.get("account") is not None or event.get("context") is not None:
+        return "connected_account"
+    if account.livemode is not None and event.get("livemode") is (not account.livemode):
+        return "wrong_mode"
+    return None
+
+
+def _object_id(event: Mapping[str, Any]) -> str | None:
+    data = event.get("data")
+    found = data.get("object") if isinstance(data, dict) else None
+    name = found.get("id") if isinstance(found, dict) else None
+    return name if event["type"] in USED_TYPES and _is_name(name) else None
+
+
+def _created(value: object) -> datetime | None:
+    # orjson reads JSON's own numbers only; years beyond 9999 are no date, and no reason to refuse an event.
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 253_402_300_800:
+        return None
+    return datetime.fromtimestamp(value, UTC)
