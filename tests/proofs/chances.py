@@ -1,6 +1,7 @@
 """What a story is made of: the troubles, steps and rules that the search draws from."""
 
 from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
 from datetime import date
 from functools import partial
 from typing import Any
@@ -39,10 +40,21 @@ FILE_TROUBLE = (
 )  # fmt: skip
 Claiming = Callable[[Resources, int], Coroutine[Any, Any, list[Any]]]
 Doing = Callable[[Resources, Any], Coroutine[Any, Any, None]]
-CLAIMED_WORK: tuple[tuple[Claiming, Doing], ...] = (
-    (claim_requests, request_run),
-    (claim_lookups, look_up),
-    (partial(claim_downloads, big=False), download),
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What is claimed first and done then, and the lanes that bring it."""
+
+    claim: Claiming
+    do: Doing
+    brought_by: tuple[Callable[[Resources], Coroutine[Any, Any, object]], ...]
+
+
+CLAIMED_WORK = (
+    Work(claim_requests, request_run, (timetable.do_what_is_due,)),
+    Work(claim_lookups, look_up, (timetable.do_what_is_due, request_due)),
+    Work(partial(claim_downloads, big=False), download, (timetable.do_what_is_due, request_due, look_up_due)),
 )
 LANES = (timetable.do_what_is_due, handlers.drain, request_due, look_up_due, download_due, everything_due)
 

@@ -15,8 +15,7 @@ from tests.proofs.chances import (
     FILE_TROUBLE,
     LANES,
     RUN_TROUBLE,
-    Claiming,
-    Doing,
+    Work,
     rules,
     some,
     starts,
@@ -24,6 +23,8 @@ from tests.proofs.chances import (
 from tests.proofs.model import ModelRule
 from tests.proofs.stage import OTHER_TYPE, TYPES, everything_due
 from tests.proofs.story import DATA_BEGINS, DATA_ENDS, MOST_PENDING, Story
+
+KNOWN_REACH = "select id, data_available_end from report_types where data_available_end is not null"
 
 
 class World(Story):
@@ -163,11 +164,16 @@ class World(Story):
         self.stage.effects.revive()
 
     @rule(work=st.sampled_from(CLAIMED_WORK), at_most=st.integers(1, 2))
-    def another_service_takes_work_and_stalls(self, *, work: tuple[Claiming, Doing], at_most: int) -> None:
+    def another_service_takes_work_and_stalls(self, *, work: Work, at_most: int) -> None:
         """It has claimed, and does nothing for now; its leases run out if time passes."""
-        claim, step = work
-        taken = self.runner.run(claim(self.stage.res, at_most))
-        self.stalled += [(step, one) for one in taken]
+        self.stalled += [(work.do, claim) for claim in self.brought(work, at_most)]
+
+    @rule(work=st.sampled_from(CLAIMED_WORK), at_most=st.integers(1, 2))
+    def two_services_do_the_same_at_once(self, *, work: Work, at_most: int) -> None:
+        """One was slow, and goes on just when the other has taken over."""
+        slow = self.brought(work, at_most)
+        self.time_passes(hours=1)
+        self.runner.run(self.all_at_once(work.do, slow + self.runner.run(work.claim(self.stage.res, at_most))))
 
     @precondition(lambda self: self.stalled)
     @rule(number=some)
@@ -188,6 +194,14 @@ class World(Story):
             given_up = {attempt["stripe_run_id"] for attempt in over}
             pending = [run.id for run in self.simulator.runs if run.status == "pending" and run.id not in given_up]
             assert len(pending) <= MOST_PENDING, pending
+
+    @invariant()
+    def availability_only_moves_forward(self) -> None:
+        """Whatever was told, in whichever order."""
+        if hasattr(self.stage, "res"):
+            now = {row["id"]: row["data_available_end"] for row in self.fetch(KNOWN_REACH)}
+            assert all(now[type] >= end for type, end in self.reach.items()), (self.reach, now)
+            self.reach = now
 
     def _living(self) -> list[ModelRule]:
         return [rule for rule in self.model.rules if not rule.deleted]

@@ -13,7 +13,7 @@ from app import timetable
 from app.db.models import Base
 from app.files import maker, writer
 from app.resources import Resources, open_resources
-from app.runs import holds
+from app.runs import holds, restored
 from app.simulator import Simulator, serve
 from tests import service
 from tests.proofs.effects import Crashed, Effects, watched
@@ -112,6 +112,7 @@ async def _begin_to_work(res: Resources) -> None:
     await timetable.make_all_due(res)
     async with res.sessions.begin() as session:
         await holds.probe_all_now(session)
+        await restored.move_marks(res, session)
 
 
 @asynccontextmanager
@@ -162,6 +163,7 @@ runs as (update runs set due_at = due_at - much, lease_until = lease_until - muc
 attempts as (update attempts set key_drawn_at = key_drawn_at - much from by),
 events as (update events set due_at = due_at - much from by),
 holds as (update account_holds set next_probe_at = next_probe_at - much from by),
+marks as (update accounts set known_until = known_until - much from by),
 types as (update report_types set next_probe_at = next_probe_at - much from by)
 update timetable set due_at = due_at - much, started_at = started_at - much from by
 """

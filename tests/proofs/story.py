@@ -15,7 +15,7 @@ from app.main import build_app
 from app.planning.planner import Availability
 from app.runs.claims import Overtaken
 from app.simulator.faults import Fault
-from tests.proofs.chances import Doing
+from tests.proofs.chances import Doing, Work
 from tests.proofs.model import Model
 from tests.proofs.promises import broken_promises, owed_by
 from tests.proofs.stage import OTHER_TYPE, TYPES, staged
@@ -43,6 +43,7 @@ class Story(RuleBasedStateMachine):
         self.faults: list[Fault] = []
         self.cancelled: set[UUID] = set()  # by hand, and not retried since
         self.stalled: list[tuple[Doing, Any]] = []
+        self.reach: dict[str, datetime] = {}  # how far each type's data was known to reach
         self.app: FastAPI | None = None
 
     def teardown(self) -> None:
@@ -71,6 +72,19 @@ class Story(RuleBasedStateMachine):
         step, claim = self.stalled.pop(number)
         with suppress(Overtaken):
             self.runner.run(step(self.stage.res, claim))
+
+    def brought(self, work: Work, at_most: int) -> list[Any]:
+        """Claims for this work, which the lanes before it have brought to where it can be taken."""
+        for lane in work.brought_by:
+            self.runner.run(self.stage.live(lane))
+        return self.runner.run(work.claim(self.stage.res, at_most))
+
+    async def all_at_once(self, step: Doing, claims: list[Any]) -> None:
+        """Each claim's work beside the others'."""
+        outcomes = await asyncio.gather(*(step(self.stage.res, claim) for claim in claims), return_exceptions=True)
+        for outcome in outcomes:
+            if isinstance(outcome, BaseException) and not isinstance(outcome, Overtaken):
+                raise outcome
 
     def _broken(self) -> list[str]:
         made = [owed_by(run) for run in self.fetch("select * from runs")]
