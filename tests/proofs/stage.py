@@ -9,7 +9,7 @@ from unittest.mock import patch
 import psycopg
 from psycopg import sql
 
-from app import timetable
+from app import stripe_api, timetable
 from app.db.models import Base
 from app.files import maker, writer
 from app.resources import Resources, open_resources
@@ -139,6 +139,7 @@ def _small_and_quick() -> Iterator[None]:
     with (
         patch.object(maker, "CHUNK_BYTES", CHUNK_BYTES),
         patch.object(writer, "CHUNKS_PER_COMMIT", 1),
+        patch.object(stripe_api, "READ_BYTES", CHUNK_BYTES),
         # What most of a start goes by with, and is not proved here: the schema is at head, and nothing is encrypted.
         patch("app.resources.migrate"),
         patch.object(ssl.SSLContext, "load_verify_locations"),
