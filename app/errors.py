@@ -8,6 +8,7 @@ TallyhookError
 │   │   └── WrongPart    not the rest of the file that was asked for: fetch it whole
 │   ├── Held             the key is refused (401, 403): about the account, not about the request
 │   └── Refused          this request will never work as it is (400, 404)
+├── StoreAway            the object store does not do what is asked (app/files/objects.py)
 ├── NotFound             no such rule, run, event
 ├── Conflict             the state of things does not allow it
 ├── Gone                 it was here, and was removed
@@ -67,6 +68,10 @@ class Refused(StripeTrouble):
     status: int = 400
     param: str | None = None
     code: str | None = None
+
+
+class StoreAway(TallyhookError):
+    """The object store does not answer, or refuses: may work later."""
 
 
 class NotFound(TallyhookError):

@@ -15,6 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 from app.db.embedded import EmbeddedPostgres, EmbeddedPostgresError
 from app.db.engine import make_engine, make_sessions
 from app.db.migrate import migrate
+from app.files import FileStore
 from app.intake import Intake
 from app.limits import Limiter
 from app.metrics import Metrics
@@ -41,6 +42,7 @@ class Resources:
     engine: AsyncEngine
     sessions: async_sessionmaker[AsyncSession]
     stripe: StripeDoor
+    files: FileStore
     intake: Intake
     limiter: Limiter
     metrics: Metrics
@@ -113,10 +115,12 @@ async def _connect(settings: Settings, url: str, direct_url: str) -> AsyncIterat
     stripe = StripeDoor(settings, metrics)
     try:
         async with Intake(url, settings, metrics) as intake:
+            sessions = make_sessions(engine)
             yield Resources(
                 settings=settings,
                 engine=engine,
-                sessions=make_sessions(engine),
+                sessions=sessions,
+                files=FileStore(sessions, settings.file_store),
                 stripe=stripe,
                 intake=intake,
                 limiter=Limiter(settings.requests_per_second),

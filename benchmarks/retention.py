@@ -74,7 +74,7 @@ async def _store(res: Resources, content: bytes, *, days_ago: int) -> None:
     run_id = uuid.uuid4()
     async with res.sessions.begin() as session:
         await session.execute(_RUN, {"id": run_id})
-    writer = FileWriter(About(run_id, None, "default", "file_1", "a.csv"), res.sessions.begin)
+    writer = FileWriter(About(run_id, None, "default", "a.b", "file_1", "a.csv"), res.sessions.begin)
     await writer.take(content)
     await writer.facts()
     async with res.sessions.begin() as session:

@@ -18,7 +18,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.routing import Match
 
-from app.errors import BadInput, Conflict, FieldError, Gone, NotFound
+from app.errors import BadInput, Conflict, FieldError, Gone, NotFound, StoreAway
 from app.logs import redact
 
 log = structlog.get_logger()
@@ -65,6 +65,7 @@ def handle_problems(app: FastAPI) -> None:
     """Render every error of the app as a problem."""
     for ours, status in ((NotFound, 404), (Conflict, 409), (Gone, 410), (PreconditionFailed, 412)):
         app.add_exception_handler(ours, _plain(status))
+    app.add_exception_handler(StoreAway, _store_away)
     for theirs in (OperationalError, InterfaceError, PoolTimeout):
         app.add_exception_handler(theirs, _database_trouble)
     app.add_exception_handler(IntegrityError, _clash)
@@ -78,6 +79,11 @@ def _plain(status: int) -> Any:
         return problem(status, str(error))
 
     return render
+
+
+async def _store_away(_: Request, error: Exception) -> Response:
+    log.warning("api.file_store_trouble", error=str(error))
+    return problem(503, "the file store does not answer; try again", headers=RETRY_AFTER)
 
 
 async def _database_trouble(_: Request, error: Exception) -> Response:

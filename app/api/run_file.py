@@ -62,17 +62,17 @@ async def download_file(res: Res, run_id: uuid.UUID, request: Request) -> Respon
     if packed_size is not None:
         headers |= {"Content-Encoding": "zstd", "Content-Length": str(packed_size)}
         pieces = files.read_packed(res.sessions, run["file_id"], size=run["file_size"])
-        return _answer(request, run, headers, pieces)
-    return _part_or_whole(res, request, run, headers)
+        return await _answer(request, run, headers, pieces)
+    return await _part_or_whole(res, request, run, headers)
 
 
 def _wants_packed(request: Request, run: RowMapping) -> bool:
-    # No frame at all, which an empty file would be, is no zstd.
-    empty = run["file_size"] == 0
-    return not empty and "range" not in request.headers and prefers_zstd(request.headers.get("accept-encoding"))
+    # In an object store files lie plain; and no frame at all, which an empty file would be, is no zstd.
+    can_be_packed = run["file_location"] is None and run["file_size"] > 0
+    return can_be_packed and "range" not in request.headers and prefers_zstd(request.headers.get("accept-encoding"))
 
 
-def _part_or_whole(res: Resources, request: Request, run: RowMapping, headers: dict[str, str]) -> Response:
+async def _part_or_whole(res: Resources, request: Request, run: RowMapping, headers: dict[str, str]) -> Response:
     size = run["file_size"]
     try:
         part = _wanted(request, size=size, etag=headers["ETag"])
@@ -83,15 +83,27 @@ def _part_or_whole(res: Resources, request: Request, run: RowMapping, headers: d
     headers["Content-Length"] = str(sent.stop - sent.start)
     if part is not None:
         headers["Content-Range"] = f"bytes {part.start}-{part.stop - 1}/{size}"
-    pieces = files.read(res.sessions, run["file_id"], start=sent.start, stop=sent.stop)
-    return _answer(request, run, headers, pieces, status=200 if part is None else 206)
+    pieces = res.files.read(run["file_id"], run["file_location"], start=sent.start, stop=sent.stop)
+    return await _answer(request, run, headers, pieces, status=200 if part is None else 206)
 
 
-def _answer(
+async def _answer(
     request: Request, run: RowMapping, headers: dict[str, str], pieces: AsyncIterator[bytes], *, status: int = 200
 ) -> Response:
-    body = _nothing() if request.method == "HEAD" else pieces
+    body = _nothing() if request.method == "HEAD" else await _begun(pieces)
     return StreamingResponse(body, status_code=status, media_type=run["file_media_type"], headers=headers)
+
+
+async def _begun(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """The same, with the first piece in hand: what keeps it from coming can still be told."""
+    first = await anext(pieces, b"")
+
+    async def all_of_them() -> AsyncIterator[bytes]:
+        yield first
+        async for piece in pieces:
+            yield piece
+
+    return all_of_them()
 
 
 async def _nothing() -> AsyncIterator[bytes]:

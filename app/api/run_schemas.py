@@ -65,6 +65,7 @@ class FileOut(Out):
     stored_at: Time
     removed_at: Time | None = Field(description="When retention removed its bytes, if it did.")
     removed_reason: str | None = Field(description="Why it did.")
+    location: str | None = Field(description="Where its bytes lie in the object store; null: in the database.")
 
 
 class RunErrorOut(Out):

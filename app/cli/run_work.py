@@ -12,7 +12,6 @@ from typing import IO
 from sqlalchemy import RowMapping, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app import files
 from app.api.run_schemas import RunDetailOut, RunOut
 from app.api.runs import shown, shown_in_full
 from app.cli.run_view import progress
@@ -107,7 +106,7 @@ async def _write(res: Resources, run: RowMapping, path: Path) -> None:
 async def _fill(res: Resources, run: RowMapping, part: IO[bytes]) -> None:
     digest, written = hashlib.sha256(), 0
     with progress(run["file_filename"], total=run["file_size"]) as advance:
-        async for piece in files.read(res.sessions, run["file_id"], start=0, stop=run["file_size"]):
+        async for piece in res.files.read(run["file_id"], run["file_location"], start=0, stop=run["file_size"]):
             part.write(piece)
             digest.update(piece)
             written += len(piece)

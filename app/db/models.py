@@ -315,6 +315,7 @@ class File(Base):
     stored_at: Mapped[datetime | None]
     removed_at: Mapped[datetime | None]
     removed_reason: Mapped[str | None]
+    location: Mapped[str | None]  # the URL of an object; none: in file_chunks
     purged_at: Mapped[datetime | None]  # the bytes of a removed file are gone
     __table_args__ = (
         Index(
@@ -337,6 +338,15 @@ class FileChunk(Base):
     codec: Mapped[int] = mapped_column(SmallInteger)
     data: Mapped[bytes] = mapped_column(LargeBinary)
     __table_args__ = (ForeignKeyConstraint(["file_id"], ["files.id"], ondelete="CASCADE"),)
+
+
+class DroppedObject(Base):
+    """An object of a file that was given up: deleted at once, and once more later, if its writer was only slow."""
+
+    __tablename__ = "dropped_objects"
+    location: Mapped[str] = mapped_column(primary_key=True)
+    dropped_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    deleted_at: Mapped[datetime | None]
 
 
 class TimetableEntry(Base):

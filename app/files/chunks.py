@@ -77,8 +77,13 @@ async def _stored(sessions: Sessions, file_id: uuid.UUID, *, start: int, stop: i
             yield chunk
 
 
+async def is_removed(session: AsyncSession, file_id: uuid.UUID) -> bool:
+    """Whether retention has taken the file's bytes."""
+    return bool((await session.execute(_IS_REMOVED, {"file_id": file_id})).scalar_one_or_none())
+
+
 async def _missing(session: AsyncSession, file_id: uuid.UUID, position: int) -> Exception:
-    if (await session.execute(_IS_REMOVED, {"file_id": file_id})).scalar_one_or_none():
+    if await is_removed(session, file_id):
         return Gone(f"file {file_id} was removed while it was read")
     return RuntimeError(_NO_CHUNK.format(file_id=file_id, position=position))
 

@@ -27,13 +27,14 @@ class FileWriter:
         self._file_id: uuid.UUID | None = None
         self._maker = ChunkMaker()
         self._waiting: list[Chunk] = []
+        self._facts: FileFacts | None = None
 
     async def go_on(self, sessions: Sessions, partial: uuid.UUID) -> None:
         """Go on where an earlier writer stopped, this process's or another's."""
         self._maker = ChunkMaker(await chunks.learn_again(sessions, partial))
         self._file_id = partial
 
-    def begin_anew(self) -> None:
+    async def begin_anew(self) -> None:
         """Forget what came so far; what is stored of it is removed when the first new pieces are."""
         self._file_id, self._maker, self._waiting = None, ChunkMaker(), []
 
@@ -57,7 +58,11 @@ class FileWriter:
     async def facts(self) -> FileFacts:
         """Size, hash and lines of all that came."""
         self._waiting += await self._maker.rest()
-        return self._maker.facts()
+        self._facts = self._maker.facts()
+        return self._facts
+
+    async def abort(self) -> None:
+        """Nothing more comes: let go of what is held open."""
 
     async def _commit(self) -> None:
         async with self._guarded() as session:
@@ -80,4 +85,4 @@ class FileWriter:
         files = list(zip(ids, writers, strict=True))
         await rows.begin_all(session, {id_: writer._about for id_, writer in files if writer._file_id is None})
         await chunks.append(session, [(id_, chunk) for id_, writer in files for chunk in writer._waiting])
-        await rows.finish_all(session, {id_: writer._maker.facts() for id_, writer in files})
+        await rows.finish_all(session, {id_: writer._facts for id_, writer in files if writer._facts is not None})

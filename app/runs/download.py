@@ -11,7 +11,7 @@ from sqlalchemy import RowMapping, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app import files, steps
-from app.errors import Held, NotNow, Refused, WrongPart
+from app.errors import Held, NotNow, Refused, StoreAway, WrongPart
 from app.files import FileWriter
 from app.queue import BIG_BYTES
 from app.resources import Resources
@@ -60,6 +60,9 @@ async def download(res: Resources, claim: DownloadClaim) -> None:
     except WrongPart as trouble:
         steps.tell(outcome="WrongPart", about=str(trouble))
         await _begin_anew(res, claim, trouble)
+    except StoreAway as trouble:
+        steps.tell(outcome="StoreAway", about=str(trouble))
+        await _begin_anew(res, claim, NotNow(str(trouble)))
     except NotNow as trouble:
         steps.tell(outcome="NotNow", about=str(trouble))
         async with res.sessions.begin() as session:
@@ -103,7 +106,7 @@ async def _record_stored(
         await holds.accepted(session, claim, CallKind.FILES)
 
 
-async def _begin_anew(res: Resources, claim: DownloadClaim, trouble: WrongPart) -> None:
+async def _begin_anew(res: Resources, claim: DownloadClaim, trouble: NotNow) -> None:
     """What is here is not the beginning of what Stripe has, or cannot be gone on with."""
     async with fenced(res, claim) as session:
         await files.drop_partial(session, claim.run_id)
@@ -171,7 +174,7 @@ select claimed.id as run_id, claimed.account, claimed.attempt, claimed.fence, cl
     partial.id as partial_id
 from claimed join attempts on attempts.run_id = claimed.id and attempts.number = claimed.attempt
 left join files as partial on partial.run_id = claimed.id and partial.stripe_file_id = attempts.stripe_file_id
-    and partial.stored_at is null
+    and partial.stored_at is null and partial.location is null
 """)
 _COUNT_MISMATCH = text("""
 update attempts set mismatches = mismatches + 1 where run_id = :run_id and number = :number returning mismatches

@@ -29,7 +29,17 @@ class RunFilters:
         return query.where(*(getattr(Run, name) == value for name, value in given.items()))
 
 
-_FILE = ("stripe_file_id", "filename", "media_type", "size", "sha256", "stored_at", "removed_at", "removed_reason")
+_FILE = (
+    "stripe_file_id",
+    "filename",
+    "media_type",
+    "size",
+    "sha256",
+    "stored_at",
+    "removed_at",
+    "removed_reason",
+    "location",
+)
 _SHOWN = (
     select(
         *(column for column in Run.__table__.columns),

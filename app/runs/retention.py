@@ -1,5 +1,7 @@
 """Remove the bytes of files that were kept for long enough; that they were here, whole, and why they left, stays.
 
+Objects of files that were given up go on the same occasion.
+
 A file is first marked, from when on the API says 410, then its bytes are deleted, a bounded number per transaction.
 Whoever dies in between leaves a mark, by which the next one finds what is still to be deleted.
 """
@@ -13,7 +15,8 @@ from sqlalchemy import RowMapping, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app import audit
-from app.files import chunks
+from app.errors import NotNow, StoreAway
+from app.files import chunks, objects
 from app.resources import Resources
 
 log = structlog.get_logger()
@@ -29,7 +32,7 @@ SECONDS_AT_ONCE = 20.0
 async def remove_old_files(res: Resources) -> bool:
     """Remove what is due; True when there is more of it than fits into one turn."""
     give_up_at = time.monotonic() + SECONDS_AT_ONCE
-    while await _purge(res) or await _mark(res):
+    while await _sweep(res) or await _purge(res) or await _mark(res):
         if time.monotonic() > give_up_at:
             return True
     return False
@@ -60,15 +63,38 @@ async def _note(session: AsyncSession, file: RowMapping) -> None:
 
 
 async def _purge(res: Resources) -> int:
-    """Delete the bytes of some marked files; returns how many files there were."""
+    """Delete the bytes of some marked files; returns how many files there were. Raises NotNow."""
     async with res.sessions.begin() as session:
-        leaving = (await session.execute(_LEAVING, {"limit": FILES_AT_ONCE})).scalars().all()
+        leaving = (await session.execute(_LEAVING, {"limit": FILES_AT_ONCE})).all()
     if leaving:
-        while await _delete_chunks(res, leaving) == CHUNKS_AT_ONCE:
+        ids = [file.id for file in leaving]
+        while await _delete_chunks(res, ids) == CHUNKS_AT_ONCE:
             pass
+        for file in leaving:
+            await _delete_object(file.location)
         async with res.sessions.begin() as session:
-            await session.execute(_PURGED, {"ids": list(leaving)})
+            await session.execute(_PURGED, {"ids": ids})
     return len(leaving)
+
+
+async def _sweep(res: Resources) -> int:
+    """Delete some objects of files that were given up; returns how many there were. Raises NotNow."""
+    async with res.sessions.begin() as session:
+        dropped = (await session.execute(_DROPPED, {"limit": FILES_AT_ONCE})).scalars().all()
+    for location in dropped:
+        await _delete_object(location)
+    if dropped:
+        async with res.sessions.begin() as session:
+            await session.execute(_SWEPT, {"locations": list(dropped)})
+    return len(dropped)
+
+
+async def _delete_object(location: str | None) -> None:
+    try:
+        if location is not None:
+            await objects.delete(location)
+    except StoreAway as trouble:
+        raise NotNow(str(trouble)) from trouble
 
 
 async def _delete_chunks(res: Resources, file_ids: Sequence[uuid.UUID]) -> int:
@@ -103,6 +129,16 @@ where files.id = any(:ids) and files.id = due.id and files.removed_at is null
 returning files.run_id, files.account, files.filename, files.size, files.sha256, files.stored_at, files.removed_reason
 """)
 _LEAVING = text("""
-select id from files where removed_at is not null and purged_at is null order by removed_at limit :limit
+select id, location from files where removed_at is not null and purged_at is null order by removed_at limit :limit
 """)
 _PURGED = text("update files set purged_at = now() where id = any(:ids)")
+# Once at once, and once a day later: whoever was still writing then is not any more.
+_DROPPED = text("""
+select location from dropped_objects where deleted_at is null or dropped_at < now() - interval '1 day' limit :limit
+""")
+_SWEPT = text("""
+with swept as (
+    delete from dropped_objects where location = any(:locations) and dropped_at < now() - interval '1 day'
+)
+update dropped_objects set deleted_at = now() where location = any(:locations) and deleted_at is null
+""")

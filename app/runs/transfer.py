@@ -50,8 +50,17 @@ async def transfer(res: Resources, claim: DownloadClaim) -> tuple[FileWriter, Fi
     What came before trouble is kept, unless it does not fit to what Stripe has. Raises Mismatch and what the door
     raises.
     """
-    about = About(claim.run_id, claim.about["rule_id"], claim.account, claim.file.id, file_name(claim.about))
-    writer = FileWriter(about, lambda: fenced(res, claim))
+    run = claim.about
+    about = About(claim.run_id, run["rule_id"], claim.account, run["report_type"], claim.file.id, file_name(run))
+    writer = res.files.writer(about, lambda: fenced(res, claim))
+    try:
+        return writer, await _all_of_it(res, claim, writer)
+    except BaseException:
+        await writer.abort()
+        raise
+
+
+async def _all_of_it(res: Resources, claim: DownloadClaim, writer: FileWriter) -> FileFacts:
     if claim.about["partial_id"] is not None:
         await writer.go_on(res.sessions, claim.about["partial_id"])
     try:
@@ -60,7 +69,7 @@ async def transfer(res: Resources, claim: DownloadClaim) -> tuple[FileWriter, Fi
         if not isinstance(trouble, WrongPart):
             await writer.keep()
         raise
-    return writer, await writer.facts()
+    return await writer.facts()
 
 
 async def _fetch(res: Resources, claim: DownloadClaim, writer: FileWriter) -> None:
@@ -82,7 +91,7 @@ async def _fetch(res: Resources, claim: DownloadClaim, writer: FileWriter) -> No
 async def _fetch_rest(res: Resources, claim: DownloadClaim, writer: FileWriter) -> None:
     async with res.stripe.open_file(claim.account, claim.file, start=writer.position) as stream:
         if stream.start != writer.position:
-            writer.begin_anew()  # the whole file comes, where its rest was asked for
+            await writer.begin_anew()  # the whole file comes, where its rest was asked for
         expected = stream.size if claim.file.size is None else claim.file.size
         async for piece in stream.pieces:
             if expected is not None and writer.position + len(piece) > expected:

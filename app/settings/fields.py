@@ -99,11 +99,19 @@ def password_of(url: str) -> str | None:
     return None if password in (parsed.username, parsed.database, parsed.host) else password
 
 
+def _file_store(url: str) -> str:
+    """A bucket or an absolute folder, without credentials: those are the store's own variables."""
+    if not re.fullmatch(r"(?a:(s3|gs|az)://[A-Za-z0-9][\w.-]*(/[\w./-]*)?|file:///[\w./-]+)", url):
+        raise ValueError("has to be s3://bucket/prefix, gs://bucket/prefix, az://container/prefix or file:///folder")
+    return url.rstrip("/")
+
+
 Credential = Annotated[SecretStr, AfterValidator(_credential)]
 Credentials = Annotated[tuple[Credential, ...], BeforeValidator(_without_blanks)]
 Token = Annotated[Credential, AfterValidator(_long_enough)]
 Base = Annotated[str, AfterValidator(_base)]
 DatabaseURL = Annotated[SecretStr, AfterValidator(_database)]
+FileStoreURL = Annotated[str, AfterValidator(_file_store)]
 # The upper bounds only keep sums with times and columns from overflowing.
 Seconds = Annotated[float, Field(ge=0.1, le=_TEN_YEARS)]
 Count = Annotated[int, Field(ge=1, le=1_000_000)]

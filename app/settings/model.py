@@ -16,6 +16,7 @@ from app.settings.fields import (
     Credential,
     Credentials,
     DatabaseURL,
+    FileStoreURL,
     JSONObject,
     Seconds,
     Sha256,
@@ -97,6 +98,7 @@ class Settings(_Part):
     retry_max_seconds: Seconds = 900.0
     stalled_after_seconds: Seconds = 60.0
     max_body_bytes: Annotated[int, Field(ge=1, le=2**30)] = 1_048_576
+    file_store: FileStoreURL | None = None
     retention_days: Annotated[int, Field(ge=1, le=36_500)] | None = None
     event_days: Annotated[int, Field(ge=31, le=36_500)] = 90
     # Not a setting: what `load_settings` found odd, but not wrong.

@@ -27,7 +27,7 @@ def upgrade() -> None:
         unique=False,
         postgresql_where=sa.text("removed_at is not null and purged_at is null"),
     )
-    # Removed bytes are used again before the table grows: vacuum by count here too (docs/decisions/0007).
+    # Removed bytes are used again before the table grows: vacuum by count here too (docs/decisions/0009).
     op.execute("""
         alter table file_chunks set (
             autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 500,

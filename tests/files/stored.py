@@ -8,7 +8,7 @@ from tests.service import execute
 
 
 def about(run_id: uuid.UUID, rule_id: uuid.UUID | None = None) -> About:
-    return About(run_id, rule_id, "default", "file_1", "a.b_default.csv")
+    return About(run_id, rule_id, "default", "a.b", "file_1", "a.b_default.csv")
 
 
 async def write(res: Resources, run_id: uuid.UUID, content: bytes) -> FileWriter:

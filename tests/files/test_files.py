@@ -38,7 +38,7 @@ async def read(res: Resources, run_id: uuid.UUID, start: int, stop: int) -> byte
     """The bytes of a part; never goes on for ever."""
     file_id = await file_id_of(res, run_id)
     async with asyncio.timeout(60):
-        return b"".join([piece async for piece in files.read(res.sessions, file_id, start=start, stop=stop)])
+        return b"".join([piece async for piece in res.files.read(file_id, None, start=start, stop=stop)])
 
 
 @pytest.fixture

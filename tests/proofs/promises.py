@@ -11,7 +11,6 @@ from uuid import UUID
 
 from sqlalchemy import RowMapping
 
-from app import files
 from app.resources import Resources
 from app.simulator import Simulator
 from app.simulator.model import Run as StripeRun
@@ -173,7 +172,7 @@ async def _file_problems(res: Resources, state: _State) -> AsyncIterator[str]:
             truth = _file_made_for(state, current[run["id"], run["attempt"]])
             for problem in [*_wrong_facts(file, truth), *_wrong_chunks(file, state)]:
                 yield f"the file of {_named(run)} {problem}"
-            pieces = [piece async for piece in files.read(res.sessions, file["id"], start=0, stop=file["size"])]
+            pieces = [piece async for piece in res.files.read(file["id"], file["location"], start=0, stop=file["size"])]
             if b"".join(pieces) != truth:
                 yield f"the file of {_named(run)} does not read as Stripe made it"
     if stored:

@@ -10,7 +10,6 @@ from typing import Any
 
 from sqlalchemy import RowMapping
 
-from app import files
 from app.resources import Resources, open_resources
 from app.runs.reconcile import reconcile
 from app.runs.request import RequestClaim, claim_requests
@@ -104,7 +103,7 @@ async def attempts(res: Resources) -> list[RowMapping]:
 async def stored_bytes(res: Resources) -> bytes:
     """The bytes of the only file."""
     (file,) = await fetch(res, "select * from files where stored_at is not null")
-    pieces = [piece async for piece in files.read(res.sessions, file["id"], start=0, stop=file["size"])]
+    pieces = [piece async for piece in res.files.read(file["id"], file["location"], start=0, stop=file["size"])]
     return b"".join(pieces)
 
 

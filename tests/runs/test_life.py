@@ -1,6 +1,5 @@
 """The life of a run, step by step, against the simulator."""
 
-from app import files
 from app.resources import Resources
 from app.runs.reconcile import reconcile
 from app.simulator import Simulator
@@ -21,6 +20,6 @@ async def test_a_window_that_is_due_becomes_a_stored_file(res: Resources, simula
     assert await history(res) == ["planned", "requested", "ready", "stored"]
     (file,) = await fetch(res, "select * from files")
     (made,) = simulator.files
-    pieces = [piece async for piece in files.read(res.sessions, file["id"], start=0, stop=file["size"])]
+    pieces = [piece async for piece in res.files.read(file["id"], file["location"], start=0, stop=file["size"])]
     assert b"".join(pieces) == b"".join(made.content.chunks())
     assert file["size"] == made.size

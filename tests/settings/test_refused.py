@@ -116,3 +116,12 @@ def test_values_at_the_edge_are_taken(name: str, value: str) -> None:
 
 def test_a_base_is_kept_without_its_slash() -> None:
     assert settings_of(STRIPE_API_BASE="https://host:8443/").stripe_api_base == "https://host:8443"
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["s3://", "s3:bucket", "reports", "http://bucket/x", "file://relative/path", "file:///", "s3://key:secret@bucket",
+     "s3://bucket?x=1", "file:///with space", "memory:///"],
+)  # fmt: skip
+def test_a_file_store_that_cannot_be_one_is_told_with_what_can(url: str) -> None:
+    assert "TALLYHOOK_FILE_STORE: has to be s3://bucket/prefix" in "\n".join(problems_of(TALLYHOOK_FILE_STORE=url))

@@ -34,6 +34,7 @@ def test_nothing_is_needed_and_the_defaults_are_those_of_the_contract() -> None:
         "retry_max_seconds": 900,
         "stalled_after_seconds": 60,
         "max_body_bytes": 1048576,
+        "file_store": None,
         "retention_days": None,
         "event_days": 90,
         "warnings": (),

@@ -1,0 +1,200 @@
+"""The bytes of files in an object store (S3, GCS, Azure) or a folder: plain, under readable keys.
+
+Credentials, endpoints and encryption are obstore's matter, by the usual environment variables of each store.
+"""
+
+import asyncio
+import os
+import uuid
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from app.errors import SettingsError, StoreAway
+from app.files.maker import in_thread
+from app.files.rows import About
+from app.logs import redact
+
+if TYPE_CHECKING:
+    from obstore.store import ObjectStore
+
+# Up to 4 of them are in memory per upload. S3 takes 10,000 parts: files of up to 80 GB.
+PART_BYTES = 8 * 1024 * 1024
+PARTS_AT_ONCE = 2
+# One request each: a reader that stalls holds nothing but this.
+READ_BYTES = 4 * 1024 * 1024
+# Behind our own back-off, which may wait for long, the library tries again only for a moment.
+RETRIES: Any = {"max_retries": 2}
+ABORT_SECONDS = 5.0
+
+
+class Missing(Exception):
+    """There is no such object."""
+
+
+class _Aborted(Exception):
+    """Raised inside the library while it uploads: it then removes what it has sent."""
+
+
+def location(base: str, about: About, file_id: uuid.UUID) -> str:
+    """Where a file goes below `base`: no two files ever have the same place, so that nobody writes over another."""
+    stem, _, ending = about.filename.rpartition(".")
+    return f"{base.rstrip('/')}/{about.account}/{about.report_type}/{stem}.{file_id}.{ending}"
+
+
+def check(base: str) -> None:
+    """Whether files could be put there, as far as can be told without asking. Raises SettingsError."""
+    try:
+        _place(f"{base.rstrip('/')}/x")
+    except StoreAway as error:
+        raise SettingsError(f"TALLYHOOK_FILE_STORE: {error}") from error
+
+
+async def put(where: str, data: bytes) -> None:
+    """A small file, in one request."""
+    store, path = _place(where)
+    with _told_apart():
+        import obstore
+
+        await obstore.put_async(store, path, data, **_how(where))
+    await _sync(where)
+
+
+async def size(where: str) -> int:
+    """How many bytes there are."""
+    store, path = _place(where)
+    with _told_apart():
+        import obstore
+
+        return int((await obstore.head_async(store, path))["size"])
+
+
+async def read(where: str, *, start: int, stop: int) -> AsyncIterator[bytes]:
+    """The bytes [start, stop), a few megabytes per request. Raises Missing, StoreAway."""
+    store, path = _place(where)
+    while start < stop:
+        with _told_apart():
+            import obstore
+
+            piece = bytes(await obstore.get_range_async(store, path, start=start, end=min(stop, start + READ_BYTES)))
+        if not piece:
+            raise StoreAway(f"{where} ends at byte {start}")
+        start += len(piece)
+        yield piece
+
+
+async def delete(where: str) -> None:
+    """Remove an object; one that is not there is removed."""
+    store, path = _place(where)
+    try:
+        with _told_apart():
+            import obstore
+
+            await obstore.delete_async(store, path)
+    except Missing:
+        pass
+
+
+class Upload:
+    """A file on its way into the store, in parts; nobody sees it before `complete` (or ever, after `abort`)."""
+
+    def __init__(self, where: str) -> None:
+        self._where = where
+        self._pieces: asyncio.Queue[bytes | None] = asyncio.Queue(maxsize=2)
+        self._is_aborted = False
+        self._task = asyncio.create_task(self._put())
+
+    async def write(self, piece: bytes) -> None:
+        """The next bytes. Raises StoreAway as soon as the upload has failed."""
+        await self._give(piece)
+
+    async def complete(self) -> None:
+        """All bytes were written: the object is there, whole, on return."""
+        await self._give(None)
+        await self._task
+        await _sync(self._where)
+
+    async def abort(self) -> None:
+        """Give it up; what was sent is removed, as far as the store answers."""
+        self._is_aborted = True
+        while not self._pieces.empty():
+            self._pieces.get_nowait()
+        self._pieces.put_nowait(None)
+        await asyncio.wait({self._task}, timeout=ABORT_SECONDS)
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+
+    async def _give(self, piece: bytes | None) -> None:
+        giving = asyncio.ensure_future(self._pieces.put(piece))
+        try:
+            await asyncio.wait({giving, self._task}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            if not giving.done():
+                giving.cancel()
+        if self._task.done():
+            self._task.result()
+
+    async def _put(self) -> None:
+        store, path = _place(self._where)
+        with _told_apart():
+            import obstore
+
+            await obstore.put_async(
+                store, path, self._given(), use_multipart=True, chunk_size=PART_BYTES, max_concurrency=PARTS_AT_ONCE,
+                **_how(self._where),
+            )  # fmt: skip
+
+    async def _given(self) -> AsyncIterator[bytes]:
+        while True:
+            piece = await self._pieces.get()
+            if self._is_aborted:
+                raise _Aborted
+            if piece is None:
+                return
+            yield piece
+
+
+def _place(where: str) -> tuple["ObjectStore", str]:
+    url = urlsplit(where)
+    return _store(f"{url.scheme}://{url.netloc}"), url.path.lstrip("/")
+
+
+@lru_cache(maxsize=16)
+def _store(root: str) -> "ObjectStore":
+    try:
+        from obstore.store import LocalStore, from_url
+    except ImportError as error:
+        raise StoreAway("needs the extra `objectstore`: pip install 'tallyhook[objectstore]'") from error
+    with _told_apart():
+        return LocalStore("/") if root == "file://" else from_url(root, retry_config=RETRIES)
+
+
+def _how(where: str) -> dict[str, Any]:
+    # A folder keeps no attributes.
+    return {} if where.startswith("file:") else {"attributes": {"Content-Type": "text/csv"}}
+
+
+async def _sync(where: str) -> None:
+    # A store answers when it has the bytes for good; of a folder that is only true after this.
+    if where.startswith("file:"):
+        await in_thread(_fsync, urlsplit(where).path)
+
+
+def _fsync(path: str) -> None:
+    with open(path, "rb") as file:
+        os.fsync(file.fileno())
+
+
+@contextmanager
+def _told_apart() -> Iterator[None]:
+    """Whatever the store says leaves as Missing or StoreAway."""
+    from obstore.exceptions import BaseError
+
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise Missing(str(error).partition("\n")[0]) from error
+    except (BaseError, OSError) as error:
+        raise StoreAway(redact(f"the file store does not do it: {str(error).partition(chr(10))[0]}")) from error
