@@ -50,6 +50,7 @@ def _app(res: Resources, webhooks: Sequence[Route], **more: Any) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
+        generate_unique_id_function=lambda route: route.name,
         strict_content_type=False,
         # FastAPI's own spans and logs would tell what an exception says; ours (`app.tracing`) are redacted.
         telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},

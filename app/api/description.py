@@ -1,9 +1,12 @@
 """The API's description, as far as it cannot be read off the routes: what is common to all, problems, webhooks."""
 
+from copy import deepcopy
+from http import HTTPStatus
 from typing import Any
 
 from fastapi import FastAPI
 
+from app.api import examples
 from app.api.problems import MEDIA_TYPE
 
 DESCRIPTION = """\
@@ -63,13 +66,13 @@ _SIGNATURE = {
 _EVENT = {
     "required": True,
     "description": "The event, as Stripe wrote it: the signature is over these very bytes.",
-    "content": {"application/json": {"schema": {"type": "object"}}},
+    "content": {"application/json": {"schema": {"type": "object"}, "example": examples.DELIVERY}},
 }
 _RECEIVED = {"type": "object", "properties": {"received": {"type": "boolean", "const": True}}}
 _ANSWERS = {
     "200": {
         "description": "The event is kept, or was before, or is not for us.",
-        "content": {"application/json": {"schema": _RECEIVED}},
+        "content": {"application/json": {"schema": _RECEIVED, "example": {"received": True}}},
     },
     "400": _problem("The delivery cannot be believed, or is no event."),
     "404": _problem("There is no such account, or it has no webhook secret."),
@@ -98,6 +101,30 @@ _WEBHOOKS = {
 }
 
 
+def _show(operation: dict[str, Any]) -> None:
+    """An example for whatever comes in or goes out."""
+    for form in operation.get("requestBody", {}).get("content", {}).values():
+        _add_example(form, 200)
+    for status, answer in operation["responses"].items():
+        if status >= "400" and "content" not in answer:
+            answer.update(_problem(answer["description"]))
+        for media_type, form in answer.get("content", {}).items():
+            _add_example(form, int(status), media_type)
+
+
+def _add_example(form: dict[str, Any], status: int, media_type: str = "application/json") -> None:
+    schema = form.get("schema", {})
+    # A body that may be left out is one of two shapes.
+    names = [one.get("$ref", "").split("/")[-1] for one in (schema, *schema.get("anyOf", ()))]
+    if media_type == MEDIA_TYPE:
+        form["example"] = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status}
+        form["example"] |= examples.PROBLEMS[status]
+    elif text := examples.TEXTS.get(media_type.split(";", maxsplit=1)[0]):
+        form["example"] = text
+    elif shape := next((examples.SHAPES[name] for name in names if name in examples.SHAPES), None):
+        form["example"] = shape
+
+
 def describe(app: FastAPI) -> None:
     """Have the app's OpenAPI document hold what FastAPI cannot know."""
     generate = app.openapi
@@ -105,7 +132,10 @@ def describe(app: FastAPI) -> None:
     def openapi() -> dict[str, Any]:
         document = generate()
         document.setdefault("components", {}).setdefault("schemas", {})["Problem"] = _PROBLEM
-        document["paths"] |= _WEBHOOKS
+        document["paths"] |= deepcopy(_WEBHOOKS)
+        for methods in document["paths"].values():
+            for operation in methods.values():
+                _show(operation)
         return document
 
     app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's own way to extend the document
