@@ -1,6 +1,7 @@
 """The commands and their options; each imports what it needs when it runs, so that `--help` is quick."""
 
 import asyncio
+import json
 import logging
 import signal
 from collections.abc import Awaitable, Callable
@@ -47,7 +48,7 @@ def worker(
     run(lambda stop: run_until(stop, settings, host=host, port=port, concurrency=concurrency, app=build_probes))
 
 
-def migrate() -> None:
+def migrate(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
     """Bring the database's schema to head; a failure is fatal."""
     from app.db.migrate import migrate as migrate_to_head
     from app.db.migrate import read_revision, schema_is_at
@@ -59,7 +60,8 @@ def migrate() -> None:
         async with open_database(settings) as url:
             direct = settings.direct_database_url.get_secret_value() if settings.direct_database_url else url
             await asyncio.to_thread(migrate_to_head, direct)
-            print(schema_is_at(await asyncio.to_thread(read_revision, direct)))
+            revision = await asyncio.to_thread(read_revision, direct)
+            typer.echo(json.dumps({"revision": revision}) if as_json else schema_is_at(revision))
 
     run(bring_to_head)
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import httpx
 import pytest
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app import audit, handlers, logs
@@ -169,6 +170,18 @@ async def test_every_write_of_the_api_is_known_to_this_test(res: Resources) -> N
         "post /v1/runs", "post /v1/runs/retry", "post /v1/runs/{run_id}/retry", "post /v1/runs/{run_id}/cancel",
         "post /v1/report-types/refresh", "post /v1/events/{event_id}/replay",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("change", ["update audit set actor = 'nobody'", "delete from audit", "truncate audit"])
+async def test_an_entry_is_neither_changed_nor_removed_at_the_database_either(
+    res: Resources, api: httpx.AsyncClient, change: str
+) -> None:
+    await api.post("/v1/rules", json=RULE)
+
+    with pytest.raises(DBAPIError, match="neither changed nor removed"):
+        await execute(res, change)
+
+    assert [entry["actor"] for entry in await entries(api)] == ["admin"]
 
 
 async def noted(session: AsyncSession, secret: str) -> None:

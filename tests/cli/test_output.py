@@ -8,6 +8,8 @@ import pytest
 
 from app.cli.output import show_table
 from app.cli.run_view import progress
+from app.db.migrate import head_revision
+from tests.cli.conftest import Command
 
 ROWS = [["a\tb\nc", None, datetime(2026, 10, 1, 7, tzinfo=UTC)]]
 
@@ -58,3 +60,10 @@ def test_a_download_shows_nothing_where_it_is_piped(capsys: pytest.CaptureFixtur
         advance(10)
 
     assert capsys.readouterr().err == ""
+
+
+async def test_migrate_says_where_the_schema_is(command: Command) -> None:
+    plain, for_programs = await command("migrate"), await command("migrate", "--json")
+
+    assert plain.out == f"the schema is at {head_revision()}\n"
+    assert for_programs.json() == {"revision": head_revision()}
