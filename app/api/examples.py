@@ -43,6 +43,7 @@ _FILE = {
     "stored_at": _STORED_AT,
     "removed_at": None,
     "removed_reason": None,
+    "location": None,
 }
 _RUN: dict[str, Any] = {
     "id": _RUN_ID,
