@@ -4,7 +4,8 @@ import asyncio
 import os
 import select
 import socket
-from contextlib import suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import psycopg
@@ -136,6 +137,14 @@ def _cut(raw: Any) -> None:
 def make_sessions(engine: AsyncEngine) -> async_sessionmaker[AsyncSession]:
     """Sessions for short transactions: `async with sessions.begin() as session`."""
     return async_sessionmaker(engine, expire_on_commit=False)
+
+
+@asynccontextmanager
+async def looking(sessions: async_sessionmaker[AsyncSession]) -> AsyncIterator[AsyncSession]:
+    """A session for questions only, each in one round trip: without a transaction's begin and commit."""
+    async with sessions() as session:
+        await session.connection(execution_options={"isolation_level": "AUTOCOMMIT"})
+        yield session
 
 
 async def raw_connection(connection: AsyncConnection | AsyncSession) -> Any:

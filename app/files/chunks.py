@@ -1,5 +1,6 @@
 """The chunks of files in PostgreSQL: append, read, and see how far a partial file has come."""
 
+import asyncio
 import struct
 import uuid
 from collections.abc import AsyncIterator, Sequence
@@ -7,15 +8,15 @@ from collections.abc import AsyncIterator, Sequence
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
-from app.db.engine import raw_connection
+from app.db.engine import looking, raw_connection
 from app.errors import Gone
 from app.files.maker import CODEC_PLAIN, Chunk, Learner, in_thread, unpack
 from app.files.zstd_frames import frame_overhead, packed
 
 Sessions = async_sessionmaker[AsyncSession]
 
-# Read together: half of the round trips, and at most 1 MiB for a reader that stalls.
-READ_AT_ONCE = 4
+# Read together: few round trips, and at most 4 MiB for a reader that stalls (these, and the next ones).
+READ_AT_ONCE = 8
 
 _COPY = "copy file_chunks (file_id, raw_start, raw_size, codec, data) from stdin (format binary)"
 _COPY_HEADER = b"PGCOPY\n\xff\r\n\0" + struct.pack(">ii", 0, 0)
@@ -41,15 +42,19 @@ def _row(file_id: uuid.UUID, chunk: Chunk) -> bytes:
 
 async def read(sessions: Sessions, file_id: uuid.UUID, *, start: int, stop: int) -> AsyncIterator[bytes]:
     """The original bytes [start, stop), in pieces."""
-    async for chunk in _stored(sessions, file_id, start=start, stop=stop):
-        raw = await in_thread(unpack, chunk.codec, chunk.data)
-        yield raw[max(0, start - chunk.raw_start) : stop - chunk.raw_start]
+    async for found in _stored(sessions, file_id, start=start, stop=stop):
+        raw = await in_thread(_unpack_all, found)
+        yield raw[max(0, start - found[0].raw_start) : stop - found[0].raw_start]
+
+
+def _unpack_all(chunks: list[Chunk]) -> bytes:
+    return b"".join(unpack(chunk.codec, chunk.data) for chunk in chunks)
 
 
 async def read_packed(sessions: Sessions, file_id: uuid.UUID, *, size: int) -> AsyncIterator[bytes]:
     """The whole file of `size` bytes as zstd frames, one for each chunk, as they are stored."""
-    async for chunk in _stored(sessions, file_id, start=0, stop=size):
-        yield packed(chunk.codec, chunk.data)
+    async for found in _stored(sessions, file_id, start=0, stop=size):
+        yield b"".join(packed(chunk.codec, chunk.data) for chunk in found)
 
 
 async def packed_size(session: AsyncSession, file_id: uuid.UUID) -> int:
@@ -58,23 +63,36 @@ async def packed_size(session: AsyncSession, file_id: uuid.UUID) -> int:
     return int(sizes.stored) + sum(frame_overhead(size) for size in sizes.plain)
 
 
-async def _stored(sessions: Sessions, file_id: uuid.UUID, *, start: int, stop: int) -> AsyncIterator[Chunk]:
-    """The chunks that hold [start, stop), a few at a time.
+async def _stored(sessions: Sessions, file_id: uuid.UUID, *, start: int, stop: int) -> AsyncIterator[list[Chunk]]:
+    """The chunks that hold [start, stop), a few at a time; the next ones are fetched meanwhile.
 
-    A short transaction for those few: a reader that stalls pins neither a connection nor a snapshot.
+    A question of its own for those few: a reader that stalls pins neither a connection nor a snapshot.
     """
     position = start
-    while position < stop:
-        async with sessions.begin() as session:
-            values = {"file_id": file_id, "position": position, "stop": stop, "limit": READ_AT_ONCE}
-            found = [Chunk(*row) for row in await session.execute(_CHUNKS_FROM, values)]
-            if not found:
-                raise await _missing(session, file_id, position)
-        for chunk in found:
-            if not chunk.raw_start <= position < chunk.raw_start + chunk.raw_size:
-                raise RuntimeError(_NO_CHUNK.format(file_id=file_id, position=position))
-            position = chunk.raw_start + chunk.raw_size
-            yield chunk
+    fetching = asyncio.create_task(_fetch(sessions, file_id, position, stop))
+    try:
+        while position < stop:
+            found = await fetching
+            position = found[-1].raw_start + found[-1].raw_size
+            if position < stop:
+                fetching = asyncio.create_task(_fetch(sessions, file_id, position, stop))
+            yield found
+    finally:
+        fetching.cancel()
+        await asyncio.gather(fetching, return_exceptions=True)
+
+
+async def _fetch(sessions: Sessions, file_id: uuid.UUID, position: int, stop: int) -> list[Chunk]:
+    async with looking(sessions) as session:
+        values = {"file_id": file_id, "position": position, "stop": stop, "limit": READ_AT_ONCE}
+        found = [Chunk(*row) for row in await session.execute(_CHUNKS_FROM, values)]
+        if not found:
+            raise await _missing(session, file_id, position)
+    for chunk in found:
+        if not chunk.raw_start <= position < chunk.raw_start + chunk.raw_size:
+            raise RuntimeError(_NO_CHUNK.format(file_id=file_id, position=position))
+        position = chunk.raw_start + chunk.raw_size
+    return found
 
 
 async def is_removed(session: AsyncSession, file_id: uuid.UUID) -> bool:

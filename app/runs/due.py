@@ -3,8 +3,8 @@
 from datetime import timedelta
 
 from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncSession
 
+from app.db.engine import looking
 from app.resources import Resources
 from app.vocabulary import CallKind, Lane
 
@@ -50,8 +50,7 @@ _QUERIES = {lane: text(_SECONDS.format(sources=" union all ".join(sources))) for
 
 async def seconds_until_next(res: Resources, lane: Lane) -> float | None:
     """Seconds until something in this lane becomes due by itself; None when nothing will."""
-    # Looking needs no transaction: without its begin and commit an idle service asks a third less.
-    async with AsyncSession(res.engine.execution_options(isolation_level="AUTOCOMMIT")) as session:
+    async with looking(res.sessions) as session:
         waits = [(await session.execute(_QUERIES[lane], {"back": _LOOK_BACK})).scalar_one()]
         if lane in _RATE_OF:
             waits.append(await res.limiter.seconds_until_next(session, _RATE_OF[lane]))

@@ -131,6 +131,7 @@ async def test_another_writer_goes_on_where_the_first_one_stopped(res: Resources
 
 async def test_a_whole_file_is_neither_dropped_nor_finished_again(res: Resources, run_id: uuid.UUID) -> None:
     writer = await write(res, run_id, b"whole\n")
+    await writer.facts()
     async with res.sessions.begin() as session:
         await FileWriter.finish_all(session, [writer])
 
