@@ -63,7 +63,8 @@ def _measure(stage: Stage, name: str) -> None:
     for row in benchmark(stage):
         rows.append(row)
         print(report.line(row), flush=True)
-    report.keep(name, rows, machine, short=stage.short)
+    if rows:
+        report.keep(name, rows, machine, short=stage.short)
     print(
         f"  {name}: {time.monotonic() - began:.0f} s, load average before {machine.load_average:.1f}", file=sys.stderr
     )

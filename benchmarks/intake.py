@@ -5,6 +5,7 @@ Beside it: pgbench writing the same rows one transaction each, and two engines t
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
+from dataclasses import dataclass
 from functools import partial
 from statistics import median
 
@@ -15,11 +16,11 @@ from benchmarks.deliveries import BODY_BYTES
 from benchmarks.harness import Row, against, alone, alternate, at_least, below, not_measured
 from benchmarks.load import Order, Outcome, send
 from benchmarks.pgbench import pgbench
+from benchmarks.profiled import print_hints
 from benchmarks.rows import one
-from benchmarks.stage import SECRET, Process, Stage
+from benchmarks.stage import SECRET, Process, Stage, postgres_cpu_seconds
 
-Given = float | Outcome  # a rate, and from the load also how long each delivery took
-
+SERVE = ("serve", "--no-worker", "--port", "0")
 CONNECTIONS = (16, 64)
 EVENT, EVENT_AND_JOB = "pgbench, the event alone", "pgbench, event and job row by row"
 
@@ -47,12 +48,32 @@ SCRIPTS = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """One round: events a second, and what an event took of processor time."""
+
+    per_second: float
+    server_us: float  # of the process that answers
+    postgres_us: float
+    outcome: Outcome | None = None  # of the load, where there was one
+
+    @property
+    def both_us(self) -> float:
+        """What shows however busy the machine is with other things."""
+        return self.server_us + self.postgres_us
+
+
 def measure(stage: Stage) -> Iterator[Row]:
     """Rows for 16 and 64 connections."""
+    if stage.profile:
+        with stage.database() as url, stage.service(*SERVE, url=url) as service:
+            send(Order(f"{service.url}/webhooks/stripe", SECRET, requests=5000))
+        print_hints(stage.folder / "profile")
+        return
     lacking = engines.why_not()
     with ExitStack() as stack:
         ours = stack.enter_context(stage.database())
-        service = stack.enter_context(stage.service("serve", "--no-worker", "--port", "0", url=ours))
+        service = stack.enter_context(stage.service(*SERVE, url=ours))
         limits = stack.enter_context(stage.database())
         with psycopg.connect(limits, autocommit=True) as connection:
             connection.execute(_JOBS)
@@ -62,64 +83,62 @@ def measure(stage: Stage) -> Iterator[Row]:
             servers[name] = stack.enter_context(engines.engine(stage, package, url=theirs)), theirs
         for connections in CONNECTIONS:
             requests = 2000 if stage.short else 6000
-            spent: list[float] = []
-            contenders: dict[str, Callable[[], Given]] = {
-                "ours": partial(_ours, service, ours, connections, requests, spent)
-            }
+            order = Order(f"{service.url}/webhooks/stripe", SECRET, requests=requests, connections=connections)
+            contenders: dict[str, Callable[[], Taken]] = {"ours": partial(_load, stage, service, order, ours, "events")}
             for name, script in SCRIPTS.items():
                 contenders[name] = partial(_pgbench, stage, limits, script, connections, requests)
             for name, (server, theirs) in servers.items():
-                contenders[name] = partial(_theirs, server.url, theirs, connections, requests * 2 // 5)
-            yield from _rows(connections, alternate(1 if stage.short else 3, contenders), spent, lacking)
+                fewer = Order(server.url, SECRET, requests=requests // 2, connections=connections, kind="customer")
+                contenders[name] = partial(_load, stage, server, fewer, theirs, "stripe.customers")
+            yield from _rows(connections, alternate(1 if stage.short else 3, contenders), lacking)
 
 
-def _ours(service: Process, database: str, connections: int, requests: int, spent: list[float]) -> Given:
-    before = service.cpu_seconds()
-    order = Order(f"{service.url}/webhooks/stripe", SECRET, requests=requests, connections=connections)
-    outcome = _load(order, database, "events")
-    spent.append((service.cpu_seconds() - before) / (order.warm_up + requests) * 1e6)
-    return outcome
-
-
-def _theirs(url: str, database: str, connections: int, requests: int) -> Given:
-    order = Order(url, SECRET, requests=requests, connections=connections, kind="customer")
-    return _load(order, database, "stripe.customers")
-
-
-def _load(order: Order, database: str, table: str) -> Given:
+def _load(stage: Stage, server: Process, order: Order, database: str, table: str) -> Taken:
     """Send it; every 200 has to be a row."""
-    before = one(database, f"select count(*) from {table}")
+    rows, spent, spent_by_postgres = _count(database, table), server.cpu_seconds(), postgres_cpu_seconds(stage)
     outcome = send(order)
-    rows = one(database, f"select count(*) from {table}") - before
-    if rows != order.warm_up + order.requests:
-        raise RuntimeError(f"{order.warm_up + order.requests} deliveries were answered with 200, {rows} are in {table}")
-    return outcome
+    spent, spent_by_postgres = server.cpu_seconds() - spent, postgres_cpu_seconds(stage) - spent_by_postgres
+    sent, rows = order.warm_up + order.requests, _count(database, table) - rows
+    if rows != sent:
+        raise RuntimeError(f"{sent} deliveries were answered with 200, {rows} are in {table}")
+    return Taken(outcome.per_second, spent / sent * 1e6, spent_by_postgres / sent * 1e6, outcome)
 
 
-def _pgbench(stage: Stage, url: str, script: str, connections: int, transactions: int) -> Given:
-    return pgbench(script, url=url, clients=connections, transactions=transactions, folder=stage.folder).per_second
+def _count(database: str, table: str) -> int:
+    return int(one(database, f"select count(*) from {table}"))
 
 
-def _rows(connections: int, given: Mapping[str, list[Given]], spent: list[float], lacking: str | None) -> Iterator[Row]:
+def _pgbench(stage: Stage, url: str, script: str, connections: int, transactions: int) -> Taken:
+    spent = postgres_cpu_seconds(stage)
+    rate = pgbench(script, url=url, clients=connections, transactions=transactions, folder=stage.folder)
+    return Taken(rate.per_second, 0.0, (postgres_cpu_seconds(stage) - spent) / transactions * 1e6)
+
+
+def _rows(connections: int, given: Mapping[str, list[Taken]], lacking: str | None) -> Iterator[Row]:
     what = f"intake, {connections} connections"
-    rates = {name: [_rate(outcome) for outcome in rounds] for name, rounds in given.items()}
+    rates = {name: [taken.per_second for taken in rounds] for name, rounds in given.items()}
     for limit, aim in ((EVENT_AND_JOB, at_least(1.0)), (EVENT, at_least(0.35))):
         yield against(what, rates["ours"], "events/s", limit=limit, limits=rates[limit], aim=aim)
     others = [name for name in engines.ENGINES.values() if name in rates]
     if not others:
         yield not_measured(f"{what}, beside other engines", str(lacking))
+    fastest = max(others, key=lambda other: median(rates[other]), default=None)
     for name in others:
         # The aim is about the faster of them.
-        fastest = name == max(others, key=lambda other: median(rates[other]))
-        aim_here = at_least(2.0) if fastest else None
+        aim_here = at_least(2.0) if name == fastest else None
         yield against(what, rates["ours"], "events/s", limit=name, limits=rates[name], aim=aim_here)
-    outcomes = [outcome for outcome in given["ours"] if isinstance(outcome, Outcome)]
+    outcomes = [taken.outcome for taken in given["ours"] if taken.outcome is not None]
     share = max(outcome.client_cpu_share for outcome in outcomes)
     yield alone(f"{what}: p50", [o.p50 for o in outcomes], "ms", note=f"the client took {share:.0%} of a core")
     aim_p99 = below(50, "ms") if connections == CONNECTIONS[0] else None
     yield alone(f"{what}: p99", [o.p99 for o in outcomes], "ms", aim=aim_p99)
-    yield alone(f"{what}: processor time of our process", spent, "µs an event")
+    yield from _processor_time(what, given, others)
 
 
-def _rate(given: Given) -> float:
-    return given.per_second if isinstance(given, Outcome) else given
+def _processor_time(what: str, given: Mapping[str, list[Taken]], others: list[str]) -> Iterator[Row]:
+    what = f"{what}: processor time of an event"
+    yield alone(f"{what}, our process alone", [taken.server_us for taken in given["ours"]], "µs")
+    ours = [taken.both_us for taken in given["ours"]]
+    for name in (EVENT_AND_JOB, *others):
+        theirs = [taken.both_us for taken in given[name]]
+        yield against(f"{what}, with PostgreSQL's", ours, "µs", limit=name, limits=theirs, less_is_better=True)

@@ -7,7 +7,6 @@ implementation has to do: create, two rows, fetch the file, store it with its ha
 
 import asyncio
 import hashlib
-import pstats
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -20,12 +19,12 @@ import uvloop
 
 from app.db.engine import libpq_conninfo
 from benchmarks.harness import Row, against, alone, alternate, at_least
+from benchmarks.profiled import print_hints
 from benchmarks.rows import add_rules, one, rule, until
 from benchmarks.stage import KEY, Stage, postgres_cpu_seconds
 from benchmarks.stripe import REPORT_TYPES, Stripe, Wanted, first_day, midnight, stripe
 
 AT_ONCE = 16
-PROFILE_LINES = 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +44,7 @@ def measure(stage: Stage) -> Iterator[Row]:
     with stripe(Wanted(days=days + 30)) as simulator:
         if stage.profile:
             _life(stage, simulator, days=days)
-            pstats.Stats(str(stage.folder / "profile")).sort_stats("tottime").print_stats(PROFILE_LINES)
+            print_hints(stage.folder / "profile")
             return
         contenders: dict[str, Callable[[], Life | float]] = {
             "ours": partial(_life, stage, simulator, days=days),

@@ -102,8 +102,8 @@ class Stage:
             "TALLYHOOK_REQUESTS_PER_SECOND": "0",
             **{name: str(value) for name, value in more.items()},
         }
-        watched = ["-m", "cProfile", "-o", str(self.folder / "profile")] if self.profile else []
-        command = [sys.executable, *watched, "-m", "app", *arguments]
+        program = ["benchmarks.profiled", str(self.folder / "profile")] if self.profile else ["app"]
+        command = [sys.executable, "-m", *program, *arguments]
         with running(command, environ=environ, folder=self.folder) as process:
             process.url = process.wait_for("service.started")["url"]
             yield process
