@@ -79,5 +79,5 @@ async def _plan(session: AsyncSession, rule: Rule, settings: Settings) -> int:
 async def _cancel(session: AsyncSession, run_ids: Sequence[uuid.UUID], reason: str) -> int:
     cancelled = 0
     for run_id in run_ids:
-        cancelled += await rows.move(session, run_id, to=RunState.CANCELLED, reason=reason, sources=(RunState.PLANNED,))
+        cancelled += await rows.cancel(session, run_id, reason=reason, sources=(RunState.PLANNED,))
     return cancelled

@@ -274,12 +274,21 @@ class Attempt(Base):
     file_name: Mapped[str | None]
     file_expires_at: Mapped[datetime | None]
     mismatches: Mapped[int] = mapped_column(server_default=text("0"))
+    stripe_ended_at: Mapped[datetime | None]  # of a cancelled one: until then it is pending at Stripe, and holds a slot
     ended_at: Mapped[datetime | None]
     outcome: Mapped[str | None]
     error: Mapped[Json | None]
     __table_args__ = (
         UniqueConstraint("idempotency_key"),
         Index("ix_attempts_stripe_run", "account", "stripe_run_id", postgresql_where=text("stripe_run_id is not null")),
+        Index(
+            "ix_attempts_left_pending",
+            "account",
+            postgresql_where=text(
+                "outcome = 'cancelled' and stripe_run_id is not null and stripe_file_id is null"
+                " and stripe_ended_at is null"
+            ),
+        ),
     )
 
 

@@ -6,13 +6,13 @@ from dataclasses import asdict
 from sqlalchemy import select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app import audit, files
+from app import audit
 from app.db.models import Run
 from app.errors import BadInput, Conflict, FieldError, NotFound
 from app.resources import Resources
 from app.runs import rows
 from app.runs.listing import RunFilters
-from app.vocabulary import AttemptOutcome, RunState
+from app.vocabulary import RunState
 
 RETRIED = (RunState.FAILED, RunState.CANCELLED)
 # Short transactions: whoever works on other runs waits for none of these for long.
@@ -61,12 +61,9 @@ async def cancel(session: AsyncSession, run_id: uuid.UUID, *, by: str) -> None:
 
     It wins over a create in flight: the answer's id is still noted with the attempt, and leads to nothing.
     """
-    if not await rows.move(session, run_id, to=RunState.CANCELLED, reason=f"cancelled by {by}"):
+    if not await rows.cancel(session, run_id, reason=f"cancelled by {by}"):
         raise Conflict(f"run {run_id} is {await _state(session, run_id)}: there is nothing to cancel")
     await audit.note(session, actor=by, action="run.cancelled", subject=run_id)
-    attempt = (await session.execute(select(Run.attempt).where(Run.id == run_id))).scalar_one()
-    await rows.end_attempt(session, run_id, attempt, outcome=AttemptOutcome.CANCELLED)
-    await files.drop_partial(session, run_id)
 
 
 async def _state(session: AsyncSession, run_id: uuid.UUID) -> str:

@@ -10,6 +10,7 @@ from app.errors import Held, NotNow, Refused
 from app.resources import Resources
 from app.runs import holds, schedule
 from app.runs.identity import check_identity
+from app.runs.slots import look_up_cancelled
 from app.vocabulary import CallKind
 
 log = structlog.get_logger()
@@ -26,6 +27,7 @@ async def reconcile(res: Resources) -> None:
         try:
             await check_identity(res, account)
             await refresh_report_types(res, account)
+            await look_up_cancelled(res, account)
         except NotNow as trouble:  # one account that does not answer keeps no other from being asked
             troubles.append(f"{account}: {trouble}")
     await prune(res)

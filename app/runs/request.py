@@ -19,6 +19,7 @@ from app.resources import Resources
 from app.runs import adopt, holds, refusals, restored, rows, settle
 from app.runs.claims import Claim, back_off, in_turn
 from app.runs.rows import Move
+from app.runs.slots import PENDING_AT_STRIPE
 from app.runs.together import together
 from app.stripe_values import StripeRun
 from app.vocabulary import CallKind, RunState
@@ -74,7 +75,12 @@ async def _claim_for_account(res: Resources, session: AsyncSession, account: str
     if (behind := (await session.execute(_LOCK_ACCOUNT, about)).scalar()) is not None:
         raise restored.Behind(behind)
     allowance = await holds.allowed(session, account, CallKind.CREATE, limit)
-    wanted = {"account": account, "limit": allowance.calls, "most_pending": res.settings.max_pending_runs}
+    wanted = {
+        "account": account,
+        "limit": allowance.calls,
+        "most_pending": res.settings.max_pending_runs,
+        "timeout": res.settings.run_timeout_seconds,
+    }
     picked = refusals.one_probe_for_each_type((await session.execute(_PICK, wanted)).all())
     granted = await res.limiter.take(session, account, CallKind.CREATE, wanted=len(picked))
     chosen = picked[:granted]
@@ -174,10 +180,10 @@ where slug = :account for no key update
 # A planned run whose create was sent and not answered may have taken effect: it keeps its slot, needs no new one, and
 # goes first, wherever it stands in its rule: else newer windows could wait for slots that only older ones can free.
 # Of each rule only as many as there are slots are looked at: a backlog of years costs no more than one of days.
-_PICK = text("""
+_PICK = text(f"""
 with pending as materialized (
-    select rule_id, count(*) as runs from runs
-    where account = :account and (state = 'requested' or state = 'planned' and asked_at is not null) group by rule_id
+    select rule_id, count(*) as runs from ({PENDING_AT_STRIPE}) as pending_at_stripe
+    where account = :account group by rule_id
 ), waiting as (
     select rule_id, account from runs where account = :account and state = 'planned' group by rule_id, account
 ), due as (
@@ -205,7 +211,7 @@ with pending as materialized (
      limit greatest(0, :most_pending - (select coalesce(sum(runs), 0) from pending)))
 )
 select id, missing_type from chosen order by place, interval_end desc, id limit :limit
-""")
+""")  # noqa: S608 - the part comes from a constant
 # The attempt's row and its key are born here, in the commit before the call; a second claim finds the same key.
 _CLAIM = text("""
 with wanted as (

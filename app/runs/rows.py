@@ -138,6 +138,18 @@ async def end_attempts(
     await session.execute(_END_ATTEMPTS, {**values, **ended})
 
 
+async def cancel(
+    session: AsyncSession, run_id: uuid.UUID, *, reason: str, sources: Iterable[RunState] | None = None
+) -> bool:
+    """Cancel a run, and with it its attempt. What a download has left of its file is removed."""
+    moved = await move(session, run_id, to=RunState.CANCELLED, reason=reason, sources=sources)
+    if moved:
+        attempt = (await session.execute(_ATTEMPT, {"run_id": run_id})).scalar_one()
+        await end_attempt(session, run_id, attempt, outcome=AttemptOutcome.CANCELLED)
+        await files.drop_partial(session, run_id)
+    return moved
+
+
 async def fail(session: AsyncSession, run_id: uuid.UUID, attempt: int, error: RunError) -> bool:
     """Give the run up, visibly. What a download has left of its file is removed."""
     moved = await move(
@@ -170,4 +182,5 @@ update attempts set ended_at = now(), outcome = :outcome, error = :error
 from unnest(cast(:run_ids as uuid[]), cast(:numbers as int[])) as ended(run_id, number)
 where attempts.run_id = ended.run_id and attempts.number = ended.number and ended_at is null
 """).bindparams(bindparam("error", type_=JSONB(none_as_null=True)))
+_ATTEMPT = text("select attempt from runs where id = :run_id")
 _GRANTED = text("select attempts_granted from runs where id = :run_id")

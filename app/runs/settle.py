@@ -67,7 +67,9 @@ def _in_turns(told: Sequence[StripeRun]) -> Iterator[dict[str, StripeRun]]:
 async def _settle_each_once(
     session: AsyncSession, account: str, told: dict[str, StripeRun], *, poll_seconds: float
 ) -> int:
-    attempts = (await session.execute(_ATTEMPTS_OF, {"account": account, "stripe_run_ids": list(told)})).all()
+    known = (await session.execute(_ATTEMPTS_OF, {"account": account, "stripe_run_ids": list(told)})).all()
+    await _note_ends(session, [one for one in known if one.left_pending and has_ended(told[one.stripe_run_id])])
+    attempts = [one for one in known if one.is_current]
     succeeded: list[tuple[Any, StripeFile]] = []
     pending = []
     for attempt in attempts:
@@ -84,6 +86,13 @@ async def _settle_each_once(
     if pending:
         await session.execute(_HEARD, {**_names(pending), "poll": poll_seconds})
     return len(attempts)
+
+
+async def _note_ends(session: AsyncSession, attempts: Sequence[Any]) -> None:
+    """Stripe is done with what was cancelled here: its slots are free."""
+    if attempts:
+        await session.execute(_ENDED, _names(attempts))
+        await wake(session, Lane.REQUESTS)
 
 
 async def _succeeded(session: AsyncSession, results: Sequence[tuple[Any, StripeFile]]) -> None:
@@ -122,10 +131,16 @@ select pg_advisory_xact_lock(key) from (
 ) as keys
 """)
 _ATTEMPTS_OF = text("""
-select attempts.run_id, attempts.number, attempts.stripe_run_id, runs.traceparent
+select attempts.run_id, attempts.number, attempts.stripe_run_id, runs.traceparent,
+    runs.attempt = attempts.number as is_current, outcome = 'cancelled' and stripe_ended_at is null as left_pending
 from attempts join runs on runs.id = attempts.run_id
-where attempts.account = :account and stripe_run_id = any(:stripe_run_ids) and runs.attempt = attempts.number
-order by attempts.run_id
+where attempts.account = :account and stripe_run_id = any(:stripe_run_ids)
+order by attempts.run_id, attempts.number
+""")
+_ENDED = text("""
+update attempts set stripe_ended_at = now()
+from unnest(cast(:run_ids as uuid[]), cast(:numbers as int[])) as ended(run_id, number)
+where attempts.run_id = ended.run_id and attempts.number = ended.number
 """)
 _RESULTS = text("""
 update attempts set heard_at = now(), stripe_file_id = told.id, file_url = told.url, file_size = told.size,

@@ -10,6 +10,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.resources import Resources
+from app.runs.slots import PENDING_AT_STRIPE
 from app.vocabulary import CallKind, RunState, WaitReason
 
 
@@ -28,6 +29,7 @@ async def waiting_for(
     if not run_ids:
         return {}
     values: dict[str, Any] = {"ids": list(run_ids), "slots": res.settings.max_pending_runs}
+    values["timeout"] = res.settings.run_timeout_seconds
     for kind in (CallKind.CREATE, CallKind.FILES):
         values[f"{kind}_ahead"] = res.limiter.ahead(kind) if res.limiter.per_second > 0 else None
     found = (await session.execute(_FACTS, values)).all()
@@ -67,15 +69,13 @@ def _before_any(run: Any) -> Waiting | None:
 
 
 # The same conditions as in the claiming statements of `request` and `download`.
-_FACTS = text("""
+_FACTS = text(f"""
 with wanted as (
     select runs.*, case state when 'planned' then 'create' else 'files' end as call_kind
     from runs where id = any(:ids) and state in ('planned', 'ready')
 ), used as (
-    select account, count(*) as slots from runs
-    where account in (select account from wanted)
-      and (state = 'requested' or state = 'planned' and asked_at is not null)
-    group by account
+    select account, count(*) as slots from ({PENDING_AT_STRIPE}) as pending_at_stripe
+    where account in (select account from wanted) group by account
 )
 select wanted.id, wanted.account, wanted.state, wanted.interval_end, wanted.due_at,
     coalesce(wanted.lease_until > clock_timestamp(), false) as leased,
@@ -95,4 +95,4 @@ cross join lateral (
     select interval '1 s' * case wanted.call_kind when 'create'
         then cast(:create_ahead as float8) else cast(:files_ahead as float8) end
 ) as allowance(ahead)
-""")
+""")  # noqa: S608 - the part comes from a constant

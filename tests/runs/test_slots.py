@@ -2,12 +2,22 @@
 
 import asyncio
 
-from app.resources import Resources
+from app import handlers
+from app.resources import Resources, open_resources
+from app.runs import by_hand
 from app.runs.reconcile import reconcile
 from app.runs.request import _claim_for_account, claim_requests, request_run
 from app.simulator import Simulator
-from tests.runs.stories import CREATE, another_process, days_due, everything_is_due, somebody_waits_for_a_lock, states
-from tests.service import REPORT_TYPE, add_rule, at, execute, fetch, request_due, unpublished
+from tests.runs.stories import (
+    CREATE,
+    another_process,
+    days_due,
+    deliver,
+    everything_is_due,
+    somebody_waits_for_a_lock,
+    states,
+)
+from tests.service import REPORT_TYPE, add_rule, at, execute, fetch, make_settings, request_due, unpublished
 
 OTHER_TYPE = "balance.summary.1"
 
@@ -123,3 +133,29 @@ async def test_a_backfill_of_two_years_holds_up_neither_its_own_newest_window_no
     )]  # fmt: skip
     assert max(ends) == at("2026-03-01"), "its own newest window came first"
     assert (await states(res))["planned"] == 730 - 21
+
+
+async def test_a_cancelled_run_holds_its_slot_until_stripe_is_done_with_it(
+    database_url: str, simulator: Simulator
+) -> None:
+    simulator.configure(delay=3600)
+    async with open_resources(make_settings(database_url, simulator, TALLYHOOK_MAX_PENDING_RUNS=2)) as res:
+        await days_due(res, simulator, 4)
+        assert await request_due(res) == 2
+        requested = await fetch(res, "select id from runs where state = 'requested'")
+        for run in requested:
+            async with res.sessions.begin() as session:
+                await by_hand.cancel(session, run["id"], by="test")
+        assert await request_due(res) == 0
+
+        first, second = simulator.runs
+        simulator.finish_run(first.id)
+        await deliver(res, simulator.events[-1])
+        await handlers.drain(res)
+        assert await request_due(res) == 1
+        simulator.finish_run(second.id, outcome="fail")  # and no event ever tells
+        assert await request_due(res) == 0
+        await reconcile(res)
+
+        assert await request_due(res) == 1
+        assert await states(res) == {"cancelled": 2, "requested": 2}

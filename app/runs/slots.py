@@ -1,0 +1,46 @@
+"""What is pending at Stripe, and so holds a slot, over all processes."""
+
+import structlog
+from sqlalchemy import text
+
+from app.errors import Held, NotNow, Refused
+from app.resources import Resources
+from app.runs import settle
+from app.vocabulary import CallKind
+
+log = structlog.get_logger()
+
+# Takes `:timeout`, the seconds after which a Stripe run is given up. A create that was sent and not answered may have
+# taken effect. A cancelled run is pending at Stripe until Stripe has ended it; one that timed out holds no slot: what
+# may never end must not keep its own replacement from being made.
+PENDING_AT_STRIPE = """
+select account, rule_id from runs where state = 'requested' or state = 'planned' and asked_at is not null
+union all
+select attempts.account, runs.rule_id from attempts join runs on runs.id = attempts.run_id
+where attempts.outcome = 'cancelled' and stripe_run_id is not null and stripe_file_id is null
+  and stripe_ended_at is null and attempts.requested_at > now() - :timeout * interval '1 s'
+"""
+
+
+async def look_up_cancelled(res: Resources, account: str) -> None:
+    """Ask about cancelled runs that are pending at Stripe, as no event may tell of their end. Raises NotNow."""
+    async with res.sessions.begin() as session:
+        values = {"account": account, "timeout": res.settings.run_timeout_seconds}
+        left = (await session.execute(_CANCELLED, values)).scalars().all()
+        if await res.limiter.take(session, account, CallKind.READ, wanted=len(left)) < len(left):
+            raise NotNow("the account's rate limit is used up")
+    for stripe_run_id in left:
+        try:
+            stripe_run = await res.stripe.read_run(account, stripe_run_id)
+        except (Held, Refused) as trouble:
+            log.info("run.cancelled_cannot_be_read", stripe_run_id=stripe_run_id, error=str(trouble))
+            return
+        async with res.sessions.begin() as session:
+            await settle.settle(session, account, [stripe_run], poll_seconds=res.settings.pending_poll_seconds)
+
+
+_CANCELLED = text("""
+select stripe_run_id from attempts where account = :account and outcome = 'cancelled' and stripe_run_id is not null
+    and stripe_file_id is null and stripe_ended_at is null and requested_at > now() - :timeout * interval '1 s'
+order by requested_at
+""")
