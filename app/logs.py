@@ -4,6 +4,7 @@ The style is one wide event per finished step: `log.info("run.stored", run_id=ru
 """
 
 import logging
+import os
 import re
 import sys
 from collections.abc import Iterable, Mapping
@@ -14,6 +15,8 @@ from urllib.parse import quote
 import structlog
 from structlog.stdlib import ProcessorFormatter
 from structlog.typing import EventDict, Processor
+
+from app.settings.others import secrets_of_others
 
 REDACTED = "[redacted]"
 
@@ -61,9 +64,10 @@ def redact(text: str) -> str:
 def configure_logs(*, json: bool | None = None, secrets: Iterable[str] = ()) -> None:
     """Send every record, structlog's and the standard library's, to stderr in one form; may be called again.
 
-    `json` defaults to whether stderr is no terminal. `secrets` are taken out wherever they appear, in any spelling.
+    `json` defaults to whether stderr is no terminal. `secrets`, and those that other libraries read from the
+    environment, are taken out wherever they appear, in any spelling.
     """
-    _know(secrets)
+    _know([*secrets, *secrets_of_others(os.environ)])
     as_json = not sys.stderr.isatty() if json is None else json
     before: list[Processor] = [
         structlog.contextvars.merge_contextvars,

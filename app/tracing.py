@@ -29,10 +29,6 @@ log = structlog.get_logger()
 FLUSH_SECONDS = 3.0
 
 
-# What a vendor's header holds beside keys: a tenant's number say, that would be taken out of every line.
-SHORTEST_SECRET = 8
-
-
 class Kind(StrEnum):
     """Who speaks to whom in a span."""
 
@@ -106,14 +102,6 @@ def trace_id() -> str | None:
 def trace_of(traceparent: str) -> str:
     """The trace that a kept `traceparent` belongs to."""
     return traceparent.split("-")[1]
-
-
-def secret_values(environ: Mapping[str, str] | None = None) -> frozenset[str]:
-    """What the headers of OpenTelemetry's own variables carry: often the key of a vendor."""
-    given = os.environ if environ is None else environ
-    headers = [given.get(f"OTEL_EXPORTER_OTLP_{part}HEADERS", "") for part in ("", "TRACES_")]
-    pairs = [pair.partition("=") for text in headers for pair in text.split(",")]
-    return frozenset(value.strip() for _, _, value in pairs if len(value.strip()) >= SHORTEST_SECRET)
 
 
 @contextmanager

@@ -15,7 +15,6 @@ from urllib.parse import quote, urlsplit
 import httpx
 import pytest
 
-from app import tracing
 from app.logs import configure_logs
 from app.resources import Resources
 from app.runs import lookup, schedule
@@ -38,6 +37,7 @@ SECRETS = {
 USER = f"somebody_{uuid.uuid4().hex}"
 PASSWORD = "canary5/pass word+"
 HEADERS = "x-vendor-key=canary6-the-key-of-a-vendor"
+STORE = "canary9-the-key-of-an-object-store"
 CUSTOMER = "canary7.customer@example.com"
 TOLD = "canary8-in-an-event-of-ours"  # is kept with the event, and is to be seen nowhere else
 EVERYWHERE = "canary"
@@ -115,7 +115,7 @@ async def break_things(res: Resources, client: httpx.AsyncClient, simulator: Sim
 
 
 def crash_with_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
-    secrets = " ".join([*SECRETS.values(), PASSWORD, quote(PASSWORD, safe="")])
+    secrets = " ".join([*SECRETS.values(), STORE, HEADERS.split("=")[1], PASSWORD, quote(PASSWORD, safe="")])
 
     async def crash(*_: Any, **__: Any) -> None:
         raise RuntimeError(f"crashed with {secrets}")
@@ -146,7 +146,8 @@ async def test_no_canary_comes_out_anywhere(
 ) -> None:
     settings = load(environ)
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_HEADERS", HEADERS)
-    configure_logs(json=True, secrets=settings.secret_values() | tracing.secret_values())
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", STORE)
+    configure_logs(json=True, secrets=settings.secret_values())
     for name in LOUD:
         logging.getLogger(name).setLevel(logging.DEBUG)
     came_out: dict[str, list[str]] = {}

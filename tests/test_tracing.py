@@ -153,12 +153,6 @@ def test_a_collector_that_does_not_answer_does_not_hold_up_the_end(monkeypatch: 
         server.shutdown()
 
 
-def test_headers_of_a_vendor_are_secrets() -> None:
-    headers = {"OTEL_EXPORTER_OTLP_HEADERS": "key=abc%20def, x=1", "OTEL_EXPORTER_OTLP_TRACES_HEADERS": "k=a-key=with"}
-
-    assert tracing.secret_values(headers) == {"abc%20def", "a-key=with"}
-
-
 def _fail_in_a_span() -> None:
     with tracing.span("it", key="sk_live_abc"):
         tracing.note(said="Bearer 0123456789abcdefgh", list=["whsec_123"], nothing=None)

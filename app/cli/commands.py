@@ -11,7 +11,6 @@ import structlog
 import typer
 import uvloop
 
-from app import tracing
 from app.errors import TallyhookError
 from app.logs import configure_logs
 from app.settings import Settings, load_settings
@@ -88,7 +87,7 @@ def demo(
 
 def _settings() -> Settings:
     settings = load_settings()
-    configure_logs(secrets=settings.secret_values() | tracing.secret_values())
+    configure_logs(secrets=settings.secret_values())
     for warning in settings.warnings:
         structlog.get_logger().warning("settings.warning", detail=warning)
     return settings
