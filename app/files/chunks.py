@@ -85,7 +85,10 @@ async def _stored(sessions: Sessions, file_id: uuid.UUID, *, start: int, stop: i
 async def _fetch(sessions: Sessions, file_id: uuid.UUID, position: int, stop: int) -> list[Chunk]:
     async with looking(sessions) as session:
         values = {"file_id": file_id, "position": position, "stop": stop, "limit": READ_AT_ONCE}
-        found = [Chunk(*row) for row in await session.execute(_CHUNKS_FROM, values)]
+        # In binary: as text the server would write every byte as two digits, and we would read them back.
+        raw = await raw_connection(session)
+        async with raw.cursor(binary=True) as cursor:
+            found = [Chunk(*row) for row in await (await cursor.execute(_CHUNKS_FROM, values)).fetchall()]
         if not found:
             raise await _missing(session, file_id, position)
     for chunk in found:
@@ -122,12 +125,12 @@ async def learn_again(sessions: Sessions, file_id: uuid.UUID) -> Learner:
 
 
 _NO_CHUNK = "file {file_id} has no chunk for byte {position}: restore it from a backup"
-_CHUNKS_FROM = text("""
+_CHUNKS_FROM = """
 select raw_start, raw_size, codec, data from file_chunks
-where file_id = :file_id and raw_start < :stop and raw_start >= (
-    select max(raw_start) from file_chunks where file_id = :file_id and raw_start <= :position
-) order by raw_start limit :limit
-""")
+where file_id = %(file_id)s and raw_start < %(stop)s and raw_start >= (
+    select max(raw_start) from file_chunks where file_id = %(file_id)s and raw_start <= %(position)s
+) order by raw_start limit %(limit)s
+"""
 _PACKED_SIZE = text("""
 select coalesce(sum(octet_length(data)), 0) as stored,
     coalesce(array_agg(raw_size) filter (where codec = :plain), '{}') as plain
