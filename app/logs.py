@@ -40,6 +40,8 @@ _SECRET_SHAPES = [
 ]
 # Each of these shapes holds one of these: nearly all texts hold none, and are looked through once, not seven times.
 _SECRET_HINTS = re.compile(r"[sr]k_|whsec_|authorization|bearer|basic|://|password=|Failing row", re.IGNORECASE)
+# What a reader looks for first.
+_FIRST = ("timestamp", "level", "event")
 # One of these is in whatever any of the shapes is in: most texts have none, and need no second look.
 _HINT = re.compile(r"[sr]k_|whsec_|authorization|bearer|basic|://|password=|failing row", re.IGNORECASE)
 # Their lines at INFO repeat what ours say, one per request; SQLAlchemy's at DEBUG show whole rows.
@@ -126,7 +128,8 @@ def _spellings(secret: str) -> set[str]:
 
 
 def _redact_fields(_logger: Any, _method: str, fields: EventDict) -> EventDict:
-    return {redact(name): _cleaned(value, name=name) for name, value in fields.items()}
+    ordered = {name: fields[name] for name in _FIRST if name in fields} | dict(fields)
+    return {redact(name): _cleaned(value, name=name) for name, value in ordered.items()}
 
 
 def _cleaned(value: object, *, name: str = "") -> object:

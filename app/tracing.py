@@ -107,7 +107,7 @@ def trace_of(traceparent: str) -> str:
 @contextmanager
 def exporting() -> Iterator[None]:
     """Send the spans of this process where the environment says, until the end of the block; else do nothing."""
-    provider = _provider() if _wanted(os.environ) else None
+    provider = _provider() if wanted(os.environ) else None
     if provider is None:
         yield
         return
@@ -122,7 +122,7 @@ def exporting() -> Iterator[None]:
         flushing.join(FLUSH_SECONDS)
 
 
-def _wanted(environ: Mapping[str, str]) -> bool:
+def wanted(environ: Mapping[str, str]) -> bool:
     """Whether OpenTelemetry's own variables ask for traces: an exporter by name, or a place to send them to."""
     if environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
         return False
