@@ -18,6 +18,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.routing import Match
 
+from app.api.schemas import BadParameter
 from app.errors import BadInput, Conflict, FieldError, Gone, NotFound, StoreAway
 from app.logs import redact
 
@@ -112,7 +113,13 @@ async def _invalid(request: Request, error: Exception) -> Response:
 
 
 def _field_errors(found: Iterable[ErrorDetails]) -> list[FieldError]:
-    return [FieldError(_pointer(one["loc"]), _sentence(one)) for one in found]
+    return [FieldError(_pointer(_place(one)), _sentence(one)) for one in found]
+
+
+def _place(one: ErrorDetails) -> Sequence[int | str]:
+    """Where it is; of a value that was looked at as a whole, the part that is wrong."""
+    error = one.get("ctx", {}).get("error")
+    return (*one["loc"], error.name) if isinstance(error, BadParameter) else one["loc"]
 
 
 def _pointer(loc: Sequence[int | str]) -> str:

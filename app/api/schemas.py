@@ -23,6 +23,14 @@ DEEPEST_PARAMETERS = 8
 _TEXT_PARAMETERS = frozenset({"currency", "payout", "reporting_category", "timezone"})
 
 
+class BadParameter(ValueError):
+    """One of the parameters cannot work; `name` is where a pointer goes on."""
+
+    def __init__(self, name: str, detail: str) -> None:
+        super().__init__(f"{name} {detail}")
+        self.name = name
+
+
 class In(BaseModel):
     """Whatever comes in: an unknown field is an error."""
 
@@ -93,9 +101,9 @@ def _parameters(value: dict[str, Any]) -> dict[str, Any]:
 
 def _check_parameter(name: str, value: object) -> None:
     if name in _TEXT_PARAMETERS and not isinstance(value, str):
-        raise ValueError(f"{name} has to be text")
+        raise BadParameter(name, "has to be text")
     if name == "columns" and not (isinstance(value, list) and all(isinstance(column, str) for column in value)):
-        raise ValueError("columns has to be a list of names")
+        raise BadParameter(name, "has to be a list of names")
 
 
 def _parts(value: object, depth: int) -> Iterator[tuple[object, int]]:
