@@ -43,6 +43,8 @@ def main() -> None:
     options = parser.parse_args()
     if unknown := set(options.names) - set(BENCHMARKS):
         parser.error(f"there is no benchmark {', '.join(sorted(unknown))}; there are: {', '.join(BENCHMARKS)}")
+    if options.short and options.document:
+        parser.error("what is quick and rough does not go into the document")
     configure_logs()
     logging.getLogger().setLevel(logging.ERROR)  # the table is the output
     names = [name for name in BENCHMARKS if name in options.names or not options.names]

@@ -84,7 +84,7 @@ def alone(what: str, values: list[float], unit: str, *, aim: Aim | None = None, 
     value = median(values)
     return Row(
         what,
-        f"{number(value)} {unit}",
+        f"{number(value)} {unit}".rstrip(),
         aim="" if aim is None else str(aim),
         met=None if aim is None else aim.met(value),
         note=note,

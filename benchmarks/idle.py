@@ -35,7 +35,10 @@ def measure(stage: Stage) -> Iterator[Row]:
             a_minute = (_statements(url) - before - 1) * 60 / watched
             busy = (service.cpu_seconds() - cpu) / watched
             yield alone(
-                "idle: resident memory of serve, worker included", [service.resident_mib()], "MiB", aim=below(150)
+                "idle: resident memory of serve, worker included",
+                [service.resident_mib()],
+                "MiB",
+                aim=below(150, "MiB"),
             )
             yield alone("idle: queries a minute, begin and commit included", [a_minute], "", aim=below(200))
             yield alone("idle: share of a core", [busy * 100], "%")
