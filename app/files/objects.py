@@ -105,6 +105,8 @@ class Upload:
         self._pieces: asyncio.Queue[bytes | None] = asyncio.Queue(maxsize=2)
         self._is_aborted = False
         self._task = asyncio.create_task(self._put())
+        # Whoever gives an upload up does not ask how it ended.
+        self._task.add_done_callback(lambda task: task.cancelled() or task.exception())
 
     async def write(self, piece: bytes) -> None:
         """The next bytes. Raises StoreAway as soon as the upload has failed."""
