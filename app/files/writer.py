@@ -64,6 +64,10 @@ class FileWriter:
     async def abort(self) -> None:
         """Nothing more comes: let go of what is held open."""
 
+    def _known_facts(self) -> FileFacts:
+        assert self._facts is not None, "a file is finished after its facts were asked for"
+        return self._facts
+
     async def _commit(self) -> None:
         async with self._guarded() as session:
             await self._append(session)
@@ -85,4 +89,4 @@ class FileWriter:
         files = list(zip(ids, writers, strict=True))
         await rows.begin_all(session, {id_: writer._about for id_, writer in files if writer._file_id is None})
         await chunks.append(session, [(id_, chunk) for id_, writer in files for chunk in writer._waiting])
-        await rows.finish_all(session, {id_: writer._facts for id_, writer in files if writer._facts is not None})
+        await rows.finish_all(session, {id_: writer._known_facts() for id_, writer in files})
