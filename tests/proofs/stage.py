@@ -11,7 +11,7 @@ from psycopg import sql
 
 from app import stripe_api, timetable
 from app.db.models import Base
-from app.files import maker, writer
+from app.files import maker, object_writer, writer
 from app.resources import Resources, open_resources
 from app.runs import holds, restored
 from app.simulator import Simulator, serve
@@ -139,6 +139,7 @@ def _small_and_quick() -> Iterator[None]:
     with (
         patch.object(maker, "CHUNK_BYTES", CHUNK_BYTES),
         patch.object(writer, "CHUNKS_PER_COMMIT", 1),
+        patch.object(object_writer, "PASS_ON_BYTES", CHUNK_BYTES),
         patch.object(stripe_api, "READ_BYTES", CHUNK_BYTES),
         # What most of a start goes by with, and is not proved here: the schema is at head, and nothing is encrypted.
         patch("app.resources.migrate"),
@@ -166,6 +167,7 @@ attempts as (update attempts set key_drawn_at = key_drawn_at - much from by),
 events as (update events set due_at = due_at - much from by),
 holds as (update account_holds set next_probe_at = next_probe_at - much from by),
 marks as (update accounts set known_until = known_until - much from by),
+objects as (update dropped_objects set dropped_at = dropped_at - much from by),
 types as (update report_types set next_probe_at = next_probe_at - much from by)
 update timetable set due_at = due_at - much, started_at = started_at - much from by
 """

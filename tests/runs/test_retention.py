@@ -197,7 +197,7 @@ async def test_two_processes_at_once_remove_each_file_once(res: Resources, simul
 async def test_a_file_that_is_removed_while_it_is_read_ends_in_a_clean_cut(res: Resources) -> None:
     rule = await add_rule(res, retention_days=7)
     run_id = await one_run(res)
-    content = os.urandom(8 * 2**20)
+    content = os.urandom(40 * 2**20)  # more than is on its way at once
     await store(res, run_id, content, rule_id=rule.id)
 
     async with listening(res) as port:
