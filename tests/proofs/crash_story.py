@@ -3,6 +3,7 @@
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date
+from pathlib import Path
 from typing import Literal
 
 from app.errors import Conflict
@@ -26,9 +27,13 @@ class Told:
     broken: list[str]
 
 
-async def tell(url: str, *, crash: tuple[int, Side] | None = None) -> Told:
-    """Play the story on the database at `url`; with `crash`, the service dies right before or after that effect."""
-    async with staged(url) as stage:
+async def tell(url: str, *, crash: tuple[int, Side] | None = None, folder: Path | None = None) -> Told:
+    """Play the story on the database at `url`; with `crash`, the service dies right before or after that effect.
+
+    With `folder`, an empty one, the files go there.
+    """
+    settings = {} if folder is None else {"TALLYHOOK_FILE_STORE": f"file://{folder}"}
+    async with staged(url, **settings) as stage:
         if crash is not None:
             stage.effects.crash(*crash)
         _trouble(stage)
@@ -47,8 +52,23 @@ async def tell(url: str, *, crash: tuple[int, Side] | None = None) -> Told:
         (rule,) = await fetch(stage.res, "select id from rules")
         owed = owed_days(rule["id"], FIRST_DAY, DAYS)
         broken = await broken_promises(stage.res, stage.simulator, owed=owed)
+        broken += [] if folder is None else await _left_in(stage, folder)
         unstored = await fetch(stage.res, "select window_key, state, error from runs where state <> 'stored'")
         return Told(effects, stage.effects.crashed_at, broken + [f"not stored: {dict(run)}" for run in unstored])
+
+
+async def _left_in(stage: Stage, folder: Path) -> list[str]:
+    """What lies in the folder and belongs to no file, two days later."""
+    await stage.time_passes(24)
+    await stage.live(everything_due)
+    await stage.time_passes(24)
+    await stage.live(everything_due)
+    known = {file["location"] for file in await fetch(stage.res, "select location from files")}
+    return [f"{place} is left over" for place in _places_in(folder) - known]
+
+
+def _places_in(folder: Path) -> set[str]:
+    return {path.as_uri() for path in folder.rglob("*") if path.is_file()}
 
 
 def _trouble(stage: Stage) -> None:

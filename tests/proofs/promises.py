@@ -170,7 +170,8 @@ async def _file_problems(res: Resources, state: _State) -> AsyncIterator[str]:
             yield f"{_named(run)} has {'a' if file else 'no'} file"
         elif file is not None:
             truth = _file_made_for(state, current[run["id"], run["attempt"]])
-            for problem in [*_wrong_facts(file, truth), *_wrong_chunks(file, state)]:
+            chunks = _wrong_chunks(file, state) if file["location"] is None else ()
+            for problem in [*_wrong_facts(file, truth), *chunks]:
                 yield f"the file of {_named(run)} {problem}"
             pieces = [piece async for piece in res.files.read(file["id"], file["location"], start=0, stop=file["size"])]
             if b"".join(pieces) != truth:

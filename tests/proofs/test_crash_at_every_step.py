@@ -4,11 +4,14 @@ The service does one thing after the other here, so right after an effect is rig
 the tests dies right before each. `make sweep` dies on both sides of each, and writes a report.
 """
 
+from pathlib import Path
+
 import pytest
 
 from tests.proofs.crash_story import tell
 
 SHARDS = 4
+FILE_STEPS = ("files.", "runs.download", "runs.transfer", "runs.retention", "runs.together")
 
 
 async def test_the_story_ends_well_without_a_crash(database_url: str) -> None:
@@ -25,6 +28,24 @@ async def test_dying_right_before_any_effect_breaks_no_promise(database_url: str
 
     for effect in effects[shard::SHARDS]:
         told = await tell(database_url, crash=(effect.number, "before"))
+
+        assert told.crashed_at is not None, f"the story did not come to {effect}"
+        assert told.broken == [], f"after dying right before {told.crashed_at}"
+
+
+@pytest.mark.slow
+async def test_dying_around_a_file_that_goes_into_a_folder_leaves_no_object_behind(
+    database_url: str, tmp_path: Path
+) -> None:
+    told = await tell(database_url, folder=tmp_path / "calm")
+    assert told.broken == []
+    commits = [effect for effect in told.effects if effect.kind == "commit" and effect.place.startswith(FILE_STEPS)]
+    pieces = [effect for effect in told.effects if effect.kind == "piece"]
+    assert {effect.place for effect in commits} >= {"files.rows.begin_all"}
+
+    first_of_each = {effect.place: effect for effect in reversed(commits)}
+    for effect in [*first_of_each.values(), *pieces[::8]]:
+        told = await tell(database_url, crash=(effect.number, "before"), folder=tmp_path / str(effect.number))
 
         assert told.crashed_at is not None, f"the story did not come to {effect}"
         assert told.broken == [], f"after dying right before {told.crashed_at}"
