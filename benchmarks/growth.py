@@ -70,12 +70,12 @@ def _run_cost(stage: Stage, service: Process, url: str) -> float:
     days = 30 if stage.short else 100
     before = _spent(stage, service)
     runs = asyncio.run(add_rules(url, *(rule(name, name, starts_on=first_day(days)) for name in REPORT_TYPES)))
-    until(lambda: one(url, _STORED) == runs, "all runs are stored", every=0.5)
+    until(lambda: one(url, _STORED, list(REPORT_TYPES)) == runs, "all runs are stored", every=0.5)
     return (_spent(stage, service) - before) / runs * 1000
 
 
-# By the rules that were just made: the report types of the history are others.
-_STORED = "select count(*) from runs where report_type not like 'bench.%' and state = 'stored'"
+# By an index: to look through the whole history at every poll would be counted as the cost of a run.
+_STORED = "select count(*) from runs where report_type = any(%s) and state = 'stored'"
 
 
 def _spent(stage: Stage, service: Process) -> float:
