@@ -65,9 +65,9 @@ WHERE = {
         "tests/test_handlers.py::test_a_type_of_event_that_this_version_does_not_know_is_left_for_the_one_that_does",
     "unknown job kind": "tests/test_queue.py::test_a_lane_that_this_version_does_not_know_is_passed_over",
     "unknown state": f"{RUNS}/test_reconcile.py::test_a_run_in_a_state_that_this_version_does_not_know_is_left_alone",
-    "non-UTF-8 body": "tests/test_intake_reading.py::test_what_is_no_event_is_refused_and_only_counted",
+    "non-UTF-8 body": "tests/test_incoming.py::test_what_is_no_event_is_refused_and_only_counted",
     "empty secret": "tests/test_stripe_api.py::test_without_a_secret_nothing_is_believed",
-    "future timestamp": "tests/test_intake_reading.py::test_an_old_or_future_time_stamp_is_not_believed",
+    "future timestamp": "tests/test_incoming.py::test_an_old_or_future_time_stamp_is_not_believed",
     "oversized body": "tests/api/test_webhooks.py::test_a_body_of_just_the_limit_is_taken_and_a_byte_more_is_not",
     "key in an error text": "tests/test_stripe_api.py::test_no_message_shows_the_key",
     "truncated file": f"{RUNS}/test_download.py::"
@@ -87,6 +87,14 @@ WHERE = {
     "failing migration at start": "tests/db/test_migrations.py::test_a_failure_ends_the_command_with_one_clear_line",
     "database down is a 5xx":
         "tests/api/test_webhooks.py::test_while_the_database_is_away_stripe_is_asked_to_deliver_again",
+    "a network swallows a connection":
+        "tests/test_intake.py::test_an_intake_whose_connections_a_network_swallowed_goes_on_with_new_ones",
+    "a row that the database refuses for ever": "tests/test_handlers.py::"
+        "test_what_the_database_will_never_do_for_an_event_is_the_events_own_and_ends",
+    "restored from a backup":
+        f"{RUNS}/test_restored.py::test_what_was_made_after_the_backup_is_taken_up_and_nothing_is_made_twice",
+    "a kept 500 replayed for a day":
+        f"{RUNS}/test_request.py::test_a_server_error_that_stripe_keeps_for_the_key_is_not_waited_out",
     "key follows a redirect": f"{RUNS}/test_download_doors.py::test_a_redirect_is_not_followed_with_the_key",
     "availability told backwards":
         "tests/test_handlers.py::test_advances_in_any_order_and_number_only_move_forward",
