@@ -36,18 +36,24 @@ def keep(name: str, rows: Sequence[Row], machine: Machine, *, short: bool) -> No
 def markdown(names: Iterable[str]) -> str:
     """The table of these benchmarks as they were measured last."""
     lines = []
-    machines = []
+    machines, rough = [], []
     for name in names:
         file = RESULTS / f"{name}.json"
         if not file.exists():
             continue
         kept = json.loads(file.read_text())
-        machines.append(str(Machine(**kept["machine"])))
+        machines.append(Machine(**kept["machine"]))
+        rough += [name] if kept["short"] else []
         rows = [Row(**row) for row in kept["rows"]]
         lines += ["| " + " | ".join(_cells(row)) + " |" for row in rows]
     head = ["| " + " | ".join(HEADINGS) + " |", "|" + "---|" * len(HEADINGS)]
-    # Benchmarks of one run differ in their load average only.
-    return "\n".join([f"Measured on {machines[0]}.", "", *head, *lines]) if machines else ""
+    if not machines:
+        return ""
+    busiest = max(machine.load_average for machine in machines)
+    about = [f"Measured on {machines[0]}; the load average before each was at most {busiest:.1f}."]
+    if rough:
+        about.append(f"Quick and rough (`--short`), on a machine that was busy with other work: {', '.join(rough)}.")
+    return "\n".join([*about, "", *head, *lines])
 
 
 def write_table(names: Iterable[str]) -> Path:
