@@ -20,11 +20,11 @@ from app.logs import redact
 if TYPE_CHECKING:
     from obstore.store import ObjectStore
 
-# Up to 4 of them are in memory per upload. S3 takes 10,000 parts: files of up to 80 GB.
-PART_BYTES = 8 * 1024 * 1024
-PARTS_AT_ONCE = 2
+# The least that S3 takes: one is sent while the next one is filled. It takes 10,000 of them: files of up to 50 GB.
+PART_BYTES = 5 * 1024 * 1024
+PARTS_AT_ONCE = 1
 # One request each: a reader that stalls holds nothing but this.
-READ_BYTES = 4 * 1024 * 1024
+READ_BYTES = 1024 * 1024
 # Behind our own back-off, which may wait for long, the library tries again only for a moment.
 RETRIES: Any = {"max_retries": 2}
 ABORT_SECONDS = 5.0
@@ -72,7 +72,7 @@ async def size(where: str) -> int:
 
 
 async def read(where: str, *, start: int, stop: int) -> AsyncIterator[bytes]:
-    """The bytes [start, stop), a few megabytes per request. Raises Missing, StoreAway."""
+    """The bytes [start, stop), a megabyte per request. Raises Missing, StoreAway."""
     store, path = _place(where)
     while start < stop:
         with _told_apart():
