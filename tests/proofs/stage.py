@@ -39,6 +39,7 @@ class Stage:
         self.simulator = simulator
         self.effects = effects
         self.post = Post(simulator)
+        self.hours = 0.0  # that have passed
         self._url = url
         # Time passes when the story says so: nothing is due after seconds, and back-off ends at once (see `start`).
         self._settings = service.make_settings(url, simulator, **{"TALLYHOOK_PENDING_POLL_SECONDS": 900, **settings})
@@ -84,6 +85,7 @@ class Stage:
 
     async def time_passes(self, hours: float) -> None:
         """All times that are kept are so much longer ago, for Stripe too; nobody waits."""
+        self.hours += hours
         self.simulator.set_clock(advance=hours * 3600)
         async with await psycopg.AsyncConnection.connect(self._url, autocommit=True) as connection:
             await connection.execute(_LONGER_AGO, {"hours": hours})
