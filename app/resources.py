@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import time
 import uuid
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -53,6 +54,7 @@ class Resources:
     works_queue: bool = True  # whether this process has a worker of its own
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     random: Callable[[], float] = random.random
+    clock: Callable[[], float] = time.time  # seconds; also of a machine that slept
     groups: dict[Any, Any] = field(default_factory=dict)  # what waits to be recorded (runs/together)
 
 

@@ -17,7 +17,7 @@ from app import steps
 from app.errors import Held, NotNow, Refused, StripeTrouble
 from app.resources import Resources
 from app.runs import adopt, holds, refusals, restored, rows, settle
-from app.runs.claims import Claim, back_off, in_turn
+from app.runs.claims import Claim, Overtaken, back_off, in_turn
 from app.runs.rows import Move
 from app.runs.slots import PENDING_AT_STRIPE
 from app.runs.together import together
@@ -29,6 +29,7 @@ from app.vocabulary import CallKind, RunState
 class RequestClaim(Claim):
     """A planned run and all that the call needs."""
 
+    claimed_at: float
     report_type: str
     parameters: dict[str, Any]
     idempotency_key: str
@@ -97,7 +98,7 @@ async def _claim_for_account(res: Resources, session: AsyncSession, account: str
         "stale": adopt.STALE_MINUTES,
     }
     claimed = (await session.execute(_CLAIM, values)).all()
-    return [RequestClaim(**row._mapping, probing=allowance.probing) for row in claimed]
+    return [RequestClaim(**row._mapping, probing=allowance.probing, claimed_at=res.clock()) for row in claimed]
 
 
 async def request_run(res: Resources, claim: RequestClaim) -> None:
@@ -142,6 +143,10 @@ async def _find_or_create(res: Resources, claim: RequestClaim) -> StripeRun:
 
 
 async def _create(res: Resources, claim: RequestClaim, key: str) -> StripeRun:
+    # Whoever slept that long may have a successor, who may be done, under a key of his own: this one would make a
+    # second run.
+    if res.clock() - claim.claimed_at > res.settings.stalled_after_seconds:
+        raise Overtaken
     return await res.stripe.create_run(
         claim.account, claim.report_type, parameters=claim.parameters, idempotency_key=key
     )

@@ -171,7 +171,7 @@ class World(Story):
     @rule(work=st.sampled_from(CLAIMED_WORK), at_most=st.integers(1, 2))
     def another_service_takes_work_and_stalls(self, *, work: Work, at_most: int) -> None:
         """It has claimed, and does nothing for now; its leases run out if time passes."""
-        self.stalled += [(work.do, claim, self.stage.hours) for claim in self.brought(work, at_most)]
+        self.stalled += [(work.do, claim) for claim in self.brought(work, at_most)]
 
     @rule(work=st.sampled_from(CLAIMED_WORK), at_most=st.integers(1, 2))
     def two_services_do_the_same_at_once(self, *, work: Work, at_most: int) -> None:

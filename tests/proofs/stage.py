@@ -2,6 +2,7 @@
 
 import asyncio
 import ssl
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from unittest.mock import patch
@@ -56,6 +57,7 @@ class Stage:
                 await self.stop()
                 continue
             self.res.random = lambda: 0.0
+            self.res.clock = lambda: time.time() + self.hours * 3600
             if await self._survives(_begin_to_work):
                 return
             await self.stop()

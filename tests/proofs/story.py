@@ -13,7 +13,6 @@ from hypothesis.stateful import RuleBasedStateMachine
 
 from app.main import build_app
 from app.planning.planner import Availability
-from app.runs.adopt import KEY_LIFE_HOURS
 from app.runs.claims import Overtaken
 from app.simulator.faults import Fault
 from tests.proofs.chances import Doing, Work
@@ -43,7 +42,7 @@ class Story(RuleBasedStateMachine):
         self.delivering = True  # whether Stripe tries undelivered webhooks again, in the end
         self.faults: list[Fault] = []
         self.cancelled: set[UUID] = set()  # by hand, and not retried since
-        self.stalled: list[tuple[Doing, Any, float]] = []  # with the hour of the claim
+        self.stalled: list[tuple[Doing, Any]] = []
         self.reach: dict[str, datetime] = {}  # how far each type's data was known to reach
         self.app: FastAPI | None = None
 
@@ -70,10 +69,7 @@ class Story(RuleBasedStateMachine):
 
     def go_on(self, number: int) -> None:
         """Whoever stalled does what was claimed long ago, and does not know that others may have taken over."""
-        step, claim, claimed = self.stalled.pop(number)
-        # Between a claim and its call nobody stalls for longer than Stripe keeps idempotency keys.
-        if self.stage.hours - claimed >= KEY_LIFE_HOURS:
-            return
+        step, claim = self.stalled.pop(number)
         with suppress(Overtaken):
             self.runner.run(step(self.stage.res, claim))
 

@@ -1,10 +1,13 @@
 """Asking Stripe for runs: one Stripe run per attempt, whatever becomes of the answer."""
 
 import json
+import time
+from collections.abc import Callable
 
 import pytest
 
 from app.resources import Resources
+from app.runs.claims import Overtaken
 from app.runs.request import request_run
 from app.simulator import Simulator
 from app.simulator.faults import When
@@ -25,6 +28,36 @@ from tests.service import (
     request_due,
     work_off,
 )
+
+
+@pytest.fixture
+def sleep(res: Resources) -> Callable[[float], None]:
+    """The whole machine sleeps for so many seconds, in the middle of whatever it does."""
+
+    def fall_asleep(seconds: float) -> None:
+        res.clock = lambda: time.time() + seconds
+
+    return fall_asleep
+
+
+async def test_whoever_slept_through_his_lease_makes_no_call(
+    res: Resources, simulator: Simulator, sleep: Callable[[float], None]
+) -> None:
+    await one_due_run(res, simulator)
+    slow = await claim_one(res)
+    await leases_run_out(res)
+    # Its successor is refused, so that the key ends, and asks again with another one when there is data.
+    simulator.inject("status", status=400, message="Data is only available through yesterday.", match=CREATE)
+    await request_run(res, await claim_one(res))
+    await execute(res, "update runs set refused_at_availability = null, due_at = now()")
+    await request_run(res, await claim_one(res))
+
+    sleep(res.settings.stalled_after_seconds + 1)
+    with pytest.raises(Overtaken):
+        await request_run(res, slow)
+
+    assert len(simulator.runs) == 1
+
 
 AMBIGUOUS = [
     pytest.param({"fault": "cut", "when": "before"}, id="cut before the effect"),
