@@ -9,7 +9,7 @@ from sqlalchemy import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.db.models import AuditEntry
-from app.logs import redact
+from app.observability.logs import redact
 
 Facts = Mapping[str, Any]
 

@@ -10,14 +10,15 @@ import structlog
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app import audit, steps
+from app import audit
 from app.db.engine import passes
 from app.errors import Conflict, NotFound
-from app.logs import redact
+from app.observability import log_lines
+from app.observability.log_lines import Told
+from app.observability.logs import redact
 from app.queue import wake
 from app.resources import Resources
 from app.runs import schedule, settle
-from app.steps import Told
 from app.stripe_values import Malformed, report_type_from, stripe_run_from
 from app.vocabulary import EventStatus, Lane
 
@@ -56,7 +57,7 @@ async def drain(res: Resources) -> int:
     async with res.sessions.begin() as session:
         events = (await session.execute(_TAKE, {"limit": BATCH, "types": list(HANDLERS)})).all()
         told = {_about(event): Told(event.stripe_event_id, event.traceparent) for event in events}
-        with steps.handling(told):
+        with log_lines.handling(told):
             outcomes = [outcome for group in _groups(events) for outcome in await _handle(res, session, *group)]
         await _mark(session, outcomes)
     # Only after the commit: a batch that is rolled back is taken again.
@@ -88,7 +89,7 @@ def _about(event: Any) -> tuple[str, str | None]:
 def _log(event: Any, status: str, told: Told, *, seconds: float) -> None:
     ids = {"event_id": event.stripe_event_id, "account": event.account, "object_id": event.object_id}
     about = Told(event.stripe_event_id, event.traceparent, told.runs)
-    steps.handled("event.finished", about, seconds=seconds, **ids, type=event.type, outcome=status)
+    log_lines.handled("event.finished", about, seconds=seconds, **ids, type=event.type, outcome=status)
 
 
 # What became of an event: its new status, or `retried`, and the reason.

@@ -8,8 +8,8 @@ from typing import Any
 
 import orjson
 
-from app import tracing
 from app.errors import TallyhookError
+from app.observability import tracing
 from app.settings import Account
 from app.stripe_signatures import fingerprint, verify
 from app.vocabulary import EventStatus

@@ -52,7 +52,7 @@ def _app(res: Resources, webhooks: Sequence[Route], **more: Any) -> FastAPI:
         redirect_slashes=False,
         generate_unique_id_function=lambda route: route.name,
         strict_content_type=False,
-        # FastAPI's own spans and logs would tell what an exception says; ours (`app.tracing`) are redacted.
+        # FastAPI's own spans and logs would tell what an exception says; ours (observability/tracing) are redacted.
         telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
         **more,
     )

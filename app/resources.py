@@ -19,7 +19,7 @@ from app.db.migrate import migrate
 from app.files import FileStore
 from app.intake import Intake
 from app.limits import Limiter
-from app.metrics import Metrics
+from app.observability.metrics import Metrics
 from app.queue import Wakeups
 from app.settings import Settings
 from app.stripe_api import StripeDoor

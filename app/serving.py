@@ -10,9 +10,9 @@ import structlog
 import uvicorn
 from fastapi import FastAPI
 
-from app import tracing
 from app.errors import TallyhookError
 from app.main import build_app
+from app.observability import tracing
 from app.resources import REQUESTS_AT_ONCE, Resources, open_resources
 from app.settings import Settings
 from app.worker import work

@@ -13,8 +13,8 @@ import httpx
 import orjson
 import stripe
 
-from app import tracing
-from app.tracing import Kind
+from app.observability import tracing
+from app.observability.tracing import Kind
 
 # Called with the endpoint and the status of each call.
 Count = Callable[[str, str], None]

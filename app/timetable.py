@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app import steps
 from app.errors import NotNow
+from app.observability import log_lines
 from app.queue import wake
 from app.resources import Resources
 from app.runs.reconcile import reconcile
@@ -68,13 +68,13 @@ async def do_what_is_due(res: Resources) -> int:
 
 async def _do(res: Resources, name: str, entry: Entry) -> float | None:
     """Do it; after how many seconds it is due again, or None when it broke off."""
-    with steps.step(f"timetable.{name}", caused_by=f"timetable/{name}"):
+    with log_lines.step(f"timetable.{name}", caused_by=f"timetable/{name}"):
         try:
             more = await entry.work(res)
         except NotNow as trouble:
-            steps.tell(outcome="NotNow", about=str(trouble))
+            log_lines.tell(outcome="NotNow", about=str(trouble))
             return None
-        steps.tell(outcome="done")
+        log_lines.tell(outcome="done")
         return 0.0 if more else entry.every
 
 

@@ -14,9 +14,10 @@ from typing import Any, TypeVar
 import structlog
 from sqlalchemy import text
 
-from app import handlers, steps, timetable
+from app import handlers, timetable
 from app.db.engine import DATABASE_TROUBLE, passes
 from app.errors import NotNow
+from app.observability import log_lines
 from app.queue import POLL_SECONDS
 from app.resources import Resources
 from app.runs import claims, due, holds, restored
@@ -161,7 +162,7 @@ async def _end(res: Resources, lane: Lane, running: set[asyncio.Task[None]]) -> 
 
 async def _step(res: Resources, lane: Lane, claim: C, step: Callable[[Resources, C], Awaitable[None]]) -> None:
     ids: dict[str, Any] = {"run_id": str(claim.run_id), "account": claim.account, "attempt": claim.attempt}
-    with steps.step(_FINISHED[lane], parent=claim.traceparent, lane=lane.value, caused_by=claim.caused_by, **ids):
+    with log_lines.step(_FINISHED[lane], parent=claim.traceparent, lane=lane.value, caused_by=claim.caused_by, **ids):
         await _try_step(res, claim, step)
 
 
@@ -169,7 +170,7 @@ async def _try_step(res: Resources, claim: C, step: Callable[[Resources, C], Awa
     try:
         await step(res, claim)
     except Overtaken:
-        steps.tell(outcome="overtaken")
+        log_lines.tell(outcome="overtaken")
     except asyncio.CancelledError:
         with suppress(*DATABASE_TROUBLE):
             async with res.sessions.begin() as session:
@@ -178,10 +179,10 @@ async def _try_step(res: Resources, claim: C, step: Callable[[Resources, C], Awa
     except Exception as error:
         if passes(error):
             # The database's trouble is never the run's: the lease runs out, and the run is taken again.
-            steps.tell(outcome="database_trouble")
+            log_lines.tell(outcome="database_trouble")
             log.warning("lane.database_trouble", error=type(error).__name__)
             return
-        steps.tell(outcome="crashed")
+        log_lines.tell(outcome="crashed")
         log.exception("run.step_crashed")
         with suppress(*DATABASE_TROUBLE):
             await claims.crashed(res, claim, error)

@@ -13,7 +13,7 @@ import sys
 import time
 from importlib import import_module
 
-from app.logs import configure_logs
+from app.observability.logs import configure_logs
 from benchmarks import report
 from benchmarks.harness import Benchmark, Row
 from benchmarks.machine import this_machine

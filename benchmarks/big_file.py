@@ -13,7 +13,7 @@ import subprocess
 import time
 from datetime import timedelta
 
-from app.logs import configure_logs
+from app.observability.logs import configure_logs
 from benchmarks.rows import add_rules, one, rule, until
 from benchmarks.stage import ADMIN_TOKEN, Process, Stage
 from benchmarks.stripe import Wanted, first_day, stripe

@@ -18,7 +18,7 @@ import psycopg
 from sqlalchemy import text
 
 from app.files import About, FileWriter
-from app.logs import configure_logs
+from app.observability.logs import configure_logs
 from app.resources import Resources, open_resources
 from app.runs.retention import remove_old_files
 from app.settings import load_settings

@@ -9,7 +9,7 @@ import pytest
 import structlog
 
 from app.db.migrate import migrate
-from app.logs import configure_logs
+from app.observability.logs import configure_logs
 from app.resources import Resources, open_resources
 from app.simulator import Simulator, serve
 from tests import service

@@ -15,7 +15,7 @@ from urllib.parse import quote, urlsplit
 import httpx
 import pytest
 
-from app.logs import configure_logs
+from app.observability.logs import configure_logs
 from app.resources import Resources
 from app.runs import lookup, schedule
 from app.serving import running

@@ -11,7 +11,7 @@ import pytest
 import structlog
 from pydantic import SecretStr
 
-from app.logs import configure_logs, redact
+from app.observability.logs import configure_logs, redact
 from app.vocabulary import RunState
 
 CANARY = 'C4n"ary\\7 é/q'

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.logs import redact
+from app.observability.logs import redact
 
 
 @pytest.mark.parametrize(

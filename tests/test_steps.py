@@ -7,9 +7,9 @@ import pytest
 import structlog
 from structlog.testing import capture_logs
 
+from app.observability.log_lines import Together, Told, handling, origin, step, tell
 from app.serving import running
 from app.simulator import Simulator
-from app.steps import Together, Told, handling, origin, step, tell
 from tests.service import ADMIN_TOKEN, REPORT_TYPE, WEBHOOK_SECRET, add_rule, at, make_settings, only_run, unpublished
 from tests.workers import until
 

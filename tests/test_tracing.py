@@ -8,7 +8,7 @@ import httpx
 import pytest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
-from app import tracing
+from app.observability import tracing
 from app.resources import Resources
 from app.serving import running
 from app.simulator import Simulator

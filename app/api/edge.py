@@ -16,11 +16,11 @@ from starlette.responses import Response
 from starlette.routing import Route, Router
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app import steps, tracing
 from app.api.access import Access, Caller
 from app.api.problems import problem, unexpected
-from app.logs import redact
-from app.tracing import Kind
+from app.observability import log_lines, tracing
+from app.observability.logs import redact
+from app.observability.tracing import Kind
 from app.vocabulary import Role
 
 log = structlog.get_logger()
@@ -110,7 +110,7 @@ class Edge:
             self._access.refused["read_only"] += 1
             return problem(403, _READ_ONLY)
         scope.setdefault("state", {})["caller"] = caller
-        steps.tell(actor=caller.name)
+        log_lines.tell(actor=caller.name)
         return None
 
     def _unauthorized(self, reason: str, detail: str) -> Response:
@@ -148,12 +148,12 @@ def _watched(scope: Scope, headers: Headers, request_id: str) -> AbstractContext
     if path.startswith(OPEN_PREFIX):
         watched.enter_context(tracing.span("webhook.received", **about))
     elif path not in QUIET_PATHS:
-        watched.enter_context(steps.step("api.answered", **about, method=method, path=path[:LONGEST_PATH]))
+        watched.enter_context(log_lines.step("api.answered", **about, method=method, path=path[:LONGEST_PATH]))
     return watched
 
 
 def _tell(scope: Scope, status: int | None) -> None:
-    steps.tell(status=status)
+    log_lines.tell(status=status)
     route = getattr(scope.get("route"), "path", None)
     tracing.note(**{"http.request.method": scope["method"], "http.route": route, "http.response.status_code": status})
 

@@ -7,7 +7,7 @@ from app.api.health_facts import Facts
 from app.api.health_schemas import CheckOut, RuleHealthOut, Status
 from app.api.health_webhooks import webhook_checks
 from app.api.health_words import check, names, span
-from app.logs import redact
+from app.observability.logs import redact
 from app.settings import Settings
 
 # An event is handled within a second as a rule; a worker that starts anew needs a few.

@@ -20,7 +20,7 @@ from starlette.routing import Match
 
 from app.api.schemas import BadParameter
 from app.errors import BadInput, Conflict, FieldError, Gone, NotFound, StoreAway
-from app.logs import redact
+from app.observability.logs import redact
 
 log = structlog.get_logger()
 

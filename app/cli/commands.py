@@ -12,7 +12,7 @@ import typer
 import uvloop
 
 from app.errors import TallyhookError
-from app.logs import configure_logs
+from app.observability.logs import configure_logs
 from app.settings import Settings, load_settings
 
 Host = Annotated[str, typer.Option(help="The address to listen on.")]

@@ -10,7 +10,7 @@ import typer
 
 from app.cli.commands import run
 from app.errors import TallyhookError
-from app.logs import configure_logs
+from app.observability.logs import configure_logs
 from app.settings import Settings, load_settings
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 from app.errors import SettingsError, StoreAway
 from app.files.maker import in_thread
 from app.files.rows import About
-from app.logs import redact
+from app.observability.logs import redact
 
 if TYPE_CHECKING:
     from obstore.store import ObjectStore

@@ -9,10 +9,11 @@ from typing import Any
 from sqlalchemy import insert, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app import audit, steps
+from app import audit
 from app.db.models import ReportType, Run, RunMove
 from app.errors import BadInput, Conflict, FieldError
 from app.ids import uuid7
+from app.observability import log_lines
 from app.planning.report_types import interval_need, run_parameters
 from app.queue import wake
 from app.rules import OURS
@@ -109,7 +110,7 @@ async def _values(session: AsyncSession, asked: AdHoc, attempts: int) -> dict[st
         "parameters": parameters,
         "state": RunState.PLANNED.value,
         "attempts_granted": attempts,
-        **steps.origin(asked.account),
+        **log_lines.origin(asked.account),
     }
 
 

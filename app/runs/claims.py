@@ -12,7 +12,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.errors import NotNow
-from app.logs import redact
+from app.observability.logs import redact
 from app.planning.backoff import full_jitter
 from app.resources import Resources
 from app.runs import rows

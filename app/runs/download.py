@@ -10,9 +10,10 @@ from collections.abc import Sequence
 from sqlalchemy import RowMapping, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app import files, steps
+from app import files
 from app.errors import Held, NotNow, Refused, StoreAway, WrongPart
 from app.files import FileWriter
+from app.observability import log_lines
 from app.queue import BIG_BYTES
 from app.resources import Resources
 from app.runs import holds, rows
@@ -58,21 +59,21 @@ async def download(res: Resources, claim: DownloadClaim) -> None:
     try:
         size = await _store(res, claim)
     except WrongPart as trouble:
-        steps.tell(outcome="WrongPart", about=str(trouble))
+        log_lines.tell(outcome="WrongPart", about=str(trouble))
         await _begin_anew(res, claim, trouble)
     except StoreAway as trouble:
-        steps.tell(outcome="StoreAway", about=str(trouble))
+        log_lines.tell(outcome="StoreAway", about=str(trouble))
         await _begin_anew(res, claim, NotNow(str(trouble)))
     except NotNow as trouble:
-        steps.tell(outcome="NotNow", about=str(trouble))
+        log_lines.tell(outcome="NotNow", about=str(trouble))
         async with res.sessions.begin() as session:
             await back_off(res, session, claim, trouble)
     except Held as trouble:
-        steps.tell(outcome="Held", about=str(trouble))
+        log_lines.tell(outcome="Held", about=str(trouble))
         async with res.sessions.begin() as session:
             await holds.hold_run(res, session, claim, CallKind.FILES, trouble)
     except Refused as trouble:
-        steps.tell(outcome="Refused", about=str(trouble))
+        log_lines.tell(outcome="Refused", about=str(trouble))
         await _refused(res, claim, trouble)
     except Mismatch as mismatch:
         await _mismatched(res, claim, str(mismatch))
@@ -83,7 +84,7 @@ async def download(res: Resources, claim: DownloadClaim) -> None:
             res.metrics.availability_to_stored_seconds.observe(
                 max(0.0, time.time() - claim.about["planned_at"].timestamp())
             )
-        steps.tell(outcome="stored", bytes=size)
+        log_lines.tell(outcome="stored", bytes=size)
 
 
 async def _store(res: Resources, claim: DownloadClaim) -> int:
@@ -134,7 +135,7 @@ async def _mismatched(res: Resources, claim: DownloadClaim, message: str) -> Non
             # What is here of it may be what is wrong.
             await files.drop_partial(session, claim.run_id)
             await back_off(res, session, claim, NotNow(message))
-    steps.tell(outcome="Mismatch", about=message, times=count)
+    log_lines.tell(outcome="Mismatch", about=message, times=count)
 
 
 def _as_claim(row: RowMapping, *, probing: bool) -> DownloadClaim:

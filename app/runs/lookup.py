@@ -6,8 +6,8 @@ from datetime import datetime
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app import steps
 from app.errors import Held, NotNow, Refused
+from app.observability import log_lines
 from app.resources import Resources
 from app.runs import holds, rows, settle
 from app.runs.claims import Claim, back_off, hold_fence, in_turn
@@ -59,21 +59,21 @@ async def look_up(res: Resources, claim: LookupClaim) -> None:
     try:
         stripe_run = await res.stripe.read_run(claim.account, claim.stripe_run_id)
     except NotNow as trouble:
-        steps.tell(outcome="NotNow", about=str(trouble))
+        log_lines.tell(outcome="NotNow", about=str(trouble))
         async with res.sessions.begin() as session:
             await back_off(res, session, claim, trouble)
         return
     except Held as trouble:
-        steps.tell(outcome="Held", about=str(trouble))
+        log_lines.tell(outcome="Held", about=str(trouble))
         async with res.sessions.begin() as session:
             await holds.hold_run(res, session, claim, CallKind.READ, trouble)
         return
     except Refused as trouble:
-        steps.tell(outcome="Refused", about=str(trouble))
+        log_lines.tell(outcome="Refused", about=str(trouble))
         error = RunError(ErrorKind.STRIPE_FAILED, trouble.message, trouble.request_id)
         await _give_up(res, claim, error)
         return
-    steps.tell(outcome=stripe_run.status)
+    log_lines.tell(outcome=stripe_run.status)
     async with res.sessions.begin() as session:
         await holds.accepted(session, claim, CallKind.READ)
         await settle.settle(session, claim.account, [stripe_run], poll_seconds=res.settings.pending_poll_seconds)

@@ -13,8 +13,8 @@ from typing import Any
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app import steps
 from app.errors import Held, NotNow, Refused, StripeTrouble
+from app.observability import log_lines
 from app.resources import Resources
 from app.runs import adopt, holds, refusals, restored, rows, settle
 from app.runs.claims import Claim, Overtaken, back_off, in_turn
@@ -125,7 +125,7 @@ async def _record_trouble(res: Resources, session: AsyncSession, claim: RequestC
 
 
 def _tell(claim: RequestClaim, outcome: str, about: str) -> None:
-    steps.tell(outcome=outcome, about=about, report_type=claim.report_type)
+    log_lines.tell(outcome=outcome, about=about, report_type=claim.report_type)
 
 
 async def _find_or_create(res: Resources, claim: RequestClaim) -> StripeRun:

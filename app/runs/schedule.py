@@ -11,8 +11,8 @@ import structlog
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app import steps
 from app.ids import uuid7
+from app.observability import log_lines
 from app.planning.planner import Availability, Schedule, all_windows, due_at, due_windows
 from app.planning.report_types import run_parameters
 from app.planning.windows import Window
@@ -77,7 +77,7 @@ async def plan_report_type(
         await _note_progress(session, plans)
     if made:
         await wake(session, Lane.REQUESTS)
-        caused_by = steps.origin(account, report_type)["caused_by"]
+        caused_by = log_lines.origin(account, report_type)["caused_by"]
         log.info("runs.planned", account=account, report_type=report_type, runs=made, caused_by=caused_by)
     return made
 
@@ -98,7 +98,9 @@ async def insert_runs(session: AsyncSession, runs: Sequence[dict[str, Any]], *, 
     """Write down planned runs, except those whose identity there is already; returns how many were new."""
     made = 0
     for start in range(0, len(runs), INSERT_BATCH):
-        batch = [run | steps.origin(run["account"], run["report_type"]) for run in runs[start : start + INSERT_BATCH]]
+        batch = [
+            run | log_lines.origin(run["account"], run["report_type"]) for run in runs[start : start + INSERT_BATCH]
+        ]
         values = orjson.dumps(batch).decode()
         made += (await session.execute(_INSERT_RUNS, {"runs": values, "reason": reason})).scalar_one()
     return made

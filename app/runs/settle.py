@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app import steps
+from app.observability import log_lines
 from app.queue import BIG_BYTES, wake
 from app.runs import rows
 from app.runs.rows import Move, RunError
@@ -74,7 +74,7 @@ async def _settle_each_once(
     pending = []
     for attempt in attempts:
         stripe_run = told[attempt.stripe_run_id]
-        steps.concerns(account, stripe_run.id, attempt.run_id, attempt.traceparent)
+        log_lines.concerns(account, stripe_run.id, attempt.run_id, attempt.traceparent)
         if stripe_run.status == "succeeded" and stripe_run.file is not None:
             succeeded.append((attempt, stripe_run.file))
         elif stripe_run.status == "failed":

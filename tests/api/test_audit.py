@@ -9,8 +9,9 @@ import pytest
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app import audit, handlers, logs
+from app import audit, handlers
 from app.main import build_app
+from app.observability import logs
 from app.resources import Resources
 from app.runs.reconcile import reconcile
 from app.simulator import Simulator

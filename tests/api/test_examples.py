@@ -6,7 +6,7 @@ from typing import Any
 import httpx
 import jsonschema  # type: ignore[import-untyped]
 
-from app.logs import redact
+from app.observability.logs import redact
 
 
 def forms(document: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -4,7 +4,7 @@ import logging
 
 import pytest
 
-from app.logs import configure_logs
+from app.observability.logs import configure_logs
 from app.settings.others import secrets_of_others
 
 

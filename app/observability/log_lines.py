@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 
 import structlog
 
-from app import tracing
-from app.tracing import Kind
+from app.observability import tracing
+from app.observability.tracing import Kind
 
 log = structlog.get_logger()
 

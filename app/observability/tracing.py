@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from app import __version__
-from app.logs import redact
+from app.observability.logs import redact
 
 if TYPE_CHECKING:
     from opentelemetry.context import Context
