@@ -3,7 +3,7 @@
 TallyhookError
 ├── SettingsError        a setting is missing or malformed: the process does not start
 ├── SchemaError          the database could not be brought to what this version needs (app/db/migrate.py)
-├── StripeTrouble        told apart once, in the door (app/stripe_api.py)
+├── StripeTrouble        told apart once, in the door (app/stripe_api/client.py)
 │   ├── NotNow           may work later: cut off, 5xx, 409, 429
 │   │   └── WrongPart    not the rest of the file that was asked for: fetch it whole
 │   ├── Held             the key is refused (401, 403): about the account, not about the request

@@ -19,7 +19,7 @@ from app.observability.logs import redact
 from app.queue import wake
 from app.resources import Resources
 from app.runs import schedule, settle
-from app.stripe_values import Malformed, report_type_from, stripe_run_from
+from app.stripe_api.objects import Malformed, report_type_from, stripe_run_from
 from app.vocabulary import EventStatus, Lane
 
 log = structlog.get_logger()

@@ -11,7 +11,7 @@ import orjson
 from app.errors import TallyhookError
 from app.observability import tracing
 from app.settings import Account
-from app.stripe_signatures import fingerprint, verify
+from app.stripe_api.signatures import fingerprint, verify
 from app.vocabulary import EventStatus
 
 # The event types that mean something to us; `handlers.py` says what (a test keeps the two equal).

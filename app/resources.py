@@ -18,11 +18,11 @@ from app.db.engine import make_engine, make_sessions
 from app.db.migrate import migrate
 from app.files import FileStore
 from app.intake import Intake
-from app.limits import Limiter
 from app.observability.metrics import Metrics
 from app.queue import Wakeups
 from app.settings import Settings
-from app.stripe_api import StripeDoor
+from app.stripe_api.client import StripeDoor
+from app.stripe_api.rate_limit import Limiter
 
 log = structlog.get_logger()
 

@@ -17,7 +17,7 @@ import uvloop
 from app.db.engine import make_engine, make_sessions
 from app.runs.schedule import availability_told
 from app.settings import load_settings
-from app.stripe_values import ReportTypeInfo
+from app.stripe_api.objects import ReportTypeInfo
 from benchmarks.harness import Row, against, alone, alternate, at_least, below
 from benchmarks.history import History, write_rules, write_runs
 from benchmarks.stage import Stage

@@ -13,9 +13,9 @@ from app.errors import Held, NotNow, Refused
 from app.settings import Settings
 from app.simulator import Simulator
 from app.simulator.signatures import signature_header
-from app.stripe_api import StripeDoor
-from app.stripe_signatures import verify
-from app.stripe_values import StripeFile
+from app.stripe_api.client import StripeDoor
+from app.stripe_api.objects import StripeFile
+from app.stripe_api.signatures import verify
 from tests.runs.stories import CREATE
 from tests.runs.strangers import Stranger, stranger
 from tests.service import REPORT_TYPE, at, make_settings, unpublished

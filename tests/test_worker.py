@@ -13,7 +13,7 @@ from app.resources import Resources, open_resources
 from app.runs.reconcile import reconcile
 from app.serving import running
 from app.simulator import Simulator
-from app.stripe_values import StripeRun
+from app.stripe_api.objects import StripeRun
 from tests.detour import detour
 from tests.runs.stories import (
     CONTENTS,

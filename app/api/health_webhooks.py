@@ -6,7 +6,7 @@ from app.api.health_facts import Facts
 from app.api.health_schemas import CheckOut, Status
 from app.api.health_words import check, names, span
 from app.settings import Account, Settings
-from app.stripe_signatures import fingerprint
+from app.stripe_api.signatures import fingerprint
 
 # A secret that was rotated out is of no use for longer: Stripe signs with both for a day at most.
 ROTATED_AFTER = timedelta(days=1)

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from app.cli.doctor_endpoint import Fixed
     from app.cli.findings import Finding
     from app.settings import Settings
-    from app.stripe_api import StripeDoor
+    from app.stripe_api.client import StripeDoor
 
 Url = Annotated[str | None, typer.Option(help="Where this service takes webhooks: https://YOUR-HOST/webhooks/stripe.")]
 
@@ -72,7 +72,7 @@ async def examine_with(settings: "Settings", base: str | None, *, fix: bool) -> 
 
     from app.cli.doctor_database import examine_database
     from app.cli.doctor_stripe import examine_account, examine_clock, examine_settings
-    from app.stripe_api import StripeDoor
+    from app.stripe_api.client import StripeDoor
 
     door = StripeDoor(settings)
     try:

@@ -7,8 +7,9 @@ from app.cli.findings import Finding, failing, ok, warning
 from app.errors import Held, StripeTrouble
 from app.incoming import USED_TYPES
 from app.settings import DEFAULT_ACCOUNT
-from app.stripe_api import StripeDoor
-from app.stripe_endpoints import (
+from app.stripe_api.client import StripeDoor
+from app.stripe_api.objects import WebhookEndpoint
+from app.stripe_api.webhook_endpoints import (
     BY_NAME_ONLY,
     create_endpoint,
     is_released,
@@ -16,7 +17,6 @@ from app.stripe_endpoints import (
     missing_events,
     repair_endpoint,
 )
-from app.stripe_values import WebhookEndpoint
 
 WEBHOOK_PATH = "/webhooks/stripe"
 NAME = "webhook_endpoint"

@@ -9,10 +9,10 @@ from app.cli.doctor_endpoint import examine_endpoint, url_for
 from app.cli.findings import Finding, Status, failing, ok, warning
 from app.errors import Held, NotNow, StripeTrouble
 from app.settings import DEFAULT_ACCOUNT, Account, Settings
-from app.stripe_api import StripeDoor
-from app.stripe_endpoints import check_files, read_clock
-from app.stripe_signatures import SIGNATURE_TOLERANCE_SECONDS
-from app.stripe_values import StripeRun
+from app.stripe_api.client import StripeDoor
+from app.stripe_api.objects import StripeRun
+from app.stripe_api.signatures import SIGNATURE_TOLERANCE_SECONDS
+from app.stripe_api.webhook_endpoints import check_files, read_clock
 from app.vocabulary import Role
 
 # A fifth of what webhooks are allowed to be off: a clock that drifts is to be noticed before they are refused.

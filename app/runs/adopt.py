@@ -14,7 +14,7 @@ from app.errors import NotNow
 from app.resources import Resources
 from app.runs import settle
 from app.runs.claims import Overtaken, hold_fence
-from app.stripe_values import StripeRun
+from app.stripe_api.objects import StripeRun
 from app.vocabulary import CallKind, RunState
 
 if TYPE_CHECKING:

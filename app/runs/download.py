@@ -21,7 +21,7 @@ from app.runs.claims import back_off, hold_fences, in_turn
 from app.runs.rows import Move, RunError
 from app.runs.together import together
 from app.runs.transfer import DownloadClaim, Mismatch, fenced, transfer
-from app.stripe_values import StripeFile
+from app.stripe_api.objects import StripeFile
 from app.vocabulary import AttemptOutcome, CallKind, ErrorKind, RunState
 
 # Complete, but not what Stripe said it would be: asked for this often before the attempt is given up (contract §5).

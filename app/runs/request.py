@@ -21,7 +21,7 @@ from app.runs.claims import Claim, Overtaken, back_off, in_turn
 from app.runs.rows import Move
 from app.runs.slots import PENDING_AT_STRIPE
 from app.runs.together import together
-from app.stripe_values import StripeRun
+from app.stripe_api.objects import StripeRun
 from app.vocabulary import CallKind, RunState
 
 

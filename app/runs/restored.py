@@ -15,7 +15,7 @@ from sqlalchemy.sql import bindparam
 
 from app.errors import Held, NotNow, Refused
 from app.resources import Resources
-from app.stripe_values import StripeRun
+from app.stripe_api.objects import StripeRun
 from app.vocabulary import CallKind
 
 log = structlog.get_logger()

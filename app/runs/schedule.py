@@ -19,7 +19,7 @@ from app.planning.windows import Window
 from app.queue import wake
 from app.rules import schedule_of
 from app.settings import Settings
-from app.stripe_values import ReportTypeInfo
+from app.stripe_api.objects import ReportTypeInfo
 from app.vocabulary import Cadence, Lane, RunState
 
 log = structlog.get_logger()

@@ -11,7 +11,7 @@ from app.observability import log_lines
 from app.queue import BIG_BYTES, wake
 from app.runs import rows
 from app.runs.rows import Move, RunError
-from app.stripe_values import StripeFile, StripeRun, stripe_run_from
+from app.stripe_api.objects import StripeFile, StripeRun, stripe_run_from
 from app.vocabulary import ErrorKind, Lane, RunState
 
 

@@ -15,7 +15,7 @@ from app.planning.backoff import full_jitter
 from app.resources import Resources
 from app.runs.claims import Claim, hold_fence
 from app.runs.file_names import file_name
-from app.stripe_values import StripeFile
+from app.stripe_api.objects import StripeFile
 from app.vocabulary import CallKind, RunState
 
 log = structlog.get_logger()

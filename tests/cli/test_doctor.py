@@ -157,7 +157,7 @@ async def test_a_stripe_that_does_not_tell_the_time_is_a_warning(database_url: s
 
 async def test_the_key_is_not_shown_to_whoever_tells_the_time(database_url: str) -> None:
     async with stranger() as stripe:
-        from app.stripe_endpoints import read_clock
+        from app.stripe_api.webhook_endpoints import read_clock
 
         environ = {"STRIPE_API_KEY": "sk_test_canary", "STRIPE_API_BASE": stripe.url}
         await asyncio.gather(read_clock(load_settings(environ, None)), return_exceptions=True)

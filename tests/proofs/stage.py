@@ -10,12 +10,13 @@ from unittest.mock import patch
 import psycopg
 from psycopg import sql
 
-from app import stripe_api, timetable
+from app import timetable
 from app.db.models import Base
 from app.files import maker, object_writer, writer
 from app.resources import Resources, open_resources
 from app.runs import holds, restored
 from app.simulator import Simulator, serve
+from app.stripe_api import client
 from tests import service
 from tests.proofs.effects import Crashed, Effects, watched
 from tests.proofs.post import Post
@@ -144,7 +145,7 @@ def _small_and_quick() -> Iterator[None]:
         patch.object(maker, "CHUNK_BYTES", CHUNK_BYTES),
         patch.object(writer, "CHUNKS_PER_COMMIT", 1),
         patch.object(object_writer, "PASS_ON_BYTES", CHUNK_BYTES),
-        patch.object(stripe_api, "READ_BYTES", CHUNK_BYTES),
+        patch.object(client, "READ_BYTES", CHUNK_BYTES),
         # What most of a start goes by with, and is not proved here: the schema is at head, and nothing is encrypted.
         patch("app.resources.migrate"),
         patch.object(ssl.SSLContext, "load_verify_locations"),

@@ -11,7 +11,7 @@ from app.runs import adopt
 from app.runs.claims import Overtaken
 from app.runs.request import claim_requests, request_run
 from app.simulator import Simulator
-from app.stripe_values import StripeRun
+from app.stripe_api.objects import StripeRun
 from tests.runs.stories import (
     CREATE,
     attempts,

@@ -9,7 +9,7 @@ from app.resources import Resources
 from app.runs import settle
 from app.runs.request import Created, record_created
 from app.simulator import Simulator
-from app.stripe_values import stripe_run_from
+from app.stripe_api.objects import stripe_run_from
 from tests.runs.stories import (
     attempts,
     claim_one,

@@ -13,14 +13,8 @@ import httpx
 
 from app.errors import NotNow, Refused
 from app.settings import Settings
-from app.stripe_api import CALL_TIMEOUT, LIST_PAGE, StripeDoor, read_as, told_apart
-from app.stripe_values import (
-    NewEndpoint,
-    StripeFile,
-    WebhookEndpoint,
-    new_endpoint_from,
-    webhook_endpoint_from,
-)
+from app.stripe_api.client import CALL_TIMEOUT, LIST_PAGE, StripeDoor, read_as, told_apart
+from app.stripe_api.objects import NewEndpoint, StripeFile, WebhookEndpoint, new_endpoint_from, webhook_endpoint_from
 
 # `*` stands for every event but those that have to be selected by name (stripe.md 4.2); this is the one we need.
 BY_NAME_ONLY = "reporting.report_type.updated"

@@ -21,8 +21,8 @@ from app.errors import Held, NotNow, Refused, WrongPart
 from app.observability.logs import redact
 from app.observability.metrics import Metrics
 from app.settings import Account, Settings
-from app.stripe_calls import FILE_CONTENTS, CountingClient, call_to
-from app.stripe_values import Malformed, ReportTypeInfo, StripeFile, StripeRun, report_type_from, stripe_run_from
+from app.stripe_api.http import FILE_CONTENTS, CountingClient, call_to
+from app.stripe_api.objects import Malformed, ReportTypeInfo, StripeFile, StripeRun, report_type_from, stripe_run_from
 
 T = TypeVar("T")
 
