@@ -13,7 +13,7 @@ import structlog
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 
-from app.db.embedded import EmbeddedPostgres, EmbeddedPostgresError
+from app.db.embedded.server import EmbeddedPostgres, EmbeddedPostgresError
 from app.db.engine import make_engine, make_sessions
 from app.db.migrate import migrate
 from app.files import FileStore

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from sqlalchemy import make_url
 
-from app.db.embedded_binaries import find_binaries
+from app.db.embedded.binaries import find_binaries
 
 
 @dataclass(frozen=True, slots=True)

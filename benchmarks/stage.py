@@ -20,7 +20,7 @@ from typing import Any, Self
 import psycopg
 from psycopg import sql
 
-from app.db.embedded import EmbeddedPostgres
+from app.db.embedded.server import EmbeddedPostgres
 from app.db.migrate import migrate
 
 ROOT = Path(__file__).parents[1]

@@ -21,7 +21,7 @@ import psycopg
 from psycopg import sql
 from sqlalchemy import make_url
 
-from app.db.embedded import EmbeddedPostgres
+from app.db.embedded.server import EmbeddedPostgres
 
 FOLDER_VARIABLE = "TALLYHOOK_TEST_FOLDER"
 FOLDER_PREFIX = "tallyhook-tests-"

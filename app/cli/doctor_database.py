@@ -11,7 +11,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.cli.findings import Finding, failing, ok, warning
-from app.db.embedded import EmbeddedPostgresError
+from app.db.embedded.server import EmbeddedPostgresError
 from app.db.engine import make_engine, make_sessions
 from app.db.migrate import SchemaError, read_revision, require_schema, schema_is_at
 from app.observability.logs import redact

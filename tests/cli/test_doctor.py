@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from app.cli.doctor import examine
-from app.db.embedded import EmbeddedPostgres
+from app.db.embedded.server import EmbeddedPostgres
 from app.db.migrate import migrate
 from app.resources import Resources
 from app.settings import load_settings

@@ -74,7 +74,7 @@ def ordinary_python() -> str | None:
     for python in (sys.executable, "/usr/bin/python3"):
         try:
             tried = subprocess.run(
-                [python, "-c", "import app.db.embedded"],
+                [python, "-c", "import app.db.embedded.server"],
                 cwd="/",
                 env=ENVIRONMENT,
                 user="nobody",

@@ -18,10 +18,10 @@ import pytest
 from psycopg import sql
 from sqlalchemy import create_engine, text
 
-from app.db import embedded_binaries
-from app.db.embedded import EmbeddedPostgres, EmbeddedPostgresError
-from app.db.embedded_account import account_for
-from app.db.embedded_cluster import last_words
+from app.db.embedded import binaries
+from app.db.embedded.account import account_for
+from app.db.embedded.cluster import last_words
+from app.db.embedded.server import EmbeddedPostgres, EmbeddedPostgresError
 from app.db.engine import libpq_conninfo, sqlalchemy_url
 from tests.database import FOLDER_VARIABLE
 from tests.db.service_process import ENVIRONMENT, SOURCE, ServiceProcess, ordinary_python
@@ -294,8 +294,8 @@ def test_a_cluster_of_another_major_version_is_refused(data: Path) -> None:
 
 
 def test_a_system_server_does_where_nothing_comes_along(data: Path) -> None:
-    with_wheel = list(embedded_binaries.known_folders())
-    system = [path for path in with_wheel if embedded_binaries.WHEEL_PACKAGE not in path.parts]
+    with_wheel = list(binaries.known_folders())
+    system = [path for path in with_wheel if binaries.WHEEL_PACKAGE not in path.parts]
     if not any((path / "initdb").exists() for path in system):
         pytest.skip("no PostgreSQL of the system is here")
 
@@ -375,7 +375,7 @@ def test_root_does_not_open_a_closed_folder_to_reach_the_data(folder: Path) -> N
 
 @only_root
 def test_binaries_below_a_closed_folder_are_copied_beside_the_data(folder: Path, data: Path) -> None:
-    [wheel] = [path for path in embedded_binaries.known_folders() if embedded_binaries.WHEEL_PACKAGE in path.parts]
+    [wheel] = [path for path in binaries.known_folders() if binaries.WHEEL_PACKAGE in path.parts]
     package = wheel.parents[1]
     closed = folder / "closed"
     closed.mkdir(mode=0o700)

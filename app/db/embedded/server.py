@@ -21,9 +21,9 @@ from urllib.parse import quote
 import structlog
 from psycopg.pq import PGconn, Ping
 
-from app.db.embedded_account import OTHER_CHOICES, Account, EmbeddedPostgresError, account_for, account_name
-from app.db.embedded_binaries import Binaries, copy_where_closed, find_binaries
-from app.db.embedded_cluster import (
+from app.db.embedded.account import OTHER_CHOICES, Account, EmbeddedPostgresError, account_for, account_name
+from app.db.embedded.binaries import Binaries, copy_where_closed, find_binaries
+from app.db.embedded.cluster import (
     PORT,
     check_reachable,
     last_words,
@@ -34,7 +34,7 @@ from app.db.embedded_cluster import (
     server_settings,
     socket_folder_for,
 )
-from app.db.embedded_locks import POLL_SECONDS, Locks, lock_alone, pause
+from app.db.embedded.locks import POLL_SECONDS, Locks, lock_alone, pause
 
 __all__ = ["EmbeddedPostgres", "EmbeddedPostgresError"]
 
