@@ -16,7 +16,7 @@ from app.errors import Conflict, NotFound
 from app.observability import log_lines
 from app.observability.log_lines import Told
 from app.observability.logs import redact
-from app.queue import wake
+from app.queue.wakeups import wake
 from app.resources import Resources
 from app.runs import schedule, settle
 from app.stripe_api.objects import Malformed, report_type_from, stripe_run_from

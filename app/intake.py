@@ -16,7 +16,7 @@ from app.db.engine import DATABASE_TROUBLE, make_engine, raw_connection
 from app.errors import TallyhookError
 from app.incoming import IncomingEvent, Unverified, read_event
 from app.observability.metrics import Metrics
-from app.queue import CHANNEL
+from app.queue.wakeups import CHANNEL
 from app.settings import Account, Settings
 from app.vocabulary import Lane
 

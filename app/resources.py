@@ -19,7 +19,7 @@ from app.db.migrate import migrate
 from app.files import FileStore
 from app.intake import Intake
 from app.observability.metrics import Metrics
-from app.queue import Wakeups
+from app.queue.wakeups import Wakeups
 from app.settings import Settings
 from app.stripe_api.client import StripeDoor
 from app.stripe_api.rate_limit import Limiter

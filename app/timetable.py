@@ -8,7 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.errors import NotNow
 from app.observability import log_lines
-from app.queue import wake
+from app.queue.wakeups import wake
 from app.resources import Resources
 from app.runs.reconcile import reconcile
 from app.runs.retention import remove_old_files

@@ -18,10 +18,11 @@ from app import handlers, timetable
 from app.db.engine import DATABASE_TROUBLE, passes
 from app.errors import NotNow
 from app.observability import log_lines
-from app.queue import POLL_SECONDS
+from app.queue import claims
+from app.queue.claims import Claim, Overtaken
+from app.queue.wakeups import POLL_SECONDS
 from app.resources import Resources
-from app.runs import claims, due, holds, restored
-from app.runs.claims import Claim, Overtaken
+from app.runs import due, holds, restored
 from app.runs.download import claim_downloads, download
 from app.runs.identity import check_identity
 from app.runs.lookup import claim_lookups, look_up

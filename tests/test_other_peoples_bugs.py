@@ -14,8 +14,9 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app import handlers, queue, worker
-from app.queue import Wakeups
+from app import handlers, worker
+from app.queue import wakeups
+from app.queue.wakeups import Wakeups
 from app.resources import Resources
 from app.runs.reconcile import reconcile
 from app.runs.request import claim_requests, request_run
@@ -173,7 +174,7 @@ async def test_a_wake_up_that_is_lost_costs_a_poll_and_nothing_else(
         await asyncio.Event().wait()
 
     monkeypatch.setattr(Wakeups, "listen", deaf)
-    monkeypatch.setattr(queue, "POLL_SECONDS", 0.2)
+    monkeypatch.setattr(wakeups, "POLL_SECONDS", 0.2)
     monkeypatch.setattr(worker, "POLL_SECONDS", 0.2)
     async with working(res):
         await reconcile(res)

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 import psycopg
 import pytest
 
-from app.queue import CHANNEL, POLL_SECONDS, Wakeups, wake
+from app.queue.wakeups import CHANNEL, POLL_SECONDS, Wakeups, wake
 from app.resources import Resources
 from app.vocabulary import Lane
 

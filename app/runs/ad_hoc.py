@@ -15,7 +15,7 @@ from app.errors import BadInput, Conflict, FieldError
 from app.ids import uuid7
 from app.observability import log_lines
 from app.planning.report_types import interval_need, run_parameters
-from app.queue import wake
+from app.queue.wakeups import wake
 from app.rules import OURS
 from app.vocabulary import IntervalNeed, Lane, RunState
 

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import text
 
 from app.errors import NotNow
+from app.queue.claims import Overtaken, hold_fence
 from app.resources import Resources
 from app.runs import settle
-from app.runs.claims import Overtaken, hold_fence
 from app.stripe_api.objects import StripeRun
 from app.vocabulary import CallKind, RunState
 

@@ -16,7 +16,7 @@ from app.db.models import Rule
 from app.errors import BadInput, Conflict, FieldError
 from app.planning.planner import Availability, all_windows, due_at
 from app.planning.windows import Window, day_start
-from app.queue import wake
+from app.queue.wakeups import wake
 from app.rules import schedule_of
 from app.runs import by_hand, schedule
 from app.settings import Settings

@@ -14,12 +14,12 @@ from app import files
 from app.errors import Held, NotNow, Refused, StoreAway, WrongPart
 from app.files import FileWriter
 from app.observability import log_lines
-from app.queue import BIG_BYTES
+from app.queue.claims import back_off, hold_fences, in_turn
+from app.queue.group_commit import together
+from app.queue.wakeups import BIG_BYTES
 from app.resources import Resources
 from app.runs import holds, rows
-from app.runs.claims import back_off, hold_fences, in_turn
 from app.runs.rows import Move, RunError
-from app.runs.together import together
 from app.runs.transfer import DownloadClaim, Mismatch, fenced, transfer
 from app.stripe_api.objects import StripeFile
 from app.vocabulary import AttemptOutcome, CallKind, ErrorKind, RunState

@@ -7,9 +7,9 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.errors import Held
 from app.planning.backoff import full_jitter
-from app.queue import wake
+from app.queue.claims import Claim, release
+from app.queue.wakeups import wake
 from app.resources import Resources
-from app.runs.claims import Claim, release
 from app.vocabulary import CallKind, Lane
 
 _LANES = {

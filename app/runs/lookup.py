@@ -8,9 +8,9 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.errors import Held, NotNow, Refused
 from app.observability import log_lines
+from app.queue.claims import Claim, back_off, hold_fence, in_turn
 from app.resources import Resources
 from app.runs import holds, rows, settle
-from app.runs.claims import Claim, back_off, hold_fence, in_turn
 from app.runs.rows import RunError
 from app.vocabulary import CallKind, ErrorKind, RunState
 

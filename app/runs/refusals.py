@@ -13,10 +13,10 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.errors import Refused
 from app.planning.backoff import full_jitter
-from app.queue import wake
+from app.queue.claims import hold_fence
+from app.queue.wakeups import wake
 from app.resources import Resources
 from app.runs import holds, rows
-from app.runs.claims import hold_fence
 from app.runs.rows import RunError
 from app.vocabulary import CallKind, ErrorKind, Lane, RunState
 

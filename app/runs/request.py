@@ -15,12 +15,12 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.errors import Held, NotNow, Refused, StripeTrouble
 from app.observability import log_lines
+from app.queue.claims import Claim, Overtaken, back_off, in_turn
+from app.queue.group_commit import together
 from app.resources import Resources
 from app.runs import adopt, holds, refusals, restored, rows, settle
-from app.runs.claims import Claim, Overtaken, back_off, in_turn
 from app.runs.rows import Move
 from app.runs.slots import PENDING_AT_STRIPE
-from app.runs.together import together
 from app.stripe_api.objects import StripeRun
 from app.vocabulary import CallKind, RunState
 

@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.sql import bindparam
 
 from app import files
-from app.queue import wake
+from app.queue.wakeups import wake
 from app.vocabulary import AttemptOutcome, ErrorKind, Lane, RunState, sources_of
 
 # Whom a move concerns: the lane of the run's next step, and, where a slot became free, whoever waits for one.

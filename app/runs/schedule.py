@@ -16,7 +16,7 @@ from app.observability import log_lines
 from app.planning.planner import Availability, Schedule, all_windows, due_at, due_windows
 from app.planning.report_types import run_parameters
 from app.planning.windows import Window
-from app.queue import wake
+from app.queue.wakeups import wake
 from app.rules import schedule_of
 from app.settings import Settings
 from app.stripe_api.objects import ReportTypeInfo

@@ -8,7 +8,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.observability import log_lines
-from app.queue import BIG_BYTES, wake
+from app.queue.wakeups import BIG_BYTES, wake
 from app.runs import rows
 from app.runs.rows import Move, RunError
 from app.stripe_api.objects import StripeFile, StripeRun, stripe_run_from

@@ -12,8 +12,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.errors import Held, NotNow, WrongPart
 from app.files import About, FileFacts, FileWriter
 from app.planning.backoff import full_jitter
+from app.queue.claims import Claim, hold_fence
 from app.resources import Resources
-from app.runs.claims import Claim, hold_fence
 from app.runs.file_names import file_name
 from app.stripe_api.objects import StripeFile
 from app.vocabulary import CallKind, RunState

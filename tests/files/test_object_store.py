@@ -12,9 +12,9 @@ import pytest
 from app.errors import SettingsError
 from app.files import objects
 from app.files.door import FileStore
+from app.queue.claims import Overtaken
 from app.resources import Resources, open_resources
 from app.runs import by_hand
-from app.runs.claims import Overtaken
 from app.runs.download import download
 from app.runs.retention import remove_old_files
 from app.simulator import Simulator

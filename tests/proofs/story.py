@@ -13,7 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine
 
 from app.main import build_app
 from app.planning.planner import Availability
-from app.runs.claims import Overtaken
+from app.queue.claims import Overtaken
 from app.simulator.faults import Fault
 from tests.proofs.chances import Doing, Work
 from tests.proofs.model import Model

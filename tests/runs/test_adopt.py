@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
+from app.queue.claims import Overtaken
 from app.resources import Resources
 from app.runs import adopt
-from app.runs.claims import Overtaken
 from app.runs.request import claim_requests, request_run
 from app.simulator import Simulator
 from app.stripe_api.objects import StripeRun

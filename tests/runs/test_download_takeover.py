@@ -6,8 +6,8 @@ from datetime import timedelta
 import pytest
 
 from app.files.maker import CHUNK_BYTES, ChunkMaker
+from app.queue.claims import Overtaken
 from app.resources import Resources
-from app.runs.claims import Overtaken
 from app.runs.download import claim_downloads, download
 from app.simulator import Simulator
 from tests.runs.ready import claim_download, content, one_ready_run

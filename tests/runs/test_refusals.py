@@ -2,8 +2,8 @@
 
 import pytest
 
+from app.queue.claims import Overtaken
 from app.resources import Resources
-from app.runs.claims import Overtaken
 from app.runs.reconcile import reconcile
 from app.runs.request import request_run
 from app.simulator import Simulator

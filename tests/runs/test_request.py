@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
+from app.queue.claims import Overtaken
 from app.resources import Resources
-from app.runs.claims import Overtaken
 from app.runs.request import request_run
 from app.simulator import Simulator
 from app.simulator.faults import When

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from app.queue.claims import Overtaken
 from app.resources import Resources
 from app.runs import by_hand
-from app.runs.claims import Overtaken
 from app.runs.download import download
 from app.simulator import Simulator
 from tests.runs.ready import claim_download, content, one_ready_run

@@ -6,8 +6,8 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from app.queue.group_commit import GROUP_LIMIT, together
 from app.resources import Resources
-from app.runs.together import GROUP_LIMIT, together
 from tests.service import execute, fetch
 
 
