@@ -13,11 +13,12 @@ from zoneinfo import ZoneInfo
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app import audit, rules, timetable
+from app import audit, rules
 from app.db.models import ReportType, Rule
 from app.runs import rows, schedule
 from app.settings import Settings
 from app.vocabulary import RunState
+from app.worker import timetable
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from app.runs.reconcile import reconcile
 from app.runs.request import claim_requests, request_run
 from app.settings import Settings, load_settings
 from app.simulator import Simulator
-from app.worker import work
+from app.worker.lanes import work
 
 ADMIN_TOKEN = "a-token-for-tests-of-40-characters-here!"
 READ_TOKEN = "r-token-for-tests-of-40-characters-here!"

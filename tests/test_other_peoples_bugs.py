@@ -14,13 +14,14 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app import handlers, worker
+from app import handlers
 from app.queue import wakeups
 from app.queue.wakeups import Wakeups
 from app.resources import Resources
 from app.runs.reconcile import reconcile
 from app.runs.request import claim_requests, request_run
 from app.simulator import Simulator
+from app.worker import lanes
 from tests.runs.stories import (
     CREATE,
     attempts,
@@ -175,7 +176,7 @@ async def test_a_wake_up_that_is_lost_costs_a_poll_and_nothing_else(
 
     monkeypatch.setattr(Wakeups, "listen", deaf)
     monkeypatch.setattr(wakeups, "POLL_SECONDS", 0.2)
-    monkeypatch.setattr(worker, "POLL_SECONDS", 0.2)
+    monkeypatch.setattr(lanes, "POLL_SECONDS", 0.2)
     async with working(res):
         await reconcile(res)
         await days_due(res, simulator, 3)

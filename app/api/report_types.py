@@ -7,11 +7,12 @@ from fastapi import APIRouter, Query
 from pydantic import Field
 from sqlalchemy import func, select, tuple_
 
-from app import audit, timetable
+from app import audit
 from app.api.deps import CalledBy, Res, Session
 from app.api.paging import PageIn, make_cursor, read_cursor
 from app.api.schemas import Out, Page, Slug, Time
 from app.db.models import ReportType
+from app.worker import timetable
 
 router = APIRouter(prefix="/v1/report-types", tags=["report types"])
 

@@ -9,7 +9,6 @@ from fastapi import APIRouter, Header, Query, Response
 from sqlalchemy import RowMapping
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app import timetable
 from app.api.deps import CalledBy, Res, Session
 from app.api.paging import make_cursor, read_id_cursor
 from app.api.run_schemas import MoveOut, RetriedOut, RetryIn, RunDetailOut, RunIn, RunListIn, RunOut
@@ -20,6 +19,7 @@ from app.runs.ad_hoc import AdHoc
 from app.runs.coverage import availability_of, read_type
 from app.runs.waiting import waiting_for
 from app.vocabulary import RunState
+from app.worker import timetable
 
 router = APIRouter(prefix="/v1/runs", tags=["runs"])
 

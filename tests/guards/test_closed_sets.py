@@ -6,9 +6,10 @@ from typing import Any
 from app import handlers
 from app.incoming import USED_TYPES
 from app.resources import Resources
-from app.runs import due, rows
+from app.runs import rows
 from app.simulator import Simulator
 from app.vocabulary import ALLOWED_MOVES, AttemptOutcome, ErrorKind, Lane, RunState
+from app.worker import due
 from tests.runs.stories import one_due_run
 from tests.service import execute, fetch
 

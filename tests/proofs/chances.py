@@ -9,12 +9,13 @@ from uuid import UUID
 
 from hypothesis import strategies as st
 
-from app import handlers, timetable
+from app import handlers
 from app.resources import Resources
 from app.runs.download import claim_downloads, download
 from app.runs.lookup import claim_lookups, look_up
 from app.runs.request import claim_requests, request_run
 from app.vocabulary import Cadence
+from app.worker import timetable
 from tests.proofs.model import ModelRule, schedule
 from tests.proofs.stage import OTHER_TYPE, everything_due
 from tests.service import REPORT_TYPE, download_due, look_up_due, request_due

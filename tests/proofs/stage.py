@@ -10,13 +10,13 @@ from unittest.mock import patch
 import psycopg
 from psycopg import sql
 
-from app import timetable
 from app.db.models import Base
 from app.files import maker, object_writer, writer
 from app.resources import Resources, open_resources
 from app.runs import holds, restored
 from app.simulator import Simulator, serve
 from app.stripe_api import client
+from app.worker import timetable
 from tests import service
 from tests.proofs.effects import Crashed, Effects, watched
 from tests.proofs.post import Post

@@ -6,13 +6,14 @@ from itertools import pairwise
 
 import pytest
 
-from app import rules, timetable
+from app import rules
 from app.errors import NotNow
 from app.resources import Resources, open_resources
-from app.runs import due, schedule
+from app.runs import schedule
 from app.runs.reconcile import reconcile
 from app.simulator import Simulator
 from app.vocabulary import Lane
+from app.worker import due, timetable
 from tests.runs.stories import LIST_TYPES, another_process, days_due, everything_is_due, one_due_run, states
 from tests.service import REPORT_TYPE, add_rule, execute, fetch, make_settings, request_due, unpublished, work_off
 

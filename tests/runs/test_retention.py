@@ -9,7 +9,6 @@ from typing import Any
 import httpx
 import pytest
 
-from app import timetable
 from app.errors import Gone
 from app.files import chunks
 from app.files.maker import CHUNK_BYTES
@@ -17,6 +16,7 @@ from app.resources import Resources
 from app.runs import retention
 from app.runs.retention import remove_old_files
 from app.simulator import Simulator
+from app.worker import timetable
 from tests.api.conftest import client_of, listening
 from tests.files.stored import one_run, store
 from tests.files.test_files import read

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import structlog
 from sqlalchemy import text
 
-from app import handlers, timetable
+from app import handlers
 from app.db.engine import DATABASE_TROUBLE, passes
 from app.errors import NotNow
 from app.observability import log_lines
@@ -22,12 +22,13 @@ from app.queue import claims
 from app.queue.claims import Claim, Overtaken
 from app.queue.wakeups import POLL_SECONDS
 from app.resources import Resources
-from app.runs import due, holds, restored
+from app.runs import holds, restored
 from app.runs.download import claim_downloads, download
 from app.runs.identity import check_identity
 from app.runs.lookup import claim_lookups, look_up
 from app.runs.request import claim_requests, request_run
 from app.vocabulary import Lane
+from app.worker import due, timetable
 
 log = structlog.get_logger()
 C = TypeVar("C", bound=Claim)
