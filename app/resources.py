@@ -17,7 +17,7 @@ from app.db.embedded.server import EmbeddedPostgres, EmbeddedPostgresError
 from app.db.engine import make_engine, make_sessions
 from app.db.migrate import migrate
 from app.files import FileStore
-from app.intake import Intake
+from app.inbox.intake import Intake
 from app.observability.metrics import Metrics
 from app.queue.wakeups import Wakeups
 from app.settings import Settings

@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import RowMapping
 
-from app.intake import Intake
+from app.inbox.intake import Intake
 from app.resources import Resources
 from app.settings import Settings
 from app.simulator.signatures import signature_header

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
-from app.incoming import Unverified, read_event
+from app.inbox.delivery import Unverified, read_event
 from app.resources import Resources
 from app.settings import Account
 from app.simulator import Simulator

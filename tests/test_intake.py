@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import text
 
 from app import handlers
-from app.intake import Unavailable
+from app.inbox.intake import Unavailable
 from app.resources import Resources
 from app.simulator import Simulator
 from tests.detour import detour
@@ -178,8 +178,8 @@ async def test_a_database_that_stalls_is_told_within_five_seconds_and_the_intake
 async def test_an_intake_whose_connections_a_network_swallowed_goes_on_with_new_ones(
     res: Resources, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("app.intake.ANSWER_SECONDS", 0.3)
-    monkeypatch.setattr("app.intake.TRANSACTION_SECONDS", 0.5)
+    monkeypatch.setattr("app.inbox.intake.ANSWER_SECONDS", 0.3)
+    monkeypatch.setattr("app.inbox.intake.TRANSACTION_SECONDS", 0.5)
     async with detour(database_url) as way, intake_of(res.settings, way.url) as intake:
         await asyncio.gather(*(accept(intake, an_event(id=f"evt_{number}")) for number in range(10)))
         way.swallow()

@@ -13,8 +13,8 @@ from starlette.types import Receive, Scope, Send
 
 from app.api.edge import announces_more
 from app.api.problems import problem
-from app.incoming import Unverified
-from app.intake import Intake, Unavailable
+from app.inbox.delivery import Unverified
+from app.inbox.intake import Intake, Unavailable
 from app.settings import DEFAULT_ACCOUNT
 
 log = structlog.get_logger()

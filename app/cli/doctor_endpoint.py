@@ -5,7 +5,7 @@ from urllib.parse import urlsplit
 
 from app.cli.findings import Finding, failing, ok, warning
 from app.errors import Held, StripeTrouble
-from app.incoming import USED_TYPES
+from app.inbox.delivery import USED_TYPES
 from app.settings import DEFAULT_ACCOUNT
 from app.stripe_api.client import StripeDoor
 from app.stripe_api.objects import WebhookEndpoint

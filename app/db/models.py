@@ -131,7 +131,7 @@ class Event(Base):
     tries: Mapped[int] = mapped_column(server_default=text("0"))
     due_at: Mapped[datetime] = mapped_column(server_default=func.now())
     handled_at: Mapped[datetime | None]
-    signed_with: Mapped[str | None]  # which secret: the first digits of its SHA-256 (app/intake.py)
+    signed_with: Mapped[str | None]  # which secret: the first digits of its SHA-256 (app/inbox/intake.py)
     traceparent: Mapped[str | None]  # the delivery's span, where traces are on
     __table_args__ = (
         UniqueConstraint("account", "stripe_event_id"),

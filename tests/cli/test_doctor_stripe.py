@@ -7,7 +7,7 @@ import pytest
 from app.cli.doctor import examine_with
 from app.cli.doctor_endpoint import Fixed
 from app.cli.findings import Finding
-from app.incoming import USED_TYPES
+from app.inbox.delivery import USED_TYPES
 from app.resources import Resources
 from app.runs.identity import check_identity
 from app.settings import Settings

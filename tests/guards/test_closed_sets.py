@@ -4,7 +4,7 @@ import itertools
 from typing import Any
 
 from app import handlers
-from app.incoming import USED_TYPES
+from app.inbox.delivery import USED_TYPES
 from app.resources import Resources
 from app.runs import rows
 from app.simulator import Simulator

@@ -4,7 +4,7 @@ import time
 
 import orjson
 
-from app.intake import Intake, Unavailable
+from app.inbox.intake import Intake, Unavailable
 from app.simulator import Simulator
 from app.simulator.model import Event
 from app.simulator.signatures import signature_header

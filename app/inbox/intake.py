@@ -14,7 +14,7 @@ import structlog
 
 from app.db.engine import DATABASE_TROUBLE, make_engine, raw_connection
 from app.errors import TallyhookError
-from app.incoming import IncomingEvent, Unverified, read_event
+from app.inbox.delivery import IncomingEvent, Unverified, read_event
 from app.observability.metrics import Metrics
 from app.queue.wakeups import CHANNEL
 from app.settings import Account, Settings

@@ -1,0 +1,1 @@
+"""The inbox: deliveries are verified and judged, and each event is kept exactly once."""
