@@ -123,14 +123,14 @@ async def _carry_out(session: AsyncSession, plan: Plan, *, settings: Settings) -
     """Rules that go make room for their names first. Raises RuleFileError with every problem, not only the first."""
     steps = [_step(rule, "removed", await rulebook.remove(session, rule, by=actor())) for rule in plan.removed]
     problems: list[str] = []
-    for rule, written, changes in plan.changed:
+    for rule, written, fields in plan.changed:
         try:
-            effect = await rulebook.change(session, rule, changes, settings=settings, by=actor())
+            effect = await rulebook.change(session, rule, fields, settings=settings, by=actor())
         except (BadInput, Conflict) as error:
             problems += _told(written, error)
         else:
             warnings = await _warnings(session, rule)
-            steps.append(_step(rule, "changed", effect, fields=sorted(changes), warnings=warnings))
+            steps.append(_step(rule, "changed", effect, fields=sorted(fields), warnings=warnings))
     for written in plan.created:
         try:
             values = rulebook.checked(written.rule.model_dump(), settings=settings)

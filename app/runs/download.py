@@ -99,8 +99,8 @@ async def _record_stored(
     claims = [claim for claim, _ in stored]
     await hold_fences(session, claims, RunState.READY)
     await FileWriter.finish_all(session, [writer for _, writer in stored])
-    moves = [Move(claim.run_id, "the file is whole", claim.attempt) for claim in claims]
-    await rows.move_all(session, moves, to=RunState.STORED)
+    made = [Move(claim.run_id, "the file is whole", claim.attempt) for claim in claims]
+    await rows.move_all(session, made, to=RunState.STORED)
     attempts = [(claim.run_id, claim.attempt) for claim in claims]
     await rows.end_attempts(session, attempts, outcome=AttemptOutcome.STORED)
     for claim in claims:

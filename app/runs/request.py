@@ -160,8 +160,8 @@ async def record_created(res: Resources, session: AsyncSession, created: Sequenc
     claims = [one.claim for one in created]
     known = {"run_ids": [claim.run_id for claim in claims], "numbers": [claim.attempt for claim in claims]}
     await session.execute(_NOTE_IDS, {**known, "stripe_run_ids": ids})
-    moves = [Move(one.claim.run_id, one.stripe_run.id, one.claim.attempt) for one in created]
-    await rows.move_all(session, moves, to=RunState.REQUESTED, poll=poll)
+    made = [Move(one.claim.run_id, one.stripe_run.id, one.claim.attempt) for one in created]
+    await rows.move_all(session, made, to=RunState.REQUESTED, poll=poll)
     for claim in claims:
         await holds.accepted(session, claim, CallKind.CREATE)
         await refusals.accepted(session, claim)

@@ -107,8 +107,8 @@ async def _succeeded(session: AsyncSession, results: Sequence[tuple[Any, StripeF
         "expiries": [file.expires_at for file in files],
     }
     await session.execute(_RESULTS, {**_names(attempts), **facts})
-    moves = [Move(attempt.run_id, "Stripe finished the run", attempt.number) for attempt in attempts]
-    if await rows.move_all(session, moves, to=RunState.READY):
+    made = [Move(attempt.run_id, "Stripe finished the run", attempt.number) for attempt in attempts]
+    if await rows.move_all(session, made, to=RunState.READY):
         big = {(file.size or 0) >= BIG_BYTES for file in files}
         await wake(session, *(Lane.BIG_DOWNLOADS if is_big else Lane.DOWNLOADS for is_big in big))
 
