@@ -18,7 +18,8 @@ from app.observability.log_lines import Told
 from app.observability.logs import redact
 from app.queue.wakeups import wake
 from app.resources import Resources
-from app.runs import schedule, settle
+from app.rules import schedule
+from app.runs import settle
 from app.stripe_api.objects import Malformed, report_type_from, stripe_run_from
 from app.vocabulary import EventStatus, Lane
 

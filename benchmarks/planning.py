@@ -15,7 +15,7 @@ import psycopg
 import uvloop
 
 from app.db.engine import make_engine, make_sessions
-from app.runs.schedule import availability_told
+from app.rules.schedule import availability_told
 from app.settings import load_settings
 from app.stripe_api.objects import ReportTypeInfo
 from benchmarks.harness import Row, against, alone, alternate, at_least, below

@@ -8,8 +8,8 @@ from typing import Any
 import psycopg
 
 from app.db.engine import make_engine, make_sessions
-from app.rules import create
-from app.runs.schedule import plan_report_type
+from app.rules.schedule import plan_report_type
+from app.rules.store import create
 from app.settings import load_settings
 
 PATIENCE_SECONDS = 300

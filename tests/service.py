@@ -8,10 +8,10 @@ from typing import Any
 
 from sqlalchemy import RowMapping, text
 
-from app import handlers, rules
+from app import handlers
 from app.db.models import Rule
 from app.resources import Resources
-from app.runs import schedule
+from app.rules import schedule, store
 from app.runs.download import claim_downloads, download
 from app.runs.lookup import claim_lookups, look_up
 from app.runs.reconcile import reconcile
@@ -65,7 +65,7 @@ async def add_rule(res: Resources, **changes: Any) -> Rule:
         "retention_days": None,
     }
     async with res.sessions.begin() as session:
-        rule = await rules.create(session, {**values, **changes})
+        rule = await store.create(session, {**values, **changes})
         await schedule.plan_report_type(session, rule.account, rule.report_type, settings=res.settings)
     return rule
 

@@ -17,7 +17,8 @@ import pytest
 
 from app.observability.logs import configure_logs
 from app.resources import Resources
-from app.runs import lookup, schedule
+from app.rules import schedule
+from app.runs import lookup
 from app.serving import running
 from app.settings import Settings
 from app.simulator import Simulator

@@ -7,7 +7,6 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query
 from pydantic import Field, StrictBool, ValidationError, ValidationInfo, field_validator
 
-from app import rulebook, rules
 from app.api.deps import CalledBy, Res, Session
 from app.api.paging import PageIn, bad_cursor, make_cursor, read_cursor
 from app.api.rule_schemas import RuleChange, RuleIn, WarningOut, refuse_null
@@ -15,9 +14,9 @@ from app.api.run_schemas import WaitingOut
 from app.api.schemas import Day, In, Out, Page, Time
 from app.db.models import Rule
 from app.errors import BadInput, FieldError
-from app.runs import backfill, coverage
-from app.runs import preview as previews
-from app.runs.coverage import Cover
+from app.rules import backfill, changes, coverage, store
+from app.rules import preview as previews
+from app.rules.coverage import Cover
 
 router = APIRouter(prefix="/v1/rules", tags=["rules"])
 
@@ -92,11 +91,11 @@ class CoveredOut(Out):
 async def preview_rule(res: Res, session: Session, asked: PreviewIn) -> PreviewOut:
     """What a rule, saved or not, would run now, and what comes next. Changes nothing, so the read token will do."""
     given = {name: value for name, value in asked.given().items() if name != "rule_id"}
-    saved = None if asked.rule_id is None else rules.values_of(await rules.get(session, asked.rule_id))
+    saved = None if asked.rule_id is None else store.values_of(await store.get(session, asked.rule_id))
     values = _new_values(given) if saved is None else saved | given
-    rule = Rule(id=asked.rule_id, **rulebook.checked(values, settings=res.settings))
+    rule = Rule(id=asked.rule_id, **changes.checked(values, settings=res.settings))
     answer = PreviewOut.model_validate(await previews.preview(session, rule, saved=asked.rule_id is not None))
-    found = [WarningOut.model_validate(one) for one in await rules.warnings(session, rule)]
+    found = [WarningOut.model_validate(one) for one in await store.warnings(session, rule)]
     return answer.model_copy(update={"warnings": found})
 
 
@@ -106,7 +105,7 @@ async def backfill_rule(res: Res, caller: CalledBy, rule_id: uuid.UUID, asked: B
     if asked.first >= asked.until:
         raise BadInput(FieldError("/to", "has to be later than `from`, and is itself not part of it"))
     async with res.sessions.begin() as session:
-        rule = await rules.get(session, rule_id)
+        rule = await store.get(session, rule_id)
         wanted = backfill.Backfill(asked.first, asked.until, asked.rerun)
         report = await backfill.backfill(session, rule, wanted, settings=res.settings, by=caller.name)
     return BackfillOut.model_validate(report)
@@ -117,7 +116,7 @@ async def show_coverage(
     res: Res, session: Session, rule_id: uuid.UUID, asked: Annotated[CoverageIn, Query()]
 ) -> Page[CoveredOut]:
     """Every window from the rule's start to now, newest first, and what there is of it."""
-    rule = await rules.get(session, rule_id)
+    rule = await store.get(session, rule_id)
     after = None if asked.cursor is None else _place(asked.cursor)
     wanted = coverage.Asked(datetime.now(UTC), asked.first, asked.until, after, asked.limit)
     found, more = await coverage.coverage(res, session, rule, wanted)

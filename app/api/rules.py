@@ -8,7 +8,6 @@ from fastapi import APIRouter, Header, Query, Response
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app import rulebook, rules
 from app.api.deps import CalledBy, Res, Session
 from app.api.description import CHANGED_MEANWHILE
 from app.api.paging import PageIn, make_cursor, read_id_cursor
@@ -16,6 +15,7 @@ from app.api.problems import PreconditionFailed
 from app.api.rule_schemas import RuleChange, RuleIn, RuleOut, WarningOut
 from app.api.schemas import Page
 from app.db.models import Rule
+from app.rules import changes, store
 
 router = APIRouter(prefix="/v1/rules", tags=["rules"])
 
@@ -37,9 +37,9 @@ async def list_rules(session: Session, asked: Annotated[PageIn, Query()]) -> Pag
 @router.post("", status_code=201)
 async def create_rule(res: Res, caller: CalledBy, new: RuleIn, response: Response) -> RuleOut:
     """Make a rule; it is planned at once."""
-    values = rulebook.checked(new.model_dump(), settings=res.settings)
+    values = changes.checked(new.model_dump(), settings=res.settings)
     async with res.sessions.begin() as session:
-        rule, _ = await rulebook.create(session, values, settings=res.settings, by=caller.name)
+        rule, _ = await changes.create(session, values, settings=res.settings, by=caller.name)
         answer = await _shown(session, rule)
     response.headers["Location"] = f"/v1/rules/{answer.id}"
     response.headers["ETag"] = _etag(answer.version)
@@ -49,7 +49,7 @@ async def create_rule(res: Res, caller: CalledBy, new: RuleIn, response: Respons
 @router.get("/{rule_id:uuid}")
 async def show_rule(session: Session, rule_id: uuid.UUID, response: Response) -> RuleOut:
     """One rule."""
-    answer = await _shown(session, await rules.get(session, rule_id))
+    answer = await _shown(session, await store.get(session, rule_id))
     response.headers["ETag"] = _etag(answer.version)
     return answer
 
@@ -60,9 +60,9 @@ async def change_rule(
 ) -> RuleOut:
     """Change what is given; it is planned at once. Without a difference nothing changes, the version neither."""
     async with res.sessions.begin() as session:
-        rule = await rules.get(session, rule_id, lock=True)
+        rule = await store.get(session, rule_id, lock=True)
         _check_version(rule, if_match)
-        await rulebook.change(session, rule, change.given(), settings=res.settings, by=caller.name)
+        await changes.change(session, rule, change.given(), settings=res.settings, by=caller.name)
         answer = await _shown(session, rule)
     response.headers["ETag"] = _etag(answer.version)
     return answer
@@ -72,9 +72,9 @@ async def change_rule(
 async def delete_rule(res: Res, caller: CalledBy, rule_id: uuid.UUID, if_match: IfMatch = None) -> None:
     """Remove a rule: its runs and files stay, runs that were not requested yet are cancelled."""
     async with res.sessions.begin() as session:
-        rule = await rules.get(session, rule_id, lock=True)
+        rule = await store.get(session, rule_id, lock=True)
         _check_version(rule, if_match)
-        await rulebook.remove(session, rule, by=caller.name)
+        await changes.remove(session, rule, by=caller.name)
 
 
 async def _shown(session: AsyncSession, rule: Rule) -> RuleOut:
@@ -83,7 +83,7 @@ async def _shown(session: AsyncSession, rule: Rule) -> RuleOut:
 
 
 async def _all_shown(session: AsyncSession, shown: Sequence[Rule]) -> list[RuleOut]:
-    pairs = zip(shown, await rules.warnings_of(session, shown), strict=True)
+    pairs = zip(shown, await store.warnings_of(session, shown), strict=True)
     return [
         RuleOut.model_validate(rule).model_copy(update={"warnings": [WarningOut.model_validate(one) for one in found]})
         for rule, found in pairs

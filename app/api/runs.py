@@ -14,9 +14,9 @@ from app.api.paging import make_cursor, read_id_cursor
 from app.api.run_schemas import MoveOut, RetriedOut, RetryIn, RunDetailOut, RunIn, RunListIn, RunOut
 from app.api.schemas import Page
 from app.resources import Resources
+from app.rules.coverage import availability_of, read_type
 from app.runs import ad_hoc, by_hand, listing
 from app.runs.ad_hoc import AdHoc
-from app.runs.coverage import availability_of, read_type
 from app.runs.waiting import waiting_for
 from app.vocabulary import RunState
 from app.worker import timetable

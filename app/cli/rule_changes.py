@@ -10,13 +10,13 @@ from sqlalchemy import select
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app import rulebook, rules
 from app.cli.rule_file import RuleFileError, Written, write_rules
 from app.cli.session import actor
 from app.db.models import Rule
 from app.errors import BadInput, Conflict, TallyhookError
 from app.resources import Resources
-from app.rulebook import Effect
+from app.rules import changes, store
+from app.rules.changes import Effect
 from app.settings import Settings
 
 
@@ -68,7 +68,7 @@ async def read_saved(session: AsyncSession, *, lock: bool = False) -> list[Rule]
 
 def as_text(saved: Sequence[Rule]) -> str:
     """The rules as YAML."""
-    return write_rules([rules.values_of(rule) for rule in saved])
+    return write_rules([store.values_of(rule) for rule in saved])
 
 
 def make_plan(saved: Sequence[Rule], wanted: Sequence[Written], *, prune: bool) -> Plan:
@@ -121,11 +121,11 @@ async def _apply(
 
 async def _carry_out(session: AsyncSession, plan: Plan, *, settings: Settings) -> list[Step]:
     """Rules that go make room for their names first. Raises RuleFileError with every problem, not only the first."""
-    steps = [_step(rule, "removed", await rulebook.remove(session, rule, by=actor())) for rule in plan.removed]
+    steps = [_step(rule, "removed", await changes.remove(session, rule, by=actor())) for rule in plan.removed]
     problems: list[str] = []
     for rule, written, fields in plan.changed:
         try:
-            effect = await rulebook.change(session, rule, fields, settings=settings, by=actor())
+            effect = await changes.change(session, rule, fields, settings=settings, by=actor())
         except (BadInput, Conflict) as error:
             problems += _told(written, error)
         else:
@@ -133,8 +133,8 @@ async def _carry_out(session: AsyncSession, plan: Plan, *, settings: Settings) -
             steps.append(_step(rule, "changed", effect, fields=sorted(fields), warnings=warnings))
     for written in plan.created:
         try:
-            values = rulebook.checked(written.rule.model_dump(), settings=settings)
-            rule, effect = await rulebook.create(session, values, settings=settings, by=actor())
+            values = changes.checked(written.rule.model_dump(), settings=settings)
+            rule, effect = await changes.create(session, values, settings=settings, by=actor())
         except (BadInput, Conflict) as error:
             problems += _told(written, error)
         else:
@@ -157,7 +157,7 @@ def _told(written: Written, error: BadInput | Conflict) -> list[str]:
 
 
 async def _warnings(session: AsyncSession, rule: Rule) -> list[str]:
-    return [f"{found.pointer.strip('/')}: {found.detail}" for found in await rules.warnings(session, rule)]
+    return [f"{found.pointer.strip('/')}: {found.detail}" for found in await store.warnings(session, rule)]
 
 
 def _step(rule: Rule, action: str, effect: Effect, **more: list[str]) -> Step:

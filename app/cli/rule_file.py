@@ -15,7 +15,7 @@ from pydantic_core import ErrorDetails
 
 from app.api.rule_schemas import RuleIn
 from app.errors import BadInput, TallyhookError
-from app.rules import GIVEN
+from app.rules.store import GIVEN
 
 # Left out of a file where they say nothing.
 _DEFAULTS = {"enabled": True, "settle_hours": 0, "parameters": {}, "connected_accounts": [], "retention_days": None}
@@ -40,7 +40,7 @@ class Written:
         return _problem(self.file, self.node, path, message)
 
     def problems(self, error: BadInput) -> list[str]:
-        """The lines for what `app.rules` refused."""
+        """The lines for what `app.rules.store` refused."""
         paths = [found.pointer.strip("/").split("/") for found in error.errors]
         return [self.problem(found.detail, path=path) for found, path in zip(error.errors, paths, strict=True)]
 
@@ -63,7 +63,7 @@ def read_rules(text: str, *, file: str) -> list[Written]:
 
 
 def write_rules(rules: Iterable[Mapping[str, Any]]) -> str:
-    """The text of these rules (by the names of `app.rules.GIVEN`), ordered by name."""
+    """The text of these rules (by the names of `app.rules.store.GIVEN`), ordered by name."""
     ordered = sorted(rules, key=lambda rule: str(rule["name"]))
     value = {"rules": [as_written(rule) for rule in ordered]}
     text: str = yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=10**9)

@@ -21,12 +21,12 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 @rules.command()
 def export(as_json: AsJson = False) -> None:
     """Print every rule as YAML, ordered by name; `rules apply` takes it back."""
-    from app import rules as core
     from app.cli.output import show_json
     from app.cli.rule_changes import as_text, read_saved
     from app.cli.rule_file import as_written
     from app.cli.session import opened, run_once
     from app.db.models import Rule
+    from app.rules import store as core
 
     async def read() -> list[Rule]:
         async with opened() as res, res.sessions() as session:

@@ -16,7 +16,7 @@ from app.ids import uuid7
 from app.observability import log_lines
 from app.planning.report_types import interval_need, run_parameters
 from app.queue.wakeups import wake
-from app.rules import OURS
+from app.rules.store import OURS
 from app.vocabulary import IntervalNeed, Lane, RunState
 
 

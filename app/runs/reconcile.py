@@ -8,7 +8,8 @@ from sqlalchemy import text
 
 from app.errors import Held, NotNow, Refused
 from app.resources import Resources
-from app.runs import holds, schedule
+from app.rules import schedule
+from app.runs import holds
 from app.runs.identity import check_identity
 from app.runs.slots import look_up_cancelled
 from app.vocabulary import CallKind

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from app import rules
 from app.resources import Resources
+from app.rules import store
 from tests.service import add_rule
 
 
@@ -86,7 +86,7 @@ async def test_an_error_within_shows_nothing_of_itself(
         raise error
 
     rule = await add_rule(res)
-    monkeypatch.setattr(rules, "get", fail)
+    monkeypatch.setattr(store, "get", fail)
 
     answer = await api.get(f"/v1/rules/{rule.id}")
 

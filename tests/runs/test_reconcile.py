@@ -6,10 +6,9 @@ from itertools import pairwise
 
 import pytest
 
-from app import rules
 from app.errors import NotNow
 from app.resources import Resources, open_resources
-from app.runs import schedule
+from app.rules import schedule, store
 from app.runs.reconcile import reconcile
 from app.simulator import Simulator
 from app.vocabulary import Lane
@@ -55,8 +54,8 @@ async def test_a_connected_account_that_was_taken_out_and_put_back_misses_nothin
     for accounts in (["acct_a"], ["acct_a", "acct_b"]):
         unpublished(simulator, connect, until="2026-03-04" if len(accounts) == 1 else "2026-03-05")
         async with res.sessions.begin() as session:
-            locked = await rules.get(session, rule.id, lock=True)
-            await rules.change(session, locked, {"connected_accounts": accounts})
+            locked = await store.get(session, rule.id, lock=True)
+            await store.change(session, locked, {"connected_accounts": accounts})
             await schedule.plan_report_type(session, "default", connect, settings=res.settings)
         await reconcile(res)
 

@@ -16,7 +16,7 @@ from app.db.models import Rule
 from app.planning.planner import Availability, all_windows, due_at
 from app.planning.windows import LONGEST_UNIT_DAYS, Window, day_start
 from app.resources import Resources
-from app.rules import schedule_of
+from app.rules.store import schedule_of
 from app.runs.waiting import Waiting, waiting_for
 from app.vocabulary import Cadence, RunState, WaitReason
 

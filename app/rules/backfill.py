@@ -17,8 +17,9 @@ from app.errors import BadInput, Conflict, FieldError
 from app.planning.planner import Availability, all_windows, due_at
 from app.planning.windows import Window, day_start
 from app.queue.wakeups import wake
-from app.rules import schedule_of
-from app.runs import by_hand, schedule
+from app.rules import schedule
+from app.rules.store import schedule_of
+from app.runs import by_hand
 from app.settings import Settings
 from app.vocabulary import Cadence, Lane, RunState
 

@@ -12,8 +12,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.db.models import Rule
 from app.planning.planner import Availability, all_windows, due_at, due_windows
 from app.planning.windows import LAST_DAY, Window, day_start
-from app.rules import schedule_of
-from app.runs.coverage import availability_of, read_type, why_not_yet
+from app.rules.coverage import availability_of, read_type, why_not_yet
+from app.rules.store import schedule_of
 from app.runs.waiting import Waiting
 from app.vocabulary import Cadence
 

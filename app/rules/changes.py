@@ -13,9 +13,10 @@ from zoneinfo import ZoneInfo
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app import audit, rules
+from app import audit
 from app.db.models import ReportType, Rule
-from app.runs import rows, schedule
+from app.rules import schedule, store
+from app.runs import rows
 from app.settings import Settings
 from app.vocabulary import RunState
 from app.worker import timetable
@@ -31,7 +32,7 @@ class Effect:
 
 def checked(values: Mapping[str, Any], *, settings: Settings) -> dict[str, Any]:
     """A new rule's values, checked, and whole: without a start it begins today, in its own zone. Raises BadInput."""
-    rules.check(values, list(settings.accounts))
+    store.check(values, list(settings.accounts))
     today = datetime.now(ZoneInfo(values["timezone"])).date()
     return {**values, "starts_on": values["starts_on"] or today}
 
@@ -40,8 +41,8 @@ async def create(
     session: AsyncSession, values: Mapping[str, Any], *, settings: Settings, by: str
 ) -> tuple[Rule, Effect]:
     """Make a rule of `checked` values. Raises Conflict when its name is taken."""
-    rule = await rules.create(session, values)
-    await audit.note(session, actor=by, action="rule.created", subject=rule.id, after=rules.values_of(rule))
+    rule = await store.create(session, values)
+    await audit.note(session, actor=by, action="rule.created", subject=rule.id, after=store.values_of(rule))
     return rule, Effect(planned=await _plan(session, rule, settings))
 
 
@@ -49,12 +50,12 @@ async def change(
     session: AsyncSession, rule: Rule, changes: Mapping[str, Any], *, settings: Settings, by: str
 ) -> Effect:
     """Check and change a locked rule; without a difference nothing happens. Raises BadInput, Conflict."""
-    before = rules.values_of(rule)
+    before = store.values_of(rule)
     values = before | dict(changes)
     # A rule whose account is not configured any more can still be disabled, or moved.
-    rules.check(values, [*settings.accounts, *({rule.account} - {changes.get("account")})])
-    cut_off = await rules.change(session, rule, changes)
-    was, now = audit.differing(before, rules.values_of(rule))
+    store.check(values, [*settings.accounts, *({rule.account} - {changes.get("account")})])
+    cut_off = await store.change(session, rule, changes)
+    was, now = audit.differing(before, store.values_of(rule))
     if now:
         await audit.note(session, actor=by, action="rule.changed", subject=rule.id, before=was, after=now)
     cancelled = await _cancel(session, cut_off, "its connected account was taken out of the rule")
@@ -63,8 +64,8 @@ async def change(
 
 async def remove(session: AsyncSession, rule: Rule, *, by: str) -> Effect:
     """Delete a locked rule: its runs and files stay, runs that were not requested yet are cancelled."""
-    await audit.note(session, actor=by, action="rule.deleted", subject=rule.id, before=rules.values_of(rule))
-    return Effect(cancelled=await _cancel(session, await rules.remove(session, rule), "the rule was deleted"))
+    await audit.note(session, actor=by, action="rule.deleted", subject=rule.id, before=store.values_of(rule))
+    return Effect(cancelled=await _cancel(session, await store.remove(session, rule), "the rule was deleted"))
 
 
 async def _plan(session: AsyncSession, rule: Rule, settings: Settings) -> int:

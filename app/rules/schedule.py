@@ -17,7 +17,7 @@ from app.planning.planner import Availability, Schedule, all_windows, due_at, du
 from app.planning.report_types import run_parameters
 from app.planning.windows import Window
 from app.queue.wakeups import wake
-from app.rules import schedule_of
+from app.rules.store import schedule_of
 from app.settings import Settings
 from app.stripe_api.objects import ReportTypeInfo
 from app.vocabulary import Cadence, Lane, RunState
