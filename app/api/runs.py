@@ -15,7 +15,7 @@ from app.api.run_schemas import MoveOut, RetriedOut, RetryIn, RunDetailOut, RunI
 from app.api.schemas import Page
 from app.resources import Resources
 from app.rules.coverage import availability_of, read_type
-from app.runs import ad_hoc, by_hand, listing
+from app.runs import ad_hoc, listing, manual
 from app.runs.ad_hoc import AdHoc
 from app.runs.waiting import waiting_for
 from app.vocabulary import RunState
@@ -74,14 +74,14 @@ async def retry_runs(
     """Retry every failed run that matches the filters, given in the query or as a body."""
     filters = replace((body or asked).filters(), **_given(asked))
     filters = replace(filters, state=filters.state or RunState.FAILED)
-    return RetriedOut(retried=await by_hand.retry_matching(res, filters, by=caller.name))
+    return RetriedOut(retried=await manual.retry_matching(res, filters, by=caller.name))
 
 
 @router.post("/{run_id:uuid}/retry", status_code=202)
 async def retry_run(res: Res, caller: CalledBy, run_id: uuid.UUID) -> RunDetailOut:
     """Try a failed or cancelled run again, with as many attempts as a new one has."""
     async with res.sessions.begin() as session:
-        await by_hand.retry(session, run_id, attempts=res.settings.max_run_attempts, by=caller.name)
+        await manual.retry(session, run_id, attempts=res.settings.max_run_attempts, by=caller.name)
         return await shown_in_full(res, session, run_id)
 
 
@@ -89,7 +89,7 @@ async def retry_run(res: Res, caller: CalledBy, run_id: uuid.UUID) -> RunDetailO
 async def cancel_run(res: Res, caller: CalledBy, run_id: uuid.UUID) -> RunDetailOut:
     """Cancel a run that is not stored yet: no file will be fetched for it."""
     async with res.sessions.begin() as session:
-        await by_hand.cancel(session, run_id, by=caller.name)
+        await manual.cancel(session, run_id, by=caller.name)
         return await shown_in_full(res, session, run_id)
 
 

@@ -19,7 +19,7 @@ from app.cli.session import actor, opened
 from app.db.models import Rule
 from app.errors import Conflict, Gone, NotFound, TallyhookError
 from app.resources import Resources
-from app.runs import by_hand, listing
+from app.runs import listing, manual
 from app.runs.listing import RunFilters
 from app.vocabulary import RunState
 
@@ -64,7 +64,7 @@ async def retry(run_ids: Sequence[uuid.UUID]) -> int:
     """Retry these runs, all or none. Raises NotFound, Conflict."""
     async with opened() as res, res.sessions.begin() as session:
         for run_id in run_ids:
-            await by_hand.retry(session, run_id, attempts=res.settings.max_run_attempts, by=actor())
+            await manual.retry(session, run_id, attempts=res.settings.max_run_attempts, by=actor())
     return len(run_ids)
 
 
@@ -73,7 +73,7 @@ async def retry_matching(wanted: Wanted) -> int:
     async with opened() as res:
         async with res.sessions() as session:
             filters = await _filters(session, wanted)
-        return await by_hand.retry_matching(res, filters, by=actor())
+        return await manual.retry_matching(res, filters, by=actor())
 
 
 async def download(run_id: uuid.UUID, output: Path | None, *, force: bool) -> Saved:

@@ -15,8 +15,8 @@ from app.errors import NotNow
 from app.observability.logs import redact
 from app.planning.backoff import full_jitter
 from app.resources import Resources
-from app.runs import rows
-from app.runs.rows import RunError
+from app.runs import moves
+from app.runs.moves import RunError
 from app.vocabulary import ErrorKind, RunState
 
 # Errors of our own are tried again this often before the run is `failed` (internal): a poison pill must end.
@@ -90,7 +90,7 @@ async def crashed(res: Resources, claim: Claim, error: Exception) -> None:
         values = {"run_id": claim.run_id, "fence": claim.fence, "seconds": res.settings.retry_base_seconds}
         row = (await session.execute(_CRASHED, values)).first()
         if row is not None and row.crashes >= MOST_CRASHES:
-            await rows.fail(session, claim.run_id, claim.attempt, RunError(ErrorKind.INTERNAL, message))
+            await moves.fail(session, claim.run_id, claim.attempt, RunError(ErrorKind.INTERNAL, message))
 
 
 _HOLD = text("""

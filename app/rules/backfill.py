@@ -19,7 +19,7 @@ from app.planning.windows import Window, day_start
 from app.queue.wakeups import wake
 from app.rules import schedule
 from app.rules.store import schedule_of
-from app.runs import by_hand
+from app.runs import manual
 from app.settings import Settings
 from app.vocabulary import Cadence, Lane, RunState
 
@@ -98,7 +98,7 @@ async def _carry_out(
     report.rerun += await schedule.insert_runs(session, again, reason=f"made anew by {by}")
     for run_id in work.failed:
         attempts = settings.max_run_attempts
-        report.retried += await by_hand.retry_if_possible(session, run_id, attempts=attempts, by=by)
+        report.retried += await manual.retry_if_possible(session, run_id, attempts=attempts, by=by)
 
 
 def _sort_out(windows: Iterable[Window], latest: Mapping[str, Any]) -> _Work:
@@ -107,7 +107,7 @@ def _sort_out(windows: Iterable[Window], latest: Mapping[str, Any]) -> _Work:
         run = latest.get(window.key)
         if run is None:
             work.missing.append(window)
-        elif run.state in by_hand.RETRIED:
+        elif run.state in manual.RETRIED:
             work.failed.append(run.id)
         elif run.state == RunState.STORED:
             work.stored.append((window, run.revision))

@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app import audit
 from app.db.models import ReportType, Rule
 from app.rules import schedule, store
-from app.runs import rows
+from app.runs import moves
 from app.settings import Settings
 from app.vocabulary import RunState
 from app.worker import timetable
@@ -81,5 +81,5 @@ async def _plan(session: AsyncSession, rule: Rule, settings: Settings) -> int:
 async def _cancel(session: AsyncSession, run_ids: Sequence[uuid.UUID], reason: str) -> int:
     cancelled = 0
     for run_id in run_ids:
-        cancelled += await rows.cancel(session, run_id, reason=reason, sources=(RunState.PLANNED,))
+        cancelled += await moves.cancel(session, run_id, reason=reason, sources=(RunState.PLANNED,))
     return cancelled

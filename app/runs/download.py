@@ -18,8 +18,8 @@ from app.queue.claims import back_off, hold_fences, in_turn
 from app.queue.group_commit import together
 from app.queue.wakeups import BIG_BYTES
 from app.resources import Resources
-from app.runs import holds, rows
-from app.runs.rows import Move, RunError
+from app.runs import holds, moves
+from app.runs.moves import Move, RunError
 from app.runs.transfer import DownloadClaim, Mismatch, fenced, transfer
 from app.stripe_api.objects import StripeFile
 from app.vocabulary import AttemptOutcome, CallKind, ErrorKind, RunState
@@ -100,9 +100,9 @@ async def _record_stored(
     await hold_fences(session, claims, RunState.READY)
     await FileWriter.finish_all(session, [writer for _, writer in stored])
     made = [Move(claim.run_id, "the file is whole", claim.attempt) for claim in claims]
-    await rows.move_all(session, made, to=RunState.STORED)
+    await moves.move_all(session, made, to=RunState.STORED)
     attempts = [(claim.run_id, claim.attempt) for claim in claims]
-    await rows.end_attempts(session, attempts, outcome=AttemptOutcome.STORED)
+    await moves.end_attempts(session, attempts, outcome=AttemptOutcome.STORED)
     for claim in claims:
         await holds.accepted(session, claim, CallKind.FILES)
 
@@ -121,7 +121,7 @@ async def _refused(res: Resources, claim: DownloadClaim, trouble: Refused) -> No
     error = RunError(ErrorKind.FILE_GONE, trouble.message, trouble.request_id)
     async with fenced(res, claim) as session:
         await holds.accepted(session, claim, CallKind.FILES)
-        await rows.try_again_or_fail(session, claim.run_id, claim.attempt, error)
+        await moves.try_again_or_fail(session, claim.run_id, claim.attempt, error)
 
 
 async def _mismatched(res: Resources, claim: DownloadClaim, message: str) -> None:
@@ -130,7 +130,7 @@ async def _mismatched(res: Resources, claim: DownloadClaim, message: str) -> Non
         count = (await session.execute(_COUNT_MISMATCH, known)).scalar_one()
         if count >= MOST_MISMATCHES:
             error = RunError(ErrorKind.FILE_MISMATCH, message)
-            await rows.try_again_or_fail(session, claim.run_id, claim.attempt, error)
+            await moves.try_again_or_fail(session, claim.run_id, claim.attempt, error)
         else:
             # What is here of it may be what is wrong.
             await files.drop_partial(session, claim.run_id)

@@ -10,8 +10,8 @@ from app.errors import Held, NotNow, Refused
 from app.observability import log_lines
 from app.queue.claims import Claim, back_off, hold_fence, in_turn
 from app.resources import Resources
-from app.runs import holds, rows, settle
-from app.runs.rows import RunError
+from app.runs import holds, moves, settle
+from app.runs.moves import RunError
 from app.vocabulary import CallKind, ErrorKind, RunState
 
 
@@ -86,7 +86,7 @@ async def _give_up(res: Resources, claim: LookupClaim, error: RunError) -> None:
     async with res.sessions.begin() as session:
         await hold_fence(session, claim, RunState.REQUESTED)
         await holds.accepted(session, claim, CallKind.READ)
-        await rows.try_again_or_fail(session, claim.run_id, claim.attempt, error)
+        await moves.try_again_or_fail(session, claim.run_id, claim.attempt, error)
 
 
 _DUE = text("""

@@ -16,8 +16,8 @@ from app.planning.backoff import full_jitter
 from app.queue.claims import hold_fence
 from app.queue.wakeups import wake
 from app.resources import Resources
-from app.runs import holds, rows
-from app.runs.rows import RunError
+from app.runs import holds, moves
+from app.runs.moves import RunError
 from app.vocabulary import CallKind, ErrorKind, Lane, RunState
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ async def refused(res: Resources, session: AsyncSession, claim: "RequestClaim", 
     else:
         kind = ErrorKind.INTERVAL_REFUSED if _names(trouble, "interval_start") else ErrorKind.REJECTED
         error = RunError(kind, trouble.message, trouble.request_id)
-        await rows.fail(session, claim.run_id, claim.attempt, error)
+        await moves.fail(session, claim.run_id, claim.attempt, error)
 
 
 def one_probe_for_each_type(picked: Sequence[Any]) -> list[Any]:

@@ -18,8 +18,8 @@ from app.observability import log_lines
 from app.queue.claims import Claim, Overtaken, back_off, in_turn
 from app.queue.group_commit import together
 from app.resources import Resources
-from app.runs import adopt, holds, refusals, restored, rows, settle
-from app.runs.rows import Move
+from app.runs import adopt, holds, moves, refusals, restored, settle
+from app.runs.moves import Move
 from app.runs.slots import PENDING_AT_STRIPE
 from app.stripe_api.objects import StripeRun
 from app.vocabulary import CallKind, RunState
@@ -161,7 +161,7 @@ async def record_created(res: Resources, session: AsyncSession, created: Sequenc
     known = {"run_ids": [claim.run_id for claim in claims], "numbers": [claim.attempt for claim in claims]}
     await session.execute(_NOTE_IDS, {**known, "stripe_run_ids": ids})
     made = [Move(one.claim.run_id, one.stripe_run.id, one.claim.attempt) for one in created]
-    await rows.move_all(session, made, to=RunState.REQUESTED, poll=poll)
+    await moves.move_all(session, made, to=RunState.REQUESTED, poll=poll)
     for claim in claims:
         await holds.accepted(session, claim, CallKind.CREATE)
         await refusals.accepted(session, claim)

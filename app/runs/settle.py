@@ -9,8 +9,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.observability import log_lines
 from app.queue.wakeups import BIG_BYTES, wake
-from app.runs import rows
-from app.runs.rows import Move, RunError
+from app.runs import moves
+from app.runs.moves import Move, RunError
 from app.stripe_api.objects import StripeFile, StripeRun, stripe_run_from
 from app.vocabulary import ErrorKind, Lane, RunState
 
@@ -108,7 +108,7 @@ async def _succeeded(session: AsyncSession, results: Sequence[tuple[Any, StripeF
     }
     await session.execute(_RESULTS, {**_names(attempts), **facts})
     made = [Move(attempt.run_id, "Stripe finished the run", attempt.number) for attempt in attempts]
-    if await rows.move_all(session, made, to=RunState.READY):
+    if await moves.move_all(session, made, to=RunState.READY):
         big = {(file.size or 0) >= BIG_BYTES for file in files}
         await wake(session, *(Lane.BIG_DOWNLOADS if is_big else Lane.DOWNLOADS for is_big in big))
 
@@ -117,7 +117,7 @@ async def _failed(session: AsyncSession, attempt: Any, error: RunError) -> None:
     # A failure after the success that we already have changes nothing: only a requested run waits for an outcome.
     state = (await session.execute(_STATE, {"run_id": attempt.run_id})).scalar_one()
     if state == RunState.REQUESTED:
-        await rows.try_again_or_fail(session, attempt.run_id, attempt.number, error)
+        await moves.try_again_or_fail(session, attempt.run_id, attempt.number, error)
 
 
 def _names(attempts: Sequence[Any]) -> dict[str, list[Any]]:

@@ -14,7 +14,7 @@ from app.files import objects
 from app.files.door import FileStore
 from app.queue.claims import Overtaken
 from app.resources import Resources, open_resources
-from app.runs import by_hand
+from app.runs import manual
 from app.runs.download import download
 from app.runs.retention import remove_old_files
 from app.simulator import Simulator
@@ -203,7 +203,7 @@ async def test_what_was_cancelled_leaves_nothing(res: Resources, simulator: Simu
     run = await only_run(res)
     claim = await claim_download(res)
     async with res.sessions.begin() as session:
-        await by_hand.cancel(session, run["id"], by="a test")
+        await manual.cancel(session, run["id"], by="a test")
 
     with pytest.raises(Overtaken):
         await download(res, claim)

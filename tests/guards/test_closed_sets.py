@@ -6,7 +6,7 @@ from typing import Any
 from app import handlers
 from app.inbox.delivery import USED_TYPES
 from app.resources import Resources
-from app.runs import rows
+from app.runs import moves
 from app.simulator import Simulator
 from app.vocabulary import ALLOWED_MOVES, AttemptOutcome, ErrorKind, Lane, RunState
 from app.worker import due
@@ -18,14 +18,14 @@ async def test_exactly_the_allowed_moves_can_be_made_and_each_is_kept_in_the_his
     res: Resources, simulator: Simulator
 ) -> None:
     run = await one_due_run(res, simulator)
-    error = rows.RunError(ErrorKind.INTERNAL, "a test").as_json()
+    error = moves.RunError(ErrorKind.INTERNAL, "a test").as_json()
 
     for source, to in itertools.product(RunState, RunState):
         await execute(res, "update runs set state = :state", state=source.value)
         await execute(res, "delete from run_moves")
         values: dict[RunState, dict[str, Any]] = {RunState.FAILED: {"error": error}, RunState.REQUESTED: {"poll": 1.0}}
         async with res.sessions.begin() as session:
-            moved = await rows.move(session, run["id"], to=to, reason="a test", **values.get(to, {}))
+            moved = await moves.move(session, run["id"], to=to, reason="a test", **values.get(to, {}))
 
         kept = await fetch(res, "select from_state, to_state from run_moves")
         assert moved is (to in ALLOWED_MOVES[source]), (source, to)
@@ -36,14 +36,14 @@ async def test_a_move_names_the_attempt_that_it_is_about(res: Resources, simulat
     run = await one_due_run(res, simulator)
 
     async with res.sessions.begin() as session:
-        assert not await rows.move(session, run["id"], to=RunState.REQUESTED, reason="late", attempt=2, poll=1.0)
-        assert await rows.move(session, run["id"], to=RunState.REQUESTED, reason="right", attempt=1, poll=1.0)
+        assert not await moves.move(session, run["id"], to=RunState.REQUESTED, reason="late", attempt=2, poll=1.0)
+        assert await moves.move(session, run["id"], to=RunState.REQUESTED, reason="right", attempt=1, poll=1.0)
 
 
 def test_every_state_has_its_moves_and_every_move_a_statement() -> None:
     assert set(ALLOWED_MOVES) == set(RunState)
-    assert set(rows._MOVES) == set(RunState)
-    assert set(rows._WAKES) == set(RunState)
+    assert set(moves._MOVES) == set(RunState)
+    assert set(moves._WAKES) == set(RunState)
 
 
 def test_every_lane_knows_when_it_has_something_to_do_next() -> None:

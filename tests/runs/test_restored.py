@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import make_url
 
 from app.resources import Resources, open_resources
-from app.runs import adopt, by_hand, restored
+from app.runs import adopt, manual, restored
 from app.runs.request import claim_requests, request_run
 from app.simulator import Simulator
 from tests.database import PostgresServer, fresh_database
@@ -208,9 +208,9 @@ async def test_a_cancelled_run_that_is_retried_after_the_restore_takes_up_what_t
         simulator.create_run(REPORT_TYPE, run["parameters"])
         await backed_up(res)
         async with res.sessions.begin() as session:
-            await by_hand.cancel(session, run["id"], by="test")
+            await manual.cancel(session, run["id"], by="test")
         async with res.sessions.begin() as session:
-            await by_hand.retry(session, run["id"], attempts=3, by="test")
+            await manual.retry(session, run["id"], attempts=3, by="test")
 
         await work_off(res)
 

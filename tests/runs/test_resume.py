@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from app.queue.claims import Overtaken
 from app.resources import Resources
-from app.runs import by_hand
+from app.runs import manual
 from app.runs.download import download
 from app.simulator import Simulator
 from tests.runs.ready import claim_download, content, one_ready_run
@@ -267,7 +267,7 @@ async def test_pieces_of_a_download_that_was_cancelled_are_gone(res: Resources, 
     assert await pieces(res) == CUT
 
     async with res.sessions.begin() as session:
-        await by_hand.cancel(session, (await only_run(res))["id"], by="a test")
+        await manual.cancel(session, (await only_run(res))["id"], by="a test")
 
     assert await fetch(res, "select 1 from files") == []
     assert await pieces(res) == 0

@@ -4,7 +4,7 @@ import asyncio
 
 from app import handlers
 from app.resources import Resources, open_resources
-from app.runs import by_hand
+from app.runs import manual
 from app.runs.reconcile import reconcile
 from app.runs.request import _claim_for_account, claim_requests, request_run
 from app.simulator import Simulator
@@ -145,7 +145,7 @@ async def test_a_cancelled_run_holds_its_slot_until_stripe_is_done_with_it(
         requested = await fetch(res, "select id from runs where state = 'requested'")
         for run in requested:
             async with res.sessions.begin() as session:
-                await by_hand.cancel(session, run["id"], by="test")
+                await manual.cancel(session, run["id"], by="test")
         assert await request_due(res) == 0
 
         first, second = simulator.runs

@@ -10,7 +10,7 @@ from app import audit
 from app.db.models import Run
 from app.errors import BadInput, Conflict, FieldError, NotFound
 from app.resources import Resources
-from app.runs import rows
+from app.runs import moves
 from app.runs.listing import RunFilters
 from app.vocabulary import RunState
 
@@ -29,7 +29,7 @@ async def retry(session: AsyncSession, run_id: uuid.UUID, *, attempts: int, by: 
 
 async def retry_if_possible(session: AsyncSession, run_id: uuid.UUID, *, attempts: int, by: str) -> bool:
     """The same, where another state is no error."""
-    moved = await rows.move(session, run_id, to=RunState.PLANNED, reason=f"retried by {by}", sources=RETRIED)
+    moved = await moves.move(session, run_id, to=RunState.PLANNED, reason=f"retried by {by}", sources=RETRIED)
     if moved:
         await session.execute(_GRANT, {"run_id": run_id, "attempts": attempts})
     return moved
@@ -61,7 +61,7 @@ async def cancel(session: AsyncSession, run_id: uuid.UUID, *, by: str) -> None:
 
     It wins over a create in flight: the answer's id is still noted with the attempt, and leads to nothing.
     """
-    if not await rows.cancel(session, run_id, reason=f"cancelled by {by}"):
+    if not await moves.cancel(session, run_id, reason=f"cancelled by {by}"):
         raise Conflict(f"run {run_id} is {await _state(session, run_id)}: there is nothing to cancel")
     await audit.note(session, actor=by, action="run.cancelled", subject=run_id)
 
