@@ -55,7 +55,7 @@ class Account(Base):
     stripe_account_id: Mapped[str | None]
     livemode: Mapped[bool | None]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
-    known_until: Mapped[datetime | None]  # up to here every Stripe run is known (app/runs/restored.py)
+    known_until: Mapped[datetime | None]  # up to here every Stripe run is known (app/accounts/catch_up.py)
 
 
 class UnclaimedRun(Base):

@@ -11,6 +11,7 @@ from sqlalchemy import RowMapping, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app import files
+from app.accounts import holds
 from app.errors import Held, NotNow, Refused, StoreAway, WrongPart
 from app.files import FileWriter
 from app.observability import log_lines
@@ -18,7 +19,7 @@ from app.queue.claims import back_off, hold_fences, in_turn
 from app.queue.group_commit import together
 from app.queue.wakeups import BIG_BYTES
 from app.resources import Resources
-from app.runs import holds, moves
+from app.runs import moves
 from app.runs.moves import Move, RunError
 from app.runs.transfer import DownloadClaim, Mismatch, fenced, transfer
 from app.stripe_api.objects import StripeFile

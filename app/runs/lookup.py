@@ -6,11 +6,12 @@ from datetime import datetime
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from app.accounts import holds
 from app.errors import Held, NotNow, Refused
 from app.observability import log_lines
 from app.queue.claims import Claim, back_off, hold_fence, in_turn
 from app.resources import Resources
-from app.runs import holds, moves, settle
+from app.runs import moves, settle
 from app.runs.moves import RunError
 from app.vocabulary import CallKind, ErrorKind, RunState
 

@@ -6,11 +6,11 @@ Together with the lookups of requested runs this alone brings every file in, wit
 import structlog
 from sqlalchemy import text
 
+from app.accounts import holds
+from app.accounts.identity import check_identity
 from app.errors import Held, NotNow, Refused
 from app.resources import Resources
 from app.rules import schedule
-from app.runs import holds
-from app.runs.identity import check_identity
 from app.runs.slots import look_up_cancelled
 from app.vocabulary import CallKind
 

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from app.accounts import holds
 from app.errors import Refused
 from app.planning.backoff import full_jitter
 from app.queue.claims import hold_fence
 from app.queue.wakeups import wake
 from app.resources import Resources
-from app.runs import holds, moves
+from app.runs import moves
 from app.runs.moves import RunError
 from app.vocabulary import CallKind, ErrorKind, Lane, RunState
 

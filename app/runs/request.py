@@ -13,12 +13,13 @@ from typing import Any
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from app.accounts import catch_up, holds
 from app.errors import Held, NotNow, Refused, StripeTrouble
 from app.observability import log_lines
 from app.queue.claims import Claim, Overtaken, back_off, in_turn
 from app.queue.group_commit import together
 from app.resources import Resources
-from app.runs import adopt, holds, moves, refusals, restored, settle
+from app.runs import adopt, moves, refusals, settle
 from app.runs.moves import Move
 from app.runs.slots import PENDING_AT_STRIPE
 from app.stripe_api.objects import StripeRun
@@ -64,17 +65,17 @@ async def _claim_from(res: Resources, account: str, limit: int) -> list[RequestC
     try:
         async with res.sessions.begin() as session:
             return await _claim_for_account(res, session, account, limit)
-    except restored.Behind as behind:
-        return await _claim_from(res, account, limit) if await restored.catch_up(res, account, behind) else []
+    except catch_up.Behind as behind:
+        return await _claim_from(res, account, limit) if await catch_up.catch_up(res, account, behind) else []
 
 
 async def _claim_for_account(res: Resources, session: AsyncSession, account: str, limit: int) -> list[RequestClaim]:
     if not (await session.execute(_ANYTHING_DUE, {"account": account})).scalar_one():
         return []
     # The lock makes counting free slots and taking them one step, over all processes.
-    about = {"account": account, "gap": restored.gap_seconds(res)}
+    about = {"account": account, "gap": catch_up.gap_seconds(res)}
     if (behind := (await session.execute(_LOCK_ACCOUNT, about)).scalar()) is not None:
-        raise restored.Behind(behind)
+        raise catch_up.Behind(behind)
     allowance = await holds.allowed(session, account, CallKind.CREATE, limit)
     wanted = {
         "account": account,

@@ -15,6 +15,8 @@ import structlog
 from sqlalchemy import text
 
 from app import handlers
+from app.accounts import catch_up, holds
+from app.accounts.identity import check_identity
 from app.db.engine import DATABASE_TROUBLE, passes
 from app.errors import NotNow
 from app.observability import log_lines
@@ -22,9 +24,7 @@ from app.queue import claims
 from app.queue.claims import Claim, Overtaken
 from app.queue.wakeups import POLL_SECONDS
 from app.resources import Resources
-from app.runs import holds, restored
 from app.runs.download import claim_downloads, download
-from app.runs.identity import check_identity
 from app.runs.lookup import claim_lookups, look_up
 from app.runs.request import claim_requests, request_run
 from app.vocabulary import Lane
@@ -91,7 +91,7 @@ async def _start(res: Resources) -> None:
         await holds.probe_all_now(session)
         values = {"id": res.worker_id, "host": socket.gethostname(), "pid": os.getpid()}
         await session.execute(_SEEN, values)
-        await restored.move_marks(res, session)
+        await catch_up.move_marks(res, session)
 
 
 async def _check_identities(res: Resources) -> None:
@@ -222,7 +222,7 @@ async def _stay_alive(res: Resources, held: dict[asyncio.Task[None], Claim]) -> 
                 await session.execute(_SEEN, values)
                 await claims.renew(session, list(held.values()), seconds=stalled_after)
             async with res.sessions.begin() as session:
-                await restored.move_marks(res, session)
+                await catch_up.move_marks(res, session)
 
 
 # What a line of the log calls the step of a lane.

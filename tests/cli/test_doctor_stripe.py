@@ -4,12 +4,12 @@ from typing import cast
 
 import pytest
 
+from app.accounts.identity import check_identity
 from app.cli.doctor import examine_with
 from app.cli.doctor_endpoint import Fixed
 from app.cli.findings import Finding
 from app.inbox.delivery import USED_TYPES
 from app.resources import Resources
-from app.runs.identity import check_identity
 from app.settings import Settings
 from app.simulator import Simulator
 from app.simulator.model import PERMISSIONS, Permission

@@ -10,10 +10,10 @@ from unittest.mock import patch
 import psycopg
 from psycopg import sql
 
+from app.accounts import catch_up, holds
 from app.db.models import Base
 from app.files import maker, object_writer, writer
 from app.resources import Resources, open_resources
-from app.runs import holds, restored
 from app.simulator import Simulator, serve
 from app.stripe_api import client
 from app.worker import timetable
@@ -117,7 +117,7 @@ async def _begin_to_work(res: Resources) -> None:
     await timetable.make_all_due(res)
     async with res.sessions.begin() as session:
         await holds.probe_all_now(session)
-        await restored.move_marks(res, session)
+        await catch_up.move_marks(res, session)
 
 
 @asynccontextmanager

@@ -7,8 +7,9 @@ from datetime import date
 import pytest
 from sqlalchemy import make_url
 
+from app.accounts import catch_up
 from app.resources import Resources, open_resources
-from app.runs import adopt, manual, restored
+from app.runs import adopt, manual
 from app.runs.request import claim_requests, request_run
 from app.simulator import Simulator
 from tests.database import PostgresServer, fresh_database
@@ -47,7 +48,7 @@ def backups(postgres_server: PostgresServer, database_url: str, simulator: Simul
 async def backed_up(res: Resources) -> None:
     """The last that a worker did before the backup, an hour ago."""
     async with res.sessions.begin() as session:
-        await restored.move_marks(res, session)
+        await catch_up.move_marks(res, session)
     await execute(res, "update accounts set known_until = now() - interval '1 hour'")
 
 
@@ -193,7 +194,7 @@ async def test_a_mark_moves_while_a_worker_lives_and_stands_when_none_did(
     await execute(res, f"update accounts set known_until = now() - interval '{age}'")
 
     async with res.sessions.begin() as session:
-        await restored.move_marks(res, session)
+        await catch_up.move_marks(res, session)
 
     (account,) = await fetch(res, "select known_until > now() - interval '10 s' as moved from accounts")
     assert account["moved"] is moves
