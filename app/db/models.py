@@ -338,7 +338,7 @@ class File(Base):
 
 
 class FileChunk(Base):
-    """A piece of a file: `raw_size` bytes from `raw_start`, encoded as `codec` says (app/files/maker.py)."""
+    """A piece of a file: `raw_size` bytes from `raw_start`, encoded as `codec` says (app/files/chunker.py)."""
 
     __tablename__ = "file_chunks"
     file_id: Mapped[uuid.UUID] = mapped_column(primary_key=True)

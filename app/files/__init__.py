@@ -5,10 +5,10 @@ storing plain, at a quarter of the space), or plain in an object store. Its row 
 until then it is invisible.
 """
 
-from app.files.chunks import packed_size, read_packed
-from app.files.door import FileStore
-from app.files.maker import FileFacts
+from app.files.chunker import FileFacts
+from app.files.database import packed_size, read_packed
 from app.files.rows import About, drop_partial
+from app.files.store import FileStore
 from app.files.writer import FileWriter, Guarded
 
 __all__ = ["About", "FileFacts", "FileStore", "FileWriter", "Guarded", "drop_partial", "packed_size", "read_packed"]

@@ -5,8 +5,8 @@ from dataclasses import replace
 
 from app.errors import StoreAway
 from app.files import objects, rows
-from app.files.chunks import Sessions
-from app.files.maker import FileFacts, Learner, in_thread
+from app.files.chunker import FileFacts, Learner, in_thread
+from app.files.database import Sessions
 from app.files.rows import About
 from app.files.writer import FileWriter, Guarded
 

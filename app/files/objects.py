@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from app.errors import SettingsError, StoreAway
-from app.files.maker import in_thread
+from app.files.chunker import in_thread
 from app.files.rows import About
 from app.observability.logs import redact
 

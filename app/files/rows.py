@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.files.maker import FileFacts
+from app.files.chunker import FileFacts
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,9 +6,9 @@ from contextlib import AbstractAsyncContextManager
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.files import chunks, rows
-from app.files.chunks import Sessions
-from app.files.maker import Chunk, ChunkMaker, FileFacts
+from app.files import database, rows
+from app.files.chunker import Chunk, ChunkMaker, FileFacts
+from app.files.database import Sessions
 from app.files.rows import About
 
 # Committed together: 16 MiB is a resume point often enough, and few enough commits.
@@ -31,7 +31,7 @@ class FileWriter:
 
     async def go_on(self, sessions: Sessions, partial: uuid.UUID) -> None:
         """Go on where an earlier writer stopped, this process's or another's."""
-        self._maker = ChunkMaker(await chunks.learn_again(sessions, partial))
+        self._maker = ChunkMaker(await database.learn_again(sessions, partial))
         self._file_id = partial
 
     async def begin_anew(self) -> None:
@@ -76,7 +76,7 @@ class FileWriter:
         if self._file_id is None:
             self._file_id = uuid.uuid4()
             await rows.begin_all(session, {self._file_id: self._about})
-        await chunks.append(session, [(self._file_id, chunk) for chunk in self._waiting])
+        await database.append(session, [(self._file_id, chunk) for chunk in self._waiting])
         self._waiting = []
 
     @staticmethod
@@ -88,5 +88,5 @@ class FileWriter:
         ids = [writer._file_id or uuid.uuid4() for writer in writers]
         files = list(zip(ids, writers, strict=True))
         await rows.begin_all(session, {id_: writer._about for id_, writer in files if writer._file_id is None})
-        await chunks.append(session, [(id_, chunk) for id_, writer in files for chunk in writer._waiting])
+        await database.append(session, [(id_, chunk) for id_, writer in files for chunk in writer._waiting])
         await rows.finish_all(session, {id_: writer._known_facts() for id_, writer in files})

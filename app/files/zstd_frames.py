@@ -1,6 +1,6 @@
 """Chunks as zstd frames (RFC 8878): those that did not shrink become frames of raw blocks, without any compressing."""
 
-from app.files.maker import CODEC_PLAIN, CODEC_ZSTD
+from app.files.chunker import CODEC_PLAIN, CODEC_ZSTD
 
 _MAGIC = bytes.fromhex("28b52ffd")
 # The frame says its size in four bytes, and needs no more window than that ("single segment").

@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app import audit
 from app.errors import NotNow, StoreAway
-from app.files import chunks, objects
+from app.files import database, objects
 from app.resources import Resources
 
 log = structlog.get_logger()
@@ -99,7 +99,7 @@ async def _delete_object(location: str | None) -> None:
 
 async def _delete_chunks(res: Resources, file_ids: Sequence[uuid.UUID]) -> int:
     async with res.sessions.begin() as session:
-        return await chunks.delete(session, file_ids, limit=CHUNKS_AT_ONCE)
+        return await database.delete(session, file_ids, limit=CHUNKS_AT_ONCE)
 
 
 # One short range of ix_files_kept for each rule, and one for the runs of no rule; what is kept is not looked at.

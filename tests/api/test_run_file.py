@@ -12,7 +12,7 @@ import zstandard
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from app.files.maker import CHUNK_BYTES
+from app.files.chunker import CHUNK_BYTES
 from app.resources import POOL_SIZE, Resources
 from tests.api.conftest import client_of, listening
 from tests.files import stored

@@ -11,7 +11,7 @@ from sqlalchemy import text
 
 from app import files
 from app.files import FileFacts, FileWriter
-from app.files.maker import CHUNK_BYTES, CODEC_PLAIN, CODEC_ZSTD, Chunk, ChunkMaker
+from app.files.chunker import CHUNK_BYTES, CODEC_PLAIN, CODEC_ZSTD, Chunk, ChunkMaker
 from app.resources import Resources
 from tests.files.stored import about, one_run, store, write
 from tests.service import execute, fetch

@@ -11,7 +11,7 @@ import pytest
 
 from app.errors import SettingsError
 from app.files import objects
-from app.files.door import FileStore
+from app.files.store import FileStore
 from app.queue.claims import Overtaken
 from app.resources import Resources, open_resources
 from app.runs import manual

@@ -5,7 +5,7 @@ import os
 import pytest
 import zstandard
 
-from app.files.maker import CODEC_PLAIN
+from app.files.chunker import CODEC_PLAIN
 from app.files.zstd_frames import frame_overhead, packed
 
 

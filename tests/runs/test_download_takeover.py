@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 
-from app.files.maker import CHUNK_BYTES, ChunkMaker
+from app.files.chunker import CHUNK_BYTES, ChunkMaker
 from app.queue.claims import Overtaken
 from app.resources import Resources
 from app.runs.download import claim_downloads, download

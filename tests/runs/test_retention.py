@@ -10,8 +10,8 @@ import httpx
 import pytest
 
 from app.errors import Gone
-from app.files import chunks
-from app.files.maker import CHUNK_BYTES
+from app.files import database
+from app.files.chunker import CHUNK_BYTES
 from app.resources import Resources
 from app.runs import retention
 from app.runs.retention import remove_old_files
@@ -149,7 +149,7 @@ async def test_whoever_dies_after_the_mark_leaves_the_rest_to_the_next(
         raise Killed
 
     with monkeypatch.context() as dying:
-        dying.setattr(chunks, "delete", die)
+        dying.setattr(database, "delete", die)
         with pytest.raises(Killed):
             await remove_old_files(res)
     assert len(await removed(res)) == 1

@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
 from app.db.engine import looking, raw_connection
 from app.errors import Gone
-from app.files.maker import CODEC_PLAIN, Chunk, Learner, in_thread, unpack
+from app.files.chunker import CODEC_PLAIN, Chunk, Learner, in_thread, unpack
 from app.files.zstd_frames import frame_overhead, packed
 
 Sessions = async_sessionmaker[AsyncSession]

@@ -5,8 +5,8 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 from app.errors import Gone
-from app.files import chunks, objects
-from app.files.chunks import Sessions
+from app.files import database, objects
+from app.files.database import Sessions
 from app.files.object_writer import ObjectWriter
 from app.files.rows import About
 from app.files.writer import FileWriter, Guarded
@@ -30,7 +30,7 @@ class FileStore:
     async def read(self, file_id: uuid.UUID, location: str | None, *, start: int, stop: int) -> AsyncIterator[bytes]:
         """The bytes [start, stop) of the original. Raises Gone where retention was quicker, and StoreAway."""
         if location is None:
-            async for piece in chunks.read(self.sessions, file_id, start=start, stop=stop):
+            async for piece in database.read(self.sessions, file_id, start=start, stop=stop):
                 yield piece
             return
         try:
@@ -38,6 +38,6 @@ class FileStore:
                 yield piece
         except objects.Missing as error:
             async with self.sessions.begin() as session:
-                if await chunks.is_removed(session, file_id):
+                if await database.is_removed(session, file_id):
                     raise Gone(f"file {file_id} was removed while it was read") from error
             raise RuntimeError(f"file {file_id} is not at {location}: restore it from a backup") from error
