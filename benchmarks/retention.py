@@ -20,8 +20,8 @@ from sqlalchemy import text
 from app.files import About, FileWriter
 from app.observability.logs import configure_logs
 from app.resources import Resources, open_resources
-from app.runs.retention import remove_old_files
 from app.settings import load_settings
+from app.upkeep.retention import remove_old_files
 from benchmarks.stage import KEY, Stage
 
 MB = 1_000_000

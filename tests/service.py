@@ -14,10 +14,10 @@ from app.resources import Resources
 from app.rules import schedule, store
 from app.runs.download import claim_downloads, download
 from app.runs.lookup import claim_lookups, look_up
-from app.runs.reconcile import reconcile
 from app.runs.request import claim_requests, request_run
 from app.settings import Settings, load_settings
 from app.simulator import Simulator
+from app.upkeep.reconcile import reconcile
 from app.worker.lanes import work
 
 ADMIN_TOKEN = "a-token-for-tests-of-40-characters-here!"

@@ -11,8 +11,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app import handlers
 from app.db.engine import DATABASE_TROUBLE
 from app.resources import Resources
-from app.runs.reconcile import reconcile
 from app.simulator import Simulator
+from app.upkeep.reconcile import reconcile
 from tests.runs.stories import another_process, deliver, deliver_value, everything_is_due
 from tests.service import REPORT_TYPE, add_rule, at, execute, fetch, unpublished, work_off
 

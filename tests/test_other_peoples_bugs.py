@@ -18,9 +18,9 @@ from app import handlers
 from app.queue import wakeups
 from app.queue.wakeups import Wakeups
 from app.resources import Resources
-from app.runs.reconcile import reconcile
 from app.runs.request import claim_requests, request_run
 from app.simulator import Simulator
+from app.upkeep.reconcile import reconcile
 from app.worker import lanes
 from tests.runs.stories import (
     CREATE,

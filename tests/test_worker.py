@@ -10,10 +10,10 @@ import pytest
 from app import handlers
 from app.db.engine import make_engine
 from app.resources import Resources, open_resources
-from app.runs.reconcile import reconcile
 from app.serving import running
 from app.simulator import Simulator
 from app.stripe_api.objects import StripeRun
+from app.upkeep.reconcile import reconcile
 from tests.detour import detour
 from tests.runs.stories import (
     CONTENTS,

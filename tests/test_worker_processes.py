@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from app.resources import Resources, open_resources
-from app.runs.reconcile import reconcile
 from app.simulator import Simulator
+from app.upkeep.reconcile import reconcile
 from tests.database import FOLDER_VARIABLE
 from tests.runs.stories import (
     CONTENTS,

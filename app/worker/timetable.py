@@ -10,8 +10,8 @@ from app.errors import NotNow
 from app.observability import log_lines
 from app.queue.wakeups import wake
 from app.resources import Resources
-from app.runs.reconcile import reconcile
-from app.runs.retention import remove_old_files
+from app.upkeep.reconcile import reconcile
+from app.upkeep.retention import remove_old_files
 from app.vocabulary import Lane
 
 # Work that broke off (Stripe away, process killed) is due again after this long, not only at the next full turn.

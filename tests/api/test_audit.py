@@ -13,8 +13,8 @@ from app import audit, handlers
 from app.main import build_app
 from app.observability import logs
 from app.resources import Resources
-from app.runs.reconcile import reconcile
 from app.simulator import Simulator
+from app.upkeep.reconcile import reconcile
 from tests.api.deliveries import event
 from tests.runs.stories import days_due, deliver_value, one_due_run
 from tests.service import REPORT_TYPE, add_rule, execute, fetch, only_run, work_off

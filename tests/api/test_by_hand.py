@@ -8,9 +8,9 @@ import httpx
 import pytest
 
 from app.resources import Resources
-from app.runs.reconcile import reconcile
 from app.runs.request import claim_requests, request_run
 from app.simulator import Simulator
+from app.upkeep.reconcile import reconcile
 from tests.service import REPORT_TYPE, add_rule, execute, fetch, only_run, request_due, work_off
 
 DAY = {

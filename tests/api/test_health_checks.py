@@ -8,8 +8,8 @@ import pytest
 
 from app import handlers
 from app.resources import Resources
-from app.runs.reconcile import reconcile
 from app.simulator import Simulator
+from app.upkeep.reconcile import reconcile
 from tests.api.deliveries import event
 from tests.runs.stories import days_due, deliver_value, one_due_run
 from tests.service import (

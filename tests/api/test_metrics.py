@@ -7,9 +7,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from app import handlers
 from app.db.engine import make_engine
 from app.resources import Resources
-from app.runs.reconcile import reconcile
 from app.simulator import Simulator
 from app.stripe_api.http import endpoint_of
+from app.upkeep.reconcile import reconcile
 from tests.api.conftest import client_of
 from tests.api.deliveries import delivery, event
 from tests.runs.stories import CREATE, days_due, deliver_value

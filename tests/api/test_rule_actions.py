@@ -7,8 +7,8 @@ from typing import Any
 import httpx
 
 from app.resources import Resources
-from app.runs.reconcile import reconcile
 from app.simulator import Simulator
+from app.upkeep.reconcile import reconcile
 from tests.api.conftest import client_of
 from tests.service import READ_TOKEN, REPORT_TYPE, add_rule, execute, fetch, unpublished, work_off
 

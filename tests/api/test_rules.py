@@ -8,8 +8,8 @@ import httpx
 import pytest
 
 from app.resources import Resources
-from app.runs.reconcile import reconcile
 from app.simulator import Simulator
+from app.upkeep.reconcile import reconcile
 from tests.service import REPORT_TYPE, fetch, request_due
 
 NEW = {"name": "daily", "report_type": REPORT_TYPE, "cadence": "daily", "starts_on": "2026-02-26"}

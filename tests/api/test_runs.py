@@ -6,8 +6,8 @@ from typing import Any
 import httpx
 
 from app.resources import Resources
-from app.runs.reconcile import reconcile
 from app.simulator import Simulator
+from app.upkeep.reconcile import reconcile
 from tests.service import REPORT_TYPE, add_rule, execute, fetch, request_due, work_off
 
 LAST_DAY = date(2026, 2, 28)  # that there is data for

@@ -16,8 +16,8 @@ from app.queue.claims import Overtaken
 from app.resources import Resources, open_resources
 from app.runs import manual
 from app.runs.download import download
-from app.runs.retention import remove_old_files
 from app.simulator import Simulator
+from app.upkeep.retention import remove_old_files
 from tests.api.conftest import client_of
 from tests.files.stores import BUCKET, Store, environ_of, s3_server
 from tests.runs.ready import claim_download, content, one_ready_run

@@ -1,8 +1,8 @@
 """A key that is refused (401, 403) holds the account's calls of that kind, and gives nothing up."""
 
 from app.resources import Resources
-from app.runs.reconcile import reconcile
 from app.simulator import Simulator
+from app.upkeep.reconcile import reconcile
 from tests.runs.stories import (
     CREATE,
     another_process,

@@ -4,8 +4,8 @@ import pytest
 
 from app.errors import NotNow
 from app.resources import Resources, open_resources
-from app.runs.reconcile import reconcile
 from app.simulator import Simulator
+from app.upkeep.reconcile import reconcile
 from tests.service import add_rule, at, fetch, make_settings, only_run, request_due, unpublished, work_off
 
 OTHER_KEY = "sk_test_simulator_other"

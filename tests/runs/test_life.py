@@ -1,8 +1,8 @@
 """The life of a run, step by step, against the simulator."""
 
 from app.resources import Resources
-from app.runs.reconcile import reconcile
 from app.simulator import Simulator
+from app.upkeep.reconcile import reconcile
 from tests.service import add_rule, at, fetch, history, only_run, unpublished, work_off
 
 

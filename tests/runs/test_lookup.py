@@ -7,8 +7,8 @@ import pytest
 from app import handlers
 from app.resources import Resources
 from app.runs.lookup import claim_lookups, look_up
-from app.runs.reconcile import reconcile
 from app.simulator import Simulator
+from app.upkeep.reconcile import reconcile
 from tests.runs.stories import (
     READ_RUN,
     another_process,

@@ -9,8 +9,8 @@ import pytest
 from app.errors import NotNow
 from app.resources import Resources, open_resources
 from app.rules import schedule, store
-from app.runs.reconcile import reconcile
 from app.simulator import Simulator
+from app.upkeep.reconcile import reconcile
 from app.vocabulary import Lane
 from app.worker import due, timetable
 from tests.runs.stories import LIST_TYPES, another_process, days_due, everything_is_due, one_due_run, states

@@ -4,9 +4,9 @@ import pytest
 
 from app.queue.claims import Overtaken
 from app.resources import Resources
-from app.runs.reconcile import reconcile
 from app.runs.request import request_run
 from app.simulator import Simulator
+from app.upkeep.reconcile import reconcile
 from tests.runs.stories import (
     CREATE,
     attempts,

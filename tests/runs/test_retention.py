@@ -13,9 +13,9 @@ from app.errors import Gone
 from app.files import database
 from app.files.chunker import CHUNK_BYTES
 from app.resources import Resources
-from app.runs import retention
-from app.runs.retention import remove_old_files
 from app.simulator import Simulator
+from app.upkeep import retention
+from app.upkeep.retention import remove_old_files
 from app.worker import timetable
 from tests.api.conftest import client_of, listening
 from tests.files.stored import one_run, store

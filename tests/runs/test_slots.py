@@ -5,9 +5,9 @@ import asyncio
 from app import handlers
 from app.resources import Resources, open_resources
 from app.runs import manual
-from app.runs.reconcile import reconcile
 from app.runs.request import _claim_for_account, claim_requests, request_run
 from app.simulator import Simulator
+from app.upkeep.reconcile import reconcile
 from tests.runs.stories import (
     CREATE,
     another_process,
