@@ -11,11 +11,11 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from app.api.deps import Res, bearer
 from app.api.description import PROBLEMS
-from app.api.health_checks import checks_of
-from app.api.health_facts import read_facts
-from app.api.health_rules import rules_of
 from app.api.health_schemas import CheckOut, FullHealthOut, HealthOut, RuleHealthOut, Status, summed_up
 from app.db.migrate import head_revision, known_revisions
+from app.health.checks import checks_of
+from app.health.rows import read_facts
+from app.health.rules import rules_of
 from app.resources import Resources
 
 router = APIRouter(tags=["health"])

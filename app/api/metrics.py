@@ -13,12 +13,12 @@ from app import __version__
 from app.api.access import Access
 from app.api.deps import Res, bearer
 from app.api.description import PROBLEMS
-from app.api.health_checks import checks_of
-from app.api.health_facts import read_facts
-from app.api.health_rules import rules_of
 from app.api.health_schemas import Status
-from app.api.row_metrics import Families, read_families
 from app.db.engine import DATABASE_TROUBLE
+from app.health.checks import checks_of
+from app.health.gauges import Families, read_families
+from app.health.rows import read_facts
+from app.health.rules import rules_of
 from app.resources import Resources
 
 log = structlog.get_logger()

@@ -7,7 +7,7 @@ import typer
 
 if TYPE_CHECKING:
     from app.cli.doctor_endpoint import Fixed
-    from app.cli.findings import Finding
+    from app.health.results import Finding
     from app.settings import Settings
     from app.stripe_api.client import StripeDoor
 
@@ -28,8 +28,8 @@ def doctor(
         raise typer.BadParameter("needs --url: where is the endpoint to point to?", param_hint="--fix")
 
     from app.cli import doctor_view
-    from app.cli.findings import Status, worst
     from app.cli.session import run_once
+    from app.health.results import Status, worst
 
     findings, fixed = run_once(lambda: examine(base, fix=fix))
     if as_json:
@@ -51,9 +51,9 @@ def _checked(url: str | None) -> str | None:
 
 async def examine(base: str | None, *, fix: bool) -> "tuple[list[Finding], list[Fixed]]":
     """Read the settings, repair if asked to, look at everything; returns also what was repaired."""
-    from app.cli.findings import failing
     from app.cli.session import quieten
     from app.errors import SettingsError
+    from app.health.results import failing
     from app.settings import load_settings
 
     quieten()
@@ -90,8 +90,8 @@ async def examine_with(settings: "Settings", base: str | None, *, fix: bool) -> 
 async def _fix(door: "StripeDoor", base: str) -> "tuple[list[Fixed], list[Finding]]":
     """Every account that we hold a key for gets its endpoint; what Stripe does not allow is a finding."""
     from app.cli.doctor_endpoint import fix_endpoint, url_for
-    from app.cli.findings import failing
     from app.errors import StripeTrouble
+    from app.health.results import failing
 
     fixed, unfixed = [], []
     for account in sorted(door.accounts):

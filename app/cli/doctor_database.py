@@ -10,10 +10,10 @@ from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.cli.findings import Finding, failing, ok, warning
 from app.db.embedded.server import EmbeddedPostgresError
 from app.db.engine import make_engine, make_sessions
 from app.db.migrate import SchemaError, read_revision, require_schema, schema_is_at
+from app.health.results import Finding, failing, ok, warning
 from app.observability.logs import redact
 from app.resources import has_database, open_database
 from app.settings import Settings

@@ -3,8 +3,8 @@
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
-from app.cli.findings import Finding, failing, ok, warning
 from app.errors import Held, StripeTrouble
+from app.health.results import Finding, failing, ok, warning
 from app.inbox.delivery import USED_TYPES
 from app.settings import DEFAULT_ACCOUNT
 from app.stripe_api.client import StripeDoor

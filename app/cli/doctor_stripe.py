@@ -6,8 +6,8 @@ from typing import Any
 
 from app.cli.doctor_database import Known
 from app.cli.doctor_endpoint import examine_endpoint, url_for
-from app.cli.findings import Finding, Status, failing, ok, warning
 from app.errors import Held, NotNow, StripeTrouble
+from app.health.results import Finding, Status, failing, ok, warning
 from app.settings import DEFAULT_ACCOUNT, Account, Settings
 from app.stripe_api.client import StripeDoor
 from app.stripe_api.objects import StripeRun

@@ -6,8 +6,8 @@ from dataclasses import asdict
 import typer
 
 from app.cli.doctor_endpoint import Fixed
-from app.cli.findings import Finding, Status, worst
 from app.cli.output import show_json as show_value
+from app.health.results import Finding, Status, worst
 from app.settings import DEFAULT_ACCOUNT
 
 _COLOURS = {Status.OK: "green", Status.WARNING: "yellow", Status.FAILING: "red"}

@@ -1,7 +1,7 @@
 """The doctor in this process: what it finds, by name; and what a healthy service has."""
 
 from app.cli.doctor import examine_with
-from app.cli.findings import Finding
+from app.health.results import Finding
 from app.resources import Resources
 from app.settings import Settings
 from app.simulator import Simulator

@@ -7,7 +7,7 @@ import pytest
 from app.accounts.identity import check_identity
 from app.cli.doctor import examine_with
 from app.cli.doctor_endpoint import Fixed
-from app.cli.findings import Finding
+from app.health.results import Finding
 from app.inbox.delivery import USED_TYPES
 from app.resources import Resources
 from app.settings import Settings

@@ -11,8 +11,8 @@ import yaml
 from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
-from app.api.health_checks import checks_of
-from app.api.health_facts import read_facts
+from app.health.checks import checks_of
+from app.health.rows import read_facts
 from app.main import build_app
 from app.resources import Resources
 from app.vocabulary import RunState

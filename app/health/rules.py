@@ -3,8 +3,8 @@
 from datetime import datetime, timedelta
 from typing import Any
 
-from app.api.health_facts import Facts
 from app.api.health_schemas import RuleHealthOut, Status
+from app.health.rows import Facts
 from app.vocabulary import RunState
 
 # Stripe's data advances by half a day or a day at a time, and is there half a day later.

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from datetime import timedelta
 
-from app.api.health_facts import Facts
 from app.api.health_schemas import CheckOut, RuleHealthOut, Status
-from app.api.health_webhooks import webhook_checks
-from app.api.health_words import check, names, span
+from app.health.rows import Facts
+from app.health.text import check, names, span
+from app.health.webhooks import webhook_checks
 from app.observability.logs import redact
 from app.settings import Settings
 

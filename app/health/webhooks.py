@@ -2,9 +2,9 @@
 
 from datetime import datetime, timedelta
 
-from app.api.health_facts import Facts
 from app.api.health_schemas import CheckOut, Status
-from app.api.health_words import check, names, span
+from app.health.rows import Facts
+from app.health.text import check, names, span
 from app.settings import Account, Settings
 from app.stripe_api.signatures import fingerprint
 
