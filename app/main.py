@@ -10,12 +10,13 @@ from fastapi import Depends, FastAPI
 from starlette.routing import Route
 
 from app import __version__
-from app.api import audit, docs, events, health, metrics, report_types, rule_actions, rules, run_file, runs
-from app.api.access import Access
-from app.api.deps import bearer
-from app.api.description import DESCRIPTION, PROBLEMS, describe
-from app.api.edge import Edge
-from app.api.problems import handle_problems
+from app.api import audit, events, health, metrics, report_types, rule_actions, rules, run_file, runs
+from app.api.http.dependencies import bearer
+from app.api.http.middleware import Edge
+from app.api.http.problems import handle_problems
+from app.api.http.tokens import Access
+from app.api.openapi import page
+from app.api.openapi.document import DESCRIPTION, PROBLEMS, describe
 from app.api.webhooks import webhook_routes
 from app.resources import Resources
 
@@ -30,7 +31,7 @@ def build_app(res: Resources) -> FastAPI:
         app.include_router(router, dependencies=[Depends(bearer)], responses=PROBLEMS)
     app.include_router(health.router)
     app.include_router(metrics.router)
-    app.router.routes.append(Route("/docs", docs.page, include_in_schema=False))
+    app.router.routes.append(Route("/docs", page.page, include_in_schema=False))
     describe(app)
     return app
 

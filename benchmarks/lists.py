@@ -15,7 +15,7 @@ import httpx
 import psycopg
 from sqlalchemy import event
 
-from app.api.paging import make_cursor
+from app.api.http.paging import make_cursor
 from app.main import build_app
 from app.resources import open_resources
 from app.settings import load_settings

@@ -6,9 +6,9 @@ from fastapi import APIRouter, Query
 from pydantic import Field
 from sqlalchemy import select
 
-from app.api.deps import Session
-from app.api.paging import PageIn, make_cursor, read_number_cursor
-from app.api.schemas import Out, Page, Time
+from app.api.http.dependencies import Session
+from app.api.http.paging import PageIn, make_cursor, read_number_cursor
+from app.api.schemas.common import Out, Page, Time
 from app.db.models import AuditEntry
 
 router = APIRouter(prefix="/v1/audit", tags=["audit"])

@@ -9,9 +9,9 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app import handlers
-from app.api.deps import CalledBy, Res, Session
-from app.api.paging import LARGEST_ID, PageIn, make_cursor, read_number_cursor
-from app.api.schemas import Out, Page, Slug, Time
+from app.api.http.dependencies import CalledBy, Res, Session
+from app.api.http.paging import LARGEST_ID, PageIn, make_cursor, read_number_cursor
+from app.api.schemas.common import Out, Page, Slug, Time
 from app.db.models import Event
 from app.errors import NotFound
 from app.vocabulary import EventStatus

@@ -9,9 +9,9 @@ from fastapi import APIRouter, Depends, Request, Response
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
-from app.api.deps import Res, bearer
-from app.api.description import PROBLEMS
-from app.api.health_schemas import CheckOut, FullHealthOut, HealthOut, RuleHealthOut, Status, summed_up
+from app.api.http.dependencies import Res, bearer
+from app.api.openapi.document import PROBLEMS
+from app.api.schemas.health import CheckOut, FullHealthOut, HealthOut, RuleHealthOut, Status, summed_up
 from app.db.migrate import head_revision, known_revisions
 from app.health.checks import checks_of
 from app.health.rows import read_facts

@@ -10,10 +10,10 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoM
 from prometheus_client.registry import Collector
 
 from app import __version__
-from app.api.access import Access
-from app.api.deps import Res, bearer
-from app.api.description import PROBLEMS
-from app.api.health_schemas import Status
+from app.api.http.dependencies import Res, bearer
+from app.api.http.tokens import Access
+from app.api.openapi.document import PROBLEMS
+from app.api.schemas.health import Status
 from app.db.engine import DATABASE_TROUBLE
 from app.health.checks import checks_of
 from app.health.gauges import Families, read_families

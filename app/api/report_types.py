@@ -8,9 +8,9 @@ from pydantic import Field
 from sqlalchemy import func, select, tuple_
 
 from app import audit
-from app.api.deps import CalledBy, Res, Session
-from app.api.paging import PageIn, make_cursor, read_cursor
-from app.api.schemas import Out, Page, Slug, Time
+from app.api.http.dependencies import CalledBy, Res, Session
+from app.api.http.paging import PageIn, make_cursor, read_cursor
+from app.api.schemas.common import Out, Page, Slug, Time
 from app.db.models import ReportType
 from app.worker import timetable
 

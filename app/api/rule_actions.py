@@ -7,11 +7,11 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query
 from pydantic import Field, StrictBool, ValidationError, ValidationInfo, field_validator
 
-from app.api.deps import CalledBy, Res, Session
-from app.api.paging import PageIn, bad_cursor, make_cursor, read_cursor
-from app.api.rule_schemas import RuleChange, RuleIn, WarningOut, refuse_null
-from app.api.run_schemas import WaitingOut
-from app.api.schemas import Day, In, Out, Page, Time
+from app.api.http.dependencies import CalledBy, Res, Session
+from app.api.http.paging import PageIn, bad_cursor, make_cursor, read_cursor
+from app.api.schemas.common import Day, In, Out, Page, Time
+from app.api.schemas.rules import RuleChange, RuleIn, WarningOut, refuse_null
+from app.api.schemas.runs import WaitingOut
 from app.db.models import Rule
 from app.errors import BadInput, FieldError
 from app.rules import backfill, changes, coverage, store

@@ -8,12 +8,12 @@ from fastapi import APIRouter, Header, Query, Response
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.api.deps import CalledBy, Res, Session
-from app.api.description import CHANGED_MEANWHILE
-from app.api.paging import PageIn, make_cursor, read_id_cursor
-from app.api.problems import PreconditionFailed
-from app.api.rule_schemas import RuleChange, RuleIn, RuleOut, WarningOut
-from app.api.schemas import Page
+from app.api.http.dependencies import CalledBy, Res, Session
+from app.api.http.paging import PageIn, make_cursor, read_id_cursor
+from app.api.http.problems import PreconditionFailed
+from app.api.openapi.document import CHANGED_MEANWHILE
+from app.api.schemas.common import Page
+from app.api.schemas.rules import RuleChange, RuleIn, RuleOut, WarningOut
 from app.db.models import Rule
 from app.rules import changes, store
 

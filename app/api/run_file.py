@@ -13,9 +13,9 @@ from starlette.datastructures import Headers
 from starlette.responses import Response, StreamingResponse
 
 from app import files
-from app.api.deps import Res
-from app.api.encodings import prefers_zstd
-from app.api.problems import problem
+from app.api.http.content_negotiation import prefers_zstd
+from app.api.http.dependencies import Res
+from app.api.http.problems import problem
 from app.errors import Conflict, Gone
 from app.resources import Resources
 from app.runs import listing

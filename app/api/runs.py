@@ -9,10 +9,10 @@ from fastapi import APIRouter, Header, Query, Response
 from sqlalchemy import RowMapping
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.api.deps import CalledBy, Res, Session
-from app.api.paging import make_cursor, read_id_cursor
-from app.api.run_schemas import MoveOut, RetriedOut, RetryIn, RunDetailOut, RunIn, RunListIn, RunOut
-from app.api.schemas import Page
+from app.api.http.dependencies import CalledBy, Res, Session
+from app.api.http.paging import make_cursor, read_id_cursor
+from app.api.schemas.common import Page
+from app.api.schemas.runs import MoveOut, RetriedOut, RetryIn, RunDetailOut, RunIn, RunListIn, RunOut
 from app.resources import Resources
 from app.rules.coverage import availability_of, read_type
 from app.runs import ad_hoc, listing, manual

@@ -11,8 +11,8 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from app.api.edge import announces_more
-from app.api.problems import problem
+from app.api.http.middleware import announces_more
+from app.api.http.problems import problem
 from app.inbox.delivery import Unverified
 from app.inbox.intake import Intake, Unavailable
 from app.settings import DEFAULT_ACCOUNT

@@ -13,7 +13,7 @@ import yaml
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from app.api.rule_schemas import RuleIn
+from app.api.schemas.rules import RuleIn
 from app.errors import BadInput, TallyhookError
 from app.rules.store import GIVEN
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import typer
 
-from app.api.run_schemas import RunDetailOut, RunOut
+from app.api.schemas.runs import RunDetailOut, RunOut
 from app.cli.output import show_json, show_table
 
 _HEADINGS = ("id", "state", "rule", "report_type", "connected_account", "from", "to", "attempt", "about")

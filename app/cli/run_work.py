@@ -12,8 +12,8 @@ from typing import IO
 from sqlalchemy import RowMapping, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.api.run_schemas import RunDetailOut, RunOut
 from app.api.runs import shown, shown_in_full
+from app.api.schemas.runs import RunDetailOut, RunOut
 from app.cli.run_view import progress
 from app.cli.session import actor, opened
 from app.db.models import Rule

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from datetime import timedelta
 
-from app.api.health_schemas import CheckOut, RuleHealthOut, Status
+from app.api.schemas.health import CheckOut, RuleHealthOut, Status
 from app.health.rows import Facts
 from app.health.text import check, names, span
 from app.health.webhooks import webhook_checks

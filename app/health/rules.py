@@ -3,7 +3,7 @@
 from datetime import datetime, timedelta
 from typing import Any
 
-from app.api.health_schemas import RuleHealthOut, Status
+from app.api.schemas.health import RuleHealthOut, Status
 from app.health.rows import Facts
 from app.vocabulary import RunState
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from datetime import timedelta
 
-from app.api.health_schemas import CheckOut, Status
+from app.api.schemas.health import CheckOut, Status
 
 MOST_NAMES = 5
 

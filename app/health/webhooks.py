@@ -2,7 +2,7 @@
 
 from datetime import datetime, timedelta
 
-from app.api.health_schemas import CheckOut, Status
+from app.api.schemas.health import CheckOut, Status
 from app.health.rows import Facts
 from app.health.text import check, names, span
 from app.settings import Account, Settings

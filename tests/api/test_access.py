@@ -10,7 +10,7 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
-from app.api import access, edge
+from app.api.http import middleware, tokens
 from app.main import build_app
 from app.resources import Resources
 from app.settings import Settings, load_settings
@@ -27,7 +27,7 @@ def routes_of(app: FastAPI) -> list[tuple[str, str]]:
 
 
 def is_open(path: str) -> bool:
-    return path in edge.OPEN_PATHS or path.startswith(edge.OPEN_PREFIX)
+    return path in middleware.OPEN_PATHS or path.startswith(middleware.OPEN_PREFIX)
 
 
 @asynccontextmanager
@@ -68,7 +68,7 @@ async def test_the_read_token_reads_and_writes_nothing(res: Resources) -> None:
     async with client_of(res, READ_TOKEN) as reader:
         for method, path in routes_of(app):
             answer = await reader.request(method, path)
-            writes = method != "GET" and path not in edge.READING_POSTS and not is_open(path)
+            writes = method != "GET" and path not in middleware.READING_POSTS and not is_open(path)
             assert (answer.status_code == 403) == writes, (method, path)
         assert (await reader.get("/v1/rules")).status_code == 200
 
@@ -89,7 +89,7 @@ async def test_what_is_no_bearer_token_is_none(nobody: httpx.AsyncClient) -> Non
 
 
 async def test_a_wrong_token_is_refused_and_counted(res: Resources, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(access, "WRONG_TOKEN_SECONDS", 0.0)
+    monkeypatch.setattr(tokens, "WRONG_TOKEN_SECONDS", 0.0)
     app = build_app(res)
     wrong = ("wrong", ADMIN_TOKEN[:-1], ADMIN_TOKEN + "x", ADMIN_TOKEN.upper(), "x" * 10_000)
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url=BASE_URL) as client:
@@ -105,7 +105,7 @@ async def test_a_wrong_token_is_refused_and_counted(res: Resources, monkeypatch:
 async def test_bytes_that_are_no_text_are_a_wrong_token(
     nobody: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(access, "WRONG_TOKEN_SECONDS", 0.0)
+    monkeypatch.setattr(tokens, "WRONG_TOKEN_SECONDS", 0.0)
 
     answer = await nobody.get("/v1/rules", headers=[(b"Authorization", b"Bearer \xff\xfe\x80")])
 
@@ -113,7 +113,7 @@ async def test_bytes_that_are_no_text_are_a_wrong_token(
 
 
 async def test_while_wrong_tokens_wait_a_right_one_passes(res: Resources, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(access, "WRONG_TOKEN_SECONDS", 3600.0)
+    monkeypatch.setattr(tokens, "WRONG_TOKEN_SECONDS", 3600.0)
     async with client_of(res) as client:
         guessing = [asyncio.create_task(client.get("/v1/rules", headers=bearer(f"guess{n}"))) for n in range(20)]
         await asyncio.sleep(0)
@@ -127,8 +127,8 @@ async def test_while_wrong_tokens_wait_a_right_one_passes(res: Resources, monkey
 
 
 async def test_only_so_many_wrong_tokens_wait_at_once(res: Resources, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(access, "WRONG_TOKEN_SECONDS", 3600.0)
-    monkeypatch.setattr(access, "MOST_SLOWED", 0)
+    monkeypatch.setattr(tokens, "WRONG_TOKEN_SECONDS", 3600.0)
+    monkeypatch.setattr(tokens, "MOST_SLOWED", 0)
     async with client_of(res, "guess") as client:
         assert (await client.get("/v1/rules")).status_code == 401
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from app.api import access
+from app.api.http import tokens
 from app.resources import Resources
 from tests.api.conftest import listening
 from tests.service import ADMIN_TOKEN
@@ -20,7 +20,7 @@ CONFIG = Path(__file__).with_name("schemathesis.toml")
 async def test_every_answer_is_as_described_and_none_is_an_error_of_ours(
     res: Resources, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(access, "WRONG_TOKEN_SECONDS", 0)
+    monkeypatch.setattr(tokens, "WRONG_TOKEN_SECONDS", 0)
     res.works_queue = False  # so that it is ready without a worker
     async with listening(res) as port:
         tool = await asyncio.create_subprocess_exec(

@@ -2,7 +2,7 @@
 
 import pytest
 
-from app.api.encodings import prefers_zstd
+from app.api.http.content_negotiation import prefers_zstd
 
 LIKES = [
     "zstd", "ZSTD", "zstd;q=0.1", "gzip;q=0.5, zstd", "zstd, gzip", "identity;q=0.4, zstd;q=0.5", "zstd, identity",

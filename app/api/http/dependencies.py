@@ -10,7 +10,7 @@ from fastapi import Depends, Request
 from fastapi.security import HTTPBearer
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.api.access import Caller
+from app.api.http.tokens import Caller
 from app.resources import Resources
 
 # Only described here: `edge` has checked the token before any route is looked for.

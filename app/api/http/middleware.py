@@ -16,8 +16,8 @@ from starlette.responses import Response
 from starlette.routing import Route, Router
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.api.access import Access, Caller
-from app.api.problems import problem, unexpected
+from app.api.http.problems import problem, unexpected
+from app.api.http.tokens import Access, Caller
 from app.observability import log_lines, tracing
 from app.observability.logs import redact
 from app.observability.tracing import Kind

@@ -5,7 +5,7 @@ from enum import StrEnum
 
 from pydantic import Field
 
-from app.api.schemas import Out, Time
+from app.api.schemas.common import Out, Time
 
 
 class Status(StrEnum):

@@ -18,7 +18,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.routing import Match
 
-from app.api.schemas import BadParameter
+from app.api.schemas.common import BadParameter
 from app.errors import BadInput, Conflict, FieldError, Gone, NotFound, StoreAway
 from app.observability.logs import redact
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, StrictBool, ValidationInfo, field_validator
 
-from app.api.schemas import ConnectedAccounts, Day, In, Name, Out, Parameters, ReportTypeId, Slug, Time, ZoneName
+from app.api.schemas.common import ConnectedAccounts, Day, In, Name, Out, Parameters, ReportTypeId, Slug, Time, ZoneName
 from app.settings import DEFAULT_ACCOUNT
 from app.vocabulary import Cadence
 

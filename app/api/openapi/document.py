@@ -6,8 +6,8 @@ from typing import Any
 
 from fastapi import FastAPI
 
-from app.api import examples
-from app.api.problems import MEDIA_TYPE
+from app.api.http.problems import MEDIA_TYPE
+from app.api.openapi import examples
 
 DESCRIPTION = """\
 Automates Stripe's financial reports. Send `Authorization: Bearer …` with every request to `/v1`.

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from app.api.paging import make_cursor
+from app.api.http.paging import make_cursor
 
 _RULE_ID = "01a1fe99-9c4a-7000-bd32-e12b7cda8e62"
 _RUN_ID = "01a1fe99-9c76-7009-9691-f1e842565f45"

@@ -1,0 +1,1 @@
+"""What every route shares: middleware, tokens, problem details, paging and content negotiation."""
