@@ -41,10 +41,10 @@ def _explained(error: Exception) -> str | None:
 
 def _register() -> None:
     from app.cli.commands import demo, migrate, serve, worker
-    from app.cli.doctor import doctor
+    from app.cli.doctor.command import doctor
     from app.cli.events import events
-    from app.cli.rules import rules
-    from app.cli.runs import runs
+    from app.cli.rules.command import rules
+    from app.cli.runs.command import runs
     from app.cli.simulator import simulator
 
     every: tuple[Callable[..., None], ...] = (serve, worker, migrate, demo, simulator, doctor)

@@ -71,7 +71,7 @@ def demo(
     port: Annotated[int, typer.Option(help="Port of the service; 0 takes a free one.", min=0, max=65535)] = 8000,
 ) -> None:
     """Show the whole flow on this machine, with no account anywhere: simulator, database, service, stored files."""
-    from app.cli.demo import play
+    from app.cli.demo.play import play
 
     configure_logs()
     logging.getLogger().setLevel(logging.ERROR)  # the story is told on the screen; only what goes wrong is logged

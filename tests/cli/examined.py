@@ -1,6 +1,6 @@
 """The doctor in this process: what it finds, by name; and what a healthy service has."""
 
-from app.cli.doctor import examine_with
+from app.cli.doctor.command import examine_with
 from app.health.results import Finding
 from app.resources import Resources
 from app.settings import Settings

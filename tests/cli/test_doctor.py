@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from app.cli.doctor import examine
+from app.cli.doctor.command import examine
 from app.db.embedded.server import EmbeddedPostgres
 from app.db.migrate import migrate
 from app.resources import Resources

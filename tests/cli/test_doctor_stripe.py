@@ -5,8 +5,8 @@ from typing import cast
 import pytest
 
 from app.accounts.identity import check_identity
-from app.cli.doctor import examine_with
-from app.cli.doctor_endpoint import Fixed
+from app.cli.doctor.command import examine_with
+from app.cli.doctor.endpoint import Fixed
 from app.health.results import Finding
 from app.inbox.delivery import USED_TYPES
 from app.resources import Resources

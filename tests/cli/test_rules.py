@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from app.cli.rule_changes import Outcome, apply
-from app.cli.rule_file import RuleFileError, read_rules
+from app.cli.rules.changes import Outcome, apply
+from app.cli.rules.file import RuleFileError, read_rules
 from app.resources import Resources
 from app.simulator import Simulator
 from tests.cli.command import tallyhook

@@ -10,7 +10,7 @@ from sqlalchemy import select
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.cli.rule_file import RuleFileError, Written, write_rules
+from app.cli.rules.file import RuleFileError, Written, write_rules
 from app.cli.session import actor
 from app.db.models import Rule
 from app.errors import BadInput, Conflict, TallyhookError

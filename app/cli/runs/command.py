@@ -32,13 +32,13 @@ def list_(
     as_json: AsJson = False,
 ) -> None:
     """List runs, newest first."""
-    from app.cli import run_work
     from app.cli.output import show_json
-    from app.cli.run_view import show_runs
+    from app.cli.runs import work
+    from app.cli.runs.view import show_runs
     from app.cli.session import run_once
 
-    wanted = run_work.Wanted(state, rule, report_type, account, connected_account)
-    found, names = run_once(lambda: run_work.find(wanted, limit=limit))
+    wanted = work.Wanted(state, rule, report_type, account, connected_account)
+    found, names = run_once(lambda: work.find(wanted, limit=limit))
     if as_json:
         show_json([run.model_dump(mode="json") for run in found])
     else:
@@ -48,11 +48,11 @@ def list_(
 @runs.command()
 def show(run_id: RunId, as_json: AsJson = False) -> None:
     """Show one run, with its history."""
-    from app.cli import run_work
-    from app.cli.run_view import show_run
+    from app.cli.runs import work
+    from app.cli.runs.view import show_run
     from app.cli.session import run_once
 
-    show_run(run_once(lambda: run_work.read(run_id)), as_json=as_json)
+    show_run(run_once(lambda: work.read(run_id)), as_json=as_json)
 
 
 @runs.command()
@@ -67,18 +67,18 @@ def retry(
     as_json: AsJson = False,
 ) -> None:
     """Try failed or cancelled runs again: those named, all or none of them; or with --failed all that match."""
-    from app.cli import run_work
     from app.cli.output import show_json
+    from app.cli.runs import work
     from app.cli.session import run_once
 
     filters = (rule, report_type, account, connected_account)
     if bool(run_ids) == failed or (run_ids and any(filters)):
         raise typer.BadParameter("name the runs, or say --failed (which the other options narrow), not both")
     if run_ids:
-        retried = run_once(lambda: run_work.retry(run_ids))
+        retried = run_once(lambda: work.retry(run_ids))
     else:
-        wanted = run_work.Wanted(RunState.FAILED, *filters)
-        retried = run_once(lambda: run_work.retry_matching(wanted))
+        wanted = work.Wanted(RunState.FAILED, *filters)
+        retried = run_once(lambda: work.retry_matching(wanted))
     if as_json:
         show_json({"retried": retried})
     else:
@@ -95,11 +95,11 @@ def download(
     as_json: AsJson = False,
 ) -> None:
     """Write a run's file, verified: it appears when it is whole, and never half."""
-    from app.cli import run_work
     from app.cli.output import show_json
+    from app.cli.runs import work
     from app.cli.session import run_once
 
-    saved = run_once(lambda: run_work.download(run_id, output, force=force))
+    saved = run_once(lambda: work.download(run_id, output, force=force))
     if as_json:
         show_json({"path": str(saved.path), "size": saved.size, "sha256": saved.sha256})
     else:

@@ -4,8 +4,8 @@ from collections.abc import Awaitable
 from datetime import UTC, datetime
 from typing import Any
 
-from app.cli.doctor_database import Known
-from app.cli.doctor_endpoint import examine_endpoint, url_for
+from app.cli.doctor.database import Known
+from app.cli.doctor.endpoint import examine_endpoint, url_for
 from app.errors import Held, NotNow, StripeTrouble
 from app.health.results import Finding, Status, failing, ok, warning
 from app.settings import DEFAULT_ACCOUNT, Account, Settings

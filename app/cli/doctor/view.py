@@ -5,7 +5,7 @@ from dataclasses import asdict
 
 import typer
 
-from app.cli.doctor_endpoint import Fixed
+from app.cli.doctor.endpoint import Fixed
 from app.cli.output import show_json as show_value
 from app.health.results import Finding, Status, worst
 from app.settings import DEFAULT_ACCOUNT

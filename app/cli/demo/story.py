@@ -98,7 +98,7 @@ class Story:
 
 async def show_stored(console: Console, client: httpx.AsyncClient, *, url: str, token: str) -> None:
     """A table of what was stored, and how to look around."""
-    from app.cli.demo import pages
+    from app.cli.demo.play import pages
 
     runs = [run async for run in pages(client, "/v1/runs?state=stored")]
     table = Table(title=f"{len(runs)} files are stored")

@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.api.runs import shown, shown_in_full
 from app.api.schemas.runs import RunDetailOut, RunOut
-from app.cli.run_view import progress
+from app.cli.runs.view import progress
 from app.cli.session import actor, opened
 from app.db.models import Rule
 from app.errors import Conflict, Gone, NotFound, TallyhookError

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from app.cli.rule_changes import Outcome
+    from app.cli.rules.changes import Outcome
 
 DIFFERENT = 3  # 1 is an error and 2 bad usage, so that a pipeline can tell drift from failure
 
@@ -22,8 +22,8 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 def export(as_json: AsJson = False) -> None:
     """Print every rule as YAML, ordered by name; `rules apply` takes it back."""
     from app.cli.output import show_json
-    from app.cli.rule_changes import as_text, read_saved
-    from app.cli.rule_file import as_written
+    from app.cli.rules.changes import as_text, read_saved
+    from app.cli.rules.file import as_written
     from app.cli.session import opened, run_once
     from app.db.models import Rule
     from app.rules import store as core
@@ -77,8 +77,8 @@ def apply(
 
 
 def _applied(file: str, *, prune: bool, dry_run: bool) -> "Outcome":
-    from app.cli.rule_changes import apply as apply_rules
-    from app.cli.rule_file import read_rules
+    from app.cli.rules.changes import apply as apply_rules
+    from app.cli.rules.file import read_rules
     from app.cli.session import opened, run_once
 
     name = "standard input" if file == "-" else file

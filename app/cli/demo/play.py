@@ -19,7 +19,7 @@ from typing import Any
 import httpx
 from rich.console import Console
 
-from app.cli.demo_view import Story, show_stored
+from app.cli.demo.story import Story, show_stored
 from app.planning.planner import Availability, Schedule, due_windows
 from app.serving import Running, running
 from app.settings import Settings, load_settings

@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 import typer
 
 if TYPE_CHECKING:
-    from app.cli.doctor_endpoint import Fixed
+    from app.cli.doctor.endpoint import Fixed
     from app.health.results import Finding
     from app.settings import Settings
     from app.stripe_api.client import StripeDoor
@@ -27,15 +27,15 @@ def doctor(
     if fix and base is None:
         raise typer.BadParameter("needs --url: where is the endpoint to point to?", param_hint="--fix")
 
-    from app.cli import doctor_view
+    from app.cli.doctor import view
     from app.cli.session import run_once
     from app.health.results import Status, worst
 
     findings, fixed = run_once(lambda: examine(base, fix=fix))
     if as_json:
-        doctor_view.show_json(findings, fixed)
+        view.show_json(findings, fixed)
     else:
-        doctor_view.show(findings, fixed)
+        view.show(findings, fixed)
     if worst(findings) is Status.FAILING:
         raise typer.Exit(1)
 
@@ -70,8 +70,8 @@ async def examine_with(settings: "Settings", base: str | None, *, fix: bool) -> 
     """The same with settings that are valid."""
     import asyncio
 
-    from app.cli.doctor_database import examine_database
-    from app.cli.doctor_stripe import examine_account, examine_clock, examine_settings
+    from app.cli.doctor.database import examine_database
+    from app.cli.doctor.stripe import examine_account, examine_clock, examine_settings
     from app.stripe_api.client import StripeDoor
 
     door = StripeDoor(settings)
@@ -89,7 +89,7 @@ async def examine_with(settings: "Settings", base: str | None, *, fix: bool) -> 
 
 async def _fix(door: "StripeDoor", base: str) -> "tuple[list[Fixed], list[Finding]]":
     """Every account that we hold a key for gets its endpoint; what Stripe does not allow is a finding."""
-    from app.cli.doctor_endpoint import fix_endpoint, url_for
+    from app.cli.doctor.endpoint import fix_endpoint, url_for
     from app.errors import StripeTrouble
     from app.health.results import failing
 

@@ -1,0 +1,1 @@
+"""`tallyhook demo`: the whole flow on this machine, with no account anywhere."""

@@ -1,0 +1,1 @@
+"""`tallyhook rules`: rules as YAML, reviewed like code."""

@@ -1,0 +1,1 @@
+"""`tallyhook runs`: list, show, download, retry and cancel runs."""
