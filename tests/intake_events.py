@@ -11,7 +11,7 @@ from sqlalchemy import RowMapping
 from app.inbox.intake import Intake
 from app.resources import Resources
 from app.settings import Settings
-from app.simulator.signatures import signature_header
+from app.simulator.webhooks.signatures import signature_header
 from tests.service import WEBHOOK_SECRET, fetch
 
 TYPE = "reporting.report_type.updated"

@@ -22,7 +22,7 @@ from app.runs import lookup
 from app.serving import running
 from app.settings import Settings
 from app.simulator import Simulator
-from app.simulator.signatures import signature_header
+from app.simulator.webhooks.signatures import signature_header
 from tests.api.deliveries import event as a_report_type_event
 from tests.cli.command import tallyhook
 from tests.collector import collecting

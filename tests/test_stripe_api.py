@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from app.errors import Held, NotNow, Refused
 from app.settings import Settings
 from app.simulator import Simulator
-from app.simulator.signatures import signature_header
+from app.simulator.webhooks.signatures import signature_header
 from app.stripe_api.client import StripeDoor
 from app.stripe_api.objects import StripeFile
 from app.stripe_api.signatures import verify

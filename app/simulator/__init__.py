@@ -12,8 +12,8 @@ The way of a call: `routes` → `gateway` → `admission` → `execution` → `a
 the files come from `recipes`, `families` and `ledger`. From a shell: `tallyhook simulator`.
 """
 
-from app.simulator.foreground import run_forever
-from app.simulator.server import serve
+from app.simulator.http.server import serve
+from app.simulator.run_forever import run_forever
 from app.simulator.simulator import Simulator
 
 __all__ = ["Simulator", "run_forever", "serve"]

@@ -1,12 +1,12 @@
 """Report types of an account and how far their data reaches; moving that is what Stripe's webhooks tell about."""
 
-from app.simulator.catalogue import CATALOGUE, template_for
-from app.simulator.clock import Instant, unix
-from app.simulator.events import emit
-from app.simulator.families import family_of
-from app.simulator.ledger import DAY
-from app.simulator.model import Account, ReportType
-from app.simulator.world import World
+from app.simulator.reports.catalogue import CATALOGUE, template_for
+from app.simulator.reports.families import family_of
+from app.simulator.reports.ledger import DAY
+from app.simulator.state.clock import Instant, unix
+from app.simulator.state.model import Account, ReportType
+from app.simulator.state.world import World
+from app.simulator.webhooks.events import emit
 
 HALF_DAY = DAY // 2
 HISTORY = 400 * DAY

@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass, field, fields
 from typing import Literal, get_args
 
-from app.simulator.identifiers import new_id
+from app.simulator.state.identifiers import new_id
 
 CallFault = Literal["status", "slow", "cut"]
 RunFault = Literal["run_fails", "run_hangs", "run_instant", "event_early", "url_null", "url_elsewhere"]

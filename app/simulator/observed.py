@@ -2,10 +2,10 @@
 
 from typing import Any
 
-from app.simulator.model import Account, Delivery, Endpoint, Event, ReportFile, ReportType, Run
+from app.simulator.http.views import state_of
 from app.simulator.settings import Settings
-from app.simulator.views import state_of
-from app.simulator.world import CallRecord, World
+from app.simulator.state.model import Account, Delivery, Endpoint, Event, ReportFile, ReportType, Run
+from app.simulator.state.world import CallRecord, World
 
 
 class Observed:

@@ -3,15 +3,15 @@
 from dataclasses import dataclass, replace
 from typing import Any
 
-from app.simulator.csv_files import content_of, smallest_size
-from app.simulator.events import Carrying, emit
-from app.simulator.families import Recipe
 from app.simulator.faults import RUN_FAULTS, Subject
-from app.simulator.identifiers import new_id
-from app.simulator.ledger import DAY
-from app.simulator.model import Account, Outcome, ReportFile, ReportType, Run
-from app.simulator.recipes import recipe_for
-from app.simulator.world import World
+from app.simulator.reports.csv_files import content_of, smallest_size
+from app.simulator.reports.families import Recipe
+from app.simulator.reports.ledger import DAY
+from app.simulator.reports.recipes import recipe_for
+from app.simulator.state.identifiers import new_id
+from app.simulator.state.model import Account, Outcome, ReportFile, ReportType, Run
+from app.simulator.state.world import World
+from app.simulator.webhooks.events import Carrying, emit
 
 FILE_LIFE = 365 * DAY
 FAILURE = "An error occurred while generating the report. Please try again."

@@ -6,12 +6,13 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from app.simulator import availability, endpoints
-from app.simulator.clock import Instant, unix
-from app.simulator.identifiers import derived_id
-from app.simulator.model import Account, ApiKey, Endpoint, Outcome, Permission, ReportType
+from app.simulator import availability
 from app.simulator.observed import Observed
 from app.simulator.settings import Settings
+from app.simulator.state.clock import Instant, unix
+from app.simulator.state.identifiers import derived_id
+from app.simulator.state.model import Account, ApiKey, Endpoint, Outcome, Permission, ReportType
+from app.simulator.webhooks import endpoints
 
 
 class SetUp(Observed):

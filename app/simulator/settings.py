@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from app.simulator.model import Outcome
+from app.simulator.state.model import Outcome
 
 
 @dataclass(slots=True)

@@ -5,15 +5,16 @@ All methods belong into the event loop that serves it (or before it is served). 
 import time
 from typing import Any
 
-from app.simulator import availability, events, runs
-from app.simulator.clock import Instant, unix
+from app.simulator import availability, runs
 from app.simulator.faults import Fault, FaultKind, Match, When
-from app.simulator.forms import Form
-from app.simulator.model import Delivery, Outcome, ReportType, Run
-from app.simulator.parameters import report_type as known_type
-from app.simulator.parameters import wanted_parameters
+from app.simulator.http.forms import Form
+from app.simulator.reports.parameters import report_type as known_type
+from app.simulator.reports.parameters import wanted_parameters
 from app.simulator.set_up import SetUp
-from app.simulator.shelf import Shelf
+from app.simulator.state.clock import Instant, unix
+from app.simulator.state.collection import Shelf
+from app.simulator.state.model import Delivery, Outcome, ReportType, Run
+from app.simulator.webhooks import events
 
 
 class Simulator(SetUp):

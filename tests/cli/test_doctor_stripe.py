@@ -12,7 +12,7 @@ from app.inbox.delivery import USED_TYPES
 from app.resources import Resources
 from app.settings import Settings
 from app.simulator import Simulator
-from app.simulator.model import PERMISSIONS, Permission
+from app.simulator.state.model import PERMISSIONS, Permission
 from tests.cli.examined import URL, findings, make_healthy, statuses
 from tests.service import execute, make_settings
 

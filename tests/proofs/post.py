@@ -6,8 +6,8 @@ import orjson
 
 from app.inbox.intake import Intake, Unavailable
 from app.simulator import Simulator
-from app.simulator.model import Event
-from app.simulator.signatures import signature_header
+from app.simulator.state.model import Event
+from app.simulator.webhooks.signatures import signature_header
 from tests.service import WEBHOOK_SECRET
 
 API_VERSION = "2026-10-28.endive"

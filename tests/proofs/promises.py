@@ -13,7 +13,7 @@ from sqlalchemy import RowMapping
 
 from app.resources import Resources
 from app.simulator import Simulator
-from app.simulator.model import Run as StripeRun
+from app.simulator.state.model import Run as StripeRun
 from app.vocabulary import ALLOWED_MOVES, RunState
 from tests.service import fetch
 

@@ -8,7 +8,7 @@ import pytest
 
 from app.resources import open_resources
 from app.simulator import Simulator
-from app.simulator.world import CallRecord, Journal
+from app.simulator.state.world import CallRecord, Journal
 from tests.proofs.processes import ServiceProcess, Tripwire, cleared_away, has_settled, until
 from tests.proofs.promises import broken_promises, owed_days
 from tests.service import REPORT_TYPE, add_rule, at, fetch, make_environ, make_settings

@@ -13,8 +13,8 @@ from sqlalchemy import RowMapping
 from app.resources import Resources, open_resources
 from app.runs.request import RequestClaim, claim_requests
 from app.simulator import Simulator
-from app.simulator.model import Event
-from app.simulator.signatures import signature_header
+from app.simulator.state.model import Event
+from app.simulator.webhooks.signatures import signature_header
 from app.upkeep.reconcile import reconcile
 from tests.service import WEBHOOK_SECRET, add_rule, execute, fetch, make_settings, only_run, unpublished
 

@@ -8,7 +8,7 @@ import pytest
 
 from app.simulator import Simulator
 from app.simulator.faults import CALL_FAULTS, EVENT_FAULTS, FILE_FAULTS, RUN_FAULTS, Match, When
-from app.simulator.routes import application
+from app.simulator.http.routes import application
 from app.simulator.settings import Settings
 
 TEXT = (Path(__file__).parents[2] / "docs/howto/simulator.md").read_text()

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.simulator import Simulator
-from app.simulator.csv_files import Content
+from app.simulator.reports.csv_files import Content
 from tests.simulator.asking import ITEMIZED, a_day, finished
 
 

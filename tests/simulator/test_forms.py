@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.simulator.forms import MalformedForm, Value, decode
+from app.simulator.http.forms import MalformedForm, Value, decode
 
 NAMES = st.text("abcxyz_é", min_size=1, max_size=8)
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)

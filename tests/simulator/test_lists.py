@@ -6,10 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.simulator import Simulator
-from app.simulator.forms import Form
-from app.simulator.lists import page
-from app.simulator.model import Endpoint
-from app.simulator.shelf import Shelf
+from app.simulator.http.forms import Form
+from app.simulator.http.lists import page
+from app.simulator.state.collection import Shelf
+from app.simulator.state.model import Endpoint
 from tests.simulator.asking import RUNS, SUMMARY, a_day, create, error_of
 
 

@@ -13,10 +13,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.simulator.catalogue import CATALOGUE
-from app.simulator.csv_files import EXACT_ROWS, Content, content_of, smallest_size
-from app.simulator.families import Recipe, family_of
-from app.simulator.ledger import DAY, Business, major
+from app.simulator.reports.catalogue import CATALOGUE
+from app.simulator.reports.csv_files import EXACT_ROWS, Content, content_of, smallest_size
+from app.simulator.reports.families import Recipe, family_of
+from app.simulator.reports.ledger import DAY, Business, major
 from tests.simulator.asking import ITEMIZED, SUMMARY
 
 MONDAY = 1_772_409_600  # 2026-03-02 00:00:00 UTC

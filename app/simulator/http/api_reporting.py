@@ -1,10 +1,11 @@
 """`/v1/reporting/…`: report types and report runs."""
 
-from app.simulator import errors, parameters
-from app.simulator.calls import Answer, Call, answer
-from app.simulator.lists import CURSORS, page, refuse_unknown
-from app.simulator.model import Run
+from app.simulator.http import errors
+from app.simulator.http.calls import Answer, Call, answer
+from app.simulator.http.lists import CURSORS, page, refuse_unknown
+from app.simulator.reports import parameters
 from app.simulator.runs import arrange_end, end_run, make_run, plan_for
+from app.simulator.state.model import Run
 
 RUNS = "/v1/reporting/report_runs"
 

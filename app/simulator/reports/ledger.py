@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from app.simulator.identifiers import derived_id
+from app.simulator.state.identifiers import derived_id
 
 DAY = 86400
 DECIMALS = {"jpy": 0, "kwd": 3}

@@ -3,12 +3,12 @@
 from starlette.applications import Starlette
 from starlette.routing import Route
 
-from app.simulator import api_files, api_reporting, api_webhooks, errors
-from app.simulator.calls import Answer, Call, Handler
-from app.simulator.control import Command, control_routes
-from app.simulator.gateway import ApiRoute
-from app.simulator.model import Permission
+from app.simulator.http import api_files, api_reporting, api_webhooks, errors
+from app.simulator.http.api_route import ApiRoute
+from app.simulator.http.calls import Answer, Call, Handler
+from app.simulator.http.control import Command, control_routes
 from app.simulator.simulator import Simulator
+from app.simulator.state.model import Permission
 
 RUNS, TYPES = "/v1/reporting/report_runs", "/v1/reporting/report_types"
 API: tuple[tuple[str, str, Handler, Permission | None], ...] = (

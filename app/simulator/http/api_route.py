@@ -5,17 +5,17 @@ from email.utils import formatdate
 from starlette.requests import Request
 from starlette.types import Receive, Scope, Send
 
-from app.simulator.admission import admitted, secret_of
-from app.simulator.calls import Answer, Call, Handler, refusal
-from app.simulator.connection import cut
-from app.simulator.errors import ApiError
-from app.simulator.execution import ConnectionCut, carry_out, disturb
 from app.simulator.faults import CALL_FAULTS, Subject
-from app.simulator.file_stream import encoded, send_file
-from app.simulator.forms import Form, MalformedForm, decode
-from app.simulator.identifiers import new_id
-from app.simulator.model import Account, Permission
-from app.simulator.world import CallRecord, World
+from app.simulator.http.authentication import admitted, secret_of
+from app.simulator.http.calls import Answer, Call, Handler, refusal
+from app.simulator.http.carry_out import ConnectionCut, carry_out, disturb
+from app.simulator.http.connection import cut
+from app.simulator.http.errors import ApiError
+from app.simulator.http.file_stream import encoded, send_file
+from app.simulator.http.forms import Form, MalformedForm, decode
+from app.simulator.state.identifiers import new_id
+from app.simulator.state.model import Account, Permission
+from app.simulator.state.world import CallRecord, World
 
 NOT_A_FORM = (
     "Invalid request (check that your POST content type is application/x-www-form-urlencoded). "

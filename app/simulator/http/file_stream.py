@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from starlette.types import Receive, Scope, Send
 
-from app.simulator.calls import FileBody
-from app.simulator.connection import cut, transport_of
+from app.simulator.http.calls import FileBody
+from app.simulator.http.connection import cut, transport_of
 
 SLOW_PIECE = 16 * 1024
 RANGE = re.compile(r"bytes=(\d*)-(\d*)")

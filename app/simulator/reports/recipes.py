@@ -3,12 +3,12 @@
 import hashlib
 from typing import Any
 
-from app.simulator.families import Recipe, family_of
-from app.simulator.identifiers import derived_id
-from app.simulator.ledger import DAY, Business
-from app.simulator.model import Account, ReportType
-from app.simulator.parameters import SEPARATORS
+from app.simulator.reports.families import Recipe, family_of
+from app.simulator.reports.ledger import DAY, Business
+from app.simulator.reports.parameters import SEPARATORS
 from app.simulator.settings import Settings
+from app.simulator.state.identifiers import derived_id
+from app.simulator.state.model import Account, ReportType
 
 
 def recipe_for(settings: Settings, account: Account, kind: ReportType, *, parameters: dict[str, Any]) -> Recipe:

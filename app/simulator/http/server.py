@@ -8,8 +8,8 @@ import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.server import ServerState
 
-from app.simulator.connection import OpenProtocol
-from app.simulator.routes import application
+from app.simulator.http.connection import OpenProtocol
+from app.simulator.http.routes import application
 from app.simulator.simulator import Simulator
 
 HOST = "127.0.0.1"

@@ -4,9 +4,9 @@ import asyncio
 import signal
 from collections.abc import Callable
 
-from app.simulator.endpoints import add_endpoint
-from app.simulator.server import HOST, serve
+from app.simulator.http.server import HOST, serve
 from app.simulator.simulator import Simulator
+from app.simulator.webhooks.endpoints import add_endpoint
 
 SECRET = "whsec_simulator_default"  # noqa: S105 (made to be known: it signs what a simulator makes up)
 START_TEXT = """\

@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from app.simulator.views import plain
+from app.simulator.http.views import plain
 
 Command = Callable[..., Any]
 

@@ -3,9 +3,9 @@
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from app.simulator.csv_files import Content, content_of
-from app.simulator.families import Recipe
-from app.simulator.shelf import Shelf
+from app.simulator.reports.csv_files import Content, content_of
+from app.simulator.reports.families import Recipe
+from app.simulator.state.collection import Shelf
 
 Permission = Literal["reporting", "files", "events", "webhook_endpoints"]
 PERMISSIONS: frozenset[Permission] = frozenset({"reporting", "files", "events", "webhook_endpoints"})

@@ -4,9 +4,9 @@ from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import Any
 
-from app.simulator import errors
-from app.simulator.forms import Form, Value
-from app.simulator.shelf import ItemT, Shelf
+from app.simulator.http import errors
+from app.simulator.http.forms import Form, Value
+from app.simulator.state.collection import ItemT, Shelf
 
 CURSORS = frozenset({"limit", "starting_after", "ending_before", "expand"})
 COMPARISONS: dict[str, Callable[[int, int], bool]] = {

@@ -6,12 +6,12 @@ from typing import Any, TypeAlias
 
 import orjson
 
-from app.simulator.errors import ApiError
-from app.simulator.events import Carrying
 from app.simulator.faults import Fault
-from app.simulator.forms import Form
-from app.simulator.model import Account, ApiKey, ReportFile
-from app.simulator.world import World
+from app.simulator.http.errors import ApiError
+from app.simulator.http.forms import Form
+from app.simulator.state.model import Account, ApiKey, ReportFile
+from app.simulator.state.world import World
+from app.simulator.webhooks.events import Carrying
 
 
 @dataclass(slots=True)

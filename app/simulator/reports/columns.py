@@ -6,8 +6,8 @@ from datetime import datetime
 from typing import TypeAlias, TypeVar
 from zoneinfo import ZoneInfo
 
-from app.simulator import ledger
-from app.simulator.ledger import DAY, Payout, Transaction
+from app.simulator.reports import ledger
+from app.simulator.reports.ledger import DAY, Payout, Transaction
 
 RowT = TypeVar("RowT")
 

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterable
 
-from app.simulator.identifiers import new_id
-from app.simulator.model import Account, Endpoint, SigningSecret
-from app.simulator.world import World
+from app.simulator.state.identifiers import new_id
+from app.simulator.state.model import Account, Endpoint, SigningSecret
+from app.simulator.state.world import World
 
 REPORTING_EVENTS = (
     "reporting.report_run.failed",

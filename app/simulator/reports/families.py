@@ -8,9 +8,9 @@ from itertools import islice
 from typing import Generic, TypeAlias
 from zoneinfo import ZoneInfo
 
-from app.simulator import columns, ledger
-from app.simulator.columns import Cell, Cells, RowT, Style, Total
-from app.simulator.ledger import DAY, Business, Payout, Transaction
+from app.simulator.reports import columns, ledger
+from app.simulator.reports.columns import Cell, Cells, RowT, Style, Total
+from app.simulator.reports.ledger import DAY, Business, Payout, Transaction
 
 LARGEST_SUM = 10_000
 """A summary adds up no more transactions than this, so that it stays cheap whatever the rate."""

@@ -4,9 +4,9 @@ import base64
 import binascii
 from collections.abc import Mapping
 
-from app.simulator import errors
-from app.simulator.model import ApiKey, Permission
-from app.simulator.world import World
+from app.simulator.http import errors
+from app.simulator.state.model import ApiKey, Permission
+from app.simulator.state.world import World
 
 PERMISSION_NAMES: dict[Permission, str] = {
     "reporting": "report_runs_and_report_types_read",

@@ -9,10 +9,10 @@ from ssl import SSLContext
 import httpx
 import orjson
 
-from app.simulator.clock import Clock
-from app.simulator.model import Delivery
 from app.simulator.settings import Settings
-from app.simulator.signatures import signature_header
+from app.simulator.state.clock import Clock
+from app.simulator.state.model import Delivery
+from app.simulator.webhooks.signatures import signature_header
 
 AT_ONCE = 64
 USER_AGENT = "Stripe/1.0 (+https://stripe.com/docs/webhooks)"

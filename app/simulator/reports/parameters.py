@@ -6,13 +6,13 @@ from functools import cache
 from typing import Any
 from zoneinfo import available_timezones
 
-from app.simulator import errors
-from app.simulator.catalogue import REPORTING_CATEGORIES
-from app.simulator.clock import utc_text
-from app.simulator.errors import ApiError
-from app.simulator.families import family_of
-from app.simulator.forms import Form, Value
-from app.simulator.model import Account, ReportType
+from app.simulator.http import errors
+from app.simulator.http.errors import ApiError
+from app.simulator.http.forms import Form, Value
+from app.simulator.reports.catalogue import REPORTING_CATEGORIES
+from app.simulator.reports.families import family_of
+from app.simulator.state.clock import utc_text
+from app.simulator.state.model import Account, ReportType
 
 SEPARATORS = {".": ".", ",": ",", "point": ".", "comma": ","}
 LIVE_ONLY = "This report type is only available for live data and requires a live mode key."

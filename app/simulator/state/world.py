@@ -4,13 +4,13 @@ from collections import Counter, deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from app.simulator.clock import Agenda, Clock
-from app.simulator.courier import Courier
 from app.simulator.faults import FaultBook
-from app.simulator.idempotency import IdempotencyStore
-from app.simulator.model import Account, ApiKey
-from app.simulator.rate_limits import RateLimiter
+from app.simulator.http.idempotency import IdempotencyStore
+from app.simulator.http.rate_limits import RateLimiter
 from app.simulator.settings import Settings
+from app.simulator.state.clock import Agenda, Clock
+from app.simulator.state.model import Account, ApiKey
+from app.simulator.webhooks.sender import Courier
 
 KEPT_CALLS = 20_000
 

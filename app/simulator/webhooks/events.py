@@ -6,9 +6,9 @@ from collections.abc import Iterable
 from typing import Any
 
 from app.simulator.faults import EVENT_FAULTS, Subject
-from app.simulator.identifiers import new_id
-from app.simulator.model import Account, Delivery, Endpoint, Event
-from app.simulator.world import World
+from app.simulator.state.identifiers import new_id
+from app.simulator.state.model import Account, Delivery, Endpoint, Event
+from app.simulator.state.world import World
 
 OF_THE_EVENT = frozenset({"event_never_made", "event_twin"})
 OF_A_DELIVERY = EVENT_FAULTS - OF_THE_EVENT

@@ -1,9 +1,9 @@
 """`/v1/files/…`: a report's file object, and its bytes for those who have the key."""
 
-from app.simulator import errors
-from app.simulator.calls import Answer, Call, FileBody, answer
 from app.simulator.faults import FILE_FAULTS, Subject
-from app.simulator.model import ReportFile
+from app.simulator.http import errors
+from app.simulator.http.calls import Answer, Call, FileBody, answer
+from app.simulator.state.model import ReportFile
 
 
 def retrieve_file(call: Call) -> Answer:

@@ -9,8 +9,8 @@ from itertools import islice
 from types import SimpleNamespace
 from typing import Literal
 
-from app.simulator.families import Recipe, family_of
-from app.simulator.ledger import DAY
+from app.simulator.reports.families import Recipe, family_of
+from app.simulator.reports.ledger import DAY
 
 EXACT_ROWS = 10_000
 """Longer reports are made of a block of rows that is repeated, and of the rows that are left over."""

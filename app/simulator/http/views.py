@@ -5,8 +5,8 @@ from functools import singledispatch
 from typing import Any
 
 from app.simulator.faults import Fault
-from app.simulator.model import Account, ApiKey, Delivery, Endpoint, Event, ReportFile, ReportType, Run
-from app.simulator.world import CallRecord, World
+from app.simulator.state.model import Account, ApiKey, Delivery, Endpoint, Event, ReportFile, ReportType, Run
+from app.simulator.state.world import CallRecord, World
 
 SHOWN = 200
 """The latest of each kind that `state` lists; the counts are of all."""

@@ -3,13 +3,14 @@
 from collections.abc import Callable
 from urllib.parse import urlsplit
 
-from app.simulator import endpoints, errors
-from app.simulator.calls import Answer, Call, answer
-from app.simulator.forms import Form
-from app.simulator.ledger import DAY
-from app.simulator.lists import CURSORS, boolean, page, refuse_unknown
-from app.simulator.model import Endpoint, Event
-from app.simulator.shelf import Shelf
+from app.simulator.http import errors
+from app.simulator.http.calls import Answer, Call, answer
+from app.simulator.http.forms import Form
+from app.simulator.http.lists import CURSORS, boolean, page, refuse_unknown
+from app.simulator.reports.ledger import DAY
+from app.simulator.state.collection import Shelf
+from app.simulator.state.model import Endpoint, Event
+from app.simulator.webhooks import endpoints
 
 ENDPOINTS = "/v1/webhook_endpoints"
 MOST_ENDPOINTS = 16

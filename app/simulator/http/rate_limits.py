@@ -3,8 +3,8 @@
 import time
 from collections import deque
 
-from app.simulator.errors import ApiError, rate_limited
-from app.simulator.model import Account
+from app.simulator.http.errors import ApiError, rate_limited
+from app.simulator.state.model import Account
 
 PER_ENDPOINT = 25
 PER_FILE_ENDPOINT = 20

@@ -1,0 +1,1 @@
+"""What the simulator's reports contain: types, parameters, columns, and a ledger that they are all drawn from."""

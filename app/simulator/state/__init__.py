@@ -1,0 +1,1 @@
+"""What the simulator remembers: its objects, its clock and their ids."""

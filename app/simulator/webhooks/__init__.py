@@ -1,0 +1,1 @@
+"""The simulator's webhooks: endpoints, events, signatures and their delivery."""
