@@ -25,9 +25,9 @@ from app.simulator import Simulator
 from app.simulator.webhooks.signatures import signature_header
 from tests.api.deliveries import event as a_report_type_event
 from tests.cli.command import tallyhook
-from tests.collector import collecting
+from tests.observability.collector import collecting
 from tests.service import REPORT_TYPE, add_rule, at, execute, fetch, make_environ
-from tests.workers import until, until_stored
+from tests.worker.workers import until, until_stored
 
 SECRETS = {
     "STRIPE_API_KEY": "rk_test_canary1KeyOfTheAccount",

@@ -46,7 +46,7 @@ WHERE = {
     "duplicate while the first is in flight":
         f"{HERE}::test_a_duplicate_that_comes_while_the_first_is_being_handled_is_not_handled_beside_it",
     "duplicate holds up the inbox":
-        "tests/test_intake.py::test_a_duplicate_of_an_event_that_is_just_being_handled_holds_up_no_delivery",
+        "tests/inbox/test_intake.py::test_a_duplicate_of_an_event_that_is_just_being_handled_holds_up_no_delivery",
     "event before our own create returns":
         f"{RUNS}/test_settle.py::test_an_event_that_overtakes_the_create_answer_is_heard_when_the_answer_is_recorded",
     "create returns a finished run":
@@ -55,23 +55,23 @@ WHERE = {
         f"{RUNS}/test_settle.py::test_two_rules_that_want_the_same_report_have_a_stripe_run_and_a_file_each",
     "lost enqueue": f"{HERE}::test_a_wake_up_that_is_lost_costs_a_poll_and_nothing_else",
     "killed in mid-download":
-        "tests/test_worker_processes.py::test_the_work_of_a_process_that_was_killed_is_taken_over",
+        "tests/worker/test_processes.py::test_the_work_of_a_process_that_was_killed_is_taken_over",
     "lease lost while alive":
         f"{RUNS}/test_download_takeover.py::test_a_slow_worker_that_comes_back_cannot_write_over_its_successor",
     "Postgres restarted":
-        "tests/test_worker_processes.py::test_the_database_killed_under_load_is_started_again_and_nothing_is_lost",
+        "tests/worker/test_processes.py::test_the_database_killed_under_load_is_started_again_and_nothing_is_lost",
     "pooler": "tests/test_pooler.py::test_everything_but_listen_works_through_a_transaction_mode_pooler",
     "LISTEN dropped":
-        "tests/test_worker.py::test_a_lost_listen_connection_is_made_again_and_only_slows_things_down",
+        "tests/worker/test_lanes.py::test_a_lost_listen_connection_is_made_again_and_only_slows_things_down",
     "unknown event type":
         "tests/test_handlers.py::test_a_type_of_event_that_this_version_does_not_know_is_left_for_the_one_that_does",
-    "unknown job kind": "tests/test_queue.py::test_a_lane_that_this_version_does_not_know_is_passed_over",
+    "unknown job kind": "tests/queue/test_wakeups.py::test_a_lane_that_this_version_does_not_know_is_passed_over",
     "unknown state": f"{RUNS}/test_reconcile.py::test_a_run_in_a_state_that_this_version_does_not_know_is_left_alone",
-    "non-UTF-8 body": "tests/test_incoming.py::test_what_is_no_event_is_refused_and_only_counted",
-    "empty secret": "tests/test_stripe_api.py::test_without_a_secret_nothing_is_believed",
-    "future timestamp": "tests/test_incoming.py::test_an_old_or_future_time_stamp_is_not_believed",
+    "non-UTF-8 body": "tests/inbox/test_delivery.py::test_what_is_no_event_is_refused_and_only_counted",
+    "empty secret": "tests/stripe_api/test_client.py::test_without_a_secret_nothing_is_believed",
+    "future timestamp": "tests/inbox/test_delivery.py::test_an_old_or_future_time_stamp_is_not_believed",
     "oversized body": "tests/api/test_webhooks.py::test_a_body_of_just_the_limit_is_taken_and_a_byte_more_is_not",
-    "key in an error text": "tests/test_stripe_api.py::test_no_message_shows_the_key",
+    "key in an error text": "tests/stripe_api/test_client.py::test_no_message_shows_the_key",
     "truncated file": f"{RUNS}/test_download.py::"
         "test_what_did_not_come_whole_is_never_stored_and_is_fetched_again_without_a_new_attempt",
     "gzip on the wire": f"{RUNS}/test_download.py::"
@@ -90,7 +90,7 @@ WHERE = {
     "database down is a 5xx":
         "tests/api/test_webhooks.py::test_while_the_database_is_away_stripe_is_asked_to_deliver_again",
     "a network swallows a connection":
-        "tests/test_intake.py::test_an_intake_whose_connections_a_network_swallowed_goes_on_with_new_ones",
+        "tests/inbox/test_intake.py::test_an_intake_whose_connections_a_network_swallowed_goes_on_with_new_ones",
     "a row that the database refuses for ever": "tests/test_handlers.py::"
         "test_what_the_database_will_never_do_for_an_event_is_the_events_own_and_ends",
     "restored from a backup":

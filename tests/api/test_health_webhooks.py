@@ -10,7 +10,7 @@ import pytest
 from app.resources import Resources, open_resources
 from app.simulator import Simulator
 from tests.api.conftest import client_of
-from tests.intake_events import accept, an_event, signed
+from tests.inbox.intake_events import accept, an_event, signed
 from tests.service import execute, make_settings
 
 OLD, NEW = "whsec_the_old_one", "whsec_the_new_one"

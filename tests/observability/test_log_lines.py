@@ -11,7 +11,7 @@ from app.observability.log_lines import Together, Told, handling, origin, step, 
 from app.serving import running
 from app.simulator import Simulator
 from tests.service import ADMIN_TOKEN, REPORT_TYPE, WEBHOOK_SECRET, add_rule, at, make_settings, only_run, unpublished
-from tests.workers import until
+from tests.worker.workers import until
 
 WITH_WHAT_IS_BOUND = [structlog.contextvars.merge_contextvars]
 

@@ -12,7 +12,7 @@ from app.observability import tracing
 from app.resources import Resources
 from app.serving import running
 from app.simulator import Simulator
-from tests.collector import collecting
+from tests.observability.collector import collecting
 from tests.service import (
     ADMIN_TOKEN,
     REPORT_TYPE,
@@ -24,7 +24,7 @@ from tests.service import (
     only_run,
     unpublished,
 )
-from tests.workers import until_stored
+from tests.worker.workers import until_stored
 
 
 def about(span: Span) -> dict[str, Any]:

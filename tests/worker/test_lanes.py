@@ -35,7 +35,7 @@ from tests.service import (
     unpublished,
     working,
 )
-from tests.workers import QUICK, called, until, until_stored
+from tests.worker.workers import QUICK, called, until, until_stored
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from app.inbox.intake import Unavailable
 from app.resources import Resources
 from app.simulator import Simulator
 from tests.detour import detour
-from tests.intake_events import accept, an_event, intake_of, kept
+from tests.inbox.intake_events import accept, an_event, intake_of, kept
 from tests.service import WEBHOOK_SECRET, execute, make_settings
 
 

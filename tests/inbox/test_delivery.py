@@ -12,7 +12,7 @@ from app.inbox.delivery import Unverified, read_event
 from app.resources import Resources
 from app.settings import Account
 from app.simulator import Simulator
-from tests.intake_events import accept, an_event, intake_of, kept, signed
+from tests.inbox.intake_events import accept, an_event, intake_of, kept, signed
 from tests.service import WEBHOOK_SECRET, make_settings
 
 NOT_BELIEVED = [

@@ -31,7 +31,7 @@ from tests.service import (
     unpublished,
     working,
 )
-from tests.workers import QUICK, called, until, until_stored, worker_process
+from tests.worker.workers import QUICK, called, until, until_stored, worker_process
 
 
 @pytest.fixture
