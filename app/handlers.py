@@ -11,10 +11,10 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app import audit
-from app.db.engine import passes
+from app.db.engine import is_transient
 from app.errors import Conflict, NotFound
 from app.observability import log_lines
-from app.observability.log_lines import Told
+from app.observability.log_lines import Cause
 from app.observability.logs import redact
 from app.queue.wakeups import wake
 from app.resources import Resources
@@ -57,13 +57,13 @@ async def drain(res: Resources) -> int:
     began = time.monotonic()
     async with res.sessions.begin() as session:
         events = (await session.execute(_TAKE, {"limit": BATCH, "types": list(HANDLERS)})).all()
-        told = {_about(event): Told(event.stripe_event_id, event.traceparent) for event in events}
-        with log_lines.handling(told):
+        causes = {_about(event): Cause(event.stripe_event_id, event.traceparent) for event in events}
+        with log_lines.handling(causes):
             outcomes = [outcome for group in _groups(events) for outcome in await _handle(res, session, *group)]
         await _mark(session, outcomes)
     # Only after the commit: a batch that is rolled back is taken again.
     for event, status, _ in outcomes:
-        _log(event, status, told[_about(event)], seconds=time.monotonic() - began)
+        _log(event, status, causes[_about(event)], seconds=time.monotonic() - began)
         res.metrics.events.labels(event.type, status).inc()
         res.metrics.handling_seconds.observe(event.waited + time.monotonic() - began)
     return len(events)
@@ -87,10 +87,10 @@ def _about(event: Any) -> tuple[str, str | None]:
     return event.account, event.object_id
 
 
-def _log(event: Any, status: str, told: Told, *, seconds: float) -> None:
+def _log(event: Any, status: str, cause: Cause, *, seconds: float) -> None:
     ids = {"event_id": event.stripe_event_id, "account": event.account, "object_id": event.object_id}
-    about = Told(event.stripe_event_id, event.traceparent, told.runs)
-    log_lines.handled("event.finished", about, seconds=seconds, **ids, type=event.type, outcome=status)
+    about = Cause(event.stripe_event_id, event.traceparent, cause.runs)
+    log_lines.log_handled("event.finished", about, seconds=seconds, **ids, type=event.type, outcome=status)
 
 
 # What became of an event: its new status, or `retried`, and the reason.
@@ -116,7 +116,7 @@ async def _handle(res: Resources, session: AsyncSession, handler: Handler, event
         async with session.begin_nested():
             await handler(res, session, events[0].account, [_object_of(event) for event in events])
     except Exception as error:
-        if passes(error):
+        if is_transient(error):
             raise  # the database's trouble, not the events': the whole batch is taken again
         if len(events) > 1:
             return [outcome for event in events for outcome in await _handle(res, session, handler, [event])]

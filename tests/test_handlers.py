@@ -9,7 +9,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app import handlers
-from app.db.engine import DATABASE_TROUBLE
+from app.db.engine import DATABASE_ERRORS
 from app.resources import Resources
 from app.simulator import Simulator
 from app.upkeep.reconcile import reconcile
@@ -208,7 +208,7 @@ async def test_trouble_of_the_database_is_not_the_events_and_is_not_counted(
     monkeypatch.setitem(handlers.HANDLERS, TYPE, cut_off)
     await deliver_value(res, told(simulator))
     for _ in range(2 * handlers.MOST_TRIES):
-        with pytest.raises(DATABASE_TROUBLE):
+        with pytest.raises(DATABASE_ERRORS):
             await handlers.drain(res)
 
     (event,) = await fetch(res, "select status, tries from events")

@@ -14,7 +14,7 @@ from app.api.http.dependencies import Res, bearer
 from app.api.http.tokens import Access
 from app.api.openapi.document import PROBLEMS
 from app.api.schemas.health import Status
-from app.db.engine import DATABASE_TROUBLE
+from app.db.engine import DATABASE_ERRORS
 from app.health.checks import checks_of
 from app.health.gauges import Families, read_families
 from app.health.rows import read_facts
@@ -77,7 +77,7 @@ async def _of_rows(res: Resources) -> Families:
     up = GaugeMetricFamily("tallyhook_database_up", "Whether the rows could be read for this answer (1) or not (0).")
     try:
         families = [*await read_families(res), await _checks(res)]
-    except DATABASE_TROUBLE as error:
+    except DATABASE_ERRORS as error:
         # What the process counted is worth most when the database is in trouble.
         log.warning("metrics.database_trouble", error=type(error).__name__)
         families = []

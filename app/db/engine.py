@@ -17,8 +17,8 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry
 
-# What talking to the database raises when it is in trouble; `passes` tells apart whether the row at hand is to blame.
-DATABASE_TROUBLE = (
+# What a database in trouble raises; `is_transient` says whether it will pass, or whether the row at hand is to blame.
+DATABASE_ERRORS = (
     OperationalError,
     InterfaceError,
     DisconnectionError,
@@ -51,8 +51,8 @@ TCP: dict[str, Any] = {
 }
 
 
-def passes(error: BaseException) -> bool:
-    """Whether this is the database's own trouble, and passes: never an event's or a run's, and never counted.
+def is_transient(error: BaseException) -> bool:
+    """Whether the database itself is in trouble, and will recover: no event or run is to blame, and nothing is counted.
 
     False for what it will say again to the same row (a limit of its own, a statement too slow), and for our errors.
     """
@@ -140,8 +140,8 @@ def make_sessions(engine: AsyncEngine) -> async_sessionmaker[AsyncSession]:
 
 
 @asynccontextmanager
-async def looking(sessions: async_sessionmaker[AsyncSession]) -> AsyncIterator[AsyncSession]:
-    """A session for questions only, each in one round trip: without a transaction's begin and commit."""
+async def autocommit_session(sessions: async_sessionmaker[AsyncSession]) -> AsyncIterator[AsyncSession]:
+    """A session for reading only, one round trip a statement: without a transaction's begin and commit."""
     async with sessions() as session:
         await session.connection(execution_options={"isolation_level": "AUTOCOMMIT"})
         yield session

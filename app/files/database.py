@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Sequence
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
-from app.db.engine import looking, raw_connection
+from app.db.engine import autocommit_session, raw_connection
 from app.errors import Gone
 from app.files.chunker import CODEC_PLAIN, Chunk, Learner, in_thread, unpack
 from app.files.zstd_frames import frame_overhead, packed
@@ -83,7 +83,7 @@ async def _stored(sessions: Sessions, file_id: uuid.UUID, *, start: int, stop: i
 
 
 async def _fetch(sessions: Sessions, file_id: uuid.UUID, position: int, stop: int) -> list[Chunk]:
-    async with looking(sessions) as session:
+    async with autocommit_session(sessions) as session:
         values = {"file_id": file_id, "position": position, "stop": stop, "limit": READ_AT_ONCE}
         # In binary: as text the server would write every byte as two digits, and we would read them back.
         raw = await raw_connection(session)

@@ -12,7 +12,7 @@ from typing import Any, Self
 
 import structlog
 
-from app.db.engine import DATABASE_TROUBLE, make_engine, raw_connection
+from app.db.engine import DATABASE_ERRORS, make_engine, raw_connection
 from app.errors import TallyhookError
 from app.inbox.delivery import IncomingEvent, Unverified, read_event
 from app.observability.metrics import Metrics
@@ -125,7 +125,7 @@ class Intake:
     async def _try_to_keep(self, events: list[IncomingEvent]) -> Unavailable | None:
         try:
             await self._keep(events)
-        except DATABASE_TROUBLE as error:
+        except DATABASE_ERRORS as error:
             log.warning("intake.database_away", error=type(error).__name__, events=len(events))
         except Exception:
             # A group's writer serves all later ones too: it outlives whatever one group does to it.

@@ -1,7 +1,7 @@
-"""A finished step is one line in the log and, where traces are on, one span: the same name, ids and outcome in both.
+"""The canonical log line: a finished operation is one line and, where traces are on, one span, alike in both.
 
 Work is followed by ids: an event's id or a request's is kept with the runs that it caused (`caused_by`), and every
-later line about such a run has it.
+later line about such a run carries it.
 """
 
 import time
@@ -19,10 +19,10 @@ log = structlog.get_logger()
 
 
 @dataclass(slots=True)
-class Told:
-    """One of several things that are handled together: what it is known by, and the runs that it turned out to concern.
+class Cause:
+    """One of several things handled in one go: its id, its trace, and the runs that it turned out to be about.
 
-    `runs` are the traces of those runs by their ids.
+    `runs` maps the ids of those runs to their traces.
     """
 
     id: str
@@ -30,18 +30,18 @@ class Told:
     runs: dict[str, str | None] = field(default_factory=dict)
 
 
-# By account and the id of what they are about.
-Together = Mapping[tuple[str, str | None], Told]
+# By account and the id of the Stripe object concerned.
+Causes = Mapping[tuple[str, str | None], Cause]
 
 _facts: ContextVar[dict[str, object] | None] = ContextVar("facts", default=None)
-_together: ContextVar[Together | None] = ContextVar("together", default=None)
+_causes: ContextVar[Causes | None] = ContextVar("causes", default=None)
 
 
 @contextmanager
-def step(name: str, *, parent: str | None = None, kind: Kind = Kind.INTERNAL, **ids: object) -> Iterator[None]:
-    """Do a step: its ids are in every line that is written meanwhile, its own line comes when it is finished.
+def operation(name: str, *, parent: str | None = None, kind: Kind = Kind.INTERNAL, **ids: object) -> Iterator[None]:
+    """Run an operation: its ids are in every line written meanwhile, and its own line is written at the end.
 
-    `name` is past tense: `run.asked`. `parent` is the `traceparent` that was kept with what is worked on.
+    `name` is past tense: `run.asked`. `parent` is the `traceparent` stored with the row that is worked on.
     """
     began, facts = time.perf_counter(), dict[str, object]()
     token = _facts.set(facts)
@@ -63,50 +63,50 @@ def step(name: str, *, parent: str | None = None, kind: Kind = Kind.INTERNAL, **
         _facts.reset(token)
 
 
-def tell(**facts: object) -> None:
-    """Say something about the step that is under way: it is part of its line. Outside of any step nothing happens."""
-    telling = _facts.get()
-    if telling is not None:
-        telling.update(facts)
+def annotate(**facts: object) -> None:
+    """Add facts to the line of the operation under way; outside of any operation this does nothing."""
+    noted = _facts.get()
+    if noted is not None:
+        noted.update(facts)
 
 
 @contextmanager
-def handling(together: Together) -> Iterator[None]:
-    """Handle these things together: `origin` and `concerns` tell one from the other."""
-    token = _together.set(together)
+def handling(causes: Causes) -> Iterator[None]:
+    """Handle several things in one go: `cause_of` and `link_run` tell them apart."""
+    token = _causes.set(causes)
     try:
         yield
     finally:
-        _together.reset(token)
+        _causes.reset(token)
 
 
-def handled(name: str, told: Told, *, seconds: float, **fields: object) -> None:
-    """One of them is finished: its line, and its span."""
-    if told.runs:
-        fields["run_ids"] = list(told.runs)
+def log_handled(name: str, cause: Cause, *, seconds: float, **fields: object) -> None:
+    """One of the things handled in one go is finished: write its line and its span."""
+    if cause.runs:
+        fields["run_ids"] = list(cause.runs)
     tracing.record(
-        name, parent=told.traceparent, kind=Kind.CONSUMER, links=told.runs.values(), seconds=seconds, **fields
+        name, parent=cause.traceparent, kind=Kind.CONSUMER, links=cause.runs.values(), seconds=seconds, **fields
     )
-    trace = None if told.traceparent is None else tracing.trace_of(told.traceparent)
+    trace = None if cause.traceparent is None else tracing.trace_of(cause.traceparent)
     log.info(name, **fields, **({} if trace is None else {"trace_id": trace}), seconds=round(seconds, 3))
 
 
-def concerns(account: str, about: str, run_id: object, traceparent: str | None) -> None:
-    """What was told about this (a Stripe run, by its id) is about this run of ours."""
-    if (told := _told(account, about)) is not None:
-        told.runs[str(run_id)] = traceparent
+def link_run(account: str, about: str, run_id: object, traceparent: str | None) -> None:
+    """What is being handled about this Stripe object concerns this run of ours."""
+    if (cause := _cause(account, about)) is not None:
+        cause.runs[str(run_id)] = traceparent
 
 
-def origin(account: str, about: str | None = None) -> dict[str, str | None]:
-    """What a new run goes back to, to be kept with it: the event that told, the request, or whatever else is bound."""
-    if (told := _told(account, about)) is not None:
-        return {"caused_by": told.id, "traceparent": told.traceparent}
+def cause_of(account: str, about: str | None = None) -> dict[str, str | None]:
+    """What a new run goes back to, to be stored with it: the event about it, the request, or whatever is bound."""
+    if (cause := _cause(account, about)) is not None:
+        return {"caused_by": cause.id, "traceparent": cause.traceparent}
     return {"caused_by": _bound_cause(), "traceparent": tracing.traceparent()}
 
 
-def _told(account: str, about: str | None) -> Told | None:
-    together = _together.get()
-    return None if together is None else together.get((account, about))
+def _cause(account: str, about: str | None) -> Cause | None:
+    causes = _causes.get()
+    return None if causes is None else causes.get((account, about))
 
 
 def _bound_cause() -> str | None:

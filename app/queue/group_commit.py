@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.db.engine import passes
+from app.db.engine import is_transient
 from app.resources import Resources
 
 T = TypeVar("T")
@@ -68,7 +68,7 @@ async def _outcomes(res: Resources, write: Write[T], items: list[T]) -> list[Exc
         async with res.sessions.begin() as session:
             await write(res, session, items)
     except Exception as error:
-        if len(items) == 1 or passes(error):
+        if len(items) == 1 or is_transient(error):
             return [error] * len(items)
         # Of many, only the one that is at fault may suffer.
         return [outcome for item in items for outcome in await _outcomes(res, write, [item])]

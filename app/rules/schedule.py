@@ -77,7 +77,7 @@ async def plan_report_type(
         await _note_progress(session, plans)
     if made:
         await wake(session, Lane.REQUESTS)
-        caused_by = log_lines.origin(account, report_type)["caused_by"]
+        caused_by = log_lines.cause_of(account, report_type)["caused_by"]
         log.info("runs.planned", account=account, report_type=report_type, runs=made, caused_by=caused_by)
     return made
 
@@ -99,7 +99,7 @@ async def insert_runs(session: AsyncSession, runs: Sequence[dict[str, Any]], *, 
     made = 0
     for start in range(0, len(runs), INSERT_BATCH):
         batch = [
-            run | log_lines.origin(run["account"], run["report_type"]) for run in runs[start : start + INSERT_BATCH]
+            run | log_lines.cause_of(run["account"], run["report_type"]) for run in runs[start : start + INSERT_BATCH]
         ]
         values = orjson.dumps(batch).decode()
         made += (await session.execute(_INSERT_RUNS, {"runs": values, "reason": reason})).scalar_one()

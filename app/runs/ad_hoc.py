@@ -110,7 +110,7 @@ async def _values(session: AsyncSession, asked: AdHoc, attempts: int) -> dict[st
         "parameters": parameters,
         "state": RunState.PLANNED.value,
         "attempts_granted": attempts,
-        **log_lines.origin(asked.account),
+        **log_lines.cause_of(asked.account),
     }
 
 

@@ -60,21 +60,21 @@ async def download(res: Resources, claim: DownloadClaim) -> None:
     try:
         size = await _store(res, claim)
     except WrongPart as trouble:
-        log_lines.tell(outcome="WrongPart", about=str(trouble))
+        log_lines.annotate(outcome="WrongPart", about=str(trouble))
         await _begin_anew(res, claim, trouble)
     except StoreAway as trouble:
-        log_lines.tell(outcome="StoreAway", about=str(trouble))
+        log_lines.annotate(outcome="StoreAway", about=str(trouble))
         await _begin_anew(res, claim, NotNow(str(trouble)))
     except NotNow as trouble:
-        log_lines.tell(outcome="NotNow", about=str(trouble))
+        log_lines.annotate(outcome="NotNow", about=str(trouble))
         async with res.sessions.begin() as session:
             await back_off(res, session, claim, trouble)
     except Held as trouble:
-        log_lines.tell(outcome="Held", about=str(trouble))
+        log_lines.annotate(outcome="Held", about=str(trouble))
         async with res.sessions.begin() as session:
             await holds.hold_run(res, session, claim, CallKind.FILES, trouble)
     except Refused as trouble:
-        log_lines.tell(outcome="Refused", about=str(trouble))
+        log_lines.annotate(outcome="Refused", about=str(trouble))
         await _refused(res, claim, trouble)
     except Mismatch as mismatch:
         await _mismatched(res, claim, str(mismatch))
@@ -85,7 +85,7 @@ async def download(res: Resources, claim: DownloadClaim) -> None:
             res.metrics.availability_to_stored_seconds.observe(
                 max(0.0, time.time() - claim.about["planned_at"].timestamp())
             )
-        log_lines.tell(outcome="stored", bytes=size)
+        log_lines.annotate(outcome="stored", bytes=size)
 
 
 async def _store(res: Resources, claim: DownloadClaim) -> int:
@@ -136,7 +136,7 @@ async def _mismatched(res: Resources, claim: DownloadClaim, message: str) -> Non
             # What is here of it may be what is wrong.
             await files.drop_partial(session, claim.run_id)
             await back_off(res, session, claim, NotNow(message))
-    log_lines.tell(outcome="Mismatch", about=message, times=count)
+    log_lines.annotate(outcome="Mismatch", about=message, times=count)
 
 
 def _as_claim(row: RowMapping, *, probing: bool) -> DownloadClaim:

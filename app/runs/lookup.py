@@ -60,21 +60,21 @@ async def look_up(res: Resources, claim: LookupClaim) -> None:
     try:
         stripe_run = await res.stripe.read_run(claim.account, claim.stripe_run_id)
     except NotNow as trouble:
-        log_lines.tell(outcome="NotNow", about=str(trouble))
+        log_lines.annotate(outcome="NotNow", about=str(trouble))
         async with res.sessions.begin() as session:
             await back_off(res, session, claim, trouble)
         return
     except Held as trouble:
-        log_lines.tell(outcome="Held", about=str(trouble))
+        log_lines.annotate(outcome="Held", about=str(trouble))
         async with res.sessions.begin() as session:
             await holds.hold_run(res, session, claim, CallKind.READ, trouble)
         return
     except Refused as trouble:
-        log_lines.tell(outcome="Refused", about=str(trouble))
+        log_lines.annotate(outcome="Refused", about=str(trouble))
         error = RunError(ErrorKind.STRIPE_FAILED, trouble.message, trouble.request_id)
         await _give_up(res, claim, error)
         return
-    log_lines.tell(outcome=stripe_run.status)
+    log_lines.annotate(outcome=stripe_run.status)
     async with res.sessions.begin() as session:
         await holds.accepted(session, claim, CallKind.READ)
         await settle.settle(session, claim.account, [stripe_run], poll_seconds=res.settings.pending_poll_seconds)

@@ -126,7 +126,7 @@ async def _record_trouble(res: Resources, session: AsyncSession, claim: RequestC
 
 
 def _tell(claim: RequestClaim, outcome: str, about: str) -> None:
-    log_lines.tell(outcome=outcome, about=about, report_type=claim.report_type)
+    log_lines.annotate(outcome=outcome, about=about, report_type=claim.report_type)
 
 
 async def _find_or_create(res: Resources, claim: RequestClaim) -> StripeRun:

@@ -74,7 +74,7 @@ async def _settle_each_once(
     pending = []
     for attempt in attempts:
         stripe_run = told[attempt.stripe_run_id]
-        log_lines.concerns(account, stripe_run.id, attempt.run_id, attempt.traceparent)
+        log_lines.link_run(account, stripe_run.id, attempt.run_id, attempt.traceparent)
         if stripe_run.status == "succeeded" and stripe_run.file is not None:
             succeeded.append((attempt, stripe_run.file))
         elif stripe_run.status == "failed":

@@ -4,7 +4,7 @@ from datetime import timedelta
 
 from sqlalchemy import text
 
-from app.db.engine import looking
+from app.db.engine import autocommit_session
 from app.resources import Resources
 from app.vocabulary import CallKind, Lane
 
@@ -50,7 +50,7 @@ _QUERIES = {lane: text(_SECONDS.format(sources=" union all ".join(sources))) for
 
 async def seconds_until_next(res: Resources, lane: Lane) -> float | None:
     """Seconds until something in this lane becomes due by itself; None when nothing will."""
-    async with looking(res.sessions) as session:
+    async with autocommit_session(res.sessions) as session:
         waits = [(await session.execute(_QUERIES[lane], {"back": _LOOK_BACK})).scalar_one()]
         if lane in _RATE_OF:
             waits.append(await res.limiter.seconds_until_next(session, _RATE_OF[lane]))

@@ -17,7 +17,7 @@ from sqlalchemy import text
 from app import handlers
 from app.accounts import catch_up, holds
 from app.accounts.identity import check_identity
-from app.db.engine import DATABASE_TROUBLE, passes
+from app.db.engine import DATABASE_ERRORS, is_transient
 from app.errors import NotNow
 from app.observability import log_lines
 from app.queue import claims
@@ -79,7 +79,7 @@ async def work(res: Resources) -> None:
         for task in (*background, ringing):
             task.cancel()
         await asyncio.gather(*background, ringing, return_exceptions=True)
-        with suppress(*DATABASE_TROUBLE):
+        with suppress(*DATABASE_ERRORS):
             async with res.sessions.begin() as session:
                 await session.execute(text("delete from workers where id = :id"), {"id": res.worker_id})
 
@@ -164,7 +164,9 @@ async def _end(res: Resources, lane: Lane, running: set[asyncio.Task[None]]) -> 
 
 async def _step(res: Resources, lane: Lane, claim: C, step: Callable[[Resources, C], Awaitable[None]]) -> None:
     ids: dict[str, Any] = {"run_id": str(claim.run_id), "account": claim.account, "attempt": claim.attempt}
-    with log_lines.step(_FINISHED[lane], parent=claim.traceparent, lane=lane.value, caused_by=claim.caused_by, **ids):
+    with log_lines.operation(
+        _FINISHED[lane], parent=claim.traceparent, lane=lane.value, caused_by=claim.caused_by, **ids
+    ):
         await _try_step(res, claim, step)
 
 
@@ -172,21 +174,21 @@ async def _try_step(res: Resources, claim: C, step: Callable[[Resources, C], Awa
     try:
         await step(res, claim)
     except Overtaken:
-        log_lines.tell(outcome="overtaken")
+        log_lines.annotate(outcome="overtaken")
     except asyncio.CancelledError:
-        with suppress(*DATABASE_TROUBLE):
+        with suppress(*DATABASE_ERRORS):
             async with res.sessions.begin() as session:
                 await claims.release(session, claim)
         raise
     except Exception as error:
-        if passes(error):
+        if is_transient(error):
             # The database's trouble is never the run's: the lease runs out, and the run is taken again.
-            log_lines.tell(outcome="database_trouble")
+            log_lines.annotate(outcome="database_trouble")
             log.warning("lane.database_trouble", error=type(error).__name__)
             return
-        log_lines.tell(outcome="crashed")
+        log_lines.annotate(outcome="crashed")
         log.exception("run.step_crashed")
-        with suppress(*DATABASE_TROUBLE):
+        with suppress(*DATABASE_ERRORS):
             await claims.crashed(res, claim, error)
 
 
@@ -194,7 +196,7 @@ async def _guarded(lane: Lane, asked: Awaitable[T]) -> T | None:
     """A lane outlives every error: the database's, which pass, and our own, which show."""
     try:
         return await asked
-    except DATABASE_TROUBLE as error:
+    except DATABASE_ERRORS as error:
         log.warning("lane.database_trouble", lane=lane.value, error=type(error).__name__)
     except Exception:
         log.exception("lane.crashed", lane=lane.value)
@@ -216,7 +218,7 @@ async def _stay_alive(res: Resources, held: dict[asyncio.Task[None], Claim]) -> 
     stalled_after = res.settings.stalled_after_seconds
     while True:
         await asyncio.sleep(stalled_after / 4)
-        with suppress(*DATABASE_TROUBLE):
+        with suppress(*DATABASE_ERRORS):
             async with res.sessions.begin() as session:
                 values = {"id": res.worker_id, "host": socket.gethostname(), "pid": os.getpid()}
                 await session.execute(_SEEN, values)

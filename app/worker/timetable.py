@@ -68,13 +68,13 @@ async def do_what_is_due(res: Resources) -> int:
 
 async def _do(res: Resources, name: str, entry: Entry) -> float | None:
     """Do it; after how many seconds it is due again, or None when it broke off."""
-    with log_lines.step(f"timetable.{name}", caused_by=f"timetable/{name}"):
+    with log_lines.operation(f"timetable.{name}", caused_by=f"timetable/{name}"):
         try:
             more = await entry.work(res)
         except NotNow as trouble:
-            log_lines.tell(outcome="NotNow", about=str(trouble))
+            log_lines.annotate(outcome="NotNow", about=str(trouble))
             return None
-        log_lines.tell(outcome="done")
+        log_lines.annotate(outcome="done")
         return 0.0 if more else entry.every
 
 

@@ -1,4 +1,4 @@
-"""A finished step is one line, and ids lead from a delivery, or from a request, to the stored file."""
+"""A finished operation is one line, and ids lead from a delivery, or from a request, to the stored file."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ import pytest
 import structlog
 from structlog.testing import capture_logs
 
-from app.observability.log_lines import Together, Told, handling, origin, step, tell
+from app.observability.log_lines import Cause, Causes, annotate, cause_of, handling, operation
 from app.serving import running
 from app.simulator import Simulator
 from tests.service import ADMIN_TOKEN, REPORT_TYPE, WEBHOOK_SECRET, add_rule, at, make_settings, only_run, unpublished
@@ -20,21 +20,21 @@ def named(lines: list[Any], name: str) -> list[Any]:
     return [line for line in lines if line["event"] == name]
 
 
-async def until_told(lines: list[Any], name: str) -> None:
+async def until_logged(lines: list[Any], name: str) -> None:
     """Wait for a line: it is written after the commit that everybody can see."""
 
-    async def told() -> bool:
+    async def logged() -> bool:
         return bool(named(lines, name))
 
-    await until(told)
+    await until(logged)
 
 
-def test_a_step_is_one_line_with_its_ids_its_outcome_and_how_long_it_took() -> None:
+def test_an_operation_is_one_line_with_its_ids_its_outcome_and_how_long_it_took() -> None:
     with capture_logs(processors=WITH_WHAT_IS_BOUND) as lines:
-        with step("run.asked", run_id="7", caused_by=None):
-            tell(outcome="made", about="frr_1")
+        with operation("run.asked", run_id="7", caused_by=None):
+            annotate(outcome="made", about="frr_1")
             structlog.get_logger().info("meanwhile")
-        tell(outcome="too late")
+        annotate(outcome="too late")
 
     meanwhile, finished = lines
     assert meanwhile["run_id"] == "7"
@@ -42,23 +42,23 @@ def test_a_step_is_one_line_with_its_ids_its_outcome_and_how_long_it_took() -> N
     assert finished == {"event": "run.asked", "log_level": "info", "run_id": "7", "outcome": "made", "about": "frr_1"}
 
 
-def test_a_step_that_breaks_off_says_with_what() -> None:
-    with capture_logs() as lines, pytest.raises(ValueError, match="so"), step("run.asked"):
+def test_an_operation_that_breaks_off_says_with_what() -> None:
+    with capture_logs() as lines, pytest.raises(ValueError, match="so"), operation("run.asked"):
         raise ValueError("so")
 
     assert lines[0]["outcome"] == "ValueError"
 
 
 def test_work_goes_back_to_the_first_that_asked_for_it() -> None:
-    told: Together = {("default", "balance.summary.1"): Told("evt_1", "its-trace")}
-    with step("timetable.reconcile", caused_by="timetable/reconcile"):
-        with handling(told):
-            assert origin("default", "balance.summary.1") == {"caused_by": "evt_1", "traceparent": "its-trace"}
-            assert origin("other", "balance.summary.1")["caused_by"] == "timetable/reconcile"
-        assert origin("default", "balance.summary.1")["caused_by"] == "timetable/reconcile"
-    with step("api.answered", request_id="mine"):
-        assert origin("default")["caused_by"] == "mine"
-    assert origin("default") == {"caused_by": None, "traceparent": None}
+    causes: Causes = {("default", "balance.summary.1"): Cause("evt_1", "its-trace")}
+    with operation("timetable.reconcile", caused_by="timetable/reconcile"):
+        with handling(causes):
+            assert cause_of("default", "balance.summary.1") == {"caused_by": "evt_1", "traceparent": "its-trace"}
+            assert cause_of("other", "balance.summary.1")["caused_by"] == "timetable/reconcile"
+        assert cause_of("default", "balance.summary.1")["caused_by"] == "timetable/reconcile"
+    with operation("api.answered", request_id="mine"):
+        assert cause_of("default")["caused_by"] == "mine"
+    assert cause_of("default") == {"caused_by": None, "traceparent": None}
 
 
 async def test_the_id_of_an_event_leads_from_its_delivery_to_the_stored_file(
@@ -71,17 +71,17 @@ async def test_the_id_of_an_event_leads_from_its_delivery_to_the_stored_file(
             simulator.add_endpoint(f"{service.url}/webhooks/stripe", secrets=[WEBHOOK_SECRET])
             await add_rule(service.res)
             simulator.advance(REPORT_TYPE, to=at("2026-03-02"))
-            await until_told(lines, "run.fetched")
+            await until_logged(lines, "run.fetched")
             run = await only_run(service.res)
 
-    told, about = run["caused_by"], str(run["id"])
+    cause, about = run["caused_by"], str(run["id"])
     (planned,) = named(lines, "runs.planned")
-    assert [line for line in named(lines, "events.kept") if told in line["event_ids"]]
-    assert told in [line["event_id"] for line in named(lines, "event.finished") if line["outcome"] == "handled"]
-    assert planned["caused_by"] == told
+    assert [line for line in named(lines, "events.kept") if cause in line["event_ids"]]
+    assert cause in [line["event_id"] for line in named(lines, "event.finished") if line["outcome"] == "handled"]
+    assert planned["caused_by"] == cause
     of_run = [line for line in lines if line.get("run_id") == about]
     assert [(line["event"], line["outcome"]) for line in of_run] == [("run.asked", "made"), ("run.fetched", "stored")]
-    assert {line["caused_by"] for line in of_run} == {told}
+    assert {line["caused_by"] for line in of_run} == {cause}
     (settled,) = [line for line in named(lines, "event.finished") if about in line.get("run_ids", ())]
     assert settled["type"] == "reporting.report_run.succeeded"
 
@@ -95,7 +95,7 @@ async def test_the_id_of_a_request_leads_to_the_stored_file(database_url: str, s
                 interval = {"interval_start": "2026-03-01T00:00:00Z", "interval_end": "2026-03-02T00:00:00Z"}
                 await client.post("/v1/runs", json={"report_type": REPORT_TYPE, **interval})
                 await client.get("/health")
-            await until_told(lines, "run.fetched")
+            await until_logged(lines, "run.fetched")
 
     (answered,) = named(lines, "api.answered")
     assert (answered["request_id"], answered["actor"], answered["status"]) == ("mine-1", "admin", 201)

@@ -110,7 +110,7 @@ class Edge:
             self._access.refused["read_only"] += 1
             return problem(403, _READ_ONLY)
         scope.setdefault("state", {})["caller"] = caller
-        log_lines.tell(actor=caller.name)
+        log_lines.annotate(actor=caller.name)
         return None
 
     def _unauthorized(self, reason: str, detail: str) -> Response:
@@ -148,12 +148,12 @@ def _watched(scope: Scope, headers: Headers, request_id: str) -> AbstractContext
     if path.startswith(OPEN_PREFIX):
         watched.enter_context(tracing.span("webhook.received", **about))
     elif path not in QUIET_PATHS:
-        watched.enter_context(log_lines.step("api.answered", **about, method=method, path=path[:LONGEST_PATH]))
+        watched.enter_context(log_lines.operation("api.answered", **about, method=method, path=path[:LONGEST_PATH]))
     return watched
 
 
 def _tell(scope: Scope, status: int | None) -> None:
-    log_lines.tell(status=status)
+    log_lines.annotate(status=status)
     route = getattr(scope.get("route"), "path", None)
     tracing.note(**{"http.request.method": scope["method"], "http.route": route, "http.response.status_code": status})
 
