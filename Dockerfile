@@ -1,14 +1,18 @@
 # One image for serve, worker and migrate. The final stage has no compiler; the service's environment has no package
 # installer. It runs as an ordinary user and needs no writable file system (with DATABASE_URL).
 # To fix the base for good, build with `--build-arg PYTHON_IMAGE=python:3.13-slim@sha256:…`.
+# The core and the object store are always in it; EXTRAS names further locks of requirements/: `--build-arg EXTRAS="tracing parquet"`.
 ARG PYTHON_IMAGE=python:3.13-slim
 
 FROM ${PYTHON_IMAGE} AS build
+ARG EXTRAS=tracing
 WORKDIR /srv
-COPY requirements/run.txt /tmp/run.txt
+COPY requirements /tmp/requirements
 RUN python -m venv --without-pip /opt/tallyhook \
- && python -m pip --python /opt/tallyhook/bin/python install --no-cache-dir --disable-pip-version-check --no-compile \
-      --require-hashes --no-deps --only-binary=:all: -r /tmp/run.txt
+ && for lock in run ${EXTRAS}; do \
+      python -m pip --python /opt/tallyhook/bin/python install --no-cache-dir --disable-pip-version-check --no-compile \
+        --require-hashes --no-deps --only-binary=:all: -r "/tmp/requirements/$lock.txt" || exit 1; \
+    done
 COPY deploy/image/ /opt/tallyhook/bin/
 COPY app app
 COPY migrations migrations

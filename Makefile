@@ -4,6 +4,8 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.14; 
 VENV ?= .venv
 BIN := $(VENV)/bin
 ARGS ?=
+EXTRAS ?=
+EXTRA = $(EXTRAS:%=$(VENV)/.%)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo run test check fix lock audit sweep search bench
@@ -11,25 +13,29 @@ ARGS ?=
 help: ## this list
 	@grep -hE '^[a-z][a-z-]*:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 10
 
-setup: $(VENV)/.ready ## make the virtual environment, from the hashed lock
+setup: $(VENV)/.ready $(EXTRA) ## make the virtual environment, from the hashed locks (EXTRAS="browser chart" adds those)
 
 PIP_INSTALL = $(BIN)/pip install --quiet --disable-pip-version-check --no-deps
 
-$(VENV)/.run: requirements/run.txt # what the service itself needs
+$(VENV)/.run: requirements/run.txt requirements/build.txt # what the service itself needs, and the command `tallyhook`
 	@test -n "$(PYTHON)" || { echo "Tallyhook needs Python 3.11 or newer: install it, or say make PYTHON=/path/to/python3"; exit 1; }
 	@$(PYTHON) -m venv $(VENV) || { echo "Python's venv module is missing (Debian: apt install python3-venv)"; exit 1; }
-	$(PIP_INSTALL) --require-hashes -r requirements/run.txt
+	$(PIP_INSTALL) --require-hashes -r requirements/run.txt -r requirements/build.txt
+	$(PIP_INSTALL) --no-build-isolation --editable .
 	@touch $@
 
-$(VENV)/.ready: $(VENV)/.run pyproject.toml requirements/dev.txt
+$(VENV)/.ready: $(VENV)/.run requirements/dev.txt
 	$(PIP_INSTALL) --require-hashes -r requirements/dev.txt
-	$(PIP_INSTALL) --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/.parquet $(VENV)/.tracing $(VENV)/.browser $(VENV)/.chart: $(VENV)/.%: $(VENV)/.run requirements/%.txt
+	$(PIP_INSTALL) --require-hashes -r requirements/$*.txt
 	@touch $@
 
 demo: $(VENV)/.run ## the whole flow on this machine, no account anywhere (ARGS=--once ends by itself)
 	$(BIN)/python -m app demo $(ARGS)
 
-run: $(VENV)/.run ## the service, with the settings of the environment or .env
+run: $(VENV)/.run $(EXTRA) ## the service, with the settings of the environment or .env (EXTRAS="tracing parquet" adds those)
 	$(BIN)/python -m app serve $(ARGS)
 
 test: setup ## all tests, on a PostgreSQL that comes along (or on TEST_DATABASE_URL)
@@ -47,15 +53,21 @@ fix: setup ## repair what can be repaired
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-lock: ## write requirements/*.txt anew from pyproject.toml (needs uv)
-	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header -q \
-		--all-extras pyproject.toml -o requirements/run.txt
-	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header -q \
-		--all-extras pyproject.toml --group dev -c requirements/run.txt -o requirements/dev.txt
+COMPILE = uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header -q
+
+lock: ## write requirements/*.txt from pyproject.toml (needs uv)
+	$(COMPILE) --extra objectstore pyproject.toml -o requirements/run.txt
+	$(COMPILE) --group build -c requirements/run.txt -o requirements/build.txt
+	for extra in parquet tracing; do \
+		$(COMPILE) --extra $$extra pyproject.toml -c requirements/run.txt -o requirements/$$extra.txt || exit 1; done
+	$(COMPILE) --all-extras --group dev pyproject.toml -c requirements/parquet.txt -c requirements/tracing.txt -c requirements/build.txt \
+		-c requirements/run.txt -o requirements/dev.txt
+	for group in browser chart; do \
+		$(COMPILE) --group $$group -c requirements/dev.txt -o requirements/$$group.txt || exit 1; done
 
 audit: ## known vulnerabilities of what is locked (needs uv, and PyPI itself: a mirror may not know them)
-	uvx pip-audit==2.10.1 --strict --disable-pip --require-hashes -r requirements/run.txt
-	uvx pip-audit==2.10.1 --strict --disable-pip --require-hashes -r requirements/dev.txt
+	for lock in requirements/*.txt; do \
+		uvx pip-audit==2.10.1 --strict --disable-pip --require-hashes -r $$lock || exit 1; done
 
 sweep: setup ## kill the service right before and after every effect, then 1,000 runs under kills; prints a report
 	$(BIN)/python -m tests.proofs.sweep

@@ -168,7 +168,7 @@ def _store(root: str) -> "ObjectStore":
     try:
         from obstore.store import LocalStore, from_url
     except ImportError as error:
-        raise StoreAway("needs the extra `objectstore`: pip install 'tallyhook[objectstore]'") from error
+        raise StoreAway("needs obstore, which is not installed: requirements/run.txt has it") from error
     with _told_apart():
         return LocalStore("/") if root == "file://" else from_url(root, retry_config=RETRIES)
 

@@ -139,7 +139,10 @@ def _provider() -> "TracerProvider | None":
         from opentelemetry.sdk.trace import TracerProvider
         from opentelemetry.sdk.trace.export import BatchSpanProcessor
     except ImportError:
-        log.warning("tracing.not_installed", detail="OTEL_… variables ask for traces: install tallyhook[tracing]")
+        log.warning(
+            "tracing.not_installed",
+            detail="OTEL_… asks for traces: install what that takes with make run EXTRAS=tracing",
+        )
         return None
     for name in ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"):
         if os.environ.get(name, "http/protobuf") != "http/protobuf":

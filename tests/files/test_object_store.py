@@ -334,5 +334,5 @@ async def test_without_the_extra_the_start_says_what_to_install(
     monkeypatch.setitem(sys.modules, "obstore.store", None)
     objects._store.cache_clear()
 
-    with pytest.raises(SettingsError, match=r"TALLYHOOK_FILE_STORE: needs the extra.*tallyhook\[objectstore\]"):
+    with pytest.raises(SettingsError, match=r"TALLYHOOK_FILE_STORE: needs obstore.*requirements/run\.txt"):
         FileStore(res.sessions, store.url)
