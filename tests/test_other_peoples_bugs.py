@@ -66,7 +66,8 @@ WHERE = {
     "unknown event type":
         "tests/test_handlers.py::test_a_type_of_event_that_this_version_does_not_know_is_left_for_the_one_that_does",
     "unknown job kind": "tests/queue/test_wakeups.py::test_a_lane_that_this_version_does_not_know_is_passed_over",
-    "unknown state": f"{RUNS}/test_reconcile.py::test_a_run_in_a_state_that_this_version_does_not_know_is_left_alone",
+    "unknown state":
+        "tests/upkeep/test_reconcile.py::test_a_run_in_a_state_that_this_version_does_not_know_is_left_alone",
     "non-UTF-8 body": "tests/inbox/test_delivery.py::test_what_is_no_event_is_refused_and_only_counted",
     "empty secret": "tests/stripe_api/test_client.py::test_without_a_secret_nothing_is_believed",
     "future timestamp": "tests/inbox/test_delivery.py::test_an_old_or_future_time_stamp_is_not_believed",
@@ -94,13 +95,13 @@ WHERE = {
     "a row that the database refuses for ever": "tests/test_handlers.py::"
         "test_what_the_database_will_never_do_for_an_event_is_the_events_own_and_ends",
     "restored from a backup":
-        f"{RUNS}/test_restored.py::test_what_was_made_after_the_backup_is_taken_up_and_nothing_is_made_twice",
+        "tests/accounts/test_catch_up.py::test_what_was_made_after_the_backup_is_taken_up_and_nothing_is_made_twice",
     "a kept 500 replayed for a day":
         f"{RUNS}/test_request.py::test_a_server_error_that_stripe_keeps_for_the_key_is_not_waited_out",
     "key follows a redirect": f"{RUNS}/test_download_doors.py::test_a_redirect_is_not_followed_with_the_key",
     "availability told backwards":
         "tests/test_handlers.py::test_advances_in_any_order_and_number_only_move_forward",
-    "retries spin without a pause": f"{RUNS}/test_reconcile.py::"
+    "retries spin without a pause": "tests/upkeep/test_reconcile.py::"
         "test_lanes_with_nothing_that_they_can_do_sleep_instead_of_spinning",
 }  # fmt: skip
 

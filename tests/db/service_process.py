@@ -11,7 +11,7 @@ import psycopg
 SOURCE = """
 import sys
 from pathlib import Path
-from app.db.embedded import EmbeddedPostgres
+from app.db.embedded.server import EmbeddedPostgres
 with EmbeddedPostgres(Path(sys.argv[1]), fast_unsafe=True) as server:
     print(server.url(), flush=True)
     sys.stdin.read()
