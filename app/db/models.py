@@ -253,6 +253,13 @@ class Run(Base):
         Index("ix_runs_report_type", "report_type", text("id desc")),
         Index("ix_runs_account", "account", text("id desc")),
         Index("ix_runs_connected_account", "connected_account", text("id desc")),
+        # The day that the window counts as (app/planning/dates.py).
+        Index(
+            "ix_runs_window_day",
+            text("window_day(window_key, interval_start, interval_end, timezone)"),
+            "id",
+            postgresql_where=text("rule_id is not null"),
+        ),
     )
 
 
