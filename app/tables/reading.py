@@ -1,0 +1,261 @@
+"""From the bytes of a report to checked rows: strict, exact, in bounded memory. Pure.
+
+PostgreSQL may not judge the values: it would take `NaN`, `1_000` and `now`. A value is taken as it stands or the file
+is refused, with the row and the column named, and never the value, which may be somebody's name.
+"""
+
+import csv
+import io
+import json
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import date
+from itertools import islice
+from typing import TypeAlias
+
+from app.tables.catalogue import Kind
+
+# More than any value, or any line, of a report has.
+MOST_LINE_BYTES = 1024 * 1024
+MOST_COLUMNS = 1500
+BATCH_ROWS = 2000
+BATCH_BYTES = 4 * 1024 * 1024
+# Rows are counted against BATCH_BYTES this often.
+_STEP = 250
+_BOM = b"\xef\xbb\xbf"
+
+Row: TypeAlias = tuple[str | None, ...]
+
+
+class Unloadable(Exception):
+    """The file does not have the strict shape. `row` counts data rows from 1; None: it is about the file."""
+
+    def __init__(self, message: str, *, row: int | None = None, column: str | None = None, expected: str | None = None):
+        super().__init__(message)
+        self.message, self.row, self.column, self.expected = message, row, column, expected
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _unloadable, (self.message, self.row, self.column, self.expected)
+
+
+def _unloadable(message: str, row: int | None, column: str | None, expected: str | None) -> Unloadable:
+    return Unloadable(message, row=row, column=column, expected=expected)
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A column of the file that is wanted, by its place in the header, and what its values have to be."""
+
+    index: int
+    name: str
+    kind: Kind
+
+
+@dataclass(slots=True)
+class Unwanted:
+    """A column that is not loaded: how often it has a value, and the longest one's length. Never a value."""
+
+    index: int
+    name: str
+    filled: int = 0
+    longest: int = 0
+
+
+# What each kind accepts, and how an error calls it.
+_SHAPES: dict[Kind, tuple[str, str]] = {
+    Kind.DECIMAL: (r"-?[0-9]{1,20}(?:\.[0-9]{1,18})?", "a decimal number such as -12.50"),
+    Kind.INTEGER: (r"-?[0-9]{1,18}", "a whole number such as 12"),
+    Kind.TIMESTAMP: (
+        r"[0-9]{4}-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12][0-9]|3[01])"
+        r"(?: (?:[01][0-9]|2[0-3]):[0-5][0-9](?::[0-5][0-9])?)?",
+        "a time such as 2026-10-01 08:30:00",
+    ),
+}
+
+
+class _Shape:
+    """One expression for a single value, and one for a whole column of a batch, its values joined by line breaks."""
+
+    def __init__(self, one: str, expected: str) -> None:
+        self.one = re.compile(f"(?:{one})?", re.ASCII)
+        self.many = re.compile(f"(?:{one})?(?:\n(?:{one})?)*+", re.ASCII)
+        self.expected = expected
+
+
+_POINT = {kind: _Shape(*shape) for kind, shape in _SHAPES.items()}
+_COMMA = {
+    **_POINT,
+    Kind.DECIMAL: _Shape(_SHAPES[Kind.DECIMAL][0].replace(r"\.", ","), "a decimal number such as -12,50"),
+}
+
+
+class Reader:
+    """Reads one file: `header` at once, then `batches`. Raises Unloadable, for good, as soon as something is wrong."""
+
+    def __init__(self, pieces: Iterable[bytes], *, decimal_separator: str = ".") -> None:
+        csv.field_size_limit(MOST_LINE_BYTES)
+        self._lines = _Lines(pieces)
+        self._rows = csv.reader(self._lines, strict=True)
+        self._comma = decimal_separator == ","
+        self._shapes = _COMMA if self._comma else _POINT
+        self.row_count = 0
+        self.header = self._read_header()
+
+    def _read_header(self) -> tuple[str, ...]:
+        found = self._take(1)
+        if not found or not found[0]:
+            raise Unloadable("the file is empty: a report without rows still has its header")
+        header = tuple(found[0])
+        if len(header) > MOST_COLUMNS:
+            raise Unloadable(f"the header has {len(header)} columns: at most {MOST_COLUMNS} are read")
+        if "" in header:
+            raise Unloadable("the header has a column without a name")
+        if len(set(header)) < len(header):
+            twice = next(name for place, name in enumerate(header) if name in header[:place])
+            raise Unloadable("the header names a column twice", column=twice)
+        return header
+
+    def batches(self, wanted: Sequence[Wanted], unwanted: Sequence[Unwanted] = ()) -> Iterator[list[Row]]:
+        """The rows, some at a time: the values of `wanted` in that order, checked; an empty value is None.
+
+        A column of metadata is asked for like any other. What is in `unwanted` is counted there.
+        """
+        width = len(self.header)
+        while rows := self._batch():
+            if set(map(len, rows)) != {width}:
+                self._refuse_ragged(rows, width)
+            columns = list(zip(*rows, strict=True))
+            for column in unwanted:
+                _count(column, columns[column.index])
+            picked = [self._checked(column, columns[column.index]) for column in wanted]
+            self.row_count += len(rows)
+            yield list(zip(*picked, strict=True)) if picked else [()] * len(rows)
+
+    def _batch(self) -> list[list[str]]:
+        rows: list[list[str]] = []
+        until = self._lines.taken + BATCH_BYTES
+        while len(rows) < BATCH_ROWS and self._lines.taken < until:
+            if not (found := self._take(_STEP, done=len(rows))):
+                break
+            rows += found
+        return rows
+
+    def _take(self, limit: int, *, done: int = 0) -> list[list[str]]:
+        before = self._rows.line_num
+        taken: list[list[str]] = []
+        try:
+            taken.extend(islice(self._rows, limit))
+        except (csv.Error, UnicodeDecodeError, _BadLine) as error:
+            row = self.row_count + done + len(taken) + 1 if before else None
+            raise Unloadable(_said(error), row=row) from None
+        return taken
+
+    def _checked(self, column: Wanted, values: tuple[str, ...]) -> list[str | None]:
+        if (shape := self._shapes.get(column.kind)) is not None:
+            joined = "\n".join(values)
+            if shape.many.fullmatch(joined) is None or joined.count("\n") != len(values) - 1:
+                self._refuse_value(column, values, shape)
+            if column.kind is Kind.TIMESTAMP and not _are_days({value[:10] for value in values}):
+                self._refuse_value(column, values, shape)
+            if self._comma and column.kind is Kind.DECIMAL:
+                return [value.replace(",", ".") or None for value in values]
+        return [value or None for value in values]
+
+    def _refuse_value(self, column: Wanted, values: tuple[str, ...], shape: _Shape) -> None:
+        place = next(
+            place
+            for place, value in enumerate(values)
+            if shape.one.fullmatch(value) is None or (column.kind is Kind.TIMESTAMP and not _are_days({value[:10]}))
+        )
+        raise Unloadable(
+            f"a value is not {shape.expected}", row=self.row_count + place + 1, column=column.name,
+            expected=column.kind.value,
+        )  # fmt: skip
+
+    def _refuse_ragged(self, rows: list[list[str]], width: int) -> None:
+        place, row = next((place, row) for place, row in enumerate(rows) if len(row) != width)
+        raise Unloadable(f"the row has {len(row)} values, the header has {width}", row=self.row_count + place + 1)
+
+
+def as_json(names: Sequence[str], values: Sequence[str | None]) -> str | None:
+    """The metadata of a row as one JSON object, without what is empty; None when all is."""
+    filled = {name: value for name, value in zip(names, values, strict=True) if value is not None}
+    return json.dumps(filled, ensure_ascii=False) if filled else None
+
+
+class _BadLine(Exception):
+    """The bytes are no line of text."""
+
+
+class _Lines:
+    """The lines of a stream of bytes, as text, each with its line break; `taken` counts the bytes so far.
+
+    Only LF ends a line: `str.splitlines` would also split at what may stand inside a value (U+2028).
+    """
+
+    def __init__(self, pieces: Iterable[bytes]) -> None:
+        self._buffer = io.BufferedReader(_Pieces(pieces), 256 * 1024)
+        if self._buffer.peek(3)[:3] == _BOM:
+            self._buffer.read(3)
+        self.taken = 0
+
+    def __iter__(self) -> "_Lines":
+        return self
+
+    def __next__(self) -> str:
+        line = self._buffer.readline(MOST_LINE_BYTES + 1)
+        if not line:
+            raise StopIteration
+        if len(line) > MOST_LINE_BYTES:
+            raise _BadLine(f"a line is longer than {MOST_LINE_BYTES} bytes")
+        if b"\0" in line:
+            raise _BadLine("a value has a zero byte")
+        self.taken += len(line)
+        return line.decode()
+
+
+class _Pieces(io.RawIOBase):
+    """An iterable of bytes as a stream."""
+
+    def __init__(self, pieces: Iterable[bytes]) -> None:
+        self._pieces = iter(pieces)
+        self._rest = memoryview(b"")
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: object) -> int:
+        into = memoryview(buffer)  # type: ignore[arg-type]  # BufferedReader gives a buffer
+        while not self._rest:
+            piece = next(self._pieces, None)
+            if piece is None:
+                return 0
+            self._rest = memoryview(piece)
+        size = min(len(into), len(self._rest))
+        into[:size] = self._rest[:size]
+        self._rest = self._rest[size:]
+        return size
+
+
+def _are_days(found: set[str]) -> bool:
+    """Whether all of these exist: the shape alone would take the 30th of February."""
+    try:
+        for day in found - {""}:
+            date.fromisoformat(day)
+    except ValueError:
+        return False
+    return True
+
+
+def _count(column: Unwanted, values: tuple[str, ...]) -> None:
+    column.filled += len(values) - values.count("")
+    column.longest = max(column.longest, *map(len, values))
+
+
+def _said(error: Exception) -> str:
+    if isinstance(error, UnicodeDecodeError):
+        return "a value is not UTF-8"
+    if isinstance(error, csv.Error):
+        return f"the row is not CSV: {error}"
+    return str(error)
