@@ -6,7 +6,7 @@ TallyhookError
 ├── StripeTrouble        told apart once, in the door (app/stripe_api/client.py)
 │   ├── NotNow           may work later: cut off, 5xx, 409, 429
 │   │   └── WrongPart    not the rest of the file that was asked for: fetch it whole
-│   ├── Held             the key is refused (401, 403): about the account, not about the request
+│   ├── KeyRefused       the key is refused (401, 403): about the account, not about the request
 │   └── Refused          this request will never work as it is (400, 404)
 ├── StoreAway            the object store does not do what is asked (app/files/objects.py)
 ├── NotFound             no such rule, run, event
@@ -55,7 +55,7 @@ class WrongPart(NotNow):
 
 
 @dataclass
-class Held(StripeTrouble):
+class KeyRefused(StripeTrouble):
     """The key is refused for this kind of call: everything of that kind waits until it is accepted again."""
 
     status: int = 401

@@ -7,7 +7,6 @@ import uuid
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any
 
 import structlog
 from sqlalchemy import text
@@ -19,6 +18,9 @@ from app.db.migrate import migrate
 from app.files import FileStore
 from app.inbox.intake import Intake
 from app.observability.metrics import Metrics
+from app.planning.backoff import Backoff
+from app.queue.claims import Lease
+from app.queue.group_commit import GroupCommit
 from app.queue.wakeups import Wakeups
 from app.settings import Settings
 from app.stripe_api.client import StripeDoor
@@ -35,6 +37,16 @@ REQUESTS_AT_ONCE = 16
 WATCH_SECONDS = 2.0
 
 
+@dataclass(frozen=True, slots=True)
+class ClaimTerms:
+    """What a process claims by: who it is, and the limits over all processes."""
+
+    settings: Settings
+    limiter: Limiter
+    lease: Lease
+    now: float  # of `Resources.clock`: what a late call is measured by
+
+
 @dataclass(slots=True)
 class Resources:
     """Passed as `res` to everything that works with the outside."""
@@ -45,6 +57,7 @@ class Resources:
     stripe: StripeDoor
     files: FileStore
     intake: Intake
+    group_commit: GroupCommit
     limiter: Limiter
     metrics: Metrics
     direct_url: str  # for LISTEN and migrations: never through a pooler
@@ -55,7 +68,17 @@ class Resources:
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     random: Callable[[], float] = random.random
     clock: Callable[[], float] = time.time  # seconds; also of a machine that slept
-    groups: dict[Any, Any] = field(default_factory=dict)  # what waits to be recorded (runs/together)
+
+    @property
+    def backoff(self) -> Backoff:
+        """How long to wait before what may work later is tried again."""
+        return Backoff(self.settings.retry_base_seconds, self.settings.retry_max_seconds, self.random)
+
+    @property
+    def claim_terms(self) -> ClaimTerms:
+        """Handed as a value to the statements that claim."""
+        lease = Lease(self.worker_id, self.settings.stalled_after_seconds)
+        return ClaimTerms(self.settings, self.limiter, lease, self.clock())
 
 
 def has_database(settings: Settings) -> bool:
@@ -125,6 +148,7 @@ async def _connect(settings: Settings, url: str, direct_url: str) -> AsyncIterat
                 files=FileStore(sessions, settings.file_store),
                 stripe=stripe,
                 intake=intake,
+                group_commit=GroupCommit(sessions),
                 limiter=Limiter(settings.requests_per_second),
                 metrics=metrics,
                 direct_url=direct_url,

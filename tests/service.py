@@ -14,7 +14,8 @@ from app.resources import Resources
 from app.rules import schedule, store
 from app.runs.download import claim_downloads, download
 from app.runs.lookup import claim_lookups, look_up
-from app.runs.request import claim_requests, request_run
+from app.runs.request import request_run
+from app.runs.request_claim import claim_requests
 from app.settings import Settings, load_settings
 from app.simulator import Simulator
 from app.upkeep.reconcile import reconcile

@@ -18,7 +18,8 @@ from app import handlers
 from app.queue import wakeups
 from app.queue.wakeups import Wakeups
 from app.resources import Resources
-from app.runs.request import claim_requests, request_run
+from app.runs.request import request_run
+from app.runs.request_claim import claim_requests
 from app.simulator import Simulator
 from app.upkeep.reconcile import reconcile
 from app.worker import lanes

@@ -13,8 +13,9 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.sql import bindparam
 
-from app.errors import Held, NotNow, Refused
+from app.errors import KeyRefused, NotNow, Refused
 from app.resources import Resources
+from app.settings import Settings
 from app.stripe_api.objects import StripeRun
 from app.vocabulary import CallKind
 
@@ -34,14 +35,14 @@ class Behind(Exception):
         self.known_until = known_until
 
 
-def gap_seconds(res: Resources) -> float:
+def gap_seconds(settings: Settings) -> float:
     """How far the mark of an account may stand back."""
-    return max(GAP_SECONDS, res.settings.stalled_after_seconds)
+    return max(GAP_SECONDS, settings.stalled_after_seconds)
 
 
 async def move_marks(res: Resources, session: AsyncSession) -> None:
     """A worker lives: the marks of all accounts go with time, but for those that stand back."""
-    await session.execute(_MOVE, {"gap": gap_seconds(res)})
+    await session.execute(_MOVE, {"gap": gap_seconds(res.settings)})
 
 
 async def catch_up(res: Resources, account: str, behind: Behind) -> bool:
@@ -51,8 +52,8 @@ async def catch_up(res: Resources, account: str, behind: Behind) -> bool:
     except NotNow as trouble:
         log.warning("account.behind", account=account, known_until=str(behind.known_until), error=str(trouble))
         return False
-    except (Held, Refused) as trouble:
-        if isinstance(trouble, Held) and trouble.status == 401:
+    except (KeyRefused, Refused) as trouble:
+        if isinstance(trouble, KeyRefused) and trouble.status == 401:
             return False  # it may make nothing either
         log.warning("account.cannot_be_listed", account=account, error=str(trouble))
         found = []

@@ -9,7 +9,7 @@ from typing import Any
 import structlog
 from sqlalchemy import Row, text
 
-from app.errors import Held, NotNow, Refused
+from app.errors import KeyRefused, NotNow, Refused
 from app.resources import Resources
 
 log = structlog.get_logger()
@@ -22,7 +22,7 @@ async def check_identity(res: Resources, account: str) -> None:
     """
     try:
         seen = await res.stripe.read_account_id(account)
-    except (Held, Refused):
+    except (KeyRefused, Refused):
         seen = None
     values = {"account": account, "seen": seen, "livemode": res.settings.accounts[account].livemode}
     async with res.sessions.begin() as session:

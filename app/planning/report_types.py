@@ -12,6 +12,9 @@ from app.vocabulary import IntervalNeed
 
 JSON: TypeAlias = "Mapping[str, JSON] | list[JSON] | str | int | float | bool | None"
 
+# Parameters of Stripe's that a rule or a run has as fields of its own, and that nobody gives among `parameters`.
+OWN_FIELDS = frozenset({"interval_start", "interval_end", "connected_account"})
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _CONNECT_PREFIX = "connected_account_"
 _END_ONLY = ("ending_balance_reconciliation.", "connect.negative_balance_refunds_disputes_overview.")

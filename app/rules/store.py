@@ -15,7 +15,7 @@ from app.db.models import ReportType, Rule, Run
 from app.errors import BadInput, Conflict, FieldError, NotFound
 from app.ids import uuid7
 from app.planning.planner import Schedule
-from app.planning.report_types import interval_need, takes_timezone
+from app.planning.report_types import OWN_FIELDS, interval_need, takes_timezone
 from app.vocabulary import Cadence, IntervalNeed, RunState
 
 # Fixed once the rule has runs: their windows and identities follow from these.
@@ -34,8 +34,6 @@ GIVEN = (
     "connected_accounts",
     "retention_days",
 )
-# We set these ourselves for each window.
-OURS = frozenset({"interval_start", "interval_end", "connected_account"})
 # Reads the zone data of the whole machine: thirty milliseconds, which nobody should have to wait for twice.
 _known_zones = cache(available_timezones)
 
@@ -79,7 +77,7 @@ def check(values: Mapping[str, Any], accounts: Sequence[str]) -> None:
         errors.append(FieldError("/timezone", "is no IANA time zone; write it like Europe/Berlin"))
     if interval_need(values["report_type"]) is IntervalNeed.NONE:
         errors.append(FieldError("/report_type", "takes a payout, not an interval: only an ad-hoc run may name it"))
-    for name in sorted(OURS & set(values["parameters"])):
+    for name in sorted(OWN_FIELDS & set(values["parameters"])):
         errors.append(FieldError(f"/parameters/{name}", "is set by Tallyhook for each window; leave it out"))
     if errors:
         raise BadInput(*errors)

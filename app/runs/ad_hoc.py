@@ -14,9 +14,8 @@ from app.db.models import ReportType, Run, RunMove
 from app.errors import BadInput, Conflict, FieldError
 from app.ids import uuid7
 from app.observability import log_lines
-from app.planning.report_types import interval_need, run_parameters
+from app.planning.report_types import OWN_FIELDS, interval_need, run_parameters
 from app.queue.wakeups import wake
-from app.rules.store import OURS
 from app.vocabulary import IntervalNeed, Lane, RunState
 
 
@@ -36,7 +35,7 @@ def check(asked: AdHoc, accounts: Sequence[str]) -> None:
     """Refuse what can never work. Raises BadInput with a pointer per field."""
     errors = [
         FieldError(f"/parameters/{name}", f"is a field of its own: give `{name}` beside `parameters`")
-        for name in sorted(OURS & set(asked.parameters))
+        for name in sorted(OWN_FIELDS & set(asked.parameters))
     ]
     if asked.account not in accounts:
         known = ", ".join(sorted(accounts)) or "none"

@@ -6,29 +6,23 @@ error for the key, which it would repeat for as long.
 """
 
 import secrets
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sqlalchemy import text
 
 from app.errors import NotNow
-from app.queue.claims import Overtaken, hold_fence
+from app.queue.claims import Overtaken, lock_claim
 from app.resources import Resources
 from app.runs import settle
+from app.runs.request_claim import RequestClaim
 from app.stripe_api.objects import StripeRun
 from app.vocabulary import CallKind, RunState
 
-if TYPE_CHECKING:
-    from app.runs.request import RequestClaim
-
-# An hour short of Stripe's 24: a call may be slow, and clocks differ.
-KEY_LIFE_HOURS = 23
-# A create that ended in a server error this long ago shows in Stripe's list, if it made a run.
-STALE_MINUTES = 10
 # Stripe's clock against ours.
 CLOCK_SLACK_SECONDS = 300
 
 
-async def find_lost_run(res: Resources, claim: "RequestClaim") -> StripeRun | None:
+async def find_lost_run(res: Resources, claim: RequestClaim) -> StripeRun | None:
     """The Stripe run that this claim's forgotten create made, if it made one: it belongs to the attempt from now on.
 
     Raises what the door raises.
@@ -42,7 +36,7 @@ async def find_lost_run(res: Resources, claim: "RequestClaim") -> StripeRun | No
     return None
 
 
-async def take_unclaimed(res: Resources, claim: "RequestClaim") -> str | None:
+async def take_unclaimed(res: Resources, claim: RequestClaim) -> str | None:
     """The id of the oldest Stripe run like this claim that this database did not know: the attempt's from now on."""
     async with res.sessions.begin() as session:
         found = (await session.execute(_UNCLAIMED, {"run_id": claim.run_id, "report_type": claim.report_type})).all()
@@ -52,7 +46,7 @@ async def take_unclaimed(res: Resources, claim: "RequestClaim") -> str | None:
     return None
 
 
-def is_alike(run: StripeRun, claim: "RequestClaim") -> bool:
+def is_alike(run: StripeRun, claim: RequestClaim) -> bool:
     """Whether Stripe's run is about what the claim asks for.
 
     What we send is a form: Stripe reads `true`, 1 and "1" as it likes, and echoes what it has read.
@@ -74,7 +68,7 @@ def _as_sent(value: Any) -> Any:
             return str(value)
 
 
-async def draw_new_key(res: Resources, claim: "RequestClaim") -> str:
+async def draw_new_key(res: Resources, claim: RequestClaim) -> str:
     """A new idempotency key for the same attempt, stored before it is used. Raises `Overtaken`."""
     key = secrets.token_hex(16)
     async with res.sessions.begin() as session:
@@ -90,9 +84,9 @@ async def _take_read(res: Resources, account: str) -> None:
             raise NotNow("the rate limit for reads is used up")
 
 
-async def _make_ours(res: Resources, claim: "RequestClaim", stripe_run_id: str) -> bool:
+async def _make_ours(res: Resources, claim: RequestClaim, stripe_run_id: str) -> bool:
     async with res.sessions.begin() as session:
-        await hold_fence(session, claim, RunState.PLANNED)
+        await lock_claim(session, claim, RunState.PLANNED)
         await settle.lock_stripe_runs(session, claim.account, [stripe_run_id])
         ours = {"run_id": claim.run_id, "number": claim.attempt, "account": claim.account}
         return (await session.execute(_ADOPT, {**ours, "stripe_run_id": stripe_run_id})).first() is not None

@@ -12,15 +12,15 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app import files
 from app.accounts import holds
-from app.errors import Held, NotNow, Refused, StoreAway, WrongPart
+from app.errors import Refused, StoreAway, WrongPart
 from app.files import FileWriter
 from app.observability import log_lines
-from app.queue.claims import back_off, hold_fences, in_turn
-from app.queue.group_commit import together
+from app.queue.claims import back_off, in_turn, lock_claims
 from app.queue.wakeups import BIG_BYTES
-from app.resources import Resources
+from app.resources import ClaimTerms, Resources
 from app.runs import moves
 from app.runs.moves import Move, RunError
+from app.runs.put_off import puts_off
 from app.runs.transfer import DownloadClaim, Mismatch, fenced, transfer
 from app.stripe_api.objects import StripeFile
 from app.vocabulary import AttemptOutcome, CallKind, ErrorKind, RunState
@@ -32,50 +32,43 @@ MOST_MISMATCHES = 10
 async def claim_downloads(res: Resources, limit: int, *, big: bool) -> list[DownloadClaim]:
     """Take up to `limit` ready runs whose files are big (or are not), oldest first."""
     claims: list[DownloadClaim] = []
-    for account in in_turn(res):
+    for account in in_turn(res.stripe.accounts, res.random):
         if len(claims) < limit:
             async with res.sessions.begin() as session:
-                claims += await _claim_for_account(res, session, account, limit=limit - len(claims), big=big)
+                claims += await _claim_for_account(session, account, limit - len(claims), res.claim_terms, big=big)
     return claims
 
 
 async def _claim_for_account(
-    res: Resources, session: AsyncSession, account: str, *, limit: int, big: bool
+    session: AsyncSession, account: str, limit: int, terms: ClaimTerms, *, big: bool
 ) -> list[DownloadClaim]:
     values = {"account": account, "big": big, "big_bytes": BIG_BYTES}
     due = (await session.execute(_DUE, {**values, "limit": limit})).scalars().all()
-    if not due:
+    permit = await holds.permit(
+        session,
+        account,
+        CallKind.FILES,
+        len(due),
+        limiter=terms.limiter,
+        probe_seconds=terms.settings.retry_max_seconds,
+    )
+    if not permit.calls:
         return []
-    allowance = await holds.allowed(session, account, CallKind.FILES, len(due))
-    granted = await res.limiter.take(session, account, CallKind.FILES, wanted=allowance.calls)
-    if not granted:
-        return []
-    await holds.begin(res, session, account, CallKind.FILES, allowance)
-    taken = {"ids": due[:granted], "worker": res.worker_id, "seconds": res.settings.stalled_after_seconds}
-    return [_as_claim(row, probing=allowance.probing) for row in (await session.execute(_CLAIM, taken)).mappings()]
+    taken = {"ids": due[: permit.calls], "worker": terms.lease.worker, "seconds": terms.lease.seconds}
+    return [_as_claim(row, probing=permit.probing) for row in (await session.execute(_CLAIM, taken)).mappings()]
 
 
+@puts_off(CallKind.FILES)
 async def download(res: Resources, claim: DownloadClaim) -> None:
     """Fetch, check and store the file, and record what came of it."""
     try:
         size = await _store(res, claim)
-    except WrongPart as trouble:
-        log_lines.annotate(outcome="WrongPart", about=str(trouble))
-        await _begin_anew(res, claim, trouble)
-    except StoreAway as trouble:
-        log_lines.annotate(outcome="StoreAway", about=str(trouble))
-        await _begin_anew(res, claim, NotNow(str(trouble)))
-    except NotNow as trouble:
-        log_lines.annotate(outcome="NotNow", about=str(trouble))
-        async with res.sessions.begin() as session:
-            await back_off(res, session, claim, trouble)
-    except Held as trouble:
-        log_lines.annotate(outcome="Held", about=str(trouble))
-        async with res.sessions.begin() as session:
-            await holds.hold_run(res, session, claim, CallKind.FILES, trouble)
-    except Refused as trouble:
-        log_lines.annotate(outcome="Refused", about=str(trouble))
-        await _refused(res, claim, trouble)
+    except (WrongPart, StoreAway) as error:
+        log_lines.annotate(outcome=type(error).__name__, about=str(error))
+        await _restart(res, claim, error)
+    except Refused as refusal:
+        log_lines.annotate(outcome="Refused", about=str(refusal))
+        await _refused(res, claim, refusal)
     except Mismatch as mismatch:
         await _mismatched(res, claim, str(mismatch))
     else:
@@ -90,38 +83,38 @@ async def download(res: Resources, claim: DownloadClaim) -> None:
 
 async def _store(res: Resources, claim: DownloadClaim) -> int:
     writer, facts = await transfer(res, claim)
-    await together(res, claim.account, _record_stored, (claim, writer))
+    await res.group_commit.record(("stored", claim.account), _record_stored, (claim, writer))
     return facts.size
 
 
-async def _record_stored(
-    res: Resources, session: AsyncSession, stored: Sequence[tuple[DownloadClaim, FileWriter]]
-) -> None:
+async def _record_stored(session: AsyncSession, stored: Sequence[tuple[DownloadClaim, FileWriter]]) -> None:
     claims = [claim for claim, _ in stored]
-    await hold_fences(session, claims, RunState.READY)
+    await lock_claims(session, claims, RunState.READY)
     await FileWriter.finish_all(session, [writer for _, writer in stored])
     made = [Move(claim.run_id, "the file is whole", claim.attempt) for claim in claims]
     await moves.move_all(session, made, to=RunState.STORED)
     attempts = [(claim.run_id, claim.attempt) for claim in claims]
     await moves.end_attempts(session, attempts, outcome=AttemptOutcome.STORED)
-    for claim in claims:
-        await holds.accepted(session, claim, CallKind.FILES)
+    if any(claim.probing for claim in claims):
+        await holds.end(session, claims[0].account, CallKind.FILES)
 
 
-async def _begin_anew(res: Resources, claim: DownloadClaim, trouble: NotNow) -> None:
+async def _restart(res: Resources, claim: DownloadClaim, error: WrongPart | StoreAway) -> None:
     """What is here is not the beginning of what Stripe has, or cannot be gone on with."""
+    after = error.after if isinstance(error, WrongPart) else None
     async with fenced(res, claim) as session:
         await files.drop_partial(session, claim.run_id)
-        await back_off(res, session, claim, trouble)
+        await back_off(session, claim, res.backoff.seconds(claim.tries, at_least=after))
 
 
-async def _refused(res: Resources, claim: DownloadClaim, trouble: Refused) -> None:
-    if trouble.status not in (404, 410):
-        await _mismatched(res, claim, trouble.message)
+async def _refused(res: Resources, claim: DownloadClaim, refusal: Refused) -> None:
+    if refusal.status not in (404, 410):
+        await _mismatched(res, claim, refusal.message)
         return
-    error = RunError(ErrorKind.FILE_GONE, trouble.message, trouble.request_id)
+    error = RunError(ErrorKind.FILE_GONE, refusal.message, refusal.request_id)
     async with fenced(res, claim) as session:
-        await holds.accepted(session, claim, CallKind.FILES)
+        if claim.probing:
+            await holds.end(session, claim.account, CallKind.FILES)
         await moves.try_again_or_fail(session, claim.run_id, claim.attempt, error)
 
 
@@ -135,7 +128,7 @@ async def _mismatched(res: Resources, claim: DownloadClaim, message: str) -> Non
         else:
             # What is here of it may be what is wrong.
             await files.drop_partial(session, claim.run_id)
-            await back_off(res, session, claim, NotNow(message))
+            await back_off(session, claim, res.backoff.seconds(claim.tries))
     log_lines.annotate(outcome="Mismatch", about=message, times=count)
 
 
@@ -165,7 +158,7 @@ order by due_at, runs.id limit :limit for update of runs skip locked
 """)
 _CLAIM = text("""
 with claimed as (
-    update runs set lease_until = clock_timestamp() + :seconds * interval '1 s', leased_by = :worker,
+    update runs set lease_until = clock_timestamp() + make_interval(secs => :seconds), leased_by = :worker,
         fence = fence + 1
     where id = any(:ids) and state = 'ready' returning *
 )

@@ -7,12 +7,13 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.accounts import holds
-from app.errors import Held, NotNow, Refused
+from app.errors import Refused
 from app.observability import log_lines
-from app.queue.claims import Claim, back_off, hold_fence, in_turn
-from app.resources import Resources
+from app.queue.claims import Claim, in_turn, lock_claim
+from app.resources import ClaimTerms, Resources
 from app.runs import moves, settle
 from app.runs.moves import RunError
+from app.runs.put_off import puts_off
 from app.vocabulary import CallKind, ErrorKind, RunState
 
 
@@ -28,55 +29,42 @@ class LookupClaim(Claim):
 async def claim_lookups(res: Resources, limit: int) -> list[LookupClaim]:
     """Take up to `limit` requested runs that are due to be looked up, over all accounts."""
     claims: list[LookupClaim] = []
-    for account in in_turn(res):
+    for account in in_turn(res.stripe.accounts, res.random):
         if len(claims) < limit:
             async with res.sessions.begin() as session:
-                claims += await _claim_for_account(res, session, account, limit - len(claims))
+                claims += await _claim_for_account(session, account, limit - len(claims), res.claim_terms)
     return claims
 
 
-async def _claim_for_account(res: Resources, session: AsyncSession, account: str, limit: int) -> list[LookupClaim]:
+async def _claim_for_account(session: AsyncSession, account: str, limit: int, terms: ClaimTerms) -> list[LookupClaim]:
     due = (await session.execute(_DUE, {"account": account, "limit": limit})).scalars().all()
-    if not due:
+    permit = await holds.permit(
+        session, account, CallKind.READ, len(due), limiter=terms.limiter, probe_seconds=terms.settings.retry_max_seconds
+    )
+    if not permit.calls:
         return []
-    allowance = await holds.allowed(session, account, CallKind.READ, len(due))
-    granted = await res.limiter.take(session, account, CallKind.READ, wanted=allowance.calls)
-    if not granted:
-        return []
-    await holds.begin(res, session, account, CallKind.READ, allowance)
     values = {
-        "ids": due[:granted],
-        "worker": res.worker_id,
-        "seconds": res.settings.stalled_after_seconds,
-        "timeout": res.settings.run_timeout_seconds,
+        "ids": due[: permit.calls],
+        "worker": terms.lease.worker,
+        "seconds": terms.lease.seconds,
+        "timeout": terms.settings.run_timeout_seconds,
     }
-    return [
-        LookupClaim(**row._mapping, probing=allowance.probing) for row in (await session.execute(_CLAIM, values)).all()
-    ]
+    claimed = (await session.execute(_CLAIM, values)).all()
+    return [LookupClaim(**row._mapping, probing=permit.probing) for row in claimed]
 
 
+@puts_off(CallKind.READ)
 async def look_up(res: Resources, claim: LookupClaim) -> None:
     """Read the Stripe run and settle what it says; one that is stuck is given up and replaced."""
     try:
         stripe_run = await res.stripe.read_run(claim.account, claim.stripe_run_id)
-    except NotNow as trouble:
-        log_lines.annotate(outcome="NotNow", about=str(trouble))
-        async with res.sessions.begin() as session:
-            await back_off(res, session, claim, trouble)
-        return
-    except Held as trouble:
-        log_lines.annotate(outcome="Held", about=str(trouble))
-        async with res.sessions.begin() as session:
-            await holds.hold_run(res, session, claim, CallKind.READ, trouble)
-        return
-    except Refused as trouble:
-        log_lines.annotate(outcome="Refused", about=str(trouble))
-        error = RunError(ErrorKind.STRIPE_FAILED, trouble.message, trouble.request_id)
-        await _give_up(res, claim, error)
+    except Refused as refusal:
+        log_lines.annotate(outcome="Refused", about=str(refusal))
+        await _give_up(res, claim, RunError(ErrorKind.STRIPE_FAILED, refusal.message, refusal.request_id))
         return
     log_lines.annotate(outcome=stripe_run.status)
     async with res.sessions.begin() as session:
-        await holds.accepted(session, claim, CallKind.READ)
+        await _key_works(session, claim)
         await settle.settle(session, claim.account, [stripe_run], poll_seconds=res.settings.pending_poll_seconds)
     if claim.stuck and not settle.has_ended(stripe_run):
         error = RunError(ErrorKind.TIMED_OUT, f"{claim.stripe_run_id} is pending since {claim.requested_at:%F %T} UTC")
@@ -85,9 +73,14 @@ async def look_up(res: Resources, claim: LookupClaim) -> None:
 
 async def _give_up(res: Resources, claim: LookupClaim, error: RunError) -> None:
     async with res.sessions.begin() as session:
-        await hold_fence(session, claim, RunState.REQUESTED)
-        await holds.accepted(session, claim, CallKind.READ)
+        await lock_claim(session, claim, RunState.REQUESTED)
+        await _key_works(session, claim)
         await moves.try_again_or_fail(session, claim.run_id, claim.attempt, error)
+
+
+async def _key_works(session: AsyncSession, claim: LookupClaim) -> None:
+    if claim.probing:
+        await holds.end(session, claim.account, CallKind.READ)
 
 
 _DUE = text("""
@@ -97,12 +90,12 @@ order by due_at limit :limit for update skip locked
 """)
 _CLAIM = text("""
 with claimed as (
-    update runs set lease_until = clock_timestamp() + :seconds * interval '1 s', leased_by = :worker,
+    update runs set lease_until = clock_timestamp() + make_interval(secs => :seconds), leased_by = :worker,
         fence = fence + 1
     where id = any(:ids) and state = 'requested' returning *
 )
 select claimed.id as run_id, claimed.account, claimed.attempt, claimed.fence, claimed.tries, claimed.caused_by,
     claimed.traceparent, attempts.stripe_run_id, claimed.requested_at,
-    claimed.requested_at < now() - :timeout * interval '1 s' as stuck
+    claimed.requested_at < now() - make_interval(secs => :timeout) as stuck
 from claimed join attempts on attempts.run_id = claimed.id and attempts.number = claimed.attempt
 """)

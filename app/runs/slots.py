@@ -3,7 +3,7 @@
 import structlog
 from sqlalchemy import text
 
-from app.errors import Held, NotNow, Refused
+from app.errors import KeyRefused, NotNow, Refused
 from app.resources import Resources
 from app.runs import settle
 from app.vocabulary import CallKind
@@ -32,7 +32,7 @@ async def look_up_cancelled(res: Resources, account: str) -> None:
     for stripe_run_id in left:
         try:
             stripe_run = await res.stripe.read_run(account, stripe_run_id)
-        except (Held, Refused) as trouble:
+        except (KeyRefused, Refused) as trouble:
             log.info("run.cancelled_cannot_be_read", stripe_run_id=stripe_run_id, error=str(trouble))
             return
         async with res.sessions.begin() as session:

@@ -9,10 +9,9 @@ import structlog
 from sqlalchemy import RowMapping
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.errors import Held, NotNow, WrongPart
+from app.errors import KeyRefused, NotNow, WrongPart
 from app.files import About, FileFacts, FileWriter
-from app.planning.backoff import full_jitter
-from app.queue.claims import Claim, hold_fence
+from app.queue.claims import Claim, lock_claim
 from app.resources import Resources
 from app.runs.file_names import file_name
 from app.stripe_api.objects import StripeFile
@@ -40,7 +39,7 @@ class DownloadClaim(Claim):
 async def fenced(res: Resources, claim: DownloadClaim) -> AsyncIterator[AsyncSession]:
     """A transaction in which the run is certainly still ours to download. Raises `Overtaken`."""
     async with res.sessions.begin() as session:
-        await hold_fence(session, claim, RunState.READY)
+        await lock_claim(session, claim, RunState.READY)
         yield session
 
 
@@ -65,7 +64,7 @@ async def _all_of_it(res: Resources, claim: DownloadClaim, writer: FileWriter) -
         await writer.go_on(res.sessions, claim.about["partial_id"])
     try:
         await _fetch(res, claim, writer)
-    except (NotNow, Held) as trouble:
+    except (NotNow, KeyRefused) as trouble:
         if not isinstance(trouble, WrongPart):
             await writer.keep()
         raise
@@ -83,7 +82,7 @@ async def _fetch(res: Resources, claim: DownloadClaim, writer: FileWriter) -> No
             if gained < WORTH_GOING_ON_BYTES or not await _may_call_again(res, claim):
                 raise
             log.info("run.download_goes_on", at=writer.position, error=str(trouble))
-            await asyncio.sleep(_pause(res, trouble))
+            await asyncio.sleep(res.backoff.seconds(0, at_least=trouble.after))
         else:
             return
 
@@ -104,8 +103,3 @@ async def _fetch_rest(res: Resources, claim: DownloadClaim, writer: FileWriter) 
 async def _may_call_again(res: Resources, claim: DownloadClaim) -> bool:
     async with res.sessions.begin() as session:
         return bool(await res.limiter.take(session, claim.account, CallKind.FILES, wanted=1))
-
-
-def _pause(res: Resources, trouble: NotNow) -> float:
-    base, most = res.settings.retry_base_seconds, res.settings.retry_max_seconds
-    return max(full_jitter(0, base=base, maximum=most, random=res.random), trouble.after or 0.0)

@@ -17,7 +17,7 @@ import httpcore
 import httpx
 import stripe
 
-from app.errors import Held, NotNow, Refused, WrongPart
+from app.errors import KeyRefused, NotNow, Refused, WrongPart
 from app.observability.logs import redact
 from app.observability.metrics import Metrics
 from app.settings import Account, Settings
@@ -120,7 +120,7 @@ class StripeDoor:
         """Stream a file's bytes from `start` on, as they were written (no compression on the wire).
 
         The key goes to the configured files host and to nobody else: a URL that points elsewhere is not used,
-        and no redirect is followed. Raises NotNow, Held, or Refused (404 and 410: the file is gone); WrongPart
+        and no redirect is followed. Raises NotNow, KeyRefused, or Refused (404 and 410: the file is gone); WrongPart
         where the file cannot be gone on with at `start`.
         """
         headers = {"Authorization": f"Bearer {_key(self._accounts[account])}", "Accept-Encoding": "identity"}
@@ -166,18 +166,18 @@ def _items_of(page: stripe.StripeObject) -> list[Any]:
 
 
 async def told_apart(call: Awaitable[T]) -> T:
-    """The call's answer; whatever goes wrong leaves as NotNow, Held or Refused."""
+    """The call's answer; whatever goes wrong leaves as NotNow, KeyRefused or Refused."""
     try:
         return await call
     except stripe.StripeError as error:
         raise _trouble(error) from error
 
 
-def _trouble(error: stripe.StripeError) -> NotNow | Held | Refused:
+def _trouble(error: stripe.StripeError) -> NotNow | KeyRefused | Refused:
     message = redact(str(error.user_message or error) or type(error).__name__)
     status, request_id = error.http_status, error.request_id
     if status in (401, 403):
-        return Held(message, request_id, status=status)
+        return KeyRefused(message, request_id, status=status)
     if status == 429:
         return NotNow(message, request_id, throttled=True, after=_retry_after(error.headers))
     if status is None or status >= 500 or status in (408, 409) or status < 400:
@@ -203,7 +203,7 @@ def _check_file_answer(response: httpx.Response, start: int) -> None:
     if status == 416 and start:
         raise WrongPart(message, request_id)
     if status in (401, 403):
-        raise Held(message, request_id, status=status)
+        raise KeyRefused(message, request_id, status=status)
     if status == 429 or status >= 500 or status in (408, 409):
         raise NotNow(message, request_id, throttled=status == 429, after=_retry_after(response.headers))
     raise Refused(message, request_id, status=status)

@@ -23,14 +23,14 @@ _RELEASED = re.compile(r"\d{4}-\d{2}-\d{2}(\.(?!preview)[a-z]+)?")
 
 
 async def list_endpoints(door: StripeDoor, account: str) -> list[WebhookEndpoint]:
-    """Every webhook endpoint of the account: Stripe allows 16, so one page holds them. Raises Held, NotNow."""
+    """Every webhook endpoint of the account: Stripe allows 16, so one page holds them. Raises KeyRefused, NotNow."""
     query: Any = {"limit": LIST_PAGE}
     answer = await told_apart(door.client(account).v1.webhook_endpoints.list_async(query))
     return [read_as(webhook_endpoint_from, item) for item in answer.data]
 
 
 async def create_endpoint(door: StripeDoor, account: str, url: str, *, events: Iterable[str]) -> NewEndpoint:
-    """Register an endpoint for these events. Raises Held, NotNow, Refused."""
+    """Register an endpoint for these events. Raises KeyRefused, NotNow, Refused."""
     body: Any = {"url": url, "enabled_events": sorted(events), "description": "Tallyhook"}
     return read_as(new_endpoint_from, await told_apart(door.client(account).v1.webhook_endpoints.create_async(body)))
 
@@ -38,7 +38,7 @@ async def create_endpoint(door: StripeDoor, account: str, url: str, *, events: I
 async def repair_endpoint(
     door: StripeDoor, account: str, endpoint: WebhookEndpoint, *, events: Iterable[str]
 ) -> WebhookEndpoint:
-    """Enable an endpoint and select these events too; its secret stays. Raises Held, NotNow, Refused."""
+    """Enable an endpoint and select these events too; its secret stays. Raises KeyRefused, NotNow, Refused."""
     body: Any = {"enabled_events": sorted({*endpoint.events, *events}), "disabled": False}
     call = door.client(account).v1.webhook_endpoints.update_async(endpoint.id, body)
     return read_as(webhook_endpoint_from, await told_apart(call))
@@ -58,7 +58,7 @@ def is_released(api_version: str | None) -> bool:
 async def check_files(door: StripeDoor, account: str) -> None:
     """Ask the files host for a file that nobody has: whoever may read files is told that it is not there.
 
-    Raises Held where the key may not read files, NotNow where the host cannot be asked.
+    Raises KeyRefused where the key may not read files, NotNow where the host cannot be asked.
     """
     nobody_has = StripeFile("file_tallyhook_doctor", None, None, None, None)
     try:

@@ -8,7 +8,7 @@ from sqlalchemy import text
 
 from app.accounts import holds
 from app.accounts.identity import check_identity
-from app.errors import Held, NotNow, Refused
+from app.errors import KeyRefused, NotNow, Refused
 from app.resources import Resources
 from app.rules import schedule
 from app.runs.slots import look_up_cancelled
@@ -39,17 +39,16 @@ async def reconcile(res: Resources) -> None:
 async def refresh_report_types(res: Resources, account: str) -> int:
     """One call lists every report type of the account; returns the number of runs that were planned. Raises NotNow."""
     async with res.sessions.begin() as session:
-        allowance = await holds.allowed(session, account, CallKind.READ, 1)
-        if not allowance.calls:
-            raise NotNow("the account's reads are held")
-        if not await res.limiter.take(session, account, CallKind.READ, wanted=1):
-            raise NotNow("the account's rate limit is used up")
-        await holds.begin(res, session, account, CallKind.READ, allowance)
+        permit = await holds.permit(
+            session, account, CallKind.READ, 1, limiter=res.limiter, probe_seconds=res.settings.retry_max_seconds
+        )
+        if not permit.calls:
+            raise NotNow("the account's reads are held, or its rate limit is used up")
     try:
         types = await res.stripe.list_report_types(account)
-    except Held as trouble:
+    except KeyRefused as trouble:
         async with res.sessions.begin() as session:
-            await holds.hold(res, session, account, CallKind.READ, trouble, probing=allowance.probing)
+            await holds.hold(session, account, CallKind.READ, trouble, probing=permit.probing, backoff=res.backoff)
         raise NotNow(str(trouble)) from trouble
     except Refused as trouble:
         log.error("report_types.refused", account=account, error=str(trouble), stripe_request_id=trouble.request_id)

@@ -26,7 +26,9 @@ from app.queue.wakeups import POLL_SECONDS
 from app.resources import Resources
 from app.runs.download import claim_downloads, download
 from app.runs.lookup import claim_lookups, look_up
-from app.runs.request import claim_requests, request_run
+from app.runs.put_off import crashed
+from app.runs.request import request_run
+from app.runs.request_claim import claim_requests
 from app.vocabulary import Lane
 from app.worker import due, timetable
 
@@ -189,7 +191,7 @@ async def _try_step(res: Resources, claim: C, step: Callable[[Resources, C], Awa
         log_lines.annotate(outcome="crashed")
         log.exception("run.step_crashed")
         with suppress(*DATABASE_ERRORS):
-            await claims.crashed(res, claim, error)
+            await crashed(res, claim, error)
 
 
 async def _guarded(lane: Lane, asked: Awaitable[T]) -> T | None:

@@ -10,7 +10,8 @@ from sqlalchemy import make_url
 from app.accounts import catch_up
 from app.resources import Resources, open_resources
 from app.runs import adopt, manual
-from app.runs.request import claim_requests, request_run
+from app.runs.request import request_run
+from app.runs.request_claim import claim_requests
 from app.simulator import Simulator
 from tests.database import PostgresServer, fresh_database
 from tests.proofs.promises import broken_promises, owed_days

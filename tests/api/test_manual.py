@@ -8,7 +8,8 @@ import httpx
 import pytest
 
 from app.resources import Resources
-from app.runs.request import claim_requests, request_run
+from app.runs.request import request_run
+from app.runs.request_claim import claim_requests
 from app.simulator import Simulator
 from app.upkeep.reconcile import reconcile
 from tests.service import REPORT_TYPE, add_rule, execute, fetch, only_run, request_due, work_off

@@ -13,7 +13,8 @@ from app import handlers
 from app.resources import Resources
 from app.runs.download import claim_downloads, download
 from app.runs.lookup import claim_lookups, look_up
-from app.runs.request import claim_requests, request_run
+from app.runs.request import request_run
+from app.runs.request_claim import claim_requests
 from app.vocabulary import Cadence
 from app.worker import timetable
 from tests.proofs.model import ModelRule, schedule

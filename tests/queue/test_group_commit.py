@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.queue.group_commit import GROUP_LIMIT, together
+from app.queue.group_commit import GROUP_LIMIT
 from app.resources import Resources
 from tests.service import execute, fetch
 
@@ -25,7 +25,7 @@ class Writer:
         self.go_on = asyncio.Event()
         self.go_on.set()
 
-    async def write(self, _: Resources, session: AsyncSession, items: list[str]) -> None:
+    async def write(self, session: AsyncSession, items: list[str]) -> None:
         self.groups.append(items)
         self.began.set()
         await self.go_on.wait()
@@ -45,7 +45,7 @@ async def test_what_comes_in_during_a_commit_is_written_by_the_next_one_together
     writer = Writer()
     items = [f"{number:03}" for number in range(GROUP_LIMIT + 20)]
 
-    await asyncio.gather(*(together(res, "default", writer.write, item) for item in items))
+    await asyncio.gather(*(res.group_commit.record("default", writer.write, item) for item in items))
 
     assert await noted(res) == items
     assert len(writer.groups) < 5
@@ -57,7 +57,7 @@ async def test_of_many_only_the_one_at_fault_suffers(res: Resources) -> None:
     items = ["1", "2", "bad", "3"]
 
     outcomes = await asyncio.gather(
-        *(together(res, "default", writer.write, item) for item in items), return_exceptions=True
+        *(res.group_commit.record("default", writer.write, item) for item in items), return_exceptions=True
     )
 
     assert [type(outcome) for outcome in outcomes] == [type(None), type(None), ValueError, type(None)]
@@ -68,7 +68,7 @@ async def test_trouble_of_the_database_is_told_to_everybody_and_nothing_is_writt
     writer = Writer()
 
     outcomes = await asyncio.gather(
-        *(together(res, "default", writer.write, item) for item in ("1", "2", "cut")), return_exceptions=True
+        *(res.group_commit.record("default", writer.write, item) for item in ("1", "2", "cut")), return_exceptions=True
     )
 
     # The first came alone, before there was anybody to wait with.
@@ -81,7 +81,7 @@ async def test_trouble_of_the_database_is_told_to_everybody_and_nothing_is_writt
 async def test_whoever_is_cancelled_takes_nobody_with_him(res: Resources, who: int) -> None:
     writer = Writer()
     writer.go_on.clear()
-    tasks = [asyncio.create_task(together(res, "default", writer.write, str(number))) for number in range(3)]
+    tasks = [asyncio.create_task(res.group_commit.record("default", writer.write, str(number))) for number in range(3)]
     await writer.began.wait()
 
     tasks[who].cancel()

@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import RowMapping
 
 from app.resources import Resources, open_resources
-from app.runs.request import RequestClaim, claim_requests
+from app.runs.request_claim import RequestClaim, claim_requests
 from app.simulator import Simulator
 from app.simulator.state.model import Event
 from app.simulator.webhooks.signatures import signature_header

@@ -9,7 +9,8 @@ import pytest
 from app.queue.claims import Overtaken
 from app.resources import Resources
 from app.runs import adopt
-from app.runs.request import claim_requests, request_run
+from app.runs.request import request_run
+from app.runs.request_claim import claim_requests
 from app.simulator import Simulator
 from app.stripe_api.objects import StripeRun
 from tests.runs.stories import (

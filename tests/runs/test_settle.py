@@ -135,7 +135,7 @@ async def test_an_event_that_overtakes_the_create_answer_is_heard_when_the_answe
     await handlers.drain(res)
 
     async with res.sessions.begin() as session:
-        await record_created(res, session, [Created(claim, pending)])
+        await record_created(session, [Created(claim, pending)], poll_seconds=1)
 
     assert pending.status == "pending"
     assert (await only_run(res))["state"] == "ready"
@@ -155,7 +155,7 @@ async def test_an_event_overtaken_in_mid_handling_by_the_answer_is_not_missed_by
 
     async def record() -> None:
         async with res.sessions.begin() as session:
-            await record_created(res, session, [Created(claim, pending)])
+            await record_created(session, [Created(claim, pending)], poll_seconds=1)
 
     # The handler has looked, found nobody, and has not committed when the recorder comes.
     async with res.sessions.begin() as handling:
@@ -181,7 +181,7 @@ async def test_an_answer_overtaken_in_mid_recording_by_its_event_is_not_missed_b
 
     # The recorder has noted the id, and has not committed when the handler comes.
     async with res.sessions.begin() as recording:
-        await record_created(res, recording, [Created(claim, pending)])
+        await record_created(recording, [Created(claim, pending)], poll_seconds=1)
         handling = asyncio.create_task(handlers.drain(res))
         await somebody_waits_for_a_lock(res)
     await handling

@@ -5,7 +5,8 @@ import asyncio
 from app import handlers
 from app.resources import Resources, open_resources
 from app.runs import manual
-from app.runs.request import _claim_for_account, claim_requests, request_run
+from app.runs.request import request_run
+from app.runs.request_claim import _claim_for_account, claim_requests
 from app.simulator import Simulator
 from app.upkeep.reconcile import reconcile
 from tests.runs.stories import (
@@ -61,7 +62,7 @@ async def test_who_counts_the_free_slots_waits_for_whoever_is_taking_some(res: R
         another_process(res, simulator, TALLYHOOK_MAX_PENDING_RUNS=3) as other,
     ):
         async with one.sessions.begin() as session:
-            first = await _claim_for_account(one, session, "default", 10)
+            first = await _claim_for_account(session, "default", 10, one.claim_terms)
             counting = asyncio.create_task(claim_requests(other, 10))
             await somebody_waits_for_a_lock(res)
         second = await counting

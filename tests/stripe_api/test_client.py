@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.errors import Held, NotNow, Refused
+from app.errors import KeyRefused, NotNow, Refused
 from app.settings import Settings
 from app.simulator import Simulator
 from app.simulator.webhooks.signatures import signature_header
@@ -109,7 +109,7 @@ async def test_an_answer_that_cannot_be_read_says_nothing_about_the_request(
 
 
 STATUSES = [
-    (301, NotNow), (400, Refused), (401, Held), (402, Refused), (403, Held), (404, Refused), (408, NotNow),
+    (301, NotNow), (400, Refused), (401, KeyRefused), (402, Refused), (403, KeyRefused), (404, Refused), (408, NotNow),
     (409, NotNow), (429, NotNow), (500, NotNow), (502, NotNow), (503, NotNow), (504, NotNow), (599, NotNow),
 ]  # fmt: skip
 
@@ -130,7 +130,7 @@ async def test_a_status_means_the_same_whatever_the_body_looks_like(
 
 
 FILE_STATUSES = [
-    (204, Refused), (302, Refused), (400, Refused), (401, Held), (403, Held), (404, Refused), (409, NotNow),
+    (204, Refused), (302, Refused), (400, Refused), (401, KeyRefused), (403, KeyRefused), (404, Refused), (409, NotNow),
     (410, Refused), (429, NotNow), (500, NotNow), (503, NotNow),
 ]  # fmt: skip
 
@@ -195,7 +195,7 @@ async def test_no_message_shows_the_key(simulator: Simulator, odd_door: StripeDo
     body = json.dumps({"error": {"message": f"Invalid API Key provided: {key}"}}).encode()
     odd.answer = answered(401, body)
 
-    with pytest.raises(Held) as trouble:
+    with pytest.raises(KeyRefused) as trouble:
         await create(odd_door)
 
     assert key not in str(trouble.value)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
-from app.errors import Held, StripeTrouble
+from app.errors import KeyRefused, StripeTrouble
 from app.health.results import Finding, failing, ok, warning
 from app.inbox.delivery import USED_TYPES
 from app.settings import DEFAULT_ACCOUNT
@@ -43,7 +43,7 @@ async def examine_endpoint(door: StripeDoor, account: str, *, url: str | None) -
     """Whether events can arrive here. Without a URL every endpoint whose path is ours is taken for ours."""
     try:
         endpoints = await list_endpoints(door, account)
-    except Held as trouble:
+    except KeyRefused as trouble:
         advice = "give the key the permission `Webhook Endpoints: read`, or look in Stripe's Dashboard"
         return warning(NAME, f"the key may not list webhook endpoints: {trouble}", advice, account=account)
     except StripeTrouble as trouble:

@@ -6,7 +6,7 @@ from typing import Any
 
 from app.cli.doctor.database import Known
 from app.cli.doctor.endpoint import examine_endpoint, url_for
-from app.errors import Held, NotNow, StripeTrouble
+from app.errors import KeyRefused, NotNow, StripeTrouble
 from app.health.results import Finding, Status, failing, ok, warning
 from app.settings import DEFAULT_ACCOUNT, Account, Settings
 from app.stripe_api.client import StripeDoor
@@ -76,7 +76,7 @@ async def _key(door: StripeDoor, account: Account) -> tuple[Finding, str | None]
     mode = {None: "a key", True: "a live key", False: "a test key"}[account.livemode]
     try:
         seen = await door.read_account_id(slug)
-    except Held as trouble:
+    except KeyRefused as trouble:
         if trouble.status == 403:
             detail = f"{mode}, taken; it may not read which account it belongs to, so that cannot be compared"
             return ok("key", detail, account=slug), None
@@ -110,7 +110,7 @@ def _binding(account: Account, seen: str | None, known: Known) -> list[Finding]:
 async def _permission(call: Awaitable[object], name: str, what: str, account: str, advice: str) -> Finding:
     try:
         await call
-    except Held as trouble:
+    except KeyRefused as trouble:
         return failing(name, f"the key may not {what}: {trouble}", advice, account=account)
     except StripeTrouble as trouble:
         detail = f"whether the key may {what} cannot be told: {trouble}"

@@ -1,0 +1,78 @@
+"""What a failed call means for the run that it was about: decided here for every step, once.
+
+A step keeps only what is special to it; what may work later (`NotNow`), a refused key (`KeyRefused`) and errors of our
+own end the same in all of them.
+"""
+
+from collections.abc import Callable, Coroutine
+from functools import wraps
+from typing import Any, TypeVar
+
+from sqlalchemy import text
+
+from app.accounts import holds
+from app.errors import KeyRefused, NotNow
+from app.observability import log_lines
+from app.observability.logs import redact
+from app.queue import claims
+from app.queue.claims import Claim
+from app.resources import Resources
+from app.runs import moves
+from app.runs.moves import RunError
+from app.vocabulary import CallKind, ErrorKind
+
+C = TypeVar("C", bound=Claim)
+Step = Callable[[Resources, C], Coroutine[Any, Any, None]]
+
+# Errors of our own are tried again this often before the run is `failed` (internal): a poison pill must end.
+MOST_CRASHES = 5
+
+
+def puts_off(kind: CallKind) -> Callable[[Step[C]], Step[C]]:
+    """Marks a step whose calls to Stripe are of this kind: a call that fails for a reason that is not special to the
+    step puts the claim off.
+    """
+
+    def marked(step: Step[C]) -> Step[C]:
+        @wraps(step)
+        async def guarded(res: Resources, claim: C) -> None:
+            try:
+                await step(res, claim)
+            except (NotNow, KeyRefused) as error:
+                log_lines.annotate(outcome=type(error).__name__, about=str(error))
+                await put_off(res, claim, kind, error)
+
+        return guarded
+
+    return marked
+
+
+async def put_off(res: Resources, claim: Claim, kind: CallKind, error: NotNow | KeyRefused) -> None:
+    """Give the claim back, its idempotency key with it: due again later, or held with the account's calls of the kind.
+
+    Not before what the answer said (`NotNow.after`), otherwise with exponential back-off.
+    """
+    async with res.sessions.begin() as session:
+        match error:
+            case NotNow():
+                await claims.back_off(session, claim, res.backoff.seconds(claim.tries, at_least=error.after))
+            case KeyRefused():
+                await claims.release(session, claim)
+                await holds.hold(session, claim.account, kind, error, probing=claim.probing, backoff=res.backoff)
+
+
+async def crashed(res: Resources, claim: Claim, error: Exception) -> None:
+    """An error of our own: try again a bounded number of times, then fail the run, redacted."""
+    message = redact(f"{type(error).__name__}: {error}")[:500]
+    async with res.sessions.begin() as session:
+        values = {"run_id": claim.run_id, "fence": claim.fence, "seconds": res.settings.retry_base_seconds}
+        crashes = (await session.execute(_CRASHED, values)).scalar_one_or_none()
+        if crashes is not None and crashes >= MOST_CRASHES:
+            await moves.fail(session, claim.run_id, claim.attempt, RunError(ErrorKind.INTERNAL, message))
+
+
+_CRASHED = text("""
+update runs set lease_until = null, leased_by = null, crashes = crashes + 1,
+    due_at = clock_timestamp() + make_interval(secs => :seconds * 2 ^ crashes)
+where id = :run_id and fence = :fence returning crashes
+""")

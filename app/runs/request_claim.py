@@ -1,0 +1,187 @@
+"""Which planned runs may be asked for now, and taking them: as many as there are free slots, fair between rules."""
+
+import secrets
+import uuid
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.accounts import catch_up, holds
+from app.queue.claims import Claim, in_turn
+from app.resources import ClaimTerms, Resources
+from app.runs.slots import PENDING_AT_STRIPE
+from app.settings import Settings
+from app.vocabulary import CallKind
+
+# Stripe keeps an idempotency key for 24 hours. An hour short of it: a call may be slow, and clocks differ.
+KEY_LIFE_HOURS = 23
+# A create that ended in a server error this long ago shows in Stripe's list, if it made a run.
+STALE_MINUTES = 10
+
+
+@dataclass(frozen=True, slots=True)
+class RequestClaim(Claim):
+    """A planned run and all that the call needs."""
+
+    claimed_at: float
+    report_type: str
+    parameters: dict[str, Any]
+    idempotency_key: str
+    asked_at: datetime  # when this key was first used
+    taken_up: str | None  # the Stripe run that was found for it, and not recorded yet
+    maybe_made: bool  # Stripe has runs of the type that this database did not know (see restored)
+    key_stale: bool  # whatever it made is in Stripe's list by now (see adopt)
+    key_forgotten: bool  # Stripe has dropped it by now
+    start_shifted: bool  # asked for one second later than the window begins (see refusals)
+    type_missing: bool  # this call is the probe of a type that Stripe said was missing
+    available_until: datetime | None  # how far the type's data reached when this was claimed
+
+
+@dataclass(frozen=True, slots=True)
+class _Picked:
+    """A run that may be asked for; `missing_type` where that is the probe of a type that Stripe said was missing."""
+
+    id: uuid.UUID
+    missing_type: str | None
+
+
+async def claim_requests(res: Resources, limit: int) -> list[RequestClaim]:
+    """Take up to `limit` planned runs that may be asked for now, over all accounts."""
+    claims: list[RequestClaim] = []
+    for account in in_turn(res.stripe.accounts, res.random):
+        if len(claims) < limit:
+            claims += await _claim_from(res, account, limit - len(claims))
+    return claims
+
+
+async def _claim_from(res: Resources, account: str, limit: int) -> list[RequestClaim]:
+    try:
+        async with res.sessions.begin() as session:
+            return await _claim_for_account(session, account, limit, res.claim_terms)
+    except catch_up.Behind as behind:
+        return await _claim_from(res, account, limit) if await catch_up.catch_up(res, account, behind) else []
+
+
+async def _claim_for_account(session: AsyncSession, account: str, limit: int, terms: ClaimTerms) -> list[RequestClaim]:
+    if not (await session.execute(_ANYTHING_DUE, {"account": account})).scalar_one():
+        return []
+    # The lock makes counting free slots and taking them one step, over all processes.
+    locked = await session.execute(_LOCK_ACCOUNT, {"account": account, "gap": catch_up.gap_seconds(terms.settings)})
+    if (behind := locked.scalar()) is not None:
+        raise catch_up.Behind(behind)
+    probe_seconds = terms.settings.retry_max_seconds
+    picked = await _pick(session, account, limit, terms.settings)
+    permit = await holds.permit(
+        session, account, CallKind.CREATE, len(picked), limiter=terms.limiter, probe_seconds=probe_seconds
+    )
+    chosen = picked[: permit.calls]
+    if not chosen:
+        return []
+    if types := [run.missing_type for run in chosen if run.missing_type]:
+        await session.execute(_BEGIN_PROBES, {"account": account, "types": types, "seconds": probe_seconds})
+    values = {
+        "ids": [run.id for run in chosen],
+        "keys": [secrets.token_hex(16) for _ in chosen],
+        "worker": terms.lease.worker,
+        "seconds": terms.lease.seconds,
+        "key_life": KEY_LIFE_HOURS,
+        "stale": STALE_MINUTES,
+    }
+    claimed = (await session.execute(_CLAIM, values)).all()
+    return [RequestClaim(**row._mapping, probing=permit.probing, claimed_at=terms.now) for row in claimed]
+
+
+async def _pick(session: AsyncSession, account: str, limit: int, settings: Settings) -> list[_Picked]:
+    values = {
+        "account": account,
+        "limit": limit,
+        "most_pending": settings.max_pending_runs,
+        "timeout": settings.run_timeout_seconds,
+    }
+    picked = [_Picked(*row) for row in await session.execute(_PICK, values)]
+    # Of the runs of a type that Stripe said was missing one asks whether it still is.
+    probing = {run.missing_type: run.id for run in reversed(picked) if run.missing_type}
+    return [run for run in picked if not run.missing_type or probing[run.missing_type] == run.id]
+
+
+_ANYTHING_DUE = text("""
+select exists (select from runs where account = :account and state = 'planned' and due_at <= clock_timestamp()
+    and (lease_until is null or lease_until < clock_timestamp()))
+""")
+_LOCK_ACCOUNT = text("""
+select case when known_until < now() - make_interval(secs => :gap) then known_until end from accounts
+where slug = :account for no key update
+""")
+# Fair between rules: each rule's place in the queue counts what it already has pending, so a long backfill never
+# holds up another rule; within a rule the newest window comes first, so neither does it hold up today's report.
+# A planned run whose create was sent and not answered may have taken effect: it keeps its slot, needs no new one, and
+# goes first, wherever it stands in its rule: else newer windows could wait for slots that only older ones can free.
+# Of each rule only as many as there are slots are looked at: a backlog of years costs no more than one of days.
+_PICK = text(f"""
+with pending as materialized (
+    select rule_id, count(*) as runs from ({PENDING_AT_STRIPE}) as pending_at_stripe
+    where account = :account group by rule_id
+), waiting as (
+    select rule_id, account from runs where account = :account and state = 'planned' group by rule_id, account
+), due as (
+    select next.*, coalesce(pending.runs, 0) + next.rank as place
+    from waiting left join pending on pending.rule_id is not distinct from waiting.rule_id
+    cross join lateral (
+        select runs.id, runs.interval_end, case when type.missing_since is not null then type.id end as missing_type,
+            row_number() over (order by runs.interval_end desc, runs.id) as rank
+        from runs left join report_types as type on type.account = runs.account and type.id = runs.report_type
+        where runs.account = waiting.account and runs.rule_id is not distinct from waiting.rule_id
+          and runs.state = 'planned' and runs.asked_at is null and runs.due_at <= clock_timestamp()
+          and (runs.lease_until is null or runs.lease_until < clock_timestamp())
+          and (runs.interval_end is null or type.data_available_end is null
+               or type.data_available_end >= runs.interval_end)
+          and (runs.refused_at_availability is null or type.data_available_end > runs.refused_at_availability)
+          and (type.missing_since is null or type.next_probe_at <= clock_timestamp())
+        order by runs.interval_end desc, runs.id limit :most_pending
+    ) as next
+), chosen as (
+    select id, 0 as place, interval_end, null as missing_type from runs
+    where account = :account and state = 'planned' and asked_at is not null and due_at <= clock_timestamp()
+      and (lease_until is null or lease_until < clock_timestamp())
+    union all
+    (select id, place, interval_end, missing_type from due order by place, interval_end desc, id
+     limit greatest(0, :most_pending - (select coalesce(sum(runs), 0) from pending)))
+)
+select id, missing_type from chosen order by place, interval_end desc, id limit :limit
+""")  # noqa: S608 - the part comes from a constant
+# The attempt's row and its key are born here, in the commit before the call; a second claim finds the same key.
+_CLAIM = text("""
+with wanted as (
+    select w.id, w.key, runs.asked_at is null as never_asked
+    from unnest(cast(:ids as uuid[]), cast(:keys as text[])) as w(id, key) join runs on runs.id = w.id
+), claimed as (
+    update runs set lease_until = clock_timestamp() + make_interval(secs => :seconds), leased_by = :worker,
+        fence = fence + 1, asked_at = coalesce(asked_at, clock_timestamp())
+    from wanted where runs.id = wanted.id and runs.state = 'planned'
+    returning runs.*, wanted.key, wanted.never_asked
+), attempt as (
+    insert into attempts (run_id, number, account, idempotency_key)
+    select id, attempt, account, key from claimed
+    on conflict (run_id, number) do update set run_id = excluded.run_id
+    returning run_id, number, idempotency_key, stripe_run_id
+)
+select claimed.id as run_id, claimed.account, claimed.attempt, claimed.fence, claimed.tries, claimed.caused_by,
+    claimed.traceparent, claimed.report_type, claimed.parameters, attempt.idempotency_key, claimed.asked_at,
+    attempt.stripe_run_id as taken_up, claimed.never_asked and exists (select from unclaimed_runs as lost
+        where lost.account = claimed.account and lost.report_type = claimed.report_type) as maybe_made,
+    claimed.asked_at < clock_timestamp() - make_interval(mins => :stale) as key_stale,
+    claimed.asked_at < clock_timestamp() - make_interval(hours => :key_life) as key_forgotten,
+    coalesce((claimed.parameters ->> 'interval_start')::bigint <> extract(epoch from claimed.interval_start), false)
+        as start_shifted,
+    type.missing_since is not null as type_missing, type.data_available_end as available_until
+from claimed join attempt on attempt.run_id = claimed.id
+left join report_types as type on type.account = claimed.account and type.id = claimed.report_type
+""")
+# These types are about to be asked for: nobody makes another probe beside it.
+_BEGIN_PROBES = text("""
+update report_types set next_probe_at = clock_timestamp() + make_interval(secs => :seconds)
+where account = :account and id = any(:types)
+""")
