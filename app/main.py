@@ -18,6 +18,7 @@ from app.api.http.tokens import Access
 from app.api.openapi import page
 from app.api.openapi.document import DESCRIPTION, PROBLEMS, describe
 from app.api.webhooks import webhook_routes
+from app.health.process import Probe
 from app.resources import Resources
 
 ADMIN_ROUTERS = tuple(part.router for part in (rule_actions, rules, runs, run_file, report_types, events, audit))
@@ -58,7 +59,7 @@ def _app(res: Resources, webhooks: Sequence[Route], **more: Any) -> FastAPI:
         **more,
     )
     access = Access(res.settings)
-    app.state.res, app.state.access, app.state.probe = res, access, health.Probe()
+    app.state.res, app.state.access, app.state.probe = res, access, Probe()
     handle_problems(app)
     app.add_middleware(Edge, access=access, max_body_bytes=res.settings.max_body_bytes, webhooks=webhooks)
     return app

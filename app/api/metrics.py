@@ -13,12 +13,11 @@ from app import __version__
 from app.api.http.dependencies import Res, bearer
 from app.api.http.tokens import Access
 from app.api.openapi.document import PROBLEMS
-from app.api.schemas.health import Status
 from app.db.engine import DATABASE_ERRORS
-from app.health.checks import checks_of
 from app.health.gauges import Families, read_families
-from app.health.rows import read_facts
-from app.health.rules import rules_of
+from app.health.judge import judge
+from app.health.process import Probe, can_judge
+from app.health.results import Check, Status
 from app.resources import Resources
 
 log = structlog.get_logger()
@@ -32,6 +31,11 @@ _TEXT = {"description": "Prometheus text.", "content": {MEDIA_TYPE: {"schema": {
 def _access(request: Request) -> Access:
     access: Access = request.app.state.access
     return access
+
+
+def _probe(request: Request) -> Probe:
+    probe: Probe = request.app.state.probe
+    return probe
 
 
 class _Scrape(Collector):
@@ -50,10 +54,12 @@ class _Scrape(Collector):
     responses={200: _TEXT, 401: PROBLEMS[401]},
     dependencies=[Depends(bearer)],
 )
-async def metrics(res: Res, access: Annotated[Access, Depends(_access)]) -> Response:
+async def metrics(
+    res: Res, access: Annotated[Access, Depends(_access)], probe: Annotated[Probe, Depends(_probe)]
+) -> Response:
     """Prometheus text. Counters are of this process; what is read from the rows is the same on every process."""
     scraped = CollectorRegistry(auto_describe=False)
-    scraped.register(_Scrape([*_of_process(res, access), *await _of_rows(res)]))
+    scraped.register(_Scrape([*_of_process(res, access), *await _of_rows(res, probe)]))
     body = generate_latest(res.metrics.registry) + generate_latest(scraped)
     return Response(body, media_type=MEDIA_TYPE)
 
@@ -73,26 +79,26 @@ def _of_process(res: Resources, access: Access) -> Families:
     return [refused, failed, build]
 
 
-async def _of_rows(res: Resources) -> Families:
+async def _of_rows(res: Resources, probe: Probe) -> Families:
     up = GaugeMetricFamily("tallyhook_database_up", "Whether the rows could be read for this answer (1) or not (0).")
-    try:
-        families = [*await read_families(res), await _checks(res)]
-    except DATABASE_ERRORS as error:
-        # What the process counted is worth most when the database is in trouble.
-        log.warning("metrics.database_trouble", error=type(error).__name__)
-        families = []
-        up.add_metric([], 0)
-    else:
-        up.add_metric([], 1)
-    return [up, *families]
+    checks = await probe.ask(res)
+    families: Families = []
+    if can_judge(checks):
+        try:
+            families = await read_families(res)
+            checks = [*checks, *(await judge(res.sessions, res.settings)).checks]
+        except DATABASE_ERRORS as error:
+            # What the process counted is worth most when the database is in trouble.
+            log.warning("metrics.database_trouble", error=type(error).__name__)
+    up.add_metric([], float(bool(families)))
+    return [up, *families, _checks(checks)]
 
 
-async def _checks(res: Resources) -> GaugeMetricFamily:
-    """What `/health` says of the rows, so that alerts need not judge anew what is late or stuck."""
+def _checks(checks: list[Check]) -> GaugeMetricFamily:
+    """What `/health` says, so that alerts need not judge for themselves what is late or stuck."""
     family = GaugeMetricFamily(
         "tallyhook_check_status", "The checks of /health: 0 ok, 1 degraded, 2 failing.", labels=["check"]
     )
-    facts = await read_facts(res)
-    for check in checks_of(facts, res.settings, rules_of(facts)):
+    for check in checks:
         family.add_metric([check.name], _SEVERITY[check.status])
     return family

@@ -1,48 +1,69 @@
-"""What `tallyhook doctor` finds: a name, a status, one sentence, and what to do about it."""
+"""A check: how one thing stands and what to do about it. `/health`, `/metrics` and doctor show the same value."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 
 class Status(StrEnum):
-    """How a check turned out."""
+    """How a check turned out, from good to bad."""
 
     OK = "ok"
-    WARNING = "warning"
-    FAILING = "failing"
+    DEGRADED = "degraded"  # it works, but something is late, lost or needs a decision
+    FAILING = "failing"  # no work is done
+
+
+class LinkKind(StrEnum):
+    """What a link leads to: a page, a route of the API or a command lists it."""
+
+    ACCOUNTS = "accounts"
+    EVENTS = "events"
+    REPORT_TYPES = "report-types"
+    RULES = "rules"
+    RUNS = "runs"
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing that was looked at; `advice` says what to do, where there is something to do."""
+class Link:
+    """Where the matter can be seen: a list of things, filtered. The reader turns it into an anchor or a command."""
+
+    kind: LinkKind
+    filter: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing that was looked at. `detail` is one sentence; `advice` says what to do, where there is something."""
 
     name: str
     status: Status
     detail: str
     advice: str | None = None
     account: str | None = None
+    link: Link | None = None
 
 
-def ok(name: str, detail: str, *, account: str | None = None) -> Finding:
-    """Nothing to do."""
-    return Finding(name, Status.OK, detail, None, account)
+def ok(
+    name: str, detail: str, *, advice: str | None = None, account: str | None = None, link: Link | None = None
+) -> Check:
+    """Nothing has to be done."""
+    return Check(name, Status.OK, _one_line(detail), advice, account, link)
 
 
-def warning(name: str, detail: str, advice: str, *, account: str | None = None) -> Finding:
-    """It works, or will, but probably not as it is meant."""
-    return Finding(name, Status.WARNING, _one_line(detail), advice, account)
+def degraded(name: str, detail: str, advice: str, *, account: str | None = None, link: Link | None = None) -> Check:
+    """It works, or will, but not as it is meant to."""
+    return Check(name, Status.DEGRADED, _one_line(detail), advice, account, link)
 
 
-def failing(name: str, detail: str, advice: str, *, account: str | None = None) -> Finding:
+def failing(name: str, detail: str, advice: str, *, account: str | None = None, link: Link | None = None) -> Check:
     """It does not work."""
-    return Finding(name, Status.FAILING, _one_line(detail), advice, account)
+    return Check(name, Status.FAILING, _one_line(detail), advice, account, link)
 
 
-def worst(findings: Iterable[Finding]) -> Status:
-    """The worst status among them."""
+def worst(checks: Iterable[Check]) -> Status:
+    """The worst status among them; of none, OK."""
     order = list(Status)
-    return max((finding.status for finding in findings), key=order.index, default=Status.OK)
+    return max((check.status for check in checks), key=order.index, default=Status.OK)
 
 
 def _one_line(text: str) -> str:

@@ -1,74 +1,236 @@
-"""What `GET /health` asks of the rows: a few statements that indexes answer, all in one short transaction."""
+"""What checks ask of the rows: each query is bounded, answered by indexes, and ends in its own frozen dataclass."""
 
+import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from datetime import datetime
 
 from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.resources import Resources
+from app.db.rows import fetch, fetch_one
 
-# A database that is overloaded answers with the check that fails, not with silence.
-STATEMENT_SECONDS = 3
+# Nothing is counted further than this: "more than 1000" says as much.
+MOST_COUNTED = 1000
 MOST_WORKERS = 100
 # Rules times connected accounts; those whose data is due first are looked at first.
 MOST_RULES = 2000
 # How far back the last webhook of an account, and of a signing secret, is looked for.
 NEWEST_EVENTS = 1000
-# Failed runs whose time is looked up.
-NEWEST_FAILED = 1000
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
-    """The rows of each statement; `now` is the database's clock."""
+class WorkerSeen:
+    """A process that works the queue; `alive` if it reported within what counts as stalled."""
 
-    queue: Any
-    workers: Sequence[Any]
-    lanes: Sequence[Any]
-    accounts: Sequence[Any]
-    heard: Sequence[Any]
-    untold: Sequence[Any]
-    missing: Sequence[Any]
-    rules: Sequence[Any]
+    name: str
+    seen_at: datetime
+    alive: bool
 
 
-async def read_facts(res: Resources) -> Facts:
-    """Everything at one moment. Raises what the database raises."""
-    values = {
-        "stalled": res.settings.stalled_after_seconds,
-        "configured": sorted(res.settings.accounts),
-        "told": sorted(account.slug for account in res.settings.accounts.values() if account.webhook_secrets),
-        "newest_failed": NEWEST_FAILED,
-        "most_workers": MOST_WORKERS,
-        "newest_events": NEWEST_EVENTS,
-        "most_rules": MOST_RULES,
-    }
-    async with res.sessions.begin() as session:
-        await session.execute(text(f"set local statement_timeout = '{STATEMENT_SECONDS}s'"))
-        found: dict[str, Any] = {name: (await session.execute(query, values)).all() for name, query in _QUERIES.items()}
-    return Facts(**{**found, "queue": found["queue"][0]})
+async def workers(session: AsyncSession, *, stalled_after_seconds: float) -> list[WorkerSeen]:
+    """Those that reported last come first."""
+    return await fetch(session, WorkerSeen, _WORKERS, {"stalled": stalled_after_seconds, "limit": MOST_WORKERS})
 
 
-_QUERIES = {
-    "queue": text("""
-select clock_timestamp() as now,
-    (select min(received_at) from events where status = 'pending') as oldest_event,
-    (select count(*) from events where status = 'pending') as inbox,
-    (select count(*) from events where status = 'failed') as failed_events,
-    (select count(*) from runs where state = 'failed') as failed_runs,
-    (select count(*) from (select id from runs where state = 'failed' order by id desc limit :newest_failed) as failed
-        where (select max(at) from run_moves where run_id = failed.id) > now() - interval '1 day') as failed_lately,
-    (select finished_at from timetable where name = 'reconcile') as reconciled_at,
-    (select min(created_at) from accounts) as first_seen_at
-"""),
-    "workers": text("""
-select host || '/' || pid as name, seen_at, seen_at > clock_timestamp() - :stalled * interval '1 s' as alive
-from workers order by seen_at desc limit :most_workers
-"""),
-    # A planned run that waits for data, for the account's key, or behind other runs of its account could not have been
-    # worked on: only where nothing of the account is under way does it stand still.
-    "lanes": text("""
+@dataclass(frozen=True, slots=True)
+class Inbox:
+    """Events that are not handled yet (`pending`, counted up to a bound), and when the oldest of them came."""
+
+    pending: int
+    oldest_at: datetime | None
+
+
+async def inbox(session: AsyncSession) -> Inbox:
+    """The inbox, as long as counting it costs little."""
+    return await fetch_one(session, Inbox, _INBOX, {"limit": MOST_COUNTED + 1})
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """How many there are, counted up to a bound."""
+
+    number: int
+
+
+async def failed_events(session: AsyncSession) -> int:
+    """Events whose handling failed for good."""
+    return (await fetch_one(session, Count, _FAILED_EVENTS, {"limit": MOST_COUNTED + 1})).number
+
+
+@dataclass(frozen=True, slots=True)
+class FailedRuns:
+    """Runs that were given up, `lately` within a day; both counted up to a bound."""
+
+    number: int
+    lately: int
+
+
+async def failed_runs(session: AsyncSession) -> FailedRuns:
+    """The newest of them."""
+    return await fetch_one(session, FailedRuns, _FAILED_RUNS, {"limit": MOST_COUNTED + 1})
+
+
+@dataclass(frozen=True, slots=True)
+class OverdueLane:
+    """Runs of a lane that could go on and do not, and since when the oldest of them could."""
+
+    lane: str
+    runs: int
+    oldest: datetime
+
+
+async def lanes(session: AsyncSession, *, configured: Sequence[str]) -> list[OverdueLane]:
+    """What is due in each lane of these accounts, and waits for nothing but a worker."""
+    return await fetch(session, OverdueLane, _LANES, {"configured": list(configured)})
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """A kind of call that Stripe refuses an account's key for; no `next_probe_at`: only another key ends it."""
+
+    account: str
+    call_kind: str
+    reason: str
+    since: datetime
+    next_probe_at: datetime | None
+
+
+async def holds(session: AsyncSession, *, configured: Sequence[str]) -> list[Hold]:
+    """What is held, by account."""
+    return await fetch(session, Hold, _HOLDS, {"configured": list(configured), "limit": MOST_COUNTED})
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """When an account's newest webhook came that this secret (its fingerprint) signed."""
+
+    account: str
+    signed_with: str | None
+    last_at: datetime
+    looked_back_to: datetime
+
+
+async def heard(session: AsyncSession) -> list[Heard]:
+    """Of the newest events, by account and secret."""
+    return await fetch(session, Heard, _HEARD, {"newest_events": NEWEST_EVENTS})
+
+
+@dataclass(frozen=True, slots=True)
+class Unannounced:
+    """Report types of an account whose data moved without a webhook that said so, and one of them."""
+
+    account: str
+    example: str
+    types: int
+
+
+async def unannounced(session: AsyncSession, *, accounts: Sequence[str]) -> list[Unannounced]:
+    """Of these accounts, which have a signing secret."""
+    return await fetch(session, Unannounced, _UNANNOUNCED, {"accounts": list(accounts)})
+
+
+@dataclass(frozen=True, slots=True)
+class Polled:
+    """When Stripe was last asked what it has, and since when there is anything to ask about."""
+
+    reconciled_at: datetime | None
+    first_seen_at: datetime | None
+
+
+async def polled(session: AsyncSession) -> Polled:
+    """From the timetable."""
+    return await fetch_one(session, Polled, _POLLED)
+
+
+@dataclass(frozen=True, slots=True)
+class MissingType:
+    """A report type that enabled rules name and Stripe has no data of; `reason` is Stripe's own, if it said so.
+
+    `listed`: the account's types were read, and this one is not among them.
+    """
+
+    account: str
+    report_type: str
+    rule: str
+    reason: str | None
+    listed: bool
+    rule_created_at: datetime
+
+
+async def missing_types(session: AsyncSession) -> list[MissingType]:
+    """Up to a hundred of them."""
+    return await fetch(session, MissingType, _MISSING_TYPES)
+
+
+@dataclass(frozen=True, slots=True)
+class KnownType:
+    """A report type that has data."""
+
+    id: str
+
+
+async def known_types(session: AsyncSession) -> list[str]:
+    """What rules may name: every type that any account has data of."""
+    return [type_.id for type_ in await fetch(session, KnownType, _KNOWN_TYPES, {"limit": MOST_COUNTED})]
+
+
+@dataclass(frozen=True, slots=True)
+class RuleRow:
+    """An enabled rule for one connected account, with its newest window."""
+
+    id: uuid.UUID
+    name: str
+    account: str
+    report_type: str
+    created_at: datetime
+    connected_account: str | None
+    next_due_at: datetime | None
+    data_available_end: datetime | None
+    state: str | None
+    window_end: datetime | None
+    planned_at: datetime | None
+
+
+async def rules(session: AsyncSession) -> list[RuleRow]:
+    """Those whose data is due first."""
+    return await fetch(session, RuleRow, _RULES, {"most_rules": MOST_RULES})
+
+
+@dataclass(frozen=True, slots=True)
+class Clock:
+    """The database's clock."""
+
+    now: datetime
+
+
+async def now(session: AsyncSession) -> datetime:
+    """What every check measures ages against."""
+    return (await fetch_one(session, Clock, _NOW)).now
+
+
+_NOW = text("select clock_timestamp() as now")
+_WORKERS = text("""
+select host || '/' || pid as name, seen_at, seen_at > clock_timestamp() - make_interval(secs => :stalled) as alive
+from workers order by seen_at desc limit :limit
+""")
+# Those that are due first are the oldest, but for some that are tried again later.
+_INBOX = text("""
+select count(*) as pending, min(received_at) as oldest_at from (
+    select received_at from events where status = 'pending' order by due_at, id limit :limit
+) as first
+""")
+_FAILED_EVENTS = text("""
+select count(*) as number from (select from events where status = 'failed' limit :limit) as failed
+""")
+_FAILED_RUNS = text("""
+select count(*) as number, count(*) filter (
+    where (select max(at) from run_moves where run_id = failed.id) > clock_timestamp() - interval '1 day') as lately
+from (select id from runs where state = 'failed' order by id desc limit :limit) as failed
+""")
+# A planned run that waits for data, for the account's key, or behind other runs of its account could not have been
+# worked on: only where nothing of the account is under way does it stand still.
+_LANES = text("""
 select lane, count(*) as runs, min(due_at) as oldest from (
     select 'to be requested' as lane, runs.due_at
     from runs left join report_types as type on type.account = runs.account and type.id = runs.report_type
@@ -87,28 +249,22 @@ select lane, count(*) as runs, min(due_at) as oldest from (
     where state = 'ready' and (lease_until is null or lease_until < clock_timestamp())
       and not exists (select from account_holds where account = runs.account and call_kind = 'files')
 ) as due where due_at < clock_timestamp() group by lane order by lane
-"""),
-    "accounts": text("""
-select slug as account, holds.held
-from unnest(cast(:configured as text[])) as slug
-left join lateral (
-    select json_agg(json_build_object('call_kind', call_kind, 'reason', reason, 'since', since) order by call_kind)
-        as held
-    from account_holds where account = slug
-) as holds on true
-order by slug
-"""),
-    "heard": text("""
+""")
+_HOLDS = text("""
+select account, call_kind, reason, since, nullif(next_probe_at, 'infinity') as next_probe_at from account_holds
+where account = any(cast(:configured as text[])) order by account, call_kind limit :limit
+""")
+_HEARD = text("""
 select account, signed_with, max(received_at) as last_at, min(min(received_at)) over () as looked_back_to
 from (
     select account, signed_with, received_at from events order by received_at desc limit :newest_events
 ) as newest group by account, signed_with
-"""),
-    # Stripe sends an event for every advance: an hour later it has come, if it comes at all.
-    "untold": text("""
-select type.account, min(type.id) as example, count(*) as types, max(type.stripe_updated_at) as moved_at
+""")
+# Stripe sends an event for every advance: an hour later it has come, if it comes at all.
+_UNANNOUNCED = text("""
+select type.account, min(type.id) as example, count(*) as types
 from report_types as type join accounts on accounts.slug = type.account
-where type.account = any(cast(:told as text[]))
+where type.account = any(cast(:accounts as text[]))
   and exists (select from rules where account = type.account and report_type = type.id and enabled
               and deleted_at is null)
   and type.stripe_updated_at > accounts.created_at and type.stripe_updated_at < clock_timestamp() - interval '1 hour'
@@ -117,17 +273,26 @@ where type.account = any(cast(:told as text[]))
       and events.type = 'reporting.report_type.updated'
       and events.received_at > type.stripe_updated_at - interval '5 minutes')
 group by type.account order by type.account
-"""),
-    "missing": text("""
-select rules.account, rules.report_type, min(rules.name) as rule, type.missing_reason as reason
+""")
+_POLLED = text("""
+select (select finished_at from timetable where name = 'reconcile') as reconciled_at,
+    (select min(created_at) from accounts) as first_seen_at
+""")
+_MISSING_TYPES = text("""
+select rules.account, rules.report_type, min(rules.name) as rule, min(rules.created_at) as rule_created_at,
+    type.missing_reason as reason,
+    exists (select from report_types as other
+            where other.account = rules.account and other.data_available_end is not null) as listed
 from rules left join report_types as type on type.account = rules.account and type.id = rules.report_type
 where rules.enabled and rules.deleted_at is null
-  and (type.missing_since is not null
-    or type.data_available_end is null and rules.created_at < now() - interval '1 hour')
+  and (type.missing_since is not null or type.data_available_end is null)
 group by rules.account, rules.report_type, type.missing_reason order by rules.account, rules.report_type limit 100
-"""),
-    # Two look-ups, because an index finds a null only where it is asked for by name.
-    "rules": text("""
+""")
+_KNOWN_TYPES = text("""
+select distinct id from report_types where data_available_end is not null order by id limit :limit
+""")
+# Two look-ups, because an index finds a null only where it is asked for by name.
+_RULES = text("""
 select rules.id, rules.name, rules.account, rules.report_type, rules.created_at, p.connected_account, p.next_due_at,
     type.data_available_end,
     coalesce(own.state, connected.state) as state, coalesce(own.interval_end, connected.interval_end) as window_end,
@@ -148,5 +313,4 @@ left join lateral (
     order by window_key desc, revision desc limit 1
 ) as connected on true
 order by p.next_due_at nulls first, p.id
-"""),
-}
+""")

@@ -1,29 +1,99 @@
-"""Per rule: is the newest window there, and is Stripe's data for the next one on time?"""
+"""The checks of rules: is every window that is owed there, is Stripe's data on time, does the report type exist?"""
 
+import difflib
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
 
-from app.api.schemas.health import RuleHealthOut, Status
-from app.health.rows import Facts
+from app.health import rows
+from app.health.registry import View, check
+from app.health.results import Check, Link, LinkKind, Status, degraded, ok
+from app.health.rows import MissingType, RuleRow
+from app.health.text import names
+from app.observability.logs import redact
 from app.vocabulary import RunState
 
 # Stripe's data advances by half a day or a day at a time, and is there half a day later.
 DATA_WITHIN = timedelta(hours=36)
 # Stripe makes a report in minutes, rarely in hours; the newest window is asked for first.
 STORED_WITHIN = timedelta(hours=6)
+# Until then Stripe may not have been asked yet what the account can run.
+LISTED_WITHIN = timedelta(hours=1)
 
 
-def rules_of(facts: Facts) -> list[RuleHealthOut]:
+@dataclass(frozen=True, slots=True)
+class RuleHealth:
+    """A rule for one connected account: how it stands, what there is of it, and what is due next."""
+
+    rule_id: uuid.UUID
+    name: str
+    connected_account: str | None
+    status: Status
+    detail: str
+    newest_window_end: datetime | None
+    newest_state: str | None
+    next_due_at: datetime | None
+    expected_by: datetime | None
+
+
+async def rules_of(view: View) -> list[RuleHealth]:
     """Every enabled rule that was looked at, those in trouble first."""
-    found = [_rule(row, facts.queue.now) for row in facts.rules]
+    missing = {(one.account, one.report_type): line for one, line in await view.once(_missing)}
+    found = [_rule(row, view.now, missing) for row in await rows.rules(view.session)]
     return sorted(found, key=lambda rule: rule.status is Status.OK)
 
 
-def _rule(row: Any, now: datetime) -> RuleHealthOut:
+@check
+async def freshness(view: View) -> Check:
+    """Whether any rule is late."""
+    rules = await view.once(rules_of)
+    late = sorted({rule.name for rule in rules if rule.status is not Status.OK})
+    if late:
+        advice = "`rules` in GET /health says for each what it waits for and since when"
+        return degraded("freshness", f"late: {names(late)}", advice, link=Link(LinkKind.RULES))
+    return ok("freshness", f"{len(rules)} enabled rules are on time" if rules else "no rule is enabled")
+
+
+@check
+async def report_types(view: View) -> Check:
+    """Whether every type that an enabled rule names is there."""
+    missing = [line for _, line in await view.once(_missing)]
+    if not missing:
+        return ok("report_types", "every type that a rule names has data")
+    advice = "correct the name in the rule, or check the account and its mode (many types are live-only)"
+    return degraded("report_types", f"missing: {names(missing)}", advice, link=Link(LinkKind.REPORT_TYPES))
+
+
+async def _missing(view: View) -> list[tuple[MissingType, str]]:
+    """The types that rules name and that are not there, each with a sentence."""
+    found = []
+    for one in await rows.missing_types(view.session):
+        if one.reason is not None:
+            why = redact(one.reason)
+        elif one.listed:
+            near = difflib.get_close_matches(one.report_type, await view.once(_known_types), n=1)
+            why = "Stripe does not list it for this account" + (f"; did you mean {near[0]}?" if near else "")
+        elif view.now - one.rule_created_at > LISTED_WITHIN:
+            why = "Stripe has no data of it"
+        else:
+            continue
+        found.append((one, f"{one.report_type} of {one.account} (rule {one.rule!r}): {why}"))
+    return found
+
+
+async def _known_types(view: View) -> list[str]:
+    return await rows.known_types(view.session)
+
+
+def _rule(row: RuleRow, now: datetime, missing: Mapping[tuple[str, str], str]) -> RuleHealth:
+    trouble: str | None
     trouble, expected_by = _newest(row, now)
     if expected_by is None:
         trouble, expected_by = _next(row, now)
-    return RuleHealthOut(
+    if (row.account, row.report_type) in missing:
+        trouble = missing[row.account, row.report_type]
+    return RuleHealth(
         rule_id=row.id,
         name=row.name,
         connected_account=row.connected_account,
@@ -36,28 +106,28 @@ def _rule(row: Any, now: datetime) -> RuleHealthOut:
     )
 
 
-def _newest(row: Any, now: datetime) -> tuple[str | None, datetime | None]:
+def _newest(row: RuleRow, now: datetime) -> tuple[str | None, datetime | None]:
     """What is wrong with the newest window, and by when it is expected; nothing of either once it is done with."""
-    if row.state in (None, RunState.STORED, RunState.CANCELLED):
+    if row.planned_at is None or row.state in (RunState.STORED, RunState.CANCELLED):
         return None, None
     expected_by = row.planned_at + STORED_WITHIN
     if row.state == RunState.FAILED:
         return f"the window until {row.window_end:%F %H:%M} UTC failed: see its error, then retry it", expected_by
     if now > expected_by:
-        return f"the window until {row.window_end:%F %H:%M} UTC is late: it is {row.state} still", expected_by
+        return f"the window until {row.window_end:%F %H:%M} UTC is late: it is still {row.state}", expected_by
     return None, expected_by
 
 
-def _next(row: Any, now: datetime) -> tuple[str | None, datetime | None]:
+def _next(row: RuleRow, now: datetime) -> tuple[str | None, datetime | None]:
     """What is wrong with the next window, and by when it is expected, as far as that is known."""
     if row.next_due_at is None:
         late = now > row.created_at + STORED_WITHIN
-        return ("Stripe has told of no data of its report type yet" if late else None), None
+        return ("Stripe has announced no data of its report type yet" if late else None), None
     expected_by = row.next_due_at + DATA_WITHIN
     if now <= expected_by:
         return None, expected_by
     return f"Stripe's data reaches {_reach(row)} and should reach {row.next_due_at:%F %H:%M} UTC by now", expected_by
 
 
-def _reach(row: Any) -> str:
+def _reach(row: RuleRow) -> str:
     return "nowhere" if row.data_available_end is None else f"{row.data_available_end:%F %H:%M} UTC"

@@ -1,22 +1,21 @@
-"""What the checks of health are written with."""
+"""What the sentences of checks are written with."""
 
 from collections.abc import Sequence
 from datetime import timedelta
 
-from app.api.schemas.health import CheckOut, Status
-
 MOST_NAMES = 5
-
-
-def check(name: str, detail: str, status: Status = Status.OK) -> CheckOut:
-    """A check, well unless said otherwise."""
-    return CheckOut(name=name, status=status, detail=detail)
 
 
 def names(found: Sequence[str]) -> str:
     """The first few, and how many more there are."""
     more = len(found) - MOST_NAMES
     return ", ".join(found[:MOST_NAMES]) + (f", and {more} more" if more > 0 else "")
+
+
+def count(number: int, thing: str, *, most: int | None = None) -> str:
+    """`1 run`, `2 runs`; where counting stopped at `most`: `more than 1000 runs`."""
+    plural = thing if number == 1 else f"{thing}s"
+    return f"more than {most} {plural}" if most is not None and number > most else f"{number} {plural}"
 
 
 def span(length: timedelta) -> str:

@@ -3,7 +3,7 @@
 import httpx
 import pytest
 
-from app.api import health
+from app.health import process
 from app.resources import Resources
 from tests.service import execute, working
 
@@ -47,7 +47,7 @@ async def test_an_older_schema_is_not_enough_and_a_newer_one_is(
     res: Resources, nobody: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch, revision: str, status: int
 ) -> None:
     res.works_queue = False
-    monkeypatch.setattr(health, "_known", lambda: frozenset({"0000_older"}))
+    monkeypatch.setattr(process, "_known", lambda: frozenset({"0000_older"}))
     await execute(res, "update alembic_version set version_num = :revision", revision=revision)
 
     assert (await nobody.get("/health/ready")).status_code == status
@@ -69,7 +69,7 @@ async def test_a_database_that_says_nothing_does_not_keep_anybody_waiting(
     res: Resources, nobody: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     res.works_queue = False
-    monkeypatch.setattr(health, "ANSWER_SECONDS", 0.05)
+    monkeypatch.setattr(process, "ANSWER_SECONDS", 0.05)
     async with res.sessions.begin() as session:
         # Whoever asks for the revision waits for this transaction.
         await (await session.connection()).exec_driver_sql("lock table alembic_version in access exclusive mode")

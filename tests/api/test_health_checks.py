@@ -5,8 +5,13 @@ from typing import Any
 
 import httpx
 import pytest
+from sqlalchemy import text
 
 from app import handlers
+from app.health import judge
+from app.health.registry import CHECKS, View
+from app.health.registry import check as registered
+from app.health.results import Check, ok
 from app.resources import Resources
 from app.simulator import Simulator
 from app.upkeep.reconcile import reconcile
@@ -80,8 +85,8 @@ async def test_when_all_is_well_every_check_says_so(
 
     assert found["status"] == "ok", found
     assert [one["name"] for one in found["checks"]] == [
-        "database", "schema", "workers", "inbox", "overdue_runs", "failed_runs", "failed_events", "freshness",
-        "credentials", "report_types", "webhooks", "endpoint_selection", "webhook_secrets", "polling",
+        "database", "schema", "credentials", "workers", "inbox", "overdue_runs", "failed_runs", "failed_events",
+        "polling", "freshness", "report_types", "webhooks", "endpoint_selection", "webhook_secrets",
     ]  # fmt: skip
     (rule,) = found["rules"]
     assert (rule["status"], rule["newest_state"], rule["detail"]) == ("ok", "stored", "on time")
@@ -89,15 +94,12 @@ async def test_when_all_is_well_every_check_says_so(
 
 
 async def test_nobody_at_work_is_failing_and_the_last_worker_is_named(res: Resources, api: httpx.AsyncClient) -> None:
-    assert await check(api, "workers") == (
-        "failing",
-        "nobody works the queue: start `tallyhook worker`, or `tallyhook serve` without --no-worker",
-    )
+    assert await check(api, "workers") == ("failing", "no process works the queue: none has ever reported")
 
     await a_worker_is_seen(res, seconds_ago=600)
     status, detail = await check(api, "workers")
 
-    assert (status, detail.endswith("a/7 was last heard of 10 minutes ago")) == ("failing", True)
+    assert (status, detail.endswith("a/7 last reported 10 minutes ago")) == ("failing", True)
     assert (await api.get("/health/ready")).status_code == 200, "intake goes on"
     assert (await asked(api))["status"] == "failing"
 
@@ -116,7 +118,7 @@ async def test_an_event_that_nobody_handles_is_told_with_its_age(res: Resources,
 
     status, detail = await check(api, "inbox")
     assert status == "degraded"
-    assert "1 events are not handled yet, the oldest came 3 hours ago" in detail
+    assert "1 event not handled yet, the oldest came 3 hours ago" in detail
 
 
 async def test_an_event_that_failed_for_good_waits_for_somebody(res: Resources, api: httpx.AsyncClient) -> None:
@@ -180,16 +182,16 @@ async def test_failed_runs_are_told_lately_and_in_all(
 
     status, detail = await check(api, "failed_runs")
 
-    assert (status, detail.startswith("1 in the last 24 hours, 2 in all")) == ("degraded", True)
+    assert (status, detail.startswith("1 in the last 24 hours, 2 runs in all")) == ("degraded", True)
 
 
 async def rule_detail(api: httpx.AsyncClient) -> str:
     found = await asked(api)
     (rule,) = found["rules"]
     assert rule["status"] == "degraded"
-    assert {"name": "freshness", "status": "degraded", "detail": f"late: {rule['name']}; `rules` says why"} in found[
-        "checks"
-    ]
+    (freshness,) = [one for one in found["checks"] if one["name"] == "freshness"]
+    assert (freshness["status"], freshness["detail"]) == ("degraded", f"late: {rule['name']}")
+    assert freshness["link"] == {"kind": "rules", "filter": {}}
     return str(rule["detail"])
 
 
@@ -201,7 +203,7 @@ async def test_a_rule_whose_newest_window_failed_or_takes_long_is_late(
     assert (await asked(api))["rules"][0]["status"] == "ok"
 
     await execute(res, "update runs set planned_at = now() - interval '7 hours'")
-    assert await rule_detail(api) == "the window until 2026-03-02 00:00 UTC is late: it is requested still"
+    assert await rule_detail(api) == "the window until 2026-03-02 00:00 UTC is late: it is still requested"
 
     await execute(res, "update runs set state = 'failed'")
     assert "until 2026-03-02 00:00 UTC failed" in await rule_detail(api)
@@ -247,7 +249,7 @@ async def test_a_refused_key_is_told_with_its_reason_and_without_itself(
     answer = await api.get("/health")
     status, detail = await check(api, "credentials")
 
-    assert (status, "default may not create (401: Invalid key [redacted])" in detail) == ("degraded", True)
+    assert (status, "default may not create reports (401: Invalid key [redacted])" in detail) == ("degraded", True)
     assert not any(secret in answer.text for secret in (key, *SECRETS))
 
 
@@ -275,7 +277,7 @@ async def test_a_rule_that_nobody_told_of_data_for_is_late_after_hours(res: Reso
 
 
 async def test_the_last_webhook_of_each_account_is_told(res: Resources, api: httpx.AsyncClient) -> None:
-    assert await check(api, "webhooks") == ("ok", "default: no webhook of late")
+    assert await check(api, "webhooks") == ("ok", "default: no webhook recently")
 
     await deliver_value(res, event("evt_1"))
     await execute(res, "update events set received_at = now() - interval '5 minutes'")
@@ -293,16 +295,14 @@ async def test_data_that_moved_without_a_webhook_is_told(
     status, detail = await check(api, "endpoint_selection")
     await deliver_value(res, event("evt_1", data={"object": {"id": REPORT_TYPE}}))
 
-    assert (status, "is reporting.report_type.updated selected by name?" in detail) == ("degraded", True)
+    assert (status, f"({REPORT_TYPE}) moved and no webhook said so" in detail) == ("degraded", True)
     assert (await check(api, "endpoint_selection"))[0] == "ok"
 
 
 async def test_polling_that_stopped_is_told(res: Resources, api: httpx.AsyncClient) -> None:
     await reconcile(res)
     await execute(res, "update accounts set created_at = now() - interval '2 days'")
-    assert await check(api, "polling") == (
-        "degraded", "Stripe was never asked what it has: see `timetable.reconcile` in the log",
-    )  # fmt: skip
+    assert await check(api, "polling") == ("degraded", "Stripe has never been asked what it has")
 
     await execute(res, "insert into timetable values ('reconcile', now(), now(), now() - interval '1 minute')")
     assert await check(api, "polling") == ("ok", "Stripe is asked what it has every 30 minutes")
@@ -311,7 +311,7 @@ async def test_polling_that_stopped_is_told(res: Resources, api: httpx.AsyncClie
 async def test_an_older_schema_is_told_and_nothing_else_is_asked(
     res: Resources, api: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("app.api.health._known", lambda: frozenset({"0000_older"}))
+    monkeypatch.setattr("app.health.process._known", lambda: frozenset({"0000_older"}))
     await execute(res, "update alembic_version set version_num = '0000_older'")
 
     assert await statuses(api) == {"database": "ok", "schema": "failing"}
@@ -322,3 +322,49 @@ async def test_handled_events_leave_health_quiet(res: Resources, api: httpx.Asyn
     await handlers.drain(res)
 
     assert await check(api, "inbox") == ("ok", "every event is handled")
+
+
+async def test_a_check_that_breaks_or_takes_too_long_fails_and_the_others_are_made(
+    res: Resources, api: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def sleeps(view: View) -> Check:
+        await view.session.execute(text("select pg_sleep(60)"))
+        return ok("sleeps", "never")
+
+    async def breaks(_view: View) -> Check:
+        raise KeyError("secret-canary")
+
+    monkeypatch.setattr(judge, "STATEMENT_SECONDS", 0.05)
+    monkeypatch.setattr(judge, "CHECKS", {"sleeps": sleeps, "breaks": breaks, **CHECKS})
+    await a_worker_is_seen(res)
+
+    found = await asked(api)
+
+    assert found["status"] == "failing"
+    seen = {one["name"]: one for one in found["checks"]}
+    assert {name for name, one in seen.items() if one["status"] == "failing"} == {"sleeps", "breaks"}
+    assert seen["breaks"]["detail"] == "it could not be looked at: KeyError"
+    assert seen["workers"]["status"] == "ok"
+
+
+def test_no_two_checks_have_one_name() -> None:
+    with pytest.raises(ValueError, match="two checks called workers"):
+        registered(CHECKS["workers"])
+
+
+async def test_a_mistyped_report_type_is_told_at_once_and_its_rule_is_not_on_time(
+    res: Resources, api: httpx.AsyncClient
+) -> None:
+    await reconcile(res)
+    await add_rule(res, name="mine", report_type="balance_change_from_activity.itemised.7")
+
+    found = await asked(api)
+
+    (rule,) = found["rules"]
+    assert rule["status"] == "degraded"
+    assert (
+        "Stripe does not list it for this account; did you mean balance_change_from_activity.itemized.7?"
+        in rule["detail"]
+    )
+    assert (await check(api, "report_types"))[0] == "degraded"
+    assert (await check(api, "freshness"))[0] == "degraded"

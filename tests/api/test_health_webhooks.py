@@ -59,7 +59,7 @@ async def test_a_secret_that_was_only_just_added_is_not_taken_for_an_old_one(rot
     async with client_of(rotating) as api:
         await heard(rotating, "evt_1", secret=OLD, hours_ago=2)
 
-        assert f"2 of 2 (SHA-256 {MARKS[1]}…) signed none of the webhooks of late" in await said(api)
+        assert f"2 of 2 (SHA-256 {MARKS[1]}…) signed none of the recent webhooks" in await said(api)
         assert "can go" not in await said(api)
 
 

@@ -1,7 +1,7 @@
 """The doctor in this process: what it finds, by name; and what a healthy service has."""
 
 from app.cli.doctor.command import examine_with
-from app.health.results import Finding
+from app.health.results import Check
 from app.resources import Resources
 from app.settings import Settings
 from app.simulator import Simulator
@@ -10,13 +10,13 @@ from tests.service import execute
 URL = "https://reports.example.com/webhooks/stripe"
 
 
-async def findings(settings: Settings, url: str | None = URL) -> dict[str, Finding]:
+async def findings(settings: Settings, url: str | None = URL) -> dict[str, Check]:
     """What the doctor finds, by name; of several with one name the last."""
     found, _ = await examine_with(settings, url, fix=False)
     return {one.name: one for one in found}
 
 
-def statuses(found: dict[str, Finding]) -> dict[str, str]:
+def statuses(found: dict[str, Check]) -> dict[str, str]:
     """The names of what is not well, and how bad it is."""
     return {name: one.status.value for name, one in found.items() if one.status != "ok"}
 

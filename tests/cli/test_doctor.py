@@ -27,7 +27,9 @@ async def test_where_all_is_well_nothing_is_to_be_done(res: Resources, simulator
 
     assert statuses(found) == {}
     assert all(one.advice is None for one in found.values())
-    assert {"settings", "database", "schema", "worker", "clock", "key", "report_types", "report_runs"} <= set(found)
+    assert {"settings", "database", "schema", "workers", "clock", "key", "key_report_types", "key_report_runs"} <= set(
+        found
+    )
 
 
 async def test_malformed_settings_are_all_named_at_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -46,7 +48,7 @@ async def test_a_misspelt_setting_is_a_warning(res: Resources, simulator: Simula
 
     found = await findings(make_settings(database_url, simulator, TALLYHOOK_EVENTDAYS=40))
 
-    assert statuses(found) == {"settings": "warning"}
+    assert statuses(found) == {"settings": "degraded"}
     assert "TALLYHOOK_EVENT_DAYS" in found["settings"].detail
 
 
@@ -55,7 +57,7 @@ async def test_without_an_admin_token_nobody_can_write(res: Resources, simulator
 
     found = await findings(make_settings(database_url, simulator, TALLYHOOK_ADMIN_TOKEN=""))
 
-    assert statuses(found) == {"settings": "warning"}
+    assert statuses(found) == {"settings": "degraded"}
     assert "admin token" in found["settings"].detail
 
 
@@ -64,7 +66,7 @@ async def test_without_an_account_nothing_can_work(res: Resources, simulator: Si
 
     found = await findings(make_settings(database_url, simulator, STRIPE_API_KEY="", STRIPE_WEBHOOK_SECRET=""))
 
-    assert statuses(found) == {"settings": "failing"}
+    assert statuses(found) == {"settings": "failing", "credentials": "failing"}
     assert "no Stripe account" in found["settings"].detail
 
 
@@ -73,8 +75,8 @@ async def test_a_database_that_is_away_fails_and_the_rest_is_looked_at_all_the_s
 
     assert found["database"].status == "failing"
     assert "pw-canary" not in found["database"].detail
-    assert found["report_types"].status == "ok"
-    assert {"schema", "worker"} & set(found) == set()
+    assert found["key_report_types"].status == "ok"
+    assert {"schema", "workers"} & set(found) == set()
 
 
 async def test_a_database_is_not_made_for_a_look(simulator: Simulator, tmp_path: Path) -> None:
@@ -82,7 +84,7 @@ async def test_a_database_is_not_made_for_a_look(simulator: Simulator, tmp_path:
 
     found = await findings(settings)
 
-    assert found["database"].status == "warning"
+    assert found["database"].status == "degraded"
     assert os.listdir(tmp_path) == []
 
 
@@ -122,8 +124,8 @@ async def test_without_a_living_worker_it_fails(
 
     found = await findings(res.settings)
 
-    assert statuses(found) == {"worker": "failing"}
-    assert ("last was heard of" in found["worker"].detail) == (last_heard is not None)
+    assert statuses(found) == {"workers": "failing"}
+    assert ("here/1 last reported" in found["workers"].detail) == (last_heard is not None)
 
 
 async def test_failed_events_are_a_warning(res: Resources, simulator: Simulator) -> None:
@@ -131,10 +133,10 @@ async def test_failed_events_are_a_warning(res: Resources, simulator: Simulator)
     columns = "account, stripe_event_id, type, payload_sha256, status"
     await execute(res, f"insert into events ({columns}) values ('default', 'evt_1', 'x.y', '', 'failed')")
 
-    assert statuses(await findings(res.settings)) == {"events": "warning"}
+    assert statuses(await findings(res.settings)) == {"failed_events": "degraded"}
 
 
-@pytest.mark.parametrize(("seconds", "status"), [(20, "ok"), (-150, "warning"), (150, "warning"), (400, "failing")])
+@pytest.mark.parametrize(("seconds", "status"), [(20, "ok"), (-150, "degraded"), (150, "degraded"), (400, "failing")])
 async def test_the_clock_is_compared_with_stripes(database_url: str, seconds: int, status: str) -> None:
     async with stranger() as stripe:
         moment = format_datetime(datetime.now(UTC) + timedelta(seconds=seconds), usegmt=True)
@@ -152,7 +154,7 @@ async def test_a_stripe_that_does_not_tell_the_time_is_a_warning(database_url: s
 
         found = await findings(load_settings(environ, None))
 
-    assert found["clock"].status == "warning"
+    assert found["clock"].status == "degraded"
 
 
 async def test_the_key_is_not_shown_to_whoever_tells_the_time(database_url: str) -> None:

@@ -32,9 +32,9 @@ async def test_exit_code_1_where_something_fails_and_what_to_do_stands_below(
     plain, for_programs = await command("doctor"), await command("doctor", "--json")
 
     assert (plain.code, for_programs.code) == (1, 1)
-    assert "→ start `tallyhook serve` or `tallyhook worker`" in plain.out
+    assert "→ start `tallyhook worker`, or `tallyhook serve` without --no-worker" in plain.out
     assert for_programs.json()["status"] == "failing"
-    assert [one["name"] for one in for_programs.json()["findings"] if one["status"] == "failing"] == ["worker"]
+    assert [one["name"] for one in for_programs.json()["findings"] if one["status"] == "failing"] == ["workers"]
 
 
 async def test_bad_usage_is_exit_code_2(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import pytest
 from app.accounts.identity import check_identity
 from app.cli.doctor.command import examine_with
 from app.cli.doctor.endpoint import Fixed
-from app.health.results import Finding
+from app.health.results import Check
 from app.inbox.delivery import USED_TYPES
 from app.resources import Resources
 from app.settings import Settings
@@ -27,7 +27,7 @@ async def test_a_refused_key_fails_and_is_not_asked_with_any_more(res: Resources
     found = await findings(res.settings)
 
     assert statuses(found) == {"key": "failing"}
-    assert {"report_types", "files", "webhook_endpoint"} & set(found) == set()
+    assert {"key_report_types", "key_files", "webhook_endpoint"} & set(found) == set()
 
 
 async def test_a_stripe_that_cannot_be_reached_fails(res: Resources, simulator: Simulator, database_url: str) -> None:
@@ -35,7 +35,7 @@ async def test_a_stripe_that_cannot_be_reached_fails(res: Resources, simulator: 
 
     found = await findings(make_settings(database_url, simulator, STRIPE_API_BASE="http://127.0.0.1:1"))
 
-    assert statuses(found) == {"clock": "warning", "key": "failing"}
+    assert statuses(found) == {"clock": "degraded", "key": "failing"}
     assert "\n" not in found["key"].detail
 
 
@@ -44,7 +44,7 @@ async def test_an_account_without_a_key_fails(res: Resources, simulator: Simulat
 
     found = await findings(make_settings(database_url, simulator, STRIPE_API_KEY=""))
 
-    assert statuses(found) == {"key": "failing"}
+    assert statuses(found) == {"credentials": "failing", "key": "failing"}
 
 
 async def test_a_key_of_another_account_than_before_fails(
@@ -83,9 +83,9 @@ async def test_a_key_that_may_not_read_its_account_is_no_trouble(res: Resources,
 @pytest.mark.parametrize(
     ("without", "wrong"),
     [
-        ("reporting", {"report_types": "failing", "report_runs": "failing"}),
-        ("files", {"files": "failing"}),
-        ("webhook_endpoints", {"webhook_endpoint": "warning"}),
+        ("reporting", {"key_report_types": "failing", "key_report_runs": "failing"}),
+        ("files", {"key_files": "failing"}),
+        ("webhook_endpoints", {"webhook_endpoint": "degraded"}),
     ],
 )
 async def test_a_missing_permission_is_named(
@@ -106,8 +106,8 @@ async def test_a_permission_that_cannot_be_told_fails(res: Resources, simulator:
 
     found = await findings(res.settings)
 
-    assert statuses(found) == {"report_types": "failing"}
-    assert "cannot be told" in found["report_types"].detail
+    assert statuses(found) == {"key_report_types": "failing"}
+    assert "cannot be told" in found["key_report_types"].detail
 
 
 async def test_held_calls_are_shown_with_their_reason(res: Resources, simulator: Simulator) -> None:
@@ -117,9 +117,9 @@ async def test_held_calls_are_shown_with_their_reason(res: Resources, simulator:
 
     found = await findings(res.settings)
 
-    assert statuses(found) == {"hold": "failing"}
-    assert "`create`" in found["hold"].detail
-    assert "refused!" in found["hold"].detail
+    assert statuses(found) == {"credentials": "degraded"}
+    assert "may not create" in found["credentials"].detail
+    assert "refused!" in found["credentials"].detail
 
 
 async def test_without_a_signing_secret_webhooks_are_refused(
@@ -129,10 +129,10 @@ async def test_without_a_signing_secret_webhooks_are_refused(
 
     found = await findings(make_settings(database_url, simulator, STRIPE_WEBHOOK_SECRET=""))
 
-    assert statuses(found) == {"webhook_secret": "warning"}
+    assert statuses(found) == {"webhook_secret": "degraded"}
 
 
-async def endpoint(settings: Settings, url: str | None = URL) -> Finding:
+async def endpoint(settings: Settings, url: str | None = URL) -> Check:
     return (await findings(settings, url))["webhook_endpoint"]
 
 
@@ -166,7 +166,7 @@ async def test_a_disabled_endpoint_fails(res: Resources, simulator: Simulator) -
 
 
 @pytest.mark.parametrize(
-    ("version", "status"), [("2020-08-27", "ok"), ("2026-10-28.endive", "ok"), ("2026-10-14.preview", "warning")]
+    ("version", "status"), [("2020-08-27", "ok"), ("2026-10-28.endive", "ok"), ("2026-10-14.preview", "degraded")]
 )
 async def test_of_an_endpoints_api_versions_previews_are_a_warning(
     res: Resources, simulator: Simulator, version: str, status: str
@@ -186,10 +186,10 @@ async def test_an_endpoint_beside_the_place_does_not_point_here(res: Resources, 
 
 
 async def test_without_a_url_an_endpoint_is_known_by_its_path(res: Resources, simulator: Simulator) -> None:
-    assert (await endpoint(res.settings, None)).status == "warning"
+    assert (await endpoint(res.settings, None)).status == "degraded"
 
     simulator.add_endpoint("https://elsewhere.example.com/other")
-    assert (await endpoint(res.settings, None)).status == "warning"
+    assert (await endpoint(res.settings, None)).status == "degraded"
 
     simulator.add_endpoint("https://elsewhere.example.com/prefix/webhooks/stripe", events=["*"])
     assert (await endpoint(res.settings, None)).status == "failing"
@@ -239,7 +239,7 @@ async def test_what_stripe_does_not_let_us_fix_is_a_finding(res: Resources, simu
     fixed, wrong = await fix(res.settings)
 
     assert fixed == []
-    assert wrong == {"fix": "failing", "webhook_endpoint": "warning"}
+    assert wrong == {"fix": "failing", "webhook_endpoint": "degraded"}
 
 
 async def test_each_account_has_an_endpoint_of_its_own(simulator: Simulator, database_url: str) -> None:

@@ -1,19 +1,22 @@
-"""The shapes of health: checks, each with a name, a status and one sentence, and per rule what is due."""
+"""The shapes of health, made from the values that `app/health` judges with."""
 
 import uuid
-from enum import StrEnum
+from collections.abc import Sequence
 
 from pydantic import Field
 
 from app.api.schemas.common import Out, Time
+from app.health.judge import Judgement
+from app.health.results import Check, LinkKind, Status, worst
+
+MOST_RULES_SHOWN = 100
 
 
-class Status(StrEnum):
-    """How a check, or all of them, turned out."""
+class LinkOut(Out):
+    """Where the matter can be seen."""
 
-    OK = "ok"
-    DEGRADED = "degraded"
-    FAILING = "failing"
+    kind: LinkKind = Field(description="A list of the API (`/v1/…`), of the pages and of the command line.")
+    filter: dict[str, str] = Field(description="What the list is to be filtered by.")
 
 
 class CheckOut(Out):
@@ -21,7 +24,10 @@ class CheckOut(Out):
 
     name: str
     status: Status
-    detail: str
+    detail: str = Field(description="One sentence: how it stands.")
+    advice: str | None = Field(None, description="What to do, where there is something to do.")
+    account: str | None = Field(None, description="The account, where it is about one alone.")
+    link: LinkOut | None = None
 
 
 class HealthOut(Out):
@@ -51,7 +57,14 @@ class FullHealthOut(HealthOut):
     rules: list[RuleHealthOut] = Field(description="Enabled rules, those in trouble first; at most 100 are shown.")
 
 
-def summed_up(checks: list[CheckOut]) -> Status:
-    """The worst of them."""
-    found = {check.status for check in checks}
-    return next(status for status in (Status.FAILING, Status.DEGRADED, Status.OK) if status in found or not found)
+def health_out(checks: Sequence[Check]) -> HealthOut:
+    """These checks and the worst of them."""
+    return HealthOut(status=worst(checks), checks=[CheckOut.model_validate(check) for check in checks])
+
+
+def full_health_out(checks: Sequence[Check], judgement: Judgement | None) -> FullHealthOut:
+    """The process's own checks, then those of the rows where they could be read."""
+    every = [*checks, *(judgement.checks if judgement is not None else ())]
+    rules = judgement.rules[:MOST_RULES_SHOWN] if judgement is not None else ()
+    shown = [RuleHealthOut.model_validate(rule) for rule in rules]
+    return FullHealthOut(**dict(health_out(every)), rules=shown)

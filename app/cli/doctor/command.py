@@ -7,7 +7,7 @@ import typer
 
 if TYPE_CHECKING:
     from app.cli.doctor.endpoint import Fixed
-    from app.health.results import Finding
+    from app.health.results import Check
     from app.settings import Settings
     from app.stripe_api.client import StripeDoor
 
@@ -49,7 +49,7 @@ def _checked(url: str | None) -> str | None:
     return url
 
 
-async def examine(base: str | None, *, fix: bool) -> "tuple[list[Finding], list[Fixed]]":
+async def examine(base: str | None, *, fix: bool) -> "tuple[list[Check], list[Fixed]]":
     """Read the settings, repair if asked to, look at everything; returns also what was repaired."""
     from app.cli.session import quieten
     from app.errors import SettingsError
@@ -66,7 +66,7 @@ async def examine(base: str | None, *, fix: bool) -> "tuple[list[Finding], list[
     return await examine_with(settings, base, fix=fix)
 
 
-async def examine_with(settings: "Settings", base: str | None, *, fix: bool) -> "tuple[list[Finding], list[Fixed]]":
+async def examine_with(settings: "Settings", base: str | None, *, fix: bool) -> "tuple[list[Check], list[Fixed]]":
     """The same with settings that are valid."""
     import asyncio
 
@@ -87,7 +87,7 @@ async def examine_with(settings: "Settings", base: str | None, *, fix: bool) -> 
     return [*examine_settings(settings), *database, clock, *unfixed, *about_accounts], fixed
 
 
-async def _fix(door: "StripeDoor", base: str) -> "tuple[list[Fixed], list[Finding]]":
+async def _fix(door: "StripeDoor", base: str) -> "tuple[list[Fixed], list[Check]]":
     """Every account that we hold a key for gets its endpoint; what Stripe does not allow is a finding."""
     from app.cli.doctor.endpoint import fix_endpoint, url_for
     from app.errors import StripeTrouble

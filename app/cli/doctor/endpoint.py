@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 from app.errors import KeyRefused, StripeTrouble
-from app.health.results import Finding, failing, ok, warning
+from app.health.results import Check, Status, degraded, failing, ok
 from app.inbox.delivery import USED_TYPES
 from app.settings import DEFAULT_ACCOUNT
 from app.stripe_api.client import StripeDoor
@@ -39,20 +39,20 @@ def url_for(base: str, account: str) -> str:
     return base if account == DEFAULT_ACCOUNT else f"{base}/{account}"
 
 
-async def examine_endpoint(door: StripeDoor, account: str, *, url: str | None) -> Finding:
+async def examine_endpoint(door: StripeDoor, account: str, *, url: str | None) -> Check:
     """Whether events can arrive here. Without a URL every endpoint whose path is ours is taken for ours."""
     try:
         endpoints = await list_endpoints(door, account)
     except KeyRefused as trouble:
         advice = "give the key the permission `Webhook Endpoints: read`, or look in Stripe's Dashboard"
-        return warning(NAME, f"the key may not list webhook endpoints: {trouble}", advice, account=account)
+        return degraded(NAME, f"the key may not list webhook endpoints: {trouble}", advice, account=account)
     except StripeTrouble as trouble:
-        return warning(NAME, f"webhook endpoints cannot be listed: {trouble}", "try again later", account=account)
+        return degraded(NAME, f"webhook endpoints cannot be listed: {trouble}", "try again later", account=account)
     ours = [endpoint for endpoint in endpoints if _is_ours(endpoint, account, url)]
     if not ours:
         return _none(account, url, endpoints)
     # One good endpoint is enough: what two of them deliver is kept once.
-    return min((_judged(endpoint, account) for endpoint in ours), key=lambda found: _ORDER.index(found.status))
+    return min((_judged(endpoint, account) for endpoint in ours), key=lambda found: list(Status).index(found.status))
 
 
 async def fix_endpoint(door: StripeDoor, account: str, *, url: str) -> Fixed:
@@ -75,17 +75,17 @@ def _is_ours(endpoint: WebhookEndpoint, account: str, url: str | None) -> bool:
     return urlsplit(endpoint.url).path.endswith((*ends, f"{WEBHOOK_PATH}/{account}"))
 
 
-def _none(account: str, url: str | None, endpoints: list[WebhookEndpoint]) -> Finding:
+def _none(account: str, url: str | None, endpoints: list[WebhookEndpoint]) -> Check:
     if url is None:
         detail = f"no webhook endpoint leads to …{url_for(WEBHOOK_PATH, account)}; reports still arrive, later"
-        return warning(NAME, detail, _FIX, account=account)
+        return degraded(NAME, detail, _FIX, account=account)
     # A path beside ours is answered 404 or 405, and a redirect is no delivery to Stripe.
     near = [endpoint.url for endpoint in endpoints if urlsplit(endpoint.url).netloc == urlsplit(url).netloc]
     there = f"; there is {', '.join(near)}" if near else ""
     return failing(NAME, f"no webhook endpoint points to {url}{there}", _FIX, account=account)
 
 
-def _judged(endpoint: WebhookEndpoint, account: str) -> Finding:
+def _judged(endpoint: WebhookEndpoint, account: str) -> Check:
     missing = missing_events(endpoint, USED_TYPES)
     if not endpoint.enabled:
         return failing(NAME, f"the endpoint {endpoint.url} is disabled: Stripe sends it nothing", _FIX, account=account)
@@ -96,9 +96,6 @@ def _judged(endpoint: WebhookEndpoint, account: str) -> Finding:
     if not is_released(endpoint.api_version):
         detail = f"the endpoint {endpoint.url} is sent events of the API version {endpoint.api_version}"
         advice = "register it anew with a released version: a preview's events may change their form"
-        return warning(NAME, detail, advice, account=account)
+        return degraded(NAME, detail, advice, account=account)
     version = endpoint.api_version or "the account's default version"
     return ok(NAME, f"{endpoint.url} is enabled and sent all three events ({version})", account=account)
-
-
-_ORDER = ["ok", "warning", "failing"]

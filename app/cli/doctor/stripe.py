@@ -2,12 +2,11 @@
 
 from collections.abc import Awaitable
 from datetime import UTC, datetime
-from typing import Any
 
 from app.cli.doctor.database import Known
 from app.cli.doctor.endpoint import examine_endpoint, url_for
 from app.errors import KeyRefused, NotNow, StripeTrouble
-from app.health.results import Finding, Status, failing, ok, warning
+from app.health.results import Check, Status, degraded, failing, ok
 from app.settings import DEFAULT_ACCOUNT, Account, Settings
 from app.stripe_api.client import StripeDoor
 from app.stripe_api.objects import StripeRun
@@ -21,38 +20,38 @@ _REPORTING = "give the key the permission `All Reporting resources: write` (or m
 _FILES = "give the key the permission `Files: read`"
 
 
-def examine_settings(settings: Settings) -> list[Finding]:
+def examine_settings(settings: Settings) -> list[Check]:
     """What is odd about the settings, although they are valid."""
-    found = [warning("settings", odd, "put it right, or remove it") for odd in settings.warnings]
+    found = [degraded("settings", odd, "put it right, or remove it") for odd in settings.warnings]
     if not settings.accounts:
         advice = "set STRIPE_API_KEY and STRIPE_WEBHOOK_SECRET, or STRIPE_ACCOUNTS for several"
         found.append(failing("settings", "no Stripe account is configured", advice))
     if settings.admin_token is None and all(token.role is not Role.ADMIN for token in settings.tokens.values()):
         advice = "set TALLYHOOK_ADMIN_TOKEN to what `openssl rand -hex 32` prints"
-        found.append(warning("settings", "there is no admin token: the admin API refuses every write", advice))
+        found.append(degraded("settings", "there is no admin token: the admin API refuses every write", advice))
     return found or [ok("settings", "the settings are valid")]
 
 
-async def examine_clock(settings: Settings) -> Finding:
+async def examine_clock(settings: Settings) -> Check:
     """This machine's clock against Stripe's: webhooks are only believed within 300 s of when they were signed."""
     try:
         theirs = await read_clock(settings)
     except NotNow as trouble:
-        return warning("clock", f"the clock could not be compared with Stripe's: {trouble}", "check the network")
+        return degraded("clock", f"the clock could not be compared with Stripe's: {trouble}", "check the network")
     off = round((datetime.now(UTC) - theirs).total_seconds())
     detail = f"this machine's clock is {abs(off)} s {'ahead of' if off > 0 else 'behind'} Stripe's"
     advice = "set the clock by NTP (chrony, systemd-timesyncd)"
     if abs(off) > SIGNATURE_TOLERANCE_SECONDS:
         return failing("clock", f"{detail}: webhooks are refused beyond {SIGNATURE_TOLERANCE_SECONDS} s", advice)
     if abs(off) > CLOCK_WARNING_SECONDS:
-        return warning("clock", f"{detail}: webhooks are refused beyond {SIGNATURE_TOLERANCE_SECONDS} s", advice)
+        return degraded("clock", f"{detail}: webhooks are refused beyond {SIGNATURE_TOLERANCE_SECONDS} s", advice)
     return ok("clock", "this machine's clock agrees with Stripe's")
 
 
-async def examine_account(door: StripeDoor, account: Account, known: Known, *, base: str | None) -> list[Finding]:
+async def examine_account(door: StripeDoor, account: Account, known: Known, *, base: str | None) -> list[Check]:
     """Everything about one account; `base` is the URL of the webhooks, if it is known."""
     slug = account.slug
-    own = [_secrets(account), *_holds(slug, known)]
+    own = [_secrets(account)]
     if account.api_key is None:
         advice = f"set {_setting(slug, 'STRIPE_API_KEY', 'api_key')}: without it nothing can be asked for"
         return [failing("key", "there is no API key for this account", advice, account=slug), *own]
@@ -62,15 +61,15 @@ async def examine_account(door: StripeDoor, account: Account, known: Known, *, b
     return [
         key,
         *_binding(account, seen, known),
-        await _permission(door.list_report_types(slug), "report_types", "list report types", slug, _REPORTING),
-        await _permission(_newest(door, slug), "report_runs", "list report runs", slug, _REPORTING),
-        await _permission(check_files(door, slug), "files", "download files", slug, _FILES),
+        await _permission(door.list_report_types(slug), "key_report_types", "list report types", slug, _REPORTING),
+        await _permission(_newest(door, slug), "key_report_runs", "list report runs", slug, _REPORTING),
+        await _permission(check_files(door, slug), "key_files", "download files", slug, _FILES),
         await examine_endpoint(door, slug, url=None if base is None else url_for(base, slug)),
         *own,
     ]
 
 
-async def _key(door: StripeDoor, account: Account) -> tuple[Finding, str | None]:
+async def _key(door: StripeDoor, account: Account) -> tuple[Check, str | None]:
     """Whether Stripe takes the key; and the `acct_…` it belongs to, if it may be told."""
     slug = account.slug
     mode = {None: "a key", True: "a live key", False: "a test key"}[account.livemode]
@@ -88,9 +87,9 @@ async def _key(door: StripeDoor, account: Account) -> tuple[Finding, str | None]
     return ok("key", f"{mode} of {seen}", account=slug), seen
 
 
-def _binding(account: Account, seen: str | None, known: Known) -> list[Finding]:
+def _binding(account: Account, seen: str | None, known: Known) -> list[Check]:
     """A slug stays with the account and mode that it was bound to first (runs/identity)."""
-    bound: Any = known.bound.get(account.slug)
+    bound = known.get(account.slug)
     if bound is None or (bound.stripe_account_id is None and bound.livemode is None):
         return []
     same_account = None in (bound.stripe_account_id, seen) or bound.stripe_account_id == seen
@@ -107,7 +106,7 @@ def _binding(account: Account, seen: str | None, known: Known) -> list[Finding]:
     return [failing("account", detail, advice, account=account.slug)]
 
 
-async def _permission(call: Awaitable[object], name: str, what: str, account: str, advice: str) -> Finding:
+async def _permission(call: Awaitable[object], name: str, what: str, account: str, advice: str) -> Check:
     try:
         await call
     except KeyRefused as trouble:
@@ -123,7 +122,7 @@ async def _newest(door: StripeDoor, account: str) -> list[StripeRun]:
     return [run async for run in door.list_runs(account, created_since=datetime.now(UTC))]
 
 
-def _secrets(account: Account) -> Finding:
+def _secrets(account: Account) -> Check:
     count = len(account.webhook_secrets)
     if count:
         detail = "one signing secret is" if count == 1 else f"{count} signing secrets are"
@@ -132,17 +131,7 @@ def _secrets(account: Account) -> Finding:
     advice = (
         f"set {setting}: the Dashboard shows an endpoint's secret, `tallyhook doctor --fix --url …` that of a new one"
     )
-    return warning("webhook_secret", "no signing secret: webhooks are answered 404", advice, account=account.slug)
-
-
-def _holds(account: str, known: Known) -> list[Finding]:
-    advice = "put the key right; they go on by themselves once it is accepted, at once after a restart"
-    found = []
-    for hold in known.holds.get(account, ()):
-        since = hold.since.astimezone(UTC)
-        detail = f"calls of the kind `{hold.call_kind}` are held since {since:%F %T} UTC: {hold.reason}"
-        found.append(failing("hold", detail, advice, account=account))
-    return found
+    return degraded("webhook_secret", "no signing secret: webhooks are answered 404", advice, account=account.slug)
 
 
 def _setting(account: str, name: str, key: str) -> str:

@@ -7,19 +7,19 @@ import typer
 
 from app.cli.doctor.endpoint import Fixed
 from app.cli.output import show_json as show_value
-from app.health.results import Finding, Status, worst
+from app.health.results import Check, Status, worst
 from app.settings import DEFAULT_ACCOUNT
 
-_COLOURS = {Status.OK: "green", Status.WARNING: "yellow", Status.FAILING: "red"}
+_COLOURS = {Status.OK: "green", Status.DEGRADED: "yellow", Status.FAILING: "red"}
 
 
-def show_json(findings: Sequence[Finding], fixed: Sequence[Fixed]) -> None:
+def show_json(findings: Sequence[Check], fixed: Sequence[Fixed]) -> None:
     """Everything for a program: `status`, `findings`, `fixed`."""
     repairs = [asdict(one) | {"advice": _next_step(one)} for one in fixed]
     show_value({"status": worst(findings), "findings": [asdict(one) for one in findings], "fixed": repairs})
 
 
-def show(findings: Sequence[Finding], fixed: Sequence[Fixed]) -> None:
+def show(findings: Sequence[Check], fixed: Sequence[Fixed]) -> None:
     """Everything for people; colours on a terminal only."""
     for finding in findings:
         sign = typer.style(f"{finding.status:<8}", fg=_COLOURS[finding.status])

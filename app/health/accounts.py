@@ -1,0 +1,35 @@
+"""The checks of accounts: is one configured, and does Stripe accept its key?"""
+
+from app.health import rows
+from app.health.registry import View, check
+from app.health.results import Check, Link, LinkKind, degraded, failing, ok
+from app.health.text import names, span
+from app.observability.logs import redact
+from app.vocabulary import CallKind
+
+_CALLS: dict[str, str] = {CallKind.CREATE: "create reports", CallKind.READ: "read", CallKind.FILES: "download files"}
+
+
+@check
+async def credentials(view: View) -> Check:
+    """Whether every account has a key that Stripe accepts."""
+    accounts = view.settings.accounts
+    if not any(account.api_key for account in accounts.values()):
+        advice = "set STRIPE_API_KEY and STRIPE_WEBHOOK_SECRET, or STRIPE_ACCOUNTS for several accounts"
+        return failing("credentials", "no account has an API key: nothing can be asked of Stripe", advice)
+    held = await rows.holds(view.session, configured=sorted(accounts))
+    keyless = sorted(slug for slug, account in accounts.items() if account.api_key is None)
+    found = [
+        f"{hold.account} may not {_CALLS[hold.call_kind]} ({redact(hold.reason)}), for {span(view.now - hold.since)}"
+        for hold in held
+    ]
+    if found:
+        advice = "fix the key, its permissions or the account that it belongs to: `tallyhook doctor` says which"
+        concerned = {hold.account for hold in held}
+        account = concerned.pop() if len(concerned) == 1 else None
+        link = Link(LinkKind.ACCOUNTS)
+        return degraded("credentials", f"Stripe refuses: {names(found)}", advice, account=account, link=link)
+    if keyless:
+        advice = "set their `api_key` in STRIPE_ACCOUNTS"
+        return degraded("credentials", f"without an API key: {names(keyless)}", advice, link=Link(LinkKind.ACCOUNTS))
+    return ok("credentials", "Stripe accepts every key")

@@ -1,0 +1,62 @@
+"""Every check, made once: for `/health`, `/metrics` and `tallyhook doctor`."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import structlog
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
+
+# Importing a module puts its checks on the list.
+from app.health import accounts, queue, rows, rules, webhooks  # noqa: F401
+from app.health.registry import CHECKS, CheckFunction, View
+from app.health.results import Check, failing
+from app.health.rules import RuleHealth, rules_of
+from app.observability.logs import redact
+from app.settings import Settings
+
+log = structlog.get_logger()
+
+# A database that is overloaded answers with the check that fails, not with silence.
+STATEMENT_SECONDS = 2
+# After that the remaining checks are not made any more: whoever asks gives up soon.
+ALL_SECONDS = 4.0
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """Every check, in the order of the list; and the rules, those in trouble first."""
+
+    checks: Sequence[Check]
+    rules: Sequence[RuleHealth]
+
+
+async def judge(sessions: async_sessionmaker[AsyncSession], settings: Settings) -> Judgement:
+    """Make every check, in one transaction. A check that breaks is a check that fails.
+
+    Raises what the database raises where it cannot be used at all.
+    """
+    async with sessions.begin() as session:
+        await session.execute(text(f"set local statement_timeout = '{STATEMENT_SECONDS * 1000:.0f}ms'"))
+        view = View(session, settings, await rows.now(session))
+        stop_at = time.monotonic() + ALL_SECONDS
+        checks = [await _make(name, function, view, stop_at) for name, function in CHECKS.items()]
+        return Judgement(checks, view.seen(rules_of) or [])
+
+
+async def _make(name: str, function: CheckFunction, view: View, stop_at: float) -> Check:
+    advice = "see `health.check_broke` in the log; a database that is slow or overloaded shows like this"
+    if time.monotonic() > stop_at:
+        return failing(name, "not looked at: the checks before took too long", advice)
+    try:
+        # In a savepoint, so that the checks after it can go on.
+        async with view.session.begin_nested():
+            return await function(view)
+    except Exception as error:
+        if isinstance(error, DBAPIError) and error.connection_invalidated:
+            raise
+        log.warning("health.check_broke", check=name, error=redact(f"{type(error).__name__}: {error}"[:500]))
+        # The class says enough; a driver's message may hold what customers wrote.
+        return failing(name, f"it could not be looked at: {type(error).__name__}", advice)

@@ -1,0 +1,92 @@
+"""The checks of the work itself: is it done, is it done in time, and what needs somebody's decision?"""
+
+from datetime import timedelta
+
+from app.health import rows
+from app.health.registry import View, check
+from app.health.results import Check, Link, LinkKind, degraded, failing, ok
+from app.health.text import count, names, span
+
+# An event is handled within a second as a rule; a worker that has just started needs a few.
+INBOX_AGE = timedelta(minutes=2)
+# Longer than any back-off but the longest: what could go on for so long and did not is stuck.
+OVERDUE = timedelta(minutes=20)
+# Reconciling may be put off by Stripe now and then.
+MISSED_POLLS = 3
+
+
+@check
+async def workers(view: View) -> Check:
+    """Whether anybody works the queue."""
+    seen = await rows.workers(view.session, stalled_after_seconds=view.settings.stalled_after_seconds)
+    alive = [worker.name for worker in seen if worker.alive]
+    if alive:
+        return ok("workers", f"{len(alive)} at work: {names(alive)}")
+    last = f"{seen[0].name} last reported {span(view.now - seen[0].seen_at)} ago" if seen else "none has ever reported"
+    advice = "start `tallyhook worker`, or `tallyhook serve` without --no-worker"
+    return failing("workers", f"no process works the queue: {last}", advice)
+
+
+@check
+async def inbox(view: View) -> Check:
+    """Whether events are handled soon."""
+    found = await rows.inbox(view.session)
+    if found.oldest_at is None:
+        return ok("inbox", "every event is handled")
+    age = view.now - found.oldest_at
+    events = count(found.pending, "event", most=rows.MOST_COUNTED)
+    detail = f"{events} not handled yet, the oldest came {span(age)} ago"
+    if age <= INBOX_AGE:
+        return ok("inbox", detail)
+    advice = "is a worker alive? `reason` of the event says why its handling failed"
+    return degraded("inbox", detail, advice, link=Link(LinkKind.EVENTS, {"status": "pending"}))
+
+
+@check
+async def overdue_runs(view: View) -> Check:
+    """Whether runs stand still that wait for nothing but a worker."""
+    found = await rows.lanes(view.session, configured=sorted(view.settings.accounts))
+    late = [lane for lane in found if view.now - lane.oldest > OVERDUE]
+    if not late:
+        return ok("overdue_runs", "every run that can go on does")
+    said = [f"{lane.runs} {lane.lane}, the oldest due {span(view.now - lane.oldest)} ago" for lane in late]
+    advice = "is a worker alive, and its log quiet? Restart the workers"
+    return degraded("overdue_runs", f"runs stand still: {'; '.join(said)}", advice, link=Link(LinkKind.RUNS))
+
+
+@check
+async def failed_runs(view: View) -> Check:
+    """Runs that were given up, and wait for somebody's decision."""
+    found = await rows.failed_runs(view.session)
+    if not found.number:
+        return ok("failed_runs", "none")
+    detail = f"{found.lately} in the last 24 hours, {count(found.number, 'run', most=rows.MOST_COUNTED)} in all"
+    advice = "read `error`, then retry them, or cancel those that are not wanted"
+    return degraded("failed_runs", detail, advice, link=Link(LinkKind.RUNS, {"state": "failed"}))
+
+
+@check
+async def failed_events(view: View) -> Check:
+    """Events whose handling failed for good."""
+    found = await rows.failed_events(view.session)
+    if not found:
+        return ok("failed_events", "none")
+    detail = f"{count(found, 'event', most=rows.MOST_COUNTED)} could not be handled"
+    advice = "`reason` says why; then replay them"
+    return degraded("failed_events", detail, advice, link=Link(LinkKind.EVENTS, {"status": "failed"}))
+
+
+@check
+async def polling(view: View) -> Check:
+    """Whether Stripe is asked what it has, which finds what no webhook told."""
+    found = await rows.polled(view.session)
+    every = timedelta(seconds=view.settings.reconcile_seconds)
+    longest = max(MISSED_POLLS * every, timedelta(minutes=5))
+    since = found.reconciled_at or found.first_seen_at
+    if since is None or view.now - since <= longest:
+        return ok("polling", f"Stripe is asked what it has every {span(every)}")
+    detail = f"Stripe was last asked what it has {span(view.now - since)} ago"
+    if found.reconciled_at is None:
+        detail = "Stripe has never been asked what it has"
+    advice = "`timetable.reconcile` in the workers' log says what Stripe answered; `tallyhook doctor` asks it now"
+    return degraded("polling", detail, advice)
