@@ -2,8 +2,10 @@
 
 import logging
 import os
+import ssl
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack
+from functools import cache
 
 import pytest
 import structlog
@@ -42,6 +44,14 @@ def logging_as_it_was() -> Iterator[None]:
     for logger, (handlers, propagate, level) in zip(loggers, before, strict=True):
         logger.handlers, logger.propagate = handlers, propagate
         logger.setLevel(level)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def certificates_are_loaded_once() -> Iterator[None]:
+    """Loading the authorities takes 20 ms, and each `Resources` does it twice; no test changes a context."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(ssl, "create_default_context", cache(ssl.create_default_context))
+        yield
 
 
 @pytest.fixture(scope="session")

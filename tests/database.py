@@ -25,6 +25,10 @@ from app.db.embedded.server import EmbeddedPostgres
 
 FOLDER_VARIABLE = "TALLYHOOK_TEST_FOLDER"
 FOLDER_PREFIX = "tallyhook-tests-"
+# A database is 300 files, and every test makes one: a disk's file system spends up to 0.3 s of processor time on a
+# copy, memory 0.01 s. A run needs less than 2 GiB.
+MEMORY = Path("/dev/shm")
+MEMORY_BYTES = 4 * 2**30
 
 
 class PostgresServer(Protocol):
@@ -72,9 +76,13 @@ def fresh_database(server: PostgresServer, *, template: str | None = None) -> It
 
 @contextmanager
 def run_folder() -> Iterator[Path]:
-    """A folder of this run, which root's lent account may pass through; pytest's own is closed to it."""
-    _clear_left_folders()
-    folder = Path(tempfile.mkdtemp(prefix=FOLDER_PREFIX))
+    """A folder of this run, which root's lent account may pass through; pytest's own is closed to it.
+
+    It lies in memory where there is enough, unless TMPDIR says where.
+    """
+    parent = _parent()
+    _clear_left_folders(parent)
+    folder = Path(tempfile.mkdtemp(prefix=FOLDER_PREFIX, dir=parent))
     folder.chmod(0o711)
     with _owner_lock(folder) as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -82,8 +90,14 @@ def run_folder() -> Iterator[Path]:
         _clear(folder)
 
 
-def _clear_left_folders() -> None:
-    for folder in Path(tempfile.gettempdir()).glob(FOLDER_PREFIX + "*"):
+def _parent() -> Path:
+    if "TMPDIR" not in os.environ and os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free >= MEMORY_BYTES:
+        return MEMORY
+    return Path(tempfile.gettempdir())
+
+
+def _clear_left_folders(parent: Path) -> None:
+    for folder in parent.glob(FOLDER_PREFIX + "*"):
         # Runs beside this one come and go: their folders are locked, or gone by now.
         with suppress(BlockingIOError, FileNotFoundError):
             _clear_if_left(folder)
