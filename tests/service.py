@@ -20,6 +20,7 @@ from app.settings import Settings, load_settings
 from app.simulator import Simulator
 from app.upkeep.reconcile import reconcile
 from app.worker.lanes import work
+from tests.until import until
 
 ADMIN_TOKEN = "a-token-for-tests-of-40-characters-here!"
 READ_TOKEN = "r-token-for-tests-of-40-characters-here!"
@@ -127,6 +128,15 @@ async def fetch(res: Resources, query: str, **values: Any) -> list[RowMapping]:
     """The rows of a query."""
     async with res.sessions.begin() as session:
         return list((await session.execute(text(query), values)).mappings().all())
+
+
+async def until_found(res: Resources, query: str, **values: Any) -> None:
+    """Wait until the query finds a row."""
+
+    async def found() -> bool:
+        return bool(await fetch(res, query, **values))
+
+    await until(found, query)
 
 
 async def execute(res: Resources, statement: str, **values: Any) -> None:

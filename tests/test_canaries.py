@@ -26,8 +26,8 @@ from app.simulator.webhooks.signatures import signature_header
 from tests.api.deliveries import event as a_report_type_event
 from tests.cli.command import tallyhook
 from tests.observability.collector import collecting
-from tests.service import REPORT_TYPE, add_rule, at, execute, fetch, make_environ
-from tests.worker.workers import until, until_stored
+from tests.service import REPORT_TYPE, add_rule, at, execute, fetch, make_environ, until_found
+from tests.worker.workers import until_stored
 
 SECRETS = {
     "STRIPE_API_KEY": "rk_test_canary1KeyOfTheAccount",
@@ -104,15 +104,15 @@ async def break_things(res: Resources, client: httpx.AsyncClient, simulator: Sim
     key = SECRETS["STRIPE_API_KEY"]
     simulator.inject("status", status=401, message=f"Invalid API Key: {key}", match={"path": "/contents$"}, times=None)
     await ask_for_a_run(client)
-    await until_there(res, "select 1 from account_holds")
+    await until_found(res, "select 1 from account_holds")
     simulator.inject("status", status=400, message=f"No such column {key}", match={"method": "POST"})
     await ask_for_a_run(client)
-    await until_there(res, "select 1 from runs where error ->> 'kind' = 'rejected'")
+    await until_found(res, "select 1 from runs where error ->> 'kind' = 'rejected'")
     simulator.inject("event_lost", times=None)
     simulator.inject("status", status=404, message=f"No run for {key}", match={"path": "report_runs/frr"}, times=None)
     await ask_for_a_run(client)
-    await until_there(res, "select 1 from runs where error ->> 'kind' = 'internal'")
-    await until_there(res, "select 1 from events where reason like 'RuntimeError%'")
+    await until_found(res, "select 1 from runs where error ->> 'kind' = 'internal'")
+    await until_found(res, "select 1 from events where reason like 'RuntimeError%'")
 
 
 def crash_with_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -128,13 +128,6 @@ def crash_with_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
 async def ask_for_a_run(client: httpx.AsyncClient) -> None:
     interval = {"interval_start": "2026-03-01T00:00:00Z", "interval_end": "2026-03-02T00:00:00Z"}
     await client.post("/v1/runs", headers=RIGHT, json={"report_type": REPORT_TYPE, **interval})
-
-
-async def until_there(res: Resources, query: str) -> None:
-    async def there() -> bool:
-        return bool(await fetch(res, query))
-
-    await until(there)
 
 
 async def test_no_canary_comes_out_anywhere(

@@ -34,6 +34,7 @@ from tests.runs.stories import (
     states,
 )
 from tests.service import REPORT_TYPE, add_rule, at, execute, fetch, only_run, unpublished, work_off, working
+from tests.worker.workers import until_stored
 
 ROOT = Path(__file__).parents[1]
 HERE = "tests/test_other_peoples_bugs.py"
@@ -182,9 +183,7 @@ async def test_a_wake_up_that_is_lost_costs_a_poll_and_nothing_else(
     async with working(res):
         await reconcile(res)
         await days_due(res, simulator, 3)
-        async with asyncio.timeout(40):
-            while await states(res) != {"stored": 3}:  # noqa: ASYNC110 - rows have no event to wait for
-                await asyncio.sleep(0.05)
+        await until_stored(res, 3)
 
     assert not res.wakeups.listening
 

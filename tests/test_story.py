@@ -1,6 +1,5 @@
 """The story that README tells, over real HTTP: from Stripe's signed webhook to the bytes out of the admin API."""
 
-import asyncio
 import hashlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -11,6 +10,7 @@ import httpx
 from app.serving import running
 from app.simulator import Simulator
 from tests.service import ADMIN_TOKEN, REPORT_TYPE, WEBHOOK_SECRET, at, make_settings, unpublished
+from tests.until import until
 
 RULE = {
     "name": "daily-activity",
@@ -87,10 +87,12 @@ async def service(
 
 
 async def runs_when_all_are(api: httpx.AsyncClient, state: str, *, count: int) -> list[dict[str, Any]]:
-    """All runs, newest first, as soon as there are `count` and all are in `state`; fails when that never happens."""
-    for _ in range(600):
-        runs: list[dict[str, Any]] = (await api.get("/v1/runs")).raise_for_status().json()["data"]
-        if len(runs) >= count and all(run["state"] == state for run in runs):
-            return runs
-        await asyncio.sleep(0.1)
-    raise AssertionError(f"after a minute: {runs}")
+    """All runs, newest first, as soon as there are `count` and all are in `state`."""
+    runs: list[dict[str, Any]] = []
+
+    async def they_are() -> bool:
+        runs[:] = (await api.get("/v1/runs")).raise_for_status().json()["data"]
+        return len(runs) >= count and all(run["state"] == state for run in runs)
+
+    await until(they_are, f"{count} runs are {state}")
+    return runs

@@ -11,7 +11,8 @@ from app.serving import running
 from app.simulator import Simulator
 from tests.api.conftest import BASE_URL, bearer
 from tests.service import ADMIN_TOKEN, READ_TOKEN, make_settings
-from tests.worker.workers import until, worker_process
+from tests.until import until
+from tests.worker.workers import worker_process
 
 
 async def test_a_worker_shows_its_health_and_metrics_and_nothing_else(res: Resources) -> None:

@@ -17,7 +17,7 @@ from app.resources import POOL_SIZE, Resources
 from tests.api.conftest import client_of, listening
 from tests.files import stored
 from tests.files.stored import one_run
-from tests.service import ADMIN_TOKEN, add_rule, execute, fetch, only_run, work_off
+from tests.service import ADMIN_TOKEN, add_rule, execute, fetch, only_run, until_found, work_off
 
 # Three chunks and a bit, the boundaries of which matter.
 CONTENT = os.urandom(CHUNK_BYTES) + b"a,b\n" * CHUNK_BYTES
@@ -263,10 +263,8 @@ async def test_readers_that_leave_in_the_middle_leave_nothing_behind(res: Resour
             await reader.readuntil(b"\r\n\r\n")
             writer.transport.abort()
 
-        held = (
-            "select count(*) as held from pg_stat_activity where datname = current_database() and state like 'idle in%'"
-        )
-        async with asyncio.timeout(20):
-            while (await fetch(res, held))[0]["held"] > 0:  # noqa: ASYNC110 - the database has no event for it
-                await asyncio.sleep(0.05)
+        await until_found(
+            res, "select 1 where not exists (select 1 from pg_stat_activity"
+            " where datname = current_database() and state like 'idle in%')",
+        )  # fmt: skip
     assert res.engine.pool.checkedout() == 0  # type: ignore[attr-defined]  # the pool's own count

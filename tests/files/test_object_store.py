@@ -3,8 +3,11 @@
 import asyncio
 import sys
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -17,6 +20,7 @@ from app.resources import Resources, open_resources
 from app.runs import manual
 from app.runs.download import download
 from app.simulator import Simulator
+from app.stripe_api.client import OpenFile
 from app.upkeep.retention import remove_old_files
 from tests.api.conftest import client_of
 from tests.files.stores import BUCKET, Store, environ_of, s3_server
@@ -31,6 +35,7 @@ from tests.service import (
     make_settings,
     only_run,
     request_due,
+    until_found,
     work_off,
 )
 
@@ -181,8 +186,7 @@ async def test_whoever_is_stopped_or_killed_in_the_middle_leaves_nothing(
     await one_ready_file(res, simulator, size=BIG)
     simulator.inject("file_slow", seconds=0.02, bytes=256 * 1024)
     stopped = asyncio.create_task(download(res, await claim_download(res)))
-    while not await fetch(res, "select 1 from files"):  # noqa: ASYNC110 - rows have no event to wait for
-        await asyncio.sleep(0.05)
+    await until_found(res, "select 1 from files")
     stopped.cancel()
     with pytest.raises(asyncio.CancelledError):
         await stopped
@@ -212,17 +216,38 @@ async def test_what_was_cancelled_leaves_nothing(res: Resources, simulator: Simu
     assert store.objects() == {}
 
 
+def opening_slowly(res: Resources, at_work: asyncio.Event, go_on: asyncio.Event) -> Callable[..., Any]:
+    """As `open_file`, but after the first piece nothing comes until `go_on` is set."""
+    open_file = res.stripe.open_file
+
+    async def slowly(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        async for piece in pieces:
+            yield piece
+            at_work.set()
+            await go_on.wait()
+
+    @asynccontextmanager
+    async def opening(*what: Any, **how: Any) -> AsyncIterator[OpenFile]:
+        async with open_file(*what, **how) as stream:
+            yield replace(stream, pieces=slowly(stream.pieces))
+
+    return opening
+
+
 async def test_a_slow_writer_neither_overwrites_its_successor_nor_leaves_anything(
-    res: Resources, simulator: Simulator, store: Store
+    res: Resources, simulator: Simulator, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await one_ready_run(res, simulator)
     slow = await claim_download(res)
-    simulator.inject("file_slow", seconds=0.3, bytes=30_000)
+    at_work, go_on = asyncio.Event(), asyncio.Event()
     slowly = asyncio.create_task(download(res, slow))
-    await asyncio.sleep(0.1)
+    with monkeypatch.context() as held:
+        held.setattr(res.stripe, "open_file", opening_slowly(res, at_work, go_on))
+        await at_work.wait()
     await leases_run_out(res)
     successor = await claim_download(res)
     await download(res, successor)
+    go_on.set()
     with pytest.raises(Overtaken):
         await slowly
     await swept(res)

@@ -141,10 +141,14 @@ async def test_workers_are_woken_by_one_notification_per_group_that_is_for_us(
         await accept(res.intake, an_event(id="evt_ignored", type="charge.succeeded"))
         await accept(res.intake, an_event(id="evt_used"))
 
-        heard = [note.payload async for note in listener.notifies(timeout=2, stop_after=1)]
-        more = [note.payload async for note in listener.notifies(timeout=0.2)]
+        await listener.execute("notify tallyhook, 'the end'")  # arrives after all that was committed before
+        heard: list[str] = []
+        async for note in listener.notifies():
+            heard.append(note.payload)
+            if heard[-1] == "the end":
+                break
 
-    assert (heard, more) == (["inbox"], [])
+    assert heard == ["inbox", "the end"]
 
 
 async def test_a_database_that_is_away_is_told_within_five_seconds(simulator: Simulator) -> None:
@@ -178,13 +182,14 @@ async def test_a_database_that_stalls_is_told_within_five_seconds_and_the_intake
 async def test_an_intake_whose_connections_a_network_swallowed_goes_on_with_new_ones(
     res: Resources, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("app.inbox.intake.ANSWER_SECONDS", 0.3)
     monkeypatch.setattr("app.inbox.intake.TRANSACTION_SECONDS", 0.5)
     async with detour(database_url) as way, intake_of(res.settings, way.url) as intake:
         await asyncio.gather(*(accept(intake, an_event(id=f"evt_{number}")) for number in range(10)))
         way.swallow()
-        with pytest.raises(Unavailable):
-            await accept(intake, an_event(id="evt_during"))
+        with monkeypatch.context() as hasty:
+            hasty.setattr("app.inbox.intake.ANSWER_SECONDS", 0.3)
+            with pytest.raises(Unavailable):
+                await accept(intake, an_event(id="evt_during"))
         delivered = False
         while not delivered:  # as Stripe does
             with suppress(Unavailable):

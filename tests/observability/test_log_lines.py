@@ -11,7 +11,7 @@ from app.observability.log_lines import Cause, Causes, annotate, cause_of, handl
 from app.serving import running
 from app.simulator import Simulator
 from tests.service import ADMIN_TOKEN, REPORT_TYPE, WEBHOOK_SECRET, add_rule, at, make_settings, only_run, unpublished
-from tests.worker.workers import until
+from tests.until import until
 
 WITH_WHAT_IS_BOUND = [structlog.contextvars.merge_contextvars]
 
@@ -65,12 +65,17 @@ async def test_the_id_of_an_event_leads_from_its_delivery_to_the_stored_file(
     database_url: str, simulator: Simulator
 ) -> None:
     settings = make_settings(database_url, simulator, TALLYHOOK_PENDING_POLL_SECONDS=900)
-    simulator.configure(delay=0.5)  # so that no event overtakes the answer that tells the run's id
+    simulator.inject("event_held", match={"event": "report_run"})
     with capture_logs(processors=WITH_WHAT_IS_BOUND) as lines:
         async with running(settings) as service:
             simulator.add_endpoint(f"{service.url}/webhooks/stripe", secrets=[WEBHOOK_SECRET])
             await add_rule(service.res)
+            # The polling at the start must not learn of the data before the webhook tells of it,
+            await until_logged(lines, "timetable.reconcile")
             simulator.advance(REPORT_TYPE, to=at("2026-03-02"))
+            # and no success may overtake the answer that tells the run's id.
+            await until_logged(lines, "run.asked")
+            simulator.release()
             await until_logged(lines, "run.fetched")
             run = await only_run(service.res)
 

@@ -1,13 +1,12 @@
 """The service as processes of their own, and a Stripe that says when it is called: for killing them for good."""
 
-import asyncio
 import json
 import os
 import signal
 import subprocess
 import sys
 import sysconfig
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -16,10 +15,9 @@ from app.simulator import Simulator
 from app.simulator.faults import CALL_FAULTS, Fault, FaultBook, Subject
 from tests.proofs.stage import UNDER_WAY
 from tests.service import fetch
+from tests.until import until
 
 CODE = os.pathsep.join([str(Path(__file__).parents[2]), sysconfig.get_path("purelib")])
-# Nothing is measured: this only ends a test that would hang.
-PATIENCE_SECONDS = 120.0
 
 
 class ServiceProcess:
@@ -101,15 +99,6 @@ async def cleared_away(*processes: ServiceProcess) -> AsyncIterator[None]:
         for process in processes:
             if process.running:
                 process.kill()
-
-
-async def until(holds: Callable[[], Awaitable[bool]], what: str, *, seconds: float = PATIENCE_SECONDS) -> None:
-    """Wait for something that has to come about; fails the test when it does not."""
-    deadline = asyncio.get_running_loop().time() + seconds
-    while not await holds():
-        if asyncio.get_running_loop().time() > deadline:
-            raise AssertionError(f"this did not come about: {what}")
-        await asyncio.sleep(0.05)
 
 
 async def has_settled(res: Resources, *, runs: int) -> bool:

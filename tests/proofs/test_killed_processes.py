@@ -9,9 +9,10 @@ import pytest
 from app.resources import open_resources
 from app.simulator import Simulator
 from app.simulator.state.world import CallRecord, Journal
-from tests.proofs.processes import ServiceProcess, Tripwire, cleared_away, has_settled, until
+from tests.proofs.processes import ServiceProcess, Tripwire, cleared_away, has_settled
 from tests.proofs.promises import broken_promises, owed_days
 from tests.service import REPORT_TYPE, add_rule, at, fetch, make_environ, make_settings
+from tests.until import until
 
 # More than is committed at once.
 BIG_BYTES = 24 * 1024 * 1024

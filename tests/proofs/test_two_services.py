@@ -13,9 +13,10 @@ import pytest
 
 from app.resources import open_resources
 from app.simulator import Simulator
-from tests.proofs.processes import ServiceProcess, Tripwire, cleared_away, has_settled, until
+from tests.proofs.processes import ServiceProcess, Tripwire, cleared_away, has_settled
 from tests.proofs.promises import broken_promises, owed_days
 from tests.service import REPORT_TYPE, WEBHOOK_SECRET, add_rule, at, fetch, make_environ, make_settings
+from tests.until import until
 
 RUNS = int(os.environ.get("PROOF_RUNS", "150"))
 PATIENCE = 120.0 + RUNS  # seconds; nothing is measured, this only ends a test that would hang

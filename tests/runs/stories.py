@@ -1,6 +1,5 @@
 """What the stories about runs begin with, and what they look at in the end."""
 
-import asyncio
 import json
 import time
 from collections import Counter
@@ -16,7 +15,7 @@ from app.simulator import Simulator
 from app.simulator.state.model import Event
 from app.simulator.webhooks.signatures import signature_header
 from app.upkeep.reconcile import reconcile
-from tests.service import WEBHOOK_SECRET, add_rule, execute, fetch, make_settings, only_run, unpublished
+from tests.service import WEBHOOK_SECRET, add_rule, execute, fetch, make_settings, only_run, unpublished, until_found
 
 CREATE = {"method": "POST", "path": "report_runs$"}
 READ_RUN = {"method": "GET", "path": "report_runs/"}
@@ -90,9 +89,7 @@ async def somebody_waits_for_a_lock(res: Resources) -> None:
     waiting = """
         select 1 from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'
     """
-    async with asyncio.timeout(20):
-        while not await fetch(res, waiting):  # noqa: ASYNC110 - the database has no event for it
-            await asyncio.sleep(0.01)
+    await until_found(res, waiting)
 
 
 async def attempts(res: Resources) -> list[RowMapping]:

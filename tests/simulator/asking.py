@@ -1,7 +1,5 @@
 """What the tests of the simulator ask for again and again."""
 
-import asyncio
-from collections.abc import Callable
 from typing import Any
 
 import httpx
@@ -53,15 +51,6 @@ async def csv_of(client: httpx.AsyncClient, form: dict[str, Any]) -> bytes:
 def error_of(answer: httpx.Response) -> dict[str, Any]:
     error: dict[str, Any] = answer.json()["error"]
     return error
-
-
-async def until(condition: Callable[[], object]) -> None:
-    """Lets the others run until something is so."""
-    for _ in range(20_000):
-        if condition():
-            return
-        await asyncio.sleep(0.001)
-    raise AssertionError("it never came to that")
 
 
 def advance(simulator: Simulator, report_type: str = SUMMARY) -> int:

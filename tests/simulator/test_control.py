@@ -10,9 +10,10 @@ import httpx
 import pytest
 
 from app.simulator import Simulator, serve
-from tests.simulator.asking import DAY, RUNS, SUMMARY, a_day, create, until
+from tests.simulator.asking import DAY, RUNS, SUMMARY, a_day, create
 from tests.simulator.conftest import KEY
 from tests.simulator.receiver import Receiver
+from tests.until import until
 
 PROGRAM = """
 import asyncio, functools

@@ -7,8 +7,9 @@ import pytest
 
 from app.simulator import Simulator
 from app.simulator.faults import When
-from tests.simulator.asking import DAY, a_day, create, error_of, until
+from tests.simulator.asking import DAY, a_day, create, error_of
 from tests.simulator.conftest import KEY
+from tests.until import until
 
 
 async def test_a_repeated_create_gets_the_first_answer_and_makes_nothing(

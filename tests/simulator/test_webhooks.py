@@ -5,9 +5,10 @@ import pytest
 from stripe import WebhookSignature
 
 from app.simulator import Simulator, serve
-from tests.simulator.asking import SUMMARY, advance, until
+from tests.simulator.asking import SUMMARY, advance
 from tests.simulator.conftest import SECRET
 from tests.simulator.receiver import Receiver
+from tests.until import until
 
 UPDATED = "reporting.report_type.updated"
 SUCCEEDED = "reporting.report_run.succeeded"

@@ -1,6 +1,7 @@
 """The worker as a whole: it finishes what it finds, and survives what happens."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from app import handlers
 from app.db.engine import make_engine
 from app.resources import Resources, open_resources
+from app.runs.request_claim import claim_requests
 from app.serving import running
 from app.simulator import Simulator
 from app.stripe_api.objects import StripeRun
@@ -17,10 +19,11 @@ from app.upkeep.reconcile import reconcile
 from tests.detour import detour
 from tests.runs.stories import (
     CONTENTS,
-    CREATE,
     attempts,
     days_due,
+    deliver,
     deliver_value,
+    keys_used,
     one_due_run,
     states,
 )
@@ -28,14 +31,17 @@ from tests.service import (
     REPORT_TYPE,
     WEBHOOK_SECRET,
     add_rule,
+    at,
     execute,
     fetch,
     make_settings,
     only_run,
     unpublished,
+    until_found,
     working,
 )
-from tests.worker.workers import QUICK, called, until, until_stored
+from tests.until import until
+from tests.worker.workers import QUICK, called, until_stored
 
 
 @pytest.fixture
@@ -70,12 +76,33 @@ async def test_the_next_run_starts_when_one_settles_and_not_at_the_next_poll(
     assert simulator.world.journal.counts["retrieve_run"] == 0
 
 
-async def test_work_is_not_taken_from_a_worker_that_is_only_slow(quick: Resources, simulator: Simulator) -> None:
-    await one_due_run(quick, simulator)
-    simulator.inject("slow", seconds=3, match=CREATE)
+async def test_work_is_not_taken_from_a_worker_that_is_only_slow(
+    database_url: str, simulator: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given a worker that renews its lease every 2 s, and a call to Stripe that lasts
+    settings = make_settings(database_url, simulator, TALLYHOOK_STALLED_AFTER_SECONDS=8)
+    async with open_resources(settings) as res, open_resources(settings) as other:
+        await one_due_run(res, simulator)
+        at_work, go_on, create_run = asyncio.Event(), asyncio.Event(), res.stripe.create_run
 
-    async with working(quick), open_resources(quick.settings) as other, working(other):
-        await until_stored(quick, 1)
+        async def slowly(*what: Any, **how: Any) -> StripeRun:
+            at_work.set()
+            await go_on.wait()
+            return await create_run(*what, **how)
+
+        monkeypatch.setattr(res.stripe, "create_run", slowly)
+        async with working(res):
+            await at_work.wait()
+            claimed = (await only_run(res))["lease_until"]
+
+            # When the lease has been renewed
+            await until_found(res, "select 1 from runs where lease_until > :claimed", claimed=claimed)
+
+            # Then nobody else gets the run, and one call makes it
+            assert await claim_requests(other, 10) == []
+            assert (await only_run(res))["leased_by"] == res.worker_id
+            go_on.set()
+            await until_stored(res, 1)
 
     assert len(simulator.creates) == 1
 
@@ -128,8 +155,8 @@ async def test_connections_that_break_again_and_again_lose_and_double_nothing(
 
     async def break_connections() -> None:
         async with await psycopg.AsyncConnection.connect(database_url, autocommit=True) as connection:
-            for _ in range(8):
-                await asyncio.sleep(0.3)
+            for times in range(1, 9):
+                await until(lambda: len(simulator.runs) >= 2 * times)  # noqa: B023 - awaited within the turn
                 await connection.execute(
                     "select pg_terminate_backend(pid) from pg_stat_activity"
                     " where datname = current_database() and pid <> pg_backend_pid()"
@@ -157,8 +184,8 @@ async def test_a_worker_whose_connections_a_network_swallowed_goes_on_with_new_o
         await reconcile(res)
         await add_rule(res)
         async with working(res):
-            for _ in range(3):
-                await asyncio.sleep(0.3)
+            for made in (3, 9, 15):
+                await until(lambda: len(simulator.runs) >= made)  # noqa: B023 - awaited within the turn
                 way.swallow()
             await until_stored(res, 25)
 
@@ -197,63 +224,71 @@ def _is_failed(res: Resources) -> Callable[[], Awaitable[bool]]:
 
 
 async def test_a_poison_event_does_not_stop_the_lane_that_it_lies_in(
-    res: Resources, simulator: Simulator, monkeypatch: pytest.MonkeyPatch
+    database_url: str, simulator: Simulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def poisoned(*_: object) -> None:
         raise RuntimeError("boom")
 
     monkeypatch.setitem(handlers.HANDLERS, "reporting.report_run.failed", poisoned)
-    event = {"id": "evt_1", "object": "event", "created": 1, "livemode": False}
-    await deliver_value(res, {**event, "type": "reporting.report_run.failed", "data": {"object": {"id": "frr_1"}}})
-    await one_due_run(res, simulator)
+    hour = {"TALLYHOOK_RETRY_BASE_SECONDS": 3600, "TALLYHOOK_RETRY_MAX_SECONDS": 3600}
+    async with open_resources(make_settings(database_url, simulator, **hour)) as res:
+        res.random = lambda: 1.0
+        event = {"id": "evt_1", "object": "event", "created": 1, "livemode": False}
+        await deliver_value(res, {**event, "type": "reporting.report_run.failed", "data": {"object": {"id": "frr_1"}}})
+        async with working(res):
+            await until_found(res, "select 1 from events where tries > 0")
+            simulator.advance(REPORT_TYPE, to=at("2026-03-02"))
+            await deliver(res, simulator.events[-1])
+            await until_found(res, "select 1 from events where status = 'handled'")
 
-    async with working(res):
-        await until_stored(res, 1)
-
-    (kept,) = await fetch(res, "select status, tries from events")
-    assert (kept["status"], kept["tries"]) == ("pending", 1)
+        (kept,) = await fetch(res, "select status, tries from events where stripe_event_id = 'evt_1'")
+        assert (kept["status"], kept["tries"]) == ("pending", 1)
 
 
 async def test_a_worker_with_a_key_of_another_account_makes_no_run_there(
     database_url: str, simulator: Simulator
 ) -> None:
+    # Given two accounts that owe a report each, and one whose key was replaced by a stranger's
     simulator.add_account("other")
-    async with open_resources(make_settings(database_url, simulator)) as res:
+    simulator.add_account("sound")
+    sound = {"sound": {"api_key": simulator.account("sound").keys[0].secret}}
+    both = {"STRIPE_ACCOUNTS": json.dumps(sound)}
+    async with open_resources(make_settings(database_url, simulator, **both)) as res:
+        simulator.report_type(REPORT_TYPE, account="sound").data_available_end = int(at("2026-03-02").timestamp())
         await one_due_run(res, simulator)
+        await add_rule(res, account="sound")
+        assert len(await fetch(res, "select 1 from runs where state = 'planned'")) == 2
     elsewhere = simulator.account("other").keys[0].secret
 
-    async with open_resources(make_settings(database_url, simulator, STRIPE_API_KEY=elsewhere)) as res:
+    async with open_resources(make_settings(database_url, simulator, STRIPE_API_KEY=elsewhere, **both)) as res:
+        # When the worker has brought in what the other account is owed, and looked for more
         async with working(res):
-            await until(_is_held(res))
-            await asyncio.sleep(0.3)
+            await until_stored(res, 1)
 
+        # Then it has asked for nothing with the stranger's key
+        assert len(await fetch(res, "select 1 from account_holds where account = 'default'")) == 3
         assert len(simulator.account("other").runs) == 0
-        assert (await only_run(res))["state"] == "planned"
-
-
-def _is_held(res: Resources) -> Callable[[], Awaitable[bool]]:
-    async def met() -> bool:
-        return len(await fetch(res, "select 1 from account_holds")) == 3
-
-    return met
+        (run,) = await fetch(res, "select state from runs where account = 'default'")
+        assert run["state"] == "planned"
 
 
 async def test_many_processes_share_the_work_and_make_one_stripe_run_per_window(
-    quick: Resources, simulator: Simulator
+    res: Resources, simulator: Simulator
 ) -> None:
     unpublished(simulator, until="2026-03-29")
-    await reconcile(quick)
-    await add_rule(quick, report_type=REPORT_TYPE)
+    await reconcile(res)
+    await add_rule(res, report_type=REPORT_TYPE)
 
     async with (
-        open_resources(quick.settings) as second,
-        open_resources(quick.settings) as third,
-        working(quick),
+        open_resources(res.settings) as second,
+        open_resources(res.settings) as third,
+        working(res),
         working(second),
         working(third),
     ):
-        await until_stored(quick, 28)
+        await until_stored(res, 28)
 
     assert len(simulator.runs) == 28
-    assert len(await attempts(quick)) == 28
-    assert len(simulator.creates) == 28
+    assert len(await attempts(res)) == 28
+    # A lease that a busy machine lost is taken over with the same key.
+    assert len(set(keys_used(simulator))) == 28

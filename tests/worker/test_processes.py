@@ -31,7 +31,8 @@ from tests.service import (
     unpublished,
     working,
 )
-from tests.worker.workers import QUICK, called, until, until_stored, worker_process
+from tests.until import until
+from tests.worker.workers import QUICK, called, until_stored, worker_process
 
 
 @pytest.fixture

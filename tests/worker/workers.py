@@ -16,18 +16,9 @@ from tests.service import (
     ADMIN_TOKEN,
     WEBHOOK_SECRET,
 )
+from tests.until import until
 
 QUICK = {"TALLYHOOK_STALLED_AFTER_SECONDS": 1}
-
-
-PATIENCE_SECONDS = 40
-
-
-async def until(met: Callable[[], Awaitable[bool]]) -> None:
-    """Wait until it is met; the test fails when it never is."""
-    async with asyncio.timeout(PATIENCE_SECONDS):
-        while not await met():  # noqa: ASYNC110 - rows have no event to wait for
-            await asyncio.sleep(0.05)
 
 
 async def until_stored(res: Resources, runs: int) -> None:
@@ -39,7 +30,7 @@ async def until_stored(res: Resources, runs: int) -> None:
         except Exception:
             return False  # the database is away
 
-    await until(stored)
+    await until(stored, f"{runs} runs are stored")
 
 
 @asynccontextmanager
