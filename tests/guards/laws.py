@@ -1,0 +1,111 @@
+"""House laws that no tool holds, each a function from a source file to its breaches.
+
+A breach is named by where it is (`app/runs/waiting.py: why(run)`), so that a list of known ones can only shrink.
+"""
+
+import ast
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+MOST_LINES = 400
+# What a row of the database is called where its type ought to say what is in it.
+ROW_NAMES = frozenset(
+    {"account", "attempt", "check", "claim", "delivery", "event", "file", "found", "load", "message", "period"}
+    | {"progress", "row", "rows", "rule", "run", "target", "type_", "window"}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A file, its path as seen from the root of the project."""
+
+    path: str
+    text: str
+
+    def nodes(self) -> Iterator[ast.AST]:
+        return ast.walk(ast.parse(self.text))
+
+
+Law = Callable[[Source], Iterable[str]]
+
+
+def sources() -> list[Source]:
+    """Every Python file of the service."""
+    return [
+        Source(path.relative_to(ROOT).as_posix(), path.read_text(encoding="utf-8"))
+        for path in sorted((ROOT / "app").rglob("*.py"))
+    ]
+
+
+def breaches(law: Law) -> set[str]:
+    """All breaches of a law in the service."""
+    return {breach for source in sources() for breach in law(source)}
+
+
+def rows_without_a_type(source: Source) -> Iterator[str]:
+    """A row is a frozen dataclass: nothing named like one is annotated `Any`."""
+    for node in source.nodes():
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            for parameter in _parameters(node):
+                if parameter.arg in ROW_NAMES and _is_any(parameter.annotation):
+                    yield f"{source.path}: {node.name}({parameter.arg})"
+        elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and _is_any(node.annotation):
+            if node.target.id in ROW_NAMES:
+                yield f"{source.path}: {node.target.id}"
+
+
+def errors_elsewhere(source: Source) -> Iterator[str]:
+    """Exceptions that other files can meet are drawn in app/errors.py; those of one file have an underscore.
+
+    The simulator knows nothing of the service, and has errors of its own.
+    """
+    if source.path == "app/errors.py" or source.path.startswith("app/simulator/"):
+        return
+    for node in source.nodes():
+        if isinstance(node, ast.ClassDef) and not node.name.startswith("_") and _is_exception(node):
+            yield f"{source.path}: {node.name}"
+
+
+def folders_that_say_nothing(source: Source) -> Iterator[str]:
+    """The docstring of a folder says what it is for."""
+    if source.path.endswith("/__init__.py") and not ast.get_docstring(ast.parse(source.text)):
+        yield source.path
+
+
+def files_too_long(source: Source) -> Iterator[str]:
+    """A file that is longer than this tells two stories."""
+    if source.text.count("\n") > MOST_LINES:
+        yield source.path
+
+
+def _parameters(function: ast.FunctionDef | ast.AsyncFunctionDef) -> list[ast.arg]:
+    given = function.args
+    return [*given.posonlyargs, *given.args, *given.kwonlyargs]
+
+
+def _is_any(annotation: ast.expr | None) -> bool:
+    """`Any` alone, or a sequence, an optional or a union of it; a mapping to `Any` may be JSON."""
+    match annotation:
+        case ast.Name(id="Any") | ast.Attribute(attr="Any"):
+            return True
+        case ast.BinOp(left=left, right=right):
+            return _is_any(left) or _is_any(right)
+        case ast.Subscript(value=ast.Name(id="list" | "tuple" | "Sequence" | "Iterable"), slice=inner):
+            return _is_any(inner)
+        case _:
+            return False
+
+
+def _is_exception(node: ast.ClassDef) -> bool:
+    names = [base.id if isinstance(base, ast.Name) else getattr(base, "attr", "") for base in node.bases]
+    return any(name.endswith(("Error", "Exception")) for name in names) or any(name in _OURS for name in names)
+
+
+def _named_in_errors() -> frozenset[str]:
+    tree = ast.parse((ROOT / "app/errors.py").read_text(encoding="utf-8"))
+    return frozenset(node.name for node in tree.body if isinstance(node, ast.ClassDef)) - {"FieldError"}
+
+
+_OURS = _named_in_errors()

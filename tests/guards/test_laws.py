@@ -1,0 +1,100 @@
+"""The house laws hold, and each guard sees a planted breach. Lists of known breaches only shrink."""
+
+import textwrap
+
+import pytest
+
+from tests.guards import laws
+from tests.guards.laws import Law, Source, breaches
+
+# Take an entry off when it is mended; nothing is ever added.
+KNOWN: dict[Law, set[str]] = {
+    laws.rows_without_a_type: {
+        "app/handlers.py: _about(event)",
+        "app/handlers.py: _failed(event)",
+        "app/handlers.py: _log(event)",
+        "app/handlers.py: _object_of(event)",
+        "app/handlers.py: place(event)",
+        "app/rules/backfill.py: _carry_out(progress)",
+        "app/rules/backfill.py: _carry_out(type_)",
+        "app/rules/backfill.py: _windows(progress)",
+        "app/rules/coverage.py: _covered(run)",
+        "app/rules/coverage.py: _covered(type_)",
+        "app/rules/coverage.py: _next_update(type_)",
+        "app/rules/coverage.py: availability_of(type_)",
+        "app/rules/coverage.py: why_not_yet(type_)",
+        "app/rules/preview.py: _next(type_)",
+        "app/rules/schedule.py: _plan(progress)",
+        "app/rules/schedule.py: progress",
+        "app/rules/schedule.py: run_values(progress)",
+        "app/rules/schedule.py: run_values(type_)",
+        "app/rules/store.py: schedule_of(rule)",
+        "app/runs/ad_hoc.py: _without_start(run)",
+        "app/runs/settle.py: _failed(attempt)",
+        "app/runs/waiting.py: _before_any(run)",
+        "app/runs/waiting.py: _before_planned(run)",
+        "app/runs/waiting.py: why(run)",
+    },
+    laws.errors_elsewhere: {
+        "app/accounts/catch_up.py: Behind",
+        "app/api/http/problems.py: PreconditionFailed",
+        "app/api/run_file.py: Unsatisfiable",
+        "app/api/schemas/common.py: BadParameter",
+        "app/api/webhooks.py: BodyTooLarge",
+        "app/cli/rules/file.py: RuleFileError",
+        "app/db/embedded/account.py: EmbeddedPostgresError",
+        "app/db/migrate.py: SchemaError",
+        "app/files/objects.py: Missing",
+        "app/inbox/delivery.py: Unverified",
+        "app/inbox/intake.py: Unavailable",
+        "app/queue/claims.py: Overtaken",
+        "app/runs/transfer.py: Mismatch",
+        "app/serving.py: CannotListen",
+        "app/stripe_api/objects.py: Malformed",
+        "app/tables/reading.py: Unloadable",
+    },
+    laws.folders_that_say_nothing: set(),
+    laws.files_too_long: set(),
+}
+# One table after the other: the only list of them.
+LONG_BUT_ONE_STORY = {"app/db/models.py"}
+
+
+@pytest.mark.parametrize("law", KNOWN, ids=lambda law: law.__name__)
+def test_a_law_is_not_broken_anywhere_new(law: Law) -> None:
+    assert breaches(law) - KNOWN[law] - LONG_BUT_ONE_STORY == set(), law.__doc__
+
+
+@pytest.mark.parametrize("law", KNOWN, ids=lambda law: law.__name__)
+def test_what_was_mended_is_off_the_list(law: Law) -> None:
+    assert KNOWN[law] - breaches(law) == set()
+
+
+def test_every_folder_with_code_is_a_package() -> None:
+    paths = {source.path for source in laws.sources()}
+
+    assert {f"{path.rpartition('/')[0]}/__init__.py" for path in paths} - paths == set()
+
+
+PLANTED: list[tuple[Law, str, str, list[str]]] = [
+    (laws.rows_without_a_type, "app/x.py", "def why(run: Any) -> None: ...", ["app/x.py: why(run)"]),
+    (laws.rows_without_a_type, "app/x.py", "async def f(*, type_: Any | None): ...", ["app/x.py: f(type_)"]),
+    (laws.rows_without_a_type, "app/x.py", "def f(rows: Sequence[Any]): ...", ["app/x.py: f(rows)"]),
+    (laws.rows_without_a_type, "app/x.py", "class Due:\n    progress: Any\n", ["app/x.py: progress"]),
+    (laws.rows_without_a_type, "app/x.py", "def f(run: Run, event: dict[str, Any], value: Any): ...", []),
+    (laws.errors_elsewhere, "app/x.py", "class Lost(Exception): ...", ["app/x.py: Lost"]),
+    (laws.errors_elsewhere, "app/x.py", "class Lost(ValueError): ...", ["app/x.py: Lost"]),
+    (laws.errors_elsewhere, "app/x.py", "class Lost(errors.NotNow): ...", ["app/x.py: Lost"]),
+    (laws.errors_elsewhere, "app/x.py", "class _OfThisFile(Exception): ...\nclass Row: ...", []),
+    (laws.errors_elsewhere, "app/errors.py", "class Lost(Exception): ...", []),
+    (laws.folders_that_say_nothing, "app/x/__init__.py", "from app.x.y import z", ["app/x/__init__.py"]),
+    (laws.folders_that_say_nothing, "app/x/__init__.py", '"""What x is for."""', []),
+    (laws.folders_that_say_nothing, "app/x/y.py", "z = 1", []),
+    (laws.files_too_long, "app/x.py", "z = 1\n" * (laws.MOST_LINES + 1), ["app/x.py"]),
+    (laws.files_too_long, "app/x.py", "z = 1\n" * laws.MOST_LINES, []),
+]
+
+
+@pytest.mark.parametrize(("law", "path", "text", "expected"), PLANTED)
+def test_a_planted_breach_is_seen(law: Law, path: str, text: str, expected: list[str]) -> None:
+    assert list(law(Source(path, textwrap.dedent(text)))) == expected
