@@ -8,7 +8,7 @@ EXTRAS ?=
 EXTRA = $(EXTRAS:%=$(VENV)/.%)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo run test check fix lock audit sweep search bench
+.PHONY: help setup demo run test fuzz check fix lock audit sweep search bench
 
 help: ## this list
 	@grep -hE '^[a-z][a-z-]*:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 10
@@ -40,6 +40,9 @@ run: $(VENV)/.run $(EXTRA) ## the service, with the settings of the environment 
 
 test: setup ## all tests, on a PostgreSQL that comes along (or on TEST_DATABASE_URL)
 	$(BIN)/pytest -n 2 $(ARGS)
+
+fuzz: setup ## ask the API for everything that its OpenAPI document describes, rightly and wrongly
+	$(BIN)/pytest -m fuzz $(ARGS)
 
 check: setup ## format, lint, types, import contracts, containers
 	$(BIN)/ruff format --check .

@@ -46,14 +46,9 @@ def breaches(law: Law) -> set[str]:
 
 def rows_without_a_type(source: Source) -> Iterator[str]:
     """A row is a frozen dataclass: nothing named like one is annotated `Any`."""
-    for node in source.nodes():
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            for parameter in _parameters(node):
-                if parameter.arg in ROW_NAMES and _is_any(parameter.annotation):
-                    yield f"{source.path}: {node.name}({parameter.arg})"
-        elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and _is_any(node.annotation):
-            if node.target.id in ROW_NAMES:
-                yield f"{source.path}: {node.target.id}"
+    for place, name, annotation in _annotated(source):
+        if name in ROW_NAMES and _is_any(annotation):
+            yield f"{source.path}: {place}"
 
 
 def errors_elsewhere(source: Source) -> Iterator[str]:
@@ -80,9 +75,15 @@ def files_too_long(source: Source) -> Iterator[str]:
         yield source.path
 
 
-def _parameters(function: ast.FunctionDef | ast.AsyncFunctionDef) -> list[ast.arg]:
-    given = function.args
-    return [*given.posonlyargs, *given.args, *given.kwonlyargs]
+def _annotated(source: Source) -> Iterator[tuple[str, str, ast.expr | None]]:
+    """Each parameter and variable with an annotation: its place, its name, the annotation."""
+    for node in source.nodes():
+        match node:
+            case ast.FunctionDef(name=function, args=given) | ast.AsyncFunctionDef(name=function, args=given):
+                for one in (*given.posonlyargs, *given.args, *given.kwonlyargs):
+                    yield f"{function}({one.arg})", one.arg, one.annotation
+            case ast.AnnAssign(target=ast.Name(id=name), annotation=annotation):
+                yield name, name, annotation
 
 
 def _is_any(annotation: ast.expr | None) -> bool:

@@ -15,7 +15,7 @@ from tests.service import ADMIN_TOKEN
 CONFIG = Path(__file__).with_name("schemathesis.toml")
 
 
-@pytest.mark.slow
+@pytest.mark.fuzz
 @pytest.mark.timeout(600)  # 1300 requests: 25 s of processor time, however many share it
 async def test_every_answer_is_as_described_and_none_is_an_error_of_ours(
     res: Resources, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
