@@ -20,11 +20,19 @@ from tests.database import FOLDER_VARIABLE, PostgresServer, fresh_database, run_
 
 def pytest_configure(config: pytest.Config) -> None:
     """Make the run's folder, once: the workers of pytest-xdist inherit the environment."""
+    show_plain_tracebacks()
     if hasattr(config, "workerinput"):
         return
     run = ExitStack()
     config.add_cleanup(run.close)
     os.environ[FOLDER_VARIABLE] = str(run.enter_context(run_folder()))
+
+
+def show_plain_tracebacks() -> None:
+    """By default structlog draws each frame with its variables: 3 s of processor time for a logged exception."""
+    processors = structlog.get_config()["processors"]
+    plain = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+    structlog.configure(processors=[*processors[:-1], plain])
 
 
 LOGGERS = ["", "uvicorn", "uvicorn.error", "uvicorn.access", "httpx", "httpcore", "stripe", "sqlalchemy", "psycopg"]
@@ -40,6 +48,7 @@ def logging_as_it_was() -> Iterator[None]:
     yield
     configure_logs(json=True, secrets=[])
     structlog.reset_defaults()
+    show_plain_tracebacks()
     logging.raiseExceptions = raises
     for logger, (handlers, propagate, level) in zip(loggers, before, strict=True):
         logger.handlers, logger.propagate = handlers, propagate
