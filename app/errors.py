@@ -8,6 +8,7 @@ TallyhookError
 │   │   └── WrongPart    not the rest of the file that was asked for: fetch it whole
 │   ├── KeyRefused       the key is refused (401, 403): about the account, not about the request
 │   └── Refused          this request will never work as it is (400, 404)
+├── RejectedDelivery     a webhook delivery that cannot be believed, or is not an event (app/inbox/delivery.py)
 ├── StoreAway            the object store does not do what is asked (app/files/objects.py)
 ├── NotFound             no such rule, run, event
 ├── Conflict             the state of things does not allow it
@@ -68,6 +69,16 @@ class Refused(StripeTrouble):
     status: int = 400
     param: str | None = None
     code: str | None = None
+
+
+@dataclass
+class RejectedDelivery(TallyhookError):
+    """The delivery cannot be believed, or is not an event: nothing is kept. `reason` is one word."""
+
+    reason: str
+
+    def __str__(self) -> str:
+        return self.reason
 
 
 class StoreAway(TallyhookError):

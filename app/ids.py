@@ -5,6 +5,9 @@ import threading
 import time
 import uuid
 
+# What a column of numbers can hold.
+LARGEST_NUMBER = 2**63 - 1
+
 _lock = threading.Lock()
 _last = 0
 

@@ -3,21 +3,18 @@
 A worker has health and metrics alone.
 """
 
-from collections.abc import Sequence
 from typing import Any
 
 from fastapi import Depends, FastAPI
-from starlette.routing import Route
 
 from app import __version__
-from app.api import audit, events, health, metrics, report_types, rule_actions, rules, run_file, runs
+from app.api import audit, events, health, metrics, report_types, rule_actions, rules, run_file, runs, webhooks
 from app.api.http.dependencies import bearer
-from app.api.http.middleware import Edge
+from app.api.http.middleware import Middleware, ShortCut
 from app.api.http.problems import handle_problems
 from app.api.http.tokens import Access
 from app.api.openapi import page
 from app.api.openapi.document import DESCRIPTION, PROBLEMS, describe
-from app.api.webhooks import webhook_routes
 from app.health.process import Probe
 from app.resources import Resources
 
@@ -25,30 +22,31 @@ ADMIN_ROUTERS = tuple(part.router for part in (rule_actions, rules, runs, run_fi
 
 
 def build_app(res: Resources) -> FastAPI:
-    """The web app over these resources. Whatever is not named as open in `api/edge` needs a token."""
-    webhooks = webhook_routes(res.intake, max_body_bytes=res.settings.max_body_bytes)
-    app = _app(res, webhooks, description=DESCRIPTION)
+    """The web app over these resources. Whatever is not named as open in `api/http/middleware` needs a token."""
+    app = _app(res, short_cut=webhooks.short_cut, description=DESCRIPTION)
+    webhooks.add_webhooks(app)
     for router in ADMIN_ROUTERS:
         app.include_router(router, dependencies=[Depends(bearer)], responses=PROBLEMS)
     app.include_router(health.router)
     app.include_router(metrics.router)
-    app.router.routes.append(Route("/docs", page.page, include_in_schema=False))
+    app.router.routes += page.open_routes(app)
     describe(app)
     return app
 
 
 def build_probes(res: Resources) -> FastAPI:
     """What a process that only works the queue shows of itself: health and what it counted."""
-    app = _app(res, (), openapi_url=None)
+    app = _app(res)
     app.include_router(health.router)
     app.include_router(metrics.router)
     return app
 
 
-def _app(res: Resources, webhooks: Sequence[Route], **more: Any) -> FastAPI:
+def _app(res: Resources, *, short_cut: ShortCut | None = None, **more: Any) -> FastAPI:
     app = FastAPI(
         title="Tallyhook",
         version=__version__,
+        openapi_url=None,
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
@@ -61,5 +59,7 @@ def _app(res: Resources, webhooks: Sequence[Route], **more: Any) -> FastAPI:
     access = Access(res.settings)
     app.state.res, app.state.access, app.state.probe = res, access, Probe()
     handle_problems(app)
-    app.add_middleware(Edge, access=access, max_body_bytes=res.settings.max_body_bytes, webhooks=webhooks)
+    app.add_middleware(
+        Middleware, access=access, max_body_bytes=res.settings.max_body_bytes, short_cut=short_cut or (lambda _: None)
+    )
     return app

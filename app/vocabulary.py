@@ -48,6 +48,14 @@ class IntervalNeed(StrEnum):
     NONE = "none"  # no interval: a payout names it
 
 
+class EventType(StrEnum):
+    """The types of Stripe's events that mean something to us; `handlers.py` says what. Any other is kept as ignored."""
+
+    REPORT_TYPE_UPDATED = "reporting.report_type.updated"
+    REPORT_RUN_SUCCEEDED = "reporting.report_run.succeeded"
+    REPORT_RUN_FAILED = "reporting.report_run.failed"
+
+
 class EventStatus(StrEnum):
     """Where a kept event stands."""
 

@@ -11,8 +11,10 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app import handlers
 from app.db.engine import DATABASE_ERRORS
 from app.resources import Resources
+from app.settings import Settings
 from app.simulator import Simulator
 from app.upkeep.reconcile import reconcile
+from app.vocabulary import EventType
 from tests.runs.stories import another_process, deliver, deliver_value, everything_is_due
 from tests.service import REPORT_TYPE, add_rule, at, execute, fetch, unpublished, work_off
 
@@ -74,11 +76,11 @@ async def test_two_drains_at_once_handle_each_event_once(
 ) -> None:
     handled: list[str] = []
 
-    async def slowly(res: Resources, session: AsyncSession, account: str, values: list[dict[str, Any]]) -> None:
+    async def slowly(session: AsyncSession, settings: Settings, account: str, values: list[dict[str, Any]]) -> None:
         handled.extend(value["id"] for value in values)
         await session.execute(text("select pg_sleep(0.02)"))
 
-    monkeypatch.setitem(handlers.HANDLERS, TYPE, slowly)
+    monkeypatch.setitem(handlers.HANDLERS, EventType.REPORT_TYPE_UPDATED, slowly)
     await asyncio.gather(*(deliver_value(res, told(simulator, id=f"evt_{n}") | _about(n)) for n in range(120)))
 
     async with another_process(res, simulator) as other:
@@ -100,14 +102,14 @@ async def _drain_all(res: Resources) -> None:
 async def test_an_event_whose_handler_raises_is_tried_a_bounded_number_of_times_and_blocks_nobody(
     res: Resources, simulator: Simulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    healthy = handlers.HANDLERS[TYPE]
+    healthy = handlers.HANDLERS[EventType.REPORT_TYPE_UPDATED]
 
-    async def poisoned(res: Resources, session: AsyncSession, account: str, values: list[dict[str, Any]]) -> None:
+    async def poisoned(session: AsyncSession, settings: Settings, account: str, values: list[dict[str, Any]]) -> None:
         if any(value["id"] == REPORT_TYPE for value in values):
             raise RuntimeError("no luck with sk_test_4242424242424242")
-        await healthy(res, session, account, values)
+        await healthy(session, settings, account, values)
 
-    monkeypatch.setitem(handlers.HANDLERS, TYPE, poisoned)
+    monkeypatch.setitem(handlers.HANDLERS, EventType.REPORT_TYPE_UPDATED, poisoned)
     await deliver_value(res, told(simulator, id="evt_poison"))
     await deliver_value(res, told(simulator, UNUSED_TYPE, id="evt_healthy"))
 
@@ -128,10 +130,10 @@ async def test_an_event_whose_handler_raises_is_tried_a_bounded_number_of_times_
 async def test_an_error_of_our_own_is_never_taken_for_a_malformed_event(
     res: Resources, simulator: Simulator, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
-    async def broken(res: Resources, session: AsyncSession, account: str, values: list[dict[str, Any]]) -> None:
+    async def broken(session: AsyncSession, settings: Settings, account: str, values: list[dict[str, Any]]) -> None:
         raise error
 
-    monkeypatch.setitem(handlers.HANDLERS, TYPE, broken)
+    monkeypatch.setitem(handlers.HANDLERS, EventType.REPORT_TYPE_UPDATED, broken)
     await deliver_value(res, told(simulator))
 
     await handlers.drain(res)
@@ -145,11 +147,11 @@ async def test_an_error_of_our_own_is_never_taken_for_a_malformed_event(
 async def test_what_a_broken_handler_wrote_is_undone(
     res: Resources, simulator: Simulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def half(res: Resources, session: AsyncSession, account: str, values: list[dict[str, Any]]) -> None:
+    async def half(session: AsyncSession, settings: Settings, account: str, values: list[dict[str, Any]]) -> None:
         await session.execute(text("delete from timetable"))
         raise RuntimeError
 
-    monkeypatch.setitem(handlers.HANDLERS, TYPE, half)
+    monkeypatch.setitem(handlers.HANDLERS, EventType.REPORT_TYPE_UPDATED, half)
     await execute(res, "insert into timetable (name, due_at) values ('kept', now())")
     await deliver_value(res, told(simulator))
 
@@ -202,10 +204,10 @@ async def test_a_type_of_event_that_this_version_does_not_know_is_left_for_the_o
 async def test_trouble_of_the_database_is_not_the_events_and_is_not_counted(
     res: Resources, simulator: Simulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def cut_off(res: Resources, session: AsyncSession, account: str, values: list[dict[str, Any]]) -> None:
+    async def cut_off(session: AsyncSession, settings: Settings, account: str, values: list[dict[str, Any]]) -> None:
         await session.execute(text("select pg_terminate_backend(pg_backend_pid())"))
 
-    monkeypatch.setitem(handlers.HANDLERS, TYPE, cut_off)
+    monkeypatch.setitem(handlers.HANDLERS, EventType.REPORT_TYPE_UPDATED, cut_off)
     await deliver_value(res, told(simulator))
     for _ in range(2 * handlers.MOST_TRIES):
         with pytest.raises(DATABASE_ERRORS):
@@ -226,11 +228,11 @@ async def test_trouble_of_the_database_is_not_the_events_and_is_not_counted(
 async def test_what_the_database_will_never_do_for_an_event_is_the_events_own_and_ends(
     res: Resources, simulator: Simulator, monkeypatch: pytest.MonkeyPatch, statement: str
 ) -> None:
-    async def impossible(res: Resources, session: AsyncSession, account: str, values: list[dict[str, Any]]) -> None:
+    async def impossible(session: AsyncSession, settings: Settings, account: str, values: list[dict[str, Any]]) -> None:
         for part in statement.split(";"):
             await session.execute(text(part))
 
-    monkeypatch.setitem(handlers.HANDLERS, TYPE, impossible)
+    monkeypatch.setitem(handlers.HANDLERS, EventType.REPORT_TYPE_UPDATED, impossible)
     await deliver_value(res, told(simulator))
     for _ in range(handlers.MOST_TRIES):
         await handlers.drain(res)

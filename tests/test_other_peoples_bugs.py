@@ -20,8 +20,10 @@ from app.queue.wakeups import Wakeups
 from app.resources import Resources
 from app.runs.request import request_run
 from app.runs.request_claim import claim_requests
+from app.settings import Settings
 from app.simulator import Simulator
 from app.upkeep.reconcile import reconcile
+from app.vocabulary import EventType
 from app.worker import lanes
 from tests.runs.stories import (
     CREATE,
@@ -131,7 +133,7 @@ async def test_an_event_whose_handler_failed_is_handled_when_it_is_delivered_aga
     await reconcile(res)
     await add_rule(res)
     simulator.advance(REPORT_TYPE, at("2026-03-02"))
-    monkeypatch.setitem(handlers.HANDLERS, "reporting.report_type.updated", broken)
+    monkeypatch.setitem(handlers.HANDLERS, EventType.REPORT_TYPE_UPDATED, broken)
     await deliver(res, simulator.events[-1])
     await handlers.drain(res)
     monkeypatch.undo()
@@ -149,13 +151,13 @@ async def test_a_duplicate_that_comes_while_the_first_is_being_handled_is_not_ha
     at_work, go_on = asyncio.Event(), asyncio.Event()
     handled: list[str] = []
 
-    async def slow(res: Resources, session: AsyncSession, account: str, values: list[dict[str, Any]]) -> None:
+    async def slow(session: AsyncSession, settings: Settings, account: str, values: list[dict[str, Any]]) -> None:
         handled.extend(value["id"] for value in values)
         at_work.set()
         await go_on.wait()
         await session.execute(text("select 1"))
 
-    monkeypatch.setitem(handlers.HANDLERS, "reporting.report_type.updated", slow)
+    monkeypatch.setitem(handlers.HANDLERS, EventType.REPORT_TYPE_UPDATED, slow)
     simulator.advance(REPORT_TYPE, at("2026-03-02"))
     value = simulator.events[-1].rendered("2026-10-28.endive")
     await deliver_value(res, value)

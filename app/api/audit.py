@@ -7,8 +7,8 @@ from pydantic import Field
 from sqlalchemy import select
 
 from app.api.http.dependencies import Session
-from app.api.http.paging import PageIn, make_cursor, read_number_cursor
-from app.api.schemas.common import Out, Page, Time
+from app.api.http.paging import page_of, read_number_cursor
+from app.api.schemas.common import Out, Page, PageIn, Time
 from app.db.models import AuditEntry
 
 router = APIRouter(prefix="/v1/audit", tags=["audit"])
@@ -45,5 +45,4 @@ async def list_audit(session: Session, asked: Annotated[AuditIn, Query()]) -> Pa
     if asked.cursor is not None:
         query = query.where(AuditEntry.id < read_number_cursor("audit", asked.cursor))
     found = (await session.execute(query)).scalars().all()
-    shown = [AuditOut.model_validate(entry) for entry in found[: asked.limit]]
-    return Page(data=shown, next_cursor=make_cursor("audit", str(shown[-1].id)) if len(found) > len(shown) else None)
+    return page_of("audit", [AuditOut.model_validate(entry) for entry in found], asked.limit, lambda entry: [entry.id])

@@ -5,15 +5,12 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query
 from pydantic import Field
-from sqlalchemy import select
-from sqlalchemy.ext.asyncio import AsyncSession
 
-from app import handlers
 from app.api.http.dependencies import CalledBy, Res, Session
-from app.api.http.paging import LARGEST_ID, PageIn, make_cursor, read_number_cursor
-from app.api.schemas.common import Out, Page, Slug, Time
-from app.db.models import Event
-from app.errors import NotFound
+from app.api.http.paging import page_of, read_number_cursor
+from app.api.schemas.common import Out, Page, PageIn, Slug, Time
+from app.inbox import events as inbox
+from app.inbox.events import EventFilters
 from app.vocabulary import EventStatus
 
 router = APIRouter(prefix="/v1/events", tags=["events"])
@@ -60,39 +57,25 @@ class EventDetailOut(EventOut):
 @router.get("")
 async def list_events(session: Session, asked: Annotated[EventsIn, Query()]) -> Page[EventOut]:
     """All kept events that match, newest first."""
-    query = select(Event).order_by(Event.id.desc()).limit(asked.limit + 1)
-    given = asked.model_dump(exclude={"limit", "cursor"}, exclude_none=True)
-    query = query.where(*(getattr(Event, name) == value for name, value in given.items()))
-    if asked.cursor is not None:
-        query = query.where(Event.id < read_number_cursor("events", asked.cursor))
-    found = (await session.execute(query)).scalars().all()
-    shown = [EventOut.model_validate(event) for event in found[: asked.limit]]
-    return Page(data=shown, next_cursor=make_cursor("events", str(shown[-1].id)) if len(found) > len(shown) else None)
+    before = None if asked.cursor is None else read_number_cursor("events", asked.cursor)
+    filters = EventFilters(**asked.model_dump(exclude={"limit", "cursor"}))
+    found = await inbox.list_events(session, filters, before=before, limit=asked.limit + 1)
+    return page_of("events", [EventOut.model_validate(event) for event in found], asked.limit, lambda event: [event.id])
 
 
 @router.get("/{event_id}")
 async def show_event(session: Session, event_id: EventId) -> EventDetailOut:
     """One event, with its body."""
-    event = await find(session, event_id)
-    payload = None if event.payload is None else json.loads(event.payload)
-    return EventDetailOut(**EventOut.model_validate(event).model_dump(), payload=payload)
+    event = await inbox.find(session, event_id)
+    payload = await inbox.payload_of(session, event.id)
+    shown = EventOut.model_validate(event).model_dump()
+    return EventDetailOut(**shown, payload=None if payload is None else json.loads(payload))
 
 
 @router.post("/{event_id}/replay", status_code=202)
 async def replay_event(res: Res, caller: CalledBy, event_id: EventId) -> EventOut:
     """Handle an event again."""
     async with res.sessions.begin() as session:
-        event = await find(session, event_id)
-        await handlers.replay(session, event.id, by=caller.name)
-        await session.refresh(event)
-        return EventOut.model_validate(event)
-
-
-async def find(session: AsyncSession, event_id: str) -> Event:
-    """The event with this id of ours, or of Stripe's. Raises NotFound."""
-    ours = event_id.isdecimal() and int(event_id) <= LARGEST_ID
-    meant = Event.id == int(event_id) if ours else Event.stripe_event_id == event_id
-    event = (await session.execute(select(Event).where(meant).order_by(Event.id.desc()).limit(1))).scalar()
-    if event is None:
-        raise NotFound(f"there is no event {event_id}")
-    return event
+        event = await inbox.find(session, event_id)
+        await inbox.replay(session, event.id, by=caller.name)
+        return EventOut.model_validate(await inbox.find(session, str(event.id)))

@@ -9,8 +9,8 @@ from sqlalchemy import func, select, tuple_
 
 from app import audit
 from app.api.http.dependencies import CalledBy, Res, Session
-from app.api.http.paging import PageIn, make_cursor, read_cursor
-from app.api.schemas.common import Out, Page, Slug, Time
+from app.api.http.paging import page_of, read_cursor
+from app.api.schemas.common import Out, Page, PageIn, Slug, Time
 from app.db.models import ReportType
 from app.worker import timetable
 
@@ -55,9 +55,8 @@ async def list_report_types(session: Session, asked: Annotated[ReportTypesIn, Qu
     if asked.cursor is not None:
         query = query.where(order > tuple_(*read_cursor("report-types", asked.cursor, parts=2)))
     found = (await session.execute(query)).scalars().all()
-    shown = [ReportTypeOut.model_validate(type_) for type_ in found[: asked.limit]]
-    more = make_cursor("report-types", shown[-1].account, shown[-1].id) if len(found) > len(shown) else None
-    return Page(data=shown, next_cursor=more)
+    shown = [ReportTypeOut.model_validate(type_) for type_ in found]
+    return page_of("report-types", shown, asked.limit, lambda type_: [type_.account, type_.id])
 
 
 @router.post("/refresh", status_code=202)

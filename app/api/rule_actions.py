@@ -8,8 +8,8 @@ from fastapi import APIRouter, Query
 from pydantic import Field, StrictBool, ValidationError, ValidationInfo, field_validator
 
 from app.api.http.dependencies import CalledBy, Res, Session
-from app.api.http.paging import PageIn, bad_cursor, make_cursor, read_cursor
-from app.api.schemas.common import Day, In, Out, Page, Time
+from app.api.http.paging import bad_cursor, make_cursor, read_cursor
+from app.api.schemas.common import Day, In, Out, Page, PageIn, Time
 from app.api.schemas.rules import RuleChange, RuleIn, WarningOut, refuse_null
 from app.api.schemas.runs import WaitingOut
 from app.db.models import Rule

@@ -9,10 +9,10 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.api.http.dependencies import CalledBy, Res, Session
-from app.api.http.paging import PageIn, make_cursor, read_id_cursor
+from app.api.http.paging import page_of, read_id_cursor
 from app.api.http.problems import PreconditionFailed
 from app.api.openapi.document import CHANGED_MEANWHILE
-from app.api.schemas.common import Page
+from app.api.schemas.common import Page, PageIn
 from app.api.schemas.rules import RuleChange, RuleIn, RuleOut, WarningOut
 from app.db.models import Rule
 from app.rules import changes, store
@@ -29,9 +29,7 @@ async def list_rules(session: Session, asked: Annotated[PageIn, Query()]) -> Pag
     if asked.cursor is not None:
         query = query.where(Rule.id < read_id_cursor("rules", asked.cursor))
     found = (await session.execute(query)).scalars().all()
-    shown = found[: asked.limit]
-    more = make_cursor("rules", str(shown[-1].id)) if len(found) > len(shown) else None
-    return Page(data=await _all_shown(session, shown), next_cursor=more)
+    return page_of("rules", await _all_shown(session, found), asked.limit, lambda rule: [rule.id])
 
 
 @router.post("", status_code=201)

@@ -10,7 +10,7 @@ from sqlalchemy import RowMapping
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.api.http.dependencies import CalledBy, Res, Session
-from app.api.http.paging import make_cursor, read_id_cursor
+from app.api.http.paging import page_of, read_id_cursor
 from app.api.schemas.common import Page
 from app.api.schemas.runs import MoveOut, RetriedOut, RetryIn, RunDetailOut, RunIn, RunListIn, RunOut
 from app.resources import Resources
@@ -38,8 +38,7 @@ async def list_runs(res: Res, session: Session, asked: Annotated[RunListIn, Quer
     """All runs that match, newest first."""
     before = None if asked.cursor is None else read_id_cursor("runs", asked.cursor)
     found = await listing.list_runs(session, asked.filters(), before=before, limit=asked.limit + 1)
-    page = await shown(res, session, found[: asked.limit])
-    return Page(data=page, next_cursor=make_cursor("runs", str(page[-1].id)) if len(found) > len(page) else None)
+    return page_of("runs", await shown(res, session, found), asked.limit, lambda run: [run.id])
 
 
 @router.get("/{run_id:uuid}")

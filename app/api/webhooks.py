@@ -1,25 +1,30 @@
 """Stripe's deliveries: read the body within the limit, have the event kept, answer after the commit.
 
-A plain ASGI endpoint: FastAPI's work per request would cost as much as the rest. Whatever is sent here, the answer is
-never a 500: what Stripe may repair by delivering again is a 503, everything else says what is wrong.
+Whatever is sent here, the answer is never a 500: what Stripe may repair by delivering again is a 503, everything else
+says what is wrong.
 """
 
+import re
+from typing import Any, Literal
+
 import structlog
-from starlette.datastructures import Headers
-from starlette.requests import ClientDisconnect
+from fastapi import FastAPI
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
-from starlette.routing import Route
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.api.http.middleware import announces_more
 from app.api.http.problems import problem
-from app.inbox.delivery import Unverified
+from app.api.openapi.document import problem_shown
+from app.api.openapi.examples import DELIVERY, SIGNATURE
+from app.api.schemas.common import Out
+from app.errors import RejectedDelivery
 from app.inbox.intake import Intake, Unavailable
 from app.settings import DEFAULT_ACCOUNT
 
 log = structlog.get_logger()
 
-PATHS = ("/webhooks/stripe", "/webhooks/stripe/{account}")
+PATH = "/webhooks/stripe"
 
 _RECEIVED = b'{"received": true}'
 _WHY_NOT = {
@@ -30,73 +35,141 @@ _WHY_NOT = {
     "not_an_event": "the body is not an event object",
     "no_id_or_type": "the event has no id or no type",
 }
+_ACCOUNT = {"name": "account", "in": "path", "required": True, "schema": {"type": "string"}}
+_SIGNATURE = {
+    "name": "Stripe-Signature",
+    "in": "header",
+    "required": True,
+    "schema": {"type": "string"},
+    "example": SIGNATURE,
+}
+_EVENT = {
+    "required": True,
+    "description": "The event, as Stripe wrote it: the signature is over these very bytes.",
+    "content": {"application/json": {"schema": {"type": "object"}, "example": DELIVERY}},
+}
+
+
+class Received(Out):
+    """The event is kept, or was before, or is not for us."""
+
+    received: Literal[True] = True
+
+
+_ROUTE: dict[str, Any] = {
+    "methods": ["POST"],
+    "tags": ["webhooks"],
+    "response_model": Received,
+    "response_description": "The event is kept, or was before, or is not for us.",
+    "description": "Where Stripe delivers events, signed. The answer comes after the event is committed.",
+    "responses": {
+        400: problem_shown("The delivery cannot be believed, or is not an event."),
+        404: problem_shown("There is no such account, or it has no webhook secret."),
+        405: problem_shown("Only POST."),
+        413: problem_shown("The body is too large."),
+        503: problem_shown("The event could not be kept: deliver it again."),
+    },
+}
 
 
 class BodyTooLarge(Exception):
     """The body is larger than the limit; not more than the limit was held in memory."""
 
 
-def webhook_routes(intake: Intake, *, max_body_bytes: int) -> list[Route]:
-    """The routes, which go past the framework (`edge`)."""
-    endpoint = WebhookEndpoint(intake, max_body_bytes=max_body_bytes)
-    return [Route(path, endpoint) for path in PATHS]
+async def receive_event(request: Request) -> Response:
+    """The endpoint of all accounts."""
+    try:
+        return await _receive(request, request.path_params.get("account", DEFAULT_ACCOUNT))
+    except ClientDisconnect:
+        return Response(status_code=400)  # nobody is there to read it
+    except Exception:
+        # Stripe delivers again, and by then it may work: an event is never lost to an error of our own.
+        log.exception("webhook.crashed")
+        return _unavailable("an unexpected error; deliver again later")
 
 
-class WebhookEndpoint:
-    """The ASGI endpoint of all accounts."""
+def add_webhooks(app: FastAPI) -> None:
+    """Add the two routes, one endpoint: the account `default` has the short one."""
+    app.add_api_route(
+        PATH,
+        receive_event,
+        name="receive_event",
+        summary="Receive an event of the account `default`",
+        openapi_extra={"parameters": [_SIGNATURE], "requestBody": _EVENT},
+        **_ROUTE,
+    )
+    app.add_api_route(
+        PATH + "/{account}",
+        receive_event,
+        name="receive_event_of_account",
+        summary="Receive an event of an account",
+        openapi_extra={"parameters": [_ACCOUNT, _SIGNATURE], "requestBody": _EVENT},
+        **_ROUTE,
+    )
 
-    def __init__(self, intake: Intake, *, max_body_bytes: int) -> None:
-        self._intake = intake
-        self._max_body_bytes = max_body_bytes
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+async def _receive(request: Request, slug: str) -> Response:
+    res = request.app.state.res
+    intake: Intake = res.intake
+    limit: int = res.settings.max_body_bytes
+    account = intake.account(slug)
+    if account is None:
+        return problem(404, "there is no account of this name with a webhook secret; see STRIPE_WEBHOOK_SECRET")
+    signature = ",".join(request.headers.getlist("stripe-signature"))
+    try:
+        if announces_more(request.headers, limit):
+            raise BodyTooLarge
         try:
-            response = await self._answer(scope, receive)
-        except ClientDisconnect:
-            return
-        except Exception:
-            # Stripe delivers again, and by then it may work: an event is never lost to an error of our own.
-            log.exception("webhook.crashed")
-            response = _unavailable("an unexpected error; deliver again later")
-        await response(scope, receive, send)
-
-    async def _answer(self, scope: Scope, receive: Receive) -> Response:
-        if scope["method"] != "POST":
-            return problem(405, "webhooks are sent with POST", headers={"Allow": "POST"})
-        slug = scope["path_params"].get("account", DEFAULT_ACCOUNT)
-        account = self._intake.account(slug)
-        if account is None:
-            return problem(404, "there is no account of this name with a webhook secret; see STRIPE_WEBHOOK_SECRET")
-        headers = Headers(scope=scope)
-        try:
-            body = await _read_body(receive, headers, limit=self._max_body_bytes)
-            await self._intake.accept(body, ",".join(headers.getlist("stripe-signature")), account)
-        except BodyTooLarge:
-            return problem(413, f"the body is larger than {self._max_body_bytes} bytes")
-        except Unverified as error:
-            log.info("webhook.refused", account=account.slug, reason=str(error))
-            return problem(400, _WHY_NOT.get(str(error), "the delivery cannot be believed"))
-        except Unavailable as error:
-            return _unavailable(str(error))
-        return Response(_RECEIVED, media_type="application/json")
+            intake.check_header(signature)
+        except RejectedDelivery:
+            if "transfer-encoding" in request.headers:
+                await _read_body(request.receive, limit=limit, keep=False)  # it may still turn out to be too large
+            raise
+        body = await _read_body(request.receive, limit=limit)
+        await intake.accept(body, signature, account)
+    except BodyTooLarge:
+        return problem(413, f"the body is larger than {limit} bytes")
+    except RejectedDelivery as error:
+        log.info("webhook.refused", account=account.slug, reason=error.reason)
+        return problem(400, _WHY_NOT.get(error.reason, "the delivery cannot be believed"))
+    except Unavailable as error:
+        return _unavailable(str(error))
+    return Response(_RECEIVED, media_type="application/json")
 
 
-async def _read_body(receive: Receive, headers: Headers, *, limit: int) -> bytes:
-    if announces_more(headers, limit):
-        raise BodyTooLarge
-    body = bytearray()
+async def _read_body(receive: Receive, *, limit: int, keep: bool = True) -> bytes:
+    body, size = bytearray(), 0
     while True:
         message = await receive()
         if message["type"] == "http.disconnect":
             raise ClientDisconnect
         piece = message.get("body", b"")
-        if len(body) + len(piece) > limit:
+        size += len(piece)
+        if size > limit:
             raise BodyTooLarge
-        body += piece
+        if keep:
+            body += piece
         if not message.get("more_body", False):
             return bytes(body)
 
 
 def _unavailable(detail: str) -> Response:
-    # Stripe has its own timetable; for whoever else delivers, a proxy that keeps a queue say.
+    # Stripe has its own timetable; this is for other senders, a proxy that keeps a queue say.
     return problem(503, detail, headers={"Retry-After": "5"})
+
+
+_PLAIN = re.compile(re.escape(PATH) + "(?:/([^/]+))?")
+
+
+def short_cut(scope: Scope) -> ASGIApp | None:
+    """For a delivery the endpoint itself, past the framework's router and layers; None for everything else."""
+    found = _PLAIN.fullmatch(scope["path"])
+    if found is None or scope["method"] != "POST":
+        return None
+    scope["path_params"] = {"account": found[1] or DEFAULT_ACCOUNT}
+    return _deliver
+
+
+async def _deliver(scope: Scope, receive: Receive, send: Send) -> None:
+    response = await receive_event(Request(scope, receive))
+    await response(scope, receive, send)

@@ -1,13 +1,10 @@
 """`tallyhook events`: what Stripe has told, and to handle it again, for people without curl."""
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from app.vocabulary import EventStatus
-
-if TYPE_CHECKING:
-    pass
 
 events = typer.Typer(help="The events that Stripe has sent.", no_args_is_help=True)
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -15,7 +12,7 @@ _COLUMNS = ("id", "stripe_event_id", "account", "type", "object_id", "received_a
 
 
 @events.command("list")
-def list_(
+def list_command(
     *,
     status: Annotated[EventStatus | None, typer.Option(help="Only events that stand there.")] = None,
     type_: Annotated[str | None, typer.Option("--type", help="Only events of this type.")] = None,
@@ -24,20 +21,16 @@ def list_(
     as_json: AsJson = False,
 ) -> None:
     """List kept events, newest first."""
-    from sqlalchemy import select
-
     from app.api.events import EventOut
     from app.cli.output import show_json, show_table
     from app.cli.session import opened, run_once
-    from app.db.models import Event
+    from app.inbox.events import EventFilters, list_events
 
-    wanted = {Event.status: status, Event.type: type_, Event.account: account}
-    given = [column == value for column, value in wanted.items() if value is not None]
+    filters = EventFilters(status=status, type=type_, account=account)
 
     async def read() -> list[EventOut]:
         async with opened() as res, res.sessions() as session:
-            found = await session.execute(select(Event).where(*given).order_by(Event.id.desc()).limit(limit))
-            return [EventOut.model_validate(event) for event in found.scalars()]
+            return [EventOut.model_validate(event) for event in await list_events(session, filters, limit=limit)]
 
     found = run_once(read)
     if as_json:
@@ -46,24 +39,23 @@ def list_(
         show_table(_COLUMNS, [[getattr(event, name) for name in _COLUMNS] for event in found])
 
 
-@events.command()
-def replay(
+@events.command("replay")
+def replay_command(
     event_ids: Annotated[list[str], typer.Argument(metavar="EVENT_ID", help="Our ids, or Stripe's (evt_…).")],
     as_json: AsJson = False,
 ) -> None:
     """Handle events again, all of them or none; the worker does it."""
-    from app import handlers
-    from app.api.events import EventOut, find
+    from app.api.events import EventOut
     from app.cli.output import show_json
     from app.cli.session import actor, opened, run_once
+    from app.inbox.events import find, replay
 
     async def act() -> list[EventOut]:
         async with opened() as res, res.sessions.begin() as session:
             found = [await find(session, event_id) for event_id in event_ids]
             for event in found:
-                await handlers.replay(session, event.id, by=actor())
-                await session.refresh(event)
-            return [EventOut.model_validate(event) for event in found]
+                await replay(session, event.id, by=actor())
+            return [EventOut.model_validate(await find(session, str(event.id))) for event in found]
 
     found = run_once(act)
     if as_json:

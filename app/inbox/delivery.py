@@ -8,20 +8,13 @@ from typing import Any
 
 import orjson
 
-from app.errors import TallyhookError
+from app.errors import RejectedDelivery
 from app.observability import tracing
 from app.settings import Account
-from app.stripe_api.signatures import fingerprint, verify
-from app.vocabulary import EventStatus
+from app.stripe_api.signatures import fingerprint, may_be_signed, verify
+from app.vocabulary import EventStatus, EventType
 
-# The event types that mean something to us; `handlers.py` says what (a test keeps the two equal).
-USED_TYPES = frozenset(
-    {"reporting.report_type.updated", "reporting.report_run.succeeded", "reporting.report_run.failed"}
-)
-
-
-class Unverified(TallyhookError):
-    """The delivery is not to be believed, or no event: nothing is kept. The message is the reason."""
+_USED_TYPES = frozenset(EventType)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,30 +35,36 @@ class IncomingEvent:
     traceparent: str | None
 
 
+def check_header(signature: str, *, now: float) -> None:
+    """What can be told before any of the body is read. Raises RejectedDelivery."""
+    if not may_be_signed(signature, now=now):
+        raise RejectedDelivery("bad_signature")
+
+
 def read_event(body: bytes, signature: str, account: Account, *, now: float) -> IncomingEvent:
-    """The event in a delivery, verified and judged. Raises `Unverified`."""
+    """The event in a delivery, verified and judged. Raises RejectedDelivery."""
     try:
         text = body.decode()
     except UnicodeDecodeError as error:
-        raise Unverified("not_utf8") from error
+        raise RejectedDelivery("not_utf8") from error
     secrets = tuple(secret.get_secret_value() for secret in account.webhook_secrets)
     secret = verify(text, signature, secrets, now=now)
     if secret is None:
-        raise Unverified("bad_signature")
+        raise RejectedDelivery("bad_signature")
     try:
         event = orjson.loads(body)
     except orjson.JSONDecodeError as error:
-        raise Unverified("not_json") from error
+        raise RejectedDelivery("not_json") from error
     return _judge(event, text, account, signed_with=fingerprint(secret))
 
 
 def _judge(event: object, text: str, account: Account, *, signed_with: str) -> IncomingEvent:
     if not isinstance(event, dict) or event.get("object") not in ("event", "v2.core.event"):
-        raise Unverified("not_an_event")
+        raise RejectedDelivery("not_an_event")
     if not _is_name(event.get("id")) or not _is_name(event.get("type")):
-        raise Unverified("no_id_or_type")
+        raise RejectedDelivery("no_id_or_type")
     reason = _why_ignored(event, account)
-    used = event["type"] in USED_TYPES and event["object"] == "event"
+    used = event["type"] in _USED_TYPES and event["object"] == "event"
     return IncomingEvent(
         account=account.slug,
         stripe_event_id=event["id"],
@@ -89,7 +88,7 @@ def _is_name(value: object) -> bool:
 def _why_ignored(event: Mapping[str, Any], account: Account) -> str | None:
     if event["object"] == "v2.core.event":
         return "thin_event"
-    if event["type"] not in USED_TYPES:
+    if event["type"] not in _USED_TYPES:
         return "unused_type"
     if event.get("account") is not None or event.get("context") is not None:
         return "connected_account"
@@ -102,7 +101,7 @@ def _object_id(event: Mapping[str, Any]) -> str | None:
     data = event.get("data")
     found = data.get("object") if isinstance(data, dict) else None
     name = found.get("id") if isinstance(found, dict) else None
-    return name if event["type"] in USED_TYPES and _is_name(name) else None
+    return name if event["type"] in _USED_TYPES and _is_name(name) else None
 
 
 def _created(value: object) -> datetime | None:

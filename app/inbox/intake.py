@@ -1,4 +1,4 @@
-"""Keep each event of Stripe exactly once: read it (`incoming`), insert-or-nothing, and answer only after the commit.
+"""Keep each event of Stripe exactly once: read it (`delivery`), insert-or-nothing, and answer only after the commit.
 
 Deliveries that arrive while a commit is under way are committed together, in one statement (measured: twice to six
 times as many a second as one by one). The table of events is the inbox: no job is made, one NOTIFY per group.
@@ -7,14 +7,16 @@ times as many a second as one by one). The table of events is the inbox: no job 
 import asyncio
 import time
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Self
 
 import structlog
 
 from app.db.engine import DATABASE_ERRORS, make_engine, raw_connection
-from app.errors import TallyhookError
-from app.inbox.delivery import IncomingEvent, Unverified, read_event
+from app.errors import RejectedDelivery, TallyhookError
+from app.inbox.delivery import IncomingEvent, check_header, read_event
 from app.observability.metrics import Metrics
 from app.queue.wakeups import CHANNEL
 from app.settings import Account, Settings
@@ -93,13 +95,15 @@ class Intake:
         account = self._accounts.get(slug)
         return account if account is not None and account.webhook_secrets else None
 
+    def check_header(self, signature: str) -> None:
+        """Look at the header before the body is read. Raises RejectedDelivery."""
+        with self._counting():
+            check_header(signature, now=time.time())
+
     async def accept(self, body: bytes, signature: str, account: Account) -> None:
-        """Keep the event of this delivery; returns after the commit. Raises `Unverified`, `Unavailable`."""
-        try:
+        """Keep the event of this delivery; returns after the commit. Raises RejectedDelivery, Unavailable."""
+        with self._counting():
             event = read_event(body, signature, account, now=time.time())
-        except Unverified as error:
-            self.refused[str(error)] += 1
-            raise
         kept = asyncio.get_running_loop().create_future()
         try:
             self._waiting.put_nowait((event, kept))
@@ -109,6 +113,14 @@ class Intake:
             raise Unavailable("the database does not answer") from error
         type_ = "other" if event.payload is None else event.type
         self._metrics.deliveries.labels(account.slug, type_, event.status.value).inc()
+
+    @contextmanager
+    def _counting(self) -> Iterator[None]:
+        try:
+            yield
+        except RejectedDelivery as error:
+            self.refused[error.reason] += 1
+            raise
 
     async def _write_groups(self) -> None:
         writer = asyncio.current_task()

@@ -1,12 +1,20 @@
 """How Stripe signs what it sends, and which of our secrets it did so with."""
 
 import hashlib
+import re
 
 import stripe
 
 SIGNATURE_TOLERANCE_SECONDS = 300
 # Stripe sends one v1 per active secret, of which an endpoint has two at most; the cost grows with the header.
 LONGEST_SIGNATURE_HEADER = 2048
+_V1 = re.compile(r"(?:^|,)v1=[0-9a-f]{64}(?:,|$)")
+
+
+def may_be_signed(header: str, *, now: float) -> bool:
+    """Whether the header alone could belong to a delivery: well-formed, and made within 300 s either way of `now`."""
+    timestamp = _signed_at(header)
+    return timestamp is not None and abs(now - timestamp) <= SIGNATURE_TOLERANCE_SECONDS and bool(_V1.search(header))
 
 
 def verify(body: str, header: str, secrets: tuple[str, ...], *, now: float) -> str | None:
@@ -15,8 +23,7 @@ def verify(body: str, header: str, secrets: tuple[str, ...], *, now: float) -> s
     The SDK checks the signature; it raises more than it says for odd headers, and passes timestamps from the
     future (stripe.md 2.5), so both are looked at first.
     """
-    timestamp = _signed_at(header)
-    if timestamp is None or abs(now - timestamp) > SIGNATURE_TOLERANCE_SECONDS:
+    if not may_be_signed(header, now=now):
         return None
     for secret in secrets:
         try:

@@ -9,6 +9,7 @@ from sqlalchemy import text
 from app.accounts import holds
 from app.accounts.identity import check_identity
 from app.errors import KeyRefused, NotNow, Refused
+from app.inbox import events
 from app.resources import Resources
 from app.rules import schedule
 from app.runs.slots import look_up_cancelled
@@ -62,22 +63,14 @@ async def refresh_report_types(res: Resources, account: str) -> int:
 
 async def prune(res: Resources) -> None:
     """Forget events and Stripe runs that are older than they are worth, and workers that are long gone."""
-    values = {"days": res.settings.event_days, "limit": PRUNE_BATCH}
     async with res.sessions.begin() as session:
         await session.execute(_PRUNE_WORKERS, {"days": WORKER_DAYS})
         await session.execute(_PRUNE_UNCLAIMED, {"days": res.settings.event_days})
     pruned = PRUNE_BATCH
     while pruned == PRUNE_BATCH:
         async with res.sessions.begin() as session:
-            pruned = len((await session.execute(_PRUNE_EVENTS, values)).all())
+            pruned = await events.prune(session, days=res.settings.event_days, limit=PRUNE_BATCH)
 
 
-# An event that was never handled is not forgotten, however old.
-_PRUNE_EVENTS = text("""
-delete from events where id in (
-    select id from events where received_at < now() - :days * interval '1 day' and status in ('handled', 'ignored')
-    order by received_at limit :limit)
-returning 1
-""")
 _PRUNE_UNCLAIMED = text("delete from unclaimed_runs where created_at < now() - :days * interval '1 day'")
 _PRUNE_WORKERS = text("delete from workers where seen_at < now() - :days * interval '1 day'")

@@ -2,12 +2,16 @@
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
 import pytest
+from fastapi.routing import APIRoute
 
+from app.api import webhooks
+from app.main import build_app
 from app.resources import Resources, open_resources
 from app.simulator import Simulator
 from tests import service
@@ -139,9 +143,62 @@ async def test_an_account_has_a_route_of_its_own(database_url: str, simulator: S
     assert all(is_problem(other, 404) for other in others)
 
 
-@pytest.mark.parametrize("path", [f"{URL}/", f"{URL}/default/", f"{URL}/default/x"])
+SLIPS = [f"{URL}/", f"{URL}/default/", f"//{URL[1:]}", URL.replace("/stripe", "//stripe"), "/Webhooks/STRIPE/Default"]
+
+
+@pytest.mark.parametrize("path", SLIPS)
+async def test_a_slash_too_many_and_capitals_lead_to_the_same_route(
+    res: Resources, nobody: httpx.AsyncClient, path: str
+) -> None:
+    answer = await nobody.post(f"http://tallyhook.test{path}", **delivery())
+
+    assert (answer.status_code, len(await kept(res))) == (200, 1)
+
+
+@pytest.mark.parametrize("path", [f"{URL}/default/x", f"{URL}x", "/webhooks/", "/webhooks/other"])
 async def test_no_delivery_is_ever_redirected(nobody: httpx.AsyncClient, path: str) -> None:
-    assert is_problem(await nobody.post(path, **delivery()), 404)
+    answer = await nobody.post(path, **delivery())
+
+    assert answer.status_code in (401, 404)
+
+
+async def test_the_webhooks_are_routes_of_the_app_and_the_short_cut_hands_them_the_same_endpoint(
+    res: Resources,
+) -> None:
+    app = build_app(res)
+
+    endpoints = {one.path: one.endpoint for one in app.routes if isinstance(one, APIRoute)}
+    assert endpoints == {URL: webhooks.receive_event, f"{URL}/{{account}}": webhooks.receive_event}
+
+
+async def test_with_and_without_the_short_cut_every_delivery_is_answered_alike(
+    res: Resources, nobody: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent = [(URL, delivery(event("evt_1"))), (f"{URL}/default", delivery(event("evt_2"))), (f"{URL}/who", delivery())]
+    sent += [(URL, {"content": b"{}"}), (URL, delivery(secret="whsec_other"))]
+    straight = [await nobody.post(path, **what) for path, what in sent]
+    monkeypatch.setattr(webhooks, "short_cut", lambda _: None)
+    async with client_of(res, None) as client:
+        through_the_framework = [await client.post(path, **what) for path, what in sent]
+
+    assert [answer.status_code for answer in straight] == [200, 200, 404, 400, 400]
+    assert [(one.status_code, one.content) for one in straight] == [
+        (one.status_code, one.content) for one in through_the_framework
+    ]
+
+
+async def test_a_header_that_no_delivery_has_is_refused_before_the_body_is_read(nobody: httpx.AsyncClient) -> None:
+    async def pieces() -> AsyncIterator[bytes]:
+        asked.append(True)
+        yield b"123456789"
+
+    asked: list[bool] = []
+    for header in ("", "v1=00", f"t=1,v1={'0' * 64}", f"t={int(time.time())},v1=short"):
+        answer = await nobody.post(URL, content=pieces(), headers={"Stripe-Signature": header, "Content-Length": "9"})
+
+        assert is_problem(answer, 400)
+        assert answer.headers["connection"] == "close"
+    assert asked == []
 
 
 @pytest.mark.parametrize("method", ["GET", "PUT", "PATCH", "DELETE", "OPTIONS", "BREW"])

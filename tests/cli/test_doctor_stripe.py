@@ -8,11 +8,11 @@ from app.accounts.identity import check_identity
 from app.cli.doctor.command import examine_with
 from app.cli.doctor.endpoint import Fixed
 from app.health.results import Check
-from app.inbox.delivery import USED_TYPES
 from app.resources import Resources
 from app.settings import Settings
 from app.simulator import Simulator
 from app.simulator.state.model import PERMISSIONS, Permission
+from app.vocabulary import EventType
 from tests.cli.examined import URL, findings, make_healthy, statuses
 from tests.service import execute, make_settings
 
@@ -218,7 +218,7 @@ async def test_fixing_registers_the_endpoint_and_tells_its_secret_once(res: Reso
     assert wrong == {}
     assert first == [Fixed("default", URL, made.id, "registered", made.secrets[0].value)]
     assert second == [Fixed("default", URL, made.id, "unchanged")]
-    assert set(made.enabled_events) == USED_TYPES
+    assert set(made.enabled_events) == set(EventType)
 
 
 async def test_fixing_enables_an_endpoint_and_keeps_what_else_it_is_sent(res: Resources, simulator: Simulator) -> None:
@@ -229,7 +229,7 @@ async def test_fixing_enables_an_endpoint_and_keeps_what_else_it_is_sent(res: Re
 
     assert fixed == [Fixed("default", URL, there.id, "repaired")]
     assert there.enabled
-    assert set(there.enabled_events) == {"*", "charge.succeeded", *USED_TYPES}
+    assert set(there.enabled_events) == {"*", "charge.succeeded", *EventType}
 
 
 async def test_what_stripe_does_not_let_us_fix_is_a_finding(res: Resources, simulator: Simulator) -> None:

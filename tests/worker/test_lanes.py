@@ -16,6 +16,7 @@ from app.serving import running
 from app.simulator import Simulator
 from app.stripe_api.objects import StripeRun
 from app.upkeep.reconcile import reconcile
+from app.vocabulary import EventType
 from tests.detour import detour
 from tests.runs.stories import (
     CONTENTS,
@@ -229,7 +230,7 @@ async def test_a_poison_event_does_not_stop_the_lane_that_it_lies_in(
     async def poisoned(*_: object) -> None:
         raise RuntimeError("boom")
 
-    monkeypatch.setitem(handlers.HANDLERS, "reporting.report_run.failed", poisoned)
+    monkeypatch.setitem(handlers.HANDLERS, EventType.REPORT_RUN_FAILED, poisoned)
     hour = {"TALLYHOOK_RETRY_BASE_SECONDS": 3600, "TALLYHOOK_RETRY_MAX_SECONDS": 3600}
     async with open_resources(make_settings(database_url, simulator, **hour)) as res:
         res.random = lambda: 1.0

@@ -4,7 +4,7 @@ becomes of an error that nobody expected. Whatever is not named as open needs a 
 
 import re
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +13,6 @@ import structlog
 from fastapi import HTTPException
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import Response
-from starlette.routing import Route, Router
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.api.http.problems import problem, unexpected
@@ -36,6 +35,7 @@ READING_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 LONGEST_PATH = 200
 REQUEST_ID = "X-Request-Id"
+_SLASHES = re.compile("/+")
 _SANE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _BEARER = re.compile(r"bearer +([^ ]+) *", re.IGNORECASE)
 
@@ -45,28 +45,42 @@ _CLOSED = "no admin token is set, so the admin API refuses everyone: set TALLYHO
 _READ_ONLY = "this token may only read; writing takes one of role admin"
 
 
+# Where a request may go past the framework's own layers and router; None: nowhere.
+ShortCut = Callable[[Scope], ASGIApp | None]
+
+
 @dataclass(slots=True)
-class _Answering:
-    """An answer on its way: carries the request's id, and knows whether it has begun."""
+class _Exchange:
+    """One request and its answer: carries the request's id, and knows how far both have come."""
 
-    send: Send
     request_id: str
-    status: int | None = None  # once it has begun
+    _receive: Receive
+    _send: Send
+    unread: bool  # there is more of the body than was asked for
+    status: int | None = None  # once the answer has begun
 
-    async def __call__(self, message: Message) -> None:
+    async def receive(self) -> Message:
+        message = await self._receive()
+        self.unread = bool(message.get("more_body", False))
+        return message
+
+    async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.status = message["status"]
-            MutableHeaders(scope=message)[REQUEST_ID] = self.request_id
-        await self.send(message)
+            headers = MutableHeaders(scope=message)
+            headers[REQUEST_ID] = self.request_id
+            if self.unread:
+                # What was refused before its body was read is not read for nothing afterwards.
+                headers["Connection"] = "close"
+        await self._send(message)
 
 
-class Edge:
+class Middleware:
     """ASGI middleware around everything."""
 
-    def __init__(self, app: ASGIApp, *, access: Access, max_body_bytes: int, webhooks: Sequence[Route] = ()) -> None:
+    def __init__(self, app: ASGIApp, *, access: Access, max_body_bytes: int, short_cut: ShortCut) -> None:
         self._app = app
-        # Straight to their endpoint, past the framework's own layers and router: deliveries come in bursts.
-        self._webhooks = Router(webhooks, redirect_slashes=False, default=app)
+        self._short_cut = short_cut
         self._access = access
         self._max_body_bytes = max_body_bytes
 
@@ -75,20 +89,21 @@ class Edge:
             await self._app(scope, receive, send)
             return
         headers = Headers(scope=scope)
-        answering = _Answering(send, _request_id(headers))
-        with _watched(scope, headers, answering.request_id):
+        scope["path"] = delivery_path(scope["path"]) or scope["path"]
+        exchange = _Exchange(_request_id(headers), receive, send, unread=_has_body(headers))
+        with _watched(scope, headers, exchange.request_id):
             try:
-                await self._answer(scope, headers, receive, answering)
+                await self._answer(scope, headers, exchange.receive, exchange.send)
             except Exception as error:
-                if answering.status is not None:
+                if exchange.status is not None:
                     raise  # half an answer is out: cutting the connection is the only way to say so
-                await unexpected(error)(scope, receive, answering)
+                await unexpected(error)(scope, exchange.receive, exchange.send)
             finally:
-                _tell(scope, answering.status)
+                _tell(scope, exchange.status)
 
     async def _answer(self, scope: Scope, headers: Headers, receive: Receive, send: Send) -> None:
         if scope["path"].startswith(OPEN_PREFIX):
-            await self._webhooks(scope, receive, send)
+            await (self._short_cut(scope) or self._app)(scope, receive, send)
             return
         refusal = None if scope["path"] in OPEN_PATHS else await self._refusal(scope, headers)
         if refusal is None and announces_more(headers, self._max_body_bytes):
@@ -131,6 +146,19 @@ class Edge:
             return message
 
         return limited
+
+
+def delivery_path(path: str) -> str | None:
+    """The path of a delivery as its route is written, None for others.
+
+    A slash too many and capitals are slips of whoever typed the URL into Stripe's Dashboard.
+    """
+    plain = _SLASHES.sub("/", path).rstrip("/").lower()
+    return plain if plain.startswith(OPEN_PREFIX) else None
+
+
+def _has_body(headers: Headers) -> bool:
+    return headers.get("content-length", "0") != "0" or "transfer-encoding" in headers
 
 
 def announces_more(headers: Headers, limit: int) -> bool:

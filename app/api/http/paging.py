@@ -3,25 +3,24 @@
 import base64
 import binascii
 import uuid
-from typing import Annotated
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
-
+from app.api.schemas.common import Page
 from app.errors import BadInput, FieldError
+from app.ids import LARGEST_NUMBER
 
-# What a column of numbers can hold.
-LARGEST_ID = 2**63 - 1
-
-Limit = Annotated[int, Field(ge=1, le=100, description="How many to answer with at most.")]
-Cursor = Annotated[str, Field(max_length=500, description="`next_cursor` of the page before.")]
+T = TypeVar("T")
 
 
-class PageIn(BaseModel):
-    """How to page through a list; unknown parameters are refused."""
+def page_of(kind: str, rows: Sequence[T], limit: int, key: Callable[[T], Sequence[object]]) -> Page[T]:
+    """The page that these rows make. `rows` hold one more than `limit` where there is another page.
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-    limit: Limit = 50
-    cursor: Cursor | None = None
+    `key` is a row's place in the order of the list: what its cursor holds.
+    """
+    shown = list(rows[:limit])
+    more = make_cursor(kind, *map(str, key(shown[-1]))) if len(rows) > limit else None
+    return Page(data=shown, next_cursor=more)
 
 
 def make_cursor(kind: str, *position: str) -> str:
@@ -52,7 +51,7 @@ def read_id_cursor(kind: str, cursor: str) -> uuid.UUID:
 def read_number_cursor(kind: str, cursor: str) -> int:
     """The same of a list that is ordered by a number. Raises BadInput."""
     (text,) = read_cursor(kind, cursor, parts=1)
-    if not text.isdecimal() or len(text) > len(str(LARGEST_ID)) or int(text) > LARGEST_ID:
+    if not text.isdecimal() or len(text) > len(str(LARGEST_NUMBER)) or int(text) > LARGEST_NUMBER:
         raise bad_cursor()
     return int(text)
 

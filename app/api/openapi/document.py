@@ -1,6 +1,6 @@
-"""The API's description, as far as it cannot be read off the routes: what is common to all, problems, webhooks."""
+"""The API's description, as far as it cannot be read off the routes: what is common to all, and problems."""
 
-from copy import deepcopy
+from functools import cache
 from http import HTTPStatus
 from typing import Any
 
@@ -37,67 +37,23 @@ _PROBLEM = {
 }
 
 
-def _problem(description: str) -> dict[str, Any]:
+def problem_shown(description: str) -> dict[str, Any]:
+    """A problem among the answers of a route."""
     return {"description": description, "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}}
 
 
 PROBLEMS: dict[int | str, dict[str, Any]] = {
-    401: _problem("No token, or one that is not known."),
-    403: _problem("The token may only read."),
-    404: _problem("There is no such thing."),
-    409: _problem("The state of things does not allow it."),
-    413: _problem("The body is too large."),
-    422: _problem("Bad input."),
-    503: _problem("The database does not answer; try again."),
+    401: problem_shown("No token, or one that is not known."),
+    403: problem_shown("The token may only read."),
+    404: problem_shown("There is no such thing."),
+    409: problem_shown("The state of things does not allow it."),
+    413: problem_shown("The body is too large."),
+    422: problem_shown("Bad input."),
+    503: problem_shown("The database does not answer; try again."),
 }
 
 CHANGED_MEANWHILE: dict[int | str, dict[str, Any]] = {
-    412: _problem("`If-Match` names another version than the present one.")
-}
-
-_ACCOUNT = {"name": "account", "in": "path", "required": True, "schema": {"type": "string"}}
-_SIGNATURE = {
-    "name": "Stripe-Signature",
-    "in": "header",
-    "required": True,
-    "schema": {"type": "string"},
-    "example": "t=1790838000,v1=5257a869e7ecebeda32affa62cdca3fa51cad7e77a0e56ff536d0ce8e108d8bd",
-}
-_EVENT = {
-    "required": True,
-    "description": "The event, as Stripe wrote it: the signature is over these very bytes.",
-    "content": {"application/json": {"schema": {"type": "object"}, "example": examples.DELIVERY}},
-}
-_RECEIVED = {"type": "object", "properties": {"received": {"type": "boolean", "const": True}}}
-_ANSWERS = {
-    "200": {
-        "description": "The event is kept, or was before, or is not for us.",
-        "content": {"application/json": {"schema": _RECEIVED, "example": {"received": True}}},
-    },
-    "400": _problem("The delivery cannot be believed, or is no event."),
-    "404": _problem("There is no such account, or it has no webhook secret."),
-    "405": _problem("Only POST."),
-    "413": _problem("The body is too large."),
-    "503": _problem("The event could not be kept: deliver it again."),
-}
-
-
-def _delivery(whose: str, operation: str, *parameters: dict[str, Any]) -> dict[str, Any]:
-    post = {
-        "tags": ["webhooks"],
-        "summary": f"Receive an event of {whose}",
-        "description": "Where Stripe delivers events, signed. The answer comes after the event is committed.",
-        "operationId": operation,
-        "parameters": [*parameters, _SIGNATURE],
-        "requestBody": _EVENT,
-        "responses": _ANSWERS,
-    }
-    return {"post": post}
-
-
-_WEBHOOKS = {
-    "/webhooks/stripe": _delivery("the account `default`", "receive_event"),
-    "/webhooks/stripe/{account}": _delivery("an account", "receive_event_of_account", _ACCOUNT),
+    412: problem_shown("`If-Match` names another version than the present one.")
 }
 
 
@@ -107,7 +63,7 @@ def _show(operation: dict[str, Any]) -> None:
         _add_example(form, 200)
     for status, answer in operation["responses"].items():
         if status >= "400" and "content" not in answer:
-            answer.update(_problem(answer["description"]))
+            answer.update(problem_shown(answer["description"]))
         for media_type, form in answer.get("content", {}).items():
             _add_example(form, int(status), media_type)
 
@@ -129,10 +85,10 @@ def describe(app: FastAPI) -> None:
     """Have the app's OpenAPI document hold what FastAPI cannot know."""
     generate = app.openapi
 
+    @cache
     def openapi() -> dict[str, Any]:
         document = generate()
         document.setdefault("components", {}).setdefault("schemas", {})["Problem"] = _PROBLEM
-        document["paths"] |= deepcopy(_WEBHOOKS)
         for methods in document["paths"].values():
             for operation in methods.values():
                 _show(operation)

@@ -86,6 +86,7 @@ _EVENT: dict[str, Any] = {
     "tries": 0,
     "handled_at": "2026-10-02T12:03:58Z",
 }
+SIGNATURE = "t=1790838000,v1=5257a869e7ecebeda32affa62cdca3fa51cad7e77a0e56ff536d0ce8e108d8bd"
 DELIVERY = {"id": _EVENT["stripe_event_id"], "object": "event", "type": _EVENT["type"], "livemode": True}
 _REPORT_TYPE = {
     "account": "default",
@@ -153,6 +154,7 @@ SHAPES: dict[str, Any] = {
     "Accepted": {"asked_at": "2026-10-02T12:03:58Z"},
     "Page_AuditOut_": _page("audit", _AUDIT),
     "HealthOut": _HEALTH,
+    "Received": {"received": True},
     "FullHealthOut": {**_HEALTH, "rules": [_RULE_HEALTH]},
 }
 _FIELD = {"pointer": "/timezone", "detail": "is no IANA time zone; write it like Europe/Berlin"}
@@ -162,7 +164,7 @@ PROBLEMS: dict[int, dict[str, Any]] = {
     401: {"detail": "this token is not known"},
     403: {"detail": "this token may only read; writing takes one of role admin"},
     404: {"detail": f"there is no rule {_RULE_ID}"},
-    405: {"detail": "webhooks are sent with POST"},
+    405: {"detail": "this route takes POST"},
     409: {"detail": f"the name 'daily-activity' is taken by rule {_RULE_ID}"},
     410: {"detail": f"the file of run {_RUN_ID} was removed by retention on 2026-12-31"},
     412: {"detail": "the rule is at version 2 by now: read it again, then decide"},

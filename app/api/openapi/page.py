@@ -2,11 +2,14 @@
 
 import json
 from collections.abc import Iterator, Mapping
+from functools import cache
 from html import escape
 from typing import Any
 
+from fastapi import FastAPI
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.routing import Route
 
 _STYLE = """
 html { color-scheme: light dark }
@@ -20,9 +23,27 @@ table { border-collapse: collapse } td, th { padding: .2rem 1rem .2rem 0; text-a
 _POLICY = {"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'"}
 
 
-async def page(request: Request) -> Response:
-    """The page."""
-    return HTMLResponse("\n".join(_page(request.app.openapi())), headers=_POLICY)
+def open_routes(app: FastAPI) -> list[Route]:
+    """`/docs` and `/openapi.json`, which are open to everybody: both are made once and served ready-made."""
+
+    @cache
+    def page() -> Response:
+        return HTMLResponse("\n".join(_page(app.openapi())), headers=_POLICY)
+
+    @cache
+    def document() -> Response:
+        return JSONResponse(app.openapi())
+
+    async def show_page(_: Request) -> Response:
+        return page()
+
+    async def show_document(_: Request) -> Response:
+        return document()
+
+    return [
+        Route("/docs", show_page, include_in_schema=False),
+        Route("/openapi.json", show_document, include_in_schema=False),
+    ]
 
 
 def _page(document: Mapping[str, Any]) -> Iterator[str]:

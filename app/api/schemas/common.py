@@ -37,6 +37,17 @@ class In(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+Limit = Annotated[int, Field(ge=1, le=100, description="How many to answer with at most.")]
+Cursor = Annotated[str, Field(max_length=500, description="`next_cursor` of the page before.")]
+
+
+class PageIn(In):
+    """How to page through a list; unknown parameters are refused."""
+
+    limit: Limit = 50
+    cursor: Cursor | None = None
+
+
 class Out(BaseModel):
     """Whatever goes out."""
 

@@ -5,8 +5,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from app.api.http.paging import PageIn
-from app.api.schemas.common import ConnectedAccount, In, Moment, Out, Parameters, ReportTypeId, Slug, Time
+from app.api.schemas.common import ConnectedAccount, In, Moment, Out, PageIn, Parameters, ReportTypeId, Slug, Time
 from app.runs.listing import RunFilters
 from app.settings import DEFAULT_ACCOUNT
 from app.vocabulary import ErrorKind, RunState, WaitReason

@@ -5,7 +5,6 @@ from urllib.parse import urlsplit
 
 from app.errors import KeyRefused, StripeTrouble
 from app.health.results import Check, Status, degraded, failing, ok
-from app.inbox.delivery import USED_TYPES
 from app.settings import DEFAULT_ACCOUNT
 from app.stripe_api.client import StripeDoor
 from app.stripe_api.objects import WebhookEndpoint
@@ -17,6 +16,7 @@ from app.stripe_api.webhook_endpoints import (
     missing_events,
     repair_endpoint,
 )
+from app.vocabulary import EventType
 
 WEBHOOK_PATH = "/webhooks/stripe"
 NAME = "webhook_endpoint"
@@ -59,12 +59,12 @@ async def fix_endpoint(door: StripeDoor, account: str, *, url: str) -> Fixed:
     """Register the endpoint, or enable it and select what is missing. Raises StripeTrouble."""
     there = [endpoint for endpoint in await list_endpoints(door, account) if endpoint.url == url]
     if not there:
-        new = await create_endpoint(door, account, url, events=USED_TYPES)
+        new = await create_endpoint(door, account, url, events=EventType)
         return Fixed(account, url, new.endpoint.id, "registered", new.secret)
     endpoint = there[0]
-    if endpoint.enabled and not missing_events(endpoint, USED_TYPES):
+    if endpoint.enabled and not missing_events(endpoint, EventType):
         return Fixed(account, url, endpoint.id, "unchanged")
-    await repair_endpoint(door, account, endpoint, events=USED_TYPES)
+    await repair_endpoint(door, account, endpoint, events=EventType)
     return Fixed(account, url, endpoint.id, "repaired")
 
 
@@ -86,7 +86,7 @@ def _none(account: str, url: str | None, endpoints: list[WebhookEndpoint]) -> Ch
 
 
 def _judged(endpoint: WebhookEndpoint, account: str) -> Check:
-    missing = missing_events(endpoint, USED_TYPES)
+    missing = missing_events(endpoint, EventType)
     if not endpoint.enabled:
         return failing(NAME, f"the endpoint {endpoint.url} is disabled: Stripe sends it nothing", _FIX, account=account)
     if missing:
@@ -98,4 +98,4 @@ def _judged(endpoint: WebhookEndpoint, account: str) -> Check:
         advice = "register it anew with a released version: a preview's events may change their form"
         return degraded(NAME, detail, advice, account=account)
     version = endpoint.api_version or "the account's default version"
-    return ok(NAME, f"{endpoint.url} is enabled and sent all three events ({version})", account=account)
+    return ok(NAME, f"{endpoint.url} is enabled and sent all {len(EventType)} events ({version})", account=account)

@@ -1,0 +1,180 @@
+"""Kept events: all SQL about them once they are in: taken and marked, listed and found, replayed and pruned."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+
+from sqlalchemy import select, text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app import audit
+from app.db.models import Event
+from app.db.rows import fetch, fetch_first
+from app.errors import Conflict, NotFound
+from app.ids import LARGEST_NUMBER
+from app.queue.wakeups import wake
+from app.vocabulary import EventStatus, EventType, Lane
+
+# What is said of an event that is tried again later; its status stays `pending`.
+RETRIED = "retried"
+
+
+@dataclass(frozen=True, slots=True)
+class PendingEvent:
+    """An event that is to be handled, locked; `waited` is in seconds."""
+
+    id: int
+    account: str
+    stripe_event_id: str
+    type: str
+    object_id: str | None
+    payload: str
+    tries: int
+    traceparent: str | None
+    waited: float
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of an event; without a status it is tried again later."""
+
+    event: PendingEvent
+    status: EventStatus | None
+    reason: str | None = None
+
+    @property
+    def word(self) -> str:
+        """As logs and metrics name it."""
+        return RETRIED if self.status is None else self.status.value
+
+
+@dataclass(frozen=True, slots=True)
+class KeptEvent:
+    """An event as it is shown; its body is read by itself (`payload_of`)."""
+
+    id: int
+    account: str
+    stripe_event_id: str
+    type: str
+    object_id: str | None
+    livemode: bool | None
+    stripe_created_at: datetime | None
+    received_at: datetime
+    status: str
+    reason: str | None
+    tries: int
+    handled_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class EventFilters:
+    """Which events are meant: all that have these values; None leaves a column open."""
+
+    account: str | None = None
+    type: str | None = None
+    status: EventStatus | None = None
+    stripe_event_id: str | None = None
+    object_id: str | None = None
+
+
+async def take(session: AsyncSession, *, limit: int) -> list[PendingEvent]:
+    """The next events to handle, locked until the transaction ends."""
+    return await fetch(session, PendingEvent, _TAKE, {"limit": limit, "types": [known.value for known in EventType]})
+
+
+async def mark(session: AsyncSession, outcomes: Sequence[Outcome]) -> None:
+    """Write down what became of events that `take` has locked."""
+    for outcome in outcomes:
+        if outcome.status is None:
+            await session.execute(_TRY_LATER, {"id": outcome.event.id, "reason": outcome.reason})
+    finished = [(one.event.id, one.status.value, one.reason) for one in outcomes if one.status is not None]
+    if finished:
+        ids, statuses, reasons = zip(*finished, strict=True)
+        await session.execute(_MARK, {"ids": list(ids), "statuses": list(statuses), "reasons": list(reasons)})
+
+
+async def list_events(
+    session: AsyncSession, filters: EventFilters, *, before: int | None = None, limit: int
+) -> list[KeptEvent]:
+    """Up to `limit` events that match, newest first, from the one after the id `before` on."""
+    given = {name: value for name, value in asdict(filters).items() if value is not None}
+    query = _SHOWN.where(*(getattr(Event, name) == value for name, value in given.items()))
+    if before is not None:
+        query = query.where(Event.id < before)
+    return await fetch(session, KeptEvent, query.order_by(Event.id.desc()).limit(limit))
+
+
+async def find(session: AsyncSession, event_id: str) -> KeptEvent:
+    """The event with this id of ours, or of Stripe's: of several accounts' the newest. Raises NotFound."""
+    ours = event_id.isdecimal() and int(event_id) <= LARGEST_NUMBER
+    meant = Event.id == int(event_id) if ours else Event.stripe_event_id == event_id
+    event = await fetch_first(session, KeptEvent, _SHOWN.where(meant).order_by(Event.id.desc()).limit(1))
+    if event is None:
+        raise NotFound(f"there is no event {event_id}")
+    return event
+
+
+async def payload_of(session: AsyncSession, event_id: int) -> str | None:
+    """The text that Stripe signed; None for types that are not used."""
+    return (await session.execute(select(Event.payload).where(Event.id == event_id))).scalar_one()
+
+
+async def replay(session: AsyncSession, event_id: int, *, by: str) -> None:
+    """Put a kept event back into the inbox. Raises Conflict for one that handling could do nothing with."""
+    event = await fetch_first(session, _Replayed, _LOCK, {"id": event_id})
+    if event is None:
+        raise NotFound(f"there is no event {event_id}")
+    # What the intake ignored was never handled: it is not for us, and asking again does not change that.
+    if not event.has_payload or (event.status == EventStatus.IGNORED and event.handled_at is None):
+        raise Conflict(f"event {event_id} is not for Tallyhook ({event.reason}): there is nothing to handle again")
+    await session.execute(_REPLAY, {"id": event_id})
+    was = {"status": event.status, "reason": event.reason}
+    await audit.note(session, actor=by, action="event.replayed", subject=event_id, before=was)
+    await wake(session, Lane.INBOX)
+
+
+async def prune(session: AsyncSession, *, days: int, limit: int) -> int:
+    """Forget up to `limit` events older than this; returns how many. What was never handled is kept, however old."""
+    return len((await session.execute(_PRUNE, {"days": days, "limit": limit})).all())
+
+
+@dataclass(frozen=True, slots=True)
+class _Replayed:
+    status: str
+    reason: str | None
+    has_payload: bool
+    handled_at: datetime | None
+
+
+_SHOWN = select(*(getattr(Event, name) for name in KeptEvent.__slots__))
+# Types that this version has no handler for stay pending: a newer version wrote them, and will handle them.
+_TAKE = text("""
+select id, account, stripe_event_id, type, object_id, payload, tries, traceparent,
+    cast(extract(epoch from clock_timestamp() - due_at) as float8) as waited
+from events
+where status = 'pending' and due_at <= clock_timestamp() and type = any(:types)
+order by due_at, id limit :limit for update skip locked
+""")
+_MARK = text("""
+update events set status = done.status, reason = done.reason, handled_at = clock_timestamp()
+from unnest(cast(:ids as bigint[]), cast(:statuses as text[]), cast(:reasons as text[])) as done(id, status, reason)
+where events.id = done.id
+""")
+_TRY_LATER = text("""
+update events set tries = tries + 1, reason = :reason,
+    due_at = clock_timestamp() + make_interval(secs => 30 * 2 ^ tries) where id = :id
+""")
+_LOCK = text("""
+select status, reason, payload is not null as has_payload, handled_at from events where id = :id for update
+""")
+_REPLAY = text("""
+update events set status = 'pending', reason = null, tries = 0, handled_at = null, due_at = clock_timestamp()
+where id = :id
+""")
+_PRUNE = text("""
+delete from events where id in (
+    select id from events where received_at < now() - make_interval(days => :days)
+        and status in ('handled', 'ignored')
+    order by received_at limit :limit)
+returning 1
+""")
