@@ -109,6 +109,8 @@ class ReportType(Base):
     missing_since: Mapped[datetime | None]
     missing_reason: Mapped[str | None]
     next_probe_at: Mapped[datetime | None]
+    # Between two advances, as far as they were seen: how late data usually is (app/health/lateness.py).
+    longest_data_age_seconds: Mapped[float | None]
     refreshed_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 
@@ -210,6 +212,7 @@ class Run(Base):
     due_at: Mapped[datetime] = mapped_column(server_default=func.now())
     tries: Mapped[int] = mapped_column(server_default=text("0"))
     crashes: Mapped[int] = mapped_column(server_default=text("0"))  # unexpected errors of our own
+    last_trouble: Mapped[str | None]  # what the last try of the present step met
     # Stripe refused the end of the interval when availability stood here: wait until it is further.
     refused_at_availability: Mapped[datetime | None]
     # A create was sent with the present idempotency key, and how it ended is not known yet: it may hold a slot.
@@ -244,6 +247,12 @@ class Run(Base):
             text("interval_end desc"),
             "due_at",
             postgresql_where=text("state = 'planned'"),
+        ),
+        Index("ix_runs_planned_due", "account", "due_at", postgresql_where=text("state = 'planned'")),
+        Index(
+            "ix_runs_tried",
+            "planned_at",
+            postgresql_where=text("state in ('requested', 'ready') or (state = 'planned' and tries > 0)"),
         ),
         Index("ix_runs_requested", "account", "due_at", postgresql_where=text("state = 'requested'")),
         Index("ix_runs_asked", "account", postgresql_where=text("state = 'planned' and asked_at is not null")),
@@ -384,6 +393,39 @@ class Worker(Base):
     pid: Mapped[int]
     started_at: Mapped[datetime] = mapped_column(server_default=func.now())
     seen_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class KeptCheck(Base):
+    """The newest look at something outside (app/health/outside.py); account '' where it is about none."""
+
+    __tablename__ = "kept_checks"
+    name: Mapped[str] = mapped_column(primary_key=True)
+    account: Mapped[str] = mapped_column(primary_key=True, server_default="")
+    status: Mapped[str]
+    detail: Mapped[str]
+    advice: Mapped[str | None]
+    looked_by: Mapped[str]
+    looked_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class RefusedDeliveries(Base):
+    """How many deliveries to an account were not believed, by reason; both are closed sets (app/inbox/intake.py)."""
+
+    __tablename__ = "refused_deliveries"
+    account: Mapped[str] = mapped_column(primary_key=True)
+    reason: Mapped[str] = mapped_column(primary_key=True)
+    number: Mapped[int] = mapped_column(BigInteger)
+    first_at: Mapped[datetime]
+    last_at: Mapped[datetime]
+
+
+class FileStoreProbe(Base):
+    """A few bytes that are written, read and deleted to see whether files can be kept in the database."""
+
+    __tablename__ = "file_store_probes"
+    id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
+    data: Mapped[bytes] = mapped_column(LargeBinary)
+    written_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 
 class AuditEntry(Base):

@@ -8,6 +8,7 @@ from app.errors import Gone
 from app.files import database, objects
 from app.files.database import Sessions
 from app.files.object_writer import ObjectWriter
+from app.files.probe import probe
 from app.files.rows import About
 from app.files.writer import FileWriter, Guarded
 
@@ -26,6 +27,10 @@ class FileStore:
     def writer(self, about: About, guarded: Guarded) -> FileWriter:
         """A writer for a new file."""
         return FileWriter(about, guarded) if self.base is None else ObjectWriter(about, guarded, self.base)
+
+    async def probe(self) -> None:
+        """Write a few bytes, read them back and delete them. Raises StoreAway."""
+        await probe(self.sessions, self.base)
 
     async def read(self, file_id: uuid.UUID, location: str | None, *, start: int, stop: int) -> AsyncIterator[bytes]:
         """The bytes [start, stop) of the original. Raises Gone where retention was quicker, and StoreAway."""

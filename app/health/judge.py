@@ -10,7 +10,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
 # Importing a module puts its checks on the list.
-from app.health import accounts, queue, rows, rules, webhooks  # noqa: F401
+from app.health import accounts, outside, queue, rows, rules, webhooks  # noqa: F401
 from app.health.registry import CHECKS, CheckFunction, View
 from app.health.results import Check, failing
 from app.health.rules import RuleHealth, rules_of
@@ -27,7 +27,7 @@ ALL_SECONDS = 4.0
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """Every check, in the order of the list; and the rules, those in trouble first."""
+    """Every check, by name; and the rules, those in trouble first."""
 
     checks: Sequence[Check]
     rules: Sequence[RuleHealth]
@@ -42,7 +42,7 @@ async def judge(sessions: async_sessionmaker[AsyncSession], settings: Settings) 
         await session.execute(text(f"set local statement_timeout = '{STATEMENT_SECONDS * 1000:.0f}ms'"))
         view = View(session, settings, await rows.now(session))
         stop_at = time.monotonic() + ALL_SECONDS
-        checks = [await _make(name, function, view, stop_at) for name, function in CHECKS.items()]
+        checks = [await _make(name, function, view, stop_at) for name, function in sorted(CHECKS.items())]
         return Judgement(checks, view.seen(rules_of) or [])
 
 

@@ -49,7 +49,7 @@ class View:
 
 
 CheckFunction = Callable[[View], Awaitable[Check]]
-CHECKS: dict[str, CheckFunction] = {}  # by name, in the order in which they are shown
+CHECKS: dict[str, CheckFunction] = {}  # by name
 
 
 def check(function: CheckFunction) -> CheckFunction:

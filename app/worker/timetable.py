@@ -7,6 +7,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.errors import NotNow
+from app.health import outside
 from app.observability import log_lines
 from app.queue.wakeups import wake
 from app.resources import Resources
@@ -32,6 +33,8 @@ def entries(res: Resources) -> Mapping[str, Entry]:
     """The whole timetable."""
     return {
         "reconcile": Entry(reconcile, res.settings.reconcile_seconds),
+        "file_store": Entry(outside.look_at_store, outside.STORE_EVERY_SECONDS),
+        "stripe_setup": Entry(outside.look_at_stripe, outside.STRIPE_EVERY_SECONDS),
         "retention": Entry(remove_old_files, RETENTION_SECONDS),
     }
 

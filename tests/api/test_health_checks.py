@@ -85,8 +85,9 @@ async def test_when_all_is_well_every_check_says_so(
 
     assert found["status"] == "ok", found
     assert [one["name"] for one in found["checks"]] == [
-        "database", "schema", "credentials", "workers", "inbox", "overdue_runs", "failed_runs", "failed_events",
-        "polling", "freshness", "report_types", "webhooks", "endpoint_selection", "webhook_secrets",
+        "database", "schema", "clock", "credentials", "endpoint_selection", "failed_events", "failed_runs",
+        "file_store", "freshness", "inbox", "overdue_runs", "polling", "report_types", "webhook_endpoint",
+        "webhook_secrets", "webhooks", "workers",
     ]  # fmt: skip
     (rule,) = found["rules"]
     assert (rule["status"], rule["newest_state"], rule["detail"]) == ("ok", "stored", "on time")

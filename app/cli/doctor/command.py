@@ -71,7 +71,8 @@ async def examine_with(settings: "Settings", base: str | None, *, fix: bool) -> 
     import asyncio
 
     from app.cli.doctor.database import examine_database
-    from app.cli.doctor.stripe import examine_account, examine_clock, examine_settings
+    from app.cli.doctor.stripe import examine_account, examine_settings
+    from app.health.outside import examine_clock
     from app.stripe_api.client import StripeDoor
 
     door = StripeDoor(settings)
@@ -89,8 +90,9 @@ async def examine_with(settings: "Settings", base: str | None, *, fix: bool) -> 
 
 async def _fix(door: "StripeDoor", base: str) -> "tuple[list[Fixed], list[Check]]":
     """Every account that we hold a key for gets its endpoint; what Stripe does not allow is a finding."""
-    from app.cli.doctor.endpoint import fix_endpoint, url_for
+    from app.cli.doctor.endpoint import fix_endpoint
     from app.errors import StripeTrouble
+    from app.health.endpoints import url_for
     from app.health.results import failing
 
     fixed, unfixed = [], []

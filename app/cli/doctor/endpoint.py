@@ -1,26 +1,15 @@
-"""The doctor's look at webhook endpoints, and their repair: registered, enabled, pointing here, the right events."""
+"""The repair of a webhook endpoint: registered, enabled, sent the right events."""
 
 from dataclasses import dataclass, field
-from urllib.parse import urlsplit
 
-from app.errors import KeyRefused, StripeTrouble
-from app.health.results import Check, Status, degraded, failing, ok
-from app.settings import DEFAULT_ACCOUNT
 from app.stripe_api.client import StripeDoor
-from app.stripe_api.objects import WebhookEndpoint
 from app.stripe_api.webhook_endpoints import (
-    BY_NAME_ONLY,
     create_endpoint,
-    is_released,
     list_endpoints,
     missing_events,
     repair_endpoint,
 )
 from app.vocabulary import EventType
-
-WEBHOOK_PATH = "/webhooks/stripe"
-NAME = "webhook_endpoint"
-_FIX = "run `tallyhook doctor --fix --url https://YOUR-HOST/webhooks/stripe`, or change it in Stripe's Dashboard"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,27 +23,6 @@ class Fixed:
     secret: str | None = field(default=None, repr=False)
 
 
-def url_for(base: str, account: str) -> str:
-    """Where an account's webhooks go: `default` at the URL itself, any other account below it."""
-    return base if account == DEFAULT_ACCOUNT else f"{base}/{account}"
-
-
-async def examine_endpoint(door: StripeDoor, account: str, *, url: str | None) -> Check:
-    """Whether events can arrive here. Without a URL every endpoint whose path is ours is taken for ours."""
-    try:
-        endpoints = await list_endpoints(door, account)
-    except KeyRefused as trouble:
-        advice = "give the key the permission `Webhook Endpoints: read`, or look in Stripe's Dashboard"
-        return degraded(NAME, f"the key may not list webhook endpoints: {trouble}", advice, account=account)
-    except StripeTrouble as trouble:
-        return degraded(NAME, f"webhook endpoints cannot be listed: {trouble}", "try again later", account=account)
-    ours = [endpoint for endpoint in endpoints if _is_ours(endpoint, account, url)]
-    if not ours:
-        return _none(account, url, endpoints)
-    # One good endpoint is enough: what two of them deliver is kept once.
-    return min((_judged(endpoint, account) for endpoint in ours), key=lambda found: list(Status).index(found.status))
-
-
 async def fix_endpoint(door: StripeDoor, account: str, *, url: str) -> Fixed:
     """Register the endpoint, or enable it and select what is missing. Raises StripeTrouble."""
     there = [endpoint for endpoint in await list_endpoints(door, account) if endpoint.url == url]
@@ -66,36 +34,3 @@ async def fix_endpoint(door: StripeDoor, account: str, *, url: str) -> Fixed:
         return Fixed(account, url, endpoint.id, "unchanged")
     await repair_endpoint(door, account, endpoint, events=EventType)
     return Fixed(account, url, endpoint.id, "repaired")
-
-
-def _is_ours(endpoint: WebhookEndpoint, account: str, url: str | None) -> bool:
-    if url is not None:
-        return endpoint.url == url
-    ends = [WEBHOOK_PATH] if account == DEFAULT_ACCOUNT else []
-    return urlsplit(endpoint.url).path.endswith((*ends, f"{WEBHOOK_PATH}/{account}"))
-
-
-def _none(account: str, url: str | None, endpoints: list[WebhookEndpoint]) -> Check:
-    if url is None:
-        detail = f"no webhook endpoint leads to …{url_for(WEBHOOK_PATH, account)}; reports still arrive, later"
-        return degraded(NAME, detail, _FIX, account=account)
-    # A path beside ours is answered 404 or 405, and a redirect is no delivery to Stripe.
-    near = [endpoint.url for endpoint in endpoints if urlsplit(endpoint.url).netloc == urlsplit(url).netloc]
-    there = f"; there is {', '.join(near)}" if near else ""
-    return failing(NAME, f"no webhook endpoint points to {url}{there}", _FIX, account=account)
-
-
-def _judged(endpoint: WebhookEndpoint, account: str) -> Check:
-    missing = missing_events(endpoint, EventType)
-    if not endpoint.enabled:
-        return failing(NAME, f"the endpoint {endpoint.url} is disabled: Stripe sends it nothing", _FIX, account=account)
-    if missing:
-        star = "; `*` does not stand for it" if "*" in endpoint.events and BY_NAME_ONLY in missing else ""
-        detail = f"the endpoint {endpoint.url} is not sent {', '.join(missing)}{star}"
-        return failing(NAME, detail, f"select it by name: {_FIX}", account=account)
-    if not is_released(endpoint.api_version):
-        detail = f"the endpoint {endpoint.url} is sent events of the API version {endpoint.api_version}"
-        advice = "register it anew with a released version: a preview's events may change their form"
-        return degraded(NAME, detail, advice, account=account)
-    version = endpoint.api_version or "the account's default version"
-    return ok(NAME, f"{endpoint.url} is enabled and sent all {len(EventType)} events ({version})", account=account)

@@ -4,18 +4,15 @@ from collections.abc import Awaitable
 from datetime import UTC, datetime
 
 from app.cli.doctor.database import Known
-from app.cli.doctor.endpoint import examine_endpoint, url_for
-from app.errors import KeyRefused, NotNow, StripeTrouble
+from app.errors import KeyRefused, StripeTrouble
+from app.health.endpoints import url_for, webhook_endpoint
 from app.health.results import Check, Status, degraded, failing, ok
 from app.settings import DEFAULT_ACCOUNT, Account, Settings
 from app.stripe_api.client import StripeDoor
 from app.stripe_api.objects import StripeRun
-from app.stripe_api.signatures import SIGNATURE_TOLERANCE_SECONDS
-from app.stripe_api.webhook_endpoints import check_files, read_clock
+from app.stripe_api.webhook_endpoints import check_files
 from app.vocabulary import Role
 
-# A fifth of what webhooks are allowed to be off: a clock that drifts is to be noticed before they are refused.
-CLOCK_WARNING_SECONDS = 60
 _REPORTING = "give the key the permission `All Reporting resources: write` (or make a restricted key that has it)"
 _FILES = "give the key the permission `Files: read`"
 
@@ -30,22 +27,6 @@ def examine_settings(settings: Settings) -> list[Check]:
         advice = "set TALLYHOOK_ADMIN_TOKEN to what `openssl rand -hex 32` prints"
         found.append(degraded("settings", "there is no admin token: the admin API refuses every write", advice))
     return found or [ok("settings", "the settings are valid")]
-
-
-async def examine_clock(settings: Settings) -> Check:
-    """This machine's clock against Stripe's: webhooks are only believed within 300 s of when they were signed."""
-    try:
-        theirs = await read_clock(settings)
-    except NotNow as trouble:
-        return degraded("clock", f"the clock could not be compared with Stripe's: {trouble}", "check the network")
-    off = round((datetime.now(UTC) - theirs).total_seconds())
-    detail = f"this machine's clock is {abs(off)} s {'ahead of' if off > 0 else 'behind'} Stripe's"
-    advice = "set the clock by NTP (chrony, systemd-timesyncd)"
-    if abs(off) > SIGNATURE_TOLERANCE_SECONDS:
-        return failing("clock", f"{detail}: webhooks are refused beyond {SIGNATURE_TOLERANCE_SECONDS} s", advice)
-    if abs(off) > CLOCK_WARNING_SECONDS:
-        return degraded("clock", f"{detail}: webhooks are refused beyond {SIGNATURE_TOLERANCE_SECONDS} s", advice)
-    return ok("clock", "this machine's clock agrees with Stripe's")
 
 
 async def examine_account(door: StripeDoor, account: Account, known: Known, *, base: str | None) -> list[Check]:
@@ -64,7 +45,7 @@ async def examine_account(door: StripeDoor, account: Account, known: Known, *, b
         await _permission(door.list_report_types(slug), "key_report_types", "list report types", slug, _REPORTING),
         await _permission(_newest(door, slug), "key_report_runs", "list report runs", slug, _REPORTING),
         await _permission(check_files(door, slug), "key_files", "download files", slug, _FILES),
-        await examine_endpoint(door, slug, url=None if base is None else url_for(base, slug)),
+        await webhook_endpoint(door, slug, url=None if base is None else url_for(base, slug)),
         *own,
     ]
 
