@@ -4,14 +4,31 @@ from enum import StrEnum
 
 
 class RunState(StrEnum):
-    """Where a run stands (`docs/` draws the picture from `ALLOWED_MOVES`)."""
+    """Where a run stands; `ALLOWED_MOVES` says where it may go from there."""
 
-    PLANNED = "planned"  # owed; no Stripe run is pending for it
-    REQUESTED = "requested"  # a Stripe run is pending
-    READY = "ready"  # Stripe finished it, the file is not here yet
-    STORED = "stored"  # the file is here, whole
-    FAILED = "failed"  # given up, with a reason that can be seen
-    CANCELLED = "cancelled"  # by hand, or its rule was deleted before it was requested
+    PLANNED = "planned"
+    """The report is owed and no Stripe run is pending for it. It waits for its window's data, for a slot, for the rate
+    limit, or for a back-off to pass (`waiting` says which). A retry puts a run back here with its next attempt."""
+
+    REQUESTED = "requested"
+    """Stripe has accepted the request, and a Stripe run is pending. It holds a slot until a webhook or a lookup says
+    how it ended. One that is pending for too long counts as timed out, and the run is planned again."""
+
+    READY = "ready"
+    """Stripe has made the file and it is not here yet. A download that breaks off resumes where the last commit was,
+    in any process. If the file is gone from Stripe, the run is planned again with its next attempt."""
+
+    STORED = "stored"
+    """The file is here, whole: as many bytes as were announced, with their SHA-256. Final. Making the window again is a
+    new run with the next revision; retention removes the bytes and leaves the run as it is."""
+
+    FAILED = "failed"
+    """Given up: Stripe refused the request for good, or every attempt was used up. `error` says why. It stays failed
+    until somebody retries or cancels it."""
+
+    CANCELLED = "cancelled"
+    """Not wanted any more: cancelled by hand, or planned for a rule or an account that has since been removed. A Stripe
+    run that was pending keeps its slot until Stripe has finished it. A retry plans the run again."""
 
 
 ALLOWED_MOVES: dict[RunState, frozenset[RunState]] = {
