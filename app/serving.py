@@ -15,7 +15,7 @@ from app.main import build_app
 from app.observability import tracing
 from app.resources import REQUESTS_AT_ONCE, Resources, open_resources
 from app.settings import Settings
-from app.worker.lanes import work
+from app.worker.steps import work
 
 log = structlog.get_logger()
 

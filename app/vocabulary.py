@@ -143,3 +143,8 @@ class Lane(StrEnum):
     DOWNLOADS = "downloads"  # ready runs → stored files
     BIG_DOWNLOADS = "big_downloads"  # the same for big files, so that small ones never wait behind them
     TIMETABLE = "timetable"  # recurring work
+
+
+# Raise it with every word that a rule may hold from now on and that the version before could not read: while a process
+# with a lower number lives, such a rule is refused (docs/decisions/0006, queue/processes). 1: everything up to 330d95e.
+WORDS = 1

@@ -10,6 +10,7 @@ from sqlalchemy import RowMapping, text
 
 from app import handlers
 from app.db.models import Rule
+from app.queue.timetable import make_due
 from app.resources import Resources
 from app.rules import schedule, store
 from app.runs.download import claim_downloads, download
@@ -19,7 +20,8 @@ from app.runs.request_claim import claim_requests
 from app.settings import Settings, load_settings
 from app.simulator import Simulator
 from app.upkeep.reconcile import reconcile
-from app.worker.lanes import work
+from app.worker.recurring import do, recurring
+from app.worker.steps import timetable, work
 from tests.until import until
 
 ADMIN_TOKEN = "a-token-for-tests-of-40-characters-here!"
@@ -94,6 +96,18 @@ async def download_due(res: Resources) -> int:
     for claim in claims:
         await download(res, claim)
     return len(claims)
+
+
+async def timetable_due(res: Resources) -> int:
+    """Do every entry of the timetable that is due; returns how many were done."""
+    entries = recurring(timetable(res))
+    return sum([bool(await do(res, entry)) for entry in await entries.claim(res, entries.slots)])
+
+
+async def make_timetable_due(res: Resources) -> None:
+    """As at the start of a worker."""
+    async with res.sessions.begin() as session:
+        await make_due(session, *(entry.name for entry in timetable(res)))
 
 
 async def turn(res: Resources) -> int:

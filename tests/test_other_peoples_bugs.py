@@ -24,7 +24,7 @@ from app.settings import Settings
 from app.simulator import Simulator
 from app.upkeep.reconcile import reconcile
 from app.vocabulary import EventType
-from app.worker import lanes
+from app.worker import steps
 from tests.runs.stories import (
     CREATE,
     attempts,
@@ -105,7 +105,7 @@ WHERE = {
     "key follows a redirect": f"{RUNS}/test_download_doors.py::test_a_redirect_is_not_followed_with_the_key",
     "availability told backwards":
         "tests/test_handlers.py::test_advances_in_any_order_and_number_only_move_forward",
-    "retries spin without a pause": "tests/upkeep/test_reconcile.py::"
+    "retries spin without a pause": "tests/worker/test_due.py::"
         "test_lanes_with_nothing_that_they_can_do_sleep_instead_of_spinning",
 }  # fmt: skip
 
@@ -181,7 +181,7 @@ async def test_a_wake_up_that_is_lost_costs_a_poll_and_nothing_else(
 
     monkeypatch.setattr(Wakeups, "listen", deaf)
     monkeypatch.setattr(wakeups, "POLL_SECONDS", 0.2)
-    monkeypatch.setattr(lanes, "POLL_SECONDS", 0.2)
+    monkeypatch.setattr(steps, "POLL_SECONDS", 0.2)
     async with working(res):
         await reconcile(res)
         await days_due(res, simulator, 3)

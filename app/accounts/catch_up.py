@@ -40,9 +40,9 @@ def gap_seconds(settings: Settings) -> float:
     return max(GAP_SECONDS, settings.stalled_after_seconds)
 
 
-async def move_marks(res: Resources, session: AsyncSession) -> None:
+async def move_marks(session: AsyncSession, *, settings: Settings) -> None:
     """A worker lives: the marks of all accounts go with time, but for those that stand back."""
-    await session.execute(_MOVE, {"gap": gap_seconds(res.settings)})
+    await session.execute(_MOVE, {"gap": gap_seconds(settings)})
 
 
 async def catch_up(res: Resources, account: str, behind: Behind) -> bool:

@@ -12,7 +12,7 @@ from app.api.http.dependencies import CalledBy, Res, Session
 from app.api.http.paging import page_of, read_cursor
 from app.api.schemas.common import Out, Page, PageIn, Slug, Time
 from app.db.models import ReportType
-from app.worker import timetable
+from app.queue import timetable
 
 router = APIRouter(prefix="/v1/report-types", tags=["report types"])
 

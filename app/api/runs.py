@@ -13,13 +13,13 @@ from app.api.http.dependencies import CalledBy, Res, Session
 from app.api.http.paging import page_of, read_id_cursor
 from app.api.schemas.common import Page
 from app.api.schemas.runs import MoveOut, RetriedOut, RetryIn, RunDetailOut, RunIn, RunListIn, RunOut
+from app.queue import timetable
 from app.resources import Resources
 from app.rules.coverage import availability_of, read_type
 from app.runs import ad_hoc, listing, manual
 from app.runs.ad_hoc import AdHoc
 from app.runs.waiting import waiting_for
 from app.vocabulary import RunState
-from app.worker import timetable
 
 router = APIRouter(prefix="/v1/runs", tags=["runs"])
 

@@ -385,7 +385,7 @@ class TimetableEntry(Base):
 
 
 class Worker(Base):
-    """A process that works the queue, and when it was last heard of."""
+    """A process of the service, which version it runs, and when it was last heard of (app/queue/processes.py)."""
 
     __tablename__ = "workers"
     id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
@@ -393,6 +393,9 @@ class Worker(Base):
     pid: Mapped[int]
     started_at: Mapped[datetime] = mapped_column(server_default=func.now())
     seen_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    version: Mapped[str | None]  # none: of 330d95e, which did not say
+    words: Mapped[int] = mapped_column(server_default=text("1"))  # which words of rules it can read
+    works_queue: Mapped[bool] = mapped_column(server_default=text("true"))  # false: it only serves
 
 
 class KeptCheck(Base):

@@ -7,6 +7,7 @@ only says that asking is worth while; losing one costs at most `POLL_SECONDS`.
 import asyncio
 from collections.abc import Iterable
 from contextlib import suppress
+from typing import Never
 
 import psycopg
 import structlog
@@ -19,7 +20,7 @@ from app.vocabulary import Lane
 log = structlog.get_logger()
 
 CHANNEL = "tallyhook"
-# How long a lane sleeps when nobody wakes it: the price of a lost wake-up, and six questions a minute and lane.
+# How long a lane with something due sleeps when nothing wakes it: the price of a lost wake-up.
 POLL_SECONDS = 10.0
 RECONNECT_SECONDS = 1.0
 
@@ -49,23 +50,25 @@ class Wakeups:
         for lane in lanes:
             self._events[lane].set()
 
-    async def wait(self, lane: Lane, *, seconds: float = POLL_SECONDS) -> bool:
+    async def wait(self, lane: Lane, *, seconds: float | None = None) -> bool:
         """Return when the lane is woken (True), or after `seconds`."""
         event = self._events[lane]
         with suppress(TimeoutError):
-            async with asyncio.timeout(min(max(seconds, 0.0), POLL_SECONDS)):
+            async with asyncio.timeout(None if seconds is None else max(seconds, 0.0)):
                 await event.wait()
         woken = event.is_set()
         event.clear()
         return woken
 
-    async def listen(self, url: str) -> None:
+    async def listen(self, url: str) -> Never:
         """Listen for ever; a lost connection only slows things down, and is made again."""
         while True:
             try:
                 await self._listen_once(url)
             except psycopg.Error as error:
                 log.info("wakeups.connection_lost", error=type(error).__name__)
+            except Exception:
+                log.exception("wakeups.crashed")
             self.listening = False
             await asyncio.sleep(RECONNECT_SECONDS)
 

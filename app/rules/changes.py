@@ -15,11 +15,11 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app import audit
 from app.db.models import ReportType, Rule
+from app.queue import timetable
 from app.rules import schedule, store
 from app.runs import moves
 from app.settings import Settings
 from app.vocabulary import RunState
-from app.worker import timetable
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,57 +1,134 @@
-"""When a lane has something to do next, so that it sleeps until then and not a poll longer."""
+"""When the lanes have something next: one statement asks for all of them, so that an idle process costs a few a minute.
 
-from datetime import timedelta
+Each lane brings its own query for that: one timestamp, the earliest after `{since}`, which stands for the moment at
+which the lane looked last. What became due before then was seen by it and could not be done (the account is held, no
+slot is free): whatever changes that wakes the lane, or the next full round does.
+"""
 
-from sqlalchemy import text
+import asyncio
+import time
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from typing import Never
 
+from sqlalchemy import TextClause, text
+
+from app.background import outlive
 from app.db.engine import autocommit_session
+from app.queue.wakeups import POLL_SECONDS
 from app.resources import Resources
-from app.vocabulary import CallKind, Lane
+from app.stripe_api.rate_limit import Limiter
+from app.vocabulary import CallKind, Lane, RunState
 
-# What is due already was just looked at, and cannot be done: only what comes is waited for. What came between that look
-# and this one must not be missed.
-_LOOK_BACK = timedelta(milliseconds=50)
-_SECONDS = "select extract(epoch from min(at) - clock_timestamp())::float8 from ({sources}) as due(at)"
-_RUNS = """
-    select min(greatest(due_at, lease_until)) from runs where state = '{state}'
-        and greatest(due_at, lease_until) > clock_timestamp() - :back
-"""
-_HOLDS = """
-    select min(next_probe_at) from account_holds where call_kind = '{kind}'
-        and next_probe_at > clock_timestamp() - :back and next_probe_at < 'infinity'
-"""
-_MISSING_TYPES = """
-    select min(next_probe_at) from report_types where missing_since is not null
-        and next_probe_at > clock_timestamp() - :back
-"""
-_RATE_OF = {
-    Lane.REQUESTS: CallKind.CREATE,
-    Lane.LOOKUPS: CallKind.READ,
-    Lane.DOWNLOADS: CallKind.FILES,
-    Lane.BIG_DOWNLOADS: CallKind.FILES,
-}
-
-_SOURCES = {
-    Lane.INBOX: [
-        "select min(due_at) from events where status = 'pending' and due_at > clock_timestamp() - :back",
-    ],
-    Lane.REQUESTS: [
-        _RUNS.format(state="planned"),
-        _HOLDS.format(kind="create"),
-        _MISSING_TYPES,
-    ],
-    Lane.LOOKUPS: [_RUNS.format(state="requested"), _HOLDS.format(kind="read")],
-    Lane.DOWNLOADS: [_RUNS.format(state="ready"), _HOLDS.format(kind="files")],
-    Lane.BIG_DOWNLOADS: [_RUNS.format(state="ready"), _HOLDS.format(kind="files")],
-    Lane.TIMETABLE: ["select min(due_at) from timetable where due_at > clock_timestamp() - :back"],
-}
-_QUERIES = {lane: text(_SECONDS.format(sources=" union all ".join(sources))) for lane, sources in _SOURCES.items()}
+# A busy lane is woken again within this time, and the lanes that fall idle together are asked about together.
+BREATH_SECONDS = 0.02
+# After an error of the database, or of our own, before everything is looked at again.
+PAUSE_SECONDS = 1.0
+# Long before anything could be due.
+_AGES = 1e9
 
 
-async def seconds_until_next(res: Resources, lane: Lane) -> float | None:
-    """Seconds until something in this lane becomes due by itself; None when nothing will."""
+class Alarm:
+    """Wakes the lanes of a process when something becomes due in them, and all that is due once in `poll_seconds`."""
+
+    def __init__(self, res: Resources, queries: Mapping[Lane, Iterable[str]], *, poll_seconds: float = POLL_SECONDS):
+        self._res = res
+        self._lanes = tuple(queries)
+        self._statement = statement_of(queries)
+        self._poll_seconds = poll_seconds
+        self._looked = dict.fromkeys(self._lanes, time.monotonic())
+        self._asked = asyncio.Event()
+        self._next_round = time.monotonic()
+
+    def looks(self, lane: Lane) -> None:
+        """The lane is about to look what it can do."""
+        self._looked[lane] = time.monotonic()
+
+    def ask(self) -> None:
+        """A lane has nothing to do: find out when it will."""
+        self._asked.set()
+
+    def ask_again_soon(self) -> None:
+        """A lane could not look: begin a full round after a pause."""
+        self._next_round = min(self._next_round, time.monotonic() + PAUSE_SECONDS)
+        self._asked.set()
+
+    async def run(self) -> Never:
+        """Wake the lanes, for ever."""
+        while True:
+            self._asked.clear()
+            seconds = await self._wake()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await self._asked.wait()
+                    await asyncio.sleep(BREATH_SECONDS)
+
+    async def _wake(self) -> float:
+        """Wake the lanes that have something now; returns the seconds until one of them will, or until a full round."""
+        began = time.monotonic()
+        if full_round := began >= self._next_round:
+            self._next_round = began + self._poll_seconds
+        waits = await outlive("alarm", seconds_until_next(self._res, self._statement, self._since(full_round)))
+        if waits is None:
+            self.ask_again_soon()
+            self._asked.clear()
+            return PAUSE_SECONDS
+        self._res.wakeups.ring(lane for lane, seconds in waits.items() if seconds <= 0)
+        coming = [seconds for seconds in waits.values() if seconds > 0]
+        return max(0.0, min([*coming, self._next_round - time.monotonic()]))
+
+    def _since(self, full_round: bool) -> dict[Lane, float]:
+        now = time.monotonic()
+        return {lane: _AGES if full_round else now - self._looked[lane] for lane in self._lanes}
+
+
+async def seconds_until_next(res: Resources, statement: TextClause, since: Mapping[Lane, float]) -> dict[Lane, float]:
+    """Seconds until something becomes due, for the lanes in which something will; `since` is in seconds before now."""
+    values = {f"since_{lane.value}": seconds for lane, seconds in since.items()}
     async with autocommit_session(res.sessions) as session:
-        waits = [(await session.execute(_QUERIES[lane], {"back": _LOOK_BACK})).scalar_one()]
-        if lane in _RATE_OF:
-            waits.append(await res.limiter.seconds_until_next(session, _RATE_OF[lane]))
-    return min((seconds for seconds in waits if seconds is not None), default=None)
+        rows = (await session.execute(statement, values)).all()
+    return {Lane(row.lane): row.seconds for row in rows if row.seconds is not None}
+
+
+def statement_of(queries_of: Mapping[Lane, Iterable[str]]) -> TextClause:
+    """The one statement that asks all of these lanes' queries."""
+    by_lane = [_ONE_LANE.format(lane=lane.value, due=_due(lane, queries)) for lane, queries in queries_of.items()]
+    return text(" union all ".join(by_lane))
+
+
+def _due(lane: Lane, queries: Iterable[str]) -> str:
+    since = f"clock_timestamp() - make_interval(secs => :since_{lane.value})"
+    return " union all ".join(query.format(since=since) for query in queries)
+
+
+def runs_due(state: RunState) -> str:
+    """Runs in this state that may be taken, or whose lease runs out."""
+    return f"""
+        select min(greatest(due_at, lease_until)) from runs
+        where state = '{state.value}' and greatest(due_at, lease_until) > {{since}}
+    """  # noqa: S608 - a word of ours
+
+
+def probe_due(kind: CallKind) -> str:
+    """Accounts whose calls of this kind are held until a probe."""
+    return f"""
+        select min(next_probe_at) from account_holds
+        where call_kind = '{kind.value}' and next_probe_at > {{since}} and next_probe_at < 'infinity'
+    """  # noqa: S608
+
+
+def rate_due(limiter: Limiter, kind: CallKind) -> list[str]:
+    """Accounts whose calls of this kind the rate limit holds back; no query where there is no limit."""
+    if limiter.per_second <= 0:
+        return []
+    granted = f"arrival - make_interval(secs => {limiter.ahead(kind)})"
+    return [f"select min({granted}) from rate_limits where call_kind = '{kind.value}' and {granted} > {{since}}"]  # noqa: S608
+
+
+EVENTS_DUE = "select min(due_at) from events where status = 'pending' and due_at > {since}"
+MISSING_TYPES_DUE = """
+    select min(next_probe_at) from report_types where missing_since is not null and next_probe_at > {since}
+"""
+_ONE_LANE = """
+select '{lane}' as lane, extract(epoch from min(at) - clock_timestamp())::float8 as seconds from ({due}) as due(at)
+"""

@@ -1,162 +1,184 @@
-"""Which lane of work runs which step. Start reading here.
+"""The engine of the worker: loops and pools, leases, the grace at the end. Which lane does what is written in `steps`.
 
-Each lane asks the rows what is due, does it, and sleeps until it is woken or something becomes due. Any number of
-workers may run beside each other: a claim is one statement, a lease and a fence.
+Each lane asks the rows what is due, does it, and sleeps until it is woken or something becomes due (`due`). Any number
+of workers may run side by side: a claim is one statement, a lease and a fence.
 """
 
 import asyncio
-import os
-import socket
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
-from typing import Any, TypeVar
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Generic, Protocol, TypeVar
 
 import structlog
-from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
 
-from app import handlers
-from app.accounts import catch_up, holds
-from app.accounts.identity import check_identity
-from app.db.engine import DATABASE_ERRORS, is_transient
-from app.errors import NotNow
+from app.background import beside, outlive, repeat
+from app.db.engine import is_transient
 from app.observability import log_lines
-from app.queue import claims
-from app.queue.claims import Claim, Overtaken
-from app.queue.wakeups import POLL_SECONDS
+from app.queue import processes
+from app.queue.claims import Overtaken
 from app.resources import Resources
-from app.runs.download import claim_downloads, download
-from app.runs.lookup import claim_lookups, look_up
-from app.runs.put_off import crashed
-from app.runs.request import request_run
-from app.runs.request_claim import claim_requests
 from app.vocabulary import Lane
-from app.worker import due, timetable
+from app.worker.due import Alarm
 
 log = structlog.get_logger()
-C = TypeVar("C", bound=Claim)
+C = TypeVar("C")
 T = TypeVar("T")
+C_contra = TypeVar("C_contra", contravariant=True)
 
-# How many calls to Stripe one process has under way in a lane; Stripe's own limits are counted over all processes.
-LOOKUPS_AT_ONCE = 4
-DOWNLOADS_AT_ONCE = 8
-BIG_DOWNLOADS_AT_ONCE = 2
 # A call in flight may tell us the outcome of what we asked: it gets this long at the end (contract §2).
 GRACE_SECONDS = 8.0
-# At start, for Stripe to say whose the keys are.
-IDENTITY_SECONDS = 5.0
-# A busy lane is woken again within this time, and then nobody needs to be asked what is due next.
-BREATH_SECONDS = 0.02
-# After an error of the database, or of our own, before a lane goes on.
-PAUSE_SECONDS = 1.0
 
 
-async def work(res: Resources) -> None:
-    """Work every lane until `res.stopping` is set; calls in flight are then given their grace."""
-    await _start(res)
-    held: dict[asyncio.Task[None], Claim] = {}
-    background = [
-        asyncio.create_task(res.wakeups.listen(res.direct_url), name="listen"),
-        asyncio.create_task(_stay_alive(res, held), name="stay-alive"),
-    ]
-    loops = [
-        asyncio.create_task(_loop(res, Lane.INBOX, lambda: handlers.drain(res))),
-        asyncio.create_task(_loop(res, Lane.TIMETABLE, lambda: timetable.do_what_is_due(res))),
-    ]
-    pools = [
-        _pool(res, Lane.REQUESTS, held, slots=res.requests_at_once, claim=claim_requests, step=request_run),
-        _pool(res, Lane.LOOKUPS, held, slots=LOOKUPS_AT_ONCE, claim=claim_lookups, step=look_up),
-        _pool(
-            res, Lane.DOWNLOADS, held, slots=DOWNLOADS_AT_ONCE,
-            claim=lambda res, limit: claim_downloads(res, limit, big=False), step=download,
-        ),
-        _pool(
-            res, Lane.BIG_DOWNLOADS, held, slots=BIG_DOWNLOADS_AT_ONCE,
-            claim=lambda res, limit: claim_downloads(res, limit, big=True), step=download,
-        ),
-    ]  # fmt: skip
-    ringing = asyncio.create_task(_ring_at_the_end(res, loops))
-    try:
-        await asyncio.gather(*loops, *pools)
-    finally:
-        for task in (*background, ringing):
-            task.cancel()
-        await asyncio.gather(*background, ringing, return_exceptions=True)
-        with suppress(*DATABASE_ERRORS):
-            async with res.sessions.begin() as session:
-                await session.execute(text("delete from workers where id = :id"), {"id": res.worker_id})
+class Renew(Protocol[C_contra]):
+    """Keep these claims for another `seconds`."""
+
+    async def __call__(self, session: AsyncSession, claims: Sequence[C_contra], *, seconds: float) -> None: ...
 
 
-async def _start(res: Resources) -> None:
-    await timetable.make_all_due(res)
-    await _check_identities(res)
-    async with res.sessions.begin() as session:
-        await holds.probe_all_now(session)
-        values = {"id": res.worker_id, "host": socket.gethostname(), "pid": os.getpid()}
-        await session.execute(_SEEN, values)
-        await catch_up.move_marks(res, session)
+@dataclass(frozen=True, slots=True)
+class Line:
+    """What the log calls a step, and by which ids; `parent` is the stored span that it goes on from."""
+
+    name: str
+    ids: Mapping[str, Any]
+    parent: str | None = None
 
 
-async def _check_identities(res: Resources) -> None:
-    """Before anything is asked for: a key of another account must not make a single run there."""
-    with suppress(TimeoutError):
-        async with asyncio.timeout(IDENTITY_SECONDS):
-            await asyncio.gather(*(_check_identity(res, account) for account in sorted(res.stripe.accounts)))
+@dataclass(frozen=True, slots=True)
+class Claimed(Generic[C_contra]):
+    """What the engine does with claims of one kind, whichever lane they are in.
+
+    `renew(session, claims, seconds=…)` keeps them, `release(session, claim)` gives one back untouched, and
+    `crashed(res, claim, error)` counts an error of our own against it.
+    """
+
+    renew: Renew[C_contra]
+    release: Callable[[AsyncSession, C_contra], Awaitable[None]]
+    crashed: Callable[[Resources, C_contra, Exception], Awaitable[None]]
 
 
-async def _check_identity(res: Resources, account: str) -> None:
-    # An account that does not answer now is asked again by the timetable, and keeps the others from nothing.
-    with suppress(NotNow):
-        await check_identity(res, account)
+@dataclass(frozen=True, slots=True)
+class Loop:
+    """A lane whose step does a bounded batch and says how much it did; it can be done again, and so stops at once."""
+
+    lane: Lane
+    step: Callable[[Resources], Awaitable[int]]
+    next_due: Sequence[str]
 
 
-async def _ring_at_the_end(res: Resources, loops: list[asyncio.Task[None]]) -> None:
+@dataclass(frozen=True, slots=True)
+class Pool(Generic[C]):
+    """A lane that has up to `slots` claims under way at once; `grace` is what each gets at the end of the process."""
+
+    lane: Lane
+    slots: int
+    claim: Callable[[Resources, int], Awaitable[Sequence[C]]]
+    step: Callable[[Resources, C], Awaitable[object]]
+    kind: Claimed[C]
+    line: Callable[[C], Line]
+    next_due: Sequence[str]
+    grace: float = 0.0
+
+
+@dataclass(slots=True)
+class _Engine:
+    """The lanes of one process at work, and what they have under way."""
+
+    res: Resources
+    alarm: Alarm
+    in_flight: dict[asyncio.Task[None], tuple[Claimed[Any], Any]] = field(default_factory=dict)
+
+
+async def run(
+    res: Resources,
+    lanes: Sequence[Loop | Pool[Any]],
+    *,
+    poll_seconds: float,
+    beat: Callable[[AsyncSession], Awaitable[None]],
+) -> None:
+    """Work these lanes until `res.stopping` is set; calls in flight are then given their grace.
+
+    `poll_seconds` is how often every lane looks that has something due. `beat` is done with each heartbeat.
+    """
+    alarm = Alarm(res, {lane.lane: lane.next_due for lane in lanes}, poll_seconds=poll_seconds)
+    engine = _Engine(res, alarm)
+    heartbeat = repeat("heartbeat", lambda: _beat(engine, beat), every=res.settings.stalled_after_seconds / 4)
+    async with beside(listen=res.wakeups.listen(res.direct_url), alarm=alarm.run(), heartbeat=heartbeat):
+        working = {asyncio.create_task(_work(engine, lane), name=lane.lane.value): lane for lane in lanes}
+        loops = [task for task, lane in working.items() if isinstance(lane, Loop)]
+        stopping = asyncio.create_task(_stop(res, loops))
+        try:
+            await asyncio.gather(*working)
+        finally:
+            stopping.cancel()
+            for task in working:
+                task.cancel()
+            await asyncio.gather(*working, stopping, return_exceptions=True)
+
+
+async def _stop(res: Resources, loops: Sequence[asyncio.Task[None]]) -> None:
     await res.stopping.wait()
     res.wakeups.ring()
     for loop in loops:
         loop.cancel()
 
 
-async def _loop(res: Resources, lane: Lane, step: Callable[[], Awaitable[int]]) -> None:
-    """A lane whose step does a bounded batch and says how much it did; it can be done again, and so stops at once."""
+async def _work(engine: _Engine, lane: Loop | Pool[Any]) -> None:
     try:
-        while not res.stopping.is_set():
-            done = await _guarded(lane, step())
-            if not done:
-                await _sleep(res, lane)
+        await (_work_pool(engine, lane) if isinstance(lane, Pool) else _work_loop(engine, lane))
     except asyncio.CancelledError:
-        if not res.stopping.is_set():
+        if not engine.res.stopping.is_set():
             raise
 
 
-async def _pool(
-    res: Resources,
-    lane: Lane,
-    held: dict[asyncio.Task[None], Claim],
-    *,
-    slots: int,
-    claim: Callable[[Resources, int], Awaitable[list[C]]],
-    step: Callable[[Resources, C], Awaitable[None]],
-) -> None:
-    """A lane that has up to `slots` claims under way at once."""
+async def _work_loop(engine: _Engine, loop: Loop) -> None:
+    while not engine.res.stopping.is_set():
+        done = await _look(engine, loop.lane, loop.step(engine.res))
+        if done:
+            continue
+        if done is not None:
+            engine.alarm.ask()
+        await engine.res.wakeups.wait(loop.lane)
+
+
+async def _work_pool(engine: _Engine, pool: Pool[C]) -> None:
     running: set[asyncio.Task[None]] = set()
-    while not res.stopping.is_set():
-        free = slots - len(running)
-        claimed = await _guarded(lane, claim(res, free)) or []
-        for one in claimed:
-            task = asyncio.create_task(_step(res, lane, one, step), name=f"{lane}:{one.run_id}")
-            running.add(task)
-            held[task] = one
-            task.add_done_callback(running.discard)
-            task.add_done_callback(lambda done: held.pop(done, None))
-            task.add_done_callback(lambda _: res.wakeups.ring([lane]))
-        # There was no more to be had, or no more fits: whatever changes that wakes the lane.
-        await _sleep(res, lane, full=len(claimed) == free)
-    await _end(res, lane, running)
+    try:
+        while not engine.res.stopping.is_set():
+            # Where no more fits, a step that ends wakes the lane.
+            if free := pool.slots - len(running):
+                claims = await _look(engine, pool.lane, pool.claim(engine.res, free))
+                for claim in claims or ():
+                    _begin(engine, pool, claim, running)
+                if claims is not None and len(claims) < free:
+                    engine.alarm.ask()
+            await engine.res.wakeups.wait(pool.lane)
+    finally:
+        await _end(running, grace=pool.grace if engine.res.stopping.is_set() else 0.0)
 
 
-async def _end(res: Resources, lane: Lane, running: set[asyncio.Task[None]]) -> None:
-    """A download can be taken up by anybody, and stops at once; a call to the API is given its grace."""
-    grace = 0.0 if lane in (Lane.DOWNLOADS, Lane.BIG_DOWNLOADS) else GRACE_SECONDS
+async def _look(engine: _Engine, lane: Lane, looking: Awaitable[T]) -> T | None:
+    """What the lane found; None after an error, and then it is woken again soon."""
+    engine.alarm.looks(lane)
+    found = await outlive("lane", looking, lane=lane.value)
+    if found is None:
+        engine.alarm.ask_again_soon()
+    return found
+
+
+def _begin(engine: _Engine, pool: Pool[C], claim: C, running: set[asyncio.Task[None]]) -> None:
+    line = pool.line(claim)
+    task = asyncio.create_task(_step(engine.res, pool, claim, line), name=f"{pool.lane}:{line.name}")
+    running.add(task)
+    engine.in_flight[task] = pool.kind, claim
+    task.add_done_callback(running.discard)
+    task.add_done_callback(lambda done: engine.in_flight.pop(done, None))
+    task.add_done_callback(lambda _: engine.res.wakeups.ring([pool.lane]))
+
+
+async def _end(running: set[asyncio.Task[None]], *, grace: float) -> None:
     if running and grace:
         await asyncio.wait(running, timeout=grace)
     for task in running:
@@ -164,78 +186,40 @@ async def _end(res: Resources, lane: Lane, running: set[asyncio.Task[None]]) -> 
     await asyncio.gather(*running, return_exceptions=True)
 
 
-async def _step(res: Resources, lane: Lane, claim: C, step: Callable[[Resources, C], Awaitable[None]]) -> None:
-    ids: dict[str, Any] = {"run_id": str(claim.run_id), "account": claim.account, "attempt": claim.attempt}
-    with log_lines.operation(
-        _FINISHED[lane], parent=claim.traceparent, lane=lane.value, caused_by=claim.caused_by, **ids
-    ):
-        await _try_step(res, claim, step)
+async def _step(res: Resources, pool: Pool[C], claim: C, line: Line) -> None:
+    with log_lines.operation(line.name, parent=line.parent, lane=pool.lane.value, **line.ids):
+        try:
+            await pool.step(res, claim)
+        except Overtaken:
+            log_lines.annotate(outcome="overtaken")
+        except asyncio.CancelledError:
+            await outlive("lane", _in_transaction(res, lambda session: pool.kind.release(session, claim)))
+            raise
+        except Exception as error:
+            if is_transient(error):
+                # The database's trouble is never the row's: the lease runs out, and it is taken again.
+                log_lines.annotate(outcome="database_trouble")
+                log.warning("lane.database_trouble", error=type(error).__name__)
+                return
+            log_lines.annotate(outcome="crashed")
+            log.exception("lane.step_crashed")
+            await outlive("lane", pool.kind.crashed(res, claim, error))
 
 
-async def _try_step(res: Resources, claim: C, step: Callable[[Resources, C], Awaitable[None]]) -> None:
-    try:
-        await step(res, claim)
-    except Overtaken:
-        log_lines.annotate(outcome="overtaken")
-    except asyncio.CancelledError:
-        with suppress(*DATABASE_ERRORS):
-            async with res.sessions.begin() as session:
-                await claims.release(session, claim)
-        raise
-    except Exception as error:
-        if is_transient(error):
-            # The database's trouble is never the run's: the lease runs out, and the run is taken again.
-            log_lines.annotate(outcome="database_trouble")
-            log.warning("lane.database_trouble", error=type(error).__name__)
-            return
-        log_lines.annotate(outcome="crashed")
-        log.exception("run.step_crashed")
-        with suppress(*DATABASE_ERRORS):
-            await crashed(res, claim, error)
+async def _beat(engine: _Engine, beat: Callable[[AsyncSession], Awaitable[None]]) -> None:
+    """Renew the leases of what is under way, and be seen; one that fails keeps no other from being done."""
+    res = engine.res
+    under_way: dict[Claimed[Any], list[Any]] = {}
+    for kind, claim in engine.in_flight.values():
+        under_way.setdefault(kind, []).append(claim)
+    for kind, claims in under_way.items():
+        renew = partial(kind.renew, claims=claims, seconds=res.settings.stalled_after_seconds)
+        await outlive("heartbeat", _in_transaction(res, renew))
+    alive = partial(processes.say_alive, process_id=res.worker_id, works_queue=True)
+    await outlive("heartbeat", _in_transaction(res, alive))
+    await outlive("heartbeat", _in_transaction(res, beat))
 
 
-async def _guarded(lane: Lane, asked: Awaitable[T]) -> T | None:
-    """A lane outlives every error: the database's, which pass, and our own, which show."""
-    try:
-        return await asked
-    except DATABASE_ERRORS as error:
-        log.warning("lane.database_trouble", lane=lane.value, error=type(error).__name__)
-    except Exception:
-        log.exception("lane.crashed", lane=lane.value)
-    await asyncio.sleep(PAUSE_SECONDS)
-    return None
-
-
-async def _sleep(res: Resources, lane: Lane, *, full: bool = False) -> None:
-    if res.stopping.is_set() or await res.wakeups.wait(lane, seconds=BREATH_SECONDS):
-        return
-    seconds = POLL_SECONDS if full else await _guarded(lane, due.seconds_until_next(res, lane))
-    # A run that was requested elsewhere wakes nobody: look as often as lookups are wanted.
-    longest = min(POLL_SECONDS, res.settings.pending_poll_seconds) if lane is Lane.LOOKUPS else POLL_SECONDS
-    await res.wakeups.wait(lane, seconds=longest if seconds is None else min(seconds, longest))
-
-
-async def _stay_alive(res: Resources, held: dict[asyncio.Task[None], Claim]) -> None:
-    """Renew the leases of what is under way, and be seen."""
-    stalled_after = res.settings.stalled_after_seconds
-    while True:
-        await asyncio.sleep(stalled_after / 4)
-        with suppress(*DATABASE_ERRORS):
-            async with res.sessions.begin() as session:
-                values = {"id": res.worker_id, "host": socket.gethostname(), "pid": os.getpid()}
-                await session.execute(_SEEN, values)
-                await claims.renew(session, list(held.values()), seconds=stalled_after)
-            async with res.sessions.begin() as session:
-                await catch_up.move_marks(res, session)
-
-
-# What a line of the log calls the step of a lane.
-_FINISHED = {
-    Lane.REQUESTS: "run.asked",
-    Lane.LOOKUPS: "run.looked_up",
-    Lane.DOWNLOADS: "run.fetched",
-    Lane.BIG_DOWNLOADS: "run.fetched",
-}
-_SEEN = text("""
-insert into workers (id, host, pid) values (:id, :host, :pid) on conflict (id) do update set seen_at = now()
-""")
+async def _in_transaction(res: Resources, work: Callable[[AsyncSession], Awaitable[None]]) -> None:
+    async with res.sessions.begin() as session:
+        await work(session)

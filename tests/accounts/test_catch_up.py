@@ -49,7 +49,7 @@ def backups(postgres_server: PostgresServer, database_url: str, simulator: Simul
 async def backed_up(res: Resources) -> None:
     """The last that a worker did before the backup, an hour ago."""
     async with res.sessions.begin() as session:
-        await catch_up.move_marks(res, session)
+        await catch_up.move_marks(session, settings=res.settings)
     await execute(res, "update accounts set known_until = now() - interval '1 hour'")
 
 
@@ -195,7 +195,7 @@ async def test_a_mark_moves_while_a_worker_lives_and_stands_when_none_did(
     await execute(res, f"update accounts set known_until = now() - interval '{age}'")
 
     async with res.sessions.begin() as session:
-        await catch_up.move_marks(res, session)
+        await catch_up.move_marks(session, settings=res.settings)
 
     (account,) = await fetch(res, "select known_until > now() - interval '10 s' as moved from accounts")
     assert account["moved"] is moves

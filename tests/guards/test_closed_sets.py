@@ -8,7 +8,7 @@ from app.resources import Resources
 from app.runs import moves
 from app.simulator import Simulator
 from app.vocabulary import ALLOWED_MOVES, AttemptOutcome, ErrorKind, EventType, Lane, RunState
-from app.worker import due
+from app.worker.steps import lanes
 from tests.runs.stories import one_due_run
 from tests.service import execute, fetch
 
@@ -45,8 +45,8 @@ def test_every_state_has_its_moves_and_every_move_a_statement() -> None:
     assert set(moves._WAKES) == set(RunState)
 
 
-def test_every_lane_knows_when_it_has_something_to_do_next() -> None:
-    assert set(due._QUERIES) == set(Lane)
+async def test_every_lane_is_worked_and_knows_when_it_has_something_to_do_next(res: Resources) -> None:
+    assert {lane.lane for lane in lanes(res) if lane.next_due} == set(Lane)
 
 
 def test_every_event_type_has_a_handler() -> None:

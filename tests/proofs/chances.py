@@ -16,10 +16,9 @@ from app.runs.lookup import claim_lookups, look_up
 from app.runs.request import request_run
 from app.runs.request_claim import claim_requests
 from app.vocabulary import Cadence
-from app.worker import timetable
 from tests.proofs.model import ModelRule, schedule
 from tests.proofs.stage import OTHER_TYPE, everything_due
-from tests.service import REPORT_TYPE, download_due, look_up_due, request_due
+from tests.service import REPORT_TYPE, download_due, look_up_due, request_due, timetable_due
 
 CALLS = (
     "GET .*/report_types$", "POST .*/report_runs$", "GET .*/report_runs$", "GET .*/report_runs/.*", "GET .*/contents$",
@@ -54,11 +53,11 @@ class Work:
 
 
 CLAIMED_WORK = (
-    Work(claim_requests, request_run, (timetable.do_what_is_due,)),
-    Work(claim_lookups, look_up, (timetable.do_what_is_due, request_due)),
-    Work(partial(claim_downloads, big=False), download, (timetable.do_what_is_due, request_due, look_up_due)),
+    Work(claim_requests, request_run, (timetable_due,)),
+    Work(claim_lookups, look_up, (timetable_due, request_due)),
+    Work(partial(claim_downloads, big=False), download, (timetable_due, request_due, look_up_due)),
 )
-LANES = (timetable.do_what_is_due, handlers.drain, request_due, look_up_due, download_due, everything_due)
+LANES = (timetable_due, handlers.drain, request_due, look_up_due, download_due, everything_due)
 
 some = st.integers(0, 1000)
 starts = st.dates(date(2026, 2, 23), date(2026, 3, 2))

@@ -16,7 +16,6 @@ from app.files import chunker, object_writer, writer
 from app.resources import Resources, open_resources
 from app.simulator import Simulator, serve
 from app.stripe_api import client
-from app.worker import timetable
 from tests import service
 from tests.proofs.effects import Crashed, Effects, watched
 from tests.proofs.post import Post
@@ -109,15 +108,15 @@ class Stage:
 async def everything_due(res: Resources) -> None:
     """Every lane's step, until none finds anything to do (or keeps finding the same)."""
     for _ in range(MOST_TURNS):
-        if not await timetable.do_what_is_due(res) + await service.turn(res):
+        if not await service.timetable_due(res) + await service.turn(res):
             return
 
 
 async def _begin_to_work(res: Resources) -> None:
-    await timetable.make_all_due(res)
+    await service.make_timetable_due(res)
     async with res.sessions.begin() as session:
         await holds.probe_all_now(session)
-        await catch_up.move_marks(res, session)
+        await catch_up.move_marks(session, settings=res.settings)
 
 
 @asynccontextmanager

@@ -11,10 +11,18 @@ from app.resources import Resources, open_resources
 from app.rules import schedule, store
 from app.simulator import Simulator
 from app.upkeep.reconcile import reconcile
-from app.vocabulary import Lane
-from app.worker import due, timetable
-from tests.runs.stories import LIST_TYPES, another_process, days_due, everything_is_due, one_due_run, states
-from tests.service import REPORT_TYPE, add_rule, execute, fetch, make_settings, request_due, unpublished, work_off
+from app.worker.steps import timetable
+from tests.runs.stories import LIST_TYPES, another_process, days_due, everything_is_due, states
+from tests.service import (
+    add_rule,
+    execute,
+    fetch,
+    make_settings,
+    make_timetable_due,
+    timetable_due,
+    unpublished,
+    work_off,
+)
 
 
 async def test_everything_comes_in_without_a_single_webhook(res: Resources, simulator: Simulator) -> None:
@@ -73,28 +81,28 @@ RECONCILE_ENTRY = """
 
 
 async def test_a_piece_of_the_timetable_is_done_by_one_process_only(res: Resources, simulator: Simulator) -> None:
-    await timetable.make_all_due(res)
+    await make_timetable_due(res)
     async with another_process(res, simulator) as one, another_process(res, simulator) as other:
-        done = await asyncio.gather(*(timetable.do_what_is_due(process) for process in (res, one, other)))
+        done = await asyncio.gather(*(timetable_due(process) for process in (res, one, other)))
 
-    assert sum(done) == len(timetable.entries(res))
+    assert sum(done) == len(timetable(res))
     assert simulator.world.journal.counts["list_types"] == 1
 
 
 async def test_everything_is_due_at_start_however_lately_it_was_done(res: Resources) -> None:
-    everything = len(timetable.entries(res))
-    await timetable.make_all_due(res)
-    assert await timetable.do_what_is_due(res) == everything
-    assert await timetable.do_what_is_due(res) == 0
+    everything = len(timetable(res))
+    await make_timetable_due(res)
+    assert await timetable_due(res) == everything
+    assert await timetable_due(res) == 0
 
-    await timetable.make_all_due(res)
+    await make_timetable_due(res)
 
-    assert await timetable.do_what_is_due(res) == everything
+    assert await timetable_due(res) == everything
 
 
 async def test_what_was_done_is_due_again_after_its_interval(res: Resources) -> None:
-    await timetable.make_all_due(res)
-    await timetable.do_what_is_due(res)
+    await make_timetable_due(res)
+    await timetable_due(res)
 
     (entry,) = await fetch(res, RECONCILE_ENTRY)
 
@@ -108,17 +116,17 @@ async def test_what_was_done_is_due_again_after_its_interval(res: Resources) -> 
 async def test_what_stripe_kept_from_being_done_is_due_again_soon_and_not_only_at_the_next_turn(
     res: Resources, simulator: Simulator, fault: dict[str, object]
 ) -> None:
-    await timetable.make_all_due(res)
+    await make_timetable_due(res)
     simulator.inject(**fault, match=LIST_TYPES)  # type: ignore[arg-type]
 
-    assert await timetable.do_what_is_due(res) == len(timetable.entries(res)) - 1
+    assert await timetable_due(res) == len(timetable(res)) - 1
 
     (entry,) = await fetch(res, RECONCILE_ENTRY)
     assert entry["seconds"] <= 60
     assert entry["finished_at"] is None
     await execute(res, "update timetable set due_at = now() where name = 'reconcile'")
     await everything_is_due(res)
-    assert await timetable.do_what_is_due(res) == 1
+    assert await timetable_due(res) == 1
     assert await fetch(res, "select 1 from account_holds") == []
 
 
@@ -152,57 +160,6 @@ async def test_old_events_are_forgotten_but_never_one_that_was_not_handled(res: 
 
     left = {row["stripe_event_id"] for row in await fetch(res, "select stripe_event_id from events")}
     assert left == {"evt_handled89", "evt_ignored89", "evt_pending89", "evt_failed89", "evt_pending91", "evt_failed91"}
-
-
-async def test_lanes_with_nothing_that_they_can_do_sleep_instead_of_spinning(
-    res: Resources, simulator: Simulator
-) -> None:
-    # Each of these was due long ago, and none of them can be done by this version at this moment.
-    await one_due_run(res, simulator)
-    simulator.remove_report_type(REPORT_TYPE)
-    await request_due(res)
-    await execute(res, "update runs set state = 'state_of_the_future', due_at = now() - interval '1 h'")
-    await execute(res, "update report_types set next_probe_at = now() - interval '1 h'")
-    await execute(res, "delete from timetable")
-    await execute(res, "insert into timetable (name, due_at) values ('of_the_future', now() - interval '1 h')")
-    await execute(
-        res,
-        "insert into events (account, stripe_event_id, type, payload_sha256, status, due_at)"
-        " values ('default', 'evt_1', 'reporting.of_the_future', 's', 'pending', now() - interval '1 h')",
-    )
-    await execute(
-        res,
-        "insert into account_holds (account, call_kind, reason, next_probe_at)"
-        " select 'default', kind, 'r', now() - interval '1 h' from unnest(array['create', 'read', 'files']) as kind",
-    )
-
-    waits = {lane: await due.seconds_until_next(res, lane) for lane in Lane}
-
-    assert waits == dict.fromkeys(Lane)
-
-
-async def test_a_hold_that_only_another_key_ends_is_nothing_to_wait_for(res: Resources) -> None:
-    await execute(
-        res,
-        "insert into account_holds (account, call_kind, reason, next_probe_at)"
-        " select 'default', kind, 'r', 'infinity' from unnest(array['create', 'read', 'files']) as kind",
-    )
-    await execute(res, "delete from timetable")
-
-    waits = {lane: await due.seconds_until_next(res, lane) for lane in Lane}
-
-    assert waits == dict.fromkeys(Lane)
-
-
-async def test_a_lane_sleeps_until_the_next_thing_in_it_is_due(res: Resources, simulator: Simulator) -> None:
-    await days_due(res, simulator, 2)
-    await execute(res, "update runs set due_at = now() + interval '1 hour'")
-    await execute(res, "update runs set due_at = now() + interval '5 s' where interval_start = '2026-03-01+00'")
-
-    seconds = await due.seconds_until_next(res, Lane.REQUESTS)
-
-    assert seconds is not None
-    assert 0 < seconds <= 5
 
 
 async def test_a_run_in_a_state_that_this_version_does_not_know_is_left_alone(

@@ -16,12 +16,11 @@ from app.resources import Resources
 from app.simulator import Simulator
 from app.upkeep import retention
 from app.upkeep.retention import remove_old_files
-from app.worker import timetable
 from tests.api.conftest import client_of, listening
 from tests.files.stored import one_run, store
 from tests.files.test_files import read
 from tests.runs.stories import another_process
-from tests.service import ADMIN_TOKEN, add_rule, execute, fetch, only_run, work_off
+from tests.service import ADMIN_TOKEN, add_rule, execute, fetch, only_run, timetable_due, work_off
 
 CONTENT = os.urandom(3 * CHUNK_BYTES)
 
@@ -171,7 +170,7 @@ async def test_much_of_it_is_done_in_turns(res: Resources, monkeypatch: pytest.M
     await execute(res, "insert into timetable (name, due_at) values ('retention', now())")
 
     turns = 0
-    while await timetable.do_what_is_due(res):
+    while await timetable_due(res):
         turns += 1
 
     assert turns > 3

@@ -178,7 +178,7 @@ async def test_a_worker_whose_connections_a_network_swallowed_goes_on_with_new_o
 ) -> None:
     monkeypatch.setattr(make_engine, "__kwdefaults__", {"transaction_seconds": 1.0, "autocommit": False})
     monkeypatch.setattr("app.queue.wakeups.POLL_SECONDS", 0.2)  # LISTEN may be deaf for a while
-    monkeypatch.setattr("app.worker.lanes.POLL_SECONDS", 0.2)
+    monkeypatch.setattr("app.worker.steps.POLL_SECONDS", 0.2)
     simulator.configure(delay=0.05)
     unpublished(simulator, until="2026-03-26")
     async with detour(database_url) as way, open_resources(make_settings(way.url, simulator, **QUICK)) as res:

@@ -1,0 +1,60 @@
+"""Loops in the background of a process: each outlives every error and logs it, so that none dies in silence."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import asynccontextmanager
+from typing import Any, Never, TypeVar
+
+import structlog
+
+from app.db.engine import is_transient
+
+log = structlog.get_logger()
+T = TypeVar("T")
+
+
+async def outlive(who: str, work: Awaitable[T], **ids: object) -> T | None:
+    """What the work returns; None after an error, which is logged: briefly where the database is in trouble.
+
+    The lines are called `<who>.database_trouble` and `<who>.crashed`.
+    """
+    try:
+        return await work
+    except Exception as error:
+        trouble, crash = f"{who}.database_trouble", f"{who}.crashed"
+        if is_transient(error):
+            log.warning(trouble, error=type(error).__name__, **ids)
+        else:
+            log.exception(crash, **ids)
+    return None
+
+
+async def repeat(who: str, work: Callable[[], Awaitable[object]], *, every: float) -> Never:
+    """Do the work again and again, with `every` seconds in between, whatever comes of it."""
+    while True:
+        await asyncio.sleep(every)
+        await outlive(who, work())
+
+
+@asynccontextmanager
+async def beside(**loops: Coroutine[Any, Any, Never]) -> AsyncIterator[None]:
+    """Run these loops beside the block, until it ends. A loop that ends first ends the block, with its error."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(_never_to_end(name, loop), name=name) for name, loop in loops.items()]
+            try:
+                yield
+            finally:
+                for task in tasks:
+                    task.cancel()
+    except BaseExceptionGroup as errors:
+        raise errors.exceptions[0] from errors
+
+
+async def _never_to_end(name: str, loop: Coroutine[Any, Any, Never]) -> None:
+    try:
+        await loop
+    except Exception:
+        log.exception("background.ended", loop=name)
+        raise
+    raise RuntimeError(f"the background loop `{name}` ended by itself")

@@ -1,0 +1,63 @@
+"""Which processes of the service are alive, and which version each of them runs: each says so in its row of `workers`.
+
+During an upgrade an older version runs beside this one. It passes over what it does not know, except in a rule: there
+it would read a word that it cannot. So whoever writes such a rule asks first who could not read it.
+"""
+
+import os
+import socket
+import uuid
+from dataclasses import dataclass
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
+
+from app import __version__
+from app.vocabulary import WORDS
+
+# A process says four times in `stalled_after_seconds` (60 by default) that it is alive.
+ALIVE_SECONDS = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """A living process of the service; `version` is None for one from before versions were written down."""
+
+    id: uuid.UUID
+    host: str
+    pid: int
+    version: str | None
+    words: int
+
+    def __str__(self) -> str:
+        return f"process {self.pid} on {self.host} (version {self.version or 'unknown'})"
+
+
+async def say_alive(session: AsyncSession, process_id: uuid.UUID, *, works_queue: bool) -> None:
+    """This process is alive, and runs this version."""
+    values = {"id": process_id, "host": socket.gethostname(), "pid": os.getpid(), "works_queue": works_queue}
+    await session.execute(_ALIVE, {**values, "version": __version__, "words": WORDS})
+
+
+async def say_gone(sessions: async_sessionmaker[AsyncSession], process_id: uuid.UUID) -> None:
+    """This process ends."""
+    async with sessions.begin() as session:
+        await session.execute(_GONE, {"id": process_id})
+
+
+async def older_than(session: AsyncSession, words: int) -> list[Process]:
+    """The living processes that cannot read a rule with words of this number (see `vocabulary.WORDS`)."""
+    rows = await session.execute(_OLDER, {"words": words, "seconds": ALIVE_SECONDS})
+    return [Process(**row) for row in rows.mappings()]
+
+
+_ALIVE = text("""
+insert into workers (id, host, pid, version, words, works_queue)
+values (:id, :host, :pid, :version, :words, :works_queue)
+on conflict (id) do update set seen_at = now()
+""")
+_GONE = text("delete from workers where id = :id")
+_OLDER = text("""
+select id, host, pid, version, words from workers
+where words < :words and seen_at > clock_timestamp() - make_interval(secs => :seconds) order by host, pid
+""")

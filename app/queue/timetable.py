@@ -1,0 +1,85 @@
+"""Recurring work: when each entry is due is a row, so that it is done by one process, and again after a crash.
+
+What the entries do is written in `app/worker/steps.py`; here are only names and times, so that any room may have an
+entry done soon (`make_due`).
+"""
+
+from collections.abc import Mapping
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.queue.wakeups import wake
+from app.vocabulary import Lane
+
+# Work that broke off (Stripe away, process killed) is due again after this long, not only at the next full turn.
+RETRY_SECONDS = 60.0
+
+
+async def make_due(session: AsyncSession, *names: str) -> None:
+    """Have these entries done as soon as the session's transaction commits, even those under way just now."""
+    await session.execute(_MAKE_DUE, {"names": sorted(names)})
+    await wake(session, Lane.TIMETABLE)
+
+
+async def claim(session: AsyncSession, every: Mapping[str, float], limit: int) -> list[str]:
+    """Take up to `limit` due entries of these names, whose periods in seconds are `every`, for `RETRY_SECONDS`.
+
+    An entry that is due later than its period allows was written when the clock was wrong: it is due now.
+    """
+    values = {"names": list(every), "every": list(every.values()), "retry": RETRY_SECONDS, "limit": limit}
+    return list((await session.execute(_CLAIM, values)).scalars().all())
+
+
+async def renew(session: AsyncSession, names: list[str], *, seconds: float) -> None:
+    """They are still under way, and nobody else's for another `seconds`."""
+    await session.execute(_RENEW, {"names": names, "seconds": seconds})
+
+
+async def release(session: AsyncSession, name: str) -> None:
+    """It was broken off, and is due again at once."""
+    await session.execute(_RELEASE, {"name": name})
+
+
+async def finish(session: AsyncSession, name: str, *, again_after: float) -> None:
+    """It is done, and due again this many seconds after it began; at once if `make_due` was called meanwhile."""
+    await session.execute(_FINISH, {"name": name, "seconds": again_after})
+
+
+def next_due(every: Mapping[str, float]) -> str:
+    """The query for when the next of these entries is due (see `worker/due`)."""
+    known = ", ".join(f"('{name}', cast({max(seconds, RETRY_SECONDS)} as float8))" for name, seconds in every.items())
+    return f"""
+        select min(case when due_at > clock_timestamp() + make_interval(secs => longest)
+            then clock_timestamp() else due_at end)
+        from timetable join (values {known}) as known(name, longest) using (name)
+        where due_at > {{since}}
+    """  # noqa: S608 - the names are ours
+
+
+# While an entry is under way `started_at` is set; whoever makes it due meanwhile takes that away.
+_MAKE_DUE = text("""
+insert into timetable (name, due_at) select name, now() from unnest(cast(:names as text[])) as due(name)
+on conflict (name) do update set due_at = now(), started_at = null
+""")
+_CLAIM = text("""
+update timetable set due_at = now() + make_interval(secs => least(:retry, taken.every)), started_at = now()
+from (
+    select timetable.name, known.every
+    from timetable join unnest(cast(:names as text[]), cast(:every as float8[])) as known(name, every) using (name)
+    where due_at <= now() or due_at > now() + make_interval(secs => greatest(:retry, every))
+    order by due_at limit :limit for update of timetable skip locked
+) as taken
+where timetable.name = taken.name
+returning timetable.name
+""")
+_RENEW = text("""
+update timetable set due_at = greatest(due_at, now() + make_interval(secs => :seconds))
+where name in (
+    select name from timetable where name = any(:names) and started_at is not null order by name for update skip locked)
+""")
+_RELEASE = text("update timetable set due_at = now() where name = :name")
+_FINISH = text("""
+update timetable set due_at = coalesce(started_at + make_interval(secs => :seconds), due_at), finished_at = now()
+where name = :name
+""")

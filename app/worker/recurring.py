@@ -1,0 +1,73 @@
+"""The lane of recurring work: each entry of the timetable is a claim of its own, so that a long one delays no other."""
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.errors import NotNow
+from app.observability import log_lines
+from app.queue import timetable
+from app.resources import Resources
+from app.vocabulary import Lane
+from app.worker.lanes import Claimed, Line, Pool
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A recurring piece of work and how often it is due, in seconds. The work answers True when there is more to do.
+
+    It raises NotNow to be tried again within a minute.
+    """
+
+    name: str
+    work: Callable[[Resources], Awaitable[bool | None]]
+    every: float
+
+
+def recurring(entries: Sequence[Entry]) -> Pool[Entry]:
+    """The lane that does these entries when they are due."""
+    by_name = {entry.name: entry for entry in entries}
+    every = {entry.name: entry.every for entry in entries}
+
+    async def claim(res: Resources, limit: int) -> list[Entry]:
+        async with res.sessions.begin() as session:
+            return [by_name[name] for name in await timetable.claim(session, every, limit)]
+
+    return Pool(
+        Lane.TIMETABLE,
+        slots=len(entries),
+        claim=claim,
+        step=do,
+        kind=_ENTRIES,
+        line=lambda entry: Line(f"timetable.{entry.name}", {"caused_by": f"timetable/{entry.name}"}),
+        next_due=[timetable.next_due(every)],
+    )
+
+
+async def do(res: Resources, entry: Entry) -> bool:
+    """Do a claimed entry, and write down when it is due again; False when it broke off, and stays due soon."""
+    try:
+        more = await entry.work(res)
+    except NotNow as error:
+        log_lines.annotate(outcome="NotNow", about=str(error))
+        return False
+    log_lines.annotate(outcome="done")
+    async with res.sessions.begin() as session:
+        await timetable.finish(session, entry.name, again_after=0.0 if more else entry.every)
+    return True
+
+
+async def _renew(session: AsyncSession, claims: Sequence[Entry], *, seconds: float) -> None:
+    await timetable.renew(session, [entry.name for entry in claims], seconds=seconds)
+
+
+async def _release(session: AsyncSession, claim: Entry) -> None:
+    await timetable.release(session, claim.name)
+
+
+async def _crashed(_res: Resources, _claim: Entry, _error: Exception) -> None:
+    """An error of our own is in the log; the entry is due again soon in any case."""
+
+
+_ENTRIES: Claimed[Entry] = Claimed(renew=_renew, release=_release, crashed=_crashed)

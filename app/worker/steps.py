@@ -1,0 +1,130 @@
+"""START HERE: every lane of work with its step, and every recurring piece of work, in two lists.
+
+A lane looks for rows that are due, claims some, does a step with each, and sleeps until it is woken (`queue/wakeups`)
+or something becomes due.
+
+To add a lane:
+1. name it in `vocabulary.Lane`;
+2. add a `Pool` to `lanes` below: `claim(res, limit)` takes up to `limit` due rows under a lease, in one statement, and
+   returns a frozen dataclass for each; `step(res, claim)` does the work and records what came of it; `kind` says how
+   such a claim is renewed, released, and marked when it crashes; `line` is its line in the log; `slots` is how many
+   one process has under way; `grace` is how long a step may go on at the end of the process;
+   `next_due` are the queries for when the lane has something next: each yields one timestamp after `{since}`;
+3. call `wake(session, Lane.X)` in the transaction that makes something due in it.
+
+To add recurring work: write a function `work(res)` that returns True when there is more to do and raises NotNow when it
+should be tried again within a minute, and add an `Entry` to `timetable` below. `queue/timetable.make_due` has it done
+now.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+from app import handlers
+from app.accounts import catch_up
+from app.background import outlive
+from app.health import outside
+from app.queue import claims, processes
+from app.queue.claims import Claim
+from app.queue.wakeups import POLL_SECONDS
+from app.resources import Resources
+from app.runs.download import claim_downloads, download
+from app.runs.lookup import claim_lookups, look_up
+from app.runs.put_off import crashed
+from app.runs.request import request_run
+from app.runs.request_claim import claim_requests
+from app.runs.transfer import DownloadClaim
+from app.upkeep.reconcile import reconcile
+from app.upkeep.retention import remove_old_files
+from app.vocabulary import CallKind, Lane, RunState
+from app.worker.due import EVENTS_DUE, MISSING_TYPES_DUE, probe_due, rate_due, runs_due
+from app.worker.lanes import GRACE_SECONDS, Claimed, Line, Loop, Pool, run
+from app.worker.recurring import Entry, recurring
+from app.worker.start import start
+
+# How many calls to Stripe one process has under way in a lane; Stripe's own limits are counted over all processes.
+LOOKUPS_AT_ONCE = 4
+DOWNLOADS_AT_ONCE = 8
+BIG_DOWNLOADS_AT_ONCE = 2
+# Days are what retention counts in.
+RETENTION_SECONDS = 3600.0
+
+RUNS: Claimed[Claim] = Claimed(renew=claims.renew, release=claims.release, crashed=crashed)
+
+
+def timetable(res: Resources) -> list[Entry]:
+    """All recurring work."""
+    return [
+        Entry("reconcile", reconcile, every=res.settings.reconcile_seconds),
+        Entry("file_store", outside.look_at_store, every=outside.STORE_EVERY_SECONDS),
+        Entry("stripe_setup", outside.look_at_stripe, every=outside.STRIPE_EVERY_SECONDS),
+        Entry("retention", remove_old_files, every=RETENTION_SECONDS),
+    ]
+
+
+def lanes(res: Resources) -> list[Loop | Pool[Any]]:
+    """All lanes."""
+    creates, reads, files = (
+        [probe_due(kind), *rate_due(res.limiter, kind)] for kind in (CallKind.CREATE, CallKind.READ, CallKind.FILES)
+    )
+    return [
+        Loop(Lane.INBOX, handlers.drain, next_due=[EVENTS_DUE]),
+        Pool(
+            Lane.REQUESTS,
+            slots=res.requests_at_once,
+            claim=claim_requests,
+            step=request_run,
+            kind=RUNS,
+            line=_line("run.asked"),
+            next_due=[runs_due(RunState.PLANNED), MISSING_TYPES_DUE, *creates],
+            grace=GRACE_SECONDS,
+        ),
+        Pool(
+            Lane.LOOKUPS,
+            slots=LOOKUPS_AT_ONCE,
+            claim=claim_lookups,
+            step=look_up,
+            kind=RUNS,
+            line=_line("run.looked_up"),
+            next_due=[runs_due(RunState.REQUESTED), *reads],
+            grace=GRACE_SECONDS,
+        ),
+        _downloads(Lane.DOWNLOADS, DOWNLOADS_AT_ONCE, next_due=files),
+        _downloads(Lane.BIG_DOWNLOADS, BIG_DOWNLOADS_AT_ONCE, next_due=files),
+        recurring(timetable(res)),
+    ]
+
+
+async def work(res: Resources) -> None:
+    """Work every lane until `res.stopping` is set."""
+    await start(res, timetable(res))
+    # A run that another process asked for wakes nobody here: look as often as lookups are wanted.
+    poll_seconds = min(POLL_SECONDS, res.settings.pending_poll_seconds)
+    try:
+        await run(res, lanes(res), poll_seconds=poll_seconds, beat=partial(catch_up.move_marks, settings=res.settings))
+    finally:
+        await outlive("worker", processes.say_gone(res.sessions, res.worker_id))
+
+
+def _downloads(lane: Lane, slots: int, *, next_due: Sequence[str]) -> Pool[DownloadClaim]:
+    # Another process goes on where a download broke off, so that it needs no grace.
+    return Pool(
+        lane,
+        slots=slots,
+        claim=partial(claim_downloads, big=lane is Lane.BIG_DOWNLOADS),
+        step=download,
+        kind=RUNS,
+        line=_line("run.fetched"),
+        next_due=[runs_due(RunState.READY), *next_due],
+    )
+
+
+def _line(name: str) -> Callable[[Claim], Line]:
+    """The log line of a step with a run."""
+
+    def line(claim: Claim) -> Line:
+        ids = {"run_id": str(claim.run_id), "account": claim.account, "attempt": claim.attempt}
+        return Line(name, {**ids, "caused_by": claim.caused_by}, parent=claim.traceparent)
+
+    return line
