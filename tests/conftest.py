@@ -9,6 +9,7 @@ from functools import cache
 
 import pytest
 import structlog
+from hypothesis import HealthCheck, settings
 
 from app.db.migrate import migrate
 from app.observability.logs import configure_logs
@@ -16,6 +17,11 @@ from app.resources import Resources, open_resources
 from app.simulator import Simulator, serve
 from tests import service
 from tests.database import FOLDER_VARIABLE, PostgresServer, fresh_database, run_folder, running_server
+
+# How long an example takes says how busy the machine is, and nothing of us; the examples of a test share its fixtures.
+SUPPRESSED = [HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
+settings.register_profile("tests", deadline=None, suppress_health_check=SUPPRESSED)
+settings.load_profile("tests")
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -9,7 +9,7 @@ from datetime import date
 import httpx
 import pytest
 import zstandard
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from app.files.chunker import CHUNK_BYTES
@@ -98,7 +98,7 @@ ranges = st.one_of(
 )
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(header=ranges)
 @example(header="bytes=0-0")
 @example(header="bytes=-0")

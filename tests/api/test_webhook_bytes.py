@@ -5,7 +5,7 @@ import json
 from collections.abc import AsyncIterator
 
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from app.resources import Resources
@@ -61,7 +61,7 @@ bodies = st.one_of(
 )
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(body=bodies, headers=st.lists(st.tuples(names, values), max_size=6))
 @example(body=b"{}", headers=[(b"Stripe-Signature", b"t=1790000000,v1=\xe4")])
 @example(body=b"{}", headers=[(b"Stripe-Signature", b"t=" + b"9" * 5000 + b",v1=00")])
@@ -81,7 +81,7 @@ odd = st.one_of(
 )  # fmt: skip
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(changes=st.dictionaries(fields, odd, max_size=4), type=st.sampled_from(["reporting.report_type.updated", "a"]))
 async def test_no_signed_event_makes_it_fail(port: int, changes: dict[str, object], type: str) -> None:
     body = json.dumps({**event(), "type": type, **changes}).encode()

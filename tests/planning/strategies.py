@@ -5,7 +5,7 @@ from datetime import UTC, date, datetime, timedelta
 from functools import cache
 from zoneinfo import ZoneInfo, available_timezones
 
-from hypothesis import HealthCheck, settings
+from hypothesis import settings
 from hypothesis import strategies as st
 
 from app.planning.planner import Schedule
@@ -17,7 +17,7 @@ CALENDAR = [cadence for cadence in Cadence if cadence is not Cadence.EVERY_UPDAT
 DAY = timedelta(days=1)
 
 # Machines are shared and noisy: how long an example takes proves nothing.
-properties = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow], max_examples=150)
+properties = settings(max_examples=150)
 
 
 def noon(day: date) -> datetime:

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.queue.claims import Overtaken
@@ -294,7 +294,7 @@ async def test_a_slow_worker_adds_nothing_to_the_pieces_that_its_successor_goes_
 
 
 @given(cuts=st.lists(st.integers(0, 60_000), max_size=6), ranges=st.lists(st.booleans(), min_size=7, max_size=7))
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=25, deadline=None)
+@settings(max_examples=25)
 async def test_however_often_and_wherever_it_breaks_the_file_is_stripes(
     res: Resources, simulator: Simulator, cuts: list[int], ranges: list[bool]
 ) -> None:

@@ -5,7 +5,7 @@ import time
 
 import httpx
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from app.simulator import Simulator
@@ -187,7 +187,6 @@ async def test_a_slow_file_trickles(client: httpx.AsyncClient, simulator: Simula
     assert time.monotonic() - started >= 0.4
 
 
-@settings(deadline=None)
 @given(
     head=st.binary(max_size=9),
     block=st.binary(min_size=1, max_size=5),

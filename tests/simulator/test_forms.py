@@ -4,7 +4,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from app.simulator.http.forms import MalformedForm, Value, decode
@@ -24,7 +24,6 @@ def flat(name: str, value: Value) -> list[tuple[str, str]]:
     return [pair for key, below in items for pair in flat(f"{name}[{key}]", below)]
 
 
-@settings(deadline=None)
 @given(st.dictionaries(NAMES, VALUES, max_size=4))
 def test_what_is_written_like_the_sdk_does_is_read_back(form: dict[str, Value]) -> None:
     pairs = [pair for name, value in form.items() for pair in flat(name, value)]
@@ -32,13 +31,11 @@ def test_what_is_written_like_the_sdk_does_is_read_back(form: dict[str, Value]) 
     assert decode(urlencode(pairs)) == form
 
 
-@settings(deadline=None)
 @given(st.lists(TEXTS, min_size=1, max_size=5))
 def test_a_list_may_be_written_without_places(texts: list[str]) -> None:
     assert decode(urlencode([("a[b][]", text) for text in texts])) == {"a": {"b": texts}}
 
 
-@settings(deadline=None)
 @given(st.text(max_size=60))
 def test_no_text_breaks_the_decoder(text: str) -> None:
     try:

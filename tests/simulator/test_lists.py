@@ -2,7 +2,7 @@
 
 import httpx
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from app.simulator import Simulator
@@ -95,7 +95,6 @@ async def test_an_event_can_be_read_on_its_own_for_thirty_days(client: httpx.Asy
     assert (await client.get("/v1/events")).json()["data"] == []
 
 
-@settings(deadline=None)
 @given(count=st.integers(0, 30), limit=st.integers(1, 12), backwards=st.booleans())
 def test_pages_put_together_are_the_whole_list(count: int, limit: int, backwards: bool) -> None:
     shelf: Shelf[Endpoint] = Shelf()

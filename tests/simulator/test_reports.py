@@ -143,7 +143,7 @@ def test_metadata_columns_may_have_any_key() -> None:
 MOMENTS = st.integers(MONDAY, MONDAY + 6 * DAY)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.lists(MOMENTS, min_size=3, max_size=3, unique=True).map(sorted))
 def test_windows_tile(moments: list[int]) -> None:
     start, middle, end = moments
@@ -153,7 +153,7 @@ def test_windows_tile(moments: list[int]) -> None:
     assert left + right == rows(recipe(start=start, end=end))
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(st.lists(MOMENTS, min_size=2, max_size=2, unique=True).map(sorted))
 def test_a_balance_starts_changes_and_ends_as_the_other_reports_say(moments: list[int]) -> None:
     start, end = moments
@@ -204,7 +204,6 @@ def test_a_report_of_very_many_rows_has_all_of_them() -> None:
     assert len(rows(many)) == EXACT_ROWS * 5 + 3
 
 
-@settings(deadline=None)
 @given(extra=st.integers(0, 100_000))
 def test_a_file_of_an_exact_size_has_it_and_is_valid_to_the_last_row(extra: int) -> None:
     wanted = recipe()

@@ -5,7 +5,7 @@ from typing import Any
 
 import httpx
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -112,7 +112,7 @@ fields = st.sampled_from([
 ])  # fmt: skip
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(changes=st.dictionaries(fields, values, max_size=4), number=st.integers(0, 10**9))
 async def test_no_json_makes_a_rule_fail(api: httpx.AsyncClient, changes: dict[str, Any], number: int) -> None:
     usual = {"name": f"rule {number}", "report_type": "a.b", "cadence": "daily"}
