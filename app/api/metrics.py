@@ -68,7 +68,7 @@ def _of_process(res: Resources, access: Access) -> Families:
     refused = CounterMetricFamily(
         "tallyhook_deliveries_refused", "Webhook deliveries that were not believed, by reason.", labels=["reason"]
     )
-    for reason, count in res.intake.refused.items():
+    for reason, count in res.intake.refused.by_reason.items():
         refused.add_metric([reason], count)
     failed = CounterMetricFamily(
         "tallyhook_authentication_failures", "Requests without a token that may do it, by reason.", labels=["reason"]

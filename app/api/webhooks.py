@@ -29,8 +29,9 @@ PATH = "/webhooks/stripe"
 _RECEIVED = b'{"received": true}'
 _WHY_NOT = {
     "not_utf8": "the body is not UTF-8",
-    "bad_signature": "the Stripe-Signature header is missing or malformed, was made with another secret, or is more "
-    "than 300 seconds away from this machine's clock",
+    "no_signature": "the Stripe-Signature header is missing or malformed",
+    "wrong_time": "the Stripe-Signature header is more than 300 seconds away from this machine's clock",
+    "bad_signature": "the signature was made with another secret, or the body was changed on its way",
     "not_json": "the body is not JSON",
     "not_an_event": "the body is not an event object",
     "no_id_or_type": "the event has no id or no type",
@@ -120,7 +121,7 @@ async def _receive(request: Request, slug: str) -> Response:
         if announces_more(request.headers, limit):
             raise BodyTooLarge
         try:
-            intake.check_header(signature)
+            intake.check_header(signature, account)
         except RejectedDelivery:
             if "transfer-encoding" in request.headers:
                 await _read_body(request.receive, limit=limit, keep=False)  # it may still turn out to be too large

@@ -89,4 +89,6 @@ async def polling(view: View) -> Check:
     if found.reconciled_at is None:
         detail = "Stripe has never been asked what it has"
     advice = "`timetable.reconcile` in the workers' log says what Stripe answered; `tallyhook doctor` asks it now"
+    if (await rows.heard_since(view.session, since)) is None:
+        return failing("polling", f"{detail}, and no webhook came since: nothing is learned of Stripe", advice)
     return degraded("polling", detail, advice)

@@ -8,7 +8,7 @@ from datetime import datetime
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.db.rows import fetch, fetch_one
+from app.db.rows import fetch, fetch_first, fetch_one
 
 # Nothing is counted further than this: "more than 1000" says as much.
 MOST_COUNTED = 1000
@@ -114,6 +114,35 @@ class Heard:
 async def heard(session: AsyncSession) -> list[Heard]:
     """Of the newest events, by account and secret."""
     return await fetch(session, Heard, _HEARD, {"newest_events": NEWEST_EVENTS})
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """When something happened."""
+
+    at: datetime
+
+
+async def heard_since(session: AsyncSession, since: datetime) -> datetime | None:
+    """When the newest webhook came, if any came since."""
+    found = await fetch_first(session, Moment, _HEARD_SINCE, {"since": since})
+    return None if found is None else found.at
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """Deliveries to an account that were not believed for one reason, since `first_at`, without a pause of a day."""
+
+    account: str
+    reason: str
+    number: int
+    first_at: datetime
+    last_at: datetime
+
+
+async def refused_deliveries(session: AsyncSession, *, configured: Sequence[str]) -> list[Refused]:
+    """Those of the last day."""
+    return await fetch(session, Refused, _REFUSED, {"configured": list(configured), "limit": MOST_COUNTED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,6 +288,14 @@ select account, signed_with, max(received_at) as last_at, min(min(received_at)) 
 from (
     select account, signed_with, received_at from events order by received_at desc limit :newest_events
 ) as newest group by account, signed_with
+""")
+_HEARD_SINCE = text("""
+select received_at as at from events where received_at > :since order by received_at desc limit 1
+""")
+_REFUSED = text("""
+select account, reason, number, first_at, last_at from refused_deliveries
+where account = any(cast(:configured as text[])) and last_at > clock_timestamp() - interval '1 day'
+order by account, last_at desc limit :limit
 """)
 # Stripe sends an event for every advance: an hour later it has come, if it comes at all.
 _UNANNOUNCED = text("""

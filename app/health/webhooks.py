@@ -12,6 +12,15 @@ from app.stripe_api.signatures import fingerprint
 # A secret that was rotated out is of no use for longer: Stripe signs with both for a day at most.
 ROTATED_AFTER = timedelta(days=1)
 
+# Stripe announces data twice a day: a secret that signed nothing for longer, while others did, is not in use.
+QUIET = timedelta(hours=13)
+# Reasons that only something with a well-formed signature has, and what to do.
+_OF_STRIPE = {
+    "bad_signature": "put the endpoint's signing secret into STRIPE_WEBHOOK_SECRET (after a comma beside the present "
+    "one); or a proxy changes bodies on their way",
+    "wrong_time": "set the clock by NTP (chrony, systemd-timesyncd)",
+}
+
 
 async def _heard(view: View) -> list[rows.Heard]:
     return await rows.heard(view.session)
@@ -27,6 +36,31 @@ async def webhooks(view: View) -> Check:
         came = "no webhook recently" if last is None else f"the last webhook came {span(view.now - last)} ago"
         found.append(f"{account.slug}: {came}")
     return ok("webhooks", "; ".join(found) or "no account is configured", link=Link(LinkKind.EVENTS))
+
+
+@check
+async def deliveries_refused(view: View) -> Check:
+    """Whether Stripe's own deliveries are refused: signed, but not with our secret, or not at our time."""
+    heard = await view.once(_heard)
+    refused = await rows.refused_deliveries(view.session, configured=sorted(view.settings.accounts))
+    lost = [one for one in refused if one.reason in _OF_STRIPE and _is_lost(one, heard)]
+    if not lost:
+        said = "; ".join(_refused(one, view.now) for one in refused)
+        return ok("deliveries_refused", f"none that Stripe would have sent{f' ({said})' if said else ''}")
+    accounts = {one.account for one in lost}
+    advice = "; ".join(dict.fromkeys(_OF_STRIPE[one.reason] for one in lost))
+    detail = f"none was accepted since: {'; '.join(_refused(one, view.now) for one in lost)}"
+    return degraded("deliveries_refused", detail, advice, account=accounts.pop() if len(accounts) == 1 else None)
+
+
+def _refused(one: rows.Refused, now: datetime) -> str:
+    return f"{one.account}: {one.number} refused ({one.reason}), the last {span(now - one.last_at)} ago"
+
+
+def _is_lost(one: rows.Refused, heard: list[rows.Heard]) -> bool:
+    """Whether nothing was accepted since these began: else somebody else sends them, beside Stripe's own."""
+    accepted = max((row.last_at for row in heard if row.account == one.account), default=None)
+    return accepted is None or accepted < max(one.first_at, one.last_at - QUIET)
 
 
 @check

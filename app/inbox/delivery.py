@@ -11,7 +11,7 @@ import orjson
 from app.errors import RejectedDelivery
 from app.observability import tracing
 from app.settings import Account
-from app.stripe_api.signatures import fingerprint, may_be_signed, verify
+from app.stripe_api.signatures import fingerprint, header_fault, verify
 from app.vocabulary import EventStatus, EventType
 
 _USED_TYPES = frozenset(EventType)
@@ -37,12 +37,14 @@ class IncomingEvent:
 
 def check_header(signature: str, *, now: float) -> None:
     """What can be told before any of the body is read. Raises RejectedDelivery."""
-    if not may_be_signed(signature, now=now):
-        raise RejectedDelivery("bad_signature")
+    fault = header_fault(signature, now=now)
+    if fault is not None:
+        raise RejectedDelivery(fault)
 
 
 def read_event(body: bytes, signature: str, account: Account, *, now: float) -> IncomingEvent:
     """The event in a delivery, verified and judged. Raises RejectedDelivery."""
+    check_header(signature, now=now)
     try:
         text = body.decode()
     except UnicodeDecodeError as error:

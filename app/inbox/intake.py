@@ -6,7 +6,6 @@ times as many a second as one by one). The table of events is the inbox: no job 
 
 import asyncio
 import time
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import TracebackType
@@ -17,6 +16,7 @@ import structlog
 from app.db.engine import DATABASE_ERRORS, make_engine, raw_connection
 from app.errors import RejectedDelivery, TallyhookError
 from app.inbox.delivery import IncomingEvent, check_header, read_event
+from app.inbox.refused import RefusedDeliveries
 from app.observability.metrics import Metrics
 from app.queue.wakeups import CHANNEL
 from app.settings import Account, Settings
@@ -76,10 +76,11 @@ class Intake:
         self._engine = make_engine(url, pool_size=WRITERS, transaction_seconds=TRANSACTION_SECONDS, autocommit=True)
         self._waiting: asyncio.Queue[tuple[IncomingEvent, asyncio.Future[None]]] = asyncio.Queue(QUEUE_LIMIT)
         self._writers: list[asyncio.Task[None]] = []
-        self.refused: Counter[str] = Counter()  # deliveries that were not believed, by reason: a counter is all we keep
+        self.refused = RefusedDeliveries()
 
     async def __aenter__(self) -> Self:
         self._writers = [asyncio.create_task(self._write_groups()) for _ in range(WRITERS)]
+        self._writers.append(asyncio.create_task(self.refused.keep_on(self._engine), name="keep-refused"))
         return self
 
     async def __aexit__(
@@ -88,6 +89,7 @@ class Intake:
         for writer in self._writers:
             writer.cancel()
         await asyncio.gather(*self._writers, return_exceptions=True)
+        await self.refused.keep(self._engine)
         await self._engine.dispose()
 
     def account(self, slug: str) -> Account | None:
@@ -95,14 +97,14 @@ class Intake:
         account = self._accounts.get(slug)
         return account if account is not None and account.webhook_secrets else None
 
-    def check_header(self, signature: str) -> None:
+    def check_header(self, signature: str, account: Account) -> None:
         """Look at the header before the body is read. Raises RejectedDelivery."""
-        with self._counting():
+        with self._counting(account):
             check_header(signature, now=time.time())
 
     async def accept(self, body: bytes, signature: str, account: Account) -> None:
         """Keep the event of this delivery; returns after the commit. Raises RejectedDelivery, Unavailable."""
-        with self._counting():
+        with self._counting(account):
             event = read_event(body, signature, account, now=time.time())
         kept = asyncio.get_running_loop().create_future()
         try:
@@ -115,11 +117,11 @@ class Intake:
         self._metrics.deliveries.labels(account.slug, type_, event.status.value).inc()
 
     @contextmanager
-    def _counting(self) -> Iterator[None]:
+    def _counting(self, account: Account) -> Iterator[None]:
         try:
             yield
         except RejectedDelivery as error:
-            self.refused[error.reason] += 1
+            self.refused.add(account.slug, error.reason)
             raise
 
     async def _write_groups(self) -> None:

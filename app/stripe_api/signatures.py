@@ -11,10 +11,14 @@ LONGEST_SIGNATURE_HEADER = 2048
 _V1 = re.compile(r"(?:^|,)v1=[0-9a-f]{64}(?:,|$)")
 
 
-def may_be_signed(header: str, *, now: float) -> bool:
-    """Whether the header alone could belong to a delivery: well-formed, and made within 300 s either way of `now`."""
+def header_fault(header: str, *, now: float) -> str | None:
+    """Why the header alone cannot belong to a delivery: `no_signature` where it is missing or malformed, `wrong_time`
+    where it was made more than 300 s from `now` (Unix seconds); None where it may.
+    """
     timestamp = _signed_at(header)
-    return timestamp is not None and abs(now - timestamp) <= SIGNATURE_TOLERANCE_SECONDS and bool(_V1.search(header))
+    if timestamp is None or not _V1.search(header):
+        return "no_signature"
+    return "wrong_time" if abs(now - timestamp) > SIGNATURE_TOLERANCE_SECONDS else None
 
 
 def verify(body: str, header: str, secrets: tuple[str, ...], *, now: float) -> str | None:
@@ -23,7 +27,7 @@ def verify(body: str, header: str, secrets: tuple[str, ...], *, now: float) -> s
     The SDK checks the signature; it raises more than it says for odd headers, and passes timestamps from the
     future (stripe.md 2.5), so both are looked at first.
     """
-    if not may_be_signed(header, now=now):
+    if header_fault(header, now=now) is not None:
         return None
     for secret in secrets:
         try:

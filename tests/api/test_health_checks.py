@@ -85,9 +85,9 @@ async def test_when_all_is_well_every_check_says_so(
 
     assert found["status"] == "ok", found
     assert [one["name"] for one in found["checks"]] == [
-        "database", "schema", "clock", "credentials", "endpoint_selection", "failed_events", "failed_runs",
-        "file_store", "freshness", "inbox", "overdue_runs", "polling", "report_types", "webhook_endpoint",
-        "webhook_secrets", "webhooks", "workers",
+        "database", "schema", "clock", "credentials", "deliveries_refused", "endpoint_selection", "failed_events",
+        "failed_runs", "file_store", "freshness", "inbox", "overdue_runs", "polling", "report_types",
+        "webhook_endpoint", "webhook_secrets", "webhooks", "workers",
     ]  # fmt: skip
     (rule,) = found["rules"]
     assert (rule["status"], rule["newest_state"], rule["detail"]) == ("ok", "stored", "on time")
@@ -303,6 +303,11 @@ async def test_data_that_moved_without_a_webhook_is_told(
 async def test_polling_that_stopped_is_told(res: Resources, api: httpx.AsyncClient) -> None:
     await reconcile(res)
     await execute(res, "update accounts set created_at = now() - interval '2 days'")
+    assert await check(api, "polling") == (
+        "failing",
+        "Stripe has never been asked what it has, and no webhook came since: nothing is learned of Stripe",
+    )
+    await deliver_value(res, event("evt_1"))
     assert await check(api, "polling") == ("degraded", "Stripe has never been asked what it has")
 
     await execute(res, "insert into timetable values ('reconcile', now(), now(), now() - interval '1 minute')")

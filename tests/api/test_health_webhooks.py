@@ -3,15 +3,20 @@
 import hashlib
 import json
 from collections.abc import AsyncIterator
+from typing import Any
 
 import httpx
 import pytest
 
+from app.db.engine import make_engine
+from app.inbox.intake import Intake
 from app.resources import Resources, open_resources
 from app.simulator import Simulator
 from tests.api.conftest import client_of
+from tests.api.deliveries import delivery
+from tests.cli.examined import findings, statuses
 from tests.inbox.intake_events import accept, an_event, signed
-from tests.service import execute, make_settings
+from tests.service import execute, fetch, make_settings, until_found
 
 OLD, NEW = "whsec_the_old_one", "whsec_the_new_one"
 MARKS = [hashlib.sha256(secret.encode()).hexdigest()[:4] for secret in (OLD, NEW)]
@@ -68,3 +73,112 @@ async def test_no_secret_is_in_the_answer_or_in_a_row(rotating: Resources) -> No
         await heard(rotating, "evt_1", secret=OLD, hours_ago=2)
 
         assert "whsec" not in (await api.get("/health")).text
+
+
+async def refuse(res: Resources, api: httpx.AsyncClient, *, times: int = 1, **how: Any) -> None:
+    """Deliveries that are not believed, and kept as such."""
+    for _ in range(times):
+        assert (await api.post("/webhooks/stripe", **delivery(**how))).status_code == 400
+    await res.intake.refused.keep(res.engine)
+
+
+async def refused(api: httpx.AsyncClient) -> tuple[str, str]:
+    (found,) = [check for check in (await api.get("/health")).json()["checks"] if check["name"] == "deliveries_refused"]
+    return found["status"], f"{found['detail']} → {found['advice']}"
+
+
+async def test_a_wrong_secret_is_told_with_the_number_and_what_to_do(res: Resources, api: httpx.AsyncClient) -> None:
+    await refuse(res, api, secret="whsec_another", times=3)
+
+    status, said = await refused(api)
+
+    assert status == "degraded"
+    assert "default: 3 refused (bad_signature), the last 0 seconds ago" in said
+    assert "signing secret" in said
+    assert statuses(await findings(res.settings))["deliveries_refused"] == "degraded"
+
+
+async def test_a_secret_that_was_put_right_is_well_with_the_first_delivery(
+    res: Resources, api: httpx.AsyncClient
+) -> None:
+    await refuse(res, api, secret="whsec_another")
+
+    await accept(res.intake, an_event())
+
+    assert (await refused(api))[0] == "ok"
+
+
+async def test_a_secret_that_was_rolled_is_told_although_others_were_accepted_before(
+    res: Resources, api: httpx.AsyncClient
+) -> None:
+    await accept(res.intake, an_event())
+    await execute(res, "update events set received_at = now() - interval '1 hour'")
+
+    await refuse(res, api, secret="whsec_another")
+
+    assert (await refused(api))[0] == "degraded"
+
+
+async def test_noise_of_somebody_else_is_counted_and_alarms_nobody(res: Resources, api: httpx.AsyncClient) -> None:
+    await refuse(res, api, secret="whsec_another")
+    await execute(res, "update refused_deliveries set first_at = now() - interval '3 days'")
+    await accept(res.intake, an_event())
+    await execute(res, "update events set received_at = now() - interval '11 hours'")
+    for header in ({}, {"Stripe-Signature": "junk"}):
+        assert (await api.post("/webhooks/stripe", content=b"{}", headers=header)).status_code == 400
+    await refuse(res, api, secret="whsec_another", times=20)
+
+    status, said = await refused(api)
+
+    assert status == "ok"
+    assert "21 refused (bad_signature)" in said
+    assert "2 refused (no_signature)" in said
+
+
+async def test_a_clock_that_is_off_is_told_by_the_deliveries_too(res: Resources, api: httpx.AsyncClient) -> None:
+    await refuse(res, api, age=400)
+
+    status, said = await refused(api)
+
+    assert (status, "(wrong_time)" in said, "NTP" in said) == ("degraded", True, True)
+
+
+async def test_however_many_are_refused_the_rows_are_one_per_account_and_reason(
+    res: Resources, api: httpx.AsyncClient
+) -> None:
+    for number in range(3):
+        await refuse(res, api, secret=f"whsec_{number}", times=5)
+
+    assert [
+        (row["account"], row["reason"], row["number"]) for row in await fetch(res, "select * from refused_deliveries")
+    ] == [("default", "bad_signature", 15)]
+
+
+async def test_what_the_database_does_not_take_is_kept_later(res: Resources) -> None:
+    res.intake.refused.add("default", "bad_signature")
+    away = make_engine("postgresql://nobody@127.0.0.1:1/none", pool_size=1)
+
+    await res.intake.refused.keep(away)
+    await res.intake.refused.keep(res.engine)
+
+    assert (await fetch(res, "select number from refused_deliveries"))[0]["number"] == 1
+
+
+async def test_refusals_are_kept_by_themselves(
+    res: Resources, api: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.inbox.refused.KEEP_SECONDS", 0.01)
+    async with Intake(res.direct_url, res.settings) as intake:
+        intake.refused.add("default", "bad_signature")
+
+        await until_found(res, "select 1 from refused_deliveries")
+
+
+async def test_counting_begins_again_after_a_day_of_quiet(res: Resources, api: httpx.AsyncClient) -> None:
+    await refuse(res, api, secret="whsec_another", times=3)
+    await execute(res, "update refused_deliveries set last_at = now() - interval '25 hours'")
+    assert (await refused(api))[0] == "ok"
+
+    await refuse(res, api, secret="whsec_another")
+
+    assert "default: 1 refused (bad_signature)" in (await refused(api))[1]

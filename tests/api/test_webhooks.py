@@ -128,7 +128,7 @@ async def test_what_cannot_be_believed_is_refused_and_only_counted(
     answer = await nobody.post(URL, **sent)
 
     assert is_problem(answer, 400)
-    assert (await kept(res), res.intake.refused.total()) == ([], 1)
+    assert (await kept(res), res.intake.refused.by_reason.total()) == ([], 1)
 
 
 async def test_an_account_has_a_route_of_its_own(database_url: str, simulator: Simulator) -> None:

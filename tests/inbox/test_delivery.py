@@ -57,13 +57,13 @@ async def test_what_is_no_event_is_refused_and_only_counted(res: Resources) -> N
             await accept(res.intake, body)
 
     assert await kept(res) == []
-    assert res.intake.refused == Counter(reason for _, reason in NOT_BELIEVED)
+    assert res.intake.refused.by_reason == Counter(reason for _, reason in NOT_BELIEVED)
 
 
-def test_odd_headers_are_bad_signatures_and_nothing_else(account: Account) -> None:
+def test_odd_headers_are_no_signatures_and_nothing_else(account: Account) -> None:
     body = json.dumps(an_event()).encode()
     for header in NOT_SIGNED:
-        with pytest.raises(RejectedDelivery, match="bad_signature"):
+        with pytest.raises(RejectedDelivery, match=r"^(no|bad)_signature$"):
             read_event(body, header, account, now=1.0)
 
 
@@ -110,7 +110,7 @@ def test_a_time_stamp_within_five_minutes_either_way_is_believed(account: Accoun
 def test_an_old_or_future_time_stamp_is_not_believed(account: Account, away: int) -> None:
     body = json.dumps(an_event()).encode()
 
-    with pytest.raises(RejectedDelivery, match="bad_signature"):
+    with pytest.raises(RejectedDelivery, match="wrong_time"):
         read_event(body, signed(body, at=10_000 + away), account, now=10_000.0)
 
 

@@ -1,0 +1,69 @@
+"""How many deliveries were not believed, by account and reason: counted here, kept in rows now and then.
+
+Anybody can send deliveries, so one that is refused writes nothing: every few seconds one statement adds up what came
+meanwhile. Accounts are those that are configured and reasons a closed set, so the table does not grow either.
+"""
+
+import asyncio
+from collections import Counter
+
+import structlog
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from app.db.engine import DATABASE_ERRORS
+
+log = structlog.get_logger()
+
+KEEP_SECONDS = 5.0
+
+
+class RefusedDeliveries:
+    """`by_reason` is of this process since its start, for its metrics."""
+
+    def __init__(self) -> None:
+        self.by_reason: Counter[str] = Counter()
+        self._unkept: Counter[tuple[str, str]] = Counter()
+
+    def add(self, account: str, reason: str) -> None:
+        """One more."""
+        self.by_reason[reason] += 1
+        self._unkept[account, reason] += 1
+
+    async def keep_on(self, engine: AsyncEngine) -> None:
+        """Keep what was counted, every few seconds, until cancelled."""
+        while True:
+            await asyncio.sleep(KEEP_SECONDS)
+            await self.keep(engine)
+
+    async def keep(self, engine: AsyncEngine) -> None:
+        """Add what was counted to the rows; what the database does not take now is kept the next time."""
+        counted, self._unkept = self._unkept, Counter()
+        if not counted:
+            return
+        keys = sorted(counted)
+        values = {
+            "accounts": [account for account, _ in keys],
+            "reasons": [reason for _, reason in keys],
+            "numbers": [counted[key] for key in keys],
+        }
+        try:
+            async with engine.begin() as connection:
+                await connection.execute(_KEEP, values)
+        except Exception as error:
+            self._unkept.update(counted)
+            if not isinstance(error, DATABASE_ERRORS):
+                log.exception("intake.refusals_not_kept")
+
+
+# What is older than a day belongs to another story: counting begins again.
+_KEEP = text("""
+insert into refused_deliveries as known (account, reason, number, first_at, last_at)
+select account, reason, number, clock_timestamp(), clock_timestamp()
+from unnest(cast(:accounts as text[]), cast(:reasons as text[]), cast(:numbers as bigint[]))
+    as counted(account, reason, number)
+on conflict (account, reason) do update set last_at = excluded.last_at, (number, first_at) = (
+    select excluded.number + known.number, known.first_at where known.last_at > excluded.last_at - interval '1 day'
+    union all
+    select excluded.number, excluded.first_at where known.last_at <= excluded.last_at - interval '1 day')
+""")
