@@ -8,12 +8,13 @@ It knows nothing of the rest of Tallyhook. In a test:
         simulator.advance("balance.summary.1", to=datetime(2026, 3, 2, tzinfo=UTC))
         await simulator.settle()
 
-The way of a call: `routes` → `gateway` → `admission` → `execution` → `api_*` → `runs` → `events` → `courier`;
-the files come from `recipes`, `families` and `ledger`. From a shell: `tallyhook simulator`.
+The way of a call: `http/` (`routes` → `api_route` → `authentication` → `carry_out` → `api_*`) → `runs` → `webhooks/`
+(`events` → `sender`); what is remembered is in `state/`, the files come from `recipes` and `reports/`, what is known of
+Stripe's report types from `app/catalogue/reports.yaml`. From a shell: `tallyhook simulator`.
 """
 
-from app.simulator.http.server import serve
 from app.simulator.run_forever import run_forever
+from app.simulator.server import serve
 from app.simulator.simulator import Simulator
 
 __all__ = ["Simulator", "run_forever", "serve"]

@@ -1,9 +1,11 @@
 """Report types of an account and how far their data reaches; moving that is what Stripe's webhooks tell about."""
 
-from app.simulator.reports.catalogue import CATALOGUE, template_for
-from app.simulator.reports.families import family_of
+from dataclasses import dataclass
+
+from app.simulator.clock import Instant, unix
+from app.simulator.reports.catalogue import catalogue, template_for
 from app.simulator.reports.ledger import DAY
-from app.simulator.state.clock import Instant, unix
+from app.simulator.settings import Outcome
 from app.simulator.state.model import Account, ReportType
 from app.simulator.state.world import World
 from app.simulator.webhooks.events import emit
@@ -23,7 +25,8 @@ def add_report_type(world: World, account: Account, identifier: str) -> ReportTy
         required=template.required,
         optional=template.optional,
         live_only=template.live_only,
-        default_columns=family_of(identifier).default_columns if "columns" in template.optional else None,
+        default_columns=template.default_columns if "columns" in template.optional else None,
+        file_columns=template.file_columns,
         data_available_start=latest // DAY * DAY - HISTORY,
         data_available_end=latest,
         updated=world.clock.unix(),
@@ -32,8 +35,41 @@ def add_report_type(world: World, account: Account, identifier: str) -> ReportTy
     return kind
 
 
+@dataclass(frozen=True, slots=True)
+class TypeChanges:
+    """What can be changed of a report type; None leaves it."""
+
+    start: Instant | None = None
+    end: Instant | None = None
+    required: frozenset[str] | None = None
+    optional: frozenset[str] | None = None
+    default_columns: tuple[str, ...] | None = None
+    live_only: bool | None = None
+    strict_bounds: bool | None = None
+    rows_per_day: float | None = None
+    bytes: int | None = None
+    outcome: Outcome | None = None
+    delay: float | None = None
+
+
+def change_report_type(world: World, account: Account, identifier: str, changes: TypeChanges) -> ReportType:
+    """Changes a type, which is made first if the account has none of this id."""
+    kind = account.report_types.get(identifier) or add_report_type(world, account, identifier)
+    values = {name: getattr(changes, name) for name in TypeChanges.__slots__}
+    start, end = values.pop("start"), values.pop("end")
+    values |= {
+        "data_available_start": None if start is None else unix(start),
+        "data_available_end": None if end is None else unix(end),
+        "file_columns": changes.default_columns,
+    }
+    for name, value in values.items():
+        if value is not None:
+            setattr(kind, name, value)
+    return kind
+
+
 def add_catalogue(world: World, account: Account) -> None:
-    for identifier in CATALOGUE:
+    for identifier in catalogue():
         add_report_type(world, account, identifier)
 
 

@@ -1,13 +1,20 @@
 """Faults on demand: a book of rules that says what goes wrong, for which calls, runs, files and events, how often."""
 
 import re
-from dataclasses import dataclass, field, fields
-from typing import Literal, get_args
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args
 
-from app.simulator.state.identifiers import new_id
+from app.simulator.ids import new_id
+from app.simulator.words import checked
 
 CallFault = Literal["status", "slow", "cut"]
-RunFault = Literal["run_fails", "run_hangs", "run_instant", "event_early", "url_null", "url_elsewhere"]
+RunFault = Literal[
+    "run_fails", "run_hangs", "run_instant", "run_earlier_file", "event_early", "url_null", "url_elsewhere"
+]
+ReportFault = Literal[
+    "report_bad_value", "report_bom", "report_crlf", "report_extra_column", "report_missing_row", "report_unquoted"
+]
 FileFault = Literal[
     "file_slow",
     "file_cut",
@@ -30,11 +37,12 @@ EventFault = Literal[
     "event_wrong_secret",
     "event_stale",
 ]
-FaultKind = CallFault | RunFault | FileFault | EventFault
+FaultKind = CallFault | RunFault | ReportFault | FileFault | EventFault
 When = Literal["before", "during", "after"]
 
 CALL_FAULTS = frozenset(get_args(CallFault))
 RUN_FAULTS = frozenset(get_args(RunFault))
+REPORT_FAULTS = frozenset(get_args(ReportFault))
 FILE_FAULTS = frozenset(get_args(FileFault))
 EVENT_FAULTS = frozenset(get_args(EventFault))
 
@@ -63,13 +71,6 @@ class Match:
     account: str | None = None
     event: str | None = None
     endpoint: str | None = None
-
-    @classmethod
-    def of(cls, words: dict[str, str]) -> "Match":
-        known = {field.name for field in fields(cls)}
-        if unknown := words.keys() - known:
-            raise ValueError(f"a fault cannot match {', '.join(unknown)}; it can match {', '.join(sorted(known))}")
-        return cls(**words)
 
     def fits(self, subject: Subject) -> bool:
         for wanted, actual in (
@@ -106,6 +107,9 @@ class Fault:
     seconds: float = 0.0
     bytes: int | None = None
     url: str | None = None
+    row: int = 1
+    column: str | None = None
+    value: str | None = None
     id: str = field(default_factory=lambda: new_id("fault"))
     struck: int = 0
     passed_over: int = 0
@@ -123,6 +127,12 @@ class Fault:
             return False
         self.struck += 1
         return True
+
+
+def fault_of(kind: FaultKind, words: Mapping[str, Any]) -> Fault:
+    """A rule from its words. A ValueError names a word that no fault, or no match, has."""
+    match = checked(Match, words.get("match") or {}, what="the match of a fault")
+    return checked(Fault, {**words, "fault": kind, "match": match}, what="a fault")
 
 
 class FaultBook:

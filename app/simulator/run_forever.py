@@ -4,7 +4,7 @@ import asyncio
 import signal
 from collections.abc import Callable
 
-from app.simulator.http.server import HOST, serve
+from app.simulator.server import HOST, serve
 from app.simulator.simulator import Simulator
 from app.simulator.webhooks.endpoints import add_endpoint
 

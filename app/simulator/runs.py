@@ -3,13 +3,14 @@
 from dataclasses import dataclass, replace
 from typing import Any
 
-from app.simulator.faults import RUN_FAULTS, Subject
+from app.simulator.faults import REPORT_FAULTS, RUN_FAULTS, Fault, Subject
+from app.simulator.ids import new_id
+from app.simulator.recipes import recipe_for
 from app.simulator.reports.csv_files import content_of, smallest_size
-from app.simulator.reports.families import Recipe
 from app.simulator.reports.ledger import DAY
-from app.simulator.reports.recipes import recipe_for
-from app.simulator.state.identifiers import new_id
-from app.simulator.state.model import Account, Outcome, ReportFile, ReportType, Run
+from app.simulator.reports.recipe import Flaw, Layout, Recipe
+from app.simulator.settings import Outcome
+from app.simulator.state.model import Account, ReportFile, ReportType, Run
 from app.simulator.state.world import World
 from app.simulator.webhooks.events import Carrying, emit
 
@@ -28,6 +29,8 @@ class Plan:
     early: bool = False
     url: str | None = ""
     """What the file says about where it is; empty: the truth."""
+    earlier_file: bool = False
+    """The result is the file of the last run that asked for the same."""
 
 
 def plan_for(world: World, account: Account, kind: ReportType) -> Plan:
@@ -48,7 +51,30 @@ def plan_for(world: World, account: Account, kind: ReportType) -> Plan:
         instant=world.settings.instant or "run_instant" in faults,
         early="event_early" in faults,
         url=None if "url_null" in faults else url,
+        earlier_file="run_earlier_file" in faults,
     )
+
+
+def _layout_for(world: World, account: Account, kind: ReportType) -> Layout:
+    """How this report is written: as the settings say, with the flaws that the faults want."""
+    faults = world.faults.strike(REPORT_FAULTS, Subject(report_type=kind.id, account=account.name))
+    layout = world.settings.layout
+    return replace(
+        layout,
+        quoting="minimal" if "report_unquoted" in faults else layout.quoting,
+        newline="\r\n" if "report_crlf" in faults else layout.newline,
+        bom="report_bom" in faults,
+        flaws=tuple(flaw for name, fault in faults.items() for flaw in _flaws(name, fault)),
+    )
+
+
+def _flaws(name: str, fault: Fault) -> list[Flaw]:
+    value = fault.value
+    if name == "report_extra_column":
+        return [Flaw("extra_column", column=fault.column or "extra", value="extra" if value is None else value)]
+    if name == "report_bad_value":
+        return [Flaw("bad_value", fault.row, fault.column or "", "not a value" if value is None else value)]
+    return [Flaw("missing_row", fault.row)] if name == "report_missing_row" else []
 
 
 def make_run(
@@ -61,12 +87,14 @@ def make_run(
     key: str | None = None,
 ) -> Run:
     """A pending run; nothing of its end is arranged yet."""
+    layout = _layout_for(world, account, kind)
+    recipe = recipe_for(world, account, kind, parameters=parameters, layout=layout, owner=owner)
     run = Run(
         id=new_id("frr"),
         created=world.clock.unix(),
         report_type=kind.id,
         parameters=parameters,
-        recipe=recipe_for(world.settings, account, kind, parameters=parameters),
+        recipe=recipe,
         livemode=account.livemode,
         owner=owner,
         idempotency_key=key,
@@ -96,7 +124,7 @@ def end_run(world: World, account: Account, run: Run, plan: Plan) -> Carrying:
         run.status, run.error, run.file, run.succeeded_at = "failed", plan.error, None, None
     else:
         run.status, run.error, run.succeeded_at = "succeeded", None, world.clock.unix()
-        run.file = _file_of(world, run, plan)
+        run.file = (_earlier_file(account, run) if plan.earlier_file else None) or _file_of(world, run, plan)
         account.files[run.file.id] = run.file
     kind = f"reporting.report_run.{run.status}"
     return emit(world, account, kind=kind, about=run.rendered(), owner=run.owner)
@@ -115,6 +143,15 @@ def _file_of(world: World, run: Run, plan: Plan) -> ReportFile:
         url=truth if plan.url == "" else plan.url,
         owner=run.owner,
     )
+
+
+def _earlier_file(account: Account, run: Run) -> ReportFile | None:
+    """What the last run like this one has ended in."""
+    asked = (run.report_type, run.parameters, run.owner)
+    for other in account.runs.older_than(run.id):
+        if other.file is not None and (other.report_type, other.parameters, other.owner) == asked:
+            return other.file
+    return None
 
 
 def of_size(recipe: Recipe, size: int) -> Recipe:

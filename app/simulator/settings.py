@@ -1,8 +1,12 @@
 """How the simulator behaves where nobody says otherwise; every field can be changed while it runs."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
 
-from app.simulator.state.model import Outcome
+from app.simulator.reports.recipe import Layout, Quoting
+from app.simulator.words import checked
+
+Outcome = Literal["succeed", "fail", "hang"]
 
 
 @dataclass(slots=True)
@@ -13,6 +17,14 @@ class Settings:
     """Decides what is in the files, and the accounts' ids."""
     rows_per_day: float = 48.0
     """Balance transactions per day of an account; 0 makes files with a header only."""
+    quoting: Quoting = "all"
+    """How files are quoted: `all` as the real ones that have been seen, the `header` alone, or `minimal`."""
+    total_lines: bool = False
+    """Summaries end in a line `total` per currency."""
+    payout_parts: bool = True
+    """A balance summary has `payouts_gross` and `payouts_fee` lines."""
+    payout_currency: bool = True
+    """The payout lines of a balance summary name their currency."""
     outcome: Outcome = "succeed"
     """How runs end; `hang` leaves them pending."""
     delay: float = 0.0
@@ -32,3 +44,20 @@ class Settings:
     delivery_most: float = 2.0
     delivery_timeout: float = 10.0
     """Seconds that an endpoint has for its answer."""
+
+    @property
+    def layout(self) -> Layout:
+        """How a report is written unless a fault strikes it."""
+        return Layout(
+            quoting=self.quoting,
+            total_lines=self.total_lines,
+            payout_parts=self.payout_parts,
+            payout_currency=self.payout_currency,
+        )
+
+    def change(self, changes: dict[str, Any]) -> dict[str, Any]:
+        """Changes some; returns all of them. A ValueError names what there is, or what does not fit."""
+        new = checked(Settings, asdict(self) | changes, what="the simulator's settings")
+        for name in changes:
+            setattr(self, name, getattr(new, name))
+        return asdict(self)

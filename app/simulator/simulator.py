@@ -1,24 +1,190 @@
-"""The simulator as a Python object: plain methods for everything Stripe would do by itself.
+"""The simulator as a Python object: what there is, what can be seen, and everything that Stripe would do by itself.
 
-All methods belong into the event loop that serves it (or before it is served). The control routes are these methods."""
+All methods belong into the event loop that serves it (or before it is served). The control routes are these methods;
+what they do is in the modules that they call."""
 
-import time
+from collections.abc import Iterable
 from typing import Any
 
-from app.simulator import availability, runs
-from app.simulator.faults import Fault, FaultKind, Match, When
-from app.simulator.http.forms import Form
-from app.simulator.reports.parameters import report_type as known_type
-from app.simulator.reports.parameters import wanted_parameters
-from app.simulator.set_up import SetUp
-from app.simulator.state.clock import Instant, unix
-from app.simulator.state.collection import Shelf
-from app.simulator.state.model import Delivery, Outcome, ReportType, Run
-from app.simulator.webhooks import events
+from app.simulator import accounts, availability, payouts, runs
+from app.simulator.clock import Instant, unix
+from app.simulator.faults import Fault, FaultKind, fault_of
+from app.simulator.http.report_parameters import parameters_of, report_type_of
+from app.simulator.http.views import state_of
+from app.simulator.runs import FAILURE
+from app.simulator.settings import Outcome, Settings
+from app.simulator.state.connected import ConnectedAccount, PayoutObject, RestatedWindow
+from app.simulator.state.model import (
+    Account,
+    ApiKey,
+    Delivery,
+    Endpoint,
+    Event,
+    Permission,
+    ReportFile,
+    ReportType,
+    Run,
+)
+from app.simulator.state.world import CallRecord, World
+from app.simulator.webhooks import endpoints, events
+from app.simulator.webhooks.sender import WebhookSender
+from app.simulator.words import checked
 
 
-class Simulator(SetUp):
+class Simulator:
     """Stripe's reporting side. It starts with the test-mode account `default`, unless told not to."""
+
+    def __init__(self, *, default_account: bool = True, **settings: Any) -> None:
+        self.world = World(Settings(), WebhookSender)
+        self.configure(**settings)
+        if default_account:
+            self.add_account("default")
+
+    # What can be seen: the newest things are last. Lists hold the things of all accounts unless one is named.
+
+    @property
+    def base_url(self) -> str:
+        """Where the API and the files are, once it is served."""
+        return self.world.base_url
+
+    @property
+    def settings(self) -> Settings:
+        return self.world.settings
+
+    @property
+    def now(self) -> int:
+        """Unix seconds of the simulator's clock."""
+        return self.world.clock.unix()
+
+    @property
+    def calls(self) -> list[CallRecord]:
+        """The latest 20,000 API calls; `status` 0 means that the connection was cut."""
+        return list(self.world.journal.calls)
+
+    @property
+    def creates(self) -> list[CallRecord]:
+        """Every create call for a run there ever was."""
+        return list(self.world.journal.creates)
+
+    @property
+    def runs(self) -> list[Run]:
+        return [run for account in self.world.accounts.values() for run in account.runs]
+
+    @property
+    def files(self) -> list[ReportFile]:
+        return [file for account in self.world.accounts.values() for file in account.files.values()]
+
+    @property
+    def events(self) -> list[Event]:
+        return [event for account in self.world.accounts.values() for event in account.events]
+
+    @property
+    def deliveries(self) -> list[Delivery]:
+        return [delivery for event in self.events for delivery in event.deliveries]
+
+    @property
+    def faults(self) -> list[Fault]:
+        return list(self.world.faults.rules)
+
+    def account(self, name: str | None = None) -> Account:
+        return self.world.account(name)
+
+    def report_type(self, id: str, *, account: str | None = None) -> ReportType:
+        return self.world.report_type(id, account)
+
+    def endpoint(self, id: str) -> Endpoint:
+        return self.world.endpoint(id)
+
+    def run(self, id: str) -> Run:
+        return self.world.run(id)[0]
+
+    def content(self, file: ReportFile) -> bytes:
+        """All bytes of a file, for comparing; not for files of gigabytes."""
+        return b"".join(file.content.chunks())
+
+    def state(self, *, account: str | None = None) -> dict[str, Any]:
+        """Everything as JSON values, like `GET /_control/state`."""
+        return state_of(self.world, account)
+
+    # What there is before anything happens; all of it can be changed at any time.
+
+    def configure(self, **changes: Any) -> dict[str, Any]:
+        """Changes settings; see `Settings` for what there is. Returns all of them."""
+        return self.settings.change(changes)
+
+    def add_account(
+        self,
+        name: str = "default",
+        *,
+        livemode: bool = False,
+        api_key: str | None = None,
+        account_id: str | None = None,
+        catalogue: bool = True,
+    ) -> Account:
+        """A further account and mode, with the key `sk_test_simulator_<name>` (or `sk_live_…`) and all report types."""
+        account = accounts.add_account(self.world, name, livemode=livemode, account_id=account_id, catalogue=catalogue)
+        self.add_key(api_key or f"sk_{'live' if livemode else 'test'}_simulator_{name}", account=name)
+        return account
+
+    def add_key(self, secret: str, *, account: str | None = None, permissions: set[Permission] | None = None) -> ApiKey:
+        """A further key, or one with other permissions under the same secret."""
+        return accounts.add_key(self.world, self.world.account(account), secret, permissions)
+
+    def change_key(
+        self, secret: str, *, revoked: bool | None = None, permissions: set[Permission] | None = None
+    ) -> ApiKey:
+        """Revokes or restores a key (401), or says what it may do (403 for the rest)."""
+        return accounts.change_key(self.world, secret, revoked=revoked, permissions=permissions)
+
+    def connect_account(
+        self,
+        id: str | None = None,
+        *,
+        account: str | None = None,
+        created: Instant | None = None,
+        name: str | None = None,
+    ) -> ConnectedAccount:
+        """A further account connected to the platform; `account.updated` goes to Connect endpoints."""
+        made = None if created is None else unix(created)
+        return accounts.connect(self.world, self.world.account(account), id, created=made, name=name)
+
+    def disconnect_account(self, id: str, *, account: str | None = None) -> ConnectedAccount:
+        """It leaves the platform: not in the list any more, 403 for its key, `account.application.deauthorized`."""
+        return accounts.disconnect(self.world, self.world.account(account), id)
+
+    def add_report_type(self, id: str, *, account: str | None = None, **changes: Any) -> ReportType:
+        """Creates a report type, or changes what is given (see `TypeChanges`) of one, without an event."""
+        wanted = checked(availability.TypeChanges, changes, what="a report type")
+        return availability.change_report_type(self.world, self.world.account(account), id, wanted)
+
+    def remove_report_type(self, id: str, *, account: str | None = None) -> None:
+        """The account is no longer eligible for it: 404 from now on."""
+        del self.world.account(account).report_types[self.report_type(id, account=account).id]
+
+    def add_endpoint(
+        self,
+        url: str,
+        *,
+        events: Iterable[str] = endpoints.REPORTING_EVENTS,
+        secrets: Iterable[str] = (),
+        account: str | None = None,
+        connect: bool = False,
+    ) -> Endpoint:
+        """Where events are sent to; without secrets it gets one, found in `endpoint.secrets[0].value`."""
+        owner = self.world.account(account)
+        return endpoints.add_endpoint(self.world, owner, url=url, events=events, secrets=secrets, connect=connect)
+
+    def change_endpoint(
+        self, id: str, *, enabled: bool | None = None, url: str | None = None, events: list[str] | None = None
+    ) -> Endpoint:
+        """Enables or disables an endpoint, or gives it another URL or other events."""
+        return endpoints.change_endpoint(self.endpoint(id), enabled=enabled, url=url, events=events)
+
+    def roll_secret(self, id: str, *, new: str | None = None, keep_seconds: float = 0.0) -> str:
+        """A new signing secret; the old ones sign as well for `keep_seconds` of the simulator's clock."""
+        return endpoints.roll_secret(self.world, self.endpoint(id), new=new, keep_seconds=keep_seconds)
+
+    # What Stripe does by itself.
 
     def advance(self, report_type: str, to: Instant, *, account: str | None = None) -> ReportType:
         """Moves the end of a type's data and sends `reporting.report_type.updated`."""
@@ -30,22 +196,62 @@ class Simulator(SetUp):
         """Advances every type of every account to `until`, or to what Stripe would have ready by now."""
         return availability.publish(self.world, until=until)
 
+    def restate(
+        self,
+        start: Instant,
+        end: Instant,
+        *,
+        account: str | None = None,
+        connected: str | None = None,
+        at: Instant | None = None,
+    ) -> RestatedWindow:
+        """From `at` (default: now) on all new reports tell the window differently; files that were made stay.
+
+        `connected` names one connected account, or `""` for the platform alone."""
+        moment = self.world.clock.now() if at is None else float(unix(at))
+        window = RestatedWindow(unix(start), unix(end), moment, connected)
+        self.world.account(account).restatements.append(window)
+        return window
+
+    def reconcile_payouts(
+        self, *, until: Instant | None = None, account: str | None = None, owner: str | None = None
+    ) -> int:
+        """Sends `payout.reconciliation_completed` for the automatic payouts up to `until` (default: as far as the data
+        reaches), of the platform or of the connected account `owner`; answers how many."""
+        last = availability.latest_published(self.world) if until is None else unix(until)
+        return payouts.tell_reconciled(self.world, self.world.account(account), owner=owner, until=last)
+
+    def add_payout(
+        self,
+        amount: int,
+        currency: str,
+        *,
+        created: Instant | None = None,
+        account: str | None = None,
+        owner: str | None = None,
+    ) -> PayoutObject:
+        """A payout made by hand: it is listed with `automatic: false`, and no report can itemise it."""
+        made = None if created is None else unix(created)
+        return payouts.add_manual(
+            self.world, self.world.account(account), amount=amount, currency=currency, created=made, owner=owner
+        )
+
     def create_run(
         self, report_type: str, parameters: dict[str, Any], *, account: str | None = None, owner: str | None = None
     ) -> Run:
         """A run that somebody else made, in the Dashboard say: it is in the lists, and its end is told."""
         owning = self.world.account(account)
-        kind = known_type(owning, report_type)
-        checked = wanted_parameters(kind, {"parameters": _as_form(parameters)})
-        run = runs.make_run(self.world, owning, kind=kind, parameters=checked, owner=owner)
+        kind = report_type_of(owning, report_type)
+        wanted = parameters_of(kind, parameters)
+        run = runs.make_run(self.world, owning, kind=kind, parameters=wanted, owner=owner)
         runs.arrange_end(self.world, owning, run, runs.plan_for(self.world, owning, kind))
         return run
 
     def finish_run(
-        self, id: str, *, outcome: Outcome = "succeed", error: str = runs.FAILURE, bytes: int | None = None
+        self, id: str, *, outcome: Outcome = "succeed", error: str = FAILURE, bytes: int | None = None
     ) -> Run:
         """Ends a run now, even one that has ended before; `bytes` makes its file exactly that large."""
-        run, account = self._run_and_account(id)
+        run, account = self.world.run(id)
         if bytes is not None:
             run.recipe = runs.of_size(run.recipe, bytes)
         runs.end_run(self.world, account, run, runs.Plan(outcome=outcome, delay=0.0, error=error))
@@ -53,48 +259,11 @@ class Simulator(SetUp):
 
     def expire_file(self, id: str) -> None:
         """The file's time is over: 404 from now on."""
-        for file in self.files:
-            if file.id == id:
-                file.expires_at = self.now
-                return
-        raise LookupError(f"no file is called {id!r}")
+        self.world.file(id).expires_at = self.now
 
-    def inject(
-        self,
-        fault: FaultKind,
-        *,
-        match: dict[str, str] | None = None,
-        times: int | None = 1,
-        after: int = 0,
-        when: When = "before",
-        status: int = 500,
-        headers: dict[str, str] | None = None,
-        message: str | None = None,
-        code: str | None = None,
-        seconds: float = 0.0,
-        bytes: int | None = None,
-        url: str | None = None,
-    ) -> Fault:
-        """One more rule of what goes wrong; see `faults` for the kinds and the words of `match`."""
-        rule = Fault(
-            fault=fault,
-            match=Match.of(match or {}),
-            times=times,
-            after=after,
-            when=when,
-            status=status,
-            headers=headers or {},
-            message=message,
-            code=code,
-            seconds=seconds,
-            bytes=bytes,
-            url=url,
-        )
-        return self.world.faults.add(rule)
-
-    @property
-    def faults(self) -> list[Fault]:
-        return list(self.world.faults.rules)
+    def inject(self, fault: FaultKind, **words: Any) -> Fault:
+        """One more rule of what goes wrong; see `Fault` for the words, and `Match` for those of its `match`."""
+        return self.world.faults.add(fault_of(fault, words))
 
     def clear_faults(self) -> None:
         """Removes all rules; what they have spoilt stays spoilt."""
@@ -132,19 +301,14 @@ class Simulator(SetUp):
     async def settle(self, *, timeout: float = 30.0) -> bool:
         """Waits until all that is due has happened and no delivery is on its way; False after `timeout` seconds."""
         self.world.agenda.catch_up()
-        return await self.world.courier.settled(timeout)
+        return await self.world.sender.settled(timeout)
 
     def set_clock(
         self, *, to: Instant | None = None, advance: float = 0.0, stopped: bool | None = None
     ) -> dict[str, Any]:
         """Sets the clock, moves it by seconds, stops it or lets it run; then what has become due happens."""
         clock = self.world.clock
-        if stopped:
-            clock.stop()
-        if to is not None or advance:
-            clock.set((clock.now() if to is None else unix(to)) + advance)
-        if stopped is False:
-            clock.run()
+        clock.turn(to=to, advance=advance, stopped=stopped)
         self.world.agenda.catch_up()
         return {"now": clock.now(), "stopped": clock.stopped}
 
@@ -152,22 +316,4 @@ class Simulator(SetUp):
         """Forgets all runs, files, events, calls, idempotency keys and faults, and sets the clock right.
 
         Accounts, keys, report types, endpoints and settings stay."""
-        world = self.world
-        for account in world.accounts.values():
-            account.runs, account.files, account.events = Shelf(), {}, Shelf()
-        world.faults.clear()
-        world.idempotency.clear()
-        world.rate_limits.clear()
-        world.journal.clear()
-        world.courier.drop_everything()
-        world.agenda.clear()
-        world.clock.run()
-        world.clock.set(time.time())
-
-
-def _as_form(parameters: dict[str, Any]) -> Form:
-    """Parameters as a form would have brought them: texts, and lists of texts."""
-    return {
-        name: [str(item) for item in value] if isinstance(value, list | tuple) else str(value)
-        for name, value in parameters.items()
-    }
+        self.world.forget()

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.simulator import Simulator
-from app.simulator.reports.csv_files import Content
+from app.simulator.reports.csv_files import Content, Stretch
 from tests.simulator.asking import ITEMIZED, a_day, finished
 
 
@@ -198,7 +198,8 @@ async def test_a_slow_file_trickles(client: httpx.AsyncClient, simulator: Simula
 def test_any_part_of_repeated_content_is_the_part_of_the_whole(
     head: bytes, block: bytes, per_group: int, copies: int, tail: bytes, data: st.DataObject
 ) -> None:
-    content = Content(head, block * per_group, len(block) * copies, tail)
+    middle = Stretch(block * per_group, len(block) * copies)
+    content = Content((Stretch.of(head), middle, Stretch.of(tail)))
     everything = head + block * copies + tail
     start = data.draw(st.integers(0, len(everything)))
     end = data.draw(st.integers(start, len(everything)))

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from app.simulator import Simulator
 from app.simulator.http.forms import Form
 from app.simulator.http.lists import page
-from app.simulator.state.collection import Shelf
+from app.simulator.state.collection import Collection
 from app.simulator.state.model import Endpoint
 from tests.simulator.asking import RUNS, SUMMARY, a_day, create, error_of
 
@@ -97,9 +97,9 @@ async def test_an_event_can_be_read_on_its_own_for_thirty_days(client: httpx.Asy
 
 @given(count=st.integers(0, 30), limit=st.integers(1, 12), backwards=st.booleans())
 def test_pages_put_together_are_the_whole_list(count: int, limit: int, backwards: bool) -> None:
-    shelf: Shelf[Endpoint] = Shelf()
+    collection: Collection[Endpoint] = Collection()
     for number in range(count):
-        shelf.add(Endpoint(f"we_{number}", "http://x", [], [], created=number, livemode=False))
+        collection.add(Endpoint(f"we_{number}", "http://x", [], [], created=number, livemode=False))
     newest_first = [f"we_{number}" for number in range(count)][::-1]
 
     found: list[str] = [newest_first.pop()] if backwards and newest_first else []
@@ -109,7 +109,9 @@ def test_pages_put_together_are_the_whole_list(count: int, limit: int, backwards
         form[cursor] = found[0]
     more = bool(found) or not backwards
     while more:
-        got = page(shelf, form, kind="endpoint", url="/", render=lambda item: {"id": item.id}, fits=lambda item: True)
+        got = page(
+            collection, form, kind="endpoint", url="/", render=lambda item: {"id": item.id}, fits=lambda item: True
+        )
         names = [item["id"] for item in got["data"]]
         found = names + found if backwards else found + names
         more = got["has_more"]

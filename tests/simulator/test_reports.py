@@ -13,10 +13,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.simulator.reports.catalogue import CATALOGUE
+from app.simulator.reports.catalogue import catalogue, template_for
 from app.simulator.reports.csv_files import EXACT_ROWS, Content, content_of, smallest_size
-from app.simulator.reports.families import Recipe, family_of
 from app.simulator.reports.ledger import DAY, Business, major
+from app.simulator.reports.recipe import Layout, Recipe
 from tests.simulator.asking import ITEMIZED, SUMMARY
 
 MONDAY = 1_772_409_600  # 2026-03-02 00:00:00 UTC
@@ -24,8 +24,8 @@ BUSINESS = Business("a seed", rows_per_day=60.0)
 
 
 def recipe(report_type: str = ITEMIZED, *, start: int = MONDAY, end: int = MONDAY + DAY, **changes: Any) -> Recipe:
-    columns = family_of(report_type).default_columns
-    return replace(Recipe(report_type, BUSINESS, start, end, columns), **changes)
+    columns = template_for(report_type).file_columns
+    return replace(Recipe(report_type, (BUSINESS,), start, end, columns), **changes)
 
 
 def all_bytes(content: Content) -> bytes:
@@ -41,7 +41,7 @@ def total(items: list[dict[str, str]], column: str, **fits: str) -> Decimal:
     return sum((Decimal(item[column]) for item in chosen), Decimal(0))
 
 
-ALL_TYPES = [name for name in CATALOGUE if ".by_id." not in name]
+ALL_TYPES = [name for name in catalogue() if ".by_id." not in name]
 
 
 @pytest.mark.parametrize("report_type", ALL_TYPES)
@@ -52,12 +52,12 @@ def test_every_report_is_csv_with_its_default_columns(report_type: str) -> None:
     lines = list(csv.reader(io.StringIO(text, newline=""), strict=True))
 
     assert content.size == len(text.encode())
-    assert tuple(lines[0]) == family_of(report_type).default_columns
+    assert tuple(lines[0]) == template_for(report_type).file_columns
     assert len(lines) > 1
     assert {len(line) for line in lines} == {len(lines[0])}
 
 
-@pytest.mark.parametrize("report_type", [name for name in ALL_TYPES if "net" in family_of(name).default_columns])
+@pytest.mark.parametrize("report_type", [name for name in ALL_TYPES if "net" in template_for(name).file_columns])
 def test_net_is_gross_minus_fee_and_a_fee_is_positive(report_type: str) -> None:
     items = rows(recipe(report_type))
 
@@ -125,12 +125,12 @@ def test_filters_leave_what_they_name() -> None:
 
 def test_old_versions_know_times_in_utc_only() -> None:
     assert rows(recipe("balance_change_from_activity.itemized.2"))[0].keys() > {"created_utc", "available_on_utc"}
-    assert not family_of("balance_change_from_activity.itemized.2").knows("created")
-    assert family_of("balance_change_from_activity.itemized.3").knows("created")
+    assert not template_for("balance_change_from_activity.itemized.2").knows("created")
+    assert template_for("balance_change_from_activity.itemized.3").knows("created")
 
 
 def test_metadata_columns_may_have_any_key() -> None:
-    family = family_of(ITEMIZED)
+    family = template_for(ITEMIZED)
 
     assert family.knows("payment_metadata[order id]")
     assert not family.knows("payment_metadata[]")
@@ -193,13 +193,13 @@ def test_a_summary_adds_up_its_itemized_sister() -> None:
 
 
 def test_the_payout_row_of_a_balance_has_no_currency() -> None:
-    items = rows(recipe(SUMMARY, currency="usd"))
+    items = rows(recipe(SUMMARY, currency="usd", layout=Layout(payout_currency=False, payout_parts=False)))
 
     assert {item["category"]: item["currency"] for item in items if not item["currency"]} == {"payouts": ""}
 
 
 def test_a_report_of_very_many_rows_has_all_of_them() -> None:
-    many = recipe(business=Business("a seed", rows_per_day=EXACT_ROWS * 5.0 + 3))
+    many = recipe(businesses=(Business("a seed", rows_per_day=EXACT_ROWS * 5.0 + 3),))
 
     assert len(rows(many)) == EXACT_ROWS * 5 + 3
 

@@ -1,7 +1,7 @@
 """`/v1/files/…`: a report's file object, and its bytes for those who have the key."""
 
+from app.simulator import errors
 from app.simulator.faults import FILE_FAULTS, Subject
-from app.simulator.http import errors
 from app.simulator.http.calls import Answer, Call, FileBody, answer
 from app.simulator.state.model import ReportFile
 

@@ -1,9 +1,9 @@
 """`/v1/reporting/…`: report types and report runs."""
 
-from app.simulator.http import errors
+from app.simulator import errors
+from app.simulator.http import report_parameters as parameters
 from app.simulator.http.calls import Answer, Call, answer
 from app.simulator.http.lists import CURSORS, page, refuse_unknown
-from app.simulator.reports import parameters
 from app.simulator.runs import arrange_end, end_run, make_run, plan_for
 from app.simulator.state.model import Run
 
@@ -18,7 +18,7 @@ def list_types(call: Call) -> Answer:
 
 
 def retrieve_type(call: Call) -> Answer:
-    return answer(parameters.report_type(call.account, call.names["id"]).rendered())
+    return answer(parameters.report_type_of(call.account, call.names["id"]).rendered())
 
 
 def create_run(call: Call) -> Answer:

@@ -5,15 +5,15 @@ from email.utils import formatdate
 from starlette.requests import Request
 from starlette.types import Receive, Scope, Send
 
+from app.simulator.errors import ApiError, no_access
 from app.simulator.faults import CALL_FAULTS, Subject
-from app.simulator.http.authentication import admitted, secret_of
+from app.simulator.http.authentication import authenticate, secret_of
 from app.simulator.http.calls import Answer, Call, Handler, refusal
 from app.simulator.http.carry_out import ConnectionCut, carry_out, disturb
 from app.simulator.http.connection import cut
-from app.simulator.http.errors import ApiError
 from app.simulator.http.file_stream import encoded, send_file
 from app.simulator.http.forms import Form, MalformedForm, decode
-from app.simulator.state.identifiers import new_id
+from app.simulator.ids import new_id
 from app.simulator.state.model import Account, Permission
 from app.simulator.state.world import CallRecord, World
 
@@ -58,7 +58,7 @@ class ApiRoute:
         if wrong is not None:
             return wrong
         try:
-            key = admitted(self._world, secret, permission=self._permission, route=self.name)
+            key = authenticate(self._world, secret, permission=self._permission, route=self.name)
             if problem is not None:
                 raise problem
             call = Call(
@@ -71,6 +71,8 @@ class ApiRoute:
                 account=key.account,
                 key=key,
             )
+            if call.owner in key.account.left:
+                raise no_access(secret, str(call.owner))
             return await carry_out(call, self._handler, faults)
         except ApiError as error:
             return refusal(error)

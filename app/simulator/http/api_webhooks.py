@@ -1,14 +1,14 @@
-"""`/v1/webhook_endpoints`, `/v1/events` and `/v1/account`."""
+"""`/v1/webhook_endpoints` and `/v1/events`."""
 
 from collections.abc import Callable
 from urllib.parse import urlsplit
 
-from app.simulator.http import errors
+from app.simulator import errors
 from app.simulator.http.calls import Answer, Call, answer
 from app.simulator.http.forms import Form
 from app.simulator.http.lists import CURSORS, boolean, page, refuse_unknown
 from app.simulator.reports.ledger import DAY
-from app.simulator.state.collection import Shelf
+from app.simulator.state.collection import Collection
 from app.simulator.state.model import Endpoint, Event
 from app.simulator.webhooks import endpoints
 
@@ -40,11 +40,11 @@ def create_endpoint(call: Call) -> Answer:
 
 def list_endpoints(call: Call) -> Answer:
     refuse_unknown(call.form, CURSORS)
-    shelf: Shelf[Endpoint] = Shelf()
+    collection: Collection[Endpoint] = Collection()
     for endpoint in call.account.endpoints.values():
-        shelf.add(endpoint)
+        collection.add(endpoint)
     kind = "webhook endpoint"
-    listed = page(shelf, call.form, kind=kind, url=ENDPOINTS, render=Endpoint.rendered, fits=lambda endpoint: True)
+    listed = page(collection, call.form, kind=kind, url=ENDPOINTS, render=Endpoint.rendered, fits=lambda endpoint: True)
     return answer(listed)
 
 
@@ -93,24 +93,6 @@ def retrieve_event(call: Call) -> Answer:
     if event is None or event.created < call.world.clock.unix() - EVENT_LIFE:
         raise errors.not_found("event", call.names["id"])
     return answer(event.rendered(call.world.settings.api_version))
-
-
-def retrieve_account(call: Call) -> Answer:
-    return answer(
-        {
-            "id": call.owner or call.account.id,
-            "object": "account",
-            "business_profile": {"name": f"Simulated account {call.account.name}"},
-            "charges_enabled": True,
-            "country": "DE",
-            "default_currency": "eur",
-            "details_submitted": True,
-            "email": None,
-            "payouts_enabled": True,
-            "settings": {"dashboard": {"display_name": call.account.name, "timezone": "Etc/UTC"}},
-            "type": "standard",
-        }
-    )
 
 
 def _endpoint(call: Call) -> Endpoint:

@@ -4,7 +4,7 @@ import base64
 import binascii
 from collections.abc import Mapping
 
-from app.simulator.http import errors
+from app.simulator import errors
 from app.simulator.state.model import ApiKey, Permission
 from app.simulator.state.world import World
 
@@ -13,6 +13,8 @@ PERMISSION_NAMES: dict[Permission, str] = {
     "files": "file_read",
     "events": "event_read",
     "webhook_endpoints": "webhook_endpoint_read",
+    "accounts": "accounts_read",
+    "payouts": "payout_read",
 }
 
 
@@ -29,7 +31,7 @@ def secret_of(headers: Mapping[str, str]) -> str:
         return ""
 
 
-def admitted(world: World, secret: str, *, permission: Permission | None, route: str) -> ApiKey:
+def authenticate(world: World, secret: str, *, permission: Permission | None, route: str) -> ApiKey:
     """The key, if it is good, may do this and is not used too often; otherwise an API error."""
     if not secret:
         raise errors.no_key()

@@ -6,8 +6,8 @@ from typing import Any, TypeAlias
 
 import orjson
 
+from app.simulator.errors import ApiError
 from app.simulator.faults import Fault
-from app.simulator.http.errors import ApiError
 from app.simulator.http.forms import Form
 from app.simulator.state.model import Account, ApiKey, ReportFile
 from app.simulator.state.world import World

@@ -3,9 +3,9 @@
 import asyncio
 from collections.abc import Mapping
 
+from app.simulator.errors import ApiError, rate_limited
 from app.simulator.faults import Fault, When
 from app.simulator.http.calls import Answer, Call, Handler, refusal
-from app.simulator.http.errors import ApiError, rate_limited
 
 MESSAGES = {
     401: "Invalid API Key provided.",

@@ -4,7 +4,7 @@ port: that is this machine, unless the simulator is told to listen elsewhere.
 Every route is a method of the simulator with the fields of the JSON body as its arguments, checked by their types."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 import orjson
 from pydantic import ValidationError, validate_call
@@ -15,9 +15,10 @@ from starlette.routing import Route
 from app.simulator.http.views import plain
 
 Command = Callable[..., Any]
+Commands: TypeAlias = "dict[str, dict[str, Command]]"
 
 
-def control_routes(commands: dict[str, dict[str, Command]]) -> list[Route]:
+def control_routes(commands: Commands) -> list[Route]:
     """Routes from `{path: {method: command}}`."""
     routes = []
     for path, by_method in commands.items():
@@ -26,7 +27,7 @@ def control_routes(commands: dict[str, dict[str, Command]]) -> list[Route]:
     return [*routes, Route("/_control{path:path}", _overview(commands), methods=["GET", "POST", "DELETE"])]
 
 
-def _overview(commands: dict[str, dict[str, Command]]) -> Callable[[Request], Any]:
+def _overview(commands: Commands) -> Callable[[Request], Any]:
     """`GET /_control` says what there is; so does the refusal of everything that there is not."""
     known = {
         f"{method} /_control/{path}": (command.__doc__ or "").partition("\n")[0]

@@ -11,6 +11,7 @@ from starlette.types import Receive, Scope, Send
 from app.simulator.http.calls import FileBody
 from app.simulator.http.connection import cut, transport_of
 
+MEDIA_TYPES = {"csv": "text/csv; charset=utf-8", "zip": "application/zip"}
 SLOW_PIECE = 16 * 1024
 RANGE = re.compile(r"bytes=(\d*)-(\d*)")
 
@@ -92,8 +93,8 @@ def _bytes(body: FileBody, name: str, otherwise: int) -> int:
 
 
 def _headers(body: FileBody, part: Part) -> dict[str, str]:
-    headers = {"Content-Type": "text/csv; charset=utf-8", "ETag": f'"{body.file.id}"'}
-    headers["Content-Disposition"] = f'attachment; filename="{body.file.run_id}.csv"'
+    headers = {"Content-Type": MEDIA_TYPES[body.file.type], "ETag": f'"{body.file.id}"'}
+    headers["Content-Disposition"] = f'attachment; filename="{body.file.run_id}.{body.file.type}"'
     if body.wanted is not None or part.status == 206:
         headers["Accept-Ranges"] = "bytes"
     if part.status == 206:
@@ -139,7 +140,8 @@ async def _paced(body: FileBody, part: Part) -> AsyncIterator[bytes]:
 async def _cut_silently(scope: Scope, receive: Receive, *, body: FileBody, part: Part) -> int:
     """An answer without a length that ends when the connection does: nobody can tell that it is not the whole."""
     transport = transport_of(scope)
-    transport.write(b"HTTP/1.1 200 OK\r\ncontent-type: text/csv; charset=utf-8\r\nconnection: close\r\n\r\n")
+    kind = MEDIA_TYPES[body.file.type].encode()
+    transport.write(b"HTTP/1.1 200 OK\r\ncontent-type: " + kind + b"\r\nconnection: close\r\n\r\n")
     async for piece in _paced(body, part):
         transport.write(piece)
     await cut(scope, receive, at_once=False)

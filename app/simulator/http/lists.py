@@ -4,9 +4,9 @@ from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import Any
 
-from app.simulator.http import errors
+from app.simulator import errors
 from app.simulator.http.forms import Form, Value
-from app.simulator.state.collection import ItemT, Shelf
+from app.simulator.state.collection import Collection, ItemT
 
 CURSORS = frozenset({"limit", "starting_after", "ending_before", "expand"})
 COMPARISONS: dict[str, Callable[[int, int], bool]] = {
@@ -18,7 +18,7 @@ COMPARISONS: dict[str, Callable[[int, int], bool]] = {
 
 
 def page(
-    shelf: Shelf[ItemT],
+    collection: Collection[ItemT],
     form: Form,
     *,
     kind: str,
@@ -28,11 +28,11 @@ def page(
 ) -> dict[str, Any]:
     """One page of what fits; `kind` is the word for the thing in messages."""
     limit = _limit(form)
-    after, before = (_cursor(shelf, form, name, kind) for name in ("starting_after", "ending_before"))
+    after, before = (_cursor(collection, form, name, kind) for name in ("starting_after", "ending_before"))
     if after is not None and before is not None:
         raise errors.invalid("ending_before", "You cannot use both `starting_after` and `ending_before`.")
     made_then = created_filter(form.get("created"))
-    candidates: Iterator[ItemT] = shelf.older_than(after) if before is None else shelf.newer_than(before)
+    candidates: Iterator[ItemT] = collection.older_than(after) if before is None else collection.newer_than(before)
     found = list(islice((item for item in candidates if made_then(item.created) and fits(item)), limit + 1))
     has_more, found = len(found) > limit, found[:limit]
     if before is not None:
@@ -73,6 +73,13 @@ def created_filter(value: "Value | None") -> Callable[[int], bool]:
     return lambda created: all(compare(created, bound) for compare, bound in bounds)
 
 
+def created_since(value: "Value | None") -> int:
+    """The lower bound that `created` sets, 0 if it sets none; `page` filters exactly."""
+    if not isinstance(value, dict):
+        return 0
+    return max([0, *(integer("created", value[name]) for name in ("gt", "gte") if name in value)])
+
+
 def _limit(form: Form) -> int:
     limit = integer("limit", form.get("limit", "10"))
     if not 1 <= limit <= 100:
@@ -81,10 +88,10 @@ def _limit(form: Form) -> int:
     return limit
 
 
-def _cursor(shelf: Shelf[ItemT], form: Form, name: str, kind: str) -> str | None:
+def _cursor(collection: Collection[ItemT], form: Form, name: str, kind: str) -> str | None:
     identifier = form.get(name)
     if identifier is None:
         return None
-    if not isinstance(identifier, str) or shelf.get(identifier) is None:
+    if not isinstance(identifier, str) or collection.get(identifier) is None:
         raise errors.invalid(name, f"No such {kind}: '{identifier}'", code="resource_missing")
     return identifier

@@ -3,12 +3,13 @@
 from starlette.applications import Starlette
 from starlette.routing import Route
 
-from app.simulator.http import api_files, api_reporting, api_webhooks, errors
+from app.simulator import errors
+from app.simulator.http import api_connect, api_files, api_reporting, api_webhooks
 from app.simulator.http.api_route import ApiRoute
 from app.simulator.http.calls import Answer, Call, Handler
-from app.simulator.http.control import Command, control_routes
-from app.simulator.simulator import Simulator
+from app.simulator.http.control import Commands, control_routes
 from app.simulator.state.model import Permission
+from app.simulator.state.world import World
 
 RUNS, TYPES = "/v1/reporting/report_runs", "/v1/reporting/report_types"
 API: tuple[tuple[str, str, Handler, Permission | None], ...] = (
@@ -21,7 +22,11 @@ API: tuple[tuple[str, str, Handler, Permission | None], ...] = (
     ("GET", "/v1/files/{id}", api_files.retrieve_file, "files"),
     ("GET", "/v1/events", api_webhooks.list_events, "events"),
     ("GET", "/v1/events/{id}", api_webhooks.retrieve_event, "events"),
-    ("GET", "/v1/account", api_webhooks.retrieve_account, None),
+    ("GET", "/v1/account", api_connect.retrieve_account, None),
+    ("GET", "/v1/accounts", api_connect.list_accounts, "accounts"),
+    ("GET", "/v1/accounts/{id}", api_connect.retrieve_connected, "accounts"),
+    ("GET", "/v1/payouts", api_connect.list_payouts, "payouts"),
+    ("GET", "/v1/payouts/{id}", api_connect.retrieve_payout, "payouts"),
     ("POST", "/v1/webhook_endpoints", api_webhooks.create_endpoint, "webhook_endpoints"),
     ("GET", "/v1/webhook_endpoints", api_webhooks.list_endpoints, "webhook_endpoints"),
     ("GET", "/v1/webhook_endpoints/{id}", api_webhooks.retrieve_endpoint, "webhook_endpoints"),
@@ -30,48 +35,15 @@ API: tuple[tuple[str, str, Handler, Permission | None], ...] = (
 )
 
 
-def application(simulator: Simulator) -> Starlette:
-    """The ASGI application; it needs the connection extension of `server` for the faults that cut connections."""
+def application(world: World, commands: Commands) -> Starlette:
+    """The ASGI application; it needs the connection extension of `connection` for the faults that cut connections."""
     routes = [
-        Route(path, ApiRoute(simulator.world, handler, permission), methods=[method])
-        for method, path, handler, permission in API
+        Route(path, ApiRoute(world, handler, permission), methods=[method]) for method, path, handler, permission in API
     ]
     return Starlette(
-        routes=[
-            *routes,
-            *control_routes(_commands(simulator)),
-            Route("/{path:path}", ApiRoute(simulator.world, unknown_route, None)),
-        ]
+        routes=[*routes, *control_routes(commands), Route("/{path:path}", ApiRoute(world, unknown_route, None))]
     )
 
 
 def unknown_route(call: Call) -> Answer:
     raise errors.unknown_route(call.method, call.path)
-
-
-def _commands(simulator: Simulator) -> dict[str, dict[str, Command]]:
-    """Each control route is one method of the simulator."""
-    return {
-        "state": {"GET": simulator.state},
-        "settings": {"POST": simulator.configure},
-        "clock": {"POST": simulator.set_clock},
-        "reset": {"POST": simulator.reset},
-        "settle": {"POST": simulator.settle},
-        "accounts": {"POST": simulator.add_account},
-        "keys": {"POST": simulator.add_key},
-        "keys/{secret}": {"POST": simulator.change_key},
-        "report_types": {"POST": simulator.add_report_type},
-        "report_types/{id}": {"DELETE": simulator.remove_report_type},
-        "report_types/{report_type}/advance": {"POST": simulator.advance},
-        "publish": {"POST": simulator.publish},
-        "endpoints": {"POST": simulator.add_endpoint},
-        "endpoints/{id}": {"POST": simulator.change_endpoint},
-        "endpoints/{id}/roll": {"POST": simulator.roll_secret},
-        "runs": {"POST": simulator.create_run},
-        "runs/{id}": {"POST": simulator.finish_run},
-        "files/{id}/expire": {"POST": simulator.expire_file},
-        "events": {"POST": simulator.emit},
-        "events/release": {"POST": simulator.release},
-        "events/{id}/resend": {"POST": simulator.resend},
-        "faults": {"POST": simulator.inject, "DELETE": simulator.clear_faults},
-    }

@@ -5,6 +5,7 @@ from functools import singledispatch
 from typing import Any
 
 from app.simulator.faults import Fault
+from app.simulator.state.connected import ConnectedAccount, PayoutObject, RestatedWindow
 from app.simulator.state.model import Account, ApiKey, Delivery, Endpoint, Event, ReportFile, ReportType, Run
 from app.simulator.state.world import CallRecord, World
 
@@ -90,6 +91,16 @@ def _(value: ApiKey) -> Any:
 
 
 @plain.register
+def _(value: ConnectedAccount | PayoutObject) -> Any:
+    return value.rendered()
+
+
+@plain.register
+def _(value: RestatedWindow) -> Any:
+    return asdict(value)
+
+
+@plain.register
 def _(value: CallRecord) -> Any:
     return asdict(value)
 
@@ -103,6 +114,8 @@ def _(value: Account) -> Any:
         "livemode": value.livemode,
         "keys": [plain(key) for key in value.keys],
         "report_types": [plain(kind) for kind in value.report_types.values()],
+        "connected": [plain(connected) for connected in list(value.connected)[-SHOWN:]],
+        "restatements": [plain(window) for window in value.restatements],
         "endpoints": [plain(endpoint) for endpoint in value.endpoints.values()],
         "counts": {
             "runs": len(value.runs),

@@ -1,109 +1,147 @@
-"""The report types a new account has: ids, the parameters each takes and the columns it is written with."""
+"""What is known of Stripe's report types, read from `app/catalogue/reports.yaml`: parameters, columns, their order.
 
-from dataclasses import dataclass
+The simulator answers as these facts say, and guesses where they are silent: defaults of a version that nobody has
+written down are those of its newest sister; a type that nobody has described is written like plain activity."""
 
-WINDOW = frozenset({"interval_start", "interval_end"})
-END_ONLY = frozenset({"interval_end"})
-PAYOUT = frozenset({"payout"})
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from functools import cache
+from importlib.resources import files
+from typing import Any
 
-KNOWN_PARAMETERS = WINDOW | {
-    "columns",
-    "connected_account",
-    "connected_accounts",
-    "currency",
-    "decimal_separator",
-    "fee_category",
-    "payout",
-    "reporting_category",
-    "timezone",
-}
-
-_ITEMIZED = frozenset({"timezone", "currency", "reporting_category", "decimal_separator", "columns"})
-_ITEMIZED_WITHOUT_ZONE = _ITEMIZED - {"timezone"}
-_SUMMARY = frozenset({"timezone", "currency", "columns"})
-_TAX = frozenset({"timezone", "decimal_separator", "columns"})
-_CONNECTED = frozenset({"connected_account", "connected_accounts"})
+import yaml
 
 CONNECTED_PREFIX = "connected_account_"
+WINDOW = frozenset({"interval_start", "interval_end"})
+# No reference names it, but programs send it: every type takes it.
+ANYWHERE = frozenset({"compress_file"})
+
+METADATA = re.compile(r"(payment|refund|transfer|invoice|credit_note|tax_transaction)_metadata\[[^\[\]]+\]")
+_PLAIN = "balance_change_from_activity.itemized.7"
 
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """What a report type of this id takes; `optional` without `columns` means that its columns cannot be chosen."""
+    """What a report type takes and is written with. `default_columns` is what the API says, `file_columns` their
+    order in a file whose columns nobody has chosen."""
 
+    id: str
+    family: str
     name: str
-    required: frozenset[str] = WINDOW
-    optional: frozenset[str] = _ITEMIZED
-    live_only: bool = False
+    required: frozenset[str]
+    optional: frozenset[str]
+    live_only: bool
+    columns: tuple[str, ...]
+    default_columns: tuple[str, ...]
+    file_columns: tuple[str, ...]
+    also: frozenset[str] = frozenset()
+    """Columns that only a sister is known to have, where the type's own list may have gaps."""
+
+    @property
+    def connected(self) -> bool:
+        """Whether it is about connected accounts: one, some, or all of them in one file."""
+        return self.id.startswith(CONNECTED_PREFIX)
+
+    def knows(self, column: str) -> bool:
+        """Whether the column can be asked for; of metadata columns with any key."""
+        if METADATA.fullmatch(column):
+            column = column.partition("[")[0] + "[key]"
+        return column in self.columns or column in self.also
 
 
-CATALOGUE: dict[str, Template] = {
-    "balance.summary.1": Template("Balance summary", optional=_SUMMARY),
-    "balance.summary.2": Template("Balance summary", optional=_SUMMARY),
-    "balance_change_from_activity.itemized.2": Template(
-        "Itemized balance change from activity", optional=_ITEMIZED_WITHOUT_ZONE
-    ),
-    "balance_change_from_activity.itemized.3": Template("Itemized balance change from activity"),
-    "balance_change_from_activity.itemized.6": Template("Itemized balance change from activity"),
-    "balance_change_from_activity.itemized.7": Template("Itemized balance change from activity"),
-    "balance_change_from_activity.summary.1": Template("Balance change from activity summary", optional=_SUMMARY),
-    "payouts.itemized.3": Template("Itemized payouts"),
-    "payouts.itemized.5": Template("Itemized payouts"),
-    "payouts.summary.1": Template("Payouts summary", optional=_SUMMARY),
-    "payout_reconciliation.itemized.5": Template("Itemized payout reconciliation"),
-    "payout_reconciliation.itemized.7": Template("Itemized payout reconciliation"),
-    "payout_reconciliation.summary.1": Template("Payout reconciliation summary", optional=_SUMMARY),
-    "payout_reconciliation.by_id.itemized.4": Template(
-        "Itemized reconciliation for a single payout", required=PAYOUT, optional=_ITEMIZED - {"currency"}
-    ),
-    "payout_reconciliation.by_id.summary.1": Template(
-        "Reconciliation summary for a single payout", required=PAYOUT, optional=frozenset({"columns"})
-    ),
-    "ending_balance_reconciliation.itemized.4": Template("Itemized ending balance reconciliation", required=END_ONLY),
-    "ending_balance_reconciliation.summary.1": Template(
-        "Ending balance reconciliation summary", required=END_ONLY, optional=_SUMMARY
-    ),
-    "all_fees.balance_transaction_created.itemized.2": Template(
-        "Itemized fees", optional=frozenset({"currency", "fee_category", "timezone", "columns"}), live_only=True
-    ),
-    "all_fees.balance_transaction_created.summary.2": Template(
-        "Fees summary", optional=frozenset({"currency", "columns"}), live_only=True
-    ),
-    "tax.transactions.itemized.2": Template("Itemized tax transactions", optional=_TAX),
-    "connected_account_balance.summary.1": Template(
-        "Connected account balance summary", optional=_SUMMARY | _CONNECTED
-    ),
-    "connected_account_balance_change_from_activity.itemized.3": Template(
-        "Connected account itemized balance change from activity", optional=_ITEMIZED | _CONNECTED
-    ),
-    "connected_account_payouts.itemized.3": Template(
-        "Connected account itemized payouts", optional=_ITEMIZED | _CONNECTED
-    ),
-    "connected_account_payout_reconciliation.itemized.5": Template(
-        "Connected account itemized payout reconciliation", optional=_ITEMIZED | _CONNECTED
-    ),
-    "connected_account_payout_reconciliation.by_id.itemized.4": Template(
-        "Connected account itemized reconciliation for a single payout",
-        required=PAYOUT | {"connected_account"},
-        optional=_ITEMIZED - {"currency"},
-    ),
-}
+@cache
+def facts() -> dict[str, Any]:
+    text = files("app").joinpath("catalogue/reports.yaml").read_text(encoding="utf-8")
+    # The parser in C is ten times as quick; not every build of the library has it.
+    loaded: dict[str, Any] = yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506
+    return loaded
 
 
+@cache
+def catalogue() -> Mapping[str, Template]:
+    """The types that an account has: those with known columns, in the order of the catalogue."""
+    return {name: _template(name) for name, known in facts()["report_types"].items() if known["columns"]}
+
+
+@cache
 def template_for(identifier: str) -> Template:
-    """The catalogue's own entry, or a guess for an id it does not list (a newer version, say)."""
-    known = CATALOGUE.get(identifier)
+    """What is known of an id; for one that the catalogue does not describe, what is known of the nearest one."""
+    known = catalogue().get(identifier)
     if known is not None:
         return known
-    connected = _CONNECTED if identifier.startswith(CONNECTED_PREFIX) else frozenset[str]()
-    title = identifier.rpartition(".")[0].replace("_", " ").replace(".", " ").capitalize() or identifier
+    family, _, _ = identifier.rpartition(".")
+    sisters = _versions(family) or _versions(family.removeprefix(CONNECTED_PREFIX))
+    if not sisters:
+        sisters = [_PLAIN.replace("itemized.7", "summary.2") if ".summary." in identifier else _PLAIN]
+    nearest = _template(sisters[0])
+    listed = facts()["report_types"].get(identifier)
+    required, optional = _parameters(listed) if listed else (nearest.required, nearest.optional)
     if ".by_id." in identifier:
-        required = PAYOUT | ({"connected_account"} if connected else frozenset())
-        return Template(title, required=required, optional=_ITEMIZED - {"currency"})
-    required = END_ONLY if "ending_balance" in identifier else WINDOW
-    return Template(
-        title, required=required, optional=(_SUMMARY if ".summary." in identifier else _ITEMIZED) | connected
+        required = required - WINDOW | {"payout"}
+    return replace(
+        nearest, id=identifier, family=family, name=_title(family), required=required, optional=optional - required
     )
+
+
+def _template(identifier: str) -> Template:
+    known = facts()["report_types"][identifier]
+    required, optional = _parameters(known)
+    columns = tuple(known["columns"])
+    default = tuple(known.get("default_columns") or _default_like_a_sister(known, columns))
+    return Template(
+        id=identifier,
+        family=known["family"],
+        name=_title(known["family"]),
+        required=required,
+        optional=optional,
+        live_only=known.get("live_only", False),
+        columns=columns,
+        default_columns=default,
+        file_columns=tuple(known.get("file_columns") or default),
+        also=frozenset() if known["columns_complete"] else _columns_of_sisters(known),
+    )
+
+
+def _parameters(known: Mapping[str, Any]) -> tuple[frozenset[str], frozenset[str]]:
+    return frozenset(known["required"]), frozenset(known["optional"]) | ANYWHERE
+
+
+def _default_like_a_sister(known: Mapping[str, Any], columns: tuple[str, ...]) -> Iterable[str]:
+    """The newest defaults of the family, as far as this version has such columns; else all that are not personal."""
+    family = known["family"]
+    for name in _versions(family) + _versions(family.removeprefix(CONNECTED_PREFIX)):
+        sister = facts()["report_types"][name].get("default_columns")
+        if sister:
+            own = (next((name for name in (wanted, wanted + "_utc") if name in columns), None) for wanted in sister)
+            return [name for name in own if name is not None]
+    explained = facts()["columns"]
+    return [name for name in columns if explained[name]["personal"] in ("no", "pseudonym")]
+
+
+def _columns_of_sisters(known: Mapping[str, Any]) -> frozenset[str]:
+    """What another version of the family has; times of the run's zone only where a zone can be given."""
+    explained = facts()["columns"]
+    return frozenset(
+        column
+        for name in _versions(known["family"])
+        for column in facts()["report_types"][name]["columns"]
+        if "timezone" in known["optional"] or explained[column].get("zone") != "run"
+    )
+
+
+def _versions(family: str) -> list[str]:
+    """The ids of a family that have columns, newest first."""
+    versions = facts()["families"].get(family, {}).get("versions", ())
+    ids = [f"{family}.{version}" for version in sorted(versions, reverse=True)]
+    return [name for name in ids if facts()["report_types"][name]["columns"]]
+
+
+def _title(family: str) -> str:
+    """`payouts.itemized` → `Itemized payouts`."""
+    name, _, kind = family.rpartition(".")
+    words = (name or kind).replace(".", " ").replace("_", " ")
+    return (f"itemized {words}" if kind == "itemized" else f"{words} {kind}").strip().capitalize()
 
 
 # The values of `parameters.reporting_category` (a row filter) in the API of 2026.

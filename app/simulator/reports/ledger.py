@@ -3,17 +3,19 @@
 Transaction number *n* always looks the same and always happens at the same instant, so windows tile: the reports of
 thirty days add up to the report of the month, and a summary agrees with its itemized sister. Every UTC midnight an
 automatic payout per currency pays out what the day before has earned; the balance in between is what is not paid yet.
+A restatement changes a window for all reports at once, so that the figures go on agreeing.
 """
 
 import hashlib
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 
-from app.simulator.state.identifiers import derived_id
+from app.simulator.ids import derived_id
 
 DAY = 86400
 DECIMALS = {"jpy": 0, "kwd": 3}
+CURRENCIES = ("usd", "eur", "usd", "jpy", "usd", "kwd")
 DESCRIPTIONS = (
     "Subscription update",
     'Order "A-113", gift wrap',
@@ -24,15 +26,29 @@ DESCRIPTIONS = (
     "",
     "Invoice 0042, net 30",
 )
+ADDED = 1_000_000_000_000
+"""What the number of a transaction that a restatement adds is higher by than that of its neighbour."""
+
+
+@dataclass(frozen=True, slots=True)
+class Restatement:
+    """The window `[start, end)` told differently: of eight transactions one has another amount, one another text,
+    one is gone and one has a new neighbour."""
+
+    start: int
+    end: int
 
 
 @dataclass(frozen=True, slots=True)
 class Business:
-    """Whose transactions: the seed decides everything, `rows_per_day` how many there are."""
+    """Whose transactions: the seed decides everything, `rows_per_day` how many there are; `account` is the connected
+    account that they belong to, empty for the platform itself."""
 
     seed: str
     rows_per_day: float
-    currencies: tuple[str, ...] = ("usd", "eur", "usd", "jpy", "usd", "kwd")
+    account: str = ""
+    restatements: tuple[Restatement, ...] = ()
+    currencies: tuple[str, ...] = CURRENCIES
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +62,16 @@ class Transaction:
     gross: int
     fee: int
     description: str
-    seed: str
+    business: Business
 
     @property
     def net(self) -> int:
         return self.gross - self.fee
+
+    @property
+    def cost(self) -> int:
+        """What Stripe takes for it: its fee, or the whole of a transaction that is a fee itself."""
+        return self.fee - self.gross if self.category == "fee" else self.fee
 
     @property
     def payout_at(self) -> int:
@@ -58,7 +79,7 @@ class Transaction:
         return self.created - self.created % DAY + DAY
 
     def identifier(self, prefix: str) -> str:
-        return derived_id(prefix, self.seed, self.number)
+        return derived_id(prefix, self.business.seed, self.number)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,11 +89,11 @@ class Payout:
     at: int
     currency: str
     amount: int
-    seed: str
+    business: Business
 
     @property
     def identifier(self) -> str:
-        return derived_id("po", self.seed, self.at, self.currency)
+        return derived_id("po", self.business.seed, self.at, self.currency)
 
 
 def transactions(business: Business, start: int, end: int) -> Iterator[Transaction]:
@@ -83,7 +104,7 @@ def transactions(business: Business, start: int, end: int) -> Iterator[Transacti
     for number in range(first - 1, last + 2):
         transaction = nth_transaction(business, number)
         if start <= transaction.created < end:
-            yield transaction
+            yield from _restated(transaction) if business.restatements else (transaction,)
 
 
 def nth_transaction(business: Business, number: int) -> Transaction:
@@ -102,7 +123,7 @@ def nth_transaction(business: Business, number: int) -> Transaction:
         gross=gross,
         fee=fee,
         description=DESCRIPTIONS[noise % len(DESCRIPTIONS)],
-        seed=business.seed,
+        business=business,
     )
 
 
@@ -119,13 +140,35 @@ def _amounts(kind: int, amount: int) -> tuple[str, int, int]:
     return "other_adjustment", amount % 700, 0
 
 
+def _restated(told: Transaction) -> Iterable[Transaction]:
+    """What the restatements of the business have made of a transaction, one after the other."""
+    items = [told]
+    for restatement in told.business.restatements:
+        if restatement.start <= told.created < restatement.end and items:
+            items = _told_anew(items, told.number % 8)
+    return items
+
+
+def _told_anew(items: list[Transaction], place: int) -> list[Transaction]:
+    first = items[0]
+    if place == 1:
+        return [replace(first, gross=first.gross + 100), *items[1:]]
+    if place == 3:
+        return [replace(first, description="Restated"), *items[1:]]
+    if place == 5:
+        return items[1:]
+    if place == 7:
+        return [*items, replace(first, number=items[-1].number + ADDED)]
+    return items
+
+
 def payouts(business: Business, start: int, end: int) -> Iterator[Payout]:
     """The payouts at the UTC midnights in `[start, end)`; a day that earned nothing makes none."""
     for midnight in range(-(-start // DAY) * DAY, end, DAY):
         totals = net_by_currency(transactions(business, midnight - DAY, midnight))
         for currency, amount in sorted(totals.items()):
             if amount:
-                yield Payout(at=midnight, currency=currency, amount=amount, seed=business.seed)
+                yield Payout(at=midnight, currency=currency, amount=amount, business=business)
 
 
 def unpaid(business: Business, moment: int) -> Iterator[Transaction]:

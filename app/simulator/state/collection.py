@@ -15,7 +15,7 @@ class Identified(Protocol):
 ItemT = TypeVar("ItemT", bound=Identified)
 
 
-class Shelf(Generic[ItemT]):
+class Collection(Generic[ItemT]):
     """Things in the order they were made, found by id at once and listed from either side of a given one."""
 
     def __init__(self) -> None:
@@ -31,6 +31,10 @@ class Shelf(Generic[ItemT]):
     def add(self, item: ItemT) -> None:
         self._places[item.id] = len(self._items)
         self._items.append(item)
+
+    def remove(self, identifier: str) -> None:
+        self._items = [item for item in self._items if item.id != identifier]
+        self._places = {item.id: place for place, item in enumerate(self._items)}
 
     def get(self, identifier: str) -> ItemT | None:
         place = self._places.get(identifier)

@@ -1,15 +1,16 @@
 """What the simulator remembers: accounts with their keys, report types, runs, files, events, endpoints, deliveries."""
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from app.simulator.reports.csv_files import Content, content_of
-from app.simulator.reports.families import Recipe
-from app.simulator.state.collection import Shelf
+from app.simulator.reports.recipe import Recipe
+from app.simulator.settings import Outcome
+from app.simulator.state.collection import Collection
+from app.simulator.state.connected import ConnectedAccount, PayoutObject, RestatedWindow
 
-Permission = Literal["reporting", "files", "events", "webhook_endpoints"]
-PERMISSIONS: frozenset[Permission] = frozenset({"reporting", "files", "events", "webhook_endpoints"})
-Outcome = Literal["succeed", "fail", "hang"]
+Permission = Literal["reporting", "files", "events", "webhook_endpoints", "accounts", "payouts"]
+PERMISSIONS: frozenset[Permission] = frozenset(get_args(Permission))
 DeliveryStatus = Literal["pending", "held", "delivered", "failed", "lost"]
 
 
@@ -34,6 +35,7 @@ class ReportType:
     optional: frozenset[str]
     live_only: bool
     default_columns: tuple[str, ...] | None
+    file_columns: tuple[str, ...]
     data_available_start: int
     data_available_end: int
     updated: int
@@ -71,6 +73,10 @@ class ReportFile:
     owner: str | None
 
     @property
+    def type(self) -> str:
+        return "zip" if self.recipe.compressed else "csv"
+
+    @property
     def content(self) -> Content:
         return content_of(self.recipe)
 
@@ -80,12 +86,12 @@ class ReportFile:
             "object": "file",
             "created": self.created,
             "expires_at": self.expires_at,
-            "filename": f"{self.run_id}.csv",
+            "filename": f"{self.run_id}.{self.type}",
             "links": {"object": "list", "data": [], "has_more": False, "url": f"/v1/file_links?file={self.id}"},
             "purpose": "finance_report_run",
             "size": self.size,
             "title": f"FinanceReportRun {self.run_id}",
-            "type": "csv",
+            "type": self.type,
             "url": self.url,
         }
 
@@ -224,7 +230,19 @@ class Account:
     livemode: bool
     keys: list[ApiKey] = field(default_factory=list)
     report_types: dict[str, ReportType] = field(default_factory=dict)
-    runs: Shelf[Run] = field(default_factory=Shelf)
+    runs: Collection[Run] = field(default_factory=Collection)
     files: dict[str, ReportFile] = field(default_factory=dict)
-    events: Shelf[Event] = field(default_factory=Shelf)
+    events: Collection[Event] = field(default_factory=Collection)
     endpoints: dict[str, Endpoint] = field(default_factory=dict)
+    connected: Collection[ConnectedAccount] = field(default_factory=Collection)
+    left: set[str] = field(default_factory=set)
+    """The connected accounts that have gone."""
+    manual_payouts: list[PayoutObject] = field(default_factory=list)
+    payouts_told: dict[str, int] = field(default_factory=dict)
+    """Up to which midnight payouts were told to be reconciled, by connected account (`""`: the platform)."""
+    restatements: list[RestatedWindow] = field(default_factory=list)
+
+    def forget(self) -> None:
+        """What has happened: runs, files, events, payouts and restatements."""
+        self.runs, self.files, self.events = Collection(), {}, Collection()
+        self.manual_payouts, self.payouts_told, self.restatements = [], {}, []

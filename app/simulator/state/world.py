@@ -1,16 +1,18 @@
 """The state of one simulator, all in one place: the parts that decide (`runs`, `availability`, …) are given it."""
 
+import asyncio
+import time
 from collections import Counter, deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from typing import Protocol
 
+from app.simulator.clock import Agenda, Clock
 from app.simulator.faults import FaultBook
-from app.simulator.http.idempotency import IdempotencyStore
-from app.simulator.http.rate_limits import RateLimiter
 from app.simulator.settings import Settings
-from app.simulator.state.clock import Agenda, Clock
-from app.simulator.state.model import Account, ApiKey
-from app.simulator.webhooks.sender import Courier
+from app.simulator.state.idempotency import IdempotencyStore
+from app.simulator.state.model import Account, ApiKey, Delivery, Endpoint, ReportFile, ReportType, Run
+from app.simulator.state.rate_limits import RateLimiter
 
 KEPT_CALLS = 20_000
 
@@ -49,10 +51,26 @@ class Journal:
         self.counts.clear()
 
 
+class Sender(Protocol):
+    """What carries deliveries to their endpoints; before `start` they wait."""
+
+    def start(self) -> None: ...
+
+    async def stop(self) -> None: ...
+
+    def send(self, delivery: Delivery, *, delay: float = 0.0) -> "asyncio.Task[None] | None": ...
+
+    def send_in_turn(self, deliveries: list[Delivery]) -> None: ...
+
+    async def settled(self, timeout: float) -> bool: ...
+
+    def drop_everything(self) -> None: ...
+
+
 class World:
     """Accounts, clock, faults, settings and everything in flight."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, sender: Callable[[Settings, Clock], Sender]) -> None:
         self.settings = settings
         self.clock = Clock()
         self.agenda = Agenda(self.clock)
@@ -60,7 +78,7 @@ class World:
         self.journal = Journal()
         self.idempotency = IdempotencyStore(self.clock)
         self.rate_limits = RateLimiter()
-        self.courier = Courier(settings, self.clock)
+        self.sender = sender(settings, self.clock)
         self.accounts: dict[str, Account] = {}
         self.keys: dict[str, ApiKey] = {}
         self.base_url = "http://127.0.0.1:12111"
@@ -72,6 +90,44 @@ class World:
         if name is None or name not in self.accounts:
             raise LookupError(f"no account is called {name!r}; there are: {_listed(self.accounts)}")
         return self.accounts[name]
+
+    def report_type(self, identifier: str, account: str | None) -> ReportType:
+        owner = self.account(account)
+        if identifier not in owner.report_types:
+            raise LookupError(f"the account {owner.name!r} has no report type {identifier!r}")
+        return owner.report_types[identifier]
+
+    def endpoint(self, identifier: str) -> Endpoint:
+        for account in self.accounts.values():
+            if identifier in account.endpoints:
+                return account.endpoints[identifier]
+        raise LookupError(f"no endpoint is called {identifier!r}")
+
+    def run(self, identifier: str) -> tuple[Run, Account]:
+        for account in self.accounts.values():
+            run = account.runs.get(identifier)
+            if run is not None:
+                return run, account
+        raise LookupError(f"no run is called {identifier!r}")
+
+    def file(self, identifier: str) -> ReportFile:
+        for account in self.accounts.values():
+            if identifier in account.files:
+                return account.files[identifier]
+        raise LookupError(f"no file is called {identifier!r}")
+
+    def forget(self) -> None:
+        """All that has happened; accounts, keys, report types, endpoints and settings stay."""
+        for account in self.accounts.values():
+            account.forget()
+        self.faults.clear()
+        self.idempotency.clear()
+        self.rate_limits.clear()
+        self.journal.clear()
+        self.sender.drop_everything()
+        self.agenda.clear()
+        self.clock.run()
+        self.clock.set(time.time())
 
 
 def _listed(names: Iterable[str]) -> str:

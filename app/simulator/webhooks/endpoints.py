@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from app.simulator.state.identifiers import new_id
+from app.simulator.ids import new_id
 from app.simulator.state.model import Account, Endpoint, SigningSecret
 from app.simulator.state.world import World
 
@@ -34,6 +34,13 @@ def add_endpoint(
         connect=connect,
     )
     account.endpoints[endpoint.id] = endpoint
+    return endpoint
+
+
+def change_endpoint(endpoint: Endpoint, *, enabled: bool | None, url: str | None, events: list[str] | None) -> Endpoint:
+    endpoint.enabled = endpoint.enabled if enabled is None else enabled
+    endpoint.url = url or endpoint.url
+    endpoint.enabled_events = endpoint.enabled_events if events is None else events
     return endpoint
 
 

@@ -1,4 +1,4 @@
-"""Makes events and hands them to the courier, for every endpoint that wants them."""
+"""Makes events and hands them to the sender, for every endpoint that wants them."""
 
 import asyncio
 import random
@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from app.simulator.faults import EVENT_FAULTS, Subject
-from app.simulator.state.identifiers import new_id
+from app.simulator.ids import new_id
 from app.simulator.state.model import Account, Delivery, Endpoint, Event
 from app.simulator.state.world import World
 
@@ -57,7 +57,7 @@ def _deliver(world: World, account: Account, event: Event, subject: Subject) -> 
 
 
 def _hand_over(world: World, delivery: Delivery, subject: Subject) -> Carrying:
-    """One delivery to the courier, the way the faults want it."""
+    """One delivery to the sender, the way the faults want it."""
     about = Subject(
         event=subject.event,
         account=subject.account,
@@ -79,7 +79,7 @@ def _hand_over(world: World, delivery: Delivery, subject: Subject) -> Carrying:
     if "event_doubled" in faults:
         copies.append(Delivery(delivery.event, delivery.endpoint, delivery.account))
         delivery.event.deliveries.append(copies[1])
-    tasks = [world.courier.send(copy, delay=late) for copy in copies]
+    tasks = [world.sender.send(copy, delay=late) for copy in copies]
     return [task for task in tasks if task is not None]
 
 
@@ -97,7 +97,7 @@ def release(world: World, *, order: str | list[str] = "made") -> list[Delivery]:
         raise ValueError("`order` is made, reversed, random or a list of event ids")
     for delivery in held:
         delivery.status = "pending"
-    world.courier.send_in_turn(held)
+    world.sender.send_in_turn(held)
     return held
 
 
@@ -109,7 +109,7 @@ def resend(world: World, account: Account, event_id: str) -> list[Delivery]:
     again = [Delivery(event, endpoint, account) for endpoint in _wanting(account, event)]
     event.deliveries += again
     for delivery in again:
-        world.courier.send(delivery)
+        world.sender.send(delivery)
     return again
 
 

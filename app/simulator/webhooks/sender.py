@@ -9,8 +9,8 @@ from ssl import SSLContext
 import httpx
 import orjson
 
+from app.simulator.clock import Clock
 from app.simulator.settings import Settings
-from app.simulator.state.clock import Clock
 from app.simulator.state.model import Delivery
 from app.simulator.webhooks.signatures import signature_header
 
@@ -24,7 +24,7 @@ def _certificates() -> SSLContext:
     return httpx.create_ssl_context()
 
 
-class Courier:
+class WebhookSender:
     """Deliveries in flight. Before `start` they wait; `settled` tells when none is left on its way."""
 
     def __init__(self, settings: Settings, clock: Clock) -> None:

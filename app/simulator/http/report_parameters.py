@@ -1,20 +1,19 @@
 """Checks what a create call asks for, in the order and the words of Stripe, and turns it into plain values."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any
 from zoneinfo import available_timezones
 
-from app.simulator.http import errors
-from app.simulator.http.errors import ApiError
+from app.simulator import errors
+from app.simulator.clock import utc_text
+from app.simulator.errors import ApiError
 from app.simulator.http.forms import Form, Value
-from app.simulator.reports.catalogue import REPORTING_CATEGORIES
-from app.simulator.reports.families import family_of
-from app.simulator.state.clock import utc_text
+from app.simulator.recipes import SEPARATORS
+from app.simulator.reports.catalogue import REPORTING_CATEGORIES, template_for
 from app.simulator.state.model import Account, ReportType
 
-SEPARATORS = {".": ".", ",": ",", "point": ".", "comma": ","}
 LIVE_ONLY = "This report type is only available for live data and requires a live mode key."
 
 
@@ -32,16 +31,25 @@ def wanted_type(account: Account, form: Form) -> ReportType:
     identifier = form.get("report_type")
     if not identifier:
         raise errors.missing("report_type")
-    return report_type(account, str(identifier), param="report_type")
+    return report_type_of(account, str(identifier), param="report_type")
 
 
-def report_type(account: Account, identifier: str, *, param: str = "id") -> ReportType:
+def report_type_of(account: Account, identifier: str, *, param: str = "id") -> ReportType:
     found = account.report_types.get(identifier)
     if found is None:
         raise errors.not_found("report type", identifier, param=param)
     if found.live_only and not account.livemode:
         raise ApiError(404, LIVE_ONLY, code="resource_missing", param=param)
     return found
+
+
+def parameters_of(kind: ReportType, parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """The same for parameters that are values: as a form would have brought them, texts and lists of texts."""
+    form: Form = {
+        name: [str(item) for item in value] if isinstance(value, list | tuple) else str(value)
+        for name, value in parameters.items()
+    }
+    return wanted_parameters(kind, {"parameters": form})
 
 
 def wanted_parameters(kind: ReportType, form: Form) -> dict[str, Any]:
@@ -81,15 +89,16 @@ CHECKS: dict[str, Callable[[str], bool]] = {
     "decimal_separator": lambda text: text in SEPARATORS,
     "connected_account": lambda text: text.startswith("acct_"),
     "payout": lambda text: text.startswith("po_"),
+    "compress_file": lambda text: text in ("true", "false"),
 }
 
 
 def _columns(kind: ReportType, value: Value) -> list[str]:
     param = "parameters[columns]"
     columns = [_text(param, item) for item in _array(param, value)]
-    family = family_of(kind.id)
+    template = template_for(kind.id)
     for column in columns:
-        if not family.knows(column) and column not in (kind.default_columns or ()):
+        if not template.knows(column) and column not in (kind.default_columns or ()):
             raise errors.invalid(param, f"Invalid column: {column} is not a column of {kind.id}")
     return columns
 

@@ -48,6 +48,15 @@ class Clock:
             self._stopped_at = to
         self._shift = to - time.time()
 
+    def turn(self, *, to: Instant | None, advance: float, stopped: bool | None) -> None:
+        """Sets it, moves it by seconds, stops it or lets it run."""
+        if stopped:
+            self.stop()
+        if to is not None or advance:
+            self.set((self.now() if to is None else unix(to)) + advance)
+        if stopped is False:
+            self.run()
+
     def stop(self) -> None:
         self._stopped_at = self.now()
 

@@ -8,6 +8,7 @@ import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.server import ServerState
 
+from app.simulator.commands import commands_of
 from app.simulator.http.connection import OpenProtocol
 from app.simulator.http.routes import application
 from app.simulator.simulator import Simulator
@@ -21,19 +22,24 @@ async def serve(simulator: Simulator, *, host: str = HOST, port: int = 0) -> Asy
     loop = asyncio.get_running_loop()
     state = ServerState()
     config = uvicorn.Config(
-        _Quiet(application(simulator)), http=OpenProtocol, ws="none", lifespan="off", log_config=None, access_log=False
+        _Quiet(application(simulator.world, commands_of(simulator))),
+        http=OpenProtocol,
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
     )
     # uvicorn's Server takes signals and a tenth of a second to stop; its protocol alone does neither.
     server = await loop.create_server(lambda: OpenProtocol(config, state, {}), host, port, backlog=1024)
     base_url = f"http://{host}:{server.sockets[0].getsockname()[1]}"
     simulator.world.base_url = base_url
-    simulator.world.courier.start()
+    simulator.world.sender.start()
     simulator.world.agenda.follow(loop)
     try:
         yield base_url
     finally:
         simulator.world.agenda.rest()
-        await simulator.world.courier.stop()
+        await simulator.world.sender.stop()
         await _stop(server, state)
 
 

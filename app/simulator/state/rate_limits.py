@@ -3,7 +3,7 @@
 import time
 from collections import deque
 
-from app.simulator.http.errors import ApiError, rate_limited
+from app.simulator.errors import ApiError, rate_limited
 from app.simulator.state.model import Account
 
 PER_ENDPOINT = 25

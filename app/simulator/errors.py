@@ -73,6 +73,16 @@ def not_permitted(secret: str, account_id: str, permission: str) -> ApiError:
     )
 
 
+def no_access(secret: str, account_id: str) -> ApiError:
+    """The `Stripe-Account` of an account that is not, or not any more, connected to the key's."""
+    return ApiError(
+        403,
+        f"The provided key '{masked(secret)}' does not have access to account '{account_id}' (or that account does not "
+        "exist). Application access may have been revoked.",
+        code="account_invalid",
+    )
+
+
 def rate_limited(reason: str | None) -> ApiError:
     error = ApiError(
         429,

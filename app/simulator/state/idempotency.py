@@ -4,8 +4,8 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from app.simulator.http.errors import key_in_use, key_reused
-from app.simulator.state.clock import Clock
+from app.simulator.clock import Clock
+from app.simulator.errors import key_in_use, key_reused
 
 KEPT_SECONDS = 24 * 3600
 
