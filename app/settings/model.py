@@ -98,6 +98,12 @@ class Settings(_Part):
     retry_max_seconds: Seconds = 900.0
     stalled_after_seconds: Seconds = 60.0
     max_body_bytes: Annotated[int, Field(ge=1, le=2**30)] = 1_048_576
+    max_header_bytes: Annotated[int, Field(ge=1024, le=2**20)] = 32_768
+    max_unverified_bytes: Annotated[int, Field(ge=65_536, le=2**34)] = 33_554_432
+    max_connections: Count = 500
+    header_seconds: Seconds = 10.0
+    body_seconds: Seconds = 30.0
+    idle_seconds: Seconds = 65.0
     file_store: FileStoreURL | None = None
     retention_days: Annotated[int, Field(ge=1, le=36_500)] | None = None
     event_days: Annotated[int, Field(ge=31, le=36_500)] = 90
