@@ -42,9 +42,6 @@ def test_nothing_is_needed_and_the_defaults_are_those_of_the_contract() -> None:
         "idle_seconds": 65,
         "file_store": None,
         "retention_days": None,
-        "tables": "on",
-        "tables_personal": "none",
-        "reports_schema": "reports",
         "event_days": 90,
         "warnings": (),
     }
@@ -85,7 +82,7 @@ def test_nothing_that_prints_settings_prints_a_secret() -> None:
         STRIPE_WEBHOOK_SECRET=f"{CANARY},{CANARY}2",
         STRIPE_ACCOUNTS=json.dumps({"eu": {"api_key": CANARY, "webhook_secrets": [CANARY]}}),
         TALLYHOOK_ADMIN_TOKEN=CANARY * 4,
-        TALLYHOOK_READ_TOKEN=CANARY * 4,
+        TALLYHOOK_READ_TOKEN=CANARY * 5,
         TALLYHOOK_TOKENS=json.dumps({"a": {"sha256": DIGEST, "role": "read"}}),
     )
 
