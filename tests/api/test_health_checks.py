@@ -1,6 +1,6 @@
 """What `/health` tells an operator: every check made to appear, and what it says to do."""
 
-import time
+from datetime import timedelta
 from typing import Any
 
 import httpx
@@ -23,6 +23,7 @@ from tests.service import (
     REPORT_TYPE,
     WEBHOOK_SECRET,
     add_rule,
+    at,
     execute,
     fetch,
     request_due,
@@ -67,10 +68,9 @@ async def statuses(api: httpx.AsyncClient) -> dict[str, str]:
 
 async def today_is_stored(res: Resources, simulator: Simulator) -> None:
     """A rule that began yesterday, as fresh as it can be."""
-    midnight = int(time.time()) // 86_400 * 86_400
-    kind = simulator.report_type(REPORT_TYPE)
-    kind.data_available_end = midnight
-    await add_rule(res, starts_on=(await fetch(res, "select (now() at time zone 'UTC')::date - 1 as day"))[0]["day"])
+    today = (await fetch(res, "select (now() at time zone 'UTC')::date as day"))[0]["day"]
+    simulator.report_type(REPORT_TYPE).data_available_end = int(at(today.isoformat()).timestamp())
+    await add_rule(res, starts_on=today - timedelta(days=1))
     await work_off(res)
 
 

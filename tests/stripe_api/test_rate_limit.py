@@ -2,6 +2,8 @@
 
 import asyncio
 import time
+from dataclasses import dataclass
+from itertools import product
 
 from app.resources import Resources
 from app.simulator import Simulator
@@ -9,29 +11,40 @@ from app.vocabulary import CallKind
 from tests.runs.stories import another_process
 from tests.service import execute
 
+RATE, BURST = 20, 5
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """Some calls that were granted, at some time between `asked` and `got`."""
+
+    calls: int
+    asked: float
+    got: float
+
 
 async def test_two_processes_together_never_call_faster_than_the_rate_and_its_burst(
     res: Resources, simulator: Simulator
 ) -> None:
-    granted: list[float] = []
+    grants: list[Grant] = []
 
     async def take(process: Resources) -> None:
-        while time.monotonic() < end:
+        while sum(grant.calls for grant in grants) < 2 * RATE:
+            asked = time.monotonic()
             async with process.sessions.begin() as session:
                 calls = await process.limiter.take(session, "default", CallKind.CREATE, wanted=3)
-            granted.extend([time.monotonic()] * calls)
+            grants.append(Grant(calls, asked, time.monotonic()))
 
     async with (
-        another_process(res, simulator, TALLYHOOK_REQUESTS_PER_SECOND=20) as one,
-        another_process(res, simulator, TALLYHOOK_REQUESTS_PER_SECOND=20) as other,
+        another_process(res, simulator, TALLYHOOK_REQUESTS_PER_SECOND=RATE) as one,
+        another_process(res, simulator, TALLYHOOK_REQUESTS_PER_SECOND=RATE) as other,
     ):
-        end = time.monotonic() + 2.5
         await asyncio.gather(take(one), take(other))
 
-    # The moment is noted a little after it was granted: in any second there are 20, the burst of 5, and one for that.
-    most = max(sum(1 for moment in granted if start <= moment < start + 1) for start in granted)
-    assert 15 < most <= 26
-    assert len(granted) > 40, "and the rate is used"
+    # However slow the machine: what was granted within a time lies between the first question and the last answer.
+    for since, until in product(grants, grants):
+        within = sum(grant.calls for grant in grants if since.asked <= grant.asked and grant.got <= until.got)
+        assert within <= BURST + RATE * max(0.0, until.got - since.asked)
 
 
 async def test_files_have_a_slower_rate_and_kinds_do_not_share_theirs(res: Resources, simulator: Simulator) -> None:
@@ -45,7 +58,7 @@ async def test_files_have_a_slower_rate_and_kinds_do_not_share_theirs(res: Resou
 
 
 async def test_a_call_that_was_not_committed_does_not_count(res: Resources, simulator: Simulator) -> None:
-    async with another_process(res, simulator, TALLYHOOK_REQUESTS_PER_SECOND=4) as process:
+    async with another_process(res, simulator, TALLYHOOK_REQUESTS_PER_SECOND=0.1) as process:
         async with process.sessions() as session:
             assert await process.limiter.take(session, "default", CallKind.READ, wanted=1) == 1
             await session.rollback()
@@ -57,7 +70,7 @@ async def test_a_call_that_was_not_committed_does_not_count(res: Resources, simu
 async def test_an_account_at_rest_does_not_hide_that_another_one_may_go_on_soon(
     res: Resources, simulator: Simulator
 ) -> None:
-    async with another_process(res, simulator, TALLYHOOK_REQUESTS_PER_SECOND=2) as process:
+    async with another_process(res, simulator, TALLYHOOK_REQUESTS_PER_SECOND=0.1) as process:
         async with process.sessions.begin() as session:
             await process.limiter.take(session, "resting", CallKind.CREATE, wanted=1)
         await execute(process, "update rate_limits set arrival = now() - interval '1 hour'")
@@ -66,4 +79,4 @@ async def test_an_account_at_rest_does_not_hide_that_another_one_may_go_on_soon(
             seconds = await process.limiter.seconds_until_next(session, CallKind.CREATE)
 
     assert seconds is not None
-    assert 0 < seconds <= 0.5
+    assert 0 < seconds <= 10
