@@ -37,7 +37,7 @@ async def on_data_available(
 ) -> None:
     """Availability of report types moved: keep it where it moved forward, and plan what became due."""
     types = [report_type_from(value) for value in values]
-    await schedule.availability_told(session, account, types, settings=settings)
+    await schedule.record_availability(session, account, types, attempts=settings.max_run_attempts)
 
 
 async def on_runs_ended(session: AsyncSession, settings: Settings, account: str, values: list[dict[str, Any]]) -> None:

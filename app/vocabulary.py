@@ -138,6 +138,7 @@ class Lane(StrEnum):
     """The lanes of work; a wake-up names the lane in which something became due."""
 
     INBOX = "inbox"  # kept events that are not handled yet
+    RULES = "rules"  # windows that became due, backfills, runs that a rule no longer owes: a slice at a time
     REQUESTS = "requests"  # planned runs → Stripe runs
     LOOKUPS = "lookups"  # requested runs that nothing was heard of
     DOWNLOADS = "downloads"  # ready runs → stored files

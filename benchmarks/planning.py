@@ -15,7 +15,7 @@ import psycopg
 import uvloop
 
 from app.db.engine import make_engine, make_sessions
-from app.rules.schedule import availability_told
+from app.rules import schedule
 from app.settings import load_settings
 from app.stripe_api.objects import ReportTypeInfo
 from benchmarks.harness import Row, against, alone, alternate, at_least, below
@@ -134,8 +134,10 @@ async def _told(url: str, end: datetime) -> float:
         async with make_sessions(engine)() as session:
             await session.connection()
             began = time.perf_counter()
-            await availability_told(session, "default", [info], settings=settings)
+            await schedule.record_availability(session, "default", [info], attempts=settings.max_run_attempts)
             await session.commit()
+            while await schedule.plan_any(session, attempts=settings.max_run_attempts):
+                await session.commit()
             return time.perf_counter() - began
     finally:
         await engine.dispose()

@@ -6,18 +6,19 @@ from datetime import date
 from typing import Any
 
 import psycopg
+from sqlalchemy import text
 
 from app.db.engine import make_engine, make_sessions
-from app.rules.schedule import plan_report_type
-from app.rules.store import create
+from app.rules import schedule, store
+from app.rules.rule import NewRule
 from app.settings import load_settings
 
 PATIENCE_SECONDS = 300
 
 
-def rule(name: str, report_type: str, *, starts_on: date, **changes: object) -> dict[str, object]:
+def rule(name: str, report_type: str, *, starts_on: date, **changes: object) -> NewRule:
     """A daily rule."""
-    return {
+    values: dict[str, Any] = {
         "account": "default",
         "name": name,
         "report_type": report_type,
@@ -31,21 +32,22 @@ def rule(name: str, report_type: str, *, starts_on: date, **changes: object) -> 
         "retention_days": None,
         **changes,
     }
+    return NewRule(**values)
 
 
-async def add_rules(url: str, *rules: dict[str, object]) -> int:
-    """Make these rules and plan them, in one transaction; returns the number of runs."""
+async def add_rules(url: str, *rules: NewRule) -> int:
+    """Make these rules and plan them; returns the number of runs."""
     settings = load_settings({"DATABASE_URL": url, "STRIPE_API_KEY": "sk_test_x"}, env_file=None)
     engine = make_engine(url, pool_size=1)
     try:
-        planned = 0
-        async with make_sessions(engine).begin() as session:
-            for values in rules:
-                made = await create(session, values)
-                planned += await plan_report_type(
-                    session, made.account, made.report_type, settings=settings, rule_id=made.id
-                )
-        return planned
+        sessions = make_sessions(engine)
+        async with sessions.begin() as session:
+            for new in rules:
+                await store.create(session, new)
+        while True:
+            async with sessions.begin() as session:
+                if not await schedule.plan_any(session, attempts=settings.max_run_attempts):
+                    return int((await session.execute(text("select count(*) from runs"))).scalar_one())
     finally:
         await engine.dispose()
 

@@ -13,6 +13,7 @@ from app.db.models import Rule
 from app.queue.timetable import make_due
 from app.resources import Resources
 from app.rules import schedule, store
+from app.rules.rule import NewRule
 from app.runs.download import claim_downloads, download
 from app.runs.lookup import claim_lookups, look_up
 from app.runs.request import request_run
@@ -55,7 +56,7 @@ def make_environ(database_url: str, simulator: Simulator, **overrides: object) -
 
 async def add_rule(res: Resources, **changes: Any) -> Rule:
     """A rule, valid by default, planned at once as the admin API would."""
-    values = {
+    values: dict[str, Any] = {
         "account": "default",
         "name": f"rule {changes}",
         "report_type": REPORT_TYPE,
@@ -69,8 +70,8 @@ async def add_rule(res: Resources, **changes: Any) -> Rule:
         "retention_days": None,
     }
     async with res.sessions.begin() as session:
-        rule = await store.create(session, {**values, **changes})
-        await schedule.plan_report_type(session, rule.account, rule.report_type, settings=res.settings)
+        rule = await store.create(session, NewRule(**{**values, **changes}))
+        await schedule.plan_rule(session, rule.id, attempts=res.settings.max_run_attempts)
     return rule
 
 

@@ -121,7 +121,7 @@ def crash_with_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
     async def crash(*_: Any, **__: Any) -> None:
         raise RuntimeError(f"crashed with {secrets}")
 
-    monkeypatch.setattr(schedule, "availability_told", crash)
+    monkeypatch.setattr(schedule, "record_availability", crash)
     monkeypatch.setattr(lookup, "_give_up", crash)
 
 

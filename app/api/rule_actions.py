@@ -1,30 +1,34 @@
 """What else can be done with a rule: see what it would run, make its past, see what it has."""
 
 import uuid
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, timedelta
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Response
 from pydantic import Field, StrictBool, ValidationError, ValidationInfo, field_validator
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.api.http.dependencies import CalledBy, Res, Session
 from app.api.http.paging import bad_cursor, make_cursor, read_cursor
-from app.api.schemas.common import Day, In, Out, Page, PageIn, Time
-from app.api.schemas.rules import RuleChange, RuleIn, WarningOut, refuse_null
+from app.api.schemas.common import Day, In, Name, Out, Page, PageIn, Time
+from app.api.schemas.rules import RuleChange, RuleIn, RuleRef, WarningOut, refuse_null
 from app.api.schemas.runs import WaitingOut
 from app.db.models import Rule
 from app.errors import BadInput, FieldError
-from app.rules import backfill, changes, coverage, store
+from app.rules import backfill, coverage, store
 from app.rules import preview as previews
-from app.rules.coverage import Cover
+from app.rules.backfill import Backfill
+from app.rules.coverage import CoverageQuery, CoverageState, Place
+from app.rules.rule import NewRule, check
 
 router = APIRouter(prefix="/v1/rules", tags=["rules"])
 
 
 class PreviewIn(RuleChange):
-    """A rule as it would be made; or, with `rule_id`, a saved one and what would change of it."""
+    """A rule as it would be made; or, with `rule_id` or `rule`, a saved one and what would change of it."""
 
     rule_id: uuid.UUID | None = None
+    rule: Name | None = Field(default=None, description="The saved rule's name, in place of its id.")
 
     @field_validator("*", mode="before")
     @classmethod
@@ -33,7 +37,7 @@ class PreviewIn(RuleChange):
         return value if info.field_name == "starts_on" else refuse_null(value, info)
 
 
-class ComingOut(Out):
+class UpcomingWindowOut(Out):
     """A window that would run, or comes next."""
 
     connected_account: str | None
@@ -46,43 +50,76 @@ class ComingOut(Out):
 class PreviewOut(Out):
     """What a rule would run."""
 
-    now: list[ComingOut] = Field(description="What would be planned at once, oldest first; at most 100 are shown.")
+    now: list[UpcomingWindowOut] = Field(
+        description="What would be planned at once, oldest first; at most 100 are shown."
+    )
     now_total: int
-    next: list[ComingOut] = Field(description="What comes after that, for each connected account, and why it waits.")
+    next: list[UpcomingWindowOut] = Field(
+        description="What comes after that, for each connected account (at most 100 are shown), and why it waits."
+    )
     warnings: list[WarningOut] = Field(default_factory=list)
 
 
-class BackfillIn(In):
-    """Local dates of the rule's time zone; `to` is exclusive."""
+class Days(In):
+    """Local dates of the rule's time zone: up to `to`, which is not part of them, or `through`, which is."""
+
+    first: Day | None = Field(default=None, alias="from")
+    until: Day | None = Field(default=None, alias="to", description="Exclusive.")
+    through: Day | None = Field(default=None, description="Inclusive; in place of `to`.")
+
+    def end(self) -> date | None:
+        """The first day that is not part of them any more. Raises BadInput where both forms are given."""
+        if self.through is None:
+            return self.until
+        if self.until is not None:
+            raise BadInput(FieldError("/through", "says the same as `to`, another way: give one of them"))
+        return self.through + timedelta(days=1)
+
+
+class BackfillIn(Days):
+    """Which days to make."""
 
     first: Day = Field(alias="from")
-    until: Day = Field(alias="to")
-    rerun: StrictBool = Field(default=False, description="Also make anew what is stored, as a new revision.")
+    rerun: StrictBool = Field(default=False, description="Also make again what is stored, as a new revision.")
+    dry_run: StrictBool = Field(default=False, description="Only say what would be made.")
+
+    def asked(self) -> Backfill:
+        """The backfill that is meant. Raises BadInput."""
+        until = self.end()
+        if until is None:
+            raise BadInput(FieldError("/to", "is missing: give it, or `through`"))
+        if self.first >= until:
+            where = "/to" if self.through is None else "/through"
+            raise BadInput(
+                FieldError(
+                    where,
+                    "has to be later than `from`"
+                    + (", and is itself not part of it" if self.through is None else ", or the same day"),
+                )
+            )
+        return Backfill(self.first, until, self.rerun)
 
 
 class BackfillOut(Out):
-    """What was planned; it is made behind."""
+    """How many runs this makes; they are planned and made behind."""
 
     planned: int
     retried: int
     rerun: int
 
 
-class CoverageIn(PageIn):
-    """Which windows: those that begin on these local dates; `to` is exclusive."""
-
-    first: Day | None = Field(default=None, alias="from")
-    until: Day | None = Field(default=None, alias="to")
+class CoverageIn(PageIn, Days):
+    """Which windows: those that begin on these local dates."""
 
 
-class CoveredOut(Out):
+class CoverageEntryOut(Out):
     """A window of a rule, and what there is of it."""
 
     connected_account: str | None
     interval_start: Time = Field(validation_alias="start")
     interval_end: Time | None = Field(validation_alias="end")
     partial: bool
-    state: Cover = Field(validation_alias="cover")
+    state: CoverageState
     run_id: uuid.UUID | None
     waiting: WaitingOut | None
 
@@ -90,49 +127,61 @@ class CoveredOut(Out):
 @router.post("/preview")
 async def preview_rule(res: Res, session: Session, asked: PreviewIn) -> PreviewOut:
     """What a rule, saved or not, would run now, and what comes next. Changes nothing, so the read token will do."""
-    given = {name: value for name, value in asked.given().items() if name != "rule_id"}
-    saved = None if asked.rule_id is None else store.values_of(await store.get(session, asked.rule_id))
-    values = _new_values(given) if saved is None else saved | given
-    rule = Rule(id=asked.rule_id, **changes.checked(values, settings=res.settings))
-    answer = PreviewOut.model_validate(await previews.preview(session, rule, saved=asked.rule_id is not None))
-    found = [WarningOut.model_validate(one) for one in await store.warnings(session, rule)]
-    return answer.model_copy(update={"warnings": found})
+    saved = await _saved(session, asked)
+    wanted = _new_rule(asked.given()) if saved is None else asked.applied_to(store.values_of(saved))
+    check(wanted, res.settings.accounts)
+    found = await previews.preview(session, wanted, saved=None if saved is None else saved.id)
+    (warnings,) = await store.warnings(session, [wanted])
+    shown = [WarningOut.model_validate(one) for one in warnings]
+    return PreviewOut.model_validate(found).model_copy(update={"warnings": shown})
 
 
-@router.post("/{rule_id:uuid}/backfill", status_code=202)
-async def backfill_rule(res: Res, caller: CalledBy, rule_id: uuid.UUID, asked: BackfillIn) -> BackfillOut:
-    """Make what is missing of these days, and retry what failed or was cancelled."""
-    if asked.first >= asked.until:
-        raise BadInput(FieldError("/to", "has to be later than `from`, and is itself not part of it"))
+@router.post(
+    "/{rule_id}/backfill", status_code=202, responses={200: {"model": BackfillOut, "description": "A dry run."}}
+)
+async def backfill_rule(
+    res: Res, caller: CalledBy, rule_id: RuleRef, asked: BackfillIn, response: Response
+) -> BackfillOut:
+    """Make what is missing of these days, and retry what failed or was cancelled; it goes on behind the answer."""
+    wanted = asked.asked()
     async with res.sessions.begin() as session:
-        rule = await store.get(session, rule_id)
-        wanted = backfill.Backfill(asked.first, asked.until, asked.rerun)
-        report = await backfill.backfill(session, rule, wanted, settings=res.settings, by=caller.name)
-    return BackfillOut.model_validate(report)
+        if asked.dry_run:
+            response.status_code = 200
+            counts = await backfill.count(session, await store.find(session, rule_id), wanted)
+        else:
+            saved, attempts = await store.find(session, rule_id, lock=True), res.settings.max_run_attempts
+            counts = await backfill.begin(session, saved, wanted, attempts=attempts, by=caller.name)
+    return BackfillOut.model_validate(counts)
 
 
-@router.get("/{rule_id:uuid}/coverage")
+@router.get("/{rule_id}/coverage")
 async def show_coverage(
-    res: Res, session: Session, rule_id: uuid.UUID, asked: Annotated[CoverageIn, Query()]
-) -> Page[CoveredOut]:
+    res: Res, session: Session, rule_id: RuleRef, asked: Annotated[CoverageIn, Query()]
+) -> Page[CoverageEntryOut]:
     """Every window from the rule's start to now, newest first, and what there is of it."""
-    rule = await store.get(session, rule_id)
+    saved = await store.find(session, rule_id)
     after = None if asked.cursor is None else _place(asked.cursor)
-    wanted = coverage.Asked(datetime.now(UTC), asked.first, asked.until, after, asked.limit)
-    found, more = await coverage.coverage(res, session, rule, wanted)
-    following = None if more is None else make_cursor("coverage", more[0].isoformat(), more[1])
-    return Page(data=[CoveredOut.model_validate(one) for one in found], next_cursor=following)
+    wanted = CoverageQuery(datetime.now(UTC), asked.first, asked.end(), after, asked.limit)
+    found, more = await coverage.coverage(res, session, saved, wanted)
+    following = None if more is None else make_cursor("coverage", more.start.isoformat(), more.account)
+    return Page(data=[CoverageEntryOut.model_validate(one) for one in found], next_cursor=following)
 
 
-def _new_values(given: dict[str, Any]) -> dict[str, Any]:
+async def _saved(session: AsyncSession, asked: PreviewIn) -> Rule | None:
+    if asked.rule_id is not None:
+        return await store.get(session, asked.rule_id)
+    return None if asked.rule is None else await store.find(session, asked.rule)
+
+
+def _new_rule(given: dict[str, Any]) -> NewRule:
     """A rule that is not saved; only its name may be missing. Raises BadInput."""
     try:
-        return RuleIn.model_validate({"name": "preview"} | given).model_dump()
+        return RuleIn.model_validate({"name": "preview"} | given).as_new()
     except ValidationError as error:
         raise BadInput(*(FieldError(f"/{one['loc'][0]}", "is missing") for one in error.errors())) from error
 
 
-def _place(cursor: str) -> coverage.Place:
+def _place(cursor: str) -> Place:
     start, account = read_cursor("coverage", cursor, parts=2)
     try:
         moment = datetime.fromisoformat(start)
@@ -140,4 +189,4 @@ def _place(cursor: str) -> coverage.Place:
         raise bad_cursor() from error
     if moment.tzinfo is None:
         raise bad_cursor()
-    return moment, account
+    return Place(moment, account)

@@ -1,6 +1,5 @@
-"""Rules: made, shown, changed and removed; what a new or changed rule owes is planned in the same transaction."""
+"""Rules: made, shown, changed and removed; what a new or changed rule owes is planned with it."""
 
-import uuid
 from collections.abc import Sequence
 from typing import Annotated
 
@@ -13,9 +12,10 @@ from app.api.http.paging import page_of, read_id_cursor
 from app.api.http.problems import PreconditionFailed
 from app.api.openapi.document import CHANGED_MEANWHILE
 from app.api.schemas.common import Page, PageIn
-from app.api.schemas.rules import RuleChange, RuleIn, RuleOut, WarningOut
+from app.api.schemas.rules import ChangedRuleOut, RuleChange, RuleIn, RuleOut, RuleRef, WarningOut
 from app.db.models import Rule
 from app.rules import changes, store
+from app.rules.changes import RuleEffect
 
 router = APIRouter(prefix="/v1/rules", tags=["rules"])
 
@@ -33,46 +33,46 @@ async def list_rules(session: Session, asked: Annotated[PageIn, Query()]) -> Pag
 
 
 @router.post("", status_code=201)
-async def create_rule(res: Res, caller: CalledBy, new: RuleIn, response: Response) -> RuleOut:
-    """Make a rule; it is planned at once."""
-    values = changes.checked(new.model_dump(), settings=res.settings)
+async def create_rule(res: Res, caller: CalledBy, new: RuleIn, response: Response) -> ChangedRuleOut:
+    """Make a rule; it is planned at once, and `asks_for` says how many runs that makes."""
     async with res.sessions.begin() as session:
-        rule, _ = await changes.create(session, values, settings=res.settings, by=caller.name)
-        answer = await _shown(session, rule)
+        rule, effect = await changes.create(session, new.as_new(), settings=res.settings, by=caller.name)
+        answer = await _changed(session, rule, effect)
     response.headers["Location"] = f"/v1/rules/{answer.id}"
     response.headers["ETag"] = _etag(answer.version)
     return answer
 
 
-@router.get("/{rule_id:uuid}")
-async def show_rule(session: Session, rule_id: uuid.UUID, response: Response) -> RuleOut:
-    """One rule."""
-    answer = await _shown(session, await store.get(session, rule_id))
+@router.get("/{rule_id}")
+async def show_rule(session: Session, rule_id: RuleRef, response: Response) -> RuleOut:
+    """One rule, by its id or name."""
+    answer = await _shown(session, await store.find(session, rule_id))
     response.headers["ETag"] = _etag(answer.version)
     return answer
 
 
-@router.patch("/{rule_id:uuid}", responses=CHANGED_MEANWHILE)
+@router.patch("/{rule_id}", responses=CHANGED_MEANWHILE)
 async def change_rule(
-    res: Res, caller: CalledBy, rule_id: uuid.UUID, change: RuleChange, *, response: Response, if_match: IfMatch = None
-) -> RuleOut:
+    res: Res, caller: CalledBy, rule_id: RuleRef, change: RuleChange, *, response: Response, if_match: IfMatch = None
+) -> ChangedRuleOut:
     """Change what is given; it is planned at once. Without a difference nothing changes, the version neither."""
     async with res.sessions.begin() as session:
-        rule = await store.get(session, rule_id, lock=True)
-        _check_version(rule, if_match)
-        await changes.change(session, rule, change.given(), settings=res.settings, by=caller.name)
-        answer = await _shown(session, rule)
+        saved = await store.find(session, rule_id, lock=True)
+        _check_version(saved, if_match)
+        wanted = change.applied_to(store.values_of(saved))
+        effect = await changes.change(session, saved, wanted, settings=res.settings, by=caller.name)
+        answer = await _changed(session, saved, effect)
     response.headers["ETag"] = _etag(answer.version)
     return answer
 
 
-@router.delete("/{rule_id:uuid}", status_code=204, responses=CHANGED_MEANWHILE)
-async def delete_rule(res: Res, caller: CalledBy, rule_id: uuid.UUID, if_match: IfMatch = None) -> None:
+@router.delete("/{rule_id}", status_code=204, responses=CHANGED_MEANWHILE)
+async def delete_rule(res: Res, caller: CalledBy, rule_id: RuleRef, if_match: IfMatch = None) -> None:
     """Remove a rule: its runs and files stay, runs that were not requested yet are cancelled."""
     async with res.sessions.begin() as session:
-        rule = await store.get(session, rule_id, lock=True)
-        _check_version(rule, if_match)
-        await changes.remove(session, rule, by=caller.name)
+        saved = await store.find(session, rule_id, lock=True)
+        _check_version(saved, if_match)
+        await changes.remove(session, saved, by=caller.name)
 
 
 async def _shown(session: AsyncSession, rule: Rule) -> RuleOut:
@@ -80,11 +80,19 @@ async def _shown(session: AsyncSession, rule: Rule) -> RuleOut:
     return answer
 
 
+async def _changed(session: AsyncSession, rule: Rule, effect: RuleEffect) -> ChangedRuleOut:
+    shown = await _shown(session, rule)
+    warnings = [*shown.warnings, *(WarningOut.model_validate(one) for one in effect.warnings)]
+    return ChangedRuleOut(**dict(shown) | {"warnings": warnings, "asks_for": effect.asks_for})
+
+
 async def _all_shown(session: AsyncSession, shown: Sequence[Rule]) -> list[RuleOut]:
-    pairs = zip(shown, await store.warnings_of(session, shown), strict=True)
+    found = await store.warnings(session, [store.values_of(rule) for rule in shown])
     return [
-        RuleOut.model_validate(rule).model_copy(update={"warnings": [WarningOut.model_validate(one) for one in found]})
-        for rule, found in pairs
+        RuleOut.model_validate(rule).model_copy(
+            update={"warnings": [WarningOut.model_validate(one) for one in warnings]}
+        )
+        for rule, warnings in zip(shown, found, strict=True)
     ]
 
 

@@ -9,13 +9,13 @@ from fastapi import APIRouter, Header, Query, Response
 from sqlalchemy import RowMapping
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from app import report_types
 from app.api.http.dependencies import CalledBy, Res, Session
 from app.api.http.paging import page_of, read_id_cursor
 from app.api.schemas.common import Page
 from app.api.schemas.runs import MoveOut, RetriedOut, RetryIn, RunDetailOut, RunIn, RunListIn, RunOut
 from app.queue import timetable
 from app.resources import Resources
-from app.rules.coverage import availability_of, read_type
 from app.runs import ad_hoc, listing, manual
 from app.runs.ad_hoc import AdHoc
 from app.runs.waiting import waiting_for
@@ -93,7 +93,8 @@ async def cancel_run(res: Res, caller: CalledBy, run_id: uuid.UUID) -> RunDetail
 
 
 async def _is_unknown(session: AsyncSession, asked: AdHoc) -> bool:
-    return availability_of(await read_type(session, asked.account, asked.report_type)) is None
+    known = await report_types.read(session, asked.account, asked.report_type)
+    return known is None or known.availability is None
 
 
 def _given(asked: RetryIn) -> dict[str, Any]:

@@ -183,6 +183,32 @@ class RuleProgress(Base):
     __table_args__ = (UniqueConstraint("rule_id", "connected_account", postgresql_nulls_not_distinct=True),)
 
 
+class Withdrawal(Base):
+    """A rule no longer owes some of its planned runs: until they are cancelled nothing is requested for it."""
+
+    __tablename__ = "withdrawals"
+    id: Mapped[int] = mapped_column(BigInteger, Identity(always=True), primary_key=True)
+    rule_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("rules.id", ondelete="CASCADE"), index=True)
+    connected_accounts: Mapped[list[str] | None] = mapped_column(ARRAY(Text))  # none: all; "" is the account itself
+    reason: Mapped[str]
+    marked_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
+
+
+class BackfillJob(Base):
+    """A backfill that is under way: made slice by slice, from (`progress_id`, `after_key`) on."""
+
+    __tablename__ = "backfills"
+    id: Mapped[int] = mapped_column(BigInteger, Identity(always=True), primary_key=True)
+    rule_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("rules.id", ondelete="CASCADE"))
+    first: Mapped[date]
+    until: Mapped[date]
+    rerun: Mapped[bool]
+    asked_by: Mapped[str]
+    asked_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    progress_id: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
+    after_key: Mapped[str] = mapped_column(server_default=text("''"))
+
+
 class Run(Base):
     """One wanted report: a rule × window × connected account, or an ad-hoc request."""
 

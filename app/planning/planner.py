@@ -1,12 +1,22 @@
-"""Which windows a rule owes, from how far Stripe's data reaches: `runs/schedule` asks, and writes down what is new."""
+"""Which windows a rule owes, from how far Stripe's data reaches: `rules/schedule` asks, and has what is new made."""
 
-from collections.abc import Iterator
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from itertools import islice, takewhile
 from zoneinfo import ZoneInfo
 
-from app.planning.windows import FIRST_DAY, LAST_DAY, Window, calendar_windows, day_start, in_utc, unit_start
+from app.planning.windows import (
+    FIRST_DAY,
+    LAST_DAY,
+    Window,
+    calendar_windows,
+    day_start,
+    in_utc,
+    instant_key,
+    unit_start,
+)
 from app.vocabulary import Cadence
 
 # What was planned last ended at midnight as the time zone data knew it then. Half a day further lies inside the next
@@ -50,6 +60,14 @@ def due_windows(
     return list(islice(windows, limit))
 
 
+def not_planned(windows: Sequence[Window], planned_until: datetime | None) -> Sequence[Window]:
+    """Of a calendar rule's windows, oldest first, those that come after `planned_until`, as `due_windows` sees it."""
+    if planned_until is None:
+        return windows
+    since = in_utc(planned_until) + _INTO_THE_NEXT_UNIT
+    return windows[bisect_right(windows, since, key=lambda window: window.end) :]
+
+
 def all_windows(
     schedule: Schedule, availability: Availability | None, *, until: datetime, since: datetime | None = None
 ) -> Iterator[Window]:
@@ -68,6 +86,17 @@ def all_windows(
 def due_at(window: Window, schedule: Schedule) -> datetime:
     """Where availability has to reach for the window to be due."""
     return window.end + schedule.settle
+
+
+def next_due_at(schedule: Schedule, availability: Availability, *, planned_until: datetime | None) -> datetime | None:
+    """Where availability has to reach for the first window after `planned_until` to be due; None where none follows."""
+    if schedule.cadence is Cadence.EVERY_UPDATE:
+        start = _update_start(schedule, available_from=availability.start, after=planned_until)
+        # Stripe counts in whole seconds: a window has one at least.
+        return start + timedelta(seconds=1) + schedule.settle
+    since = None if planned_until is None else in_utc(planned_until) + _INTO_THE_NEXT_UNIT
+    following = next(_calendar_windows(schedule, available_from=availability.start, since=since), None)
+    return None if following is None else due_at(following, schedule)
 
 
 def _calendar_windows(
@@ -97,10 +126,15 @@ def _update_window(
     schedule: Schedule, *, available_from: datetime, start: datetime | None, end: datetime
 ) -> Iterator[Window]:
     """The one window between what was made last and the data that is complete by now, if there is any."""
-    beginning = day_start(_first_day(schedule), ZoneInfo(schedule.timezone))
-    wanted = max(beginning, in_utc(start or beginning))
+    wanted = _update_start(schedule, available_from=None, after=start)
     # Stripe counts in whole seconds; what a fraction cuts off belongs to the next window.
     window = Window(key="", start=wanted, end=end.replace(microsecond=0), partial=False)
     window = _begun_at_data(window, available_from)
     if window.start < window.end:
-        yield replace(window, key=window.start.isoformat(timespec="seconds").replace("+00:00", "Z"))
+        yield replace(window, key=instant_key(window.start))
+
+
+def _update_start(schedule: Schedule, *, available_from: datetime | None, after: datetime | None) -> datetime:
+    """Where the next window of an every_update rule begins: after the last one, not before the rule or its data."""
+    beginning = day_start(_first_day(schedule), ZoneInfo(schedule.timezone))
+    return max(in_utc(bound) for bound in (beginning, after, available_from) if bound is not None)

@@ -54,6 +54,11 @@ def day_start(day: date, zone: tzinfo) -> datetime:
     return datetime.combine(day, time(), zone).astimezone(UTC)
 
 
+def instant_key(moment: datetime) -> str:
+    """The key of an every_update window: its aware start, in whole seconds of UTC. Keys sort like what they name."""
+    return in_utc(moment).isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
 def unit_start(day: date, cadence: Cadence) -> date:
     """The first day of the calendar unit that holds `day`; `every_update` has no such unit: ValueError."""
     match cadence:

@@ -1,48 +1,98 @@
-"""Make what a rule has not made for some past days: missing windows, what failed, and on request all of it anew."""
+"""Make what a rule has not made for some past days: missing windows, what failed, and on request all of it again.
 
+A first slice is made in the caller's transaction, the rest by the lane of the rules, a slice at a time: a row in
+`backfills` says how far it is.
+"""
+
+import asyncio
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from itertools import islice
-from typing import Any
+from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app import audit
+from app import audit, report_types
 from app.db.models import Rule
-from app.errors import BadInput, Conflict, FieldError
-from app.planning.planner import Availability, all_windows, due_at
-from app.planning.windows import Window, day_start
+from app.db.rows import fetch, fetch_first, fetch_one
+from app.errors import BadInput, Conflict, FieldError, NotFound
+from app.planning.planner import all_windows, due_at
+from app.planning.windows import Window, day_start, instant_key
 from app.queue.wakeups import wake
-from app.rules import schedule
-from app.rules.store import schedule_of
-from app.runs import manual
-from app.settings import Settings
+from app.report_types import KnownType
+from app.rules import store
+from app.rules.rule import schedule_of
+from app.runs import manual, plan
+from app.runs.plan import RuleScope
 from app.vocabulary import Cadence, Lane, RunState
 
-# In one request and one transaction; more is asked for in pieces.
-MOST_RUNS = 50_000
+# For one request; more is asked for in pieces.
+MOST_RUNS = 500_000
+# Windows that are looked at in one transaction.
+SLICE = 500
 
 
 @dataclass(frozen=True, slots=True)
 class Backfill:
-    """The local dates [first, until); with `rerun` also what is stored is made anew, as a new revision."""
+    """The local dates [first, until); with `rerun` also what is stored is made again, as a new revision."""
 
     first: date
     until: date
     rerun: bool
 
 
-@dataclass(slots=True)
-class BackfillReport:
-    """How many runs were planned because they were missing, were retried, and were planned as a new revision."""
+class BackfillCounts(NamedTuple):
+    """How many runs are planned because they are missing, are retried, and are planned as a new revision."""
 
     planned: int = 0
     retried: int = 0
     rerun: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """A backfill and how far it is: at the connected account of `progress_id`, after the window of `after_key`."""
+
+    id: int
+    rule_id: uuid.UUID
+    first: date
+    until: date
+    rerun: bool
+    asked_by: str
+    progress_id: int
+    after_key: str
+
+    @property
+    def asked(self) -> Backfill:
+        return Backfill(self.first, self.until, self.rerun)
+
+
+@dataclass(frozen=True, slots=True)
+class _Scope(RuleScope):
+    """A rule for one connected account, and its row of progress."""
+
+    progress_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Latest:
+    """The newest revision of a window."""
+
+    id: uuid.UUID
+    window_key: str
+    state: str
+    revision: int
+    interval_start: datetime
+    interval_end: datetime
+    partial: bool
+
+    @property
+    def window(self) -> Window:
+        return Window(self.window_key, self.interval_start, self.interval_end, self.partial)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,54 +104,95 @@ class _Work:
     stored: list[tuple[Window, int]] = field(default_factory=list)  # with the revision that there is
 
 
-async def backfill(
-    session: AsyncSession, rule: Rule, asked: Backfill, *, settings: Settings, by: str
-) -> BackfillReport:
-    """Plan what is asked for, as far as it is due. Raises Conflict while the report type has no data, BadInput."""
-    values = {"account": rule.account, "report_type": rule.report_type, "rule_id": rule.id}
-    type_ = (await session.execute(_TYPE, values)).one_or_none()
-    if type_ is None or type_.data_available_end is None:
-        raise Conflict(f"Stripe has told of no data of {rule.report_type} yet: nothing can be made of it")
-    availability = Availability(type_.data_available_start, type_.data_available_end)
-    # Locked, as planning locks them, so that the two never make one window in two ways.
-    progresses = (await session.execute(_PROGRESS, values)).all()
-    report = BackfillReport()
-    for progress in progresses:
-        windows, latest = await _windows(session, rule, asked, availability, progress)
-        if len(windows) * len(progresses) > MOST_RUNS:
-            raise BadInput(FieldError("/from", f"asks for more than {MOST_RUNS} runs at once; ask in pieces"))
-        work = _sort_out(windows, latest)
-        await _carry_out(session, work, progress, type_, settings=settings, by=by, rerun=asked.rerun, report=report)
-    after = {"from": asked.first, "to": asked.until, "rerun": asked.rerun, "made": asdict(report)}
+@dataclass(frozen=True, slots=True)
+class _Runs:
+    """How the runs of one connected account are written down."""
+
+    scope: RuleScope
+    type_: KnownType
+    attempts: int
+
+    def of(self, window: Window, revision: int = 1) -> plan.PlannedRun:
+        """A window's run."""
+        offset = self.type_.start_offset(window.start)
+        return plan.planned_run(self.scope, window, start_offset=offset, attempts=self.attempts, revision=revision)
+
+
+async def begin(session: AsyncSession, rule: Rule, asked: Backfill, *, attempts: int, by: str) -> BackfillCounts:
+    """Make what is asked for, as far as it is due, for a rule that the caller has locked; the counts are of all of it.
+
+    Raises Conflict while the report type has no data, BadInput.
+    """
+    counts = await count(session, rule, asked)
+    after = {"from": asked.first, "to": asked.until, "rerun": asked.rerun, "made": counts._asdict()}
     await audit.note(session, actor=by, action="rule.backfilled", subject=rule.id, after=after)
+    if any(counts):
+        values = {"rule_id": rule.id, **asdict(asked), "by": by}
+        await _slice(session, rule, await fetch_one(session, _Job, _BEGIN, values), attempts)
+    return counts
+
+
+async def count(session: AsyncSession, rule: Rule, asked: Backfill) -> BackfillCounts:
+    """What the backfill would do now. Raises as `begin` does."""
+    type_ = await _type_of(session, rule)
+    scopes = await _scopes(session, rule)
+    if rule.cadence == Cadence.EVERY_UPDATE:
+        works = [_sort_out(*await _update_windows(session, rule, asked, type_, scope)) for scope in scopes]
+        missing, failed = sum(len(work.missing) for work in works), sum(len(work.failed) for work in works)
+        stored = sum(len(work.stored) for work in works)
+    else:
+        windows = await asyncio.to_thread(lambda: list(_calendar_windows(rule, asked, type_)))
+        if len(windows) * len(scopes) > MOST_RUNS:
+            raise BadInput(FieldError("/from", f"asks for more than {MOST_RUNS} runs at once; ask in pieces"))
+        values = {"rule_id": rule.id, "keys": [window.key for window in windows], "retried": list(manual.RETRIED)}
+        found = (await session.execute(_COUNT, values)).one()
+        missing, failed, stored = len(windows) * len(scopes) - found.there, found.failed, found.stored
+    return BackfillCounts(missing, failed, stored if asked.rerun else 0)
+
+
+async def go_on(session: AsyncSession, *, attempts: int) -> int:
+    """The next slice of any backfill; 0 where there is none, or others are at it."""
+    job = await fetch_first(session, _Job, _NEXT)
+    if job is None:
+        return 0
+    try:
+        rule = await store.get(session, job.rule_id, lock=True)
+    except NotFound:  # deleted since: nothing is owed any more
+        await session.execute(_DONE, {"id": job.id})
+    else:
+        await _slice(session, rule, job, attempts)
+    return 1
+
+
+async def _slice(session: AsyncSession, rule: Rule, job: _Job, attempts: int) -> None:
+    """Look at the next windows of a job, connected account by connected account, and note how far it is."""
+    type_ = await _type_of(session, rule)
+    left = SLICE
+    for scope in await _scopes(session, rule):
+        if scope.progress_id < job.progress_id:
+            continue
+        after_key = job.after_key if scope.progress_id == job.progress_id else ""
+        windows, latest = await _windows(session, rule, job.asked, type_, scope, after_key=after_key, limit=left)
+        await _carry_out(session, _sort_out(windows, latest), _Runs(scope, type_, attempts), job)
+        left -= len(windows)
+        if left <= 0:
+            values = {"id": job.id, "progress_id": scope.progress_id, "after_key": windows[-1].key}
+            await session.execute(_NOTE, values)
+            await wake(session, Lane.RULES, Lane.REQUESTS)
+            return
+    await session.execute(_DONE, {"id": job.id})
     await wake(session, Lane.REQUESTS)
-    return report
 
 
-async def _carry_out(
-    session: AsyncSession,
-    work: _Work,
-    progress: Any,
-    type_: Any,
-    *,
-    settings: Settings,
-    by: str,
-    rerun: bool,
-    report: BackfillReport,
-) -> None:
-    missing = [schedule.run_values(progress, window, type_, settings) for window in work.missing]
-    again = [
-        schedule.run_values(progress, window, type_, settings, revision=revision + 1)
-        for window, revision in (work.stored if rerun else [])
-    ]
-    report.planned += await schedule.insert_runs(session, missing, reason=f"backfilled by {by}")
-    report.rerun += await schedule.insert_runs(session, again, reason=f"made anew by {by}")
-    for run_id in work.failed:
-        attempts = settings.max_run_attempts
-        report.retried += await manual.retry_if_possible(session, run_id, attempts=attempts, by=by)
+async def _carry_out(session: AsyncSession, work: _Work, runs: _Runs, job: _Job) -> None:
+    await plan.write(session, [runs.of(window) for window in work.missing], reason=f"backfilled by {job.asked_by}")
+    if job.rerun:
+        again = [runs.of(window, revision + 1) for window, revision in work.stored]
+        await plan.write(session, again, reason=f"made again by {job.asked_by}")
+    await manual.retry_all(session, work.failed, attempts=runs.attempts, by=job.asked_by)
 
 
-def _sort_out(windows: Iterable[Window], latest: Mapping[str, Any]) -> _Work:
+def _sort_out(windows: Sequence[Window], latest: Mapping[str, _Latest]) -> _Work:
     work = _Work()
     for window in windows:
         run = latest.get(window.key)
@@ -114,53 +205,95 @@ def _sort_out(windows: Iterable[Window], latest: Mapping[str, Any]) -> _Work:
     return work
 
 
+async def _type_of(session: AsyncSession, rule: Rule) -> KnownType:
+    type_ = await report_types.read(session, rule.account, rule.report_type)
+    if type_ is None or type_.availability is None:
+        raise Conflict(f"Stripe has no data of {rule.report_type} yet, as far as is known: nothing can be made of it")
+    return type_
+
+
+async def _scopes(session: AsyncSession, rule: Rule) -> list[_Scope]:
+    return await fetch(session, _Scope, _SCOPES, {"rule_id": rule.id})
+
+
 async def _windows(
-    session: AsyncSession, rule: Rule, asked: Backfill, availability: Availability, progress: Any
-) -> tuple[Sequence[Window], Mapping[str, Any]]:
-    """The due windows of these days, and the latest run of each that has one, by the window's key."""
+    session: AsyncSession, rule: Rule, asked: Backfill, type_: KnownType, scope: _Scope, *, after_key: str, limit: int
+) -> tuple[Sequence[Window], Mapping[str, _Latest]]:
+    """The due windows of these days after a key, `limit` at most, and the latest run of each that has one, by key."""
+    if rule.cadence == Cadence.EVERY_UPDATE:
+        windows, latest = await _update_windows(session, rule, asked, type_, scope)
+        return [window for window in windows if window.key > after_key][:limit], latest
+    rest = asked
+    if after_key:
+        rest = replace(asked, first=max(asked.first, date.fromisoformat(after_key) + timedelta(days=1)))
+    windows = list(islice(_calendar_windows(rule, rest, type_), limit))
+    keys = [window.key for window in windows]
+    values = {"rule_id": rule.id, "connected_account": scope.connected_account, "keys": keys}
+    return windows, _by_key(await fetch(session, _Latest, _LATEST, values))
+
+
+async def _update_windows(
+    session: AsyncSession, rule: Rule, asked: Backfill, type_: KnownType, scope: _Scope
+) -> tuple[Sequence[Window], Mapping[str, _Latest]]:
+    """Those that were made, and the one that lies before all of them; in order, with the latest run of each."""
     zone = ZoneInfo(rule.timezone)
     start, end = day_start(asked.first, zone), day_start(asked.until, zone)
-    by_instant = rule.cadence == Cadence.EVERY_UPDATE
-    low, high = (instant_key(start), instant_key(end)) if by_instant else (str(asked.first), str(asked.until))
-    values = {"rule_id": rule.id, "connected_account": progress.connected_account, "low": low, "high": high}
-    latest = {run.window_key: run for run in await session.execute(_LATEST, values)}
-    if by_instant:
-        known = [Window(run.window_key, run.interval_start, run.interval_end, run.partial) for run in latest.values()]
-        beginning = (await session.execute(_FIRST_START, values)).scalar_one() or day_start(rule.starts_on, zone)
-        return [*_before(start, min(end, beginning, availability.end), availability), *known], latest
-    return _calendar_windows(rule, asked, availability, until=end), latest
+    values = {"rule_id": rule.id, "connected_account": scope.connected_account}
+    bounds = {"low": instant_key(start), "high": instant_key(end)}
+    latest = _by_key(await fetch(session, _Latest, _LATEST_BETWEEN, {**values, **bounds}))
+    made_from = (await session.execute(_FIRST_START, values)).scalar_one() or day_start(rule.starts_on, zone)
+    available = type_.availability
+    assert available is not None
+    first, last = max(start, available.start), min(end, made_from, available.end)
+    before = [Window(instant_key(first), first, last, partial=first > start)] if first < last else []
+    return [*before, *(latest[key].window for key in sorted(latest))], latest
 
 
-def _calendar_windows(rule: Rule, asked: Backfill, availability: Availability, *, until: datetime) -> list[Window]:
+def _by_key(runs: Iterable[_Latest]) -> Mapping[str, _Latest]:
+    return {run.window_key: run for run in runs}
+
+
+def _calendar_windows(rule: Rule, asked: Backfill, type_: KnownType) -> Iterator[Window]:
     # Days before the rule's own start may be asked for as well.
-    plan = replace(schedule_of(rule), starts_on=asked.first)
-    owed = all_windows(plan, availability, until=until)
-    due = (window for window in owed if due_at(window, plan) <= availability.end)
-    return list(islice(due, MOST_RUNS + 1))
+    schedule = replace(schedule_of(rule), starts_on=asked.first)
+    available = type_.availability
+    assert available is not None
+    owed = all_windows(schedule, available, until=day_start(asked.until, ZoneInfo(rule.timezone)))
+    return (window for window in owed if due_at(window, schedule) <= available.end)
 
 
-def _before(start: datetime, end: datetime, availability: Availability) -> list[Window]:
-    """The one window that lies before all that an every_update rule has made."""
-    first = max(start, availability.start)
-    return [Window(instant_key(first), first, end, partial=first > start)] if first < end else []
-
-
-def instant_key(moment: datetime) -> str:
-    """The key of an every_update window: its start, in UTC. Keys sort like what they stand for."""
-    return f"{moment:%Y-%m-%dT%H:%M:%SZ}"
-
-
-_TYPE = text("""
-select data_available_start, data_available_end, start_offset_seconds from report_types
-where account = :account and id = :report_type
-""")
-_PROGRESS = text("""
-select p.id, p.connected_account, rules.id as rule_id, rules.account, rules.report_type, rules.timezone,
+_SCOPES = text("""
+select p.id as progress_id, p.connected_account, rules.id as rule_id, rules.account, rules.report_type, rules.timezone,
     rules.parameters
-from rules join rule_progress as p on p.rule_id = rules.id
-where rules.id = :rule_id order by p.id for update of p
+from rules join rule_progress as p on p.rule_id = rules.id where rules.id = :rule_id order by p.id
+""")
+_BEGIN = text("""
+insert into backfills (rule_id, first, until, rerun, asked_by) values (:rule_id, :first, :until, :rerun, :by)
+returning id, rule_id, first, until, rerun, asked_by, progress_id, after_key
+""")
+_NEXT = text("""
+select id, rule_id, first, until, rerun, asked_by, progress_id, after_key from backfills
+order by id limit 1 for no key update skip locked
+""")
+_NOTE = text("update backfills set progress_id = :progress_id, after_key = :after_key where id = :id")
+_DONE = text("delete from backfills where id = :id")
+_COUNT = text("""
+select count(*) as there, count(*) filter (where state = any(:retried)) as failed,
+    count(*) filter (where state = 'stored') as stored
+from (
+    select distinct on (runs.connected_account, window_key) state from runs
+    join rule_progress as p on p.rule_id = runs.rule_id
+        and p.connected_account is not distinct from runs.connected_account
+    where runs.rule_id = :rule_id and window_key = any(:keys)
+    order by runs.connected_account, window_key, revision desc
+) as latest
 """)
 _LATEST = text("""
+select distinct on (window_key) id, window_key, state, revision, interval_start, interval_end, partial from runs
+where rule_id = :rule_id and connected_account is not distinct from :connected_account and window_key = any(:keys)
+order by window_key, revision desc
+""")
+_LATEST_BETWEEN = text("""
 select distinct on (window_key) id, window_key, state, revision, interval_start, interval_end, partial from runs
 where rule_id = :rule_id and connected_account is not distinct from :connected_account
   and window_key collate "C" >= :low and window_key collate "C" < :high

@@ -3,83 +3,104 @@ a rule no longer owes are cancelled, and the audit says by whom. The admin API a
 here.
 """
 
-import uuid
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime
-from typing import Any
-from zoneinfo import ZoneInfo
+from collections.abc import Collection
+from dataclasses import asdict, dataclass
 
-from sqlalchemy import select
+from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app import audit
-from app.db.models import ReportType, Rule
+from app import audit, report_types
+from app.db.models import Rule
 from app.queue import timetable
-from app.rules import schedule, store
-from app.runs import moves
+from app.rules import preview, schedule, store, withdrawals
+from app.rules.rule import NewRule, RuleWarning, check
 from app.settings import Settings
-from app.vocabulary import RunState
 
 
 @dataclass(frozen=True, slots=True)
-class Effect:
-    """How many runs came and went with a change."""
+class RuleEffect:
+    """How many runs come and go with a change, the last of them behind it; and what to know about it."""
 
-    planned: int = 0
+    asks_for: int = 0
     cancelled: int = 0
+    warnings: tuple[RuleWarning, ...] = ()
 
 
-def checked(values: Mapping[str, Any], *, settings: Settings) -> dict[str, Any]:
-    """A new rule's values, checked, and whole: without a start it begins today, in its own zone. Raises BadInput."""
-    store.check(values, list(settings.accounts))
-    today = datetime.now(ZoneInfo(values["timezone"])).date()
-    return {**values, "starts_on": values["starts_on"] or today}
+async def create(session: AsyncSession, new: NewRule, *, settings: Settings, by: str) -> tuple[Rule, RuleEffect]:
+    """Make a rule. Raises BadInput, and Conflict when its name is taken."""
+    check(new, settings.accounts)
+    rule = await store.create(session, new)
+    await audit.note(session, actor=by, action="rule.created", subject=rule.id, after=asdict(new))
+    return rule, RuleEffect(asks_for=await _plan(session, rule, settings))
 
 
-async def create(
-    session: AsyncSession, values: Mapping[str, Any], *, settings: Settings, by: str
-) -> tuple[Rule, Effect]:
-    """Make a rule of `checked` values. Raises Conflict when its name is taken."""
-    rule = await store.create(session, values)
-    await audit.note(session, actor=by, action="rule.created", subject=rule.id, after=store.values_of(rule))
-    return rule, Effect(planned=await _plan(session, rule, settings))
-
-
-async def change(
-    session: AsyncSession, rule: Rule, changes: Mapping[str, Any], *, settings: Settings, by: str
-) -> Effect:
+async def change(session: AsyncSession, rule: Rule, wanted: NewRule, *, settings: Settings, by: str) -> RuleEffect:
     """Check and change a locked rule; without a difference nothing happens. Raises BadInput, Conflict."""
-    before = store.values_of(rule)
-    values = before | dict(changes)
-    # A rule whose account is not configured any more can still be disabled, or moved.
-    store.check(values, [*settings.accounts, *({rule.account} - {changes.get("account")})])
-    cut_off = await store.change(session, rule, changes)
-    was, now = audit.differing(before, store.values_of(rule))
-    if now:
-        await audit.note(session, actor=by, action="rule.changed", subject=rule.id, before=was, after=now)
-    cancelled = await _cancel(session, cut_off, "its connected account was taken out of the rule")
-    return Effect(await _plan(session, rule, settings), cancelled)
+    was = store.values_of(rule)
+    check(wanted, _allowed_accounts(rule, wanted, settings))
+    taken_out = await store.change(session, rule, wanted)
+    before, after = audit.differing(asdict(was), asdict(wanted))
+    if not after:
+        return RuleEffect()
+    await audit.note(session, actor=by, action="rule.changed", subject=rule.id, before=before, after=after)
+    cancelled = 0
+    if taken_out:
+        reason = "its connected account was taken out of the rule"
+        cancelled = await withdrawals.withdraw(session, rule, taken_out, reason=reason)
+    asks_for = await _plan(session, rule, settings)
+    warnings = await _of_old_parameters(session, rule) if "parameters" in after else []
+    return RuleEffect(asks_for, cancelled, tuple(warnings))
 
 
-async def remove(session: AsyncSession, rule: Rule, *, by: str) -> Effect:
+async def remove(session: AsyncSession, rule: Rule, *, by: str) -> RuleEffect:
     """Delete a locked rule: its runs and files stay, runs that were not requested yet are cancelled."""
-    await audit.note(session, actor=by, action="rule.deleted", subject=rule.id, before=store.values_of(rule))
-    return Effect(cancelled=await _cancel(session, await store.remove(session, rule), "the rule was deleted"))
+    await audit.note(session, actor=by, action="rule.deleted", subject=rule.id, before=asdict(store.values_of(rule)))
+    await store.remove(session, rule)
+    return RuleEffect(cancelled=await withdrawals.withdraw(session, rule, None, reason="the rule was deleted"))
+
+
+def _allowed_accounts(rule: Rule, wanted: NewRule, settings: Settings) -> Collection[str]:
+    # A rule whose account is not configured any more can still be disabled, or moved.
+    kept = {rule.account} if wanted.account == rule.account else set()
+    return {*settings.accounts, *kept}
 
 
 async def _plan(session: AsyncSession, rule: Rule, settings: Settings) -> int:
-    """Plan what is due; of a type that is not known, or has no data, Stripe is asked soon."""
-    known = select(ReportType.data_available_end).where(
-        ReportType.account == rule.account, ReportType.id == rule.report_type
-    )
-    if (await session.execute(known)).scalar_one_or_none() is None:
+    """Plan a first slice of what is due, and say how much that is; about a type without data Stripe is asked soon."""
+    type_ = await report_types.read(session, rule.account, rule.report_type)
+    if type_ is None or type_.availability is None:
         await timetable.make_due(session, "reconcile")
-    return await schedule.plan_report_type(session, rule.account, rule.report_type, settings=settings, rule_id=rule.id)
+        return 0
+    asks_for = await preview.count_due(session, rule, type_.availability) if rule.enabled else 0
+    await schedule.plan_rule(session, rule.id, attempts=settings.max_run_attempts)
+    return asks_for
 
 
-async def _cancel(session: AsyncSession, run_ids: Sequence[uuid.UUID], reason: str) -> int:
-    cancelled = 0
-    for run_id in run_ids:
-        cancelled += await moves.cancel(session, run_id, reason=reason, sources=(RunState.PLANNED,))
-    return cancelled
+async def _of_old_parameters(session: AsyncSession, rule: Rule) -> list[RuleWarning]:
+    """What the change of its parameters does not reach by itself."""
+    found = (await session.execute(_OTHER_PARAMETERS, {"rule_id": rule.id})).one()
+    warnings = []
+    if found.stored:
+        detail = (
+            f"{found.stored} stored windows keep the parameters that they were made with;"
+            " a backfill with `rerun` makes them with the new ones"
+        )
+        warnings.append(RuleWarning("/parameters", detail))
+    if found.failed:
+        detail = f"{found.failed} failed runs get the new parameters when they are retried, or by a backfill"
+        warnings.append(RuleWarning("/parameters", detail))
+    if found.under_way:
+        detail = f"{found.under_way} runs that are planned or under way are made with the parameters from before"
+        warnings.append(RuleWarning("/parameters", detail))
+    return warnings
+
+
+# A run of the present parameters says nothing against them: what was planned after an earlier change, say.
+_OTHER_PARAMETERS = text("""
+select count(*) filter (where state = 'stored') as stored,
+    count(*) filter (where state in ('failed', 'cancelled')) as failed,
+    count(*) filter (where state in ('planned', 'requested', 'ready')) as under_way
+from runs join rules on rules.id = runs.rule_id
+where rule_id = :rule_id
+  and runs.parameters - array['interval_start', 'interval_end', 'connected_account'] <> rules.parameters
+""")

@@ -1,29 +1,30 @@
 """What a rule has of each window that it owes, newest first: stored, under way, failed, waiting, missing."""
 
+import asyncio
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from enum import StrEnum
-from itertools import islice
-from typing import Any
+from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from app import report_types
 from app.db.models import Rule
+from app.db.rows import fetch
 from app.planning.planner import Availability, all_windows, due_at
 from app.planning.windows import LONGEST_UNIT_DAYS, Window, day_start
+from app.report_types import KnownType
 from app.resources import Resources
-from app.rules.store import schedule_of
+from app.rules.rule import schedule_of
 from app.runs.waiting import Waiting, waiting_for
 from app.vocabulary import Cadence, RunState, WaitReason
 
-Place = tuple[datetime, str]  # the start of a window, and a connected account ("" for the account itself)
 
-
-class Cover(StrEnum):
+class CoverageState(StrEnum):
     """What there is of a window."""
 
     STORED = "stored"
@@ -34,21 +35,38 @@ class Cover(StrEnum):
     MISSING = "missing"  # due, and no run was made
 
 
+class Place(NamedTuple):
+    """A place in the list, which is ordered by it: newest start first, then by connected account ("" for none)."""
+
+    start: datetime
+    account: str
+
+    @property
+    def order(self) -> tuple[float, str]:
+        """What sorts places as they are shown."""
+        return -self.start.timestamp(), self.account
+
+
 @dataclass(frozen=True, slots=True)
-class Covered:
+class CoverageEntry:
     """One window for one connected account, and the run that counts for it; `end` is None while it is not known."""
 
     connected_account: str | None
     start: datetime
     end: datetime | None
     partial: bool
-    cover: Cover
+    state: CoverageState
     run_id: uuid.UUID | None = None
     waiting: Waiting | None = None
 
+    @property
+    def place(self) -> Place:
+        """Where it stands in the list."""
+        return Place(self.start, self.connected_account or "")
+
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class CoverageQuery:
     """Which windows: those that begin on the local dates [first, until) and before `now`, after a place in the list."""
 
     now: datetime
@@ -58,122 +76,155 @@ class Asked:
     limit: int = 50
 
 
+@dataclass(frozen=True, slots=True)
+class _Slot:
+    """A window for one connected account ("" for the account itself)."""
+
+    window: Window
+    account: str
+
+    @property
+    def place(self) -> Place:
+        return Place(self.window.start, self.account)
+
+    @property
+    def key(self) -> tuple[str, str]:
+        return self.account, self.window.key
+
+
+@dataclass(frozen=True, slots=True)
+class _CoveringRun:
+    """The run that counts for a window."""
+
+    id: uuid.UUID
+    account: str
+    window_key: str
+    state: str
+    interval_start: datetime
+    interval_end: datetime
+    partial: bool
+
+
 async def coverage(
-    res: Resources, session: AsyncSession, rule: Rule, asked: Asked
-) -> tuple[list[Covered], Place | None]:
+    res: Resources, session: AsyncSession, rule: Rule, query: CoverageQuery
+) -> tuple[list[CoverageEntry], Place | None]:
     """A page of windows, newest first, then by connected account; and the place to go on after, if there is more."""
-    type_ = await read_type(session, rule.account, rule.report_type)
-    accounts = sorted(rule.connected_accounts) or [""]
+    type_ = await report_types.read(session, rule.account, rule.report_type)
     if rule.cadence == Cadence.EVERY_UPDATE:
-        places = await _made_windows(session, rule, asked)
+        slots, upcoming = await _made_slots(session, rule, query), await _next_updates(session, rule, type_, query)
     else:
-        windows = _calendar_windows(rule, asked, availability_of(type_))
-        places = [(window, account) for window in windows for account in accounts]
-    places = list(islice(_after(asked.after, places), asked.limit + 1))
-    shown = places[: asked.limit]
-    runs = await _runs(session, rule, {window.key for window, _ in shown})
+        slots, upcoming = await asyncio.to_thread(_calendar_slots, rule, query, type_), []
+    runs = await _runs(session, rule, slots)
     waiting = await waiting_for(res, session, [run.id for run in runs.values()])
-    covered = [_covered(rule, place, runs.get((place[1], place[0].key)), waiting, type_) for place in shown]
-    found = [one for one in covered if one is not None]
-    if rule.cadence == Cadence.EVERY_UPDATE and asked.after is None and asked.until is None:
-        found = [*await _next_update(session, rule, type_), *found]
-    return found, (shown[-1][0].start, shown[-1][1]) if len(places) > len(shown) else None
+    entries = [(slot.place, _entry(rule, slot, runs.get(slot.key), waiting, type_)) for slot in slots]
+    entries = sorted([*((one.place, one) for one in upcoming), *entries], key=lambda entry: entry[0].order)
+    # A window that is not owed takes its place in the page, so that the next page begins after it.
+    page = entries[: query.limit]
+    return [entry for _, entry in page if entry is not None], page[-1][0] if len(entries) > len(page) else None
 
 
-async def read_type(session: AsyncSession, account: str, report_type: str) -> Any:
-    """What is known of a report type: a row of `_TYPE`, or None."""
-    return (await session.execute(_TYPE, {"account": account, "report_type": report_type})).one_or_none()
-
-
-def availability_of(type_: Any) -> Availability | None:
-    """The range that a report type (a row of `_TYPE`) has data for, as far as Stripe told."""
-    if type_ is None or type_.data_available_end is None:
-        return None
-    return Availability(type_.data_available_start, type_.data_available_end)
-
-
-def why_not_yet(window_due: datetime, type_: Any) -> Waiting | None:
+def why_not_yet(window_due: datetime, type_: KnownType | None) -> Waiting | None:
     """What stands before a window of which no run was made yet; None when it is due."""
-    available = availability_of(type_)
-    if available is None or type_.missing_since is not None:
+    available = None if type_ is None else type_.availability
+    if type_ is None or available is None or type_.missing_since is not None:
         return Waiting(WaitReason.REPORT_TYPE_MISSING, None if type_ is None else type_.next_probe_at)
     return None if window_due <= available.end else Waiting(WaitReason.AVAILABILITY, window_due)
 
 
-def _calendar_windows(rule: Rule, asked: Asked, availability: Availability | None) -> list[Window]:
-    """Enough windows for a page, newest first: however long the history, only its end is cut into windows."""
-    schedule = replace(schedule_of(rule), starts_on=asked.first or rule.starts_on)
-    bounds = [asked.now]
-    if asked.until is not None:
-        bounds.append(day_start(asked.until, ZoneInfo(rule.timezone)))
-    if asked.after is not None:
-        bounds.append(asked.after[0] + timedelta(seconds=1))
+def _calendar_slots(rule: Rule, query: CoverageQuery, type_: KnownType | None) -> list[_Slot]:
+    """Enough of them for a page and one more: however long the history, only its end is cut into windows."""
+    slots: list[_Slot] = []
+    accounts = sorted(rule.connected_accounts) or [""]
+    for window in _calendar_windows(rule, query, None if type_ is None else type_.availability):
+        found = (_Slot(window, account) for account in accounts)
+        slots += [slot for slot in found if _is_after(query, slot.place)]
+        if len(slots) > query.limit:
+            break
+    return slots[: query.limit + 1]
+
+
+def _calendar_windows(rule: Rule, query: CoverageQuery, availability: Availability | None) -> list[Window]:
+    schedule = replace(schedule_of(rule), starts_on=query.first or rule.starts_on)
+    bounds = [query.now]
+    if query.until is not None:
+        bounds.append(day_start(query.until, ZoneInfo(rule.timezone)))
+    if query.after is not None:
+        bounds.append(query.after.start + timedelta(seconds=1))
     until = min(bounds)
-    since = until - timedelta(days=LONGEST_UNIT_DAYS[schedule.cadence] * (asked.limit + 2))
+    since = until - timedelta(days=LONGEST_UNIT_DAYS[schedule.cadence] * (query.limit + 2))
     return list(all_windows(schedule, availability, until=until, since=since))[::-1]
 
 
-async def _made_windows(session: AsyncSession, rule: Rule, asked: Asked) -> list[tuple[Window, str]]:
-    """The windows of an every_update rule are those that were made."""
+def _bounds(rule: Rule, query: CoverageQuery) -> dict[str, datetime | None]:
     zone = ZoneInfo(rule.timezone)
-    values = {
-        "rule_id": rule.id,
-        "first": None if asked.first is None else day_start(asked.first, zone),
-        "until": None if asked.until is None else day_start(asked.until, zone),
-        "after": None if asked.after is None else asked.after[0],
-        "limit": asked.limit + 1 + len(rule.connected_accounts),
+    return {
+        "first": None if query.first is None else day_start(query.first, zone),
+        "until": None if query.until is None else day_start(query.until, zone),
     }
-    found = await session.execute(_MADE, values)
-    return [(Window(row.window_key, row.interval_start, row.interval_end, row.partial), row.account) for row in found]
 
 
-async def _next_update(session: AsyncSession, rule: Rule, type_: Any) -> list[Covered]:
-    """The window that begins where the last one ended; its end is wherever data reaches when it next advances."""
+async def _made_slots(session: AsyncSession, rule: Rule, query: CoverageQuery) -> list[_Slot]:
+    """The windows of an every_update rule are those that were made: enough for a page and one more."""
+    after = None if query.after is None else query.after.start
+    account = None if query.after is None else query.after.account
+    place = {"after": after, "after_account": account, "limit": query.limit + 1}
+    found = await session.execute(_MADE, {"rule_id": rule.id, **_bounds(rule, query), **place})
+    return [
+        _Slot(Window(row.window_key, row.interval_start, row.interval_end, row.partial), row.account) for row in found
+    ]
+
+
+async def _next_updates(
+    session: AsyncSession, rule: Rule, type_: KnownType | None, query: CoverageQuery
+) -> list[CoverageEntry]:
+    """The windows that begin where the last ones ended; their ends are wherever data reaches when it next advances.
+
+    They are newer than any that was made, and so stand before those, each connected account's first of all.
+    """
+    if query.until is not None:
+        return []
     found = []
     for progress in await session.execute(_PROGRESS, {"rule_id": rule.id}):
         start = progress.planned_until or day_start(rule.starts_on, ZoneInfo(rule.timezone))
         waiting = why_not_yet(start + timedelta(hours=rule.settle_hours, seconds=1), type_)
-        cover = Cover.MISSING if waiting is None else Cover.WAITING
-        found.append(Covered(progress.connected_account, start, None, partial=False, cover=cover, waiting=waiting))
-    return found
+        state = CoverageState.MISSING if waiting is None else CoverageState.WAITING
+        entry = CoverageEntry(progress.connected_account, start, None, partial=False, state=state, waiting=waiting)
+        found.append(entry)
+    return [entry for entry in found if _is_after(query, entry.place)]
 
 
-def _after(after: Place | None, places: Sequence[tuple[Window, str]]) -> Iterator[tuple[Window, str]]:
-    for window, account in places:
-        if after is None or window.start < after[0] or (window.start == after[0] and account > after[1]):
-            yield window, account
+def _is_after(query: CoverageQuery, place: Place) -> bool:
+    return query.after is None or query.after.order < place.order
 
 
-async def _runs(session: AsyncSession, rule: Rule, keys: Iterable[str]) -> Mapping[tuple[str, str], Any]:
-    found = await session.execute(_RUNS, {"rule_id": rule.id, "keys": list(keys)})
+async def _runs(session: AsyncSession, rule: Rule, slots: Iterable[_Slot]) -> Mapping[tuple[str, str], _CoveringRun]:
+    keys = sorted({slot.window.key for slot in slots})
+    found = await fetch(session, _CoveringRun, _RUNS, {"rule_id": rule.id, "keys": keys})
     return {(run.account, run.window_key): run for run in found}
 
 
-def _covered(
-    rule: Rule, place: tuple[Window, str], run: Any, waiting: Mapping[uuid.UUID, Waiting], type_: Any
-) -> Covered | None:
+def _entry(
+    rule: Rule, slot: _Slot, run: _CoveringRun | None, waiting: Mapping[uuid.UUID, Waiting], type_: KnownType | None
+) -> CoverageEntry | None:
     """What there is of a window; None where a rule owes nothing, before its start, and nothing was made by hand."""
-    window, account = place
+    account, window = slot.account or None, slot.window
     if run is not None:
-        cover, why = _cover_of(run.state, waiting.get(run.id)), waiting.get(run.id)
-        return Covered(account or None, run.interval_start, run.interval_end, run.partial, cover, run.id, why)
+        why = waiting.get(run.id)
+        state = _state_of(run.state, why)
+        return CoverageEntry(account, run.interval_start, run.interval_end, run.partial, state, run.id, why)
     if window.key < str(rule.starts_on):
         return None
     why = why_not_yet(due_at(window, schedule_of(rule)), type_)
-    cover = Cover.MISSING if why is None else Cover.WAITING
-    return Covered(account or None, window.start, window.end, window.partial, cover, waiting=why)
+    state = CoverageState.MISSING if why is None else CoverageState.WAITING
+    return CoverageEntry(account, window.start, window.end, window.partial, state, waiting=why)
 
 
-def _cover_of(state: str, waiting: Waiting | None) -> Cover:
+def _state_of(state: str, waiting: Waiting | None) -> CoverageState:
     if state in (RunState.STORED, RunState.FAILED, RunState.CANCELLED):
-        return Cover(state)
-    return Cover.IN_PROGRESS if waiting is None else Cover.WAITING
+        return CoverageState(state)
+    return CoverageState.IN_PROGRESS if waiting is None else CoverageState.WAITING
 
 
-_TYPE = text("""
-select data_available_start, data_available_end, missing_since, next_probe_at from report_types
-where account = :account and id = :report_type
-""")
 # A stored revision covers its window, also while a newer one is under way.
 _RUNS = text("""
 select distinct on (connected_account, window_key) id, coalesce(connected_account, '') as account, window_key, state,
@@ -186,7 +237,8 @@ select distinct window_key, interval_start, interval_end, partial, coalesce(conn
 from runs where rule_id = :rule_id
   and interval_start >= coalesce(cast(:first as timestamptz), interval_start)
   and (cast(:until as timestamptz) is null or interval_start < :until)
-  and (cast(:after as timestamptz) is null or interval_start <= :after)
+  and (cast(:after as timestamptz) is null or interval_start < :after
+      or interval_start = :after and coalesce(connected_account, '') > :after_account)
 order by interval_start desc, account limit :limit
 """)
 _PROGRESS = text("select connected_account, planned_until from rule_progress where rule_id = :rule_id order by id")

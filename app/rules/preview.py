@@ -1,29 +1,36 @@
 """What a rule, saved or not, would run now, what comes next, and why that waits. Nothing is written."""
 
-from collections.abc import Mapping
+import asyncio
+import uuid
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from functools import cache
 from zoneinfo import ZoneInfo
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from app import report_types
 from app.db.models import Rule
-from app.planning.planner import Availability, all_windows, due_at, due_windows
+from app.planning.planner import Availability, Schedule, all_windows, due_at, due_windows, not_planned
 from app.planning.windows import LAST_DAY, Window, day_start
-from app.rules.coverage import availability_of, read_type, why_not_yet
-from app.rules.store import schedule_of
+from app.report_types import KnownType
+from app.rules.coverage import why_not_yet
+from app.rules.rule import NewRule, schedule_of
 from app.runs.waiting import Waiting
 from app.vocabulary import Cadence
 
-# Shown of what would run now; all of it is counted.
+# Shown of what would run now, and of what comes next; all of it is counted.
 MOST_SHOWN = 100
 _FAR = day_start(LAST_DAY, UTC)
 
+# The due windows that come after what was planned last.
+DueAfter = Callable[[datetime | None], Sequence[Window]]
+
 
 @dataclass(frozen=True, slots=True)
-class Coming:
+class UpcomingWindow:
     """A window that would run now (no `waiting`), or comes next; `end` is None while it is not known."""
 
     connected_account: str | None
@@ -35,51 +42,80 @@ class Coming:
 
 @dataclass(slots=True)
 class Preview:
-    """What would run now, oldest first and MOST_SHOWN of `now_total` at most; and each account's next window."""
+    """What would run now, oldest first and MOST_SHOWN of `now_total` at most; and as many accounts' next windows."""
 
     now_total: int = 0
-    now: list[Coming] = field(default_factory=list)
-    next: list[Coming] = field(default_factory=list)
+    now: list[UpcomingWindow] = field(default_factory=list)
+    next: list[UpcomingWindow] = field(default_factory=list)
 
 
-async def preview(session: AsyncSession, rule: Rule, *, saved: bool) -> Preview:
+async def preview(session: AsyncSession, new: NewRule, *, saved: uuid.UUID | None) -> Preview:
     """What this rule would do if it is enabled; a saved one goes on from where it is."""
-    type_ = await read_type(session, rule.account, rule.report_type)
-    progress = await _progress(session, rule) if saved else {}
+    type_ = await report_types.read(session, new.account, new.report_type)
+    progress = {} if saved is None else await _progress(session, saved)
+    schedule = schedule_of(new)
+    due_after = await _cut(schedule, None if type_ is None else type_.availability)
+    following = cache(lambda until: _next(schedule, type_, until))
     answer = Preview()
-    accounts: list[str | None] = [*sorted(rule.connected_accounts)] or [None]
+    accounts: list[str | None] = [*sorted(new.connected_accounts)] or [None]
     for account in accounts:
-        due = _due(rule, availability_of(type_), progress.get(account))
+        due = due_after(progress.get(account))
         answer.now_total += len(due)
         shown = due[: MOST_SHOWN - len(answer.now)]
-        answer.now += [Coming(account, window.start, window.end, window.partial) for window in shown]
+        answer.now += [UpcomingWindow(account, window.start, window.end, window.partial) for window in shown]
         until = due[-1].end if due else progress.get(account)
-        following = _next(rule, type_, until)
-        answer.next += [] if following is None else [replace(following, connected_account=account)]
+        if len(answer.next) < MOST_SHOWN and (upcoming := following(until)) is not None:
+            answer.next.append(replace(upcoming, connected_account=account))
     return answer
 
 
-def _due(rule: Rule, available: Availability | None, planned_until: datetime | None) -> list[Window]:
-    return [] if available is None else due_windows(schedule_of(rule), available, planned_until=planned_until)
+async def count_due(session: AsyncSession, rule: Rule, availability: Availability) -> int:
+    """How many runs a saved rule asks for now, over all its accounts; windows that it has already are not counted."""
+    due_after = await _cut(schedule_of(rule), availability)
+    due = [due_after(planned_until) for planned_until in (await _progress(session, rule.id)).values()]
+    keys = {window.key for windows in due for window in windows}
+    if not keys:
+        return 0
+    made = await session.execute(_MADE, {"rule_id": rule.id, "keys": list(keys)})
+    return sum(len(windows) for windows in due) - int(made.scalar_one())
 
 
-def _next(rule: Rule, type_: Any, until: datetime | None) -> Coming | None:
-    """The first window after `until`, the end of what is or would be made."""
-    schedule = schedule_of(rule)
+async def _cut(schedule: Schedule, availability: Availability | None) -> DueAfter:
+    """A rule's due windows, cut once for all of its accounts, and not on the event loop: a history may be long."""
+    if availability is None:
+        return lambda _: []
     if schedule.cadence is Cadence.EVERY_UPDATE:
-        start = until or day_start(rule.starts_on, ZoneInfo(rule.timezone))
+        return lambda until: due_windows(schedule, availability, planned_until=until)
+    windows = await asyncio.to_thread(due_windows, schedule, availability, planned_until=None)
+    return lambda until: not_planned(windows, until)
+
+
+def _next(schedule: Schedule, type_: KnownType | None, until: datetime | None) -> UpcomingWindow | None:
+    """The first window after `until`, the end of what is or would be made."""
+    if schedule.cadence is Cadence.EVERY_UPDATE:
+        start = until or day_start(schedule.starts_on, ZoneInfo(schedule.timezone))
         waiting = why_not_yet(start + schedule.settle + timedelta(seconds=1), type_)
-        return Coming(None, start, None, partial=False, waiting=waiting)
-    owed = all_windows(schedule, availability_of(type_), until=_FAR, since=until)
+        return UpcomingWindow(None, start, None, partial=False, waiting=waiting)
+    availability = None if type_ is None else type_.availability
+    owed = all_windows(schedule, availability, until=_FAR, since=until)
     window = next((window for window in owed if until is None or window.start >= until), None)
     if window is None:
         return None
-    return Coming(None, window.start, window.end, window.partial, why_not_yet(due_at(window, schedule), type_))
+    waiting = why_not_yet(due_at(window, schedule), type_)
+    return UpcomingWindow(None, window.start, window.end, window.partial, waiting)
 
 
-async def _progress(session: AsyncSession, rule: Rule) -> Mapping[str | None, datetime | None]:
-    found = await session.execute(_PROGRESS, {"rule_id": rule.id})
+async def _progress(session: AsyncSession, rule_id: uuid.UUID) -> Mapping[str | None, datetime | None]:
+    found = await session.execute(_PROGRESS, {"rule_id": rule_id})
     return {row.connected_account: row.planned_until for row in found}
 
 
 _PROGRESS = text("select connected_account, planned_until from rule_progress where rule_id = :rule_id")
+# A rule whose start was moved is planned from its beginning: what was made before stays what it is.
+_MADE = text("""
+select count(*) from rule_progress as p join runs on runs.rule_id = p.rule_id
+    and runs.connected_account is not distinct from p.connected_account
+    and runs.revision = 1 and runs.window_key = any(:keys)
+    and (p.planned_until is null or runs.interval_end > p.planned_until + interval '12 hours')
+where p.rule_id = :rule_id
+""")

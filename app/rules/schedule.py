@@ -1,219 +1,205 @@
-"""Availability moved forward, or a rule is new: write down the windows that became due as planned runs."""
+"""Availability moved forward, or a rule is new: the windows that became due are planned, a slice at a time.
 
-import uuid
+What is left of it stands in the rows: a rule whose `next_due_at` its type's data has reached is not planned to the end.
+So a slice may end anywhere, and whoever comes next goes on.
+"""
+
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import Any
+from datetime import UTC, date, datetime, timedelta
+from uuid import UUID
 
-import orjson
 import structlog
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.ids import uuid7
+from app import report_types
+from app.db.rows import fetch
 from app.observability import log_lines
-from app.planning.planner import Availability, Schedule, all_windows, due_at, due_windows
-from app.planning.report_types import run_parameters
+from app.planning.planner import Availability, due_windows, next_due_at
 from app.planning.windows import Window
 from app.queue.wakeups import wake
-from app.rules.store import schedule_of
-from app.settings import Settings
+from app.rules.rule import schedule_of
+from app.runs import plan
+from app.runs.plan import RuleScope
 from app.stripe_api.objects import ReportTypeInfo
-from app.vocabulary import Cadence, Lane, RunState
+from app.vocabulary import Lane
 
 log = structlog.get_logger()
 
-_FAR = datetime(9000, 1, 1, tzinfo=UTC)
+# Runs that one transaction makes: some 100 ms, of which the event loop is kept for a fifth.
+SLICE_RUNS = 1000
+# Where nothing more will ever be due.
+_NEVER = datetime(9000, 1, 1, tzinfo=UTC)
 
-INSERT_BATCH = 5000
+
+@dataclass(frozen=True, slots=True)
+class DueRule(RuleScope):
+    """A rule for one connected account that has windows to be planned, with what is known of its type."""
+
+    progress_id: int
+    planned_until: datetime | None
+    cadence: str
+    starts_on: date
+    settle_hours: float
+    data_available_start: datetime
+    data_available_end: datetime
+    start_offset_seconds: int
+
+    @property
+    def availability(self) -> Availability:
+        """The range that its type has data for."""
+        return Availability(self.data_available_start, self.data_available_end)
 
 
 @dataclass(frozen=True, slots=True)
 class _Plan:
-    """A rule for one connected account, and the windows that are new for it."""
+    """The windows that are new for a rule, and how far it is planned with them."""
 
-    progress: Any
+    due: DueRule
     windows: list[Window]
     planned_until: datetime | None
-    next_due_at: datetime | None
+    next_due_at: datetime
 
 
-async def availability_told(
-    session: AsyncSession, account: str, told: Sequence[ReportTypeInfo], *, settings: Settings
+async def record_availability(
+    session: AsyncSession, account: str, updates: Sequence[ReportTypeInfo], *, attempts: int
 ) -> int:
-    """Stripe told these report types' availability: keep what is further than before, plan what became due.
+    """Stripe said how far these report types' data reaches: keep it, and plan a slice of what became due.
 
-    Events come in any order, so the end only ever moves forward. Returns the number of new runs.
+    Returns the number of new runs. What is left is planned by the lane of the rules.
     """
-    planned = 0
-    for info in sorted(told, key=lambda info: info.id):
-        if info.available_start >= info.available_end:
-            log.info("report_type.without_data", account=account, report_type=info.id)
-            continue
-        await session.execute(_KEEP_AVAILABILITY, _availability_values(account, info))
-        planned += await plan_report_type(session, account, info.id, settings=settings)
-    await wake(session, Lane.REQUESTS)  # runs may have waited for just this advance
-    return planned
+    recorded = await report_types.record_availability(session, account, updates)
+    values = {"account": account, "types": recorded, "limit": SLICE_RUNS}
+    locked = (await session.execute(_LOCK_OF_TYPES, values)).scalars().all()
+    made = await _write(session, await _plan_locked(session, locked), attempts)
+    await wake(session, Lane.REQUESTS, Lane.RULES)  # runs may have waited for just this advance
+    return made
 
 
-async def plan_report_type(
-    session: AsyncSession, account: str, report_type: str, *, settings: Settings, rule_id: uuid.UUID | None = None
-) -> int:
-    """Plan what is due for every enabled rule of this report type, or for one; returns the number of new runs.
+async def plan_any(session: AsyncSession, *, attempts: int) -> int:
+    """Plan a slice of what is due for any rule; returns for how many. 0: there is nothing, or others are at it.
 
-    Whoever has changed a rule plans that one alone: it holds that rule's progress, and must wait for no other's.
+    Each connected account of a rule counts.
     """
-    values = {"account": account, "report_type": report_type, "rule_id": rule_id}
-    type_ = (await session.execute(_AVAILABILITY, values)).first()
-    if type_ is None or type_.data_available_end is None:
+    locked = (await session.execute(_LOCK_ANY, {"limit": SLICE_RUNS})).scalars().all()
+    plans = await _plan_locked(session, locked)
+    await _write(session, plans, attempts)
+    return len(plans)
+
+
+async def plan_rule(session: AsyncSession, rule_id: UUID, *, attempts: int) -> int:
+    """Plan a slice of what is due for one rule, which the caller has locked; returns the number of new runs.
+
+    The lane of the rules does the rest.
+    """
+    made = await _write(session, await _plan_locked(session, [rule_id]), attempts)
+    await wake(session, Lane.RULES)
+    return made
+
+
+async def _plan_locked(session: AsyncSession, rule_ids: Sequence[UUID]) -> list[_Plan]:
+    """What is new for rules that are locked; what they say is read now: before, it may just have been changing."""
+    if not rule_ids:
+        return []
+    due = await fetch(session, DueRule, _DUE, {"rule_ids": list(rule_ids), "limit": SLICE_RUNS})
+    share = max(1, SLICE_RUNS // max(1, len(due)))
+    return [_plan(one, limit=share) for one in due]
+
+
+async def _write(session: AsyncSession, plans: Sequence[_Plan], attempts: int) -> int:
+    """Write down the runs of these plans, and how far they go; returns how many runs are new."""
+    if not plans:
         return 0
-    availability = Availability(type_.data_available_start, type_.data_available_end)
-    waiting = (await session.execute(_RULES_DUE, {**values, "available_end": availability.end})).all()
-    plans = [plan for progress in waiting if (plan := _plan(progress, availability)) is not None]
-    runs = [run_values(plan.progress, window, type_, settings) for plan in plans for window in plan.windows]
-    made = await insert_runs(session, runs, reason="the window is due")
-    if plans:
-        await _note_progress(session, plans)
+    runs = [
+        plan.planned_run(one.due, window, start_offset=_start_offset(one.due, window), attempts=attempts)
+        for one in plans
+        for window in one.windows
+    ]
+    made = await plan.write(session, runs, reason="the window is due")
+    await _note_progress(session, plans)
     if made:
         await wake(session, Lane.REQUESTS)
-        caused_by = log_lines.cause_of(account, report_type)["caused_by"]
-        log.info("runs.planned", account=account, report_type=report_type, runs=made, caused_by=caused_by)
+        _log(plans)
     return made
 
 
-def _plan(progress: Any, availability: Availability) -> _Plan | None:
-    """The plan; None for a rule that cannot be planned, its zone no longer known say: it must not stop the others."""
+def _plan(due: DueRule, *, limit: int) -> _Plan:
+    """What is new for it. A rule that cannot be planned (its zone is not known any more, say) stops no other."""
+    # Looked at again when the data has moved, whatever comes of it now: a slice never goes round in circles.
+    later = due.data_available_end + timedelta(microseconds=1)
     try:
-        schedule = schedule_of(progress)
-        windows = due_windows(schedule, availability, planned_until=progress.planned_until)
-        until = windows[-1].end if windows else progress.planned_until
-        return _Plan(progress, windows, until, _next_due(schedule, availability, until))
+        schedule = schedule_of(due)
+        windows = due_windows(schedule, due.availability, planned_until=due.planned_until, limit=limit)
+        until = windows[-1].end if windows else due.planned_until
+        following = next_due_at(schedule, due.availability, planned_until=until) or _NEVER
+        return _Plan(due, windows, until, following if windows else max(following, later))
     except Exception:
-        log.exception("rule.cannot_be_planned", rule_id=str(progress.rule_id))
-        return None
+        log.exception("rule.cannot_be_planned", rule_id=str(due.rule_id))
+        return _Plan(due, [], due.planned_until, later)
 
 
-async def insert_runs(session: AsyncSession, runs: Sequence[dict[str, Any]], *, reason: str) -> int:
-    """Write down planned runs, except those whose identity there is already; returns how many were new."""
-    made = 0
-    for start in range(0, len(runs), INSERT_BATCH):
-        batch = [
-            run | log_lines.cause_of(run["account"], run["report_type"]) for run in runs[start : start + INSERT_BATCH]
-        ]
-        values = orjson.dumps(batch).decode()
-        made += (await session.execute(_INSERT_RUNS, {"runs": values, "reason": reason})).scalar_one()
-    return made
+def _start_offset(due: DueRule, window: Window) -> int:
+    return due.start_offset_seconds if window.start == due.data_available_start else 0
 
 
-def run_values(progress: Any, window: Window, type_: Any, settings: Settings, *, revision: int = 1) -> dict[str, Any]:
-    """A planned run of a rule for one connected account (a row with both); its parameters are frozen here."""
-    # The later first second is a bound of the type's data; shifting any other window would lose its first second.
-    shifted = type_.start_offset_seconds if window.start == type_.data_available_start else 0
-    parameters = run_parameters(
-        progress.report_type,
-        progress.parameters,
-        start=window.start,
-        end=window.end,
-        connected_account=progress.connected_account,
-        start_offset_seconds=shifted,
-    )
-    return {
-        "id": uuid7(),
-        "account": progress.account,
-        "rule_id": progress.rule_id,
-        "report_type": progress.report_type,
-        "connected_account": progress.connected_account,
-        "window_key": window.key,
-        "revision": revision,
-        "partial": window.partial,
-        "interval_start": window.start,
-        "interval_end": window.end,
-        "timezone": progress.timezone,
-        "parameters": parameters,
-        "state": RunState.PLANNED.value,
-        "attempts_granted": settings.max_run_attempts,
-    }
+def _log(plans: Sequence[_Plan]) -> None:
+    runs: dict[tuple[str, str], int] = {}
+    for made in plans:
+        about = (made.due.account, made.due.report_type)
+        runs[about] = runs.get(about, 0) + len(made.windows)
+    for (account, report_type), count in runs.items():
+        if count:
+            caused_by = log_lines.cause_of(account, report_type)["caused_by"]
+            log.info("runs.planned", account=account, report_type=report_type, runs=count, caused_by=caused_by)
 
 
 async def _note_progress(session: AsyncSession, plans: Sequence[_Plan]) -> None:
     values = {
-        "ids": [plan.progress.id for plan in plans],
-        "untils": [plan.planned_until for plan in plans],
-        "next_dues": [plan.next_due_at for plan in plans],
+        "ids": [made.due.progress_id for made in plans],
+        "untils": [made.planned_until for made in plans],
+        "next_dues": [made.next_due_at for made in plans],
     }
     await session.execute(_NOTE_PROGRESS, values)
 
 
-def _next_due(schedule: Schedule, availability: Availability, until: datetime | None) -> datetime | None:
-    if schedule.cadence is Cadence.EVERY_UPDATE:
-        return None if until is None else until + schedule.settle
-    further = all_windows(schedule, availability, until=_FAR, since=until)
-    following = next(further, None)
-    return None if following is None else due_at(following, schedule)
-
-
-def _availability_values(account: str, info: ReportTypeInfo) -> dict[str, Any]:
-    return {
-        "account": account,
-        "id": info.id,
-        "name": info.name,
-        "version": info.version,
-        "livemode": info.livemode,
-        "start": info.available_start,
-        "end": info.available_end,
-        "columns": info.default_columns,
-        "updated": info.updated_at,
-    }
-
-
-_KEEP_AVAILABILITY = text("""
-insert into report_types as t (account, id, name, version, livemode, data_available_start, data_available_end,
-    default_columns, stripe_updated_at)
-values (:account, :id, :name, :version, :livemode, :start, :end, cast(:columns as text[]), :updated)
-on conflict (account, id) do update set
-    name = coalesce(excluded.name, t.name), version = coalesce(excluded.version, t.version),
-    livemode = coalesce(excluded.livemode, t.livemode),
-    data_available_start = case when t.data_available_end > excluded.data_available_end
-        then t.data_available_start else excluded.data_available_start end,
-    data_available_end = greatest(t.data_available_end, excluded.data_available_end),
-    default_columns = coalesce(excluded.default_columns, t.default_columns),
-    stripe_updated_at = greatest(t.stripe_updated_at, excluded.stripe_updated_at),
-    missing_since = null, missing_reason = null, next_probe_at = null, refreshed_at = now()
-""")
-_AVAILABILITY = text("""
-select data_available_start, data_available_end, start_offset_seconds from report_types
-where account = :account and id = :report_type
-""")
-# Locked, so that two processes never make two windows that begin alike and end differently.
-_RULES_DUE = text("""
-select p.id, p.connected_account, p.planned_until, p.next_due_at, rules.id as rule_id, rules.account,
-    rules.report_type, rules.cadence, rules.timezone, rules.starts_on, rules.settle_hours, rules.parameters
-from rules join rule_progress as p on p.rule_id = rules.id
-where rules.account = :account and rules.report_type = :report_type and rules.enabled and rules.deleted_at is null
-  and (p.next_due_at is null or p.next_due_at <= :available_end)
-  and rules.id = coalesce(cast(:rule_id as uuid), rules.id)
+# What a type's data has reached is due. A rule that somebody is changing, or planning, is passed over: he plans it
+# himself, or wakes the lane when he is done.
+_IS_DUE = """
+type.data_available_end is not null and exists (select from rule_progress as p where p.rule_id = rules.id
+    and (p.next_due_at is null or p.next_due_at <= type.data_available_end))
+"""
+_LOCK_DUE = f"""
+select rules.id from rules
+join report_types as type on type.account = rules.account and type.id = rules.report_type
+where rules.enabled and rules.deleted_at is null and {_IS_DUE} {{which}}
+order by rules.id limit :limit for no key update of rules skip locked
+"""  # noqa: S608 - of constants only
+_LOCK_OF_TYPES = text(_LOCK_DUE.format(which="and rules.account = :account and rules.report_type = any(:types)"))
+_LOCK_ANY = text(_LOCK_DUE.format(which=""))
+# Each rule in turn, so that one with a thousand connected accounts leaves room for the others. The progress is locked
+# as well: an older version that runs beside this one locks nothing else.
+_DUE = text("""
+with due as (
+    select p.id, row_number() over (partition by p.rule_id order by p.id) as turn
+    from rules join rule_progress as p on p.rule_id = rules.id
+    join report_types as type on type.account = rules.account and type.id = rules.report_type
+    where rules.id = any(:rule_ids) and rules.enabled and rules.deleted_at is null
+      and type.data_available_end is not null
+      and (p.next_due_at is null or p.next_due_at <= type.data_available_end)
+    order by turn, p.id limit :limit
+)
+select p.id as progress_id, p.connected_account, p.planned_until, rules.id as rule_id, rules.account,
+    rules.report_type, rules.cadence, rules.timezone, rules.starts_on, rules.settle_hours, rules.parameters,
+    type.data_available_start, type.data_available_end, type.start_offset_seconds
+from due join rule_progress as p on p.id = due.id
+join rules on rules.id = p.rule_id
+join report_types as type on type.account = rules.account and type.id = rules.report_type
 order by p.id for update of p
 """)
 _NOTE_PROGRESS = text("""
-update rule_progress set planned_until = plan.planned_until, next_due_at = plan.next_due_at
+update rule_progress set planned_until = made.planned_until, next_due_at = made.next_due_at
 from unnest(cast(:ids as bigint[]), cast(:untils as timestamptz[]), cast(:next_dues as timestamptz[]))
-    as plan(id, planned_until, next_due_at)
-where rule_progress.id = plan.id
-""")
-# As JSON: one statement, whatever the number of runs, that neither the driver nor SQLAlchemy has to put together.
-_INSERT_RUNS = text("""
-with made as (
-    insert into runs (id, account, rule_id, report_type, connected_account, window_key, revision, partial,
-        interval_start, interval_end, timezone, parameters, state, attempts_granted,
-        caused_by, traceparent)
-    select * from jsonb_to_recordset(cast(:runs as jsonb)) as run(id uuid, account text, rule_id uuid,
-        report_type text, connected_account text, window_key text, revision int, partial bool,
-        interval_start timestamptz, interval_end timestamptz, timezone text, parameters jsonb, state text,
-        attempts_granted int, caused_by text, traceparent text)
-    on conflict do nothing returning id, account, state
-), moved as (
-    insert into run_moves (run_id, account, to_state, attempt, reason) select id, account, state, 1, :reason from made
-)
-select count(*) from made
+    as made(id, planned_until, next_due_at)
+where rule_progress.id = made.id
 """)

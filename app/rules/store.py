@@ -1,131 +1,105 @@
-"""Read rules as values, write them down, and keep their progress rows in step; checks of a new rule are here too."""
+"""Read rules and write them down, and keep their progress rows in step."""
 
 import uuid
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from datetime import timedelta
-from functools import cache
+from collections.abc import Sequence
 from typing import Any
-from zoneinfo import available_timezones
 
-from sqlalchemy import func, insert, select, text, tuple_, update
+from sqlalchemy import func, insert, select, text, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.db.models import ReportType, Rule, Run
-from app.errors import BadInput, Conflict, FieldError, NotFound
+from app import report_types
+from app.db.models import Rule, Run
+from app.errors import Conflict, NotFound
 from app.ids import uuid7
-from app.planning.planner import Schedule
-from app.planning.report_types import OWN_FIELDS, interval_need, takes_timezone
-from app.vocabulary import Cadence, IntervalNeed, RunState
+from app.report_types import KnownType
+from app.rules.rule import FIXED_WITH_RUNS, RULE_FIELDS, NewRule, RuleWarning, parameter_warnings
+from app.vocabulary import Cadence
 
-# Fixed once the rule has runs: their windows and identities follow from these.
-FIXED_WITH_RUNS = frozenset({"account", "report_type", "cadence", "timezone"})
-# What a user says of a rule; everything else in its row is ours.
-GIVEN = (
-    "name",
-    "account",
-    "report_type",
-    "enabled",
-    "cadence",
-    "timezone",
-    "starts_on",
-    "settle_hours",
-    "parameters",
-    "connected_accounts",
-    "retention_days",
-)
-# Reads the zone data of the whole machine: thirty milliseconds, which nobody should have to wait for twice.
-_known_zones = cache(available_timezones)
+LONGEST_NAME = 200
 
 
-@dataclass(frozen=True, slots=True)
-class Warning_:
-    """Something that may be meant, and probably is not."""
-
-    pointer: str
-    detail: str
-
-
-def schedule_of(rule: Any) -> Schedule:
-    """What the planner needs to know of a rule (a row with the rule's columns)."""
-    return Schedule(Cadence(rule.cadence), rule.timezone, rule.starts_on, timedelta(hours=rule.settle_hours))
-
-
-def values_of(rule: Rule) -> dict[str, Any]:
-    """What a rule says, as `check` and a change take it."""
-    return {name: getattr(rule, name) for name in GIVEN}
+def values_of(rule: Rule) -> NewRule:
+    """What a saved rule says."""
+    values: dict[str, Any] = {name: getattr(rule, name) for name in RULE_FIELDS}
+    return NewRule(**values | {"cadence": Cadence(rule.cadence)})
 
 
 async def get(session: AsyncSession, rule_id: uuid.UUID, *, lock: bool = False) -> Rule:
-    """The rule, unless it was deleted. Raises NotFound."""
-    query = select(Rule).where(Rule.id == rule_id, Rule.deleted_at.is_(None))
-    # Of the weaker kind: planning holds a progress row, which a change waits for, and makes runs that point here.
-    locking = query.with_for_update(key_share=True)
-    rule = (await session.execute(locking if lock else query)).scalar_one_or_none()
+    """The rule, unless it was deleted. Raises NotFound.
+
+    With `lock` nobody else changes, plans, backfills or deletes it until the transaction ends: the lock is taken first,
+    by a statement of its own, so that what is read is what the last one who had it left behind.
+    """
+    if lock:
+        await session.execute(_LOCK, {"rule_id": rule_id})
+    query = select(Rule).where(Rule.id == rule_id, Rule.deleted_at.is_(None)).execution_options(populate_existing=True)
+    rule = (await session.execute(query)).scalar_one_or_none()
     if rule is None:
         raise NotFound(f"there is no rule {rule_id}")
     return rule
 
 
-def check(values: Mapping[str, Any], accounts: Sequence[str]) -> None:
-    """Refuse what can never work. Raises BadInput with a pointer per field."""
-    errors = []
-    if values["account"] not in accounts:
-        known = ", ".join(sorted(accounts)) or "none"
-        errors.append(FieldError("/account", f"is not configured; known accounts: {known}"))
-    if values["timezone"] not in _known_zones():
-        errors.append(FieldError("/timezone", "is no IANA time zone; write it like Europe/Berlin"))
-    if interval_need(values["report_type"]) is IntervalNeed.NONE:
-        errors.append(FieldError("/report_type", "takes a payout, not an interval: only an ad-hoc run may name it"))
-    for name in sorted(OWN_FIELDS & set(values["parameters"])):
-        errors.append(FieldError(f"/parameters/{name}", "is set by Tallyhook for each window; leave it out"))
-    if errors:
-        raise BadInput(*errors)
+async def find(session: AsyncSession, id_or_name: str, *, lock: bool = False) -> Rule:
+    """The rule of this id or, where there is none, of this name. Raises NotFound."""
+    query = select(Rule.id).where(Rule.name == id_or_name, Rule.deleted_at.is_(None))
+    try:
+        return await get(session, uuid.UUID(id_or_name), lock=lock)
+    except (ValueError, NotFound):
+        known = None
+        if len(id_or_name) <= LONGEST_NAME and id_or_name.isprintable():
+            known = (await session.execute(query)).scalar_one_or_none()
+        if known is None:
+            raise NotFound(f"there is no rule {id_or_name}") from None
+    return await get(session, known, lock=lock)
 
 
-async def warnings(session: AsyncSession, rule: Rule) -> list[Warning_]:
-    """What about this rule may not be meant as it is written."""
-    (found,) = await warnings_of(session, [rule])
-    return found
+async def read_all(session: AsyncSession, *, lock: bool = False) -> list[Rule]:
+    """Every rule, by name; locked as `get` does it."""
+    if lock:
+        await session.execute(_LOCK_ALL)
+    query = select(Rule).where(Rule.deleted_at.is_(None)).order_by(Rule.name).execution_options(populate_existing=True)
+    return list((await session.execute(query)).scalars())
 
 
-async def warnings_of(session: AsyncSession, rules: Sequence[Rule]) -> list[list[Warning_]]:
-    """The same for several rules, in their order."""
-    named = {(rule.account, rule.report_type) for rule in rules}
-    columns = (ReportType.account, ReportType.id, ReportType.missing_reason, ReportType.data_available_end)
-    query = select(*columns).where(tuple_(ReportType.account, ReportType.id).in_(named))
-    known = {(row.account, row.id): row for row in await session.execute(query)}
-    return [_warnings(rule, known.get((rule.account, rule.report_type))) for rule in rules]
+async def warnings(session: AsyncSession, account_rules: Sequence[NewRule]) -> list[list[RuleWarning]]:
+    """What about each of these rules may not be meant as it is written, in their order."""
+    types = await report_types.read_all(session, {(new.account, new.report_type) for new in account_rules})
+    unknown = {new.account for new in account_rules if not _has_data(types.get((new.account, new.report_type)))}
+    listed = await report_types.ids_of(session, unknown)
+    return [
+        _type_warnings(new, types.get((new.account, new.report_type)), listed.get(new.account, []))
+        + parameter_warnings(new)
+        for new in account_rules
+    ]
 
 
-def _warnings(rule: Rule, known: Any) -> list[Warning_]:
-    found = []
-    if known is None or known.data_available_end is None or known.missing_reason is not None:
-        detail = "the account does not have this report type (yet); its windows wait until it does"
-        found.append(Warning_("/report_type", detail))
-    if takes_timezone(rule.report_type) and rule.timezone not in ("UTC", "Etc/UTC"):
-        printed = rule.parameters.get("timezone")
-        if printed is None:
-            detail = f"the times in the file will be in UTC; add the parameter to have them in {rule.timezone}"
-            found.append(Warning_("/parameters/timezone", detail))
-    return found
+def _has_data(type_: KnownType | None) -> bool:
+    return type_ is not None and type_.data_available_end is not None and type_.missing_reason is None
 
 
-async def create(session: AsyncSession, values: Mapping[str, Any]) -> Rule:
-    """A new rule; it is planned by whoever calls (`runs/schedule`). Raises Conflict when the name is taken."""
-    await _refuse_taken_name(session, values["name"], None)
-    query = insert(Rule).values(id=uuid7(), **values).returning(Rule)
-    rule: Rule = (await session.execute(query)).scalar_one()
+def _type_warnings(new: NewRule, type_: KnownType | None, listed: Sequence[str]) -> list[RuleWarning]:
+    if _has_data(type_):
+        return []
+    detail = "the account does not have this report type (yet); its windows wait until it does"
+    meant = report_types.nearest(new.report_type, [id_ for id_ in listed if id_ != new.report_type])
+    return [RuleWarning("/report_type", detail if meant is None else f"{detail}: did you mean {meant}?")]
+
+
+async def create(session: AsyncSession, new: NewRule) -> Rule:
+    """A new rule, locked; the caller plans it (`rules/schedule`). Raises Conflict when the name is taken."""
+    await _refuse_taken_name(session, new.name, None)
+    values = {name: getattr(new, name) for name in RULE_FIELDS}
+    rule: Rule = (await session.execute(insert(Rule).values(id=uuid7(), **values).returning(Rule))).scalar_one()
     await _keep_progress(session, rule)
     return rule
 
 
-async def change(session: AsyncSession, rule: Rule, changes: Mapping[str, Any]) -> list[uuid.UUID]:
-    """Change a locked rule; returns the runs that were cancelled because their connected account was taken out.
+async def change(session: AsyncSession, rule: Rule, wanted: NewRule) -> list[str]:
+    """Make a locked rule what is wanted; returns the connected accounts that were taken out of it ("" for none named).
 
     Raises Conflict for what is fixed once the rule has runs, and for a taken name.
     """
-    changed = {name: value for name, value in changes.items() if getattr(rule, name) != value}
+    changed = {name: getattr(wanted, name) for name in RULE_FIELDS if getattr(rule, name) != getattr(wanted, name)}
     if not changed:
         return []
     fixed = sorted(FIXED_WITH_RUNS & set(changed))
@@ -138,15 +112,14 @@ async def change(session: AsyncSession, rule: Rule, changes: Mapping[str, Any]) 
     await session.refresh(rule)
     if {"starts_on", "account", "report_type", "cadence", "timezone"} & set(changed):
         await session.execute(_FORGET_PROGRESS, {"rule_id": rule.id})
-    await session.execute(_ASK_ANEW, {"rule_id": rule.id})
+    await session.execute(_PLAN_AGAIN, {"rule_id": rule.id})
     return await _keep_progress(session, rule)
 
 
-async def remove(session: AsyncSession, rule: Rule) -> list[uuid.UUID]:
-    """Delete a locked rule: its runs and files stay. Returns the runs that are to be cancelled."""
+async def remove(session: AsyncSession, rule: Rule) -> None:
+    """Delete a locked rule: its runs and files stay."""
     await session.execute(update(Rule).where(Rule.id == rule.id).values(deleted_at=func.now(), enabled=False))
     await session.execute(text("delete from rule_progress where rule_id = :rule_id"), {"rule_id": rule.id})
-    return await _planned_runs(session, rule.id, None)
 
 
 async def _refuse_taken_name(session: AsyncSession, name: str, rule_id: uuid.UUID | None) -> None:
@@ -162,21 +135,18 @@ async def _has_runs(session: AsyncSession, rule_id: uuid.UUID) -> bool:
     return (await session.execute(select(Run.id).where(Run.rule_id == rule_id).limit(1))).first() is not None
 
 
-async def _keep_progress(session: AsyncSession, rule: Rule) -> list[uuid.UUID]:
-    """One progress row per connected account, or one for the account itself; returns runs of those taken out."""
-    wanted: list[str | None] = list(rule.connected_accounts) or [None]
+async def _keep_progress(session: AsyncSession, rule: Rule) -> list[str]:
+    """One progress row per connected account, or one for the account itself; returns those that went."""
+    wanted: list[str | None] = [*rule.connected_accounts] or [None]
     values = {"rule_id": rule.id, "accounts": wanted}
-    await session.execute(_DROP_OTHER_PROGRESS, values)
+    dropped = (await session.execute(_DROP_OTHER_PROGRESS, values)).scalars().all()
     await session.execute(_ADD_PROGRESS, values)
-    return await _planned_runs(session, rule.id, wanted)
+    return list(dropped)
 
 
-async def _planned_runs(session: AsyncSession, rule_id: uuid.UUID, keep: list[str | None] | None) -> list[uuid.UUID]:
-    query = select(Run.id, Run.connected_account).where(Run.rule_id == rule_id, Run.state == RunState.PLANNED)
-    found = (await session.execute(query)).all()
-    return [run.id for run in found if keep is None or run.connected_account not in keep]
-
-
+# Of the weaker kind: a change waits for planning and the other way round, runs that point here may be made meanwhile.
+_LOCK = text("select 1 from rules where id = :rule_id for no key update")
+_LOCK_ALL = text("select 1 from rules where deleted_at is null order by id for no key update")
 _FORGET_PROGRESS = text("""
 update rule_progress set planned_until = (
     select max(interval_end) from runs join rules on rules.id = runs.rule_id
@@ -184,9 +154,9 @@ update rule_progress set planned_until = (
       and runs.connected_account is not distinct from rule_progress.connected_account)
 where rule_id = :rule_id
 """)
-_ASK_ANEW = text("update rule_progress set next_due_at = null where rule_id = :rule_id")
-# An account that was taken out and comes back goes on where its last window ended: one that begins where an earlier one
-# does is that one, however far it would reach by now.
+_PLAN_AGAIN = text("update rule_progress set next_due_at = null where rule_id = :rule_id")
+# An account that was taken out and comes back goes on where its last window ended: a window that begins where an
+# earlier one does is the same window, however far it would reach by now.
 _ADD_PROGRESS = text("""
 insert into rule_progress (rule_id, connected_account, planned_until)
 select :rule_id, account, (
@@ -200,4 +170,5 @@ _DROP_OTHER_PROGRESS = text("""
 delete from rule_progress where rule_id = :rule_id
   and not exists (select from unnest(cast(:accounts as text[])) as wanted(account)
                   where wanted.account is not distinct from rule_progress.connected_account)
+returning coalesce(connected_account, '')
 """)

@@ -9,8 +9,8 @@ from typing import Any
 from sqlalchemy import insert, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app import audit
-from app.db.models import ReportType, Run, RunMove
+from app import audit, report_types
+from app.db.models import Run, RunMove
 from app.errors import BadInput, Conflict, FieldError
 from app.ids import uuid7
 from app.observability import log_lines
@@ -87,17 +87,14 @@ async def plan(
 
 
 async def _values(session: AsyncSession, asked: AdHoc, attempts: int) -> dict[str, Any]:
-    columns = (ReportType.data_available_start, ReportType.start_offset_seconds)
-    known = select(*columns).where(ReportType.account == asked.account, ReportType.id == asked.report_type)
-    type_ = (await session.execute(known)).one_or_none()
-    at_the_beginning = type_ is not None and type_.data_available_start == asked.interval_start
+    type_ = await report_types.read(session, asked.account, asked.report_type)
     parameters = run_parameters(
         asked.report_type,
         asked.parameters,
         start=asked.interval_start,
         end=asked.interval_end,
         connected_account=asked.connected_account,
-        start_offset_seconds=type_.start_offset_seconds if type_ is not None and at_the_beginning else 0,
+        start_offset_seconds=0 if type_ is None else type_.start_offset(asked.interval_start),
     )
     return {
         "id": uuid7(),

@@ -1,6 +1,7 @@
 """What people do to runs: try again what failed or was cancelled, and cancel what is not stored yet."""
 
 import uuid
+from collections.abc import Sequence
 from dataclasses import asdict
 
 from sqlalchemy import select, text
@@ -12,6 +13,7 @@ from app.errors import BadInput, Conflict, FieldError, NotFound
 from app.resources import Resources
 from app.runs import moves
 from app.runs.listing import RunFilters
+from app.runs.moves import Move
 from app.vocabulary import RunState
 
 RETRIED = (RunState.FAILED, RunState.CANCELLED)
@@ -20,18 +22,29 @@ BATCH = 200
 
 
 async def retry(session: AsyncSession, run_id: uuid.UUID, *, attempts: int, by: str) -> None:
-    """Plan a failed or cancelled run anew, with `attempts` further attempts. Raises NotFound, Conflict."""
-    if not await retry_if_possible(session, run_id, attempts=attempts, by=by):
+    """Plan a failed or cancelled run again, with `attempts` further attempts. Raises NotFound, Conflict."""
+    if not await retry_all(session, [run_id], attempts=attempts, by=by):
         state = await _state(session, run_id)
         raise Conflict(f"run {run_id} is {state}: only a failed or cancelled one can be retried")
     await audit.note(session, actor=by, action="run.retried", subject=run_id)
 
 
-async def retry_if_possible(session: AsyncSession, run_id: uuid.UUID, *, attempts: int, by: str) -> bool:
-    """The same, where another state is no error."""
-    moved = await moves.move(session, run_id, to=RunState.PLANNED, reason=f"retried by {by}", sources=RETRIED)
-    if moved:
-        await session.execute(_GRANT, {"run_id": run_id, "attempts": attempts})
+async def retry_all(session: AsyncSession, run_ids: Sequence[uuid.UUID], *, attempts: int, by: str) -> set[uuid.UUID]:
+    """The same for those of these runs that can be retried; returns them.
+
+    None of them has a file yet, so a rule's run takes the present parameters of its rule: what was wrong with the old
+    ones can be mended. The rules are locked first, so that nobody is changing them just now.
+    """
+    if not run_ids:
+        return set()
+    await session.execute(_LOCK_RULES, {"ids": list(run_ids)})
+    renewed = set((await session.execute(_TAKE_PRESENT_PARAMETERS, {"ids": list(run_ids)})).scalars())
+    reason = f"retried by {by}"
+    again = [
+        Move(one, f"{reason}, with the rule's present parameters" if one in renewed else reason) for one in run_ids
+    ]
+    moved = await moves.move_all(session, again, to=RunState.PLANNED, sources=RETRIED)
+    await session.execute(_GRANT, {"ids": list(moved), "attempts": attempts})
     return moved
 
 
@@ -46,9 +59,9 @@ async def retry_matching(res: Resources, filters: RunFilters, *, by: str) -> int
             query = filters.narrow(select(Run.id)).where(Run.id > last).order_by(Run.id).limit(BATCH)
             found = (await session.execute(query)).scalars().all()
             attempts = res.settings.max_run_attempts
-            moved = [one for one in found if await retry_if_possible(session, one, attempts=attempts, by=by)]
+            moved = await retry_all(session, found, attempts=attempts, by=by)
             if moved:
-                after = {"filters": asked, "run_ids": moved}
+                after = {"filters": asked, "run_ids": sorted(moved)}
                 await audit.note(session, actor=by, action="runs.retried", after=after)
         retried += len(moved)
         if len(found) < BATCH:
@@ -74,4 +87,21 @@ async def _state(session: AsyncSession, run_id: uuid.UUID) -> str:
 
 
 # After the move, so the present attempt is the first of those granted.
-_GRANT = text("update runs set attempts_granted = attempt + :attempts - 1 where id = :run_id")
+_GRANT = text("update runs set attempts_granted = attempt + :attempts - 1 where id = any(:ids)")
+_LOCK_RULES = text("""
+select 1 from rules where id in (select rule_id from runs where id = any(:ids)) order by id for share
+""")
+# The bounds and the connected account are the window's, and stay.
+_TAKE_PRESENT_PARAMETERS = text("""
+with present as (
+    select runs.id, rules.parameters || coalesce((
+        select jsonb_object_agg(name, value) from jsonb_each(runs.parameters) as own(name, value)
+        where name in ('interval_start', 'interval_end', 'connected_account')), '{}') as parameters
+    from runs join rules on rules.id = runs.rule_id
+    where runs.id = any(:ids) and runs.state in ('failed', 'cancelled')
+    order by runs.id for update of runs
+)
+update runs set parameters = present.parameters from present
+where runs.id = present.id and runs.parameters <> present.parameters
+returning runs.id
+""")

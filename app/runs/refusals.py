@@ -9,6 +9,7 @@ import secrets
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from app import report_types
 from app.accounts import holds
 from app.errors import Refused
 from app.planning.backoff import Backoff
@@ -50,10 +51,9 @@ async def refused(session: AsyncSession, claim: RequestClaim, refusal: Refused, 
 async def accepted(session: AsyncSession, claim: RequestClaim) -> None:
     """The create went through: remember what it taught about the report type."""
     if claim.start_shifted:
-        await session.execute(_REMEMBER_SHIFT, {"account": claim.account, "type": claim.report_type})
+        await report_types.remember_start_offset(session, claim.account, claim.report_type)
     if claim.type_missing:
-        await session.execute(_TYPE_IS_THERE, {"account": claim.account, "type": claim.report_type})
-        await wake(session, Lane.REQUESTS)
+        await report_types.note_there(session, claim.account, claim.report_type)
 
 
 def _names(refusal: Refused, parameter: str) -> bool:
@@ -76,8 +76,7 @@ async def _not_yet(session: AsyncSession, claim: RequestClaim, *, seconds: float
 
 async def _type_is_missing(session: AsyncSession, claim: RequestClaim, refusal: Refused, backoff: Backoff) -> None:
     seconds = backoff.seconds(claim.tries)
-    about = {"account": claim.account, "type": claim.report_type, "reason": refusal.message, "seconds": seconds}
-    await session.execute(_TYPE_IS_MISSING, about)
+    await report_types.note_missing(session, claim.account, claim.report_type, reason=refusal.message, seconds=seconds)
     await session.execute(_NEW_KEY, _draw_key(claim))
     await session.execute(_GIVE_BACK, {"run_id": claim.run_id, "fence": claim.fence, "seconds": seconds})
 
@@ -98,17 +97,6 @@ with shifted as (
     where id = :run_id and state = 'planned' and parameters ? 'interval_start'
 )
 update attempts set idempotency_key = :key, key_drawn_at = now() where run_id = :run_id and number = :number
-""")
-_REMEMBER_SHIFT = text("update report_types set start_offset_seconds = 1 where account = :account and id = :type")
-_TYPE_IS_MISSING = text("""
-insert into report_types (account, id, missing_since, missing_reason, next_probe_at)
-values (:account, :type, now(), :reason, clock_timestamp() + make_interval(secs => :seconds))
-on conflict (account, id) do update set missing_since = coalesce(report_types.missing_since, now()),
-    missing_reason = excluded.missing_reason, next_probe_at = excluded.next_probe_at
-""")
-_TYPE_IS_THERE = text("""
-update report_types set missing_since = null, missing_reason = null, next_probe_at = null
-where account = :account and id = :type
 """)
 # Where availability is not known there is nothing to wait for but time.
 _WAIT_FOR_AVAILABILITY = text("""

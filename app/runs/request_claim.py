@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from app import report_types
 from app.accounts import catch_up, holds
 from app.queue.claims import Claim, in_turn
 from app.resources import ClaimTerms, Resources
@@ -80,8 +81,8 @@ async def _claim_for_account(session: AsyncSession, account: str, limit: int, te
     chosen = picked[: permit.calls]
     if not chosen:
         return []
-    if types := [run.missing_type for run in chosen if run.missing_type]:
-        await session.execute(_BEGIN_PROBES, {"account": account, "types": types, "seconds": probe_seconds})
+    types = [run.missing_type for run in chosen if run.missing_type]
+    await report_types.begin_probes(session, account, types, seconds=probe_seconds)
     values = {
         "ids": [run.id for run in chosen],
         "keys": [secrets.token_hex(16) for _ in chosen],
@@ -119,13 +120,16 @@ where slug = :account for no key update
 # holds up another rule; within a rule the newest window comes first, so neither does it hold up today's report.
 # A planned run whose create was sent and not answered may have taken effect: it keeps its slot, needs no new one, and
 # goes first, wherever it stands in its rule: else newer windows could wait for slots that only older ones can free.
+# Nothing is picked of a rule some of whose runs are being withdrawn: they are to be cancelled, not requested.
 # Of each rule only as many as there are slots are looked at: a backlog of years costs no more than one of days.
 _PICK = text(f"""
 with pending as materialized (
     select rule_id, count(*) as runs from ({PENDING_AT_STRIPE}) as pending_at_stripe
     where account = :account group by rule_id
 ), waiting as (
-    select rule_id, account from runs where account = :account and state = 'planned' group by rule_id, account
+    select rule_id, account from runs where account = :account and state = 'planned'
+        and not exists (select from withdrawals where withdrawals.rule_id = runs.rule_id)
+    group by rule_id, account
 ), due as (
     select next.*, coalesce(pending.runs, 0) + next.rank as place
     from waiting left join pending on pending.rule_id is not distinct from waiting.rule_id
@@ -145,6 +149,7 @@ with pending as materialized (
 ), chosen as (
     select id, 0 as place, interval_end, null as missing_type from runs
     where account = :account and state = 'planned' and asked_at is not null and due_at <= clock_timestamp()
+      and not exists (select from withdrawals where withdrawals.rule_id = runs.rule_id)
       and (lease_until is null or lease_until < clock_timestamp())
     union all
     (select id, place, interval_end, missing_type from due order by place, interval_end desc, id
@@ -181,7 +186,3 @@ from claimed join attempt on attempt.run_id = claimed.id
 left join report_types as type on type.account = claimed.account and type.id = claimed.report_type
 """)
 # These types are about to be asked for: nobody makes another probe beside it.
-_BEGIN_PROBES = text("""
-update report_types set next_probe_at = clock_timestamp() + make_interval(secs => :seconds)
-where account = :account and id = any(:types)
-""")

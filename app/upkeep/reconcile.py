@@ -56,7 +56,7 @@ async def refresh_report_types(res: Resources, account: str) -> int:
         return 0
     async with res.sessions.begin() as session:
         await holds.end(session, account, CallKind.READ)
-        planned = await schedule.availability_told(session, account, types, settings=res.settings)
+        planned = await schedule.record_availability(session, account, types, attempts=res.settings.max_run_attempts)
     log.info("report_types.refreshed", account=account, report_types=len(types), runs_planned=planned)
     return planned
 

@@ -29,6 +29,7 @@ from app.queue import claims, processes
 from app.queue.claims import Claim
 from app.queue.wakeups import POLL_SECONDS
 from app.resources import Resources
+from app.rules.slices import SLICES_DUE, do_a_slice
 from app.runs.download import claim_downloads, download
 from app.runs.lookup import claim_lookups, look_up
 from app.runs.put_off import crashed
@@ -70,6 +71,7 @@ def lanes(res: Resources) -> list[Loop | Pool[Any]]:
     )
     return [
         Loop(Lane.INBOX, handlers.drain, next_due=[EVENTS_DUE]),
+        Loop(Lane.RULES, do_a_slice, next_due=SLICES_DUE),
         Pool(
             Lane.REQUESTS,
             slots=res.requests_at_once,

@@ -5,8 +5,10 @@ from datetime import date
 from typing import Any
 
 import httpx
+import pytest
 
 from app.resources import Resources
+from app.rules import backfill
 from app.simulator import Simulator
 from app.upkeep.reconcile import reconcile
 from tests.api.conftest import client_of
@@ -173,7 +175,10 @@ async def test_an_every_update_rule_is_backfilled_up_to_its_beginning(res: Resou
     ]  # fmt: skip
 
 
-async def test_a_backfill_that_cannot_be_made_says_why(res: Resources, api: httpx.AsyncClient) -> None:
+async def test_a_backfill_that_cannot_be_made_says_why(
+    res: Resources, api: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(backfill, "MOST_RUNS", 50_000)
     many = [f"acct_{n}" for n in range(1000)]
     rule = await add_rule(res, name="many", starts_on=date(2026, 2, 28), connected_accounts=many)
     url = f"/v1/rules/{rule.id}/backfill"

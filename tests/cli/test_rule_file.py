@@ -10,12 +10,13 @@ from hypothesis import strategies as st
 
 from app.api.schemas.rules import RuleIn
 from app.cli.rules.file import RuleFileError, read_rules, write_rules
+from app.rules.rule import NewRule
 
 DAILY = {"name": "daily", "report_type": "balance.summary.1", "cadence": "daily", "starts_on": date(2026, 10, 1)}
 
 
-def whole(**values: Any) -> dict[str, Any]:
-    return RuleIn.model_validate(DAILY | values).model_dump()
+def whole(**values: Any) -> NewRule:
+    return RuleIn.model_validate(DAILY | values).as_new()
 
 
 def read(text: str) -> list[dict[str, Any]]:
@@ -72,7 +73,7 @@ parameters = st.recursive(
 def test_what_is_written_is_read_back_the_same(given_: dict[str, Any], name: str, settle_hours: float) -> None:
     rule = whole(name=name, parameters=given_, settle_hours=settle_hours, retention_days=7, enabled=False)
 
-    assert read(write_rules([rule])) == [rule]
+    assert [written.rule.as_new() for written in read_rules(write_rules([rule]), file="rules.yaml")] == [rule]
 
 
 def test_rules_come_as_a_list_and_as_documents_and_parts_may_be_shared() -> None:

@@ -10,20 +10,6 @@ from tests.guards.laws import Law, Source, breaches
 # Take an entry off when it is mended; nothing is ever added.
 KNOWN: dict[Law, set[str]] = {
     laws.rows_without_a_type: {
-        "app/rules/backfill.py: _carry_out(progress)",
-        "app/rules/backfill.py: _carry_out(type_)",
-        "app/rules/backfill.py: _windows(progress)",
-        "app/rules/coverage.py: _covered(run)",
-        "app/rules/coverage.py: _covered(type_)",
-        "app/rules/coverage.py: _next_update(type_)",
-        "app/rules/coverage.py: availability_of(type_)",
-        "app/rules/coverage.py: why_not_yet(type_)",
-        "app/rules/preview.py: _next(type_)",
-        "app/rules/schedule.py: _plan(progress)",
-        "app/rules/schedule.py: progress",
-        "app/rules/schedule.py: run_values(progress)",
-        "app/rules/schedule.py: run_values(type_)",
-        "app/rules/store.py: schedule_of(rule)",
         "app/runs/ad_hoc.py: _without_start(run)",
         "app/runs/settle.py: _failed(attempt)",
         "app/runs/waiting.py: _before_any(run)",

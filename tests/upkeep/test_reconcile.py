@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -63,8 +64,8 @@ async def test_a_connected_account_that_was_taken_out_and_put_back_misses_nothin
         unpublished(simulator, connect, until="2026-03-04" if len(accounts) == 1 else "2026-03-05")
         async with res.sessions.begin() as session:
             locked = await store.get(session, rule.id, lock=True)
-            await store.change(session, locked, {"connected_accounts": accounts})
-            await schedule.plan_report_type(session, "default", connect, settings=res.settings)
+            await store.change(session, locked, replace(store.values_of(locked), connected_accounts=accounts))
+            await schedule.plan_rule(session, rule.id, attempts=3)
         await reconcile(res)
 
     windows = await fetch(

@@ -110,8 +110,8 @@ _AUDIT = {
     "before": {"settle_hours": 0.0},
     "after": {"settle_hours": 2.0},
 }
-_COMING = {"connected_account": None, **_NEXT_WINDOW, "partial": False, "waiting": _WAITING}
-_COVERED = {**_COMING, **_WINDOW, "state": "stored", "run_id": _RUN_ID, "waiting": None}
+_UPCOMING = {"connected_account": None, **_NEXT_WINDOW, "partial": False, "waiting": _WAITING}
+_COVERAGE_ENTRY = {**_UPCOMING, **_WINDOW, "state": "stored", "run_id": _RUN_ID, "waiting": None}
 _HEALTH = {"status": "ok", "checks": [{"name": "database", "status": "ok", "detail": "the database answers"}]}
 _RULE_HEALTH = {
     "rule_id": _RULE_ID,
@@ -135,12 +135,13 @@ SHAPES: dict[str, Any] = {
     "RuleIn": _RULE_IN,
     "RuleChange": {"settle_hours": 2.0},
     "RuleOut": _RULE,
+    "ChangedRuleOut": {**_RULE, "asks_for": 30},
     "Page_RuleOut_": _page("rules", _RULE),
     "PreviewIn": {name: _RULE_IN[name] for name in ("report_type", "cadence", "timezone", "starts_on")},
-    "PreviewOut": {"now": [], "now_total": 0, "next": [_COMING], "warnings": []},
-    "BackfillIn": {"from": "2026-09-01", "to": "2026-10-01", "rerun": False},
+    "PreviewOut": {"now": [], "now_total": 0, "next": [_UPCOMING], "warnings": []},
+    "BackfillIn": {"from": "2026-09-01", "to": "2026-10-01", "rerun": False, "dry_run": False},
     "BackfillOut": {"planned": 29, "retried": 1, "rerun": 0},
-    "Page_CoveredOut_": {"data": [_COVERED], "next_cursor": None},
+    "Page_CoverageEntryOut_": {"data": [_COVERAGE_ENTRY], "next_cursor": None},
     "RunIn": {"report_type": "balance.summary.1", **_WINDOW},
     "RunOut": _RUN,
     "Page_RunOut_": _page("runs", _RUN),
@@ -157,7 +158,7 @@ SHAPES: dict[str, Any] = {
     "Received": {"received": True},
     "FullHealthOut": {**_HEALTH, "rules": [_RULE_HEALTH]},
 }
-_FIELD = {"pointer": "/timezone", "detail": "is no IANA time zone; write it like Europe/Berlin"}
+_FIELD = {"pointer": "/timezone", "detail": "is not an IANA time zone; write it like Europe/Berlin"}
 # By status: what somebody is told who gets it.
 PROBLEMS: dict[int, dict[str, Any]] = {
     400: {"detail": "the body is not JSON"},

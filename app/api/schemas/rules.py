@@ -1,12 +1,15 @@
 """The shapes of rules: as they are made, changed and shown."""
 
 import uuid
+from dataclasses import replace
 from datetime import date
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
-from pydantic import Field, StrictBool, ValidationInfo, field_validator
+from fastapi import Path
+from pydantic import Field, StrictBool, ValidationInfo, create_model, field_validator
 
 from app.api.schemas.common import ConnectedAccounts, Day, In, Name, Out, Parameters, ReportTypeId, Slug, Time, ZoneName
+from app.rules.rule import RULE_FIELDS, NewRule, today_in
 from app.settings import DEFAULT_ACCOUNT
 from app.vocabulary import Cadence
 
@@ -20,6 +23,8 @@ SettleHours = Annotated[
 RetentionDays = Annotated[
     int, Field(ge=1, le=_A_CENTURY_DAYS, strict=True, description="Files are removed after this; null keeps them.")
 ]
+
+RuleRef = Annotated[str, Path(description="The rule's id, or its name.", min_length=1)]
 
 
 class RuleIn(In):
@@ -37,6 +42,11 @@ class RuleIn(In):
     connected_accounts: ConnectedAccounts = Field(default_factory=list)
     retention_days: RetentionDays | None = None
 
+    def as_new(self) -> NewRule:
+        """The rule that is meant: without a start it begins today, in its own zone."""
+        given = {name: getattr(self, name) for name in RULE_FIELDS}
+        return NewRule(**given | {"starts_on": self.starts_on or today_in(self.timezone)})
+
 
 def refuse_null(value: object, info: ValidationInfo) -> object:
     """In a change null means something for `retention_days` alone."""
@@ -45,20 +55,8 @@ def refuse_null(value: object, info: ValidationInfo) -> object:
     return value
 
 
-class RuleChange(In):
+class _Change(In):
     """What is to change of a rule; what is left out stays as it is."""
-
-    name: Name | None = None
-    account: Slug | None = None
-    report_type: ReportTypeId | None = None
-    enabled: StrictBool | None = None
-    cadence: Cadence | None = None
-    timezone: ZoneName | None = None
-    starts_on: Day | None = None
-    settle_hours: SettleHours | None = None
-    parameters: Parameters | None = None
-    connected_accounts: ConnectedAccounts | None = None
-    retention_days: RetentionDays | None = None
 
     @field_validator("*", mode="before")
     @classmethod
@@ -66,8 +64,28 @@ class RuleChange(In):
         return refuse_null(value, info)
 
     def given(self) -> dict[str, Any]:
-        """The fields that were given, whatever their values."""
-        return {name: getattr(self, name) for name in self.model_fields_set}
+        """The fields of a rule that were given, whatever their values."""
+        return {name: getattr(self, name) for name in self.model_fields_set if name in RULE_FIELDS}
+
+    def applied_to(self, saved: NewRule) -> NewRule:
+        """The rule as it is wanted."""
+        return replace(saved, **self.given())
+
+
+if TYPE_CHECKING:
+    RuleChange = _Change
+else:
+    # The fields of a new rule, each of which may be left out.
+    RuleChange = create_model(
+        "RuleChange",
+        __base__=_Change,
+        __doc__=_Change.__doc__,
+        **{
+            name: (hint | None, None)
+            for name, hint in get_type_hints(RuleIn, include_extras=True).items()
+            if name in RULE_FIELDS
+        },
+    )
 
 
 class WarningOut(Out):
@@ -96,3 +114,9 @@ class RuleOut(Out):
     created_at: Time
     updated_at: Time
     warnings: list[WarningOut] = Field(default_factory=list)
+
+
+class ChangedRuleOut(RuleOut):
+    """A rule as it is after the change, and what follows from that."""
+
+    asks_for: int = Field(description="How many runs this makes now, over all accounts of the rule.")

@@ -1,12 +1,10 @@
 """What a file of rules changes of those in the database, and the change itself: all of it, or nothing."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from difflib import unified_diff
-from typing import Any
 
 import psycopg
-from sqlalchemy import select
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -16,7 +14,8 @@ from app.db.models import Rule
 from app.errors import BadInput, Conflict, TallyhookError
 from app.resources import Resources
 from app.rules import changes, store
-from app.rules.changes import Effect
+from app.rules.changes import RuleEffect
+from app.rules.rule import RULE_FIELDS, NewRule
 from app.settings import Settings
 
 
@@ -25,7 +24,7 @@ class Plan:
     """What has to be done, each part by name. `kept` are rules that the file is silent on."""
 
     removed: list[Rule]
-    changed: list[tuple[Rule, Written, dict[str, Any]]]
+    changed: list[tuple[Rule, Written, NewRule]]
     created: list[Written]
     kept: list[str]
     unchanged: int
@@ -59,13 +58,6 @@ class Outcome:
         return "created" in actions and bool(self.kept or "removed" in actions)
 
 
-async def read_saved(session: AsyncSession, *, lock: bool = False) -> list[Rule]:
-    """Every rule, by name."""
-    query = select(Rule).where(Rule.deleted_at.is_(None)).order_by(Rule.name)
-    found = await session.execute(query.with_for_update(key_share=True) if lock else query)
-    return list(found.scalars())
-
-
 def as_text(saved: Sequence[Rule]) -> str:
     """The rules as YAML."""
     return write_rules([store.values_of(rule) for rule in saved])
@@ -78,7 +70,8 @@ def make_plan(saved: Sequence[Rule], wanted: Sequence[Written], *, prune: bool) 
     names = {written.rule.name for written in in_order}
     unlisted = [rule for rule in saved if rule.name not in names]
     both = [(by_name[written.rule.name], written) for written in in_order if written.rule.name in by_name]
-    changed = [(rule, written, changes) for rule, written in both if (changes := _changes(rule, written))]
+    meant = [(rule, written, _meant(rule, written)) for rule, written in both]
+    changed = [(rule, written, new) for rule, written, new in meant if new != store.values_of(rule)]
     return Plan(
         removed=unlisted if prune else [],
         changed=changed,
@@ -110,11 +103,11 @@ async def apply(
 async def _apply(
     session: AsyncSession, wanted: Sequence[Written], *, file: str, prune: bool, settings: Settings
 ) -> Outcome:
-    saved = await read_saved(session, lock=True)
+    saved = await store.read_all(session, lock=True)
     before = as_text(saved)
     plan = make_plan(saved, wanted, prune=prune)
     steps = await _carry_out(session, plan, settings=settings)
-    after = as_text(await read_saved(session))
+    after = as_text(await store.read_all(session))
     lines = unified_diff(before.splitlines(), after.splitlines(), fromfile="database", tofile=file, lineterm="")
     return Outcome(steps, plan.kept, plan.unchanged, "\n".join(lines))
 
@@ -123,42 +116,45 @@ async def _carry_out(session: AsyncSession, plan: Plan, *, settings: Settings) -
     """Rules that go make room for their names first. Raises RuleFileError with every problem, not only the first."""
     steps = [_step(rule, "removed", await changes.remove(session, rule, by=actor())) for rule in plan.removed]
     problems: list[str] = []
-    for rule, written, fields in plan.changed:
+    for rule, written, wanted in plan.changed:
+        differing = _differing(store.values_of(rule), wanted)
         try:
-            effect = await changes.change(session, rule, fields, settings=settings, by=actor())
+            effect = await changes.change(session, rule, wanted, settings=settings, by=actor())
         except (BadInput, Conflict) as error:
-            problems += _told(written, error)
+            problems += _problems(written, error)
         else:
-            warnings = await _warnings(session, rule)
-            steps.append(_step(rule, "changed", effect, fields=sorted(fields), warnings=warnings))
+            warnings = await _warnings(session, rule, effect)
+            steps.append(_step(rule, "changed", effect, fields=differing, warnings=warnings))
     for written in plan.created:
         try:
-            values = changes.checked(written.rule.model_dump(), settings=settings)
-            rule, effect = await changes.create(session, values, settings=settings, by=actor())
+            rule, effect = await changes.create(session, written.rule.as_new(), settings=settings, by=actor())
         except (BadInput, Conflict) as error:
-            problems += _told(written, error)
+            problems += _problems(written, error)
         else:
-            steps.append(_step(rule, "created", effect, warnings=await _warnings(session, rule)))
+            steps.append(_step(rule, "created", effect, warnings=await _warnings(session, rule, effect)))
     if problems:
         raise RuleFileError("\n".join(problems))
     return steps
 
 
-def _changes(rule: Rule, written: Written) -> dict[str, Any]:
-    """What the file says otherwise; a start that it leaves out stays as it is."""
-    wanted = written.rule.model_dump()
-    if wanted["starts_on"] is None:
-        del wanted["starts_on"]
-    return {name: value for name, value in wanted.items() if getattr(rule, name) != value}
+def _meant(rule: Rule, written: Written) -> NewRule:
+    """The rule as the file wants it; a start that it leaves out stays as it is."""
+    new = written.rule.as_new()
+    return new if written.rule.starts_on is not None else replace(new, starts_on=rule.starts_on)
 
 
-def _told(written: Written, error: BadInput | Conflict) -> list[str]:
+def _differing(was: NewRule, wanted: NewRule) -> list[str]:
+    return sorted(name for name in RULE_FIELDS if getattr(was, name) != getattr(wanted, name))
+
+
+def _problems(written: Written, error: BadInput | Conflict) -> list[str]:
     return written.problems(error) if isinstance(error, BadInput) else [written.problem(str(error))]
 
 
-async def _warnings(session: AsyncSession, rule: Rule) -> list[str]:
-    return [f"{found.pointer.strip('/')}: {found.detail}" for found in await store.warnings(session, rule)]
+async def _warnings(session: AsyncSession, rule: Rule, effect: RuleEffect) -> list[str]:
+    (found,) = await store.warnings(session, [store.values_of(rule)])
+    return [f"{one.pointer.strip('/')}: {one.detail}" for one in [*found, *effect.warnings]]
 
 
-def _step(rule: Rule, action: str, effect: Effect, **more: list[str]) -> Step:
-    return Step(rule.name, action, runs_planned=effect.planned, runs_cancelled=effect.cancelled, **more)
+def _step(rule: Rule, action: str, effect: RuleEffect, **more: list[str]) -> Step:
+    return Step(rule.name, action, runs_planned=effect.asks_for, runs_cancelled=effect.cancelled, **more)

@@ -22,19 +22,19 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 def export(as_json: AsJson = False) -> None:
     """Print every rule as YAML, ordered by name; `rules apply` takes it back."""
     from app.cli.output import show_json
-    from app.cli.rules.changes import as_text, read_saved
+    from app.cli.rules.changes import as_text
     from app.cli.rules.file import as_written
     from app.cli.session import opened, run_once
     from app.db.models import Rule
-    from app.rules import store as core
+    from app.rules import store
 
     async def read() -> list[Rule]:
         async with opened() as res, res.sessions() as session:
-            return await read_saved(session)
+            return await store.read_all(session)
 
     saved = run_once(read)
     if as_json:
-        plain = [as_written(core.values_of(rule)) for rule in saved]
+        plain = [as_written(store.values_of(rule)) for rule in saved]
         show_json({"rules": [{name: _json(value) for name, value in rule.items()} for rule in plain]})
     else:
         typer.echo(as_text(saved), nl=False)

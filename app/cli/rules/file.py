@@ -5,7 +5,7 @@ A file has a list under `rules:`, or one rule per document, or both. Of YAML onl
 """
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,7 @@ from pydantic_core import ErrorDetails
 
 from app.api.schemas.rules import RuleIn
 from app.errors import BadInput, TallyhookError
-from app.rules.store import GIVEN
+from app.rules.rule import RULE_FIELDS, NewRule
 
 # Left out of a file where they say nothing.
 _DEFAULTS = {"enabled": True, "settle_hours": 0, "parameters": {}, "connected_accounts": [], "retention_days": None}
@@ -40,7 +40,7 @@ class Written:
         return _problem(self.file, self.node, path, message)
 
     def problems(self, error: BadInput) -> list[str]:
-        """The lines for what `app.rules.store` refused."""
+        """The lines for what `app.rules.rule` refused."""
         paths = [found.pointer.strip("/").split("/") for found in error.errors]
         return [self.problem(found.detail, path=path) for found, path in zip(error.errors, paths, strict=True)]
 
@@ -62,18 +62,18 @@ def read_rules(text: str, *, file: str) -> list[Written]:
         raise RuleFileError(f"{file}: cannot be read as YAML: {' '.join(str(error).split())}") from error
 
 
-def write_rules(rules: Iterable[Mapping[str, Any]]) -> str:
-    """The text of these rules (by the names of `app.rules.store.GIVEN`), ordered by name."""
-    ordered = sorted(rules, key=lambda rule: str(rule["name"]))
+def write_rules(rules: Iterable[NewRule]) -> str:
+    """The text of these rules, ordered by name."""
+    ordered = sorted(rules, key=lambda rule: rule.name)
     value = {"rules": [as_written(rule) for rule in ordered]}
     text: str = yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=10**9)
     return text
 
 
-def as_written(rule: Mapping[str, Any]) -> dict[str, Any]:
+def as_written(rule: NewRule) -> dict[str, Any]:
     """What a user writes of a rule: no defaults but those that anybody would look for."""
-    given = {name: rule[name] for name in GIVEN if name not in _DEFAULTS or rule[name] != _DEFAULTS[name]}
-    return {name: _plain(value) for name, value in given.items()}
+    values = {name: getattr(rule, name) for name in RULE_FIELDS}
+    return {name: _plain(value) for name, value in values.items() if name not in _DEFAULTS or value != _DEFAULTS[name]}
 
 
 def _plain(value: Any) -> Any:

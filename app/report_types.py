@@ -1,0 +1,174 @@
+"""A report type of an account: how far its data reaches, whether Stripe has it at all, and what asking for it taught.
+
+All that is said to and asked of the table `report_types` on the way of the data is here.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from difflib import get_close_matches
+
+import structlog
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.db.rows import fetch
+from app.planning.planner import Availability
+from app.queue.wakeups import wake
+from app.stripe_api.objects import ReportTypeInfo
+from app.vocabulary import Lane
+
+log = structlog.get_logger()
+
+# Two ids that are alike to this degree (0 to 1) may be meant for each other.
+_ALIKE = 0.8
+
+
+@dataclass(frozen=True, slots=True)
+class KnownType:
+    """What is known here of a report type; its data reaches nowhere while `data_available_end` is None."""
+
+    account: str
+    id: str
+    data_available_start: datetime | None
+    data_available_end: datetime | None
+    start_offset_seconds: int
+    missing_since: datetime | None  # Stripe answered that the account does not have it
+    missing_reason: str | None
+    next_probe_at: datetime | None
+
+    @property
+    def availability(self) -> Availability | None:
+        """The range that it has data for, as far as Stripe has said."""
+        if self.data_available_start is None or self.data_available_end is None:
+            return None
+        return Availability(self.data_available_start, self.data_available_end)
+
+    def start_offset(self, start: datetime | None) -> int:
+        """Seconds by which a run that begins at `start` has to ask later.
+
+        A later first second is a bound of the type's data: any other window would lose its first second by it.
+        """
+        return self.start_offset_seconds if start is not None and start == self.data_available_start else 0
+
+
+async def read(session: AsyncSession, account: str, report_type: str) -> KnownType | None:
+    """What is known of one report type."""
+    return (await read_all(session, {(account, report_type)})).get((account, report_type))
+
+
+async def read_all(session: AsyncSession, named: Collection[tuple[str, str]]) -> Mapping[tuple[str, str], KnownType]:
+    """What is known of these report types, by account and id; those that are not known are left out."""
+    if not named:
+        return {}
+    values = {"accounts": [account for account, _ in named], "ids": [id_ for _, id_ in named]}
+    found = await fetch(session, KnownType, _READ, values)
+    return {(type_.account, type_.id): type_ for type_ in found}
+
+
+async def record_availability(session: AsyncSession, account: str, updates: Sequence[ReportTypeInfo]) -> list[str]:
+    """Keep how far these types' data reaches, where it is further than before; returns the types that have data.
+
+    Events come in any order, so the end only ever moves forward.
+    """
+    recorded = []
+    for info in sorted(updates, key=lambda info: info.id):
+        if info.available_start >= info.available_end:
+            log.info("report_type.without_data", account=account, report_type=info.id)
+            continue
+        await session.execute(_RECORD, _availability_values(account, info))
+        recorded.append(info.id)
+    return recorded
+
+
+async def note_missing(session: AsyncSession, account: str, report_type: str, *, reason: str, seconds: float) -> None:
+    """Stripe says that the account does not have it: asked again after `seconds`, and its runs wait until then."""
+    values = {"account": account, "type": report_type, "reason": reason, "seconds": seconds}
+    await session.execute(_NOTE_MISSING, values)
+
+
+async def note_there(session: AsyncSession, account: str, report_type: str) -> None:
+    """A type that was missing is there: its runs go on."""
+    await session.execute(_NOTE_THERE, {"account": account, "type": report_type})
+    await wake(session, Lane.REQUESTS)
+
+
+async def begin_probes(session: AsyncSession, account: str, report_types: Sequence[str], *, seconds: float) -> None:
+    """These types are about to be asked for: nobody makes another probe beside it for `seconds`."""
+    if report_types:
+        values = {"account": account, "types": list(report_types), "seconds": seconds}
+        await session.execute(_BEGIN_PROBES, values)
+
+
+async def remember_start_offset(session: AsyncSession, account: str, report_type: str) -> None:
+    """Stripe refused the first second of the type's data and took the next one."""
+    await session.execute(_REMEMBER_OFFSET, {"account": account, "type": report_type})
+
+
+async def ids_of(session: AsyncSession, accounts: Collection[str]) -> Mapping[str, list[str]]:
+    """The ids of the types that Stripe said these accounts have, by account."""
+    found: dict[str, list[str]] = {account: [] for account in accounts}
+    if found:
+        for row in await session.execute(_IDS, {"accounts": list(found)}):
+            found[row.account].append(row.id)
+    return found
+
+
+def nearest(report_type: str, known: Collection[str]) -> str | None:
+    """The known type that was probably meant; None where no one is like it."""
+    return next(iter(get_close_matches(report_type, sorted(known, reverse=True), n=1, cutoff=_ALIKE)), None)
+
+
+def _availability_values(account: str, info: ReportTypeInfo) -> dict[str, object]:
+    return {
+        "account": account,
+        "id": info.id,
+        "name": info.name,
+        "version": info.version,
+        "livemode": info.livemode,
+        "start": info.available_start,
+        "end": info.available_end,
+        "columns": info.default_columns,
+        "updated": info.updated_at,
+    }
+
+
+_READ = text("""
+select type.account, type.id, data_available_start, data_available_end, start_offset_seconds, missing_since,
+    missing_reason, next_probe_at
+from report_types as type join (
+    select distinct * from unnest(cast(:accounts as text[]), cast(:ids as text[]))
+) as named(account, id) on named.account = type.account and named.id = type.id
+""")
+_RECORD = text("""
+insert into report_types as t (account, id, name, version, livemode, data_available_start, data_available_end,
+    default_columns, stripe_updated_at)
+values (:account, :id, :name, :version, :livemode, :start, :end, cast(:columns as text[]), :updated)
+on conflict (account, id) do update set
+    name = coalesce(excluded.name, t.name), version = coalesce(excluded.version, t.version),
+    livemode = coalesce(excluded.livemode, t.livemode),
+    data_available_start = case when t.data_available_end > excluded.data_available_end
+        then t.data_available_start else excluded.data_available_start end,
+    data_available_end = greatest(t.data_available_end, excluded.data_available_end),
+    default_columns = coalesce(excluded.default_columns, t.default_columns),
+    stripe_updated_at = greatest(t.stripe_updated_at, excluded.stripe_updated_at),
+    missing_since = null, missing_reason = null, next_probe_at = null, refreshed_at = now()
+""")
+_NOTE_MISSING = text("""
+insert into report_types (account, id, missing_since, missing_reason, next_probe_at)
+values (:account, :type, now(), :reason, clock_timestamp() + make_interval(secs => :seconds))
+on conflict (account, id) do update set missing_since = coalesce(report_types.missing_since, now()),
+    missing_reason = excluded.missing_reason, next_probe_at = excluded.next_probe_at
+""")
+_NOTE_THERE = text("""
+update report_types set missing_since = null, missing_reason = null, next_probe_at = null
+where account = :account and id = :type
+""")
+_BEGIN_PROBES = text("""
+update report_types set next_probe_at = clock_timestamp() + make_interval(secs => :seconds)
+where account = :account and id = any(:types)
+""")
+_REMEMBER_OFFSET = text("update report_types set start_offset_seconds = 1 where account = :account and id = :type")
+_IDS = text("""
+select account, id from report_types where account = any(:accounts) and data_available_end is not null order by id
+""")

@@ -1,0 +1,118 @@
+"""A rule as a value: what a user says of it, what is refused of that at once, and what it means to the planner."""
+
+from collections.abc import Collection
+from dataclasses import dataclass, fields
+from datetime import UTC, date, datetime, timedelta
+from functools import cache
+from importlib import resources
+from typing import Any, Protocol
+from zoneinfo import ZoneInfo
+
+from app.errors import BadInput, FieldError
+from app.planning.planner import Schedule
+from app.planning.report_types import OWN_FIELDS, interval_need, takes_timezone
+from app.vocabulary import Cadence, IntervalNeed
+
+# Fixed once the rule has runs: their windows and identities follow from these.
+FIXED_WITH_RUNS = frozenset({"account", "report_type", "cadence", "timezone"})
+
+
+@dataclass(frozen=True, slots=True)
+class NewRule:
+    """What a user says of a rule, by the names of its columns; everything else in its row is ours."""
+
+    name: str
+    account: str
+    report_type: str
+    enabled: bool
+    cadence: Cadence
+    timezone: str
+    starts_on: date
+    settle_hours: float
+    parameters: dict[str, Any]
+    connected_accounts: list[str]
+    retention_days: int | None
+
+
+RULE_FIELDS = tuple(field.name for field in fields(NewRule))
+
+
+@dataclass(frozen=True, slots=True)
+class RuleWarning:
+    """Something that may be meant, and probably is not."""
+
+    pointer: str
+    detail: str
+
+
+class HasSchedule(Protocol):
+    """A rule, or a row with these columns of it."""
+
+    @property
+    def cadence(self) -> str: ...
+    @property
+    def timezone(self) -> str: ...
+    @property
+    def starts_on(self) -> date: ...
+    @property
+    def settle_hours(self) -> float: ...
+
+
+def schedule_of(rule: HasSchedule) -> Schedule:
+    """What the planner needs to know of a rule."""
+    return Schedule(Cadence(rule.cadence), rule.timezone, rule.starts_on, timedelta(hours=rule.settle_hours))
+
+
+def today_in(timezone: str) -> date:
+    """The day that it is there; in UTC where the zone is not known, which `check` refuses."""
+    return datetime.now(ZoneInfo(timezone) if timezone in known_zones() else UTC).date()
+
+
+def check(new: NewRule, accounts: Collection[str]) -> None:
+    """Refuse what can never work. Raises BadInput with a pointer per field."""
+    errors = []
+    if new.account not in accounts:
+        known = ", ".join(sorted(accounts)) or "none"
+        errors.append(FieldError("/account", f"is not configured; known accounts: {known}"))
+    if new.timezone not in known_zones():
+        errors.append(FieldError("/timezone", "is not an IANA time zone; write it like Europe/Berlin"))
+    if interval_need(new.report_type) is IntervalNeed.NONE:
+        errors.append(FieldError("/report_type", "takes a payout, not an interval: only an ad-hoc run may name it"))
+    for name in sorted(OWN_FIELDS & set(new.parameters)):
+        errors.append(FieldError(f"/parameters/{name}", "is set by Tallyhook for each window; leave it out"))
+    if errors:
+        raise BadInput(*errors)
+
+
+def parameter_warnings(new: NewRule) -> list[RuleWarning]:
+    """What about its parameters may not be meant as it is written."""
+    found = []
+    printed = new.parameters.get("timezone")
+    if takes_timezone(new.report_type) and printed is None and new.timezone not in ("UTC", "Etc/UTC"):
+        detail = f"the times in the file will be in UTC; add the parameter to have them in {new.timezone}"
+        found.append(RuleWarning("/parameters/timezone", detail))
+    if printed is not None and printed not in known_zones():
+        detail = f"{printed!r} is not an IANA time zone: Stripe will refuse it; write it like Europe/Berlin"
+        found.append(RuleWarning("/parameters/timezone", detail))
+    currency = new.parameters.get("currency")
+    if currency is not None and not _is_currency(currency):
+        lower = currency.strip().lower()
+        instead = f"write {lower!r}" if _is_currency(lower) else "write it like 'usd'"
+        detail = f"{currency!r} is not a currency as Stripe writes them, three small letters: {instead}"
+        found.append(RuleWarning("/parameters/currency", detail))
+    return found
+
+
+def _is_currency(text: str) -> bool:
+    return len(text) == 3 and text.isascii() and text.isalpha() and text.islower()
+
+
+@cache
+def known_zones() -> frozenset[str]:
+    """The names of the time zone database itself.
+
+    What a machine's own folder of zones holds beside them (`localtime`, `posix/…`) means something else on another
+    one; `Factory` means that no zone was ever set.
+    """
+    listed = resources.files("tzdata").joinpath("zones").read_text(encoding="ascii").split()
+    return frozenset(listed) - {"Factory"}

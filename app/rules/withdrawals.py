@@ -1,0 +1,88 @@
+"""Runs that a rule no longer owes are cancelled, a batch at a time, behind a mark.
+
+The rule was deleted, or a connected account was taken out of it. While the mark stands nothing is requested for the
+rule, so that a hundred thousand planned runs are out of the way as soon as the change is answered.
+"""
+
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.db.models import Rule
+from app.db.rows import fetch_first, fetch_one
+from app.queue.wakeups import wake
+from app.runs import moves
+from app.runs.moves import Move
+from app.vocabulary import AttemptOutcome, Lane, RunState
+
+# Runs that one transaction cancels.
+BATCH = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class _Mark:
+    """Whose planned runs go, and why: those of all connected accounts where none is named ("" names the account)."""
+
+    id: int
+    rule_id: uuid.UUID
+    connected_accounts: list[str] | None
+    reason: str
+
+
+async def withdraw(session: AsyncSession, rule: Rule, connected_accounts: Sequence[str] | None, *, reason: str) -> int:
+    """Cancel the planned runs of a locked rule, for these connected accounts or all of it; returns how many there are.
+
+    A first batch goes in this transaction, the rest behind it.
+    """
+    about = {"rule_id": rule.id, "accounts": None if connected_accounts is None else list(connected_accounts)}
+    found = int((await session.execute(_COUNT, about)).scalar_one())
+    if found:
+        mark = await fetch_one(session, _Mark, _MARK, {**about, "reason": reason})
+        if await _cancel_batch(session, mark) == BATCH:
+            await wake(session, Lane.RULES)
+    return found
+
+
+async def go_on(session: AsyncSession) -> int:
+    """The next batch of any withdrawal; returns how many runs went. 0: there is nothing, or others are at it."""
+    mark = await fetch_first(session, _Mark, _NEXT)
+    return 0 if mark is None else max(1, await _cancel_batch(session, mark))
+
+
+async def _cancel_batch(session: AsyncSession, mark: _Mark) -> int:
+    values = {"mark": mark.id, "rule_id": mark.rule_id, "accounts": mark.connected_accounts, "limit": BATCH}
+    found = (await session.execute(_PLANNED, values)).all()
+    going = [Move(row.id, mark.reason) for row in found]
+    if going:
+        moved = await moves.move_all(session, going, to=RunState.CANCELLED, sources=(RunState.PLANNED,))
+        ended = [(row.id, row.attempt) for row in found if row.id in moved]
+        await moves.end_attempts(session, ended, outcome=AttemptOutcome.CANCELLED)
+    if len(found) < BATCH:
+        await session.execute(_DONE, {"mark": mark.id})
+        await wake(session, Lane.REQUESTS)
+    return len(found)
+
+
+_OF_MARK = """
+rule_id = :rule_id and account = (select account from rules where id = :rule_id) and state = 'planned'
+and (cast(:accounts as text[]) is null or coalesce(connected_account, '') = any(cast(:accounts as text[])))
+"""
+_COUNT = text(f"select count(*) from runs where {_OF_MARK}")  # noqa: S608 - of constants only
+_MARK = text("""
+insert into withdrawals (rule_id, connected_accounts, reason)
+values (:rule_id, cast(:accounts as text[]), :reason) returning id, rule_id, connected_accounts, reason
+""")
+_NEXT = text("""
+select id, rule_id, connected_accounts, reason from withdrawals order by id limit 1 for no key update skip locked
+""")
+# Not those that somebody has retried by hand since.
+_PLANNED = text(f"""
+select id, attempt from runs where {_OF_MARK}
+  and not exists (select from run_moves join withdrawals on withdrawals.id = :mark
+      where run_moves.run_id = runs.id and run_moves.to_state = 'planned' and run_moves.at > withdrawals.marked_at)
+limit :limit
+""")  # noqa: S608 - of constants only
+_DONE = text("delete from withdrawals where id = :mark")
