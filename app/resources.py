@@ -44,7 +44,9 @@ class ClaimTerms:
     settings: Settings
     limiter: Limiter
     lease: Lease
+    accounts: frozenset[str]  # that there is a key for
     now: float  # of `Resources.clock`: what a late call is measured by
+    random: Callable[[], float]
 
 
 @dataclass(slots=True)
@@ -78,7 +80,7 @@ class Resources:
     def claim_terms(self) -> ClaimTerms:
         """Handed as a value to the statements that claim."""
         lease = Lease(self.worker_id, self.settings.stalled_after_seconds)
-        return ClaimTerms(self.settings, self.limiter, lease, self.clock())
+        return ClaimTerms(self.settings, self.limiter, lease, self.stripe.accounts, self.clock(), self.random)
 
 
 def has_database(settings: Settings) -> bool:

@@ -27,6 +27,7 @@ BENCHMARKS = (
     "store_and_read",
     "beside_downloads",
     "planning",
+    "claiming",
     "lists",
     "idle",
     "growth",

@@ -110,6 +110,6 @@ async def shown_in_full(res: Resources, session: AsyncSession, run_id: uuid.UUID
 
 async def shown(res: Resources, session: AsyncSession, found: Sequence[RowMapping]) -> list[RunOut]:
     """Rows of `listing` as they are shown, with why they stand still."""
-    waiting = await waiting_for(res, session, [run["id"] for run in found])
+    waiting = await waiting_for(session, [run["id"] for run in found], res.claim_terms)
     derived = [{"file": listing.file_of(run), "waiting": waiting.get(run["id"])} for run in found]
     return [RunOut.model_validate(dict(run) | more) for run, more in zip(found, derived, strict=True)]

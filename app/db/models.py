@@ -67,6 +67,15 @@ class UnclaimedRun(Base):
     report_type: Mapped[str]
     parameters: Mapped[Json]
     created_at: Mapped[datetime]
+    __table_args__ = (
+        Index(
+            "ix_unclaimed_runs_alike",
+            "account",
+            "report_type",
+            text("(parameters ->> 'interval_end')"),
+            text("(parameters ->> 'connected_account')"),
+        ),
+    )
 
 
 class AccountHold(Base):
@@ -239,6 +248,9 @@ class Run(Base):
     tries: Mapped[int] = mapped_column(server_default=text("0"))
     crashes: Mapped[int] = mapped_column(server_default=text("0"))  # unexpected errors of our own
     last_trouble: Mapped[str | None]  # what the last try of the present step met
+    # Stripe refused the key for this run while it took others of the account: so often, and when it did so last.
+    refusals: Mapped[int] = mapped_column(server_default=text("0"))
+    refused_at: Mapped[datetime | None]  # none once another call of the kind has worked since
     # Stripe refused the end of the interval when availability stood here: wait until it is further.
     refused_at_availability: Mapped[datetime | None]
     # A create was sent with the present idempotency key, and how it ended is not known yet: it may hold a slot.
@@ -282,7 +294,8 @@ class Run(Base):
         ),
         Index("ix_runs_requested", "account", "due_at", postgresql_where=text("state = 'requested'")),
         Index("ix_runs_asked", "account", postgresql_where=text("state = 'planned' and asked_at is not null")),
-        Index("ix_runs_ready", "due_at", postgresql_where=text("state = 'ready'")),
+        Index("ix_runs_ready", "account", "due_at", postgresql_where=text("state = 'ready'")),
+        Index("ix_runs_refused", "account", "state", postgresql_where=text("refused_at is not null")),
         Index("ix_runs_state", "state", text("id desc")),
         Index("ix_runs_rule", "rule_id", text("id desc")),
         Index("ix_runs_report_type", "report_type", text("id desc")),

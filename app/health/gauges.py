@@ -126,20 +126,15 @@ select count(*)::float8 as depth,
 from events where status = 'pending'
 """)
 _FILE_CHUNKS = text("select pg_total_relation_size('file_chunks')::float8")
-# A planned run that waits for data, or whose type is missing, could not have been worked on.
+# A planned run that waits for data, or whose type is missing, could not have been worked on; a key can be put right.
 _LANES = text("""
 select lane, greatest(0, coalesce(extract(epoch from clock_timestamp() - due_at), 0))::float8 as oldest from (
-    select 'requests' as lane, min(due_at) as due_at
-    from runs left join report_types as type on type.account = runs.account and type.id = runs.report_type
-    where state = 'planned' and (lease_until is null or lease_until < clock_timestamp())
-      and type.missing_since is null and coalesce(interval_end <= type.data_available_end, true)
-      and coalesce(refused_at_availability < type.data_available_end, true)
+    select 'requests' as lane, min(due_at) as due_at from run_readiness where state = 'planned'
+        and not (leased or type_missing or beyond_availability or refused)
     union all
-    select 'lookups', min(due_at) from runs
-    where state = 'requested' and (lease_until is null or lease_until < clock_timestamp())
+    select 'lookups', min(due_at) from run_readiness where state = 'requested' and not leased
     union all
-    select 'downloads', min(due_at) from runs
-    where state = 'ready' and (lease_until is null or lease_until < clock_timestamp())
+    select 'downloads', min(due_at) from run_readiness where state = 'ready' and not leased
 ) as oldest
 """)
 _WORKERS = text("""

@@ -261,22 +261,13 @@ from (select id from runs where state = 'failed' order by id desc limit :limit) 
 # worked on: only where nothing of the account is under way does it stand still.
 _LANES = text("""
 select lane, count(*) as runs, min(due_at) as oldest from (
-    select 'to be requested' as lane, runs.due_at
-    from runs left join report_types as type on type.account = runs.account and type.id = runs.report_type
-    where runs.state = 'planned' and (lease_until is null or lease_until < clock_timestamp())
-      and runs.account = any(cast(:configured as text[]))
-      and type.missing_since is null and coalesce(interval_end <= type.data_available_end, true)
-      and coalesce(refused_at_availability < type.data_available_end, true)
-      and not exists (select from account_holds where account = runs.account and call_kind = 'create')
-      and not exists (select from runs as other where other.account = runs.account and other.state = 'requested')
+    select 'to be requested' as lane, due_at from run_readiness as run
+    where state = 'planned' and workable and account = any(cast(:configured as text[]))
+      and not exists (select from runs as other where other.account = run.account and other.state = 'requested')
     union all
-    select 'to be looked up', due_at from runs
-    where state = 'requested' and (lease_until is null or lease_until < clock_timestamp())
-      and not exists (select from account_holds where account = runs.account and call_kind = 'read')
+    select 'to be looked up', due_at from run_readiness where state = 'requested' and workable
     union all
-    select 'to be downloaded', due_at from runs
-    where state = 'ready' and (lease_until is null or lease_until < clock_timestamp())
-      and not exists (select from account_holds where account = runs.account and call_kind = 'files')
+    select 'to be downloaded', due_at from run_readiness where state = 'ready' and workable
 ) as due where due_at < clock_timestamp() group by lane order by lane
 """)
 _HOLDS = text("""

@@ -115,7 +115,7 @@ async def coverage(
     else:
         slots, upcoming = await asyncio.to_thread(_calendar_slots, rule, query, type_), []
     runs = await _runs(session, rule, slots)
-    waiting = await waiting_for(res, session, [run.id for run in runs.values()])
+    waiting = await waiting_for(session, [run.id for run in runs.values()], res.claim_terms)
     entries = [(slot.place, _entry(rule, slot, runs.get(slot.key), waiting, type_)) for slot in slots]
     entries = sorted([*((one.place, one) for one in upcoming), *entries], key=lambda entry: entry[0].order)
     # A window that is not owed takes its place in the page, so that the next page begins after it.

@@ -14,13 +14,14 @@ from app.accounts import catch_up, holds
 from app.queue.claims import Claim, in_turn
 from app.resources import ClaimTerms, Resources
 from app.runs.slots import PENDING_AT_STRIPE
-from app.settings import Settings
 from app.vocabulary import CallKind
 
 # Stripe keeps an idempotency key for 24 hours. An hour short of it: a call may be slow, and clocks differ.
 KEY_LIFE_HOURS = 23
 # A create that ended in a server error this long ago shows in Stripe's list, if it made a run.
 STALE_MINUTES = 10
+# Rules that one claim looks at.
+MOST_RULES = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +75,7 @@ async def _claim_for_account(session: AsyncSession, account: str, limit: int, te
     if (behind := locked.scalar()) is not None:
         raise catch_up.Behind(behind)
     probe_seconds = terms.settings.retry_max_seconds
-    picked = await _pick(session, account, limit, terms.settings)
+    picked = await _pick(session, account, limit, terms)
     permit = await holds.permit(
         session, account, CallKind.CREATE, len(picked), limiter=terms.limiter, probe_seconds=probe_seconds
     )
@@ -95,12 +96,14 @@ async def _claim_for_account(session: AsyncSession, account: str, limit: int, te
     return [RequestClaim(**row._mapping, probing=permit.probing, claimed_at=terms.now) for row in claimed]
 
 
-async def _pick(session: AsyncSession, account: str, limit: int, settings: Settings) -> list[_Picked]:
+async def _pick(session: AsyncSession, account: str, limit: int, terms: ClaimTerms) -> list[_Picked]:
     values = {
         "account": account,
         "limit": limit,
-        "most_pending": settings.max_pending_runs,
-        "timeout": settings.run_timeout_seconds,
+        "most_pending": terms.settings.max_pending_runs,
+        "timeout": terms.settings.run_timeout_seconds,
+        "most_rules": MOST_RULES,
+        "random": terms.random(),
     }
     picked = [_Picked(*row) for row in await session.execute(_PICK, values)]
     # Of the runs of a type that Stripe said was missing one asks whether it still is.
@@ -116,47 +119,73 @@ _LOCK_ACCOUNT = text("""
 select case when known_until < now() - make_interval(secs => :gap) then known_until end from accounts
 where slug = :account for no key update
 """)
+_DUE_COLUMNS = """run_id, interval_end, case when type_missing then report_type end as missing_type,
+            row_number() over (order by interval_end desc, run_id) as rank"""
+_DUE = """state = 'planned' and asked_at is null and due_at <= clock_timestamp()
+          and not (leased or beyond_availability or refused or type_missing and type_probe_at > clock_timestamp())"""
 # Fair between rules: each rule's place in the queue counts what it already has pending, so a long backfill never
 # holds up another rule; within a rule the newest window comes first, so neither does it hold up today's report.
 # A planned run whose create was sent and not answered may have taken effect: it keeps its slot, needs no new one, and
 # goes first, wherever it stands in its rule: else newer windows could wait for slots that only older ones can free.
 # Nothing is picked of a rule some of whose runs are being withdrawn: they are to be cancelled, not requested.
-# Of each rule only as many as there are slots are looked at: a backlog of years costs no more than one of days.
+#
+#   head ─┐  the rules that have planned runs, found by jumping from one to the next in the index; where there are
+#   tail ─┴▶ more than `most_rules`, as many from a random one on: claiming costs the same, however many there are
+#   due ───▶ of each of them, and of the ad-hoc runs, as many as there are slots: a backlog of years costs no more
+#   chosen ▶ the best places, as many as there are free slots, behind the unanswered creates
 _PICK = text(f"""
-with pending as materialized (
+with recursive pending as materialized (
     select rule_id, count(*) as runs from ({PENDING_AT_STRIPE}) as pending_at_stripe
     where account = :account group by rule_id
+), head as (
+    (select rule_id, 1 as n from runs where account = :account and state = 'planned' and rule_id is not null
+     order by rule_id limit 1)
+    union all
+    select next.rule_id, n + 1 from head cross join lateral (
+        select rule_id from runs where account = :account and state = 'planned' and rule_id > head.rule_id
+        order by rule_id limit 1) as next
+    where n < :most_rules
+), start as (
+    select id from rules where (select count(*) from head) >= :most_rules order by id
+    offset floor(cast(:random as float8) * (select count(*) from rules)) limit 1
+), tail as (
+    (select rule_id, 1 as n from runs where account = :account and state = 'planned'
+        and rule_id >= (select id from start) order by rule_id limit 1)
+    union all
+    select next.rule_id, n + 1 from tail cross join lateral (
+        select rule_id from runs where account = :account and state = 'planned' and rule_id > tail.rule_id
+        order by rule_id limit 1) as next
+    where n < :most_rules
 ), waiting as (
-    select rule_id, account from runs where account = :account and state = 'planned'
-        and not exists (select from withdrawals where withdrawals.rule_id = runs.rule_id)
-    group by rule_id, account
+    select rule_id from (
+        select rule_id from tail
+        union all (select rule_id from head limit :most_rules - (select count(*) from tail))
+    ) as found where not exists (select from withdrawals where withdrawals.rule_id = found.rule_id)
 ), due as (
     select next.*, coalesce(pending.runs, 0) + next.rank as place
-    from waiting left join pending on pending.rule_id is not distinct from waiting.rule_id
+    from waiting left join pending on pending.rule_id = waiting.rule_id
     cross join lateral (
-        select runs.id, runs.interval_end, case when type.missing_since is not null then type.id end as missing_type,
-            row_number() over (order by runs.interval_end desc, runs.id) as rank
-        from runs left join report_types as type on type.account = runs.account and type.id = runs.report_type
-        where runs.account = waiting.account and runs.rule_id is not distinct from waiting.rule_id
-          and runs.state = 'planned' and runs.asked_at is null and runs.due_at <= clock_timestamp()
-          and (runs.lease_until is null or runs.lease_until < clock_timestamp())
-          and (runs.interval_end is null or type.data_available_end is null
-               or type.data_available_end >= runs.interval_end)
-          and (runs.refused_at_availability is null or type.data_available_end > runs.refused_at_availability)
-          and (type.missing_since is null or type.next_probe_at <= clock_timestamp())
-        order by runs.interval_end desc, runs.id limit :most_pending
+        select {_DUE_COLUMNS} from run_readiness as run
+        where run.account = :account and run.rule_id = waiting.rule_id and {_DUE}
+        order by interval_end desc, run_id limit :most_pending
+    ) as next
+    union all
+    select next.*, (select coalesce(sum(runs), 0) from pending where rule_id is null) + next.rank
+    from (
+        select {_DUE_COLUMNS} from run_readiness as run
+        where run.account = :account and run.rule_id is null and {_DUE}
+        order by interval_end desc, run_id limit :most_pending
     ) as next
 ), chosen as (
-    select id, 0 as place, interval_end, null as missing_type from runs
+    select run_id, 0 as place, interval_end, null as missing_type from run_readiness
     where account = :account and state = 'planned' and asked_at is not null and due_at <= clock_timestamp()
-      and not exists (select from withdrawals where withdrawals.rule_id = runs.rule_id)
-      and (lease_until is null or lease_until < clock_timestamp())
+      and not (leased or withdrawn)
     union all
-    (select id, place, interval_end, missing_type from due order by place, interval_end desc, id
+    (select run_id, place, interval_end, missing_type from due order by place, interval_end desc, run_id
      limit greatest(0, :most_pending - (select coalesce(sum(runs), 0) from pending)))
 )
-select id, missing_type from chosen order by place, interval_end desc, id limit :limit
-""")  # noqa: S608 - the part comes from a constant
+select run_id as id, missing_type from chosen order by place, interval_end desc, run_id limit :limit
+""")  # noqa: S608 - the parts come from constants
 # The attempt's row and its key are born here, in the commit before the call; a second claim finds the same key.
 _CLAIM = text("""
 with wanted as (

@@ -102,11 +102,18 @@ def _due(lane: Lane, queries: Iterable[str]) -> str:
 
 
 def runs_due(state: RunState) -> str:
-    """Runs in this state that may be taken, or whose lease runs out."""
+    """Runs in this state that may be taken, or whose lease runs out: found by index, however many there are."""
+    # A planned run is leased from the moment on at which it is asked for.
+    leased = "and asked_at is not null" if state is RunState.PLANNED else ""
     return f"""
-        select min(greatest(due_at, lease_until)) from runs
-        where state = '{state.value}' and greatest(due_at, lease_until) > {{since}}
-    """  # noqa: S608 - a word of ours
+        select min(due.at) from accounts cross join lateral (
+            (select due_at from runs where account = slug and state = '{state.value}' and due_at > {{since}}
+             order by due_at limit 1)
+            union all
+            (select min(lease_until) from runs where account = slug and state = '{state.value}' {leased}
+                and lease_until > {{since}})
+        ) as due(at)
+    """  # noqa: S608 - words of ours
 
 
 def probe_due(kind: CallKind) -> str:

@@ -1,10 +1,13 @@
 """How many, and whose turn: slots hold over all processes, and no rule waits for another."""
 
 import asyncio
+import itertools
+
+import pytest
 
 from app import handlers
 from app.resources import Resources, open_resources
-from app.runs import manual
+from app.runs import manual, request_claim
 from app.runs.request import request_run
 from app.runs.request_claim import _claim_for_account, claim_requests
 from app.simulator import Simulator
@@ -160,3 +163,47 @@ async def test_a_cancelled_run_holds_its_slot_until_stripe_is_done_with_it(
 
         assert await request_due(res) == 1
         assert await states(res) == {"cancelled": 2, "requested": 2}
+
+
+async def test_of_more_rules_than_one_claim_looks_at_each_has_its_turn(
+    res: Resources, simulator: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(request_claim, "MOST_RULES", 2)
+    simulator.configure(outcome="hang")
+    unpublished(simulator, until="2026-03-02")
+    await reconcile(res)
+    rules = {(await add_rule(res, name=f"rule {number}")).id for number in range(7)}
+    draws = itertools.cycle([0.0, 0.3, 0.6, 0.9])
+    res.random = lambda: next(draws)
+
+    for _ in range(20):
+        for claim in await claim_requests(res, 1):
+            await request_run(res, claim)
+
+    asked = await fetch(res, "select rule_id from runs where state = 'requested'")
+    assert {run["rule_id"] for run in asked} == rules
+
+
+async def test_a_run_that_waits_for_nothing_but_a_slot_is_the_one_that_is_claimed(
+    res: Resources, simulator: Simulator
+) -> None:
+    # One view says what is in the way, for the claim, for `waiting`, for health and for the metrics.
+    await days_due(res, simulator, 6)
+    blocked = {
+        "leased": "lease_until = now() + interval '1 hour'",
+        "beyond_availability": "interval_end = '2027-01-01'",
+        "refused": "refused_at_availability = '2026-03-07'",
+        "type_missing": "report_type = 'gone.1'",
+    }
+    await execute(
+        res, "insert into report_types (account, id, missing_since, next_probe_at)"
+        " values ('default', 'gone.1', now(), now() + interval '1 hour')",
+    )  # fmt: skip
+    for day, change in enumerate(blocked.values(), start=1):
+        await execute(res, f"update runs set {change} where window_key = '2026-03-{day:02}'")
+    workable = {row["run_id"] for row in await fetch(res, "select run_id from run_readiness where workable")}
+
+    claimed = {claim.run_id for claim in await claim_requests(res, 10)}
+
+    assert claimed == workable
+    assert len(claimed) == 2

@@ -82,6 +82,9 @@ class WaitingOut(Out):
     until: Time | None = Field(
         description="For `availability` where Stripe's data has to reach, otherwise when it is tried next; if known."
     )
+    message: str | None = Field(
+        None, description="For `backoff`: what the last try met.", exclude_if=lambda message: message is None
+    )
 
 
 class MoveOut(Out):
