@@ -10,6 +10,11 @@ TallyhookError
 │   └── Refused          this request will never work as it is (400, 404)
 ├── RejectedDelivery     a webhook delivery that cannot be believed, or is not an event (app/inbox/delivery.py)
 ├── StoreAway            the object store does not do what is asked (app/files/objects.py)
+├── ForeignSchema        a schema that report rows are to be read from is somebody else's (app/db/report_schemas.py)
+├── Unloadable           a file does not have the strict shape of a report (app/tables/reading.py)
+├── FileIsGone           the bytes of a file that is to be loaded are not there
+├── LoadOvertaken        somebody else has the load, or it moved on: nothing was written
+├── ChildEnded           the process that loads files is gone: what it was doing is rolled back
 ├── NotFound             no such rule, run, event
 ├── Conflict             the state of things does not allow it
 ├── Gone                 it was here, and was removed
@@ -83,6 +88,35 @@ class RejectedDelivery(TallyhookError):
 
 class StoreAway(TallyhookError):
     """The object store does not answer, or refuses: may work later."""
+
+
+class ForeignSchema(TallyhookError):
+    """There is a schema of that name, and it is not ours."""
+
+
+class Unloadable(TallyhookError):
+    """The file does not have the strict shape. `row` counts data rows from 1; None: it is about the file.
+
+    No message repeats a value: it may be somebody's name.
+    """
+
+    def __init__(
+        self, message: str, *, row: int | None = None, column: str | None = None, expected: str | None = None
+    ) -> None:
+        super().__init__(message)
+        self.message, self.row, self.column, self.expected = message, row, column, expected
+
+
+class FileIsGone(TallyhookError):
+    """The bytes are not there (any more)."""
+
+
+class LoadOvertaken(TallyhookError):
+    """Somebody else has the load now, or it moved on: nothing was written."""
+
+
+class ChildEnded(TallyhookError):
+    """The process that loads files was killed, or ran out of memory. What it was doing is rolled back."""
 
 
 class NotFound(TallyhookError):

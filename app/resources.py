@@ -7,6 +7,7 @@ import uuid
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 
 import structlog
 from sqlalchemy import text
@@ -121,7 +122,9 @@ async def _keep_alive(server: EmbeddedPostgres) -> None:
 
 
 @asynccontextmanager
-async def open_resources(settings: Settings, *, schema: Callable[[str], None] = migrate) -> AsyncIterator[Resources]:
+async def open_resources(
+    settings: Settings, *, schema: Callable[[str], None] | None = None
+) -> AsyncIterator[Resources]:
     """Open everything, the schema brought to head first; close everything, in the opposite order.
 
     `schema` is what is done about the schema, given the database's URL; the command line only looks at it.
@@ -129,7 +132,8 @@ async def open_resources(settings: Settings, *, schema: Callable[[str], None] = 
     async with open_database(settings) as url:
         direct = settings.direct_database_url
         direct_url = direct.get_secret_value() if direct is not None else url
-        await asyncio.to_thread(schema, direct_url)
+        bring_to_head = partial(migrate, reports_schema=settings.reports_schema if settings.tables == "on" else None)
+        await asyncio.to_thread(schema or bring_to_head, direct_url)
         async with _connect(settings, url, direct_url) as res:
             await _note_accounts(res)
             yield res

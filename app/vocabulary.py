@@ -143,6 +143,7 @@ class Lane(StrEnum):
     LOOKUPS = "lookups"  # requested runs that nothing was heard of
     DOWNLOADS = "downloads"  # ready runs → stored files
     BIG_DOWNLOADS = "big_downloads"  # the same for big files, so that small ones never wait behind them
+    LOADS = "loads"  # stored files → rows of tables
     TIMETABLE = "timetable"  # recurring work
 
 

@@ -12,6 +12,7 @@ from sqlalchemy import Connection, Engine, create_engine, text
 from sqlalchemy.exc import DBAPIError, OperationalError
 
 from app.db.engine import CONNECT_TIMEOUT_SECONDS, sqlalchemy_url
+from app.db.report_schemas import ensure_schemas
 from app.errors import TallyhookError
 
 log = structlog.get_logger()
@@ -25,14 +26,16 @@ class SchemaError(TallyhookError):
     """The schema could not be brought to what this version needs."""
 
 
-def migrate(url: str, revision: str = "head") -> None:
+def migrate(url: str, revision: str = "head", *, reports_schema: str | None = None) -> None:
     """Upgrade the database at `url`; several processes may do so at once, one of them does it.
+
+    `reports_schema` is where people read report rows; it is made, with its personal sister, unless it is None.
 
     A schema that a newer version made is left as it is: it serves this version too, and that is what a rollback needs.
     Raises `SchemaError` when a step fails: then nothing has changed.
     """
     try:
-        _in_one_transaction(url, lambda config, connection: _upgrade(config, connection, revision))
+        _in_one_transaction(url, lambda config, connection: _upgrade(config, connection, revision, reports_schema))
     except OperationalError:
         raise  # the database's own trouble: it is away, or has no room
     except DBAPIError as error:
@@ -101,9 +104,11 @@ def _in_one_transaction(url: str, step: Callable[[Config, Connection], None]) ->
         engine.dispose()
 
 
-def _upgrade(config: Config, connection: Connection, revision: str) -> None:
+def _upgrade(config: Config, connection: Connection, revision: str, reports_schema: str | None) -> None:
     newer = set(MigrationContext.configure(connection).get_current_heads()) - known_revisions()
     if newer:
         log.warning("schema.newer", revision=", ".join(sorted(newer)), known=head_revision())
         return
     command.upgrade(config, revision)
+    if reports_schema is not None:
+        ensure_schemas(connection, reports_schema)

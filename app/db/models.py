@@ -14,6 +14,7 @@ from sqlalchemy import (
     ForeignKeyConstraint,
     Identity,
     Index,
+    Integer,
     LargeBinary,
     MetaData,
     SmallInteger,
@@ -169,6 +170,11 @@ class Rule(Base):
     parameters: Mapped[Json]
     connected_accounts: Mapped[list[str]]
     retention_days: Mapped[int | None]
+    connected: Mapped[str | None]  # none: follows from connected_accounts
+    except_accounts: Mapped[list[str]] = mapped_column(server_default=text("'{}'"))
+    table_state: Mapped[str] = mapped_column(server_default=text("'auto'"))
+    table_personal: Mapped[list[str]] = mapped_column(server_default=text("'{}'"))
+    recheck_days: Mapped[list[int]] = mapped_column(ARRAY(Integer), server_default=text("'{}'"))
     version: Mapped[int] = mapped_column(server_default=text("1"))
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     updated_at: Mapped[datetime] = mapped_column(server_default=func.now())
@@ -231,6 +237,7 @@ class Run(Base):
     window_key: Mapped[str | None]
     revision: Mapped[int] = mapped_column(server_default=text("1"))
     partial: Mapped[bool] = mapped_column(server_default=text("false"))
+    recheck: Mapped[bool] = mapped_column(server_default=text("false"))  # the same question again, days later
     interval_start: Mapped[datetime | None]
     interval_end: Mapped[datetime | None]
     timezone: Mapped[str | None]

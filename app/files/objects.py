@@ -85,6 +85,15 @@ async def read(where: str, *, start: int, stop: int) -> AsyncIterator[bytes]:
         yield piece
 
 
+def read_part(where: str, *, start: int, stop: int) -> bytes:
+    """The bytes [start, stop), for who has no event loop. Raises Missing, StoreAway."""
+    store, path = _place(where)
+    with _told_apart():
+        import obstore
+
+        return bytes(obstore.get_range(store, path, start=start, end=stop))
+
+
 async def delete(where: str) -> None:
     """Remove an object; one that is not there is removed."""
     store, path = _place(where)

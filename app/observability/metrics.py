@@ -11,6 +11,7 @@ disable_created_metrics()  # type: ignore[no-untyped-call]  # the library leaves
 # From an event that finds an idle worker (milliseconds) to one that waited while the database was away.
 _HANDLING_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800)
 # Stripe makes a report in seconds to hours.
+_LOAD_SECONDS = (0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
 _STORED_SECONDS = (1, 5, 15, 30, 60, 120, 300, 600, 1800, 3600, 7200, 14400, 43200, 86400)
 
 
@@ -48,6 +49,12 @@ class Metrics:
         )
         self.removed_files = Counter(
             "tallyhook_removed_files", "Files whose bytes retention removed.", ["account"], registry=registry
+        )
+        self.loaded_rows = Counter(
+            "tallyhook_loaded_rows", "Rows of files that were loaded into tables.", ["table"], registry=registry
+        )
+        self.load_seconds = Histogram(
+            "tallyhook_load_seconds", "How long loading a file took.", buckets=_LOAD_SECONDS, registry=registry
         )
         self.availability_to_stored_seconds = Histogram(
             "tallyhook_availability_to_stored_seconds",

@@ -23,6 +23,7 @@ from app.runs.moves import Move, RunError
 from app.runs.put_off import puts_off
 from app.runs.transfer import DownloadClaim, Mismatch, fenced, transfer
 from app.stripe_api.objects import StripeFile
+from app.tables import loads
 from app.vocabulary import AttemptOutcome, CallKind, ErrorKind, RunState
 
 # Complete, but not what Stripe said it would be: asked for this often before the attempt is given up (contract §5).
@@ -97,6 +98,7 @@ async def _record_stored(session: AsyncSession, stored: Sequence[tuple[DownloadC
     await moves.end_attempts(session, attempts, outcome=AttemptOutcome.STORED)
     if any(claim.probing for claim in claims):
         await holds.end(session, claims[0].account, CallKind.FILES)
+    await loads.owe(session, [claim.run_id for claim in claims])
 
 
 async def _restart(res: Resources, claim: DownloadClaim, error: WrongPart | StoreAway) -> None:

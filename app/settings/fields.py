@@ -106,6 +106,14 @@ def _file_store(url: str) -> str:
     return url.rstrip("/")
 
 
+def _schema_name(name: str) -> str:
+    """A schema that nobody else has; its personal sister has the same name and `_personal`."""
+    taken = name in ("public", "report_rows", "information_schema") or name.startswith("pg_")
+    if taken or not re.fullmatch(r"[a-z][a-z0-9_]{0,39}", name):
+        raise ValueError("has to be 1–40 of a–z, 0–9 and `_`, and no schema of PostgreSQL's or Tallyhook's own")
+    return name
+
+
 Credential = Annotated[SecretStr, AfterValidator(_credential)]
 Credentials = Annotated[tuple[Credential, ...], BeforeValidator(_without_blanks)]
 Token = Annotated[Credential, AfterValidator(_long_enough)]
@@ -116,5 +124,6 @@ FileStoreURL = Annotated[str, AfterValidator(_file_store)]
 Seconds = Annotated[float, Field(ge=0.1, le=_TEN_YEARS)]
 Count = Annotated[int, Field(ge=1, le=1_000_000)]
 Sha256 = Annotated[str, AfterValidator(_sha256), Field(repr=False)]
+SchemaName = Annotated[str, AfterValidator(_schema_name)]
 Slug = Annotated[str, AfterValidator(_slug)]
 JSONObject = BeforeValidator(_json_object)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import AliasGenerator, BaseModel, ConfigDict, Field, SecretStr, model_validator
 
@@ -18,6 +18,7 @@ from app.settings.fields import (
     DatabaseURL,
     FileStoreURL,
     JSONObject,
+    SchemaName,
     Seconds,
     Sha256,
     Slug,
@@ -100,6 +101,9 @@ class Settings(_Part):
     max_body_bytes: Annotated[int, Field(ge=1, le=2**30)] = 1_048_576
     file_store: FileStoreURL | None = None
     retention_days: Annotated[int, Field(ge=1, le=36_500)] | None = None
+    tables: Literal["on", "off"] = "on"
+    tables_personal: Literal["none", "all"] = "none"
+    reports_schema: SchemaName = "reports"
     event_days: Annotated[int, Field(ge=31, le=36_500)] = 90
     # Not a setting: what `load_settings` found odd, but not wrong.
     warnings: Annotated[tuple[str, ...], Field(validation_alias="warnings")] = ()

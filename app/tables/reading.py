@@ -14,6 +14,7 @@ from datetime import date
 from itertools import islice
 from typing import TypeAlias
 
+from app.errors import Unloadable
 from app.tables.catalogue import Kind
 
 # More than any value, or any line, of a report has.
@@ -26,21 +27,6 @@ _STEP = 250
 _BOM = b"\xef\xbb\xbf"
 
 Row: TypeAlias = tuple[str | None, ...]
-
-
-class Unloadable(Exception):
-    """The file does not have the strict shape. `row` counts data rows from 1; None: it is about the file."""
-
-    def __init__(self, message: str, *, row: int | None = None, column: str | None = None, expected: str | None = None):
-        super().__init__(message)
-        self.message, self.row, self.column, self.expected = message, row, column, expected
-
-    def __reduce__(self) -> tuple[object, ...]:
-        return _unloadable, (self.message, self.row, self.column, self.expected)
-
-
-def _unloadable(message: str, row: int | None, column: str | None, expected: str | None) -> Unloadable:
-    return Unloadable(message, row=row, column=column, expected=expected)
 
 
 @dataclass(frozen=True, slots=True)

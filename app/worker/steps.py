@@ -36,6 +36,8 @@ from app.runs.put_off import crashed
 from app.runs.request import request_run
 from app.runs.request_claim import claim_requests
 from app.runs.transfer import DownloadClaim
+from app.tables import loading, loads
+from app.tables.loads import LoadClaim
 from app.upkeep.reconcile import reconcile
 from app.upkeep.retention import remove_old_files
 from app.vocabulary import CallKind, Lane, RunState
@@ -52,6 +54,7 @@ BIG_DOWNLOADS_AT_ONCE = 2
 RETENTION_SECONDS = 3600.0
 
 RUNS: Claimed[Claim] = Claimed(renew=claims.renew, release=claims.release, crashed=crashed)
+LOADS: Claimed[LoadClaim] = Claimed(renew=loads.renew, release=loads.release, crashed=loading.crashed)
 
 
 def timetable(res: Resources) -> list[Entry]:
@@ -60,6 +63,7 @@ def timetable(res: Resources) -> list[Entry]:
         Entry("reconcile", reconcile, every=res.settings.reconcile_seconds),
         Entry("file_store", outside.look_at_store, every=outside.STORE_EVERY_SECONDS),
         Entry("stripe_setup", outside.look_at_stripe, every=outside.STRIPE_EVERY_SECONDS),
+        Entry("loads", loading.look_for_loads, every=loading.LOOK_SECONDS),
         Entry("retention", remove_old_files, every=RETENTION_SECONDS),
     ]
 
@@ -94,6 +98,16 @@ def lanes(res: Resources) -> list[Loop | Pool[Any]]:
         ),
         _downloads(Lane.DOWNLOADS, DOWNLOADS_AT_ONCE, next_due=files),
         _downloads(Lane.BIG_DOWNLOADS, BIG_DOWNLOADS_AT_ONCE, next_due=files),
+        # One at a time: it keeps a core busy, in a child. What is broken off is rolled back, and needs no grace.
+        Pool(
+            Lane.LOADS,
+            slots=1,
+            claim=loading.claim_loads,
+            step=loading.load,
+            kind=LOADS,
+            line=_load_line,
+            next_due=[loads.DUE],
+        ),
         recurring(timetable(res)),
     ]
 
@@ -106,6 +120,7 @@ async def work(res: Resources) -> None:
     try:
         await run(res, lanes(res), poll_seconds=poll_seconds, beat=partial(catch_up.move_marks, settings=res.settings))
     finally:
+        await loading.end_child(res)
         await outlive("worker", processes.say_gone(res.sessions, res.worker_id))
 
 
@@ -120,6 +135,11 @@ def _downloads(lane: Lane, slots: int, *, next_due: Sequence[str]) -> Pool[Downl
         line=_line("run.fetched"),
         next_due=[runs_due(RunState.READY), *next_due],
     )
+
+
+def _load_line(claim: LoadClaim) -> Line:
+    ids = {"run_id": str(claim.run_id), "account": claim.account, "table": claim.table_name}
+    return Line("file.loaded", ids)
 
 
 def _line(name: str) -> Callable[[Claim], Line]:

@@ -36,6 +36,9 @@ def test_nothing_is_needed_and_the_defaults_are_those_of_the_contract() -> None:
         "max_body_bytes": 1048576,
         "file_store": None,
         "retention_days": None,
+        "tables": "on",
+        "tables_personal": "none",
+        "reports_schema": "reports",
         "event_days": 90,
         "warnings": (),
     }

@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from app.errors import Unloadable
 from app.tables import reading
 from app.tables.catalogue import Kind
-from app.tables.reading import Reader, Row, Unloadable, Unwanted, Wanted
+from app.tables.reading import Reader, Row, Unwanted, Wanted
 
 KINDS = {"id": Kind.TEXT, "net": Kind.DECIMAL, "created": Kind.TIMESTAMP, "count": Kind.INTEGER}
 

@@ -1,0 +1,174 @@
+"""The bookkeeping of the tables (app/tables). The rows themselves lie in schema `report_rows`, made at run time."""
+
+import uuid
+from datetime import date, datetime
+from decimal import Decimal
+from typing import Any
+
+from sqlalchemy import BigInteger, ForeignKey, Identity, Index, Uuid, func, text
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+from sqlalchemy.orm import Mapped, mapped_column
+
+from app.db.models import Base, Json
+
+
+class Load(Base):
+    """One file's way into its table (app/tables): `due → loaded | failed`. It never changes the run or the file."""
+
+    __tablename__ = "loads"
+    id: Mapped[int] = mapped_column(BigInteger, Identity(always=True), primary_key=True)
+    run_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("runs.id", ondelete="CASCADE"), unique=True)
+    file_id: Mapped[uuid.UUID]
+    rule_id: Mapped[uuid.UUID | None]
+    account: Mapped[str]
+    connected_account: Mapped[str | None]
+    # Whose rows they are: '' the account's own, an acct_ id, or * for all connected accounts together.
+    scope: Mapped[str]
+    report_type: Mapped[str]
+    family: Mapped[str]
+    table_name: Mapped[str]
+    window_key: Mapped[str | None]
+    revision: Mapped[int]
+    interval_start: Mapped[datetime | None]
+    interval_end: Mapped[datetime | None]
+    timezone: Mapped[str | None]
+    filtered: Mapped[bool]  # by currency or category: such a file leaves no trace of that in itself, and never leads
+    state: Mapped[str]
+    due_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    tries: Mapped[int] = mapped_column(server_default=text("0"))
+    crashes: Mapped[int] = mapped_column(server_default=text("0"))
+    lease_until: Mapped[datetime | None]
+    leased_by: Mapped[uuid.UUID | None]
+    fence: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
+    loader: Mapped[int] = mapped_column(server_default=text("0"))  # the loader that made it what it is
+    loaded_at: Mapped[datetime | None]  # its rows are there, and stay until the next load of it commits
+    # What the views show: the newest revision that was ever loaded, of the rule that leads.
+    is_current: Mapped[bool] = mapped_column(server_default=text("false"))
+    leads: Mapped[bool] = mapped_column(server_default=text("false"))
+    rows: Mapped[int | None] = mapped_column(BigInteger)
+    header: Mapped[list[str] | None]
+    header_sha256: Mapped[str | None]
+    loaded_columns: Mapped[list[str] | None]
+    set_aside: Mapped[list[str] | None]
+    first_created: Mapped[str | None]  # as the file has it: in which zone, only the run knows
+    last_created: Mapped[str | None]
+    key_repeats: Mapped[int | None] = mapped_column(BigInteger)  # rows whose key another row has already
+    net_breaks: Mapped[int | None] = mapped_column(BigInteger)  # rows where net is not gross - fee
+    error: Mapped[Json | None]
+    checks_due: Mapped[bool] = mapped_column(server_default=text("false"))
+    # The window's object in the Parquet store: whether it has to be written or removed, and where it is.
+    object_due: Mapped[bool] = mapped_column(server_default=text("false"))
+    object_location: Mapped[str | None]
+    __table_args__ = (
+        Index("ix_loads_due", "due_at", postgresql_where=text("state = 'due'")),
+        Index("ix_loads_after", "id", postgresql_where=text("checks_due or object_due")),
+        Index("ix_loads_identity", "rule_id", "connected_account", "window_key", "revision"),
+        Index("ix_loads_table", "table_name", "account", "interval_start"),
+        Index("ix_loads_state", "state", text("id desc")),
+    )
+
+
+class LoadSum(Base):
+    """What a loaded file adds up to, per category and currency, exactly."""
+
+    __tablename__ = "load_sums"
+    load_id: Mapped[int] = mapped_column(ForeignKey("loads.id", ondelete="CASCADE"), primary_key=True)
+    category: Mapped[str] = mapped_column(primary_key=True)
+    currency: Mapped[str] = mapped_column(primary_key=True)
+    rows: Mapped[int] = mapped_column(BigInteger)
+    count: Mapped[Decimal | None]  # of a summary: the transactions that were added up
+    gross: Mapped[Decimal | None]
+    fee: Mapped[Decimal | None]
+    net: Mapped[Decimal | None]
+    net_breaks: Mapped[int | None] = mapped_column(BigInteger)
+    plus_breaks: Mapped[int | None] = mapped_column(BigInteger)  # rows where net is not gross + fee, either
+
+
+class TableColumn(Base):
+    """A column that came in files of a table: loaded, or set aside until somebody approves or ignores it."""
+
+    __tablename__ = "table_columns"
+    table_name: Mapped[str] = mapped_column(primary_key=True)
+    column_name: Mapped[str] = mapped_column(primary_key=True)
+    state: Mapped[str]
+    kind: Mapped[str]
+    personal: Mapped[bool]
+    filled: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
+    longest: Mapped[int] = mapped_column(server_default=text("0"))
+    first_run_id: Mapped[uuid.UUID | None]
+    first_seen_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class Leadership(Base):
+    """A period in which a rule's windows are what the plain view of a table shows for a scope."""
+
+    __tablename__ = "leaderships"
+    id: Mapped[int] = mapped_column(BigInteger, Identity(always=True), primary_key=True)
+    account: Mapped[str]
+    family: Mapped[str]
+    scope: Mapped[str]
+    rule_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("rules.id", ondelete="CASCADE"))
+    starts_at: Mapped[datetime]
+    ends_at: Mapped[datetime | None]  # none: it still leads
+    __table_args__ = (Index("ix_leaderships_family", "account", "family"),)
+
+
+class NumberCheck(Base):
+    """A verdict: two numbers that must agree, and what they were. Only ever added; the newest of a subject counts."""
+
+    __tablename__ = "checks"
+    id: Mapped[int] = mapped_column(BigInteger, Identity(always=True), primary_key=True)
+    at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
+    subject: Mapped[str]  # name, account, connected account, window and currency in one text
+    name: Mapped[str]
+    verdict: Mapped[str]
+    account: Mapped[str]
+    connected_account: Mapped[str | None]
+    interval_start: Mapped[datetime | None]
+    interval_end: Mapped[datetime | None]
+    timezone: Mapped[str | None]
+    window_day: Mapped[date | None]
+    currency: Mapped[str]
+    left_value: Mapped[Decimal | None]
+    right_value: Mapped[Decimal | None]
+    reason: Mapped[str | None]
+    load_ids: Mapped[list[int]] = mapped_column(ARRAY(BigInteger))
+    rule_ids: Mapped[list[uuid.UUID]] = mapped_column(ARRAY(Uuid))
+    __table_args__ = (
+        Index("ix_checks_subject", "subject", "id"),
+        Index("ix_checks_loads", "load_ids", postgresql_using="gin"),
+    )
+
+
+class CheckNote(Base):
+    """What somebody wrote about a verdict: it is known, and why."""
+
+    __tablename__ = "check_notes"
+    id: Mapped[int] = mapped_column(BigInteger, Identity(always=True), primary_key=True)
+    check_id: Mapped[int] = mapped_column(ForeignKey("checks.id"), index=True)
+    note: Mapped[str]
+    actor: Mapped[str]
+    at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
+
+
+class Diff(Base):
+    """How a revision differs from the one before it, summed up; the rows are compared again when they are asked for."""
+
+    __tablename__ = "diffs"
+    load_id: Mapped[int] = mapped_column(ForeignKey("loads.id", ondelete="CASCADE"), primary_key=True)
+    against_load_id: Mapped[int] = mapped_column(BigInteger)
+    against_revision: Mapped[int]
+    added: Mapped[int] = mapped_column(BigInteger)
+    removed: Mapped[int] = mapped_column(BigInteger)
+    changed: Mapped[int] = mapped_column(BigInteger)
+    columns: Mapped[Json]  # how often each column changed
+    left_out: Mapped[list[str]]  # columns that only one side has
+    sums: Mapped[list[Any]] = mapped_column(JSONB)
+    at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class TablesSince(Base):
+    """Since when files are loaded by themselves: older ones wait for `tables load`."""
+
+    __tablename__ = "tables_since"
+    at: Mapped[datetime] = mapped_column(primary_key=True, server_default=func.now())

@@ -1,0 +1,57 @@
+"""The bytes of a whole file, for a process without an event loop: a load's child. One connection, or one store."""
+
+import uuid
+from collections.abc import Iterator
+from typing import Any
+
+import psycopg
+
+from app.errors import FileIsGone
+from app.files.chunker import unpack
+
+# Few round trips, and at most 2 MiB of chunks at a time.
+_READ_AT_ONCE = 8
+_OBJECT_BYTES = 4 * 1024 * 1024
+
+
+def pieces(
+    connection: psycopg.Connection[tuple[Any, ...]], file_id: uuid.UUID, location: str | None, size: int
+) -> Iterator[bytes]:
+    """The bytes of a file, in order. Raises FileIsGone, and StoreAway where an object store does not answer.
+
+    The connection is in autocommit and used by nobody else meanwhile.
+    """
+    if location is None:
+        return _from_database(connection, file_id, size)
+    return _from_store(location, size)
+
+
+def _from_database(connection: psycopg.Connection[tuple[Any, ...]], file_id: uuid.UUID, size: int) -> Iterator[bytes]:
+    position = 0
+    with connection.cursor(binary=True) as cursor:
+        while position < size:
+            found = cursor.execute(_CHUNKS, (file_id, position, _READ_AT_ONCE)).fetchall()
+            if not found or found[0][0] != position:
+                raise FileIsGone(f"file {file_id} has no chunk for byte {position}")
+            for start, raw_size, codec, data in found:
+                if start != position:
+                    raise FileIsGone(f"file {file_id} has no chunk for byte {position}")
+                position += raw_size
+                yield unpack(codec, data)
+
+
+def _from_store(location: str, size: int) -> Iterator[bytes]:
+    # Only here: most files lie in the database, and a child is small.
+    from app.files import objects
+
+    for start in range(0, size, _OBJECT_BYTES):
+        try:
+            yield objects.read_part(location, start=start, stop=min(size, start + _OBJECT_BYTES))
+        except objects.Missing as error:
+            raise FileIsGone(f"no object at {location}") from error
+
+
+_CHUNKS = """
+select raw_start, raw_size, codec, data from file_chunks where file_id = %s and raw_start >= %s
+order by raw_start limit %s
+"""

@@ -1,0 +1,122 @@
+"""Runs the checks that a load takes part in, and adds what is new about them: verdicts are never changed."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+import structlog
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.db.rows import fetch_first
+from app.resources import Resources
+from app.tables.checks import inputs
+from app.tables.checks.registry import CHECKS, Check
+from app.tables.checks.results import Finding, Verdict
+
+log = structlog.get_logger()
+
+LOADS_AT_ONCE = 50
+
+
+@dataclass(frozen=True, slots=True)
+class WaitingLoad:
+    """A load whose numbers were not compared yet."""
+
+    id: int
+    account: str
+
+
+async def check_due(res: Resources) -> int:
+    """Check what was loaded since, one transaction each; returns how many loads there were."""
+    for done in range(LOADS_AT_ONCE):
+        async with res.sessions.begin() as session:
+            load = await fetch_first(session, WaitingLoad, _NEXT)
+            if load is None:
+                return done
+            # Two that see the same pair at once would both say so.
+            await session.execute(_LOCK, {"account": load.account})
+            await session.execute(_DONE, {"id": load.id})
+            findings = await check(session, load.id)
+        for name, finding in findings:
+            if finding.verdict is Verdict.DIFFERS:
+                log.warning("check.differs", check=name, account=load.account, currency=finding.currency)
+    return LOADS_AT_ONCE
+
+
+async def check(session: AsyncSession, load_id: int) -> list[tuple[str, Finding]]:
+    """All checks of one load; returns the verdicts that are new."""
+    load = await inputs.load_by_id(session, load_id)
+    if load is None:
+        return []
+    new: list[tuple[str, Finding]] = []
+    for one in CHECKS:
+        if one.concerns(load.family) and (load.leads or not one.leading_only):
+            for finding in await one.find(session, load):
+                if await _add(session, one, finding):
+                    new.append((one.name, finding))
+    return new
+
+
+async def _add(session: AsyncSession, check: Check, finding: Finding) -> bool:
+    """Add a verdict, unless the newest about the same says the same; whether it was added."""
+    window = finding.window_of
+    values: dict[str, Any] = {
+        "subject": _subject(check, finding),
+        "name": check.name,
+        "verdict": finding.verdict.value,
+        "account": window.account,
+        "connected_account": window.connected_account,
+        "interval_start": window.interval_start,
+        "interval_end": window.interval_end,
+        "timezone": window.timezone,
+        "window_key": window.window_key,
+        "currency": finding.currency,
+        "left": finding.left,
+        "right": finding.right,
+        "reason": finding.reason,
+        "loads": [load.id for load in finding.loads],
+        "rules": sorted({load.rule_id for load in finding.loads if load.rule_id is not None}),
+    }
+    return (await session.execute(_ADD, values)).first() is not None
+
+
+def _subject(check: Check, finding: Finding) -> str:
+    """What a verdict is about; a later one about the same takes its place."""
+    window = finding.window_of
+    about = [check.name, window.account, window.scope, window.family, window.timezone, _text(window.interval_start),
+             _text(window.interval_end), finding.currency]  # fmt: skip
+    return "|".join(part or "" for part in about)
+
+
+def _text(at: datetime | None) -> str:
+    return "" if at is None else at.isoformat()
+
+
+def difference(left: Decimal | None, right: Decimal | None) -> Decimal | None:
+    """Left minus right, where both are known."""
+    return None if left is None or right is None else left - right
+
+
+_NEXT = text("""
+select id, account from loads where checks_due order by id limit 1 for update skip locked
+""")
+_LOCK = text("select pg_advisory_xact_lock(hashtextextended(:account, 3))")
+_DONE = text("update loads set checks_due = false where id = :id")
+_ADD = text("""
+with newest as (
+    select * from checks where subject = :subject order by id desc limit 1
+)
+insert into checks (subject, name, verdict, account, connected_account, interval_start, interval_end, timezone,
+    window_day, currency, left_value, right_value, reason, load_ids, rule_ids)
+select :subject, :name, :verdict, :account, :connected_account, :interval_start, :interval_end, :timezone,
+    window_day(:window_key, :interval_start, :interval_end, :timezone), :currency, :left, :right, :reason,
+    cast(:loads as bigint[]), cast(:rules as uuid[])
+where not exists (
+    select 1 from newest where verdict = :verdict and left_value is not distinct from :left
+        and right_value is not distinct from :right and reason is not distinct from :reason
+        and load_ids = cast(:loads as bigint[])
+)
+returning id
+""")

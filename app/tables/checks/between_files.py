@@ -1,0 +1,119 @@
+"""Checks between files of the same account and scope, by their sums. No verdict while an input is missing."""
+
+from collections.abc import Mapping
+from decimal import Decimal
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.tables.checks import inputs
+from app.tables.checks.results import Comparison, CurrentLoad, Finding, Sums
+from app.tables.facts import TOTAL_LINE
+
+BALANCE = "balance.summary"
+ACTIVITY = ("balance_change_from_activity.itemized", "balance_change_from_activity.summary")
+PAYOUTS = ("payouts.itemized", "payouts.summary")
+ENDING = ("ending_balance_reconciliation.itemized", "ending_balance_reconciliation.summary")
+
+
+async def balance_continues(session: AsyncSession, load: CurrentLoad) -> list[Finding]:
+    """The ending balance of a window is the starting balance of the next."""
+    before = await inputs.find(session, load, BALANCE, end=load.interval_start)
+    after = await inputs.find(session, load, BALANCE, start=load.interval_end)
+    pairs = [(before, load), (load, after)]
+    return [
+        finding
+        for one, next_ in pairs
+        if one is not None and next_ is not None and one.id != next_.id
+        for finding in await _continues(session, one, next_)
+    ]
+
+
+async def _continues(session: AsyncSession, before: CurrentLoad, after: CurrentLoad) -> list[Finding]:
+    ending = _line(await inputs.balance_lines(session, before), inputs.ENDING)
+    starting = _line(await inputs.balance_lines(session, after), inputs.STARTING)
+    return Comparison(after, [before, after]).all_of(ending, starting).findings
+
+
+async def activity_total(session: AsyncSession, load: CurrentLoad) -> list[Finding]:
+    """The activity of a balance is what its transactions come to."""
+    return await _total(session, load, ACTIVITY, "activity")
+
+
+async def payouts_total(session: AsyncSession, load: CurrentLoad) -> list[Finding]:
+    """The payouts of a balance are what was paid out, reversals included."""
+    return await _total(session, load, PAYOUTS, "payouts")
+
+
+async def _total(session: AsyncSession, load: CurrentLoad, families: tuple[str, ...], line: str) -> list[Finding]:
+    window = {"start": load.interval_start, "end": load.interval_end}
+    balance = await inputs.find(session, load, BALANCE, **window)
+    parts = await inputs.find(session, load, *families, **window)
+    if balance is None or parts is None:
+        return []
+    said = _line(await inputs.balance_lines(session, balance), line)
+    return Comparison(balance, [balance, parts]).all_of(said, await inputs.net_by_currency(session, parts)).findings
+
+
+async def summary_is_sum(session: AsyncSession, load: CurrentLoad) -> list[Finding]:
+    """A summary is the sum of its itemized sister: count, gross, fee and net, per category."""
+    stem = inputs.base_of(load.family).rpartition(".")[0]
+    # A snapshot has no start of its own: what it is of, is its end.
+    start = None if stem == "ending_balance_reconciliation" else load.interval_start
+    window = {"start": start, "end": load.interval_end}
+    summary = await inputs.find(session, load, f"{stem}.summary", **window)
+    itemized = await inputs.find(session, load, f"{stem}.itemized", **window)
+    if summary is None or itemized is None:
+        return []
+    comparison = Comparison(summary, [summary, itemized])
+    left = _by_category(await inputs.sums_of(session, summary))
+    right = _by_category(await inputs.sums_of(session, itemized))
+    for currency in sorted({currency for currency, _ in (*left, *right)}):
+        differs = _first_difference(currency, left, right)
+        comparison.add(currency, _net(currency, left), _net(currency, right), reason=differs)
+    return comparison.findings
+
+
+async def ending_is_unpaid(session: AsyncSession, load: CurrentLoad) -> list[Finding]:
+    """What is not paid out yet at the end of a window is its ending balance."""
+    balance = await inputs.find(session, load, BALANCE, end=load.interval_end)
+    unpaid = await inputs.find(session, load, *ENDING, end=load.interval_end)
+    if balance is None or unpaid is None:
+        return []
+    ending = _line(await inputs.balance_lines(session, balance), inputs.ENDING)
+    return Comparison(balance, [balance, unpaid]).all_of(ending, await inputs.net_by_currency(session, unpaid)).findings
+
+
+def _line(lines: Mapping[str, Mapping[str, Decimal]], name: str) -> dict[str, Decimal]:
+    return {currency: line.get(name, Decimal(0)) for currency, line in lines.items()}
+
+
+Numbers = tuple[Decimal, Decimal, Decimal, Decimal]
+
+
+def _by_category(sums: list[Sums]) -> dict[tuple[str, str], Numbers]:
+    """Count, gross, fee and net per currency and category. Of rows without a `count`, they are counted."""
+    zero = Decimal(0)
+    return {
+        (one.currency, one.category): (
+            Decimal(one.rows) if one.count is None else one.count, one.gross or zero, one.fee or zero, one.net or zero,
+        )
+        for one in sums
+        if one.category != TOTAL_LINE
+    }  # fmt: skip
+
+
+def _first_difference(
+    currency: str, left: Mapping[tuple[str, str], Numbers], right: Mapping[tuple[str, str], Numbers]
+) -> str | None:
+    for place in sorted({*left, *right}):
+        if place[0] != currency:
+            continue
+        one, other = left.get(place, (Decimal(0),) * 4), right.get(place, (Decimal(0),) * 4)
+        for name, said, is_ in zip(("count", "gross", "fee", "net"), one, other, strict=True):
+            if said != is_:
+                return f"{name} of {place[1]}: the summary says {said:f}, the rows {is_:f}"
+    return None
+
+
+def _net(currency: str, sums: Mapping[tuple[str, str], Numbers]) -> Decimal:
+    return sum((numbers[3] for place, numbers in sums.items() if place[0] == currency), Decimal(0))

@@ -1,0 +1,76 @@
+"""All checks, as values: their names, what they say, whose files they need, and how the two sides are found."""
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.tables.catalogue import CONNECT_PREFIX, Family, family_of
+from app.tables.checks import between_files, between_rows, of_one_file
+from app.tables.checks.results import CurrentLoad, Finding
+
+Find = Callable[[AsyncSession, CurrentLoad], Awaitable[list[Finding]]]
+_SUMMED = (
+    "balance_change_from_activity", "payouts", "payout_reconciliation", "payout_reconciliation.by_id",
+    "ending_balance_reconciliation",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """Two numbers that must agree. `needs`: families (without the prefix of Connect), each a choice; empty: any."""
+
+    name: str
+    says: str
+    find: Find
+    needs: tuple[tuple[str, ...], ...] = ()
+    leading_only: bool = True
+
+    def concerns(self, family: str) -> bool:
+        """Whether a file of this family may be one side of it."""
+        base = family.removeprefix(CONNECT_PREFIX)
+        return not self.needs or any(base in choice for choice in self.needs)
+
+
+_BALANCE = (between_files.BALANCE,)
+CHECKS: tuple[Check, ...] = (
+    Check("row_net", "net = gross - fee on every row", of_one_file.row_net),
+    Check("key_unique", "no key twice in a file", of_one_file.key_unique),
+    Check("balance_rolls", "starting balance + activity + payouts = ending balance",
+          of_one_file.balance_rolls, (_BALANCE,)),
+    Check("balance_continues", "the ending balance of a window is the next one's starting balance",
+          between_files.balance_continues, (_BALANCE,)),
+    Check("activity_total", "the activity of the balance is the net of its transactions",
+          between_files.activity_total, (_BALANCE, between_files.ACTIVITY)),
+    Check("payouts_total", "the payouts of the balance are the net of the payouts",
+          between_files.payouts_total, (_BALANCE, between_files.PAYOUTS)),
+    Check("summary_is_sum", "a summary is the sum of its itemized report", between_files.summary_is_sum,
+          (tuple(f"{stem}.{end}" for stem in _SUMMED for end in ("summary", "itemized")),)),
+    Check("total_line", "the total line of a summary is the sum of the others", of_one_file.total_line,
+          (tuple(f"{stem}.summary" for stem in _SUMMED),)),
+    Check("payout_is_paid", "what a payout was made of is what was paid out", between_rows.payout_is_paid,
+          ((between_rows.RECONCILIATION,), ("payouts.itemized",))),
+    Check("ending_is_unpaid", "the ending balance is what is not paid out yet", between_files.ending_is_unpaid,
+          (_BALANCE, between_files.ENDING)),
+    Check("nothing_lost", "unpaid before and new = paid out and unpaid after",
+          between_rows.nothing_lost, tuple((one,) for one in between_rows.OF_TRANSACTIONS)),
+    Check("days_make_the_month", "the leading short windows have the rows of the long one",
+          between_rows.days_make_the_month, leading_only=False),
+)  # fmt: skip
+BY_NAME = {check.name: check for check in CHECKS}
+
+
+def checks_of(report_type: str) -> list[Check]:
+    """The checks that files of this type may be a side of."""
+    family: Family = family_of(report_type)
+    return [check for check in CHECKS if check.concerns(family.id)] if family.is_known else []
+
+
+def missing_for(check: Check, report_type: str, others: Sequence[str]) -> list[str]:
+    """What a check still needs beside a rule of this type, given the types of the other rules; by family."""
+    had = {family_of(one).id.removeprefix(CONNECT_PREFIX) for one in (report_type, *others)}
+    if check.name == "summary_is_sum":
+        stem, _, end = family_of(report_type).id.removeprefix(CONNECT_PREFIX).rpartition(".")
+        sister = f"{stem}.{'itemized' if end == 'summary' else 'summary'}"
+        return [] if sister in had else [sister]
+    return [" or ".join(choice) for choice in check.needs if not had & set(choice)]

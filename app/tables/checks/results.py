@@ -1,0 +1,91 @@
+"""What a check comes to: a verdict per currency, and what it was found from."""
+
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from decimal import Decimal
+from enum import StrEnum
+
+
+class Verdict(StrEnum):
+    """Whether the two sides are the same; the tolerance is zero."""
+
+    AGREES = "agrees"
+    DIFFERS = "differs"
+    NOT_COMPARABLE = "not_comparable"
+
+
+@dataclass(frozen=True, slots=True)
+class CurrentLoad:
+    """A load whose rows are what the views show; `family` is without the Connect prefix, `prefix` is that."""
+
+    id: int
+    rule_id: uuid.UUID | None
+    account: str
+    connected_account: str | None
+    scope: str
+    report_type: str
+    family: str
+    table_name: str
+    window_key: str | None
+    interval_start: datetime | None
+    interval_end: datetime | None
+    timezone: str | None
+    loaded_columns: list[str]
+    rows: int
+    key_repeats: int | None
+    leads: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Sums:
+    """What one category of a load adds up to in one currency."""
+
+    category: str
+    currency: str
+    rows: int
+    count: Decimal | None
+    gross: Decimal | None
+    fee: Decimal | None
+    net: Decimal | None
+    net_breaks: int | None
+    plus_breaks: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One currency's verdict. `window_of` is the load whose window it is about."""
+
+    currency: str
+    verdict: Verdict
+    left: Decimal | None
+    right: Decimal | None
+    window_of: CurrentLoad
+    loads: Sequence[CurrentLoad]
+    reason: str | None = None
+
+
+@dataclass(slots=True)
+class Comparison:
+    """Builds findings for one window from two sides, each a number per currency."""
+
+    window_of: CurrentLoad
+    loads: Sequence[CurrentLoad]
+    findings: list[Finding] = field(default_factory=list)
+
+    def add(self, currency: str, left: Decimal, right: Decimal, *, reason: str | None = None) -> None:
+        """The verdict of one currency: they agree unless they are different, or a reason says why not."""
+        verdict = Verdict.AGREES if left == right and reason is None else Verdict.DIFFERS
+        self.findings.append(Finding(currency, verdict, left, right, self.window_of, self.loads, reason))
+
+    def all_of(self, left: Mapping[str, Decimal], right: Mapping[str, Decimal]) -> "Comparison":
+        """The verdict of every currency that either side has; what a side lacks is zero."""
+        for currency in sorted({*left, *right}):
+            self.add(currency, left.get(currency, Decimal(0)), right.get(currency, Decimal(0)))
+        return self
+
+    def not_comparable(self, reason: str, currency: str = "") -> "Comparison":
+        """It cannot be said, and why."""
+        self.findings.append(Finding(currency, Verdict.NOT_COMPARABLE, None, None, self.window_of, self.loads, reason))
+        return self

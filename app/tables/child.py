@@ -1,0 +1,114 @@
+"""The process that loads files, one at a time: `python -m app.tables.child`, spoken to in lines of JSON.
+
+It gets the database's address and ids, never values. It ends when its parent does, or closes its input.
+"""
+
+import json
+import os
+import re
+import sys
+import traceback
+from contextlib import suppress
+from typing import Any, TextIO
+
+import psycopg
+
+from app.errors import FileIsGone, LoadOvertaken, StoreAway, Unloadable
+from app.tables.load_file import How, load_file
+
+NICE = 10
+_TRANSIENT_CLASSES = ("08", "28", "3D", "40", "53", "55", "57", "58", "25")
+_COPY_LINE = re.compile(r"line (\d+)")
+
+
+def main() -> None:
+    """Serve loads until the input ends."""
+    with suppress(OSError):
+        os.nice(NICE)
+    # Whatever prints by accident must not be taken for an answer.
+    answers, sys.stdout = sys.stdout, sys.stderr
+    serve(sys.stdin, answers)
+
+
+def serve(questions: TextIO, answers: TextIO) -> None:
+    """Answer each question (a line: id and fence) with how its load ended (a line)."""
+    opening = json.loads(questions.readline() or "null")
+    if opening is None:
+        return
+    how = How(opening["reports_schema"], opening["all_personal"])
+    connections = Connections(opening["conninfo"])
+    for line in questions:
+        asked = json.loads(line)
+        answer = _answer(connections, asked["id"], asked["fence"], how)
+        answers.write(json.dumps(answer) + "\n")
+        answers.flush()
+
+
+class Connections:
+    """One to write with, one to read the file with; made when needed, and anew after any error."""
+
+    def __init__(self, conninfo: str) -> None:
+        self._conninfo = conninfo
+        self._open: list[psycopg.Connection[tuple[Any, ...]]] = []
+
+    def both(self) -> tuple[psycopg.Connection[tuple[Any, ...]], psycopg.Connection[tuple[Any, ...]]]:
+        """Both, open."""
+        while len(self._open) < 2:
+            self._open.append(psycopg.connect(self._conninfo, autocommit=True, prepare_threshold=None))
+        return self._open[0], self._open[1]
+
+    def close(self) -> None:
+        """Drop them: what was under way is rolled back."""
+        for connection in self._open:
+            with suppress(psycopg.Error):
+                connection.close()
+        self._open.clear()
+
+
+def _answer(connections: Connections, load_id: int, fence: int, how: How) -> dict[str, Any]:
+    try:
+        rows = load_file(*connections.both(), load_id, fence, how)
+    except Exception as error:
+        connections.close()
+        return _ended(error)
+    return {"outcome": "loaded", "rows": rows}
+
+
+def _ended(error: Exception) -> dict[str, Any]:
+    if isinstance(error, Unloadable):
+        return _failed(error.message, error.row, error.column, error.expected)
+    if isinstance(error, psycopg.DataError):
+        # Its text repeats the value; only the place is told.
+        line = _COPY_LINE.search(error.diag.context or "")
+        return _failed("the database does not take a value of this row", int(line[1]) if line else None)
+    if isinstance(error, LoadOvertaken | psycopg.errors.UniqueViolation):
+        return {"outcome": "overtaken"}
+    if isinstance(error, FileIsGone | StoreAway):
+        return {"outcome": "not_yet", "message": str(error)}
+    if isinstance(error, psycopg.Error) and _passes(error):
+        return {"outcome": "not_yet", "message": f"the database: {error.sqlstate or type(error).__name__}"}
+    return {"outcome": "crashed", "message": _where(error)}
+
+
+def _failed(message: str, row: int | None, column: str | None = None, expected: str | None = None) -> dict[str, Any]:
+    error = {"kind": "unloadable", "message": message, "row": row, "column": column, "expected": expected}
+    return {"outcome": "failed", "error": error}
+
+
+def _passes(error: psycopg.Error) -> bool:
+    if error.sqlstate is None:
+        return isinstance(error, psycopg.OperationalError | psycopg.InterfaceError)
+    return error.sqlstate.startswith(_TRANSIENT_CLASSES)
+
+
+def _where(error: Exception) -> str:
+    """What went wrong in us and where, without the error's own words: they may repeat a value."""
+    frames = traceback.extract_tb(error.__traceback__)
+    place = next((f for f in reversed(frames) if "/app/" in f.filename), frames[-1] if frames else None)
+    code = getattr(error, "sqlstate", None)
+    said = f"{type(error).__name__}{f' {code}' if code else ''}"
+    return said if place is None else f"{said} in {place.filename.rpartition('/')[2]}:{place.lineno}"
+
+
+if __name__ == "__main__":
+    main()

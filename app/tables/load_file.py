@@ -1,0 +1,247 @@
+"""One file into its table: one transaction, fenced, and the same however often it is done. In the child (sync)."""
+
+import hashlib
+import json
+import uuid
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from psycopg import sql
+from psycopg.rows import class_row, tuple_row
+
+from app.errors import LoadOvertaken
+from app.files.reading import pieces
+from app.tables.catalogue import Family, Kind, family_of
+from app.tables.columns import METADATA, ColumnPlan, ColumnState, Field, KnownColumn, plan_columns
+from app.tables.ddl import ROWS_SCHEMA, Connection, prepare_table
+from app.tables.diffs import write_diffs
+from app.tables.facts import Facts, find_facts, write_sums
+from app.tables.reading import Reader, Row, Unwanted, Wanted, as_json
+
+# Raised whenever a later version reads what this one cannot: failed loads of an older loader are tried again by it.
+LOADER = 1
+# A load may take this long, and a second more for each of these bytes.
+SECONDS = 60
+BYTES_PER_SECOND = 4 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A load as the rows have it."""
+
+    id: int
+    run_id: uuid.UUID
+    file_id: uuid.UUID
+    rule_id: uuid.UUID | None
+    connected_account: str | None
+    report_type: str
+    window_key: str | None
+    location: str | None
+    size: int
+    parameters: dict[str, Any]
+    personal: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class How:
+    """What settings say about loading."""
+
+    reports_schema: str
+    all_personal: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Load:
+    """A file that is being read: what it is, and what is done with each of its columns."""
+
+    job: Job
+    fence: int
+    family: Family
+    reader: Reader
+    plan: ColumnPlan
+    left: list[Unwanted]
+
+    @property
+    def columns(self) -> set[str]:
+        """The table's columns that this file has."""
+        return {field.sql_name for field in self.plan.fields if field.sql_name is not None}
+
+
+def load_file(writing: Connection, reading: Connection, load_id: int, fence: int, how: How) -> int:
+    """Load a claimed load; returns its number of rows. Both connections are in autocommit, and ours alone.
+
+    Raises Unloadable, LoadOvertaken, FileIsGone, and what the database raises: then nothing has changed.
+    """
+    load = _open(writing, reading, load_id, fence, how)
+    if load.plan.fields:
+        prepare_table(writing, load.family, load.plan.fields, how.reports_schema)
+    with writing.transaction():
+        writing.execute(sql.SQL("set local statement_timeout = {}").format(f"{_seconds(load.job.size)}s"))
+        _copy(writing, load)
+        _finish(writing, load)
+    return load.reader.row_count
+
+
+def _open(writing: Connection, reading: Connection, load_id: int, fence: int, how: How) -> _Load:
+    job = _job(reading, load_id, fence)
+    family = family_of(job.report_type)
+    reader = Reader(
+        pieces(reading, job.file_id, job.location, job.size),
+        decimal_separator=str(job.parameters.get("decimal_separator", ".")),
+    )
+    known = _known_columns(writing, family.table)
+    plan = plan_columns(reader.header, family, known, personal=job.personal, all_personal=how.all_personal)
+    return _Load(job, fence, family, reader, plan, [Unwanted(column.index, column.name) for column in plan.left])
+
+
+def _seconds(size: int) -> int:
+    return SECONDS + size // BYTES_PER_SECOND
+
+
+def _job(connection: Connection, load_id: int, fence: int) -> Job:
+    with connection.cursor(row_factory=class_row(Job)) as cursor:
+        found = cursor.execute(_JOB, {"id": load_id, "fence": fence}).fetchone()
+    if found is None:
+        raise LoadOvertaken
+    return found
+
+
+def _known_columns(connection: Connection, table: str) -> dict[str, KnownColumn]:
+    with connection.cursor(row_factory=tuple_row) as cursor:
+        cursor.execute("select column_name, state, kind, personal from table_columns where table_name = %s", [table])
+        return {name: KnownColumn(ColumnState(state), Kind(kind), personal) for name, state, kind, personal in cursor}
+
+
+def _copy(connection: Connection, load: _Load) -> None:
+    """All rows into the table, in place of what was there; without a field there is no table: they are only read."""
+    fields = load.plan.fields
+    batches = load.reader.batches([Wanted(field.index, field.name, field.kind) for field in fields], load.left)
+    if not fields:
+        for _ in batches:
+            pass
+        return
+    table = sql.Identifier(ROWS_SCHEMA, load.family.table)
+    connection.execute(sql.SQL("delete from {} where load_id = {}").format(table, load.job.id))
+    names = ["load_id", "row_number", *(field.sql_name for field in fields if field.sql_name is not None)]
+    rows = _plain_rows(batches)
+    if any(field.sql_name is None for field in fields):
+        names.append(METADATA)
+        rows = _with_metadata(batches, fields)
+    statement = sql.SQL("copy {} ({}) from stdin").format(table, sql.SQL(", ").join(map(sql.Identifier, names)))
+    with connection.cursor() as cursor, cursor.copy(statement) as copy:
+        for number, row in enumerate(rows, 1):
+            copy.write_row((load.job.id, number, *row))
+
+
+def _plain_rows(batches: Iterator[list[Row]]) -> Iterator[Row]:
+    for batch in batches:
+        yield from batch
+
+
+def _with_metadata(batches: Iterator[list[Row]], fields: Sequence[Field]) -> Iterator[Row]:
+    """Rows whose keys of metadata are one JSON object at the end."""
+    plain = [place for place, field in enumerate(fields) if field.sql_name is not None]
+    keys = [place for place, field in enumerate(fields) if field.sql_name is None]
+    names = [fields[place].name for place in keys]
+    for batch in batches:
+        for row in batch:
+            yield (*(row[place] for place in plain), as_json(names, [row[place] for place in keys]))
+
+
+def _finish(connection: Connection, load: _Load) -> None:
+    """Facts, sums, the state and what it supersedes: with the commit the views show this file instead of another."""
+    facts = None
+    if load.columns:
+        write_sums(connection, load.family, load.job.id, load.columns)
+        facts = find_facts(connection, load.family, load.job.id, load.columns)
+    _note_left(connection, load)
+    # One at a time for all revisions of a window: which is the newest is decided by the last one to come.
+    connection.execute("select pg_advisory_xact_lock(hashtextextended(%s, 1))", [_identity(load.job)])
+    if connection.execute(_LOADED, _values(load, facts)).rowcount == 0:
+        raise LoadOvertaken
+    connection.execute(_SUPERSEDE, {"id": load.job.id})
+    if load.columns:
+        write_diffs(connection, load.family, load.job.id)
+
+
+def _values(load: _Load, facts: Facts | None) -> dict[str, Any]:
+    header = load.reader.header
+    return {
+        "id": load.job.id,
+        "fence": load.fence,
+        "loader": LOADER,
+        "rows": load.reader.row_count,
+        "header": list(header),
+        "header_sha256": hashlib.sha256("\n".join(header).encode()).hexdigest(),
+        "loaded_columns": [field.name for field in load.plan.fields],
+        "set_aside": load.plan.set_aside,
+        "first_created": facts and facts.first_created,
+        "last_created": facts and facts.last_created,
+        "key_repeats": facts and facts.key_repeats,
+        "net_breaks": facts and facts.net_breaks,
+    }
+
+
+def _identity(job: Job) -> str:
+    return f"load:{job.rule_id or job.run_id}:{job.connected_account}:{job.window_key}"
+
+
+def _note_left(connection: Connection, load: _Load) -> None:
+    """Remember which columns came and were not loaded: their names and sizes, never a value."""
+    if not load.left:
+        return
+    values = [
+        {
+            "name": column.name, "state": column.state.value, "kind": column.kind.value, "personal": column.personal,
+            "filled": counted.filled, "longest": counted.longest,
+        }
+        for column, counted in zip(load.plan.left, load.left, strict=True)
+    ]  # fmt: skip
+    values_json = json.dumps(values)
+    connection.execute(_NOTE_LEFT, {"table": load.family.table, "run_id": load.job.run_id, "values": values_json})
+
+
+_JOB = """
+select loads.id, loads.run_id, loads.file_id, loads.rule_id, loads.connected_account, loads.report_type,
+    loads.window_key, files.location, files.size, runs.parameters, coalesce(rules.table_personal, '{}') as personal
+from loads join files on files.id = loads.file_id join runs on runs.id = loads.run_id
+left join rules on rules.id = loads.rule_id
+where loads.id = %(id)s and loads.fence = %(fence)s and loads.state = 'due' and files.removed_at is null
+"""
+_LOADED = """
+update loads set state = 'loaded', loader = %(loader)s, rows = %(rows)s, header = %(header)s,
+    header_sha256 = %(header_sha256)s, loaded_columns = %(loaded_columns)s, set_aside = %(set_aside)s,
+    first_created = %(first_created)s, last_created = %(last_created)s, key_repeats = %(key_repeats)s,
+    net_breaks = %(net_breaks)s, error = null, loaded_at = clock_timestamp(),
+    lease_until = null, leased_by = null, tries = 0, crashes = 0, checks_due = true, object_due = true
+where id = %(id)s and fence = %(fence)s and state = 'due'
+"""
+# The newest revision by its number, whatever the order in which they were loaded; and whether its rule leads.
+_SUPERSEDE = """
+with one as (select * from loads where id = %(id)s), same as (
+    select loads.id, loads.revision, max(loads.revision) over () as newest from loads join one on
+        case when one.rule_id is null then loads.id = one.id
+        else loads.rule_id = one.rule_id and loads.window_key is not distinct from one.window_key
+            and loads.connected_account is not distinct from one.connected_account end
+    where loads.loaded_at is not null
+)
+update loads set is_current = (same.revision = same.newest),
+    object_due = loads.object_due or loads.is_current <> (same.revision = same.newest),
+    leads = not loads.filtered and exists (
+        select 1 from leaderships as period where period.rule_id = loads.rule_id and period.family = loads.family
+            and period.scope = loads.scope and period.starts_at <= loads.interval_start
+            and (period.ends_at is null or loads.interval_end <= period.ends_at)
+    )
+from same where loads.id = same.id
+"""
+_NOTE_LEFT = """
+insert into table_columns (table_name, column_name, state, kind, personal, filled, longest, first_run_id)
+select %(table)s, name, state, kind, personal, filled, longest, %(run_id)s
+from jsonb_to_recordset(%(values)s::jsonb)
+    as new(name text, state text, kind text, personal bool, filled bigint, longest int)
+order by name
+on conflict (table_name, column_name) do update set filled = greatest(table_columns.filled, excluded.filled),
+    longest = greatest(table_columns.longest, excluded.longest)
+where table_columns.filled < excluded.filled or table_columns.longest < excluded.longest
+"""

@@ -1,0 +1,105 @@
+"""The lane of loads: claim, have the child do it, record how it ended, and compare what can be compared now."""
+
+import asyncio
+import time
+from collections.abc import Mapping
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from sqlalchemy import text
+
+from app.errors import ChildEnded
+from app.observability import log_lines
+from app.queue.claims import Lease
+from app.resources import Resources
+from app.tables import checking, leadership, loads
+from app.tables.child_process import Child
+from app.tables.loads import LoadClaim
+
+# How often is looked for what a process of the version before has stored, and for what a crash has left.
+LOOK_SECONDS = 60.0
+MISSING_AT_ONCE = 500
+
+# By an event of its own: resources are compared by value.
+_children: WeakKeyDictionary[asyncio.Event, Child] = WeakKeyDictionary()
+
+
+async def claim_loads(res: Resources, limit: int) -> list[LoadClaim]:
+    """Take up to `limit` due loads, after what was loaded before has been checked."""
+    if res.settings.tables == "off":
+        return []
+    await checking.check_due(res)
+    lease = Lease(res.worker_id, res.settings.stalled_after_seconds)
+    claims: list[LoadClaim] = []
+    async with res.sessions.begin() as session:
+        while len(claims) < limit and (claim := await loads.claim(session, lease)) is not None:
+            claims.append(claim)
+    return claims
+
+
+async def load(res: Resources, claim: LoadClaim) -> None:
+    """Have the child load a file, and record how it ended. Whoever cancels this ends the child."""
+    began = time.monotonic()
+    await _make_sure_somebody_leads(res, claim)
+    try:
+        answer = await _child_of(res).load(claim.id, claim.fence)
+    except ChildEnded as error:
+        answer = {"outcome": "crashed", "message": str(error)}
+    await _record(res, claim, answer)
+    log_lines.annotate(outcome=answer["outcome"], rows=answer.get("rows"))
+    if answer["outcome"] == "loaded":
+        res.metrics.loaded_rows.labels(claim.table_name).inc(answer["rows"])
+        res.metrics.load_seconds.observe(time.monotonic() - began)
+
+
+async def _record(res: Resources, claim: LoadClaim, answer: Mapping[str, Any]) -> None:
+    async with res.sessions.begin() as session:
+        match answer["outcome"]:
+            case "failed":
+                await loads.fail(session, claim, answer["error"])
+            case "not_yet":
+                await loads.back_off(session, claim, res.backoff.seconds(claim.tries))
+            case "crashed":
+                await loads.crashed(session, claim, answer["message"], res.settings.retry_base_seconds)
+    if answer["outcome"] in ("not_yet", "crashed"):
+        log_lines.annotate(about=answer["message"])
+
+
+async def crashed(res: Resources, claim: LoadClaim, error: Exception) -> None:
+    """An error of our own on this side of the child: counted against the load."""
+    async with res.sessions.begin() as session:
+        await loads.crashed(session, claim, type(error).__name__, res.settings.retry_base_seconds)
+
+
+async def _make_sure_somebody_leads(res: Resources, claim: LoadClaim) -> None:
+    """A rule from before this version has not been asked yet who leads."""
+    if claim.rule_id is None:
+        return
+    async with res.sessions.begin() as session:
+        if (await session.execute(_IS_ASKED, {"rule_id": claim.rule_id})).first() is None:
+            await leadership.settle(session, claim.account, claim.report_type)
+
+
+async def look_for_loads(res: Resources) -> bool:
+    """Owe what an older process stored beside us, try again what an older loader could not read, check what is left."""
+    if res.settings.tables == "off":
+        return False
+    async with res.sessions.begin() as session:
+        await loads.retry_failed_of_older_loaders(session)
+        found = await loads.owe_missing(session, limit=MISSING_AT_ONCE)
+    return found == MISSING_AT_ONCE or await checking.check_due(res) == checking.LOADS_AT_ONCE
+
+
+def _child_of(res: Resources) -> Child:
+    if res.stopping not in _children:
+        _children[res.stopping] = Child(res)
+    return _children[res.stopping]
+
+
+async def end_child(res: Resources) -> None:
+    """At the end of the process."""
+    if (child := _children.pop(res.stopping, None)) is not None:
+        await child.end()
+
+
+_IS_ASKED = text("select 1 from leaderships where rule_id = :rule_id limit 1")

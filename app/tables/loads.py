@@ -1,0 +1,218 @@
+"""The rows of loads: owed with the file, claimed by whoever loads, and where they stand. Database only."""
+
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import bindparam, text
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.db.rows import fetch, fetch_first
+from app.queue.claims import Lease
+from app.queue.wakeups import wake
+from app.tables.catalogue import CONNECT_PREFIX, family_of
+from app.tables.load_file import LOADER
+from app.vocabulary import Lane
+
+# Errors of our own are tried again this often before the load is `failed` (internal).
+MOST_CRASHES = 5
+EVERYBODY = "*"
+_FILTERS = ("currency", "reporting_category")
+
+
+@dataclass(frozen=True, slots=True)
+class LoadClaim:
+    """One load, leased to this process at this fence."""
+
+    id: int
+    run_id: uuid.UUID
+    rule_id: uuid.UUID | None
+    account: str
+    report_type: str
+    table_name: str
+    revision: int
+    tries: int
+    fence: int
+
+
+@dataclass(frozen=True, slots=True)
+class StoredRun:
+    """A run whose file is stored, as far as its load needs it."""
+
+    run_id: uuid.UUID
+    file_id: uuid.UUID
+    rule_id: uuid.UUID | None
+    account: str
+    connected_account: str | None
+    report_type: str
+    window_key: str | None
+    revision: int
+    interval_start: Any
+    interval_end: Any
+    timezone: str | None
+    parameters: dict[str, Any]
+
+
+async def owe(session: AsyncSession, run_ids: Sequence[uuid.UUID]) -> int:
+    """Have the files of these runs loaded, unless their rules say no; returns how many. What is there already stays."""
+    stored = await fetch(session, StoredRun, _STORED, {"run_ids": list(run_ids)})
+    if not stored:
+        return 0
+    owed = (await session.execute(_OWE, _columns(stored))).scalars().all()
+    if owed:
+        await wake(session, Lane.LOADS)
+    return len(owed)
+
+
+def _columns(stored: Sequence[StoredRun]) -> dict[str, Any]:
+    families = [family_of(run.report_type) for run in stored]
+    plain = ("run_id", "file_id", "rule_id", "account", "connected_account", "report_type", "window_key", "revision",
+             "interval_start", "interval_end", "timezone")  # fmt: skip
+    return {f"{name}s": [getattr(run, name) for run in stored] for name in plain} | {
+        "scopes": [scope_of(run.report_type, run.connected_account) for run in stored],
+        "families": [family.id for family in families],
+        "tables": [family.table for family in families],
+        "filtereds": [is_filtered(run.parameters) for run in stored],
+    }
+
+
+def scope_of(report_type: str, connected_account: str | None) -> str:
+    """Whose rows a run's file has: '' the account's own, an `acct_` id, or all connected accounts'."""
+    if connected_account is not None:
+        return connected_account
+    return EVERYBODY if report_type.startswith(CONNECT_PREFIX) else ""
+
+
+def is_filtered(parameters: dict[str, Any]) -> bool:
+    """Whether a run asked for a part of the rows only: its file does not say so."""
+    return any(parameters.get(name) for name in _FILTERS)
+
+
+async def claim(session: AsyncSession, lease: Lease) -> LoadClaim | None:
+    """Take the load that is due for longest, if there is one."""
+    return await fetch_first(session, LoadClaim, _CLAIM, {"worker": lease.worker, "seconds": lease.seconds})
+
+
+async def renew(session: AsyncSession, claims: Sequence[LoadClaim], *, seconds: float) -> None:
+    """Keep these claims for another `seconds`."""
+    values = {"ids": [claim.id for claim in claims], "fences": [claim.fence for claim in claims], "seconds": seconds}
+    await session.execute(_RENEW, values)
+
+
+async def release(session: AsyncSession, claim: LoadClaim) -> None:
+    """Give a claim back untouched."""
+    await session.execute(_RELEASE, {"id": claim.id, "fence": claim.fence})
+
+
+async def back_off(session: AsyncSession, claim: LoadClaim, seconds: float) -> None:
+    """Not now: due again after so many seconds."""
+    await session.execute(_BACK_OFF, {"id": claim.id, "fence": claim.fence, "seconds": seconds})
+
+
+async def fail(session: AsyncSession, claim: LoadClaim, error: dict[str, Any]) -> None:
+    """This file cannot be loaded, by this loader; what was loaded of it before stays to be seen."""
+    values = {"id": claim.id, "fence": claim.fence, "error": error, "loader": LOADER}
+    await session.execute(_FAIL, values)
+
+
+async def crashed(session: AsyncSession, claim: LoadClaim, message: str, seconds: float) -> None:
+    """An error of our own: again a bounded number of times, then failed."""
+    values = {"id": claim.id, "fence": claim.fence, "seconds": seconds}
+    crashes = (await session.execute(_CRASHED, values)).scalar_one_or_none()
+    if crashes is not None and crashes >= MOST_CRASHES:
+        await fail(session, claim, {"kind": "internal", "message": message})
+
+
+async def again(session: AsyncSession, load_ids: Sequence[int]) -> int:
+    """Have these loads done again; their rows stay to be seen until then. Returns how many were not due already."""
+    done = (await session.execute(_AGAIN, {"ids": list(load_ids)})).scalars().all()
+    if done:
+        await wake(session, Lane.LOADS)
+    return len(done)
+
+
+async def retry_failed_of_older_loaders(session: AsyncSession) -> int:
+    """After an upgrade that reads more: what an older loader could not load is due again."""
+    done = (await session.execute(_OLDER, {"loader": LOADER})).scalars().all()
+    if done:
+        await wake(session, Lane.LOADS)
+    return len(done)
+
+
+async def owe_missing(session: AsyncSession, *, limit: int) -> int:
+    """Owe the loads of files that a process of the version before has stored; older files wait to be asked for."""
+    missing = (await session.execute(_MISSING, {"limit": limit})).scalars().all()
+    return await owe(session, missing)
+
+
+_STORED = text("""
+select runs.id as run_id, files.id as file_id, runs.rule_id, runs.account, runs.connected_account, runs.report_type,
+    runs.window_key, runs.revision, runs.interval_start, runs.interval_end, runs.timezone, runs.parameters
+from runs join files on files.run_id = runs.id left join rules on rules.id = runs.rule_id
+where runs.id = any(:run_ids) and files.stored_at is not null and files.removed_at is null
+    and coalesce(rules.table_state, 'auto') <> 'off'
+""")
+_OWE = text("""
+insert into loads (run_id, file_id, rule_id, account, connected_account, report_type, window_key, revision,
+    interval_start, interval_end, timezone, scope, family, table_name, filtered, state)
+select *, 'due' from unnest(cast(:run_ids as uuid[]), cast(:file_ids as uuid[]), cast(:rule_ids as uuid[]),
+    cast(:accounts as text[]), cast(:connected_accounts as text[]), cast(:report_types as text[]),
+    cast(:window_keys as text[]), cast(:revisions as int[]), cast(:interval_starts as timestamptz[]),
+    cast(:interval_ends as timestamptz[]), cast(:timezones as text[]), cast(:scopes as text[]),
+    cast(:families as text[]), cast(:tables as text[]), cast(:filtereds as bool[]))
+on conflict (run_id) do nothing returning id
+""")
+_CLAIM = text("""
+update loads set lease_until = clock_timestamp() + make_interval(secs => :seconds), leased_by = :worker,
+    fence = fence + 1
+where id = (
+    select id from loads where state = 'due' and due_at <= clock_timestamp()
+        and (lease_until is null or lease_until < clock_timestamp())
+    order by due_at, id limit 1 for update skip locked
+) returning id, run_id, rule_id, account, report_type, table_name, revision, tries, fence
+""")
+_RENEW = text("""
+update loads set lease_until = clock_timestamp() + make_interval(secs => :seconds)
+from unnest(cast(:ids as bigint[]), cast(:fences as bigint[])) as held(id, fence)
+where loads.id = held.id and loads.fence = held.fence and state = 'due'
+""")
+_RELEASE = text("update loads set lease_until = null, leased_by = null where id = :id and fence = :fence")
+_BACK_OFF = text("""
+update loads set lease_until = null, leased_by = null, tries = tries + 1,
+    due_at = clock_timestamp() + make_interval(secs => :seconds)
+where id = :id and fence = :fence and state = 'due'
+""")
+_FAIL = text("""
+update loads set state = 'failed', error = :error, loader = :loader, lease_until = null, leased_by = null
+where id = :id and fence = :fence and state = 'due'
+""").bindparams(bindparam("error", type_=JSONB))
+_CRASHED = text("""
+update loads set lease_until = null, leased_by = null, crashes = crashes + 1,
+    due_at = clock_timestamp() + make_interval(secs => :seconds * (2 ^ crashes))
+where id = :id and fence = :fence and state = 'due' returning crashes
+""")
+# A new fence: whoever is loading it just now finds that it was overtaken.
+_AGAIN = text("""
+update loads set state = 'due', due_at = now(), tries = 0, crashes = 0, lease_until = null, leased_by = null,
+    fence = fence + 1
+from files where loads.id = any(:ids) and files.id = loads.file_id and files.removed_at is null
+    and loads.state in ('loaded', 'failed') returning loads.id
+""")
+_OLDER = text("""
+update loads set state = 'due', due_at = now(), tries = 0, crashes = 0
+where state = 'failed' and loader < :loader returning id
+""")
+_MISSING = text("""
+select files.run_id from files where stored_at > (select min(at) from tables_since) and removed_at is null
+    and not exists (select 1 from loads where loads.run_id = files.run_id)
+    and not exists (select 1 from rules where rules.id = files.rule_id and rules.table_state = 'off')
+order by stored_at limit :limit
+""")
+
+# For `worker/due`: when a load becomes due by itself, after `{since}`.
+DUE = """
+    select min(greatest(due_at, lease_until)) from loads
+    where state = 'due' and greatest(due_at, lease_until) > {since}
+"""

@@ -1,0 +1,108 @@
+"""Files of reports that are stored as if they had been downloaded, and their loads, done step by step."""
+
+import json
+import uuid
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+
+from sqlalchemy import RowMapping
+
+from app.files import About, FileWriter
+from app.resources import Resources
+from app.tables import loading, loads
+from tests.service import execute, fetch
+
+ACTIVITY = "balance_change_from_activity.itemized.6"
+HEADER = "balance_transaction_id,created,currency,gross,fee,net,reporting_category"
+
+
+def day(number: int, month: int = 10) -> datetime:
+    """Midnight of a day of 2026, in UTC."""
+    return datetime(2026, month, 1, tzinfo=UTC) + timedelta(days=number - 1)
+
+
+def rows(*lines: str, header: str = HEADER) -> bytes:
+    """A file with this header and these lines."""
+    return "".join(f"{line}\n" for line in (header, *lines)).encode()
+
+
+def line(number: int, net: str = "9.00", *, currency: str = "usd", category: str = "charge") -> str:
+    """A transaction with a fee of one."""
+    gross = f"{float(net) + 1:.2f}"
+    return f"txn_{number},2026-10-01 10:00:00,{currency},{gross},1.00,{net},{category}"
+
+
+async def rule(res: Resources, name: str = "daily", **values: Any) -> uuid.UUID:
+    """A rule as a row, without windows planned."""
+    values = {
+        "id": uuid.uuid4(), "name": name, "report_type": ACTIVITY, "cadence": "daily", "timezone": "UTC",
+        "starts_on": date(2026, 1, 1), "parameters": {}, "connected_accounts": [], "table_state": "auto",
+        "table_personal": [], **values,
+    }  # fmt: skip
+    await execute(
+        res,
+        "insert into rules (id, account, name, report_type, enabled, cadence, timezone, starts_on, settle_hours,"
+        " parameters, connected_accounts, table_state, table_personal) values (:id, 'default', :name, :report_type,"
+        " true, :cadence, :timezone, :starts_on, 0, cast(:parameters as jsonb), :connected_accounts, :table_state,"
+        " :table_personal)",
+        **{**values, "parameters": json.dumps(values["parameters"])},
+    )
+    id_: uuid.UUID = values["id"]
+    return id_
+
+
+async def store(
+    res: Resources,
+    content: bytes,
+    *,
+    rule_id: uuid.UUID | None = None,
+    report_type: str = ACTIVITY,
+    start: datetime | None = None,
+    end: datetime | None = None,
+    revision: int = 1,
+    parameters: dict[str, Any] | None = None,
+    connected_account: str | None = None,
+    owed: bool = True,
+) -> uuid.UUID:
+    """A stored run and its file, by default of the first of October; its load is owed as after a download."""
+    run_id, start = uuid.uuid4(), start or day(1)
+    end = end or start + timedelta(days=1)
+    await execute(
+        res,
+        "insert into runs (id, account, rule_id, report_type, connected_account, window_key, revision, interval_start,"
+        " interval_end, timezone, parameters, state, attempts_granted, stored_at) values (:id, 'default', :rule_id,"
+        " :report_type, :connected_account, :key, :revision, :start, :end, 'UTC', cast(:parameters as jsonb), 'stored',"
+        " 3, now())",
+        id=run_id, rule_id=rule_id, report_type=report_type, connected_account=connected_account,
+        key=start.date().isoformat() if rule_id else None, revision=revision, start=start, end=end,
+        parameters=json.dumps(parameters or {}),
+    )  # fmt: skip
+    about = About(run_id, rule_id, "default", report_type, f"file_{run_id}", "report.csv")
+    writer = FileWriter(about, res.sessions.begin)
+    await writer.take(content)
+    await writer.facts()
+    async with res.sessions.begin() as session:
+        await FileWriter.finish_all(session, [writer])
+        if owed:
+            await loads.owe(session, [run_id])
+    return run_id
+
+
+async def load_all(res: Resources) -> None:
+    """Load whatever is due, and check it."""
+    while claims := await loading.claim_loads(res, 10):
+        for claim in claims:
+            await loading.load(res, claim)
+
+
+async def load_of(res: Resources, run_id: uuid.UUID) -> RowMapping:
+    """The row of a run's load."""
+    (found,) = await fetch(res, "select * from loads where run_id = :run_id", run_id=run_id)
+    return found
+
+
+async def stored_and_loaded(res: Resources, content: bytes, **values: Any) -> RowMapping:
+    """A file, loaded."""
+    run_id = await store(res, content, **values)
+    await load_all(res)
+    return await load_of(res, run_id)
