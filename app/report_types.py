@@ -152,6 +152,11 @@ on conflict (account, id) do update set
     data_available_end = greatest(t.data_available_end, excluded.data_available_end),
     default_columns = coalesce(excluded.default_columns, t.default_columns),
     stripe_updated_at = greatest(t.stripe_updated_at, excluded.stripe_updated_at),
+    -- How old the data was just before it advanced; what was seen long ago fades.
+    longest_data_age_seconds = case when excluded.data_available_end > t.data_available_end
+        then greatest(0.9 * t.longest_data_age_seconds,
+            extract(epoch from excluded.stripe_updated_at - t.data_available_end))
+        else t.longest_data_age_seconds end,
     missing_since = null, missing_reason = null, next_probe_at = null, refreshed_at = now()
 """)
 _NOTE_MISSING = text("""

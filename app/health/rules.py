@@ -7,15 +7,14 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from app.health import rows
+from app.health.lateness import data_within
 from app.health.registry import View, check
 from app.health.results import Check, Link, LinkKind, Status, degraded, ok
-from app.health.rows import MissingType, RuleRow
-from app.health.text import names
+from app.health.rows import MissingType, OwedWindows, RuleRow
+from app.health.text import count, names
 from app.observability.logs import redact
 from app.vocabulary import RunState
 
-# Stripe's data advances by half a day or a day at a time, and is there half a day later.
-DATA_WITHIN = timedelta(hours=36)
 # Stripe makes a report in minutes, rarely in hours; the newest window is asked for first.
 STORED_WITHIN = timedelta(hours=6)
 # Until then Stripe may not have been asked yet what the account can run.
@@ -40,7 +39,10 @@ class RuleHealth:
 async def rules_of(view: View) -> list[RuleHealth]:
     """Every enabled rule that was looked at, those in trouble first."""
     missing = {(one.account, one.report_type): line for one, line in await view.once(_missing)}
-    found = [_rule(row, view.now, missing) for row in await rows.rules(view.session)]
+    owed = await rows.owed_windows(view.session, stored_within=STORED_WITHIN)
+    owed_of = {(one.rule_id, one.connected_account): one for one in owed}
+    looked_at = await rows.rules(view.session, also=[one.rule_id for one in owed])
+    found = [_rule(row, view.now, missing, owed_of.get((row.id, row.connected_account))) for row in looked_at]
     return sorted(found, key=lambda rule: rule.status is Status.OK)
 
 
@@ -86,13 +88,13 @@ async def _known_types(view: View) -> list[str]:
     return await rows.known_types(view.session)
 
 
-def _rule(row: RuleRow, now: datetime, missing: Mapping[tuple[str, str], str]) -> RuleHealth:
-    trouble: str | None
-    trouble, expected_by = _newest(row, now)
+def _rule(row: RuleRow, now: datetime, missing: Mapping[tuple[str, str], str], owed: OwedWindows | None) -> RuleHealth:
+    newest, expected_by = _newest(row, now)
+    following = None
     if expected_by is None:
-        trouble, expected_by = _next(row, now)
-    if (row.account, row.report_type) in missing:
-        trouble = missing[row.account, row.report_type]
+        following, expected_by = _next(row, now)
+    type_missing = missing.get((row.account, row.report_type))
+    trouble = type_missing or (None if owed is None else _owed(owed)) or newest or following
     return RuleHealth(
         rule_id=row.id,
         name=row.name,
@@ -106,14 +108,24 @@ def _rule(row: RuleRow, now: datetime, missing: Mapping[tuple[str, str], str]) -
     )
 
 
+def _owed(owed: OwedWindows) -> str:
+    """What is wrong with windows that are owed, new or old."""
+    said = []
+    if owed.failed_end is not None:
+        windows = count(owed.failed, "window", most=rows.MOST_COUNTED)
+        said.append(f"{windows} failed, the newest until {owed.failed_end:%F %H:%M} UTC: see its error, then retry")
+    if owed.late_end is not None:
+        windows = count(owed.late, "window", most=rows.MOST_COUNTED)
+        said.append(f"{windows} late, the newest until {owed.late_end:%F %H:%M} UTC: `waiting` of the run says why")
+    return "; ".join(said)
+
+
 def _newest(row: RuleRow, now: datetime) -> tuple[str | None, datetime | None]:
     """What is wrong with the newest window, and by when it is expected; nothing of either once it is done with."""
     if row.planned_at is None or row.state in (RunState.STORED, RunState.CANCELLED):
         return None, None
     expected_by = row.planned_at + STORED_WITHIN
-    if row.state == RunState.FAILED:
-        return f"the window until {row.window_end:%F %H:%M} UTC failed: see its error, then retry it", expected_by
-    if now > expected_by:
+    if row.state != RunState.FAILED and now > expected_by:
         return f"the window until {row.window_end:%F %H:%M} UTC is late: it is still {row.state}", expected_by
     return None, expected_by
 
@@ -123,7 +135,7 @@ def _next(row: RuleRow, now: datetime) -> tuple[str | None, datetime | None]:
     if row.next_due_at is None:
         late = now > row.created_at + STORED_WITHIN
         return ("Stripe has announced no data of its report type yet" if late else None), None
-    expected_by = row.next_due_at + DATA_WITHIN
+    expected_by = row.next_due_at + data_within(row.report_type, row.longest_data_age)
     if now <= expected_by:
         return None, expected_by
     return f"Stripe's data reaches {_reach(row)} and should reach {row.next_due_at:%F %H:%M} UTC by now", expected_by

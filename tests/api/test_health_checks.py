@@ -1,6 +1,6 @@
 """What `/health` tells an operator: every check made to appear, and what it says to do."""
 
-from datetime import timedelta
+from datetime import date, timedelta
 from typing import Any
 
 import httpx
@@ -207,7 +207,8 @@ async def test_a_rule_whose_newest_window_failed_or_takes_long_is_late(
     assert await rule_detail(api) == "the window until 2026-03-02 00:00 UTC is late: it is still requested"
 
     await execute(res, "update runs set state = 'failed'")
-    assert "until 2026-03-02 00:00 UTC failed" in await rule_detail(api)
+    failed = "1 window failed, the newest until 2026-03-02 00:00 UTC: see its error, then retry"
+    assert await rule_detail(api) == failed
 
 
 async def test_a_rule_that_stripe_owes_data_to_is_late(
@@ -374,3 +375,126 @@ async def test_a_mistyped_report_type_is_told_at_once_and_its_rule_is_not_on_tim
     )
     assert (await check(api, "report_types"))[0] == "degraded"
     assert (await check(api, "freshness"))[0] == "degraded"
+
+
+async def test_a_rule_is_well_when_every_owed_window_is_however_old(
+    res: Resources, api: httpx.AsyncClient, simulator: Simulator
+) -> None:
+    await days_due(res, simulator, 3)
+    await execute(res, "update runs set state = 'stored'")
+    await execute(res, "update runs set state = 'failed' where window_key = '2026-03-01'")
+    await execute(res, "update rule_progress set next_due_at = now()")
+
+    assert "1 window failed, the newest until 2026-03-02" in await rule_detail(api)
+
+    # When it is there in a newer revision, nothing is owed any more
+    columns = "account, rule_id, report_type, window_key, interval_start, interval_end, timezone, parameters"
+    await execute(
+        res, f"insert into runs (id, {columns}, revision, state, attempts_granted)"
+        f" select gen_random_uuid(), {columns}, 2, 'stored', 3 from runs where state = 'failed'"
+    )  # fmt: skip
+    assert [rule["status"] for rule in (await asked(api))["rules"]] == ["ok"]
+
+
+@pytest.mark.parametrize(
+    ("change", "late"),
+    [
+        ("state = 'requested'", True),
+        ("state = 'ready'", True),
+        ("state = 'planned', tries = 3", True),
+        ("state = 'planned'", False),
+    ],
+)
+async def test_an_old_window_that_was_tried_for_hours_is_late_and_one_that_waits_its_turn_is_not(
+    res: Resources, api: httpx.AsyncClient, simulator: Simulator, change: str, *, late: bool
+) -> None:
+    await days_due(res, simulator, 3)
+    await execute(res, "update rule_progress set next_due_at = now()")
+    await execute(res, "update runs set state = 'stored' where window_key <> '2026-03-01'")
+    await execute(
+        res, f"update runs set {change}, planned_at = now() - interval '7 hours' where window_key = '2026-03-01'"
+    )
+    await execute(res, "update run_moves set at = now() - interval '7 hours'")
+
+    (rule,) = (await asked(api))["rules"]
+
+    assert (rule["status"], "1 window late" in rule["detail"]) == (("degraded", True) if late else ("ok", False))
+
+
+async def test_a_window_that_was_just_retried_is_not_late(
+    res: Resources, api: httpx.AsyncClient, simulator: Simulator
+) -> None:
+    await days_due(res, simulator, 2)
+    await execute(res, "update rule_progress set next_due_at = now()")
+    await execute(res, "update runs set state = 'stored' where window_key <> '2026-03-01'")
+    await execute(res, "update runs set state = 'requested', planned_at = '2026-01-01' where window_key = '2026-03-01'")
+
+    assert [rule["status"] for rule in (await asked(api))["rules"]] == ["ok"]
+
+
+async def test_a_rule_in_trouble_is_looked_at_however_many_rules_there_are(
+    res: Resources, api: httpx.AsyncClient, simulator: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.health.rows.MOST_RULES", 1)
+    await days_due(res, simulator, 1, name="well", starts_on=date(2026, 3, 1))
+    await add_rule(res, name="in trouble", starts_on=date(2026, 3, 1))
+    await execute(res, "update rule_progress set next_due_at = now() where id = (select min(id) from rule_progress)")
+    await execute(
+        res,
+        "update rule_progress set next_due_at = now() + interval '1 day' where next_due_at <> now()"
+        " and id <> (select min(id) from rule_progress)",
+    )
+    await execute(res, "update runs set state = 'stored'")
+    await execute(
+        res, "update runs set state = 'failed' where rule_id = (select id from rules where name = 'in trouble')"
+    )
+
+    rules = {rule["name"]: rule["status"] for rule in (await asked(api))["rules"]}
+
+    assert rules["in trouble"] == "degraded"
+
+
+@pytest.mark.parametrize(
+    ("report_type", "seen", "hours", "status"),
+    [
+        ("balance_change_from_activity.itemized.7", None, 35, "ok"),
+        ("balance_change_from_activity.itemized.7", None, 37, "degraded"),
+        ("connected_account_payouts.itemized.5", None, 37, "degraded"),
+        ("all_fees.incurred_at.summary.2", None, 95, "ok"),
+        ("all_fees.incurred_at.summary.2", None, 97, "degraded"),
+        ("tax.transactions.itemized.2", None, 95, "ok"),
+        ("tax.transactions.itemized.2", 40, 49, "ok"),
+        ("tax.transactions.itemized.2", 40, 51, "degraded"),
+        ("tax.transactions.itemized.2", 10_000, 241, "degraded"),
+    ],
+)
+async def test_how_late_data_may_be_is_a_property_of_the_type(
+    res: Resources, api: httpx.AsyncClient, report_type: str, seen: int | None, hours: int, status: str
+) -> None:
+    await add_rule(res, report_type=report_type)
+    await execute(
+        res, "insert into report_types"
+        " (account, id, data_available_start, data_available_end, longest_data_age_seconds)"
+        " values ('default', :type, '2026-01-01', '2026-03-01', :seen)", type=report_type,
+        seen=None if seen is None else seen * 3600,
+    )  # fmt: skip
+    await execute(res, "update rule_progress set next_due_at = now() - :hours * interval '1 hour'", hours=hours)
+
+    (rule,) = (await asked(api))["rules"]
+
+    assert rule["status"] == status, rule["detail"]
+
+
+async def test_how_late_data_is_is_learned_from_its_advances(res: Resources, simulator: Simulator) -> None:
+    kind = simulator.report_type(REPORT_TYPE)
+    kind.data_available_end = int(at("2026-03-01").timestamp())
+    await reconcile(res)
+    for until, updated in (("2026-03-02", "2026-03-03T16:00"), ("2026-03-03", "2026-03-03T20:00")):
+        kind.data_available_end = int(at(until).timestamp())
+        kind.updated = int(at(updated).timestamp())
+        await reconcile(res)
+
+    (found,) = await fetch(
+        res, "select longest_data_age_seconds / 3600 as hours from report_types where id = :id", id=REPORT_TYPE
+    )
+    assert found["hours"] == pytest.approx(0.9 * 64), "64 hours old before the first advance, and that fades"
