@@ -1,11 +1,16 @@
 """The gauges that are read from the rows at each scrape: a few statements that indexes answer, in one transaction."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from app.db.rows import fetch
+from app.health import rows
+from app.health.lateness import data_within
 from app.resources import Resources
 from app.vocabulary import CallKind
 
@@ -15,6 +20,8 @@ Families = Sequence[CounterMetricFamily | GaugeMetricFamily | InfoMetricFamily]
 STATEMENT_SECONDS = 4
 MOST_WORKERS = 100
 MOST_REPORT_TYPES = 1000
+# Of each kind: what is beyond says nothing more.
+MOST_COUNTED = 10_000
 
 
 async def read_families(res: Resources) -> Families:
@@ -25,10 +32,10 @@ async def read_families(res: Resources) -> Families:
             await _runs(session),
             *await _inbox(session),
             await _file_chunks(session),
-            await _lanes(session),
+            await _lanes(res, session),
             await _workers(session),
             await _holds(res, session),
-            await _availability(session),
+            *await _availability(session),
         ]
 
 
@@ -38,20 +45,24 @@ async def _runs(session: AsyncSession) -> GaugeMetricFamily:
         "Runs that are not stored or cancelled, by state and report type (`other`: one that Stripe never told of).",
         labels=["state", "report_type"],
     )
-    for row in await session.execute(_RUNS):
+    for row in await session.execute(_RUNS, {"most": MOST_COUNTED}):
         family.add_metric([row.state, row.report_type], row.runs)
     return family
 
 
 async def _inbox(session: AsyncSession) -> list[GaugeMetricFamily]:
-    found = (await session.execute(_INBOX)).one()
-    depth = GaugeMetricFamily("tallyhook_inbox_events", "Kept events that are not handled yet.", value=found.depth)
+    found, now = await rows.inbox(session, most=MOST_COUNTED), await rows.now(session)
+    oldest = 0.0 if found.oldest_at is None else max(0.0, (now - found.oldest_at).total_seconds())
+    depth = GaugeMetricFamily("tallyhook_inbox_events", "Kept events that are not handled yet.", value=found.pending)
     age = GaugeMetricFamily(
-        "tallyhook_inbox_oldest_age_seconds", "How long ago the oldest of them came; 0 when there is none.",
-        value=found.oldest,
-    )  # fmt: skip
+        "tallyhook_inbox_oldest_age_seconds",
+        "How long ago the oldest of them came; 0 when there is none.",
+        value=oldest,
+    )
     failed = GaugeMetricFamily(
-        "tallyhook_failed_events", "Events whose handling failed for good; they can be replayed.", value=found.failed
+        "tallyhook_failed_events",
+        "Events whose handling failed for good; they can be replayed.",
+        value=await rows.failed_events(session),
     )
     return [depth, age, failed]
 
@@ -63,14 +74,16 @@ async def _file_chunks(session: AsyncSession) -> GaugeMetricFamily:
     )
 
 
-async def _lanes(session: AsyncSession) -> GaugeMetricFamily:
+async def _lanes(res: Resources, session: AsyncSession) -> GaugeMetricFamily:
     family = GaugeMetricFamily(
         "tallyhook_oldest_due_run_age_seconds",
         "How long the oldest run of a lane could have been worked on, and was not; 0 when there is none.",
         labels=["lane"],
     )
-    for row in await session.execute(_LANES):
-        family.add_metric([row.lane], row.oldest)
+    found = {lane.lane: lane.oldest for lane in await rows.lanes(session, configured=sorted(res.settings.accounts))}
+    now = await rows.now(session)
+    for lane in rows.DUE_LANES:
+        family.add_metric([lane], max(0.0, (now - found[lane]).total_seconds()) if lane in found else 0.0)
     return family
 
 
@@ -96,15 +109,32 @@ async def _holds(res: Resources, session: AsyncSession) -> GaugeMetricFamily:
     return family
 
 
-async def _availability(session: AsyncSession) -> GaugeMetricFamily:
-    family = GaugeMetricFamily(
+async def _availability(session: AsyncSession) -> list[GaugeMetricFamily]:
+    reach = GaugeMetricFamily(
         "tallyhook_data_available_end_timestamp_seconds",
         "How far Stripe's data reaches, in Unix time.",
         labels=["account", "report_type"],
     )
-    for row in await session.execute(_AVAILABILITY, {"limit": MOST_REPORT_TYPES}):
-        family.add_metric([row.account, row.id], row.available_end)
-    return family
+    late = GaugeMetricFamily(
+        "tallyhook_data_late_seconds",
+        "How much later than its type's may be the data is; 0 while it is on time.",
+        labels=["account", "report_type"],
+    )
+    now = await rows.now(session)
+    for row in await fetch(session, _Reach, _AVAILABILITY, {"limit": MOST_REPORT_TYPES}):
+        reach.add_metric([row.account, row.id], row.available_end.timestamp())
+        # The next window would have ended a day later.
+        due = row.available_end + timedelta(days=1) + data_within(row.id, row.longest_data_age)
+        late.add_metric([row.account, row.id], max(0.0, (now - due).total_seconds()))
+    return [reach, late]
+
+
+@dataclass(frozen=True, slots=True)
+class _Reach:
+    account: str
+    id: str
+    available_end: datetime
+    longest_data_age: timedelta | None
 
 
 # Stored and cancelled runs are a million some day, and say nothing about now; a name that Stripe never told of may be
@@ -112,31 +142,16 @@ async def _availability(session: AsyncSession) -> GaugeMetricFamily:
 _RUNS = text("""
 select counted.state, coalesce(known.id, 'other') as report_type, sum(counted.runs)::float8 as runs
 from (
-    select state, account, report_type, count(*) as runs from runs
-    where state in ('planned', 'requested', 'ready', 'failed') group by state, account, report_type
+    select state, account, report_type, count(*) as runs
+    from unnest(array['planned', 'requested', 'ready', 'failed']) as wanted(state) cross join lateral (
+        select account, report_type from runs where runs.state = wanted.state order by id desc limit :most
+    ) as newest group by state, account, report_type
 ) as counted
 left join report_types as known
     on known.account = counted.account and known.id = counted.report_type and known.data_available_end is not null
 group by 1, 2
 """)
-_INBOX = text("""
-select count(*)::float8 as depth,
-    coalesce(extract(epoch from clock_timestamp() - min(received_at)), 0)::float8 as oldest,
-    (select count(*) from events where status = 'failed')::float8 as failed
-from events where status = 'pending'
-""")
 _FILE_CHUNKS = text("select pg_total_relation_size('file_chunks')::float8")
-# A planned run that waits for data, or whose type is missing, could not have been worked on; a key can be put right.
-_LANES = text("""
-select lane, greatest(0, coalesce(extract(epoch from clock_timestamp() - due_at), 0))::float8 as oldest from (
-    select 'requests' as lane, min(due_at) as due_at from run_readiness where state = 'planned'
-        and not (leased or type_missing or beyond_availability or refused)
-    union all
-    select 'lookups', min(due_at) from run_readiness where state = 'requested' and not leased
-    union all
-    select 'downloads', min(due_at) from run_readiness where state = 'ready' and not leased
-) as oldest
-""")
 _WORKERS = text("""
 select host || '/' || pid as worker,
     greatest(0, extract(epoch from clock_timestamp() - max(seen_at)))::float8 as age
@@ -144,6 +159,8 @@ from workers group by 1 order by max(seen_at) desc limit :limit
 """)
 _HOLDS = text("select account, call_kind from account_holds")
 _AVAILABILITY = text("""
-select account, id, extract(epoch from data_available_end)::float8 as available_end from report_types
+select account, id, data_available_end as available_end,
+    make_interval(secs => longest_data_age_seconds) as longest_data_age
+from report_types
 where data_available_end is not null order by account, id limit :limit
 """)

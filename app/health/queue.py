@@ -14,6 +14,8 @@ OVERDUE = timedelta(minutes=20)
 # Reconciling may be put off by Stripe now and then.
 MISSED_POLLS = 3
 
+_TO_BE = {"requests": "to be requested", "lookups": "to be looked up", "downloads": "to be downloaded"}
+
 
 @check
 async def workers(view: View) -> Check:
@@ -49,7 +51,7 @@ async def overdue_runs(view: View) -> Check:
     late = [lane for lane in found if view.now - lane.oldest > OVERDUE]
     if not late:
         return ok("overdue_runs", "every run that can go on does")
-    said = [f"{lane.runs} {lane.lane}, the oldest due {span(view.now - lane.oldest)} ago" for lane in late]
+    said = [f"{lane.runs} {_TO_BE[lane.lane]}, the oldest due {span(view.now - lane.oldest)} ago" for lane in late]
     advice = "is a worker alive, and its log quiet? Restart the workers"
     return degraded("overdue_runs", f"runs stand still: {'; '.join(said)}", advice, link=Link(LinkKind.RUNS))
 

@@ -41,9 +41,9 @@ class Inbox:
     oldest_at: datetime | None
 
 
-async def inbox(session: AsyncSession) -> Inbox:
+async def inbox(session: AsyncSession, *, most: int = MOST_COUNTED + 1) -> Inbox:
     """The inbox, as long as counting it costs little."""
-    return await fetch_one(session, Inbox, _INBOX, {"limit": MOST_COUNTED + 1})
+    return await fetch_one(session, Inbox, _INBOX, {"limit": most})
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +71,9 @@ async def failed_runs(session: AsyncSession) -> FailedRuns:
     return await fetch_one(session, FailedRuns, _FAILED_RUNS, {"limit": MOST_COUNTED + 1})
 
 
+DUE_LANES = ("requests", "lookups", "downloads")
+
+
 @dataclass(frozen=True, slots=True)
 class OverdueLane:
     """Runs of a lane that could go on and do not, and since when the oldest of them could."""
@@ -82,7 +85,7 @@ class OverdueLane:
 
 async def lanes(session: AsyncSession, *, configured: Sequence[str]) -> list[OverdueLane]:
     """What is due in each lane of these accounts, and waits for nothing but a worker."""
-    return await fetch(session, OverdueLane, _LANES, {"configured": list(configured)})
+    return await fetch(session, OverdueLane, _LANES, {"configured": list(configured), "limit": MOST_COUNTED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,19 +283,24 @@ select count(*) as number, count(*) filter (
     where (select max(at) from run_moves where run_id = failed.id) > clock_timestamp() - interval '1 day') as lately
 from (select id from runs where state = 'failed' order by id desc limit :limit) as failed
 """)
-# A planned run that waits for data, for the account's key, or behind other runs of its account could not have been
-# worked on: only where nothing of the account is under way does it stand still.
-_LANES = text("""
+# Of each account the runs that are due longest: what is not workable among them waits for something else. A planned run
+# may wait behind other runs of its account: only where nothing of the account is under way does it stand still.
+_DUE = """
+    select '{lane}' as lane, due.account, due.due_at
+    from unnest(cast(:configured as text[])) as configured(account) cross join lateral (
+        select run.account, run.due_at, run.workable from run_readiness as run
+        where run.account = configured.account and run.state = '{state}' and run.due_at < now()
+        order by run.due_at limit :limit
+    ) as due where due.workable
+"""
+_LANES = text(f"""
 select lane, count(*) as runs, min(due_at) as oldest from (
-    select 'to be requested' as lane, due_at from run_readiness as run
-    where state = 'planned' and workable and account = any(cast(:configured as text[]))
-      and not exists (select from runs as other where other.account = run.account and other.state = 'requested')
-    union all
-    select 'to be looked up', due_at from run_readiness where state = 'requested' and workable
-    union all
-    select 'to be downloaded', due_at from run_readiness where state = 'ready' and workable
-) as due where due_at < clock_timestamp() group by lane order by lane
-""")
+    {_DUE.format(lane="requests", state="planned")}
+      and not exists (select from runs as other where other.account = due.account and other.state = 'requested')
+    union all {_DUE.format(lane="lookups", state="requested")}
+    union all {_DUE.format(lane="downloads", state="ready")}
+) as due group by lane order by lane
+""")  # noqa: S608 - of constants only
 _HOLDS = text("""
 select account, call_kind, reason, since, nullif(next_probe_at, 'infinity') as next_probe_at from account_holds
 where account = any(cast(:configured as text[])) order by account, call_kind limit :limit
