@@ -1,6 +1,7 @@
 """A process of the service, from its start to its clean end: the web server, the worker, or both on one event loop."""
 
 import asyncio
+import resource
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ import structlog
 import uvicorn
 from fastapi import FastAPI
 
+from app.api.http.connection import Crowd, Limits
 from app.errors import TallyhookError
 from app.main import build_app
 from app.observability import tracing
@@ -21,6 +23,8 @@ log = structlog.get_logger()
 
 # Answers under way get this long; the whole exit takes under 15 s (contract §2).
 WEB_GRACE_SECONDS = 5
+# Open files that are not a client's connection: the database, Stripe, logs, libraries.
+OTHER_FILES = 500
 
 
 class CannotListen(TallyhookError):
@@ -50,7 +54,7 @@ async def running(
     with tracing.exporting():
         async with open_resources(settings) as res:
             res.works_queue, res.requests_at_once = works_queue, concurrency
-            server = None if port is None else _server(app(res), host, port)
+            server = None if port is None else make_server(app(res), settings, host=host, port=port)
             parts = [asyncio.create_task(work(res), name="worker")] if works_queue else []
             try:
                 url = None
@@ -102,20 +106,36 @@ class _Server(uvicorn.Server):
         yield
 
 
-def _server(app: FastAPI, host: str, port: int) -> _Server:
+def make_server(app: FastAPI, settings: Settings, *, host: str, port: int) -> _Server:
+    """Uvicorn with this app, every connection within the limits of the settings."""
+    limits = Limits.of(settings)
+    _make_room_for(limits.connections)
     config = uvicorn.Config(
         app,
         host=host,
         port=port,
+        http=Crowd(limits).protocol(),
         log_config=None,
         access_log=False,
         lifespan="off",
         timeout_graceful_shutdown=WEB_GRACE_SECONDS,
         server_header=False,
         # Proxies keep connections open for 60 s as a rule: closing later than they do avoids resets.
-        timeout_keep_alive=65,
+        timeout_keep_alive=limits.idle_seconds,  # type: ignore[arg-type]  # a float will do
     )
     return _Server(config)
+
+
+def _make_room_for(connections: int) -> None:
+    """Each connection is an open file, and so are the database's and Stripe's: often 1,024 are allowed, and more are
+    for the asking.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = connections + OTHER_FILES
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        with suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
 
 
 async def _serve(server: _Server) -> None:

@@ -4,7 +4,7 @@ import asyncio
 import json
 import logging
 import signal
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Annotated
 
 import structlog
@@ -17,6 +17,8 @@ from app.settings import Settings, load_settings
 
 Host = Annotated[str, typer.Option(help="The address to listen on.")]
 Port = Annotated[int, typer.Option(help="The port to listen on.", min=0, max=65535)]
+# A supervisor, Ctrl-C, and a terminal that was closed.
+ENDING_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 ProbesPort = Annotated[
     int | None, typer.Option(help="Show /health and /metrics of this process on a port.", min=0, max=65535)
 ]
@@ -31,6 +33,7 @@ def serve(
     from app.serving import run_until
 
     settings = _settings()
+    _tell(settings.missing())
     run(lambda stop: run_until(stop, settings, host=host, port=port, works_queue=worker))
 
 
@@ -44,6 +47,8 @@ def worker(
     from app.serving import run_until
 
     settings = _settings()
+    if not settings.accounts:
+        _tell(settings.missing())
     run(lambda stop: run_until(stop, settings, host=host, port=port, concurrency=concurrency, app=build_probes))
 
 
@@ -89,18 +94,23 @@ def demo(
 def _settings() -> Settings:
     settings = load_settings()
     configure_logs(secrets=settings.secret_values())
-    for warning in settings.warnings:
-        structlog.get_logger().warning("settings.warning", detail=warning)
+    _tell(settings.warnings)
     return settings
 
 
+def _tell(warnings: Iterable[str]) -> None:
+    for warning in warnings:
+        structlog.get_logger().warning("settings.warning", detail=warning)
+
+
 def run(command: Callable[[asyncio.Event], Awaitable[None]]) -> None:
-    """Run a command on an event loop; SIGTERM and SIGINT set the event that it is given."""
+    """Run a command on an event loop; what ends a process (ENDING_SIGNALS) sets the event that the command is given."""
 
     async def with_signals() -> None:
         stop = asyncio.Event()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        for number in ENDING_SIGNALS:
+            if signal.getsignal(number) is not signal.SIG_IGN:  # `nohup` asks to outlive the terminal
+                asyncio.get_running_loop().add_signal_handler(number, stop.set)
         await command(stop)
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

@@ -2,18 +2,45 @@
 
 import json
 import re
+from collections.abc import Mapping
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 
 _TEN_YEARS = 315_360_000
+# A shorter one is in half of all words: taking it out of every line would hide the log, and protect nothing.
+SHORTEST_PASSWORD = 4
 
 
 def _credential(value: SecretStr) -> SecretStr:
     if not re.fullmatch(r"[\x21-\x7e]+", value.get_secret_value()):
         raise ValueError("has to be printable ASCII without spaces, and not empty: copy it again")
     return value
+
+
+# What people mix up, by how it begins: where it was put, and what belongs there.
+_WRONG_KEYS = {
+    "whsec_": "is a signing secret (whsec_…): it belongs in STRIPE_WEBHOOK_SECRET, the API key (rk_… or sk_…) here",
+    "pk_": "is a publishable key (pk_…), which cannot read reports: use a restricted or secret key (rk_… or sk_…)",
+    "sk_org_": "is the key of an organization (sk_org_…), which is not supported: use a key of the account itself",
+}
+_WRONG_SECRETS = dict.fromkeys(
+    ("sk_", "rk_", "pk_"), "is an API key: the endpoint's signing secret (whsec_…) belongs here, see Stripe's Dashboard"
+)
+
+
+def _not_one_of(wrong: Mapping[str, str]) -> AfterValidator:
+    def check(value: SecretStr) -> SecretStr:
+        text = value.get_secret_value()
+        if text[0] in "'\"`" or text[-1] in "'\"`":
+            raise ValueError("is in quotes: take them away")
+        for beginning, problem in wrong.items():
+            if text.startswith(beginning):
+                raise ValueError(problem)
+        return value
+
+    return AfterValidator(check)
 
 
 def _long_enough(token: SecretStr) -> SecretStr:
@@ -96,6 +123,8 @@ def password_of(url: str) -> str | None:
 
     parsed = make_url(url)
     password = None if parsed.password is None else str(parsed.password)
+    if password is None or len(password) < SHORTEST_PASSWORD:
+        return None
     return None if password in (parsed.username, parsed.database, parsed.host) else password
 
 
@@ -115,7 +144,9 @@ def _schema_name(name: str) -> str:
 
 
 Credential = Annotated[SecretStr, AfterValidator(_credential)]
-Credentials = Annotated[tuple[Credential, ...], BeforeValidator(_without_blanks)]
+ApiKey = Annotated[Credential, _not_one_of(_WRONG_KEYS)]
+SigningSecret = Annotated[Credential, _not_one_of(_WRONG_SECRETS)]
+SigningSecrets = Annotated[tuple[SigningSecret, ...], BeforeValidator(_without_blanks)]
 Token = Annotated[Credential, AfterValidator(_long_enough)]
 Base = Annotated[str, AfterValidator(_base)]
 DatabaseURL = Annotated[SecretStr, AfterValidator(_database)]

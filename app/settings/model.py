@@ -1,7 +1,8 @@
 """All settings as one frozen value, and the accounts that follow from them."""
 
+import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,16 +12,16 @@ from typing import Annotated, Literal, Self
 from pydantic import AliasGenerator, BaseModel, ConfigDict, Field, SecretStr, model_validator
 
 from app.settings.fields import (
+    ApiKey,
     Base,
     Count,
-    Credential,
-    Credentials,
     DatabaseURL,
     FileStoreURL,
     JSONObject,
     SchemaName,
     Seconds,
     Sha256,
+    SigningSecrets,
     Slug,
     Token,
     password_of,
@@ -48,8 +49,8 @@ class NamedToken(_Part):
 
 
 class _AccountEntry(_Part):
-    api_key: Credential | None = None
-    webhook_secrets: Credentials = ()
+    api_key: ApiKey | None = None
+    webhook_secrets: SigningSecrets = ()
 
     @model_validator(mode="after")
     def _is_of_use(self) -> Self:
@@ -81,8 +82,8 @@ class Settings(_Part):
     database_url: DatabaseURL | None = None
     direct_database_url: DatabaseURL | None = Field(default_factory=lambda given: given.get("database_url"))
     data_dir: Path = Path("./.tallyhook")
-    stripe_api_key: Credential | None = None
-    stripe_webhook_secret: Credentials = ()
+    stripe_api_key: ApiKey | None = None
+    stripe_webhook_secret: SigningSecrets = ()
     stripe_accounts: Annotated[Mapping[Slug, _AccountEntry], JSONObject] = Field(default_factory=dict)
     stripe_api_base: Base = "https://api.stripe.com"
     stripe_files_base: Base = "https://files.stripe.com"
@@ -99,6 +100,12 @@ class Settings(_Part):
     retry_max_seconds: Seconds = 900.0
     stalled_after_seconds: Seconds = 60.0
     max_body_bytes: Annotated[int, Field(ge=1, le=2**30)] = 1_048_576
+    max_header_bytes: Annotated[int, Field(ge=1024, le=2**20)] = 32_768
+    max_unverified_bytes: Annotated[int, Field(ge=65_536, le=2**34)] = 33_554_432
+    max_connections: Count = 500
+    header_seconds: Seconds = 10.0
+    body_seconds: Seconds = 30.0
+    idle_seconds: Seconds = 65.0
     file_store: FileStoreURL | None = None
     retention_days: Annotated[int, Field(ge=1, le=36_500)] | None = None
     tables: Literal["on", "off"] = "on"
@@ -114,9 +121,33 @@ class Settings(_Part):
             raise ValueError(
                 "STRIPE_ACCOUNTS: names `default`, the account of STRIPE_API_KEY and STRIPE_WEBHOOK_SECRET: rename it"
             )
+        self._check_that_tokens_differ()
         if self.retry_base_seconds > self.retry_max_seconds:
             raise ValueError("TALLYHOOK_RETRY_MAX_SECONDS: has to be at least TALLYHOOK_RETRY_BASE_SECONDS")
         return self
+
+    def _check_that_tokens_differ(self) -> None:
+        """One token under two names: nobody could say what whoever holds it may do."""
+        names: dict[str, str] = {token.sha256: "TALLYHOOK_TOKENS" for token in self.tokens.values()}
+        if len(names) < len(self.tokens):
+            raise ValueError("TALLYHOOK_TOKENS: gives the same token under two names: make one for each")
+        for name, token in (("TALLYHOOK_ADMIN_TOKEN", self.admin_token), ("TALLYHOOK_READ_TOKEN", self.read_token)):
+            if token is None:
+                continue
+            digest = hashlib.sha256(token.get_secret_value().encode()).hexdigest()
+            if digest in names:
+                raise ValueError(f"{name}: is the same token as in {names[digest]}: make one for each")
+            names[digest] = name
+
+    def missing(self) -> Iterator[str]:
+        """What a service without would not do; said at its start, and no error."""
+        if not self.accounts:
+            yield (
+                "no Stripe account is configured, so nothing is received or fetched: set STRIPE_API_KEY and "
+                "STRIPE_WEBHOOK_SECRET, or see `tallyhook demo`, which needs none"
+            )
+        if self.admin_token is None:
+            yield "no admin token is set, so the admin API refuses everyone: set TALLYHOOK_ADMIN_TOKEN"
 
     @cached_property
     def accounts(self) -> Mapping[str, Account]:

@@ -45,15 +45,16 @@ Ctrl+C stops it.
 
 
 async def run_forever(port: int, *, host: str = HOST, webhook: str, say: Callable[[str], None]) -> None:
-    """Serves a test and a live account on `port`, says how to use them, and returns after SIGINT or SIGTERM."""
+    """Serves a test and a live account on `port`, says how to use them, and returns after SIGINT, SIGTERM or SIGHUP."""
     simulator = Simulator()
     simulator.add_account("live", livemode=True)
     for account in simulator.world.accounts.values():
         add_endpoint(simulator.world, account, url=webhook, secrets=[SECRET])
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stopped.set)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            loop.add_signal_handler(number, stopped.set)
     async with serve(simulator, host=host, port=port):
         say(start_text(simulator, webhook=webhook))
         await stopped.wait()

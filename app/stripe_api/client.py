@@ -21,7 +21,7 @@ from app.errors import KeyRefused, NotNow, Refused, WrongPart
 from app.observability.logs import redact
 from app.observability.metrics import Metrics
 from app.settings import Account, Settings
-from app.stripe_api.http import FILE_CONTENTS, CountingClient, call_to
+from app.stripe_api.http import FILE_CONTENTS, CountingClient, call_to, trust, why_not
 from app.stripe_api.objects import Malformed, ReportTypeInfo, StripeFile, StripeRun, report_type_from, stripe_run_from
 
 T = TypeVar("T")
@@ -64,7 +64,7 @@ class StripeDoor:
             )
             for slug, account in self._accounts.items()
         }
-        self._files = httpx.AsyncClient(timeout=FILE_TIMEOUT, follow_redirects=False)
+        self._files = httpx.AsyncClient(timeout=FILE_TIMEOUT, follow_redirects=False, verify=trust())
 
     @property
     def accounts(self) -> frozenset[str]:
@@ -79,7 +79,7 @@ class StripeDoor:
         """Close every connection."""
         await self._files.aclose()
         for client in self._http.values():
-            await client.close_async()  # type: ignore[no-untyped-call]  # the SDK leaves it untyped
+            await client.close_async()
 
     async def read_account_id(self, account: str) -> str:
         """The `acct_…` id that the key belongs to."""
@@ -133,7 +133,7 @@ class StripeDoor:
                     _check_file_answer(response, start)
                     yield _open_file(response, file, start)
             except httpx.HTTPError as error:
-                raise NotNow(redact(f"the download was cut off: {type(error).__name__}: {error}")) from error
+                raise NotNow(redact(f"the download was cut off. {why_not(error)}")) from error
 
     def _count(self, account: str, endpoint: str, status: str) -> None:
         self._metrics.stripe_requests.labels(account, endpoint, status).inc()

@@ -3,16 +3,20 @@
 An answer that is no JSON object, a proxy's page say, ends here: the SDK would stumble over it, each one differently.
 """
 
+import os
 import re
+import ssl
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import httpx
 import orjson
 import stripe
 
+from app.errors import SettingsError
 from app.observability import tracing
 from app.observability.tracing import Kind
 
@@ -52,21 +56,55 @@ def call_to(endpoint: str, count: Count) -> Iterator[Call]:
             tracing.note(**{"http.response.status_code": call.status, "stripe.request_id": call.request_id})
 
 
-class CountingClient(stripe.HTTPXClient):
-    """The SDK's client for one account."""
+class CountingClient(stripe.HTTPClient):
+    """What the SDK calls Stripe with, for one account."""
+
+    name = "httpx"
 
     def __init__(self, count: Count, *, timeout: httpx.Timeout) -> None:
-        super().__init__(timeout=timeout)
+        super().__init__()
         self._count = count
+        self._http = httpx.AsyncClient(timeout=timeout, verify=trust())
 
     async def request_async(
         self, method: str, url: str, headers: Mapping[str, str], post_data: Any = None
     ) -> tuple[bytes, int, Mapping[str, str]]:
         """One call, as the SDK makes it."""
         with call_to(endpoint_of(method, url), self._count) as call:
-            answer = await super().request_async(method, url, headers, post_data)
-            call.answered(answer[1], answer[2])
-        return _readable(*answer)
+            try:
+                answer = await self._http.request(method, url, headers=dict(headers), content=post_data or None)
+            except httpx.HTTPError as error:
+                raise stripe.APIConnectionError(why_not(error)) from error  # type: ignore[no-untyped-call]  # the SDK's
+            call.answered(answer.status_code, answer.headers)
+        return _readable(answer.content, answer.status_code, answer.headers)
+
+    async def close_async(self) -> None:
+        """Close every connection."""
+        await self._http.aclose()
+
+
+def trust() -> ssl.SSLContext:
+    """The authorities that every call to Stripe believes, those of `SSL_CERT_FILE` or `SSL_CERT_DIR` if set.
+
+    Raises SettingsError. Loading them takes 40 ms: once for all clients.
+    """
+    return _trust(os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR"))
+
+
+@cache
+def _trust(_file: str | None, _folder: str | None) -> ssl.SSLContext:
+    try:
+        return httpx.create_ssl_context()
+    except OSError as error:  # also what is no certificate: SSLError is one
+        raise SettingsError("SSL_CERT_FILE: has to name a readable file of certificates (PEM)") from error
+
+
+def why_not(error: httpx.HTTPError) -> str:
+    """Why there is no answer, in one line; what TLS said stays in it."""
+    said = f"Stripe cannot be reached: {type(error).__name__}{f': {error}' if str(error) else ''}"
+    if "CERTIFICATE_VERIFY_FAILED" in said:
+        return f"{said}. Where a proxy inspects what is encrypted, SSL_CERT_FILE has to name your company's authorities"
+    return said
 
 
 def _readable(body: bytes, status: int, headers: Mapping[str, str]) -> tuple[bytes, int, Mapping[str, str]]:

@@ -14,6 +14,7 @@ import httpx
 from app.errors import NotNow, Refused
 from app.settings import Settings
 from app.stripe_api.client import CALL_TIMEOUT, LIST_PAGE, StripeDoor, read_as, told_apart
+from app.stripe_api.http import trust, why_not
 from app.stripe_api.objects import NewEndpoint, StripeFile, WebhookEndpoint, new_endpoint_from, webhook_endpoint_from
 
 # `*` stands for every event but those that have to be selected by name (stripe.md 4.2); this is the one we need.
@@ -71,10 +72,10 @@ async def check_files(door: StripeDoor, account: str) -> None:
 async def read_clock(settings: Settings) -> datetime:
     """Stripe's own time, from the `Date` of an answer to a call without a key. Raises NotNow."""
     try:
-        async with httpx.AsyncClient(timeout=CALL_TIMEOUT, follow_redirects=False) as client:
+        async with httpx.AsyncClient(timeout=CALL_TIMEOUT, follow_redirects=False, verify=trust()) as client:
             answer = await client.get(f"{settings.stripe_api_base}/v1/account")
         return parsedate_to_datetime(answer.headers["date"]).astimezone(UTC)
     except httpx.HTTPError as error:
-        raise NotNow(f"Stripe cannot be reached: {type(error).__name__}") from error
+        raise NotNow(why_not(error)) from error
     except (KeyError, ValueError) as error:
         raise NotNow("Stripe's answer does not say when it was made") from error

@@ -7,10 +7,10 @@ from contextlib import asynccontextmanager
 
 import httpx
 import pytest
-import uvicorn
 
 from app.main import build_app
 from app.resources import Resources
+from app.serving import make_server
 from tests.service import ADMIN_TOKEN
 
 BASE_URL = "http://tallyhook.test"
@@ -43,7 +43,7 @@ async def nobody(res: Resources) -> AsyncIterator[httpx.AsyncClient]:
 @asynccontextmanager
 async def listening(res: Resources) -> AsyncIterator[int]:
     """The port of the app on a real socket."""
-    server = uvicorn.Server(uvicorn.Config(build_app(res), log_config=None, access_log=False, lifespan="off"))
+    server = make_server(build_app(res), res.settings, host="127.0.0.1", port=0)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         serving = asyncio.create_task(server.serve([listener]))
         try:

@@ -90,6 +90,20 @@ def test_secrets_are_made_once_and_differ(tmp_path: Path) -> None:
     assert (tmp_path / "secrets").stat().st_mode & 0o777 == 0o700
 
 
+def test_a_folder_of_secrets_that_stood_open_is_closed(tmp_path: Path) -> None:
+    (tmp_path / "secrets").mkdir(mode=0o711)
+
+    subprocess.run(["sh", ROOT / "deploy" / "make-secrets.sh"], cwd=tmp_path, check=True, capture_output=True)
+
+    assert (tmp_path / "secrets").stat().st_mode & 0o777 == 0o700
+
+
+def test_nothing_tells_people_to_open_the_folder_of_secrets_or_to_mount_it_whole() -> None:
+    for page in [*(ROOT / "docs").rglob("*.md"), *ROOT.glob("*.md"), *ROOT.glob("docker-compose*.yml")]:
+        text = page.read_text(encoding="utf-8")
+        assert not re.search(r"chmod (?!700\b)\S+ secrets(?!/)|secrets:/run/secrets", text), page
+
+
 def test_nothing_gets_into_the_image_that_is_not_named() -> None:
     lines = (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
     rules = [line for line in lines if line and not line.startswith("#")]

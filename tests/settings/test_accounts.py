@@ -51,7 +51,6 @@ def test_only_commas_make_no_account() -> None:
         ("rk_test_1", False),
         ("rk_org_1", None),
         ("xsk_live_1", None),
-        ("pk_live_1", None),
     ],
 )
 def test_the_key_says_its_mode(key: str, livemode: bool | None) -> None:

@@ -1,10 +1,13 @@
 """What is refused, and that no message repeats a value."""
 
+import hashlib
+import json
+
 import pytest
 
 from app.errors import SettingsError
 from app.settings import load_settings
-from tests.settings.given import CANARY, DIGEST, problems_of, settings_of
+from tests.settings.given import CANARY, DIGEST, TOKEN, problems_of, settings_of
 
 MALFORMED = [
     ("DATABASE_URL", "mysql://{}/x"),
@@ -125,3 +128,54 @@ def test_a_base_is_kept_without_its_slash() -> None:
 )  # fmt: skip
 def test_a_file_store_that_cannot_be_one_is_told_with_what_can(url: str) -> None:
     assert "TALLYHOOK_FILE_STORE: has to be s3://bucket/prefix" in "\n".join(problems_of(TALLYHOOK_FILE_STORE=url))
+
+
+@pytest.mark.parametrize(
+    ("value", "problem"),
+    [
+        ("whsec_1", "is a signing secret (whsec_…): it belongs in STRIPE_WEBHOOK_SECRET"),
+        ("pk_live_1", "is a publishable key (pk_…)"),
+        ("sk_org_live_1", "is the key of an organization (sk_org_…), which is not supported"),
+        ('"rk_live_1"', "is in quotes: take them away"),
+        ("'rk_live_1'", "is in quotes: take them away"),
+    ],
+)
+def test_what_is_no_api_key_is_told_apart_at_start(value: str, problem: str) -> None:
+    for problems in (
+        problems_of(STRIPE_API_KEY=value),
+        problems_of(STRIPE_ACCOUNTS=json.dumps({"eu": {"api_key": value}})),
+    ):
+        assert len(problems) == 1
+        assert problem in problems[0]
+
+
+@pytest.mark.parametrize("value", ["sk_live_1", "rk_test_1", "pk_live_1", "whsec_1,sk_live_1", '"whsec_1"'])
+def test_what_is_no_signing_secret_is_told_apart_at_start(value: str) -> None:
+    problems = problems_of(STRIPE_WEBHOOK_SECRET=value)
+
+    assert len(problems) == 1
+    assert "is an API key" in problems[0] or "is in quotes" in problems[0]
+
+
+def test_one_token_may_not_have_two_roles() -> None:
+    digest = hashlib.sha256(TOKEN.encode()).hexdigest()
+    named = json.dumps({"books": {"sha256": digest, "role": "read"}})
+    twice = json.dumps({name: {"sha256": DIGEST, "role": "read"} for name in ("a", "b")})
+
+    assert problems_of(TALLYHOOK_ADMIN_TOKEN=TOKEN, TALLYHOOK_READ_TOKEN=TOKEN) == [
+        "TALLYHOOK_READ_TOKEN: is the same token as in TALLYHOOK_ADMIN_TOKEN: make one for each"
+    ]
+    assert problems_of(TALLYHOOK_ADMIN_TOKEN=TOKEN, TALLYHOOK_TOKENS=named) == [
+        "TALLYHOOK_ADMIN_TOKEN: is the same token as in TALLYHOOK_TOKENS: make one for each"
+    ]
+    assert len(problems_of(TALLYHOOK_TOKENS=twice)) == 1
+
+
+def test_what_is_not_configured_is_said() -> None:
+    assert len(list(settings_of().missing())) == 2
+    assert list(settings_of(STRIPE_API_KEY="rk_live_1", TALLYHOOK_ADMIN_TOKEN=TOKEN).missing()) == []
+
+
+def test_a_password_that_is_in_half_of_all_words_is_not_taken_out_of_them() -> None:
+    assert settings_of(DATABASE_URL="postgresql://u:a@h/d").secret_values() == {"postgresql://u:a@h/d"}
+    assert "long" in settings_of(DATABASE_URL="postgresql://u:long@h/d").secret_values()

@@ -62,6 +62,8 @@ def test_any_setting_may_be_read_from_a_file_of_its_own(name: str, tmp_path: Pat
         "TALLYHOOK_REPORTS_SCHEMA": "stripe",
         "TALLYHOOK_ADMIN_TOKEN": TOKEN,
         "TALLYHOOK_READ_TOKEN": TOKEN,
+        "TALLYHOOK_MAX_HEADER_BYTES": "7777",
+        "TALLYHOOK_MAX_UNVERIFIED_BYTES": "777777",
     }
     value = examples.get(name, "77")
     (tmp_path / "value").write_text(value + "\n")

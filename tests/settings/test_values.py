@@ -34,6 +34,12 @@ def test_nothing_is_needed_and_the_defaults_are_those_of_the_contract() -> None:
         "retry_max_seconds": 900,
         "stalled_after_seconds": 60,
         "max_body_bytes": 1048576,
+        "max_header_bytes": 32768,
+        "max_unverified_bytes": 33554432,
+        "max_connections": 500,
+        "header_seconds": 10,
+        "body_seconds": 30,
+        "idle_seconds": 65,
         "file_store": None,
         "retention_days": None,
         "tables": "on",
@@ -79,7 +85,7 @@ def test_nothing_that_prints_settings_prints_a_secret() -> None:
         STRIPE_WEBHOOK_SECRET=f"{CANARY},{CANARY}2",
         STRIPE_ACCOUNTS=json.dumps({"eu": {"api_key": CANARY, "webhook_secrets": [CANARY]}}),
         TALLYHOOK_ADMIN_TOKEN=CANARY * 4,
-        TALLYHOOK_READ_TOKEN=CANARY * 4,
+        TALLYHOOK_READ_TOKEN=CANARY * 5,
         TALLYHOOK_TOKENS=json.dumps({"a": {"sha256": DIGEST, "role": "read"}}),
     )
 

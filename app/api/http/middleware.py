@@ -39,7 +39,7 @@ _SLASHES = re.compile("/+")
 _SANE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _BEARER = re.compile(r"bearer +([^ ]+) *", re.IGNORECASE)
 
-_NO_TOKEN = "send a token: Authorization: Bearer …"  # noqa: S105 - a sentence
+_NO_TOKEN = "send a bearer token in the Authorization header"  # noqa: S105 - a sentence
 _WRONG_TOKEN = "this token is not known"  # noqa: S105 - a sentence
 _CLOSED = "no admin token is set, so the admin API refuses everyone: set TALLYHOOK_ADMIN_TOKEN (openssl rand -hex 32)"
 _READ_ONLY = "this token may only read; writing takes one of role admin"

@@ -9,16 +9,14 @@ import hashlib
 import secrets
 import shutil
 import tempfile
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import httpx
 from rich.console import Console
 
+from app.cli.demo.client import client_of, pages
 from app.cli.demo.story import Story, show_stored
 from app.planning.planner import Availability, Schedule, due_windows
 from app.serving import Running, running
@@ -65,7 +63,7 @@ async def play(stop: asyncio.Event, *, once: bool, days: int, port: int) -> list
     with _data_dir() as folder:
         async with serve(simulator) as stripe_url:
             settings = _settings(folder, simulator, stripe_url=stripe_url, token=token, secret=secret)
-            async with running(settings, port=port) as service, _client(service, token) as client:
+            async with running(settings, port=port) as service, client_of(str(service.url), token) as client:
                 simulator.add_endpoint(f"{service.url}/webhooks/stripe", secrets=[secret])
                 with Story(console, service.res) as story:
                     failures = await _play(service, simulator, client, story=story, first=first, days=days, stop=stop)
@@ -153,17 +151,6 @@ async def _check(client: httpx.AsyncClient, simulator: Simulator, owed: dict[str
     return failures
 
 
-async def pages(client: httpx.AsyncClient, path: str) -> AsyncIterator[dict[str, Any]]:
-    """Every item of a list of the admin API, page by page."""
-    cursor: str | None = ""
-    while cursor is not None:
-        answer = await client.get(path, params={"limit": 100, **({"cursor": cursor} if cursor else {})})
-        page = answer.raise_for_status().json()
-        for item in page["data"]:
-            yield item
-        cursor = page["next_cursor"]
-
-
 class _data_dir:
     """A folder of the demo's own, which root's lent account may pass through; gone at the end."""
 
@@ -174,13 +161,6 @@ class _data_dir:
 
     def __exit__(self, *_: object) -> None:
         shutil.rmtree(self._folder, ignore_errors=True)
-
-
-@asynccontextmanager
-async def _client(service: Running, token: str) -> AsyncIterator[httpx.AsyncClient]:
-    headers = {"Authorization": f"Bearer {token}"}
-    async with httpx.AsyncClient(base_url=str(service.url), headers=headers, timeout=30, trust_env=False) as client:
-        yield client
 
 
 def _settings(folder: Path, simulator: Simulator, *, stripe_url: str, token: str, secret: str) -> Settings:

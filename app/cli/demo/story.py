@@ -14,6 +14,7 @@ from rich.panel import Panel
 from rich.table import Table
 from sqlalchemy import text
 
+from app.cli.demo.client import pages
 from app.resources import Resources
 
 LINES = 14
@@ -98,8 +99,6 @@ class Story:
 
 async def show_stored(console: Console, client: httpx.AsyncClient, *, url: str, token: str) -> None:
     """A table of what was stored, and how to look around."""
-    from app.cli.demo.play import pages
-
     runs = [run async for run in pages(client, "/v1/runs?state=stored")]
     table = Table(title=f"{len(runs)} files are stored")
     for heading in ("file", "bytes", "sha-256"):

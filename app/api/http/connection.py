@@ -1,0 +1,341 @@
+"""One connection, in front of uvicorn's own protocol: what holds before anything is known of the caller.
+
+Heads are bounded in bytes, lines and time, bodies in time and in what they take of memory together, connections in
+number. Where room is short, the oldest connection that has not shown anything yet makes room for the newest: whoever
+signs is served, however many others hold on.
+"""
+
+import asyncio
+import time
+from collections import Counter
+from dataclasses import dataclass
+from enum import Enum, auto
+from functools import partial
+from typing import Any
+
+import httptools
+import structlog
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from app.api.http.problems import problem
+from app.settings import Settings
+
+log = structlog.get_logger()
+
+# Each line of a head takes some two hundred bytes of memory, however short it is.
+MOST_HEADERS = 100
+# Requests sent before the answer to the first one: nobody needs them, and each takes some kilobytes.
+MOST_PIPELINED = 8
+# At most so much is parsed before the limits are looked at again.
+SLICE = 16 * 1024
+# Between an answer and the end, so that whoever still sends reads the answer before the connection is reset.
+LINGER_SECONDS = 2.0
+# A reader that takes nothing for this long is gone.
+STALLED_READER_SECONDS = 60.0
+# One line for everything that was refused meanwhile: a flood is told of, and does not flood the log.
+REPORT_SECONDS = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bytes, seconds, and how many connections."""
+
+    header_bytes: int
+    header_seconds: float
+    body_seconds: float
+    idle_seconds: float
+    connections: int
+    unverified_bytes: int
+
+    @classmethod
+    def of(cls, settings: Settings) -> "Limits":
+        """Those of the settings; two of the largest bodies always find room."""
+        return cls(
+            header_bytes=settings.max_header_bytes,
+            header_seconds=settings.header_seconds,
+            body_seconds=settings.body_seconds,
+            idle_seconds=settings.idle_seconds,
+            connections=settings.max_connections,
+            unverified_bytes=max(settings.max_unverified_bytes, 2 * settings.max_body_bytes),
+        )
+
+
+class Crowd:
+    """All connections of one server, and who makes room for whom."""
+
+    def __init__(self, limits: Limits) -> None:
+        self.limits = limits
+        self.held = 0  # bytes of bodies in memory whose request is not answered yet
+        self.refused: Counter[str] = Counter()
+        self._all: set[Connection] = set()
+        # Each in the order in which they came: nothing answered yet; answered before, and nothing to answer now.
+        self._strangers: dict[Connection, None] = {}
+        self._idle: dict[Connection, None] = {}
+        self._reading: dict[Connection, None] = {}  # in the middle of a body
+        self._reported_at = 0.0
+
+    def protocol(self) -> Any:
+        """What uvicorn makes a connection of."""
+        return partial(Connection, crowd=self)
+
+    def join(self, connection: "Connection") -> None:
+        """A connection is new; another one may have to go for it, or it itself."""
+        if len(self._all) >= self.limits.connections:
+            waiting = self._strangers or self._idle
+            next(iter(waiting), connection).drop("too_many_connections")
+        if not connection.ended:
+            self._all.add(connection)
+            self._strangers[connection] = None
+
+    def leave(self, connection: "Connection") -> None:
+        """A connection has ended."""
+        self._all.discard(connection)
+        self.busy(connection)
+        self.release(connection)
+
+    def busy(self, connection: "Connection") -> None:
+        """Its request is here, whole: it is being answered."""
+        for group in (self._strangers, self._idle, self._reading):
+            group.pop(connection, None)
+
+    def wait(self, connection: "Connection") -> None:
+        """It has been answered, or does not take its answer: it is the first to go when room is short."""
+        if connection in self._all:
+            self._idle[connection] = None
+
+    def hold(self, connection: "Connection", size: int) -> None:
+        """Bytes of a body have come in; the oldest half bodies go when there are too many."""
+        self._reading[connection] = None
+        connection.held += size
+        self.held += size
+        while self.held > self.limits.unverified_bytes and self._reading:
+            next(iter(self._reading)).drop("too_many_bytes")
+
+    def release(self, connection: "Connection") -> None:
+        """The request is answered: its body is not kept any longer."""
+        self._reading.pop(connection, None)
+        self.held -= connection.held
+        connection.held = 0
+
+    def note(self, reason: str) -> None:
+        """Something was refused."""
+        self.refused[reason] += 1
+        if time.monotonic() - self._reported_at >= REPORT_SECONDS:
+            self._reported_at = time.monotonic()
+            log.warning("web.connections_refused", refused=dict(self.refused))
+
+
+class Phase(Enum):
+    """What is to come next on a connection."""
+
+    HEAD = auto()  # of the first request, or the rest of a head that has begun
+    BODY = auto()
+    IDLE = auto()  # perhaps another request
+
+
+class Connection(HttpToolsProtocol):
+    """Uvicorn's protocol within limits."""
+
+    def __init__(self, *args: Any, crowd: Crowd, **more: Any) -> None:
+        super().__init__(*args, **more)
+        self.held = 0
+        self.ended = False
+        self._crowd, self._limits = crowd, crowd.limits
+        self._phase = Phase.HEAD
+        self._head_bytes = self._head_lines = self._framing = self._body_bytes = 0
+        self._timer: asyncio.TimerHandle | None = None
+        self._timed: Phase | None = None
+        self._stalled: asyncio.TimerHandle | None = None
+        self._raw: asyncio.Transport
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
+        """A client has connected."""
+        self._raw = transport
+        super().connection_made(_Transport(transport, self))
+        self._crowd.join(self)
+        self._set_timer()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """It is over."""
+        self.ended = True
+        self._set_timer()
+        self.resume_writing()
+        self._crowd.leave(self)
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Parse what came in, a slice at a time."""
+        if self._phase is Phase.IDLE:
+            self._begin_head()
+        for start in range(0, len(data), SLICE):
+            if self.ended:
+                return
+            self._take(data if len(data) <= SLICE else data[start : start + SLICE])
+        self._set_timer()
+
+    def _take(self, piece: bytes) -> None:
+        body_bytes = self._body_bytes
+        super().data_received(piece)
+        if self._phase is Phase.HEAD:
+            self._head_bytes += len(piece)
+            if self._head_bytes > self._limits.header_bytes:
+                self._refuse(431, f"the head is larger than {self._limits.header_bytes} bytes", "head_too_large")
+        elif self._phase is Phase.BODY:
+            # Sizes of chunks, and trailers, which are heads under another name.
+            self._framing += len(piece) - (self._body_bytes - body_bytes)
+            if self._framing > 2 * self._limits.header_bytes + 8 * self._body_bytes:
+                self._refuse(400, "the body has more framing than content", "framing_too_large")
+
+    def _begin_head(self) -> None:
+        self._phase = Phase.HEAD
+        self._head_bytes = self._head_lines = self._framing = self._body_bytes = 0
+
+    def on_message_begin(self) -> None:
+        """A request begins."""
+        self._begin_head()
+        super().on_message_begin()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """One line of the head, or of the trailers."""
+        self._head_lines += 1
+        if self._head_lines > MOST_HEADERS:
+            self._refuse(431, f"the head has more than {MOST_HEADERS} lines", "head_too_large")
+            raise httptools.HttpParserError("refused")
+        super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        """The head is here."""
+        self._phase = Phase.BODY
+        if len(self.pipeline) >= MOST_PIPELINED:
+            self.drop("too_many_pipelined")
+            raise httptools.HttpParserError("refused")
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """A piece of the body."""
+        self._body_bytes += len(body)
+        super().on_body(body)
+        if not self.cycle.response_complete:
+            self._crowd.hold(self, len(body))
+
+    def on_message_complete(self) -> None:
+        """The request is here, whole."""
+        self._phase = Phase.IDLE
+        self._crowd.busy(self)
+        super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        """The answer is out."""
+        self._crowd.release(self)
+        super().on_response_complete()
+        if not self.pipeline:
+            self._crowd.wait(self)
+
+    def pause_writing(self) -> None:
+        """The client reads more slowly than we write."""
+        super().pause_writing()
+        self._stalled = self.loop.call_later(STALLED_READER_SECONDS, self.drop, "stalled_reader")
+        self._crowd.wait(self)
+
+    def resume_writing(self) -> None:
+        """It goes on reading."""
+        super().resume_writing()
+        if self._stalled is not None:
+            self._stalled.cancel()
+            self._stalled = None
+            self._crowd.busy(self)
+
+    def _set_timer(self) -> None:
+        """One timer for what is to come next; once a part has begun, more of it does not prolong the time."""
+        wanted = None if self.ended or self._phase is Phase.IDLE else self._phase
+        if wanted is self._timed:
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timed, self._timer = wanted, None
+        if wanted is not None:
+            seconds = self._limits.header_seconds if wanted is Phase.HEAD else self._limits.body_seconds
+            self._timer = self.loop.call_later(seconds, self._too_slow)
+
+    def _too_slow(self) -> None:
+        self._timed = self._timer = None
+        if self.flow.read_paused or self._answers_an_earlier_one():
+            self._set_timer()  # it is us who do not read
+        elif self._phase is Phase.HEAD and self._head_bytes == 0:
+            self.drop("idle")
+        else:
+            what = "head" if self._phase is Phase.HEAD else "body"
+            self._refuse(408, f"the {what} did not arrive in time", f"{what}_too_slow")
+
+    def _answers_an_earlier_one(self) -> bool:
+        return self.cycle is not None and not self.cycle.response_complete and not self.cycle.more_body
+
+    def send_400_response(self, msg: str) -> None:
+        """What is not HTTP is answered as everything else that is wrong."""
+        if not self.ended:
+            self._refuse(400, "this is not an HTTP request that can be read", "not_http")
+
+    def _refuse(self, status: int, detail: str, reason: str) -> None:
+        """Answer and hang up, where no other answer is under way."""
+        if self._answers_an_earlier_one() or (self.cycle is not None and self._half_answered()):
+            self.drop(reason)
+            return
+        self._crowd.note(reason)
+        if self.cycle is not None:
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+        answer = problem(status, detail, headers={"Connection": "close"})
+        lines = [name + b": " + value + b"\r\n" for name, value in answer.raw_headers]
+        self._raw.write(b"".join([STATUS_LINE[status], *lines, b"\r\n", bytes(answer.body)]))
+        self.hang_up()
+
+    def _half_answered(self) -> bool:
+        return self.cycle.response_started and not self.cycle.response_complete
+
+    def drop(self, reason: str) -> None:
+        """End it at once, whatever is under way."""
+        self._crowd.note(reason)
+        self.ended = True
+        self._set_timer()
+        self._crowd.leave(self)
+        self._raw.abort()
+
+    def hang_up(self) -> None:
+        """End it after what was written; what still comes in is thrown away, for a moment."""
+        if self.ended:
+            return
+        self.ended = True
+        self._set_timer()
+        if self._phase is Phase.IDLE or not self._raw.can_write_eof():
+            self._raw.close()
+        else:
+            self._raw.write_eof()
+            self._raw.resume_reading()
+        self.loop.call_later(LINGER_SECONDS, self._raw.abort)
+
+
+class _Transport(asyncio.Transport):
+    """The transport as uvicorn sees it: closing it hangs up as `Connection` does."""
+
+    def __init__(self, raw: asyncio.Transport, connection: Connection) -> None:
+        super().__init__()
+        self._raw, self._connection = raw, connection
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        return self._raw.get_extra_info(name, default)
+
+    def write(self, data: "bytes | bytearray | memoryview[Any]") -> None:
+        if not self._connection.ended:
+            self._raw.write(data)
+
+    def close(self) -> None:
+        self._connection.hang_up()
+
+    def is_closing(self) -> bool:
+        return self._connection.ended or self._raw.is_closing()
+
+    def pause_reading(self) -> None:
+        self._raw.pause_reading()
+
+    def resume_reading(self) -> None:
+        self._raw.resume_reading()

@@ -1,0 +1,125 @@
+"""However a command is ended, it ends cleanly: SIGTERM, Ctrl-C, or a terminal that is closed."""
+
+import asyncio
+import os
+import shutil
+import signal
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+ENDING = [signal.SIGTERM, signal.SIGINT, signal.SIGHUP]
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A folder that root's lent account may pass through."""
+    made = Path(tempfile.mkdtemp(prefix="tallyhook-ending-"))
+    made.chmod(0o711)
+    yield made
+    shutil.rmtree(made, ignore_errors=True)
+
+
+@asynccontextmanager
+async def command(folder: Path, *arguments: str, before: str = "") -> AsyncIterator[asyncio.subprocess.Process]:
+    """`python -m app …` with its own folder for all that it makes; killed if it does not end."""
+    environ = {"PATH": os.environ["PATH"], "HOME": str(folder), "TMPDIR": str(folder), "PYTHONUNBUFFERED": "1"}
+    environ |= {"PYTHONPATH": str(ROOT), "TALLYHOOK_DATA_DIR": str(folder / "data")}
+    shell = f'{before} exec "{sys.executable}" -m app "$@"'
+    process = await asyncio.create_subprocess_exec(
+        "sh", "-c", shell, "sh", *arguments,
+        cwd=folder, env=environ, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+    )  # fmt: skip
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+
+
+async def says(process: asyncio.subprocess.Process, words: bytes) -> None:
+    """Wait until the command has written these words."""
+    assert process.stdout is not None
+    written = b""
+    async with asyncio.timeout(90):
+        while words not in written:
+            piece = await process.stdout.read(1000)
+            assert piece, written.decode()
+            written += piece
+
+
+def left_in(folder: Path) -> list[Path]:
+    """What the demo did not take away."""
+    return list(folder.glob("tallyhook-demo-*"))
+
+
+def processes_in(folder: Path) -> list[str]:
+    """The command lines of living processes that name this folder."""
+    lines = [_line_of(process) for process in Path("/proc").iterdir() if process.name.isdecimal()]
+    return [line for line in lines if str(folder) in line]
+
+
+def _line_of(process: Path) -> str:
+    try:
+        return (process / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+    except OSError:
+        return ""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", ENDING, ids=lambda number: number.name)
+async def test_the_demo_leaves_no_process_and_no_folder(folder: Path, number: signal.Signals) -> None:
+    async with command(folder, "demo", "--days", "1", "--port", "0") as process:
+        await says(process, b"Ctrl-C ends the demo")
+        process.send_signal(number)
+        async with asyncio.timeout(30):
+            await process.communicate()
+
+    assert process.returncode == 0
+    assert left_in(folder) == []
+    assert processes_in(folder) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("arguments", [["serve", "--port", "0"], ["worker"]], ids=["serve", "worker"])
+async def test_a_closed_terminal_takes_the_embedded_server_down_too(folder: Path, arguments: list[str]) -> None:
+    async with command(folder, *arguments) as process:
+        await says(process, b"service.started")
+        process.send_signal(signal.SIGHUP)
+        async with asyncio.timeout(30):
+            await process.communicate()
+
+    assert process.returncode == 0
+    assert processes_in(folder) == []
+
+
+@pytest.mark.parametrize("number", ENDING, ids=lambda number: number.name)
+async def test_the_simulator_ends_too(folder: Path, number: signal.Signals) -> None:
+    async with command(folder, "simulator", "--port", "0") as process:
+        await says(process, b"Ctrl+C stops it")
+        process.send_signal(number)
+        async with asyncio.timeout(30):
+            await process.communicate()
+
+    assert process.returncode == 0
+
+
+async def test_who_asks_to_outlive_the_terminal_does(folder: Path) -> None:
+    async with command(folder, "simulator", "--port", "0", before="trap '' HUP;") as process:
+        await says(process, b"Ctrl+C stops it")
+        ignored = int(_status_of(process.pid)["SigIgn"], 16)
+        process.send_signal(signal.SIGTERM)
+        await process.communicate()
+
+    assert ignored & (1 << (signal.SIGHUP - 1))
+
+
+def _status_of(pid: int) -> dict[str, str]:
+    lines = Path(f"/proc/{pid}/status").read_text(encoding="utf-8").splitlines()
+    return {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
