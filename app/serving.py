@@ -108,8 +108,7 @@ class _Server(uvicorn.Server):
 
 def make_server(app: FastAPI, settings: Settings, *, host: str, port: int) -> _Server:
     """Uvicorn with this app, every connection within the limits of the settings."""
-    limits = Limits.of(settings)
-    _make_room_for(limits.connections)
+    limits = Limits.of(settings, connections=_make_room_for(settings.max_connections))
     config = uvicorn.Config(
         app,
         host=host,
@@ -126,16 +125,20 @@ def make_server(app: FastAPI, settings: Settings, *, host: str, port: int) -> _S
     return _Server(config)
 
 
-def _make_room_for(connections: int) -> None:
-    """Each connection is an open file, and so are the database's and Stripe's: often 1,024 are allowed, and more are
-    for the asking.
+def _make_room_for(connections: int) -> int:
+    """How many connections there may be, of those wanted: each is an open file, and so are the database's and Stripe's.
+
+    Often 1,024 files are allowed, and more are for the asking.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY:
+        return connections
     wanted = connections + OTHER_FILES
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    if soft < wanted:
+        soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
         with suppress(OSError, ValueError):
-            resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    return max(1, min(connections, soft - OTHER_FILES))
 
 
 async def _serve(server: _Server) -> None:

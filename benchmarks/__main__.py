@@ -22,6 +22,7 @@ from benchmarks.stage import Stage
 # In the order of the table; each is a module with a function `measure`.
 BENCHMARKS = (
     "intake",
+    "flood",
     "run_life",
     "latency",
     "store_and_read",

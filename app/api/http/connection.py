@@ -10,7 +10,7 @@ import time
 from collections import Counter
 from dataclasses import dataclass
 from enum import Enum, auto
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import httptools
@@ -26,7 +26,7 @@ log = structlog.get_logger()
 MOST_HEADERS = 100
 # Requests sent before the answer to the first one: nobody needs them, and each takes some kilobytes.
 MOST_PIPELINED = 8
-# At most so much is parsed before the limits are looked at again.
+# At most so much of a head is parsed before its limit is looked at again.
 SLICE = 16 * 1024
 # Between an answer and the end, so that whoever still sends reads the answer before the connection is reset.
 LINGER_SECONDS = 2.0
@@ -48,14 +48,14 @@ class Limits:
     unverified_bytes: int
 
     @classmethod
-    def of(cls, settings: Settings) -> "Limits":
+    def of(cls, settings: Settings, *, connections: int) -> "Limits":
         """Those of the settings; two of the largest bodies always find room."""
         return cls(
             header_bytes=settings.max_header_bytes,
             header_seconds=settings.header_seconds,
             body_seconds=settings.body_seconds,
             idle_seconds=settings.idle_seconds,
-            connections=settings.max_connections,
+            connections=connections,
             unverified_bytes=max(settings.max_unverified_bytes, 2 * settings.max_body_bytes),
         )
 
@@ -167,10 +167,10 @@ class Connection(HttpToolsProtocol):
         """Parse what came in, a slice at a time."""
         if self._phase is Phase.IDLE:
             self._begin_head()
-        for start in range(0, len(data), SLICE):
-            if self.ended:
-                return
-            self._take(data if len(data) <= SLICE else data[start : start + SLICE])
+        while data and not self.ended:
+            piece = data[:SLICE] if self._phase is Phase.HEAD else data
+            data = data[len(piece) :]
+            self._take(piece)
         self._set_timer()
 
     def _take(self, piece: bytes) -> None:
@@ -284,9 +284,7 @@ class Connection(HttpToolsProtocol):
         if self.cycle is not None:
             self.cycle.disconnected = True
             self.cycle.message_event.set()
-        answer = problem(status, detail, headers={"Connection": "close"})
-        lines = [name + b": " + value + b"\r\n" for name, value in answer.raw_headers]
-        self._raw.write(b"".join([STATUS_LINE[status], *lines, b"\r\n", bytes(answer.body)]))
+        self._raw.write(_answer(status, detail))
         self.hang_up()
 
     def _half_answered(self) -> bool:
@@ -312,6 +310,13 @@ class Connection(HttpToolsProtocol):
             self._raw.write_eof()
             self._raw.resume_reading()
         self.loop.call_later(LINGER_SECONDS, self._raw.abort)
+
+
+@cache
+def _answer(status: int, detail: str) -> bytes:
+    answer = problem(status, detail, headers={"Connection": "close"})
+    lines = [name + b": " + value + b"\r\n" for name, value in answer.raw_headers]
+    return b"".join([STATUS_LINE[status], *lines, b"\r\n", bytes(answer.body)])
 
 
 class _Transport(asyncio.Transport):
