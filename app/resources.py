@@ -68,9 +68,16 @@ class Resources:
     worker_id: uuid.UUID = field(default_factory=uuid.uuid4)
     requests_at_once: int = REQUESTS_AT_ONCE
     works_queue: bool = True  # whether this process has a worker of its own
+    # Accounts whose keys were not proved to be theirs since this worker started: it calls Stripe for none of them.
+    unconfirmed: set[str] = field(default_factory=set)
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     random: Callable[[], float] = random.random
     clock: Callable[[], float] = time.time  # seconds; also of a machine that slept
+
+    @property
+    def callable_accounts(self) -> frozenset[str]:
+        """The accounts that work may be taken for: there is a key, and it may be used."""
+        return self.stripe.accounts - self.unconfirmed
 
     @property
     def backoff(self) -> Backoff:

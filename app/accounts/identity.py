@@ -1,57 +1,150 @@
 """A slug is bound to the Stripe account and mode that its key belonged to when it was seen first.
 
-A key of another account would file another company's reports under this one's name: it holds the slug, until the
-right key is back.
+A key of another account would file another company's reports under this one's name: it holds the slug, until the right
+key is back. A worker calls Stripe for a bound account only after its key was proved to be of that account once since
+the worker started; an answer that proves nothing (refused, failed, too late) ends no hold and confirms nobody.
 """
 
-from typing import Any
+import asyncio
+import re
+from dataclasses import dataclass
 
 import structlog
-from sqlalchemy import Row, text
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.errors import KeyRefused, NotNow, Refused
+from app.db.rows import fetch_one
+from app.errors import KeyRefused, NotNow, Refused, StripeTrouble
+from app.queue.wakeups import wake
 from app.resources import Resources
+from app.vocabulary import Lane
 
 log = structlog.get_logger()
 
+# Stripe names the key's own account where it refuses a restricted key: "… on account 'acct_…'. Having the …".
+_OWN_ACCOUNT = re.compile(r"\bon account '(acct_[A-Za-z0-9]+)'")
+# For Stripe to say whose the keys are, before a worker starts without knowing.
+START_SECONDS = 5.0
 
-async def check_identity(res: Resources, account: str) -> None:
-    """Compare the key's account with the slug's, and bind it if it is the first. Raises NotNow.
 
-    A restricted key may not be allowed to read its own account: then there is nothing to compare.
+@dataclass(frozen=True, slots=True)
+class _Bound:
+    """What a slug is bound to by now; the mode is `same_mode` where the key is of it, or nothing is bound."""
+
+    stripe_account_id: str | None
+    same_mode: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """The account that the key proved to be of, or why that is not known."""
+
+    account_id: str | None
+    why_unknown: str = ""
+
+
+async def check_at_start(res: Resources) -> None:
+    """Find out whose the keys are before anything is asked for; accounts that are not confirmed are asked about again.
+
+    That is what reconciling does, within a minute.
     """
-    try:
-        seen = await res.stripe.read_account_id(account)
-    except (KeyRefused, Refused):
-        seen = None
-    values = {"account": account, "seen": seen, "livemode": res.settings.accounts[account].livemode}
+    accounts = sorted(res.stripe.accounts)
+    res.unconfirmed.update(accounts)
+    outcomes = await asyncio.gather(
+        *(check_identity(res, account, seconds=START_SECONDS) for account in accounts), return_exceptions=True
+    )
+    for outcome in outcomes:
+        # One account that does not answer now keeps the others from nothing.
+        if isinstance(outcome, BaseException) and not isinstance(outcome, NotNow):
+            raise outcome
+
+
+async def check_identity(res: Resources, account: str, *, seconds: float | None = None) -> None:
+    """Compare the key's account with the slug's, and bind it if it is the first; Stripe has `seconds` to answer.
+
+    Raises NotNow while the account may not be worked with: its key is of another one, or was not proved to be of it.
+    """
+    seen = await _look(res, account, seconds)
     async with res.sessions.begin() as session:
-        bound = (await session.execute(_BIND, values)).one()
-        right = bound.same_account and bound.same_mode
-        if right:
-            await session.execute(_RELEASE, {"account": account})
-        else:
-            await session.execute(_HOLD, {"account": account, "reason": _reason(bound, seen)})
-    if not right:
-        log.error("account.wrong_key", account=account, bound_to=bound.stripe_account_id, key_of=seen)
-        raise NotNow(_reason(bound, seen))
+        values = {"account": account, "seen": seen.account_id, "livemode": res.settings.accounts[account].livemode}
+        bound = await fetch_one(session, _Bound, _BIND, values)
+        trouble = _trouble(bound, seen, unconfirmed=account in res.unconfirmed)
+        if trouble is not None:
+            await session.execute(_HOLD, {"account": account, "reason": trouble})
+        elif seen.account_id is not None:
+            await _release(session, account)
+    if trouble is None:
+        res.unconfirmed.discard(account)
+        return
+    res.unconfirmed.add(account)
+    log.error("account.not_confirmed", account=account, bound_to=bound.stripe_account_id, key_of=seen.account_id)
+    raise NotNow(trouble)
 
 
-def _reason(bound: Row[Any], seen: str | None) -> str:
-    mode = "" if bound.same_mode else ", in the other mode"
-    return f"the key is of {seen or 'another account'}{mode}; this account is bound to {bound.stripe_account_id}"
+def _trouble(bound: _Bound, seen: _Seen, *, unconfirmed: bool) -> str | None:
+    """Why the account may not be worked with."""
+    wrong = seen.account_id is not None and seen.account_id != bound.stripe_account_id
+    if wrong or not bound.same_mode:
+        mode = "" if bound.same_mode else ", in the other mode"
+        key_of = seen.account_id or "another account"
+        return f"the key is of {key_of}{mode}; this account is bound to {bound.stripe_account_id}"
+    if seen.account_id is None and bound.stripe_account_id is not None and unconfirmed:
+        return f"it is not confirmed yet that the key is of {bound.stripe_account_id}: {seen.why_unknown}"
+    return None
 
 
-# The first key that says so binds what is not bound yet; nothing ever binds anew.
+async def _look(res: Resources, account: str, seconds: float | None) -> _Seen:
+    try:
+        async with asyncio.timeout(seconds):
+            return await _ask(res, account)
+    except TimeoutError:
+        return _Seen(None, f"GET /v1/account was not answered within {seconds:g} s")
+
+
+async def _ask(res: Resources, account: str) -> _Seen:
+    """Whose the key is: Stripe's own word, or, where it gives none, a run of ours that the key can read."""
+    try:
+        return _Seen(await res.stripe.read_account_id(account))
+    except (KeyRefused, Refused, NotNow) as trouble:
+        if isinstance(trouble, KeyRefused) and (named := _OWN_ACCOUNT.search(trouble.message)) is not None:
+            return _Seen(named[1])
+        return await _by_a_stored_run(res, account) or _Seen(None, f"GET /v1/account: {trouble}")
+
+
+async def _by_a_stored_run(res: Resources, account: str) -> _Seen | None:
+    """Stripe shows a run to keys of its own account only. That one is not shown proves nothing."""
+    async with res.sessions.begin() as session:
+        known = (await session.execute(_A_STORED_RUN, {"account": account})).one_or_none()
+    if known is None:
+        return None
+    try:
+        await res.stripe.read_run(account, known.stripe_run_id)
+    except StripeTrouble:
+        return None
+    return _Seen(known.stripe_account_id)
+
+
+async def _release(session: AsyncSession, account: str) -> None:
+    if (await session.execute(_RELEASE, {"account": account})).first() is not None:
+        await wake(session, Lane.REQUESTS, Lane.LOOKUPS, Lane.DOWNLOADS, Lane.BIG_DOWNLOADS)
+
+
+# The first key that says so binds what is not bound yet; nothing ever binds again.
 _BIND = text("""
 update accounts set stripe_account_id = coalesce(stripe_account_id, cast(:seen as text)),
     livemode = coalesce(livemode, cast(:livemode as boolean))
 where slug = :account
-returning stripe_account_id,
-    coalesce(stripe_account_id = cast(:seen as text), true) as same_account,
-    coalesce(livemode = cast(:livemode as boolean), true) as same_mode
+returning stripe_account_id, coalesce(livemode = cast(:livemode as boolean), true) as same_mode
 """)
-# No probe is ever due for these: only the right key ends them.
+_A_STORED_RUN = text("""
+select accounts.stripe_account_id, attempts.stripe_run_id
+from runs join attempts on attempts.run_id = runs.id and attempts.number = runs.attempt
+join accounts on accounts.slug = runs.account
+where runs.account = :account and runs.state = 'stored' and accounts.stripe_account_id is not null
+  and attempts.stripe_run_id is not null
+order by runs.id desc limit 1
+""")
+# No probe is ever due for these: only proof of the right key ends them.
 _HOLD = text("""
 insert into account_holds (account, call_kind, reason, next_probe_at)
 select :account, kind, cast(:reason as text), 'infinity' from unnest(array['create', 'read', 'files']) as held(kind)

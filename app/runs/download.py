@@ -33,7 +33,7 @@ MOST_MISMATCHES = 10
 async def claim_downloads(res: Resources, limit: int, *, big: bool) -> list[DownloadClaim]:
     """Take up to `limit` ready runs whose files are big (or are not), oldest first."""
     claims: list[DownloadClaim] = []
-    for account in in_turn(res.stripe.accounts, res.random):
+    for account in in_turn(res.callable_accounts, res.random):
         if len(claims) < limit:
             async with res.sessions.begin() as session:
                 claims += await _claim_for_account(session, account, limit - len(claims), res.claim_terms, big=big)

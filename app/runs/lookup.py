@@ -29,7 +29,7 @@ class LookupClaim(Claim):
 async def claim_lookups(res: Resources, limit: int) -> list[LookupClaim]:
     """Take up to `limit` requested runs that are due to be looked up, over all accounts."""
     claims: list[LookupClaim] = []
-    for account in in_turn(res.stripe.accounts, res.random):
+    for account in in_turn(res.callable_accounts, res.random):
         if len(claims) < limit:
             async with res.sessions.begin() as session:
                 claims += await _claim_for_account(session, account, limit - len(claims), res.claim_terms)

@@ -53,7 +53,7 @@ class _Picked:
 async def claim_requests(res: Resources, limit: int) -> list[RequestClaim]:
     """Take up to `limit` planned runs that may be asked for now, over all accounts."""
     claims: list[RequestClaim] = []
-    for account in in_turn(res.stripe.accounts, res.random):
+    for account in in_turn(res.callable_accounts, res.random):
         if len(claims) < limit:
             claims += await _claim_from(res, account, limit - len(claims))
     return claims
