@@ -24,8 +24,8 @@ router = APIRouter(prefix="/v1/runs", tags=["runs"])
 
 _RANGE = re.compile(r"bytes=[ \t]*([0-9]{0,18})-([0-9]{0,18})[ \t]*")
 _ANSWERS: dict[int | str, dict[str, Any]] = {
-    200: {"description": "The whole file.", "content": {"text/csv": {}}},
-    206: {"description": "The range that was asked for.", "content": {"text/csv": {}}},
+    200: {"description": "The whole file.", "content": {"text/csv": {}, "application/zip": {}}},
+    206: {"description": "The range that was asked for.", "content": {"text/csv": {}, "application/zip": {}}},
     304: {"description": "The file is the one of `If-None-Match`."},
     409: {"description": "The run has no file yet."},
     410: {"description": "The file was removed by retention."},
@@ -125,7 +125,7 @@ def _headers(run: RowMapping, *, packed: bool) -> dict[str, str]:
         "ETag": f'"{run["file_sha256"]}{"-zstd" if packed else ""}"',
         "Vary": "Accept-Encoding",
         "Accept-Ranges": "bytes",
-        # Names are made of characters that need no quoting (runs/download).
+        # Names are made of characters that need no quoting (runs/transfer).
         "Content-Disposition": f'attachment; filename="{run["file_filename"]}"',
         "Cache-Control": "private, no-transform",
         "X-Content-Type-Options": "nosniff",

@@ -334,6 +334,7 @@ class Attempt(Base):
     file_url: Mapped[str | None]
     file_size: Mapped[int | None] = mapped_column(BigInteger)
     file_name: Mapped[str | None]
+    file_type: Mapped[str | None]
     file_expires_at: Mapped[datetime | None]
     mismatches: Mapped[int] = mapped_column(server_default=text("0"))
     stripe_ended_at: Mapped[datetime | None]  # of a cancelled one: until then it is pending at Stripe, and holds a slot

@@ -41,7 +41,7 @@ class ObjectWriter(FileWriter):
         self._buffer += piece
         if len(self._buffer) >= PASS_ON_BYTES:
             if self._upload is None:
-                self._upload = objects.Upload(await self._begin())
+                self._upload = objects.Upload(await self._begin(), media_type=self._about.media_type)
             await self._upload.write(await self._learn())
 
     async def keep(self) -> None:
@@ -49,7 +49,7 @@ class ObjectWriter(FileWriter):
 
     async def facts(self) -> FileFacts:
         if self._upload is None:
-            await objects.put(await self._begin(), await self._learn())
+            await objects.put(await self._begin(), await self._learn(), media_type=self._about.media_type)
         else:
             await self._upload.write(await self._learn())
             await self._upload.complete()

@@ -52,13 +52,13 @@ def check(base: str) -> None:
         raise SettingsError(f"TALLYHOOK_FILE_STORE: {error}") from error
 
 
-async def put(where: str, data: bytes) -> None:
+async def put(where: str, data: bytes, *, media_type: str) -> None:
     """A small file, in one request."""
     store, path = _place(where)
     with _told_apart():
         import obstore
 
-        await obstore.put_async(store, path, data, **_how(where))
+        await obstore.put_async(store, path, data, **_how(where, media_type))
     await _sync(where)
 
 
@@ -109,8 +109,9 @@ async def delete(where: str) -> None:
 class Upload:
     """A file on its way into the store, in parts; nobody sees it before `complete` (or ever, after `abort`)."""
 
-    def __init__(self, where: str) -> None:
+    def __init__(self, where: str, *, media_type: str) -> None:
         self._where = where
+        self._media_type = media_type
         self._pieces: asyncio.Queue[bytes | None] = asyncio.Queue(maxsize=2)
         self._is_aborted = False
         self._task = asyncio.create_task(self._put())
@@ -154,7 +155,7 @@ class Upload:
 
             await obstore.put_async(
                 store, path, self._given(), use_multipart=True, chunk_size=PART_BYTES, max_concurrency=PARTS_AT_ONCE,
-                **_how(self._where),
+                **_how(self._where, self._media_type),
             )  # fmt: skip
 
     async def _given(self) -> AsyncIterator[bytes]:
@@ -182,9 +183,9 @@ def _store(root: str) -> "ObjectStore":
         return LocalStore("/") if root == "file://" else from_url(root, retry_config=RETRIES)
 
 
-def _how(where: str) -> dict[str, Any]:
+def _how(where: str, media_type: str) -> dict[str, Any]:
     # A folder keeps no attributes.
-    return {} if where.startswith("file:") else {"attributes": {"Content-Type": "text/csv"}}
+    return {} if where.startswith("file:") else {"attributes": {"Content-Type": media_type}}
 
 
 async def _sync(where: str) -> None:

@@ -31,7 +31,7 @@ async def _probe_objects(base: str) -> None:
     # One place per machine, written over each time: a process that dies in between leaves no more than one.
     where = f"{base.rstrip('/')}/.tallyhook-probe-{socket.gethostname()}"
     sent = os.urandom(PROBE_BYTES)
-    await objects.put(where, sent)
+    await objects.put(where, sent, media_type="application/octet-stream")
     try:
         read = b"".join([piece async for piece in objects.read(where, start=0, stop=PROBE_BYTES)])
     except objects.Missing as error:

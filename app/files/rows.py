@@ -60,7 +60,8 @@ select * from unnest(cast(:ids as uuid[]), cast(:run_ids as uuid[]), cast(:rule_
     cast(:media_types as text[]), cast(:locations as text[]))
 """)
 _FINISH = text("""
-update files set size = whole.size, sha256 = whole.sha256, line_count = whole.line_count, stored_at = now()
+update files set size = whole.size, sha256 = whole.sha256, stored_at = now(),
+    line_count = case when files.media_type like 'text/%' then whole.line_count end
 from unnest(cast(:ids as uuid[]), cast(:sizes as bigint[]), cast(:sha256s as text[]), cast(:line_counts as bigint[]))
     as whole(id, size, sha256, line_count)
 where files.id = whole.id and stored_at is null

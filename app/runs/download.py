@@ -145,7 +145,12 @@ def _as_claim(row: RowMapping, *, probing: bool) -> DownloadClaim:
         caused_by=row["caused_by"],
         traceparent=row["traceparent"],
         file=StripeFile(
-            row["stripe_file_id"], row["file_url"], row["file_size"], row["file_name"], row["file_expires_at"]
+            row["stripe_file_id"],
+            row["file_url"],
+            row["file_size"],
+            row["file_name"],
+            row["file_expires_at"],
+            row["file_type"],
         ),
         about=row,
     )
@@ -165,9 +170,10 @@ with claimed as (
     where id = any(:ids) and state = 'ready' returning *
 )
 select claimed.id as run_id, claimed.account, claimed.attempt, claimed.fence, claimed.tries, claimed.report_type,
-    claimed.connected_account, claimed.interval_start, claimed.interval_end, claimed.timezone, claimed.revision,
-    claimed.rule_id, claimed.planned_at, claimed.caused_by, claimed.traceparent,
+    claimed.connected_account, claimed.parameters, claimed.interval_start, claimed.interval_end, claimed.timezone,
+    claimed.revision, claimed.rule_id, claimed.planned_at, claimed.caused_by, claimed.traceparent,
     attempts.stripe_file_id, attempts.file_url, attempts.file_size, attempts.file_name, attempts.file_expires_at,
+    attempts.file_type,
     partial.id as partial_id
 from claimed join attempts on attempts.run_id = claimed.id and attempts.number = claimed.attempt
 left join files as partial on partial.run_id = claimed.id and partial.stripe_file_id = attempts.stripe_file_id

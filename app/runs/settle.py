@@ -104,6 +104,7 @@ async def _succeeded(session: AsyncSession, results: Sequence[tuple[Any, StripeF
         "urls": [file.url for file in files],
         "sizes": [file.size for file in files],
         "file_names": [file.filename for file in files],
+        "file_types": [file.type for file in files],
         "expiries": [file.expires_at for file in files],
     }
     await session.execute(_RESULTS, {**_names(attempts), **facts})
@@ -144,10 +145,10 @@ where attempts.run_id = ended.run_id and attempts.number = ended.number
 """)
 _RESULTS = text("""
 update attempts set heard_at = now(), stripe_file_id = told.id, file_url = told.url, file_size = told.size,
-    file_name = told.name, file_expires_at = told.expires_at
+    file_name = told.name, file_type = told.type, file_expires_at = told.expires_at
 from unnest(cast(:run_ids as uuid[]), cast(:numbers as int[]), cast(:ids as text[]), cast(:urls as text[]),
-    cast(:sizes as bigint[]), cast(:file_names as text[]), cast(:expiries as timestamptz[]))
-    as told(run_id, number, id, url, size, name, expires_at)
+    cast(:sizes as bigint[]), cast(:file_names as text[]), cast(:file_types as text[]),
+    cast(:expiries as timestamptz[])) as told(run_id, number, id, url, size, name, type, expires_at)
 where attempts.run_id = told.run_id and attempts.number = told.number and ended_at is null and stripe_file_id is null
 """)
 _HEARD = text("""

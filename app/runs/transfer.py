@@ -1,9 +1,14 @@
 """Brings the bytes of one file over, from where an earlier try stopped; checked against what Stripe announced."""
 
 import asyncio
-from collections.abc import AsyncIterator
+import re
+import uuid
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+from zoneinfo import ZoneInfo
 
 import structlog
 from sqlalchemy import RowMapping
@@ -13,7 +18,6 @@ from app.errors import KeyRefused, NotNow, WrongPart
 from app.files import About, FileFacts, FileWriter
 from app.queue.claims import Claim, lock_claim
 from app.resources import Resources
-from app.runs.file_names import file_name
 from app.stripe_api.objects import StripeFile
 from app.vocabulary import CallKind, RunState
 
@@ -50,7 +54,9 @@ async def transfer(res: Resources, claim: DownloadClaim) -> tuple[FileWriter, Fi
     raises.
     """
     run = claim.about
-    about = About(claim.run_id, run["rule_id"], claim.account, run["report_type"], claim.file.id, file_name(run))
+    kind = kind_of(claim.file)
+    name = file_name(claim.run_id, run, kind)
+    about = About(claim.run_id, run["rule_id"], claim.account, run["report_type"], claim.file.id, name, kind.media_type)
     writer = res.files.writer(about, lambda: fenced(res, claim))
     try:
         return writer, await _all_of_it(res, claim, writer)
@@ -103,3 +109,59 @@ async def _fetch_rest(res: Resources, claim: DownloadClaim, writer: FileWriter) 
 async def _may_call_again(res: Resources, claim: DownloadClaim) -> bool:
     async with res.sessions.begin() as session:
         return bool(await res.limiter.take(session, claim.account, CallKind.FILES, wanted=1))
+
+
+@dataclass(frozen=True, slots=True)
+class FileKind:
+    """What a file is: the ending of its name and the type it is served as."""
+
+    ending: str
+    media_type: str
+
+
+_KINDS = {"csv": "text/csv", "zip": "application/zip", "json": "application/json", "txt": "text/plain"}
+
+
+def kind_of(file: StripeFile) -> FileKind:
+    """What Stripe says that the file is; where it says nothing, what its name there ends in, and else a CSV."""
+    ending = (file.filename or "").rpartition(".")[2].lower()
+    word = (file.type or (ending if ending in _KINDS else "csv")).lower()
+    safe = re.sub(r"[^a-z0-9]", "", word)[:8] or "bin"
+    return FileKind(safe, _KINDS.get(word, "application/octet-stream"))
+
+
+def file_name(run_id: uuid.UUID, run: RowMapping | Mapping[str, Any], kind: FileKind) -> str:
+    """`<type>_<account>_<first day>_<last day>_<zone>_<what it is filtered by>_<id>.<ending>`.
+
+    Readable, made of characters that need no quoting anywhere, and no other run's: the days are local and both inside
+    the window, as in Stripe's Dashboard; a bound that is not a midnight is told with its time; the end of the run's id
+    tells apart what the rest does not.
+    """
+    parts = [run["report_type"], run["account"], run["connected_account"], *_window(run)]
+    parts += [run["parameters"].get(name) for name in _TOLD_APART_BY]
+    parts.append(f"r{run['revision']}" if run["revision"] > 1 else None)
+    stem = re.sub(r"[^A-Za-z0-9._+-]+", "-", "_".join(str(part) for part in parts if part))
+    return f"{stem[:_LONGEST_STEM]}_{run_id.hex[-_ID_DIGITS:]}.{kind.ending}"
+
+
+# What two runs of one type over one window differ in; the rest of the parameters is about columns and spelling.
+_TOLD_APART_BY = ("payout", "reporting_category", "fee_category", "currency")
+# The random end of a UUID: with everything before it equal, two runs meet once in 10^14.
+_ID_DIGITS = 12
+# A file system takes 255 bytes, and an object store's key has the file's id as well.
+_LONGEST_STEM = 180
+
+
+def _window(run: RowMapping | Mapping[str, Any]) -> list[str]:
+    start, end, zone = run["interval_start"], run["interval_end"], ZoneInfo(run["timezone"] or "UTC")
+    bounds = [_day_or_time(start, zone, last=False)] if start is not None else []
+    bounds += [_day_or_time(end, zone, last=True)] if end is not None else []
+    return [*bounds, zone.key] if bounds else []
+
+
+def _day_or_time(bound: datetime, zone: ZoneInfo, *, last: bool) -> str:
+    """The day that begins, or (`last`) ends, at the bound; its time as well where it lies within a day."""
+    before, after = (bound - timedelta(microseconds=1)).astimezone(zone), bound.astimezone(zone)
+    if before.date() == after.date():
+        return f"{after:%Y-%m-%dT%H%M%S}"
+    return f"{before if last else after:%Y-%m-%d}"

@@ -35,6 +35,8 @@ class StripeFile:
     size: int | None
     filename: str | None
     expires_at: datetime | None
+    type: str | None = None
+    """What it is, in Stripe's word: `csv`, or `zip` where the run asked for `compress_file`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +126,7 @@ def _file_from(value: dict[str, Any]) -> StripeFile:
         size=size if isinstance(size, int) and not isinstance(size, bool) and 0 <= size < 2**63 else None,
         filename=_optional_text(value, "filename"),
         expires_at=_optional_time(value, "expires_at"),
+        type=_optional_text(value, "type"),
     )
 
 

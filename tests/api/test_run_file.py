@@ -63,7 +63,7 @@ async def test_a_real_report_has_a_readable_name(res: Resources, api: httpx.Asyn
 
     answer = await api.get(f"/v1/runs/{run['id']}/file")
 
-    name = "balance_change_from_activity.itemized.7_default_2026-02-28_2026-03-01_UTC.csv"
+    name = f"balance_change_from_activity.itemized.7_default_2026-02-28_2026-02-28_UTC_{run['id'].hex[-12:]}.csv"
     assert answer.headers["content-disposition"] == f'attachment; filename="{name}"'
     assert hashlib.sha256(answer.content).hexdigest() == answer.headers["etag"].strip('"')
 

@@ -91,7 +91,7 @@ async def test_a_report_lies_plain_under_a_readable_key(res: Resources, simulato
 
     ((key, stored),) = store.objects().items()
     (file,) = await fetch(res, "select * from files")
-    name = f"{REPORT_TYPE}_default_2026-03-01_2026-03-02_UTC"
+    name = f"{REPORT_TYPE}_default_2026-03-01_2026-03-01_UTC_{file['run_id'].hex[-12:]}"
     assert key == f"default/{REPORT_TYPE}/{name}.{file['id']}.csv"
     assert stored == content(simulator)
     assert file["location"] == f"{store.url}/{key}"
@@ -193,7 +193,7 @@ async def test_whoever_is_stopped_or_killed_in_the_middle_leaves_nothing(
     assert store.unfinished() == 0
     # A worker that is killed has time for nothing: what it leaves is its row, and perhaps an object.
     (file,) = await fetch(res, "select location from files")
-    await objects.put(file["location"], b"as far as it came")
+    await objects.put(file["location"], b"as far as it came", media_type="text/csv")
 
     await leases_run_out(res)
     await download_due(res)
@@ -260,7 +260,7 @@ async def test_an_object_that_comes_after_the_first_sweep_goes_with_the_second(r
     where = f"{store.url}/default/late.csv"
     await execute(res, "insert into dropped_objects (location) values (:where)", where=where)
     await remove_old_files(res)
-    await objects.put(where, b"late")
+    await objects.put(where, b"late", media_type="text/csv")
 
     await remove_old_files(res)
     assert len(store.objects()) == 1

@@ -36,7 +36,7 @@ _RULE = {
 }
 _FILE = {
     "stripe_file_id": "file_1uXJnLNyedg60BRrzV6s8cKxU",
-    "filename": f"{_TYPE}_default_2026-10-01_2026-10-02_America-Los_Angeles.csv",
+    "filename": f"{_TYPE}_default_2026-10-01_2026-10-01_America-Los_Angeles_4c5d6e7f8091.csv",
     "media_type": "text/csv",
     "size": 53075,
     "sha256": "cd990b3464f559b09af10847c2127d0568710823bd4c96ace25ceffa243cf7fe",
