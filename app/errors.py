@@ -2,13 +2,17 @@
 
 TallyhookError
 ├── SettingsError        a setting is missing or malformed: the process does not start
-├── SchemaError          the database could not be brought to what this version needs (app/db/migrate.py)
-├── StripeTrouble        told apart once, in the door (app/stripe_api/client.py)
+├── SchemaError          the database cannot be brought to what this version needs (app/db/migrate.py)
+├── EmbeddedPostgresError  the PostgreSQL that comes along cannot be used (app/db/embedded)
+├── CannotListen         the web server's address is taken, or not ours (app/serving.py)
+├── RuleFileError        a file of rules cannot be applied as it is (app/cli/rules/file.py)
+├── StripeTrouble        told apart once, in the client (app/stripe_api/client.py)
 │   ├── NotNow           may work later: cut off, 5xx, 409, 429
 │   │   └── WrongPart    not the rest of the file that was asked for: fetch it whole
 │   ├── KeyRefused       the key is refused (401, 403): about the account, not about the request
 │   └── Refused          this request will never work as it is (400, 404)
 ├── RejectedDelivery     a webhook delivery that cannot be believed, or is not an event (app/inbox/delivery.py)
+├── Unavailable          an event could not be committed: Stripe delivers it again (app/inbox/intake.py)
 ├── StoreAway            the object store does not do what is asked (app/files/objects.py)
 ├── ForeignSchema        a schema that report rows are to be read from is somebody else's (app/db/report_schemas.py)
 ├── Unloadable           a file does not have the strict shape of a report (app/tables/reading.py)
@@ -19,9 +23,12 @@ TallyhookError
 ├── Conflict             the state of things does not allow it
 ├── Gone                 it was here, and was removed
 └── BadInput             what the user gave cannot work; one entry per field
+
+Those at the end only steer: whoever calls catches them, and no user sees one.
 """
 
 from dataclasses import dataclass
+from datetime import datetime
 
 
 class TallyhookError(Exception):
@@ -30,6 +37,22 @@ class TallyhookError(Exception):
 
 class SettingsError(TallyhookError):
     """A setting is missing or malformed; the message has one line per problem."""
+
+
+class SchemaError(TallyhookError):
+    """The database cannot be brought to what this version needs; nothing has changed."""
+
+
+class EmbeddedPostgresError(TallyhookError):
+    """The PostgreSQL that comes along cannot be used; the message says why and what to do."""
+
+
+class CannotListen(TallyhookError):
+    """The address is taken, or not ours."""
+
+
+class RuleFileError(TallyhookError):
+    """The file of rules cannot be applied as it is; the message has one line per problem."""
 
 
 @dataclass
@@ -84,6 +107,10 @@ class RejectedDelivery(TallyhookError):
 
     def __str__(self) -> str:
         return self.reason
+
+
+class Unavailable(TallyhookError):
+    """The event could not be committed: Stripe should deliver it again."""
 
 
 class StoreAway(TallyhookError):
@@ -145,3 +172,47 @@ class BadInput(TallyhookError):
     def __init__(self, *errors: FieldError) -> None:
         super().__init__("; ".join(f"{error.pointer}: {error.detail}" for error in errors))
         self.errors = errors
+
+
+class Behind(Exception):
+    """This account's mark stands back at `known_until`: nothing may be made for it now."""
+
+    def __init__(self, known_until: datetime) -> None:
+        super().__init__(f"Stripe may have runs since {known_until} that are not known here")
+        self.known_until = known_until
+
+
+class PreconditionFailed(Exception):
+    """`If-Match` names another version than the present one."""
+
+
+class Unsatisfiable(Exception):
+    """The range lies outside the file."""
+
+
+class BadParameter(ValueError):
+    """One of the parameters cannot work; `name` is where a pointer goes on."""
+
+    def __init__(self, name: str, detail: str) -> None:
+        super().__init__(f"{name} {detail}")
+        self.name = name
+
+
+class BodyTooLarge(Exception):
+    """The body is larger than the limit; not more than the limit was held in memory."""
+
+
+class Missing(Exception):
+    """There is no such object in the store."""
+
+
+class Overtaken(Exception):
+    """Another process has the row now, or it moved on: drop everything, write nothing."""
+
+
+class Mismatch(Exception):
+    """The download ended, and is not what `result.size` announced; or the answer was not a file."""
+
+
+class Malformed(ValueError):
+    """An object lacks what we need of it, or has it in a form that Stripe never uses."""

@@ -10,6 +10,7 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.db.engine import is_transient
+from app.errors import Malformed
 from app.inbox import events as inbox
 from app.inbox.events import Outcome, PendingEvent
 from app.observability import log_lines
@@ -19,7 +20,7 @@ from app.resources import Resources
 from app.rules import schedule
 from app.runs import settle
 from app.settings import Settings
-from app.stripe_api.objects import Malformed, report_type_from, stripe_run_from
+from app.stripe_api.objects import report_type_from, stripe_run_from
 from app.vocabulary import EventStatus, EventType
 
 log = structlog.get_logger()

@@ -13,9 +13,10 @@ import structlog
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 
-from app.db.embedded.server import EmbeddedPostgres, EmbeddedPostgresError
+from app.db.embedded.server import EmbeddedPostgres
 from app.db.engine import make_engine, make_sessions
 from app.db.migrate import migrate
+from app.errors import EmbeddedPostgresError
 from app.files import FileStore
 from app.inbox.intake import Intake
 from app.observability.metrics import Metrics

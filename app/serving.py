@@ -12,7 +12,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from app.api.http.connection import Crowd, Limits
-from app.errors import TallyhookError
+from app.errors import CannotListen
 from app.main import build_app
 from app.observability import tracing
 from app.resources import REQUESTS_AT_ONCE, Resources, open_resources
@@ -25,10 +25,6 @@ log = structlog.get_logger()
 WEB_GRACE_SECONDS = 5
 # Open files that are not a client's connection: the database, Stripe, logs, libraries.
 OTHER_FILES = 500
-
-
-class CannotListen(TallyhookError):
-    """The address is taken, or not ours."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.sql import bindparam
 
-from app.errors import KeyRefused, NotNow, Refused
+from app.errors import Behind, KeyRefused, NotNow, Refused
 from app.resources import Resources
 from app.settings import Settings
 from app.stripe_api.objects import StripeRun
@@ -25,14 +25,6 @@ log = structlog.get_logger()
 GAP_SECONDS = 60.0
 # Stripe's clock against ours.
 CLOCK_SLACK_SECONDS = 300
-
-
-class Behind(Exception):
-    """This account's mark stands back at `known_until`: nothing may be made for it now."""
-
-    def __init__(self, known_until: datetime) -> None:
-        super().__init__(f"Stripe may have runs since {known_until} that are not known here")
-        self.known_until = known_until
 
 
 def gap_seconds(settings: Settings) -> float:

@@ -9,11 +9,11 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.api.http.dependencies import CalledBy, Res, Session
 from app.api.http.paging import page_of, read_id_cursor
-from app.api.http.problems import PreconditionFailed
 from app.api.openapi.document import CHANGED_MEANWHILE
 from app.api.schemas.common import Page, PageIn
 from app.api.schemas.rules import ChangedRuleOut, RuleChange, RuleIn, RuleOut, RuleRef, WarningOut
 from app.db.models import Rule
+from app.errors import PreconditionFailed
 from app.rules import changes, store
 from app.rules.changes import RuleEffect
 

@@ -16,7 +16,7 @@ from app import files
 from app.api.http.content_negotiation import prefers_zstd
 from app.api.http.dependencies import Res
 from app.api.http.problems import problem
-from app.errors import Conflict, Gone
+from app.errors import Conflict, Gone, Unsatisfiable
 from app.resources import Resources
 from app.runs import listing
 
@@ -31,10 +31,6 @@ _ANSWERS: dict[int | str, dict[str, Any]] = {
     410: {"description": "The file was removed by retention."},
     416: {"description": "The range lies outside the file."},
 }
-
-
-class Unsatisfiable(Exception):
-    """The range lies outside the file."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,8 +18,8 @@ from app.api.http.problems import problem
 from app.api.openapi.document import problem_shown
 from app.api.openapi.examples import DELIVERY, SIGNATURE
 from app.api.schemas.common import Out
-from app.errors import RejectedDelivery
-from app.inbox.intake import Intake, Unavailable
+from app.errors import BodyTooLarge, RejectedDelivery, Unavailable
+from app.inbox.intake import Intake
 from app.settings import DEFAULT_ACCOUNT
 
 log = structlog.get_logger()
@@ -71,10 +71,6 @@ _ROUTE: dict[str, Any] = {
         503: problem_shown("The event could not be kept: deliver it again."),
     },
 }
-
-
-class BodyTooLarge(Exception):
-    """The body is larger than the limit; not more than the limit was held in memory."""
 
 
 async def receive_event(request: Request) -> Response:

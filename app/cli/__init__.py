@@ -31,9 +31,9 @@ def _explained(error: Exception) -> str | None:
     """What to say of an error in place of a traceback; None for what nobody expects."""
     if isinstance(error, TallyhookError):
         return str(error)
-    from app.db.engine import DATABASE_ERRORS
+    from app.db.engine import is_transient
 
-    if isinstance(error, OSError) or not isinstance(error, DATABASE_ERRORS):
+    if isinstance(error, OSError) or not is_transient(error):
         return None
     said = str(getattr(error, "orig", None) or error).strip().splitlines()
     return f"the database cannot be reached: {said[0] if said else type(error).__name__}"

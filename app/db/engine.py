@@ -4,40 +4,35 @@ import asyncio
 import os
 import select
 import socket
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import psycopg
 from psycopg.conninfo import make_conninfo
 from sqlalchemy import AdaptedConnection, event, make_url
-from sqlalchemy.engine import URL
-from sqlalchemy.exc import DBAPIError, DisconnectionError, InterfaceError, OperationalError
+from sqlalchemy.engine import URL, Engine, ExceptionContext
+from sqlalchemy.exc import DBAPIError, DisconnectionError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry
 
-# What a database in trouble raises; `is_transient` says whether it will pass, or whether the row at hand is to blame.
-DATABASE_ERRORS = (
-    OperationalError,
-    InterfaceError,
-    DisconnectionError,
-    PoolTimeout,
-    psycopg.OperationalError,
-    psycopg.InterfaceError,
-    ConnectionError,
-)
-# By class of SQLSTATE: connections, who may log in, which databases there are, circles of locks, no room, locked,
-# shutting down or starting, trouble with the disk. And two by name: a server that became a standby refuses writes,
-# and it ends transactions that do nothing for long.
+# Kinds of error, by SQLSTATE, told apart here only. By class, what passes: connections, who may log in, which databases
+# there are, circles of locks, no room, locked, shutting down or starting, trouble with the disk.
 _PASSING_CLASSES = frozenset({"08", "28", "3D", "40", "53", "55", "57", "58"})
-_PASSING = frozenset({"25006", "25P03"})
+# A server that became a standby refuses to write (25006) or to lock (55000) for as long as it is one.
+_WRONG_SERVER = frozenset({"25006", "55000"})
+# It ends transactions that do nothing for long.
+_IDLE_TRANSACTION = "25P03"
 # A statement that takes longer than the database allows will do so again.
 _QUERY_CANCELED = "57014"
 
 # A database that is away must show within the 5 s in which a webhook gets its 503 (contract §4).
 CONNECT_TIMEOUT_SECONDS = 3
 POOL_TIMEOUT_SECONDS = 4
+CONNECTING: dict[str, Any] = {"connect_timeout": CONNECT_TIMEOUT_SECONDS, "client_encoding": "utf8"}
 # Every transaction of the service is short; one that takes this long has lost its connection to a network, or to a
 # proxy, that says nothing: the socket is closed under it, and it is made again on another one.
 TRANSACTION_SECONDS = 60.0
@@ -51,6 +46,16 @@ TCP: dict[str, Any] = {
 }
 
 
+# What our statements and the driver rely on, whatever the role or the database sets. Servers and poolers say their
+# values at connect, so that only a different one costs a round trip.
+_SESSION = {
+    "DateStyle": "ISO, MDY",
+    "IntervalStyle": "postgres",
+    "TimeZone": "UTC",
+    "standard_conforming_strings": "on",
+}
+
+
 def is_transient(error: BaseException) -> bool:
     """Whether the database itself is in trouble, and will recover: no event or run is to blame, and nothing is counted.
 
@@ -58,12 +63,28 @@ def is_transient(error: BaseException) -> bool:
     """
     if isinstance(error, DisconnectionError | PoolTimeout | ConnectionError):
         return True
-    cause = error.orig if isinstance(error, DBAPIError) else error
+    cause = _cause(error)
     if not isinstance(cause, psycopg.Error):
         return False
     if cause.sqlstate is None:  # the driver's own word: the connection is gone
         return isinstance(cause, psycopg.OperationalError | psycopg.InterfaceError)
-    return cause.sqlstate in _PASSING or (cause.sqlstate[:2] in _PASSING_CLASSES and cause.sqlstate != _QUERY_CANCELED)
+    if cause.sqlstate == _QUERY_CANCELED:
+        return False
+    return cause.sqlstate in {*_WRONG_SERVER, _IDLE_TRANSACTION} or cause.sqlstate[:2] in _PASSING_CLASSES
+
+
+def is_slow(error: BaseException) -> bool:
+    """Whether the statement took longer than the database allows."""
+    return getattr(_cause(error), "sqlstate", None) == _QUERY_CANCELED
+
+
+def is_wrong_server(error: BaseException) -> bool:
+    """Whether the server became a standby, or read-only: a new connection may lead to the one that is not."""
+    return getattr(_cause(error), "sqlstate", None) in _WRONG_SERVER
+
+
+def _cause(error: BaseException) -> BaseException | None:
+    return error.orig if isinstance(error, DBAPIError) else error
 
 
 def sqlalchemy_url(url: str) -> URL:
@@ -84,12 +105,13 @@ def make_engine(
     """An engine whose connections keep no session state, so that a transaction-mode pooler may stand between.
 
     No prepared statements (a pooler hands the next transaction to another server connection), no session
-    settings, and a connection that died is noticed before it is handed out, or at last when a transaction on it
-    takes longer than `transaction_seconds`. With `autocommit` every statement is a transaction, in one round trip.
+    settings but those that every pooler carries along, and a connection that died is noticed before it is handed out,
+    or at last when a transaction on it takes longer than `transaction_seconds`. A server that became read-only is left.
+    With `autocommit` every statement is a transaction, in one round trip.
     """
     engine = create_async_engine(
         sqlalchemy_url(url),
-        isolation_level="AUTOCOMMIT" if autocommit else None,
+        isolation_level="AUTOCOMMIT" if autocommit else "READ COMMITTED",
         pool_size=pool_size,
         max_overflow=0,
         pool_timeout=POOL_TIMEOUT_SECONDS,
@@ -97,14 +119,59 @@ def make_engine(
         hide_parameters=True,  # they hold what customers and Stripe wrote, and errors would repeat it
         connect_args={
             "prepare_threshold": None,
-            "connect_timeout": CONNECT_TIMEOUT_SECONDS,
+            **CONNECTING,
             "application_name": "tallyhook",
             **TCP,
         },
     )
+    prepare_connections(engine.sync_engine)
     event.listen(engine.sync_engine, "checkout", _refuse_a_dead_connection)
+    _leave_wrong_servers(engine.sync_engine)
     _watch(engine, transaction_seconds)
     return engine
+
+
+def prepare_connections(engine: Engine) -> None:
+    """Give every connection of the engine the settings that its statements rely on."""
+
+    def prepare(dbapi_connection: Any, _record: Any) -> None:
+        raw = getattr(dbapi_connection, "driver_connection", dbapi_connection)
+        said = {name: raw.info.parameter_status(name) for name in _SESSION}
+        others = {name: _SESSION[name] for name, value in said.items() if value not in (None, _SESSION[name])}
+        if others:
+            cursor = dbapi_connection.cursor()
+            for name, value in others.items():
+                cursor.execute("select set_config(%s, %s, false)", (name, value))
+            cursor.close()
+            dbapi_connection.commit()
+
+    event.listen(engine, "connect", prepare)
+
+
+# When an engine noticed that its connections lead to a server that became read-only.
+_left_at: WeakKeyDictionary[Engine, float] = WeakKeyDictionary()
+
+
+def leave_server(engine: Engine) -> None:
+    """Use none of the connections again that there are by now: each is made anew when it is wanted."""
+    _left_at[engine] = time.monotonic()
+
+
+def _leave_wrong_servers(engine: Engine) -> None:
+    def made(_dbapi_connection: Any, record: ConnectionPoolEntry) -> None:
+        record.info[_leave_wrong_servers] = time.monotonic()
+
+    def refuse_those_before(_dbapi_connection: Any, record: ConnectionPoolEntry, _proxy: Any) -> None:
+        if record.info[_leave_wrong_servers] < _left_at.get(engine, 0.0):
+            raise DisconnectionError("the server of this connection became read-only")
+
+    def notice(context: ExceptionContext) -> None:
+        if is_wrong_server(context.original_exception):
+            leave_server(engine)
+
+    event.listen(engine, "connect", made)
+    event.listen(engine, "checkout", refuse_those_before)
+    event.listen(engine, "handle_error", notice)
 
 
 def _refuse_a_dead_connection(dbapi_connection: AdaptedConnection, _record: Any, _proxy: Any) -> None:
@@ -147,7 +214,13 @@ async def autocommit_session(sessions: async_sessionmaker[AsyncSession]) -> Asyn
         yield session
 
 
-async def raw_connection(connection: AsyncConnection | AsyncSession) -> Any:
+@asynccontextmanager
+async def raw_connection(connection: AsyncConnection | AsyncSession) -> AsyncIterator[Any]:
     """The psycopg connection below, for COPY and binary parameters, inside the same transaction."""
     holder = connection if isinstance(connection, AsyncConnection) else await connection.connection()
-    return (await holder.get_raw_connection()).driver_connection
+    try:
+        yield (await holder.get_raw_connection()).driver_connection
+    except psycopg.Error as error:
+        if is_wrong_server(error):
+            leave_server(holder.engine.sync_engine)
+        raise

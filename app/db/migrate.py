@@ -1,6 +1,7 @@
 """Bring the schema to head: under a lock, in one transaction, and fatal when it fails."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import structlog
@@ -11,19 +12,17 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, create_engine, text
 from sqlalchemy.exc import DBAPIError, OperationalError
 
-from app.db.engine import CONNECT_TIMEOUT_SECONDS, sqlalchemy_url
+from app.db.engine import CONNECTING, prepare_connections, sqlalchemy_url
 from app.db.report_schemas import ensure_schemas
-from app.errors import TallyhookError
+from app.errors import SchemaError
 
 log = structlog.get_logger()
 
 MIGRATIONS = Path(__file__).parents[2] / "migrations"
+# Constraints with `nulls not distinct` came with it.
+OLDEST_VERSION = 15
 # Any number will do, as long as all processes take the same one.
 MIGRATION_LOCK = 7_263_511
-
-
-class SchemaError(TallyhookError):
-    """The schema could not be brought to what this version needs."""
 
 
 def migrate(url: str, revision: str = "head", *, reports_schema: str | None = None) -> None:
@@ -32,7 +31,7 @@ def migrate(url: str, revision: str = "head", *, reports_schema: str | None = No
     `reports_schema` is where people read report rows; it is made, with its personal sister, unless it is None.
 
     A schema that a newer version made is left as it is: it serves this version too, and that is what a rollback needs.
-    Raises `SchemaError` when a step fails: then nothing has changed.
+    Raises `SchemaError` when a step fails, or for a database that cannot serve: then nothing has changed.
     """
     try:
         _in_one_transaction(url, lambda config, connection: _upgrade(config, connection, revision, reports_schema))
@@ -62,14 +61,14 @@ def schema_is_at(revision: str | None) -> str:
 
 def read_revision(url: str) -> str | None:
     """The revision of the database at `url`; None for one that was never migrated."""
-    engine = create_engine(
-        sqlalchemy_url(url), hide_parameters=True, connect_args={"connect_timeout": CONNECT_TIMEOUT_SECONDS}
-    )
-    try:
-        with engine.connect() as connection:
-            return MigrationContext.configure(connection).get_current_revision()
-    finally:
-        engine.dispose()
+    with _engine(url) as engine, engine.connect() as connection:
+        return MigrationContext.configure(connection).get_current_revision()
+
+
+def require_database(url: str) -> None:
+    """Raise `SchemaError` unless the database at `url` can serve: the server's version, and how it stores text."""
+    with _engine(url) as engine, engine.connect() as connection:
+        _check(connection)
 
 
 def head_revision() -> str:
@@ -84,27 +83,41 @@ def known_revisions() -> frozenset[str]:
     return frozenset(entry.revision for entry in ScriptDirectory(str(MIGRATIONS)).walk_revisions())
 
 
-def _engine(url: str) -> Engine:
-    connecting = {"connect_timeout": CONNECT_TIMEOUT_SECONDS}
-    return create_engine(sqlalchemy_url(url), hide_parameters=True, connect_args=connecting)
-
-
-def _in_one_transaction(url: str, step: Callable[[Config, Connection], None]) -> None:
-    engine = create_engine(
-        sqlalchemy_url(url), hide_parameters=True, connect_args={"connect_timeout": CONNECT_TIMEOUT_SECONDS}
-    )
+@contextmanager
+def _engine(url: str) -> Iterator[Engine]:
+    engine = create_engine(sqlalchemy_url(url), hide_parameters=True, connect_args=CONNECTING)
+    prepare_connections(engine)
     try:
-        with engine.begin() as connection:
-            connection.execute(text("select pg_advisory_xact_lock(:lock)"), {"lock": MIGRATION_LOCK})
-            config = Config()
-            config.set_main_option("script_location", str(MIGRATIONS))
-            config.attributes["connection"] = connection
-            step(config, connection)
+        yield engine
     finally:
         engine.dispose()
 
 
+def _in_one_transaction(url: str, step: Callable[[Config, Connection], None]) -> None:
+    with _engine(url) as engine, engine.begin() as connection:
+        connection.execute(text("select pg_advisory_xact_lock(:lock)"), {"lock": MIGRATION_LOCK})
+        config = Config()
+        config.set_main_option("script_location", str(MIGRATIONS))
+        config.attributes["connection"] = connection
+        step(config, connection)
+
+
+def _check(connection: Connection) -> None:
+    found = connection.execute(_DATABASE).one()
+    if found.version < OLDEST_VERSION * 10_000:
+        raise SchemaError(
+            f"this PostgreSQL is version {found.version // 10_000}, and Tallyhook needs {OLDEST_VERSION} or newer: "
+            "upgrade the server, or let DATABASE_URL lead to a newer one"
+        )
+    if found.encoding != "UTF8":
+        raise SchemaError(
+            f"the database {found.name} stores text as {found.encoding}, and Tallyhook needs UTF8: "
+            "make one with `create database … encoding 'UTF8' template template0`, and let DATABASE_URL lead to it"
+        )
+
+
 def _upgrade(config: Config, connection: Connection, revision: str, reports_schema: str | None) -> None:
+    _check(connection)
     newer = set(MigrationContext.configure(connection).get_current_heads()) - known_revisions()
     if newer:
         log.warning("schema.newer", revision=", ".join(sorted(newer)), known=head_revision())
@@ -112,3 +125,10 @@ def _upgrade(config: Config, connection: Connection, revision: str, reports_sche
     command.upgrade(config, revision)
     if reports_schema is not None:
         ensure_schemas(connection, reports_schema)
+
+
+_DATABASE = text("""
+select current_database() as name, cast(current_setting('server_version_num') as int) as version,
+    pg_encoding_to_char(encoding) as encoding
+from pg_database where datname = current_database()
+""")

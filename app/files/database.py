@@ -27,8 +27,7 @@ async def append(session: AsyncSession, chunks: Sequence[tuple[uuid.UUID, Chunk]
     """Store these chunks of these files (binary COPY, inside the session's transaction)."""
     if not chunks:
         return
-    raw = await raw_connection(session)
-    async with raw.cursor() as cursor, cursor.copy(_COPY) as copy:
+    async with raw_connection(session) as raw, raw.cursor() as cursor, cursor.copy(_COPY) as copy:
         await copy.write(_COPY_HEADER)
         for file_id, chunk in chunks:
             await copy.write(_row(file_id, chunk))
@@ -86,8 +85,7 @@ async def _fetch(sessions: Sessions, file_id: uuid.UUID, position: int, stop: in
     async with autocommit_session(sessions) as session:
         values = {"file_id": file_id, "position": position, "stop": stop, "limit": READ_AT_ONCE}
         # In binary: as text the server would write every byte as two digits, and we would read them back.
-        raw = await raw_connection(session)
-        async with raw.cursor(binary=True) as cursor:
+        async with raw_connection(session) as raw, raw.cursor(binary=True) as cursor:
             found = [Chunk(*row) for row in await (await cursor.execute(_CHUNKS_FROM, values)).fetchall()]
         if not found:
             raise await _missing(session, file_id, position)

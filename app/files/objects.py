@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from app.errors import SettingsError, StoreAway
+from app.errors import Missing, SettingsError, StoreAway
 from app.files.chunker import in_thread
 from app.files.rows import About
 from app.observability.logs import redact
@@ -28,10 +28,6 @@ READ_BYTES = 1024 * 1024
 # Behind our own back-off, which may wait for long, the library tries again only for a moment.
 RETRIES: Any = {"max_retries": 2}
 ABORT_SECONDS = 5.0
-
-
-class Missing(Exception):
-    """There is no such object."""
 
 
 class _Aborted(Exception):

@@ -8,7 +8,7 @@ import uuid
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
-from app.errors import StoreAway
+from app.errors import Missing, StoreAway
 from app.files import objects
 from app.files.database import Sessions
 from app.observability.logs import redact
@@ -34,7 +34,7 @@ async def _probe_objects(base: str) -> None:
     await objects.put(where, sent, media_type="application/octet-stream")
     try:
         read = b"".join([piece async for piece in objects.read(where, start=0, stop=PROBE_BYTES)])
-    except objects.Missing as error:
+    except Missing as error:
         raise StoreAway("the file store does not have what was just written") from error
     if read != sent:
         raise StoreAway("the file store gives other bytes back than were written")

@@ -6,7 +6,7 @@ from typing import Any
 
 import psycopg
 
-from app.errors import FileIsGone
+from app.errors import FileIsGone, Missing
 from app.files.chunker import unpack
 
 # Few round trips, and at most 2 MiB of chunks at a time.
@@ -47,7 +47,7 @@ def _from_store(location: str, size: int) -> Iterator[bytes]:
     for start in range(0, size, _OBJECT_BYTES):
         try:
             yield objects.read_part(location, start=start, stop=min(size, start + _OBJECT_BYTES))
-        except objects.Missing as error:
+        except Missing as error:
             raise FileIsGone(f"no object at {location}") from error
 
 

@@ -4,7 +4,7 @@ import uuid
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
-from app.errors import Gone
+from app.errors import Gone, Missing
 from app.files import database, objects
 from app.files.database import Sessions
 from app.files.object_writer import ObjectWriter
@@ -41,7 +41,7 @@ class FileStore:
         try:
             async for piece in objects.read(location, start=start, stop=stop):
                 yield piece
-        except objects.Missing as error:
+        except Missing as error:
             async with self.sessions.begin() as session:
                 if await database.is_removed(session, file_id):
                     raise Gone(f"file {file_id} was removed while it was read") from error

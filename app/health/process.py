@@ -7,6 +7,7 @@ from functools import cache
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
+from app.db.engine import leave_server
 from app.db.migrate import head_revision, known_revisions
 from app.db.rows import fetch_one
 from app.health.results import Check, Status, failing, ok
@@ -66,6 +67,8 @@ async def _ask(res: Resources) -> list[Check]:
     except (SQLAlchemyError, OSError) as error:
         # The class says enough; a driver's message may hold the address and the user.
         return [database_away(type(error).__name__)]
+    if found.read_only:
+        leave_server(res.engine.sync_engine)
     checks = [database(read_only=found.read_only), _schema(found.revision)]
     return [*checks, _worker(seen=found.worker_seen)] if res.works_queue else checks
 

@@ -13,8 +13,8 @@ from typing import Any, Self
 
 import structlog
 
-from app.db.engine import DATABASE_ERRORS, make_engine, raw_connection
-from app.errors import RejectedDelivery, TallyhookError
+from app.db.engine import is_transient, make_engine, raw_connection
+from app.errors import RejectedDelivery, Unavailable
 from app.inbox.delivery import IncomingEvent, check_header, read_event
 from app.inbox.refused import RefusedDeliveries
 from app.observability.metrics import Metrics
@@ -33,10 +33,6 @@ QUEUE_LIMIT = 2000
 ANSWER_SECONDS = 4.5
 # After that nobody waits for the commit any more: a connection that does not answer by then is given up.
 TRANSACTION_SECONDS = 5.0
-
-
-class Unavailable(TallyhookError):
-    """The event could not be committed: Stripe should deliver it again."""
 
 
 # List parameters are sent binary (%b): as text, psycopg would escape every quote in Python, and lose the gain.
@@ -139,11 +135,12 @@ class Intake:
     async def _try_to_keep(self, events: list[IncomingEvent]) -> Unavailable | None:
         try:
             await self._keep(events)
-        except DATABASE_ERRORS as error:
-            log.warning("intake.database_away", error=type(error).__name__, events=len(events))
-        except Exception:
+        except Exception as error:
             # A group's writer serves all later ones too: it outlives whatever one group does to it.
-            log.exception("intake.crashed", events=len(events))
+            if is_transient(error):
+                log.warning("intake.database_away", error=type(error).__name__, events=len(events))
+            else:
+                log.exception("intake.crashed", events=len(events))
         else:
             return None
         return Unavailable("the database does not answer")
@@ -153,8 +150,7 @@ class Intake:
         unique = {(event.account, event.stripe_event_id): event for event in events}
         rows = [_as_row(unique[key]) for key in sorted(unique)]
         # Each statement is a transaction of its own: what was kept is kept, and to handle it again can be asked again.
-        async with self._engine.connect() as connection:
-            raw = await raw_connection(connection)
+        async with self._engine.connect() as connection, raw_connection(connection) as raw:
             columns = [list(column) for column in zip(*rows, strict=True)]
             cursor = await raw.execute(_KEEP, (*columns, CHANNEL, Lane.INBOX.value))
             new, _ = await cursor.fetchone()

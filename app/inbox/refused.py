@@ -11,7 +11,7 @@ import structlog
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from app.db.engine import DATABASE_ERRORS
+from app.db.engine import is_transient
 
 log = structlog.get_logger()
 
@@ -52,7 +52,7 @@ class RefusedDeliveries:
                 await connection.execute(_KEEP, values)
         except Exception as error:
             self._unkept.update(counted)
-            if not isinstance(error, DATABASE_ERRORS):
+            if not is_transient(error):
                 log.exception("intake.refusals_not_kept")
 
 

@@ -11,11 +11,8 @@ from dataclasses import dataclass
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from app.errors import Overtaken
 from app.vocabulary import RunState
-
-
-class Overtaken(Exception):
-    """Somebody else has the run now, or it moved on: drop everything, write nothing."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,8 +10,8 @@ from typing import Any
 
 from sqlalchemy import text
 
-from app.errors import NotNow
-from app.queue.claims import Overtaken, lock_claim
+from app.errors import NotNow, Overtaken
+from app.queue.claims import lock_claim
 from app.resources import Resources
 from app.runs import settle
 from app.runs.request_claim import RequestClaim

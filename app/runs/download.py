@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app import files
 from app.accounts import holds
-from app.errors import Refused, StoreAway, WrongPart
+from app.errors import Mismatch, Refused, StoreAway, WrongPart
 from app.files import FileWriter
 from app.observability import log_lines
 from app.queue.claims import back_off, in_turn, lock_claims
@@ -21,7 +21,7 @@ from app.resources import ClaimTerms, Resources
 from app.runs import moves
 from app.runs.moves import Move, RunError
 from app.runs.put_off import puts_off
-from app.runs.transfer import DownloadClaim, Mismatch, fenced, transfer
+from app.runs.transfer import DownloadClaim, fenced, transfer
 from app.stripe_api.objects import StripeFile
 from app.tables import loads
 from app.vocabulary import AttemptOutcome, CallKind, ErrorKind, RunState

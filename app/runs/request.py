@@ -12,9 +12,8 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.accounts import holds
-from app.errors import NotNow, Refused
+from app.errors import NotNow, Overtaken, Refused
 from app.observability import log_lines
-from app.queue.claims import Overtaken
 from app.resources import Resources
 from app.runs import adopt, moves, refusals, settle
 from app.runs.moves import Move

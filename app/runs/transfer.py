@@ -14,7 +14,7 @@ import structlog
 from sqlalchemy import RowMapping
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.errors import KeyRefused, NotNow, WrongPart
+from app.errors import KeyRefused, Mismatch, NotNow, WrongPart
 from app.files import About, FileFacts, FileWriter
 from app.queue.claims import Claim, lock_claim
 from app.resources import Resources
@@ -25,10 +25,6 @@ log = structlog.get_logger()
 
 # A connection that brought at least this much is worth going on with at once; one that did not waits its turn.
 WORTH_GOING_ON_BYTES = 1024 * 1024
-
-
-class Mismatch(Exception):
-    """The download ended, and is not what `result.size` announced; or the answer was no file at all."""
 
 
 @dataclass(frozen=True, slots=True)

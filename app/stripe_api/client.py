@@ -17,12 +17,12 @@ import httpcore
 import httpx
 import stripe
 
-from app.errors import KeyRefused, NotNow, Refused, WrongPart
+from app.errors import KeyRefused, Malformed, NotNow, Refused, WrongPart
 from app.observability.logs import redact
 from app.observability.metrics import Metrics
 from app.settings import Account, Settings
 from app.stripe_api.http import FILE_CONTENTS, CountingClient, call_to, trust, why_not
-from app.stripe_api.objects import Malformed, ReportTypeInfo, StripeFile, StripeRun, report_type_from, stripe_run_from
+from app.stripe_api.objects import ReportTypeInfo, StripeFile, StripeRun, report_type_from, stripe_run_from
 
 T = TypeVar("T")
 

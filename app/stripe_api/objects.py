@@ -7,9 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-
-class Malformed(ValueError):
-    """An object lacks what we need of it, or has it in a form that Stripe never uses."""
+from app.errors import Malformed
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,9 +15,9 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.background import beside, outlive, repeat
 from app.db.engine import is_transient
+from app.errors import Overtaken
 from app.observability import log_lines
 from app.queue import processes
-from app.queue.claims import Overtaken
 from app.resources import Resources
 from app.vocabulary import Lane
 from app.worker.due import Alarm

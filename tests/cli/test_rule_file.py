@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.api.schemas.rules import RuleIn
-from app.cli.rules.file import RuleFileError, read_rules, write_rules
+from app.cli.rules.file import read_rules, write_rules
+from app.errors import RuleFileError
 from app.rules.rule import NewRule
 
 DAILY = {"name": "daily", "report_type": "balance.summary.1", "cadence": "daily", "starts_on": date(2026, 10, 1)}

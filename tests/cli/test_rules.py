@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from app.cli.rules.changes import Outcome, apply
-from app.cli.rules.file import RuleFileError, read_rules
+from app.cli.rules.file import read_rules
+from app.errors import RuleFileError
 from app.resources import Resources
 from app.simulator import Simulator
 from tests.cli.command import tallyhook

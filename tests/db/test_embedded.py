@@ -21,8 +21,9 @@ from sqlalchemy import create_engine, text
 from app.db.embedded import binaries
 from app.db.embedded.account import account_for
 from app.db.embedded.cluster import last_words
-from app.db.embedded.server import EmbeddedPostgres, EmbeddedPostgresError
+from app.db.embedded.server import EmbeddedPostgres
 from app.db.engine import libpq_conninfo, sqlalchemy_url
+from app.errors import EmbeddedPostgresError
 from tests.database import FOLDER_VARIABLE
 from tests.db.service_process import ENVIRONMENT, SOURCE, ServiceProcess, ordinary_python
 

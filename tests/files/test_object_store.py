@@ -12,10 +12,9 @@ from typing import Any
 import httpx
 import pytest
 
-from app.errors import SettingsError
+from app.errors import Overtaken, SettingsError
 from app.files import objects
 from app.files.store import FileStore
-from app.queue.claims import Overtaken
 from app.resources import Resources, open_resources
 from app.runs import manual
 from app.runs.download import download

@@ -10,7 +10,8 @@ import pytest
 from sqlalchemy import text
 
 from app import handlers
-from app.inbox.intake import ANSWER_SECONDS, Unavailable
+from app.errors import Unavailable
+from app.inbox.intake import ANSWER_SECONDS
 from app.resources import Resources
 from app.simulator import Simulator
 from tests.detour import detour

@@ -4,7 +4,8 @@ import time
 
 import orjson
 
-from app.inbox.intake import Intake, Unavailable
+from app.errors import Unavailable
+from app.inbox.intake import Intake
 from app.simulator import Simulator
 from app.simulator.state.model import Event
 from app.simulator.webhooks.signatures import signature_header

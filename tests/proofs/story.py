@@ -11,9 +11,9 @@ import httpx
 from fastapi import FastAPI
 from hypothesis.stateful import RuleBasedStateMachine
 
+from app.errors import Overtaken
 from app.main import build_app
 from app.planning.planner import Availability
-from app.queue.claims import Overtaken
 from app.simulator.faults import Fault
 from tests.proofs.chances import Doing, Work
 from tests.proofs.model import Model

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from app.queue.claims import Overtaken
+from app.errors import Overtaken
 from app.resources import Resources
 from app.runs import adopt
 from app.runs.request import request_run

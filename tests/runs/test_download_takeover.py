@@ -5,8 +5,8 @@ from datetime import timedelta
 
 import pytest
 
+from app.errors import Overtaken
 from app.files.chunker import CHUNK_BYTES, ChunkMaker
-from app.queue.claims import Overtaken
 from app.resources import Resources
 from app.runs.download import claim_downloads, download
 from app.simulator import Simulator

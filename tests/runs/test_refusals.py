@@ -2,7 +2,7 @@
 
 import pytest
 
-from app.queue.claims import Overtaken
+from app.errors import Overtaken
 from app.resources import Resources
 from app.runs.request import request_run
 from app.simulator import Simulator

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.queue.claims import Overtaken
+from app.errors import Overtaken
 from app.resources import Resources
 from app.runs import manual
 from app.runs.download import download

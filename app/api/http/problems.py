@@ -12,14 +12,14 @@ import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from pydantic_core import ErrorDetails
-from sqlalchemy.exc import IntegrityError, InterfaceError, OperationalError
+from sqlalchemy.exc import DBAPIError, DisconnectionError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.routing import Match
 
-from app.api.schemas.common import BadParameter
-from app.errors import BadInput, Conflict, FieldError, Gone, NotFound, StoreAway
+from app.db.engine import is_slow, is_transient
+from app.errors import BadInput, BadParameter, Conflict, FieldError, Gone, NotFound, PreconditionFailed, StoreAway
 from app.observability.logs import redact
 
 log = structlog.get_logger()
@@ -32,10 +32,6 @@ LONGEST_POINTER = 200
 RETRY_AFTER = {"Retry-After": "2"}
 
 _NO_JSON_OBJECT = "has to be a JSON object, sent as Content-Type: application/json"
-
-
-class PreconditionFailed(Exception):
-    """`If-Match` names another version than the present one."""
 
 
 def problem(
@@ -67,7 +63,7 @@ def handle_problems(app: FastAPI) -> None:
     for ours, status in ((NotFound, 404), (Conflict, 409), (Gone, 410), (PreconditionFailed, 412)):
         app.add_exception_handler(ours, _plain(status))
     app.add_exception_handler(StoreAway, _store_away)
-    for theirs in (OperationalError, InterfaceError, PoolTimeout):
+    for theirs in (DBAPIError, PoolTimeout, DisconnectionError):
         app.add_exception_handler(theirs, _database_trouble)
     app.add_exception_handler(IntegrityError, _clash)
     app.add_exception_handler(BadInput, _bad_input)
@@ -88,6 +84,8 @@ async def _store_away(_: Request, error: Exception) -> Response:
 
 
 async def _database_trouble(_: Request, error: Exception) -> Response:
+    if not (is_transient(error) or is_slow(error)):
+        return unexpected(error)
     log.warning("api.database_trouble", error=type(error).__name__)
     return database_away()
 

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Generic, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
+from app.errors import BadParameter
 from app.planning.windows import FIRST_DAY, LAST_DAY
 
 T = TypeVar("T")
@@ -21,14 +22,6 @@ MOST_PARAMETER_BYTES = 64 * 1024
 DEEPEST_PARAMETERS = 8
 # Stripe documents these as text; anything else is passed on as it is.
 _TEXT_PARAMETERS = frozenset({"currency", "payout", "reporting_category", "timezone"})
-
-
-class BadParameter(ValueError):
-    """One of the parameters cannot work; `name` is where a pointer goes on."""
-
-    def __init__(self, name: str, detail: str) -> None:
-        super().__init__(f"{name} {detail}")
-        self.name = name
 
 
 class In(BaseModel):

@@ -8,10 +8,10 @@ import psycopg
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
-from app.db.embedded.server import EmbeddedPostgresError
 from app.db.engine import make_engine, make_sessions
-from app.db.migrate import SchemaError, read_revision, require_schema, schema_is_at
+from app.db.migrate import read_revision, require_schema, schema_is_at
 from app.db.rows import fetch
+from app.errors import EmbeddedPostgresError, SchemaError
 from app.files import FileStore
 from app.health.judge import judge
 from app.health.outside import examine_store

@@ -8,10 +8,10 @@ import psycopg
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.cli.rules.file import RuleFileError, Written, write_rules
+from app.cli.rules.file import Written, write_rules
 from app.cli.session import actor
 from app.db.models import Rule
-from app.errors import BadInput, Conflict, TallyhookError
+from app.errors import BadInput, Conflict, RuleFileError, TallyhookError
 from app.resources import Resources
 from app.rules import changes, store
 from app.rules.changes import RuleEffect

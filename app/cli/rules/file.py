@@ -14,17 +14,13 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from app.api.schemas.rules import RuleIn
-from app.errors import BadInput, TallyhookError
+from app.errors import BadInput, RuleFileError
 from app.rules.rule import RULE_FIELDS, NewRule
 
 # Left out of a file where they say nothing.
 _DEFAULTS = {"enabled": True, "settle_hours": 0, "parameters": {}, "connected_accounts": [], "retention_days": None}
 _TAG = "tag:yaml.org,2002:"
 _MERGE = _TAG + "merge"
-
-
-class RuleFileError(TallyhookError):
-    """The file cannot be applied as it is; the message has one line per problem."""
 
 
 @dataclass(frozen=True, slots=True)

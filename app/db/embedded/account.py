@@ -9,15 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from app.errors import TallyhookError
+from app.errors import EmbeddedPostgresError
 
 # Whoever packages PostgreSQL makes an account of the first name; the second exists everywhere.
 UNPRIVILEGED_ACCOUNTS = ("postgres", "nobody")
 OTHER_CHOICES = "set TALLYHOOK_DATA_DIR to another folder, or DATABASE_URL to a PostgreSQL of your own"
-
-
-class EmbeddedPostgresError(TallyhookError):
-    """The PostgreSQL that comes along cannot be used; the message says why and what to do."""
 
 
 @dataclass(frozen=True, slots=True)

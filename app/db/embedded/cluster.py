@@ -9,8 +9,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-from app.db.embedded.account import OTHER_CHOICES, Account, EmbeddedPostgresError, account_name
+from app.db.embedded.account import OTHER_CHOICES, Account, account_name
 from app.db.embedded.binaries import Binaries
+from app.errors import EmbeddedPostgresError
 
 # Only names the socket's file: the server listens on no network.
 PORT = 5432

@@ -23,7 +23,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from app.db.embedded.account import EmbeddedPostgresError
+from app.errors import EmbeddedPostgresError
 
 POLL_SECONDS = 0.03
 

@@ -21,7 +21,7 @@ from urllib.parse import quote
 import structlog
 from psycopg.pq import PGconn, Ping
 
-from app.db.embedded.account import OTHER_CHOICES, Account, EmbeddedPostgresError, account_for, account_name
+from app.db.embedded.account import OTHER_CHOICES, Account, account_for, account_name
 from app.db.embedded.binaries import Binaries, copy_where_closed, find_binaries
 from app.db.embedded.cluster import (
     PORT,
@@ -35,6 +35,7 @@ from app.db.embedded.cluster import (
     socket_folder_for,
 )
 from app.db.embedded.locks import POLL_SECONDS, Locks, lock_alone, pause
+from app.errors import EmbeddedPostgresError
 
 __all__ = ["EmbeddedPostgres", "EmbeddedPostgresError"]
 

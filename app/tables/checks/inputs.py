@@ -89,8 +89,7 @@ async def lines_without_currency(session: AsyncSession, load: CurrentLoad) -> bo
 
 async def query(session: AsyncSession, statement: sql.Composed) -> list[tuple[Any, ...]]:
     """A statement over rows of reports, whose tables and columns are only known now."""
-    raw = await raw_connection(session)
-    async with raw.cursor() as cursor:
+    async with raw_connection(session) as raw, raw.cursor() as cursor:
         rows: list[tuple[Any, ...]] = await (await cursor.execute(statement)).fetchall()
     return rows
 

@@ -1,0 +1,146 @@
+"""Connections that mean the same whatever the server, the database or the role says, and that leave a wrong server."""
+
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+
+import psycopg
+import pytest
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from app.db.engine import is_slow, is_transient, is_wrong_server, make_engine, make_sessions, raw_connection
+from app.db.migrate import migrate
+from app.errors import SchemaError, Unavailable
+from app.resources import open_resources
+from app.simulator import Simulator
+from tests.database import PostgresServer
+from tests.runs.stories import deliver_value
+from tests.service import fetch, make_settings, work_off
+
+OTHER_WAYS = {
+    "datestyle": "'SQL, DMY'",
+    "intervalstyle": "'iso_8601'",
+    "timezone": "'Asia/Kathmandu'",
+    "client_encoding": "'LATIN1'",
+    "standard_conforming_strings": "off",
+    "default_transaction_isolation": "'serializable'",
+}
+READ_ONLY = "alter database {} set default_transaction_read_only = {}"
+
+
+@pytest.fixture
+async def engine(database_url: str) -> AsyncIterator[AsyncEngine]:
+    """An engine with two connections."""
+    engine = make_engine(database_url, pool_size=2)
+    yield engine
+    await engine.dispose()
+
+
+async def run_as_admin(database_url: str, statement: str) -> None:
+    """Run a statement that names the database as `{}`."""
+    async with await psycopg.AsyncConnection.connect(database_url, autocommit=True) as connection:
+        await connection.execute("set default_transaction_read_only = off")
+        await connection.execute(statement.format(connection.info.dbname).encode())
+
+
+async def test_a_database_with_other_ways_to_write_dates_and_text_is_read_alike(
+    database_url: str, simulator: Simulator
+) -> None:
+    for name, value in OTHER_WAYS.items():
+        await run_as_admin(database_url, f"alter database {{}} set {name} = {value}")
+
+    async with open_resources(make_settings(database_url, simulator)) as res:
+        await work_off(res)
+        (found,) = await fetch(
+            res, "select cast('2026-03-01T00:00:00Z' as timestamptz) as at, 'ä\\' as said,"
+            " to_jsonb(cast('2026-03-01T00:00:00Z' as timestamptz)) as json,"
+            " current_setting('transaction_isolation') as isolation",
+        )  # fmt: skip
+
+    assert found["at"] == datetime(2026, 3, 1, tzinfo=UTC)
+    assert (found["said"], found["isolation"]) == ("ä\\", "read committed")
+    assert found["json"] == "2026-03-01T00:00:00+00:00"
+
+
+@pytest.mark.parametrize("encoding", ["LATIN1", "SQL_ASCII"])
+def test_a_database_that_cannot_store_every_text_is_refused_in_one_line(
+    postgres_server: PostgresServer, encoding: str
+) -> None:
+    name = f"tallyhook_test_{encoding.lower()}"
+    with psycopg.connect(postgres_server.url("postgres"), autocommit=True) as connection:
+        connection.execute(f"create database {name} encoding '{encoding}' locale 'C' template template0".encode())
+        try:
+            with pytest.raises(SchemaError, match=f"stores text as {encoding}, and Tallyhook needs UTF8: make one"):
+                migrate(postgres_server.url(name))
+        finally:
+            connection.execute(f"drop database {name} with (force)".encode())
+
+
+def test_a_server_that_is_too_old_is_refused(empty_database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("app.db.migrate.OLDEST_VERSION", 99)
+
+    with pytest.raises(SchemaError, match="Tallyhook needs 99 or newer: upgrade the server"):
+        migrate(empty_database_url)
+
+
+@pytest.mark.parametrize("raw", [False, True], ids=["by statement", "by the raw connection"])
+async def test_connections_to_a_server_that_became_read_only_are_given_up(
+    engine: AsyncEngine, database_url: str, raw: bool
+) -> None:
+    sessions = make_sessions(engine)
+
+    async def write() -> None:
+        async with sessions.begin() as session:
+            if raw:
+                async with raw_connection(session) as connection:
+                    await connection.execute("insert into accounts (slug) values ('x') on conflict do nothing")
+            else:
+                await session.execute(text("insert into accounts (slug) values ('x') on conflict do nothing"))
+
+    # Both connections are made while the server is read-only, and the server that is reached later is not.
+    await run_as_admin(database_url, READ_ONLY.format("{}", "on"))
+    async with engine.connect(), engine.connect():
+        pass
+    await run_as_admin(database_url, READ_ONLY.format("{}", "off"))
+
+    with pytest.raises((DBAPIError, psycopg.Error)) as refused:
+        await write()
+
+    assert is_wrong_server(refused.value)
+    assert is_transient(refused.value)
+    for _ in range(3):
+        await write()
+
+
+async def test_webhooks_are_taken_again_as_soon_as_the_database_can_be_written_to(
+    database_url: str, simulator: Simulator
+) -> None:
+    event = {"id": "evt_1", "object": "event", "created": 1, "livemode": False, "type": "x", "data": {"object": {}}}
+    async with open_resources(make_settings(database_url, simulator)) as res:
+        await run_as_admin(database_url, READ_ONLY.format("{}", "on"))
+        await _cut_off(database_url)
+        with pytest.raises(Unavailable):
+            await deliver_value(res, event)
+        await run_as_admin(database_url, READ_ONLY.format("{}", "off"))
+
+        await deliver_value(res, event)
+
+
+async def _cut_off(database_url: str) -> None:
+    await run_as_admin(
+        database_url,
+        "select pg_terminate_backend(pid) from pg_stat_activity where datname = '{}' and pid <> pg_backend_pid()",
+    )
+
+
+@pytest.mark.parametrize(
+    ("sqlstate", "transient"),
+    [("08006", True), ("25006", True), ("40P01", True), ("53300", True), ("55000", True), ("57P01", True),
+     ("57014", False), ("22021", False), ("22P05", False), ("23505", False), ("42P01", False)],
+)  # fmt: skip
+def test_what_passes_is_told_by_the_state_alone(sqlstate: str, transient: bool) -> None:
+    error = type("Error", (psycopg.errors.InternalError,), {"sqlstate": sqlstate})()
+
+    assert is_transient(error) is transient
+    assert is_slow(error) is (sqlstate == "57014")
