@@ -12,9 +12,6 @@ KNOWN: dict[Law, set[str]] = {
     laws.rows_without_a_type: {
         "app/runs/ad_hoc.py: _without_start(run)",
         "app/runs/settle.py: _failed(attempt)",
-        "app/runs/waiting.py: _before_any(run)",
-        "app/runs/waiting.py: _before_planned(run)",
-        "app/runs/waiting.py: why(run)",
     },
     laws.errors_elsewhere: set(),
     laws.folders_that_say_nothing: set(),
