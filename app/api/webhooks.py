@@ -159,7 +159,10 @@ _PLAIN = re.compile(re.escape(PATH) + "(?:/([^/]+))?")
 
 
 def short_cut(scope: Scope) -> ASGIApp | None:
-    """For a delivery the endpoint itself, past the framework's router and layers; None for everything else."""
+    """For a delivery the endpoint itself, past the framework's router and layers; None for everything else.
+
+    That takes a third off what our layers cost: 70 µs a delivery in place of 102 (docs/decisions/0012).
+    """
     found = _PLAIN.fullmatch(scope["path"])
     if found is None or scope["method"] != "POST":
         return None

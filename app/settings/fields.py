@@ -97,6 +97,13 @@ def _base(url: str) -> str:
     return url.rstrip("/")
 
 
+# What other tools write into the same URL. Only these are named: anything else might be a secret in the wrong place.
+_FOREIGN_PARAMETERS = (
+    "pgbouncer", "connection_limit", "pool_timeout", "socket_timeout", "schema", "sslaccept", "pool_size",
+    "max_overflow", "statement_cache_size", "prepare_threshold", "prepareThreshold",
+)  # fmt: skip
+
+
 def _database(url: SecretStr) -> SecretStr:
     if not re.match(r"postgres(ql)?://", url.get_secret_value()):
         raise ValueError("has to begin with postgresql://")
@@ -112,6 +119,8 @@ def _database(url: SecretStr) -> SecretStr:
         if "\0" in known:
             raise ValueError
     except (ArgumentError, ValueError, psycopg.Error):
+        if foreign := [name for name in _FOREIGN_PARAMETERS if f"{name}=" in url.get_secret_value()]:
+            raise ValueError(f"has {', '.join(foreign)}, which PostgreSQL does not know: take it away") from None
         form = "postgresql://user:password@host:5432/database, with what is special in a password as %XX"
         raise ValueError(f"cannot be read: write it like {form}") from None
     return url

@@ -179,3 +179,9 @@ def test_what_is_not_configured_is_said() -> None:
 def test_a_password_that_is_in_half_of_all_words_is_not_taken_out_of_them() -> None:
     assert settings_of(DATABASE_URL="postgresql://u:a@h/d").secret_values() == {"postgresql://u:a@h/d"}
     assert "long" in settings_of(DATABASE_URL="postgresql://u:long@h/d").secret_values()
+
+
+def test_what_other_tools_write_into_the_url_is_named() -> None:
+    assert problems_of(DATABASE_URL="postgresql://u:p@h/d?pgbouncer=true&connection_limit=1") == [
+        "DATABASE_URL: has pgbouncer, connection_limit, which PostgreSQL does not know: take it away"
+    ]

@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.api.http.tokens import Caller
 from app.resources import Resources
 
-# Only described here: `edge` has checked the token before any route is looked for.
+# Only described here: the middleware has checked the token before any route is looked for.
 bearer = HTTPBearer(
     auto_error=False, description="TALLYHOOK_ADMIN_TOKEN, TALLYHOOK_READ_TOKEN, or one of TALLYHOOK_TOKENS"
 )

@@ -147,7 +147,7 @@ def _sentence(one: ErrorDetails) -> str:
 
 
 async def _http(request: Request, error: Exception) -> Response:
-    """404 and 405 of the router, 413 of `edge`, and the 400 with which FastAPI answers a body that is no JSON."""
+    """404 and 405 of the router, 413 of the middleware, and FastAPI's 400 for a body that is not JSON."""
     assert isinstance(error, HTTPException)
     if error.status_code == 400:
         return problem(422, "the body cannot be read", errors=[FieldError("", _NO_JSON_OBJECT)])
