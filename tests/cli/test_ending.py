@@ -2,10 +2,12 @@
 
 import asyncio
 import os
+import re
 import shutil
 import signal
 import sys
 import tempfile
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -13,6 +15,11 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
+HALF_BODY = (
+    "POST /webhooks/stripe HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\nStripe-Signature: t={now},v1="
+    + "0" * 64
+    + "\r\n\r\nhalf"
+)
 ENDING = [signal.SIGTERM, signal.SIGINT, signal.SIGHUP]
 
 
@@ -26,10 +33,12 @@ def folder() -> Iterator[Path]:
 
 
 @asynccontextmanager
-async def command(folder: Path, *arguments: str, before: str = "") -> AsyncIterator[asyncio.subprocess.Process]:
+async def command(
+    folder: Path, *arguments: str, before: str = "", **more: str
+) -> AsyncIterator[asyncio.subprocess.Process]:
     """`python -m app …` with its own folder for all that it makes; killed if it does not end."""
     environ = {"PATH": os.environ["PATH"], "HOME": str(folder), "TMPDIR": str(folder), "PYTHONUNBUFFERED": "1"}
-    environ |= {"PYTHONPATH": str(ROOT), "TALLYHOOK_DATA_DIR": str(folder / "data")}
+    environ |= {"PYTHONPATH": str(ROOT), "TALLYHOOK_DATA_DIR": str(folder / "data"), **more}
     shell = f'{before} exec "{sys.executable}" -m app "$@"'
     process = await asyncio.create_subprocess_exec(
         "sh", "-c", shell, "sh", *arguments,
@@ -43,8 +52,8 @@ async def command(folder: Path, *arguments: str, before: str = "") -> AsyncItera
             await process.wait()
 
 
-async def says(process: asyncio.subprocess.Process, words: bytes) -> None:
-    """Wait until the command has written these words."""
+async def says(process: asyncio.subprocess.Process, words: bytes) -> bytes:
+    """Wait until the command has written these words; all that it has written."""
     assert process.stdout is not None
     written = b""
     async with asyncio.timeout(90):
@@ -52,6 +61,7 @@ async def says(process: asyncio.subprocess.Process, words: bytes) -> None:
             piece = await process.stdout.read(1000)
             assert piece, written.decode()
             written += piece
+    return written
 
 
 def left_in(folder: Path) -> list[Path]:
@@ -108,6 +118,26 @@ async def test_the_simulator_ends_too(folder: Path, number: signal.Signals) -> N
             await process.communicate()
 
     assert process.returncode == 0
+
+
+@pytest.mark.slow
+async def test_strangers_who_hold_on_do_not_hold_up_the_end(folder: Path) -> None:
+    async with command(folder, "serve", "--port", "0", STRIPE_WEBHOOK_SECRET="whsec_1") as process:
+        port = re.search(rb"http://127.0.0.1:(\d+)", await says(process, b"worker_id"))
+        assert port is not None
+        halves = [b"", b"GET / HT", HALF_BODY.format(now=int(time.time())).encode()]
+        strangers = [await asyncio.open_connection("127.0.0.1", int(port[1])) for _ in halves]
+        for (_, writer), half in zip(strangers, halves, strict=True):
+            writer.write(half)
+            await writer.drain()
+        process.send_signal(signal.SIGTERM)
+        async with asyncio.timeout(15):  # the contract's own figure
+            await process.communicate()
+        for _, writer in strangers:
+            writer.close()
+
+    assert process.returncode == 0
+    assert processes_in(folder) == []
 
 
 async def test_who_asks_to_outlive_the_terminal_does(folder: Path) -> None:

@@ -304,7 +304,8 @@ class Connection(HttpToolsProtocol):
             return
         self.ended = True
         self._set_timer()
-        if self._phase is Phase.IDLE or not self._raw.can_write_eof():
+        has_begun = self._phase is Phase.BODY or (self._phase is Phase.HEAD and self._head_bytes > 0)
+        if not has_begun or not self._raw.can_write_eof():
             self._raw.close()
         else:
             self._raw.write_eof()
