@@ -19,6 +19,7 @@ TallyhookError
 ├── FileIsGone           the bytes of a file that is to be loaded are not there
 ├── LoadOvertaken        somebody else has the load, or it moved on: nothing was written
 ├── ChildEnded           the process that loads files is gone: what it was doing is rolled back
+├── AddressRefused       a target's address lies inside a network that is closed to messages (app/targets/guard.py)
 ├── NotFound             no such rule, run, event
 ├── Conflict             the state of things does not allow it
 ├── Gone                 it was here, and was removed
@@ -111,6 +112,10 @@ class RejectedDelivery(TallyhookError):
 
 class Unavailable(TallyhookError):
     """The event could not be committed: Stripe should deliver it again."""
+
+
+class AddressRefused(TallyhookError):
+    """A target's address is one that messages must not be sent to."""
 
 
 class StoreAway(TallyhookError):

@@ -8,7 +8,20 @@ from typing import Any
 from fastapi import Depends, FastAPI
 
 from app import __version__
-from app.api import audit, events, health, metrics, report_types, rule_actions, rules, run_file, runs, webhooks
+from app.api import (
+    audit,
+    events,
+    health,
+    messages,
+    metrics,
+    report_types,
+    rule_actions,
+    rules,
+    run_file,
+    runs,
+    targets,
+    webhooks,
+)
 from app.api.http.dependencies import bearer
 from app.api.http.middleware import Middleware, ShortCut
 from app.api.http.problems import handle_problems
@@ -18,7 +31,9 @@ from app.api.openapi.document import DESCRIPTION, PROBLEMS, describe
 from app.health.process import Probe
 from app.resources import Resources
 
-ADMIN_ROUTERS = tuple(part.router for part in (rule_actions, rules, runs, run_file, report_types, events, audit))
+ADMIN_ROUTERS = tuple(
+    part.router for part in (rule_actions, rules, runs, run_file, report_types, events, audit, targets, messages)
+)
 
 
 def build_app(res: Resources) -> FastAPI:

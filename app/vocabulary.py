@@ -144,9 +144,47 @@ class Lane(StrEnum):
     DOWNLOADS = "downloads"  # ready runs → stored files
     BIG_DOWNLOADS = "big_downloads"  # the same for big files, so that small ones never wait behind them
     LOADS = "loads"  # stored files → rows of tables
+    DELIVERIES = "deliveries"  # messages to targets
     TIMETABLE = "timetable"  # recurring work
 
 
 # Raise it with every word that a rule may hold from now on and that the version before could not read: while a process
 # with a lower number lives, such a rule is refused (docs/decisions/0006, queue/processes). 1: everything up to 330d95e.
 WORDS = 1
+
+
+class TargetKind(StrEnum):
+    """How a target is reached."""
+
+    WEBHOOK = "webhook"  # a signed POST to its URL (Standard Webhooks)
+    EMAIL = "email"  # to its recipients, through TALLYHOOK_SMTP_URL
+    SLACK = "slack"  # to a Slack-compatible incoming webhook of TALLYHOOK_SLACK_URLS
+    FOLDER = "folder"  # a copy of each stored file, below TALLYHOOK_TARGET_FOLDERS
+
+
+class MessageType(StrEnum):
+    """What we tell targets about (contract §10)."""
+
+    RUN_STORED = "run.stored"
+    RUN_FAILED = "run.failed"
+    RUN_CANCELLED = "run.cancelled"
+    RUN_RESTATED = "run.restated"
+    RULE_LATE = "rule.late"
+    RULE_ON_TIME = "rule.on_time"
+    ACCOUNT_HELD = "account.held"
+    ACCOUNT_RELEASED = "account.released"
+    REPORT_TYPE_MISSING = "report_type.missing"
+    COLUMNS_CHANGED = "columns.changed"
+    CHECK_DIFFERS = "check.differs"
+    MONTH_COMPLETE = "month.complete"
+    TARGET_DISABLED = "target.disabled"
+    PING = "ping"
+
+
+class DeliveryState(StrEnum):
+    """Where a message stands on its way to one target."""
+
+    PENDING = "pending"  # due now or later
+    DELIVERED = "delivered"
+    FAILED = "failed"  # every try failed; `recover` or a retry sends it again
+    SKIPPED = "skipped"  # the target was disabled; `recover` sends it

@@ -20,6 +20,7 @@ from sqlalchemy import (
     SmallInteger,
     Text,
     UniqueConstraint,
+    Uuid,
     func,
     text,
 )
@@ -419,6 +420,103 @@ class DroppedObject(Base):
     location: Mapped[str] = mapped_column(primary_key=True)
     dropped_at: Mapped[datetime] = mapped_column(server_default=func.now())
     deleted_at: Mapped[datetime | None]
+
+
+class Target(Base):
+    """Whom we tell that something happened. Its secret is derived, never stored (app/targets/signatures.py)."""
+
+    __tablename__ = "targets"
+    id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
+    name: Mapped[str]
+    kind: Mapped[str]
+    url: Mapped[str | None]  # of a webhook or a folder; the name of one of TALLYHOOK_SLACK_URLS
+    recipients: Mapped[list[str]]
+    message_types: Mapped[list[str]]
+    rule_ids: Mapped[list[uuid.UUID] | None] = mapped_column(ARRAY(Uuid))
+    accounts: Mapped[list[str] | None]
+    enabled: Mapped[bool]
+    secret_version: Mapped[int] = mapped_column(server_default=text("1"))
+    previous_until: Mapped[datetime | None]  # the secret before signs too, until then
+    failing_since: Mapped[datetime | None]  # the first failure after the last success
+    disabled_reason: Mapped[str | None]
+    version: Mapped[int] = mapped_column(server_default=text("1"))
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    updated_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    deleted_at: Mapped[datetime | None]
+    __table_args__ = (Index("uq_targets_name", "name", unique=True, postgresql_where=text("deleted_at is null")),)
+
+
+class Message(Base):
+    """What happened, once; written in the transaction in which it happened."""
+
+    __tablename__ = "messages"
+    id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
+    type: Mapped[str]
+    account: Mapped[str | None]
+    rule_id: Mapped[uuid.UUID | None]
+    subject: Mapped[str | None]  # the id of the run, the rule's name, …
+    data: Mapped[Json]
+    dedupe_key: Mapped[str]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    __table_args__ = (UniqueConstraint("dedupe_key"), Index("ix_messages_created_at", "created_at"))
+
+
+class Delivery(Base):
+    """A message on its way to one target."""
+
+    __tablename__ = "deliveries"
+    message_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("messages.id", ondelete="CASCADE"), primary_key=True)
+    target_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("targets.id"), primary_key=True)
+    state: Mapped[str]
+    tries: Mapped[int] = mapped_column(server_default=text("0"))
+    due_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    lease_until: Mapped[datetime | None]
+    leased_by: Mapped[uuid.UUID | None]
+    fence: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
+    delivered_at: Mapped[datetime | None]
+    last_status: Mapped[int | None]
+    last_error: Mapped[str | None]
+    __table_args__ = (
+        Index("ix_deliveries_due", "target_id", "due_at", postgresql_where=text("state = 'pending'")),
+        Index("ix_deliveries_target", "target_id", text("message_id desc")),
+        Index(
+            "ix_deliveries_undelivered",
+            "state",
+            text("message_id desc"),
+            postgresql_where=text("state <> 'delivered'"),
+        ),
+    )
+
+
+class DeliveryAttempt(Base):
+    """One try to deliver a message, and what came of it."""
+
+    __tablename__ = "delivery_attempts"
+    id: Mapped[int] = mapped_column(BigInteger, Identity(always=True), primary_key=True)
+    message_id: Mapped[uuid.UUID]
+    target_id: Mapped[uuid.UUID]
+    number: Mapped[int]
+    at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
+    milliseconds: Mapped[int]
+    status: Mapped[int | None]
+    error: Mapped[str | None]  # in a word where there was no answer: connection_refused, timed_out, …
+    answer: Mapped[str | None]  # its first KiB, redacted
+    __table_args__ = (
+        ForeignKeyConstraint(
+            ["message_id", "target_id"], ["deliveries.message_id", "deliveries.target_id"], ondelete="CASCADE"
+        ),
+        Index("ix_delivery_attempts_message_id_target_id", "message_id", "target_id", "id"),
+    )
+
+
+class Notice(Base):
+    """A state that lasts (a late rule, a held account) and was told; its row goes when it ends, and that is told."""
+
+    __tablename__ = "notices"
+    type: Mapped[str] = mapped_column(primary_key=True)
+    subject: Mapped[str] = mapped_column(primary_key=True)
+    since: Mapped[datetime] = mapped_column(server_default=func.now())
+    data: Mapped[Json]  # what its end is told with
 
 
 class TimetableEntry(Base):

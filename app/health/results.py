@@ -21,6 +21,7 @@ class LinkKind(StrEnum):
     REPORT_TYPES = "report-types"
     RULES = "rules"
     RUNS = "runs"
+    TARGETS = "targets"
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,7 +38,7 @@ class RuleHealth:
 
 async def rules_of(view: View) -> list[RuleHealth]:
     """Every enabled rule that was looked at, those in trouble first."""
-    missing = {(one.account, one.report_type): line for one, line in await view.once(_missing)}
+    missing = {(one.account, one.report_type): line for one, line in await view.once(missing_types)}
     owed = await rows.owed_windows(view.session, stored_within=STORED_WITHIN)
     owed_of = {(one.rule_id, one.connected_account): one for one in owed}
     looked_at = await rows.rules(view.session, also=[one.rule_id for one in owed])
@@ -60,14 +60,14 @@ async def freshness(view: View) -> Check:
 @check
 async def report_types(view: View) -> Check:
     """Whether every type that an enabled rule names is there."""
-    missing = [line for _, line in await view.once(_missing)]
+    missing = [line for _, line in await view.once(missing_types)]
     if not missing:
         return ok("report_types", "every type that a rule names has data")
     advice = "correct the name in the rule, or check the account and its mode (many types are live-only)"
     return degraded("report_types", f"missing: {names(missing)}", advice, link=Link(LinkKind.REPORT_TYPES))
 
 
-async def _missing(view: View) -> list[tuple[MissingType, str]]:
+async def missing_types(view: View) -> list[tuple[MissingType, str]]:
     """The types that rules name and that are not there, each with a sentence."""
     found = []
     for one in await rows.missing_types(view.session):

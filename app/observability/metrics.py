@@ -61,3 +61,7 @@ class Metrics:
             "From when a rule's run was planned, which is when Stripe told of its data, to its stored file.",
             buckets=_STORED_SECONDS, registry=registry,
         )  # fmt: skip
+        self.target_deliveries = Counter(
+            "tallyhook_target_deliveries", "Attempts to deliver messages to targets, by what came of them.",
+            ["target", "outcome"], registry=registry,
+        )  # fmt: skip

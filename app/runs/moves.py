@@ -12,6 +12,7 @@ from sqlalchemy.sql import bindparam
 
 from app import files
 from app.queue.wakeups import wake
+from app.targets import messages
 from app.vocabulary import AttemptOutcome, ErrorKind, Lane, RunState, sources_of
 
 # Whom a move concerns: the lane of the run's next step, and, where a slot became free, whoever waits for one.
@@ -115,6 +116,7 @@ async def move_all(
     moved = set((await session.execute(_MOVES[to], {**known, **values})).scalars())
     if moved and _WAKES[to]:
         await wake(session, *_WAKES[to])
+    await messages.tell_of_runs(session, moved, to)
     return moved
 
 

@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Mapping
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
@@ -152,6 +153,42 @@ def _schema_name(name: str) -> str:
     return name
 
 
+def _network(text: object) -> IPv4Network | IPv6Network:
+    try:
+        return ip_network(str(text))
+    except ValueError:
+        raise ValueError("has to be a network like 10.0.0.0/8, without host bits") from None
+
+
+def _smtp(url: SecretStr) -> SecretStr:
+    try:
+        parts = urlsplit(url.get_secret_value())
+        usable = parts.scheme in ("smtp", "smtps") and parts.hostname and parts.port != 0 and parts.path in ("", "/")
+    except ValueError:
+        usable = False
+    if not usable:
+        raise ValueError("has to be smtp://user:password@host:587, or smtps://… where TLS begins at once")
+    return url
+
+
+def _http_url(url: SecretStr) -> SecretStr:
+    if not re.fullmatch(r"https?://[^\s/?#]+([/?#]\S*)?", url.get_secret_value()):
+        raise ValueError("has to be an http(s):// URL")
+    return url
+
+
+def _mail_address(text: str) -> str:
+    if not re.fullmatch(r"([^<>@\r\n]* <)?[^\s@<>,;\"]+@[^\s@<>,;\"]+>?", text):
+        raise ValueError("has to be an address: reports@example.com, or Reports <reports@example.com>")
+    return text
+
+
+def _public_url(url: str) -> str:
+    if not re.fullmatch(r"https?://[^\s/?#@]+(/[\w./~-]*)?", url):
+        raise ValueError("has to be the address that people reach the service at: https://reports.example.com")
+    return url.rstrip("/")
+
+
 Credential = Annotated[SecretStr, AfterValidator(_credential)]
 ApiKey = Annotated[Credential, _not_one_of(_WRONG_KEYS)]
 SigningSecret = Annotated[Credential, _not_one_of(_WRONG_SECRETS)]
@@ -167,3 +204,12 @@ Sha256 = Annotated[str, AfterValidator(_sha256), Field(repr=False)]
 SchemaName = Annotated[str, AfterValidator(_schema_name)]
 Slug = Annotated[str, AfterValidator(_slug)]
 JSONObject = BeforeValidator(_json_object)
+Tokens = Annotated[tuple[Token, ...], BeforeValidator(_without_blanks)]
+Networks = Annotated[
+    tuple[Annotated[IPv4Network | IPv6Network, BeforeValidator(_network)], ...], BeforeValidator(_without_blanks)
+]
+FolderURLs = Annotated[tuple[FileStoreURL, ...], BeforeValidator(_without_blanks)]
+SMTPURL = Annotated[SecretStr, AfterValidator(_smtp)]
+SecretURL = Annotated[SecretStr, AfterValidator(_http_url)]
+MailAddress = Annotated[str, AfterValidator(_mail_address)]
+PublicURL = Annotated[str, AfterValidator(_public_url)]

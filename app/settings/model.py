@@ -12,18 +12,25 @@ from typing import Annotated, Literal, Self
 from pydantic import AliasGenerator, BaseModel, ConfigDict, Field, SecretStr, model_validator
 
 from app.settings.fields import (
+    SMTPURL,
     ApiKey,
     Base,
     Count,
     DatabaseURL,
     FileStoreURL,
+    FolderURLs,
     JSONObject,
+    MailAddress,
+    Networks,
+    PublicURL,
     SchemaName,
     Seconds,
+    SecretURL,
     Sha256,
     SigningSecrets,
     Slug,
     Token,
+    Tokens,
     password_of,
 )
 from app.vocabulary import Role
@@ -112,6 +119,15 @@ class Settings(_Part):
     tables_personal: Literal["none", "all"] = "none"
     reports_schema: SchemaName = "reports"
     event_days: Annotated[int, Field(ge=31, le=36_500)] = 90
+    signing_key: Tokens = ()
+    public_url: PublicURL | None = None
+    smtp_url: SMTPURL | None = None
+    mail_from: MailAddress | None = None
+    slack_urls: Annotated[Mapping[str, SecretURL], JSONObject] = Field(default_factory=dict)
+    target_networks: Networks = ()
+    target_folders: FolderURLs = ()
+    target_proxy: SecretURL | None = None
+    target_disable_days: Annotated[float, Field(ge=0, le=365)] = 5.0
     # Not a setting: what `load_settings` found odd, but not wrong.
     warnings: Annotated[tuple[str, ...], Field(validation_alias="warnings")] = ()
 
@@ -164,7 +180,8 @@ class Settings(_Part):
         urls = [self.database_url, self.direct_database_url]
         keys = [account.api_key for account in self.accounts.values()]
         signing = [secret for account in self.accounts.values() for secret in account.webhook_secrets]
-        every = [*urls, self.admin_token, self.read_token, *keys, *signing]
+        sending = [*self.signing_key, self.smtp_url, self.target_proxy, *self.slack_urls.values()]
+        every = [*urls, self.admin_token, self.read_token, *keys, *signing, *sending]
         passwords = [password_of(url.get_secret_value()) for url in urls if url is not None]
         return frozenset([*(one.get_secret_value() for one in every if one is not None), *filter(None, passwords)])
 

@@ -13,6 +13,7 @@ from app.inbox import events
 from app.resources import Resources
 from app.rules import schedule
 from app.runs.slots import look_up_cancelled
+from app.targets import deliveries
 from app.vocabulary import CallKind
 
 log = structlog.get_logger()
@@ -70,6 +71,10 @@ async def prune(res: Resources) -> None:
     while pruned == PRUNE_BATCH:
         async with res.sessions.begin() as session:
             pruned = await events.prune(session, days=res.settings.event_days, limit=PRUNE_BATCH)
+    pruned = PRUNE_BATCH
+    while pruned == PRUNE_BATCH:
+        async with res.sessions.begin() as session:
+            pruned = await deliveries.prune(session, days=res.settings.event_days, limit=PRUNE_BATCH)
 
 
 _PRUNE_UNCLAIMED = text("delete from unclaimed_runs where created_at < now() - :days * interval '1 day'")

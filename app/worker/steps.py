@@ -25,6 +25,7 @@ from app import handlers
 from app.accounts import catch_up
 from app.background import outlive
 from app.health import outside
+from app.health.notices import tell_what_lasts
 from app.queue import claims, processes
 from app.queue.claims import Claim
 from app.queue.wakeups import POLL_SECONDS
@@ -38,6 +39,10 @@ from app.runs.request_claim import claim_requests
 from app.runs.transfer import DownloadClaim
 from app.tables import loading, loads
 from app.tables.loads import LoadClaim
+from app.targets import deliveries
+from app.targets.deliveries import DeliveryClaim
+from app.targets.send import claim_deliveries, deliver
+from app.targets.send import crashed as delivery_crashed
 from app.upkeep.reconcile import reconcile
 from app.upkeep.retention import remove_old_files
 from app.vocabulary import CallKind, Lane, RunState
@@ -53,8 +58,16 @@ BIG_DOWNLOADS_AT_ONCE = 2
 # Days are what retention counts in.
 RETENTION_SECONDS = 3600.0
 
+# What lasts is told within this; a refused key or a late rule is worth a minute.
+NOTICES_SECONDS = 60.0
+# A target that is slow holds one of these for 15 s at most, and one that fails has a single one.
+DELIVERIES_AT_ONCE = 32
+
 RUNS: Claimed[Claim] = Claimed(renew=claims.renew, release=claims.release, crashed=crashed)
 LOADS: Claimed[LoadClaim] = Claimed(renew=loads.renew, release=loads.release, crashed=loading.crashed)
+DELIVERIES: Claimed[DeliveryClaim] = Claimed(
+    renew=deliveries.renew, release=deliveries.release, crashed=delivery_crashed
+)
 
 
 def timetable(res: Resources) -> list[Entry]:
@@ -65,6 +78,7 @@ def timetable(res: Resources) -> list[Entry]:
         Entry("stripe_setup", outside.look_at_stripe, every=outside.STRIPE_EVERY_SECONDS),
         Entry("loads", loading.look_for_loads, every=loading.LOOK_SECONDS),
         Entry("retention", remove_old_files, every=RETENTION_SECONDS),
+        Entry("notices", tell_what_lasts, every=NOTICES_SECONDS),
     ]
 
 
@@ -108,6 +122,16 @@ def lanes(res: Resources) -> list[Loop | Pool[Any]]:
             line=_load_line,
             next_due=[loads.DUE],
         ),
+        Pool(
+            Lane.DELIVERIES,
+            slots=DELIVERIES_AT_ONCE,
+            claim=claim_deliveries,
+            step=deliver,
+            kind=DELIVERIES,
+            line=_delivery_line,
+            next_due=[deliveries.NEXT_DUE],
+            grace=GRACE_SECONDS,
+        ),
         recurring(timetable(res)),
     ]
 
@@ -150,3 +174,8 @@ def _line(name: str) -> Callable[[Claim], Line]:
         return Line(name, {**ids, "caused_by": claim.caused_by}, parent=claim.traceparent)
 
     return line
+
+
+def _delivery_line(claim: DeliveryClaim) -> Line:
+    ids = {"target": claim.target.name, "message_id": str(claim.messages[0].id), "messages": len(claim.messages)}
+    return Line("delivery.tried", ids)

@@ -63,3 +63,14 @@ def test_the_database_counts_windows_as_the_same_day(database_url: str, zone: st
         (window_day(local_dates(window.start, window.end, zone), cadence),) for cadence, window in calendar + updates
     ]
     assert found == expected
+
+
+def test_a_zone_that_the_server_does_not_know_counts_as_utc(database_url: str) -> None:
+    start = datetime(2026, 10, 1, tzinfo=UTC)
+
+    with psycopg.connect(database_url) as connection:
+        found = connection.execute(
+            "select window_day('2026-10-01', %s, %s, 'Mars/Base')", (start, start + timedelta(days=1))
+        ).fetchone()
+
+    assert found == (date(2026, 10, 1),)

@@ -64,6 +64,14 @@ def test_any_setting_may_be_read_from_a_file_of_its_own(name: str, tmp_path: Pat
         "TALLYHOOK_READ_TOKEN": TOKEN,
         "TALLYHOOK_MAX_HEADER_BYTES": "7777",
         "TALLYHOOK_MAX_UNVERIFIED_BYTES": "777777",
+        "TALLYHOOK_SIGNING_KEY": TOKEN,
+        "TALLYHOOK_PUBLIC_URL": "https://reports.test/tallyhook",
+        "TALLYHOOK_SMTP_URL": "smtp://mail.test:587",
+        "TALLYHOOK_MAIL_FROM": "Reports <reports@mail.test>",
+        "TALLYHOOK_SLACK_URLS": '{"finance": "https://hooks.test/1"}',
+        "TALLYHOOK_TARGET_NETWORKS": "10.0.0.0/8, fd00::/8",
+        "TALLYHOOK_TARGET_FOLDERS": "s3://bucket/reports",
+        "TALLYHOOK_TARGET_PROXY": "http://proxy.test:3128",
     }
     value = examples.get(name, "77")
     (tmp_path / "value").write_text(value + "\n")

@@ -46,6 +46,15 @@ def test_nothing_is_needed_and_the_defaults_are_those_of_the_contract() -> None:
         "tables_personal": "none",
         "reports_schema": "reports",
         "event_days": 90,
+        "signing_key": (),
+        "public_url": None,
+        "smtp_url": None,
+        "mail_from": None,
+        "slack_urls": {},
+        "target_networks": (),
+        "target_folders": (),
+        "target_proxy": None,
+        "target_disable_days": 5,
         "warnings": (),
     }
     assert settings.accounts == {}
@@ -87,6 +96,10 @@ def test_nothing_that_prints_settings_prints_a_secret() -> None:
         TALLYHOOK_ADMIN_TOKEN=CANARY * 4,
         TALLYHOOK_READ_TOKEN=CANARY * 5,
         TALLYHOOK_TOKENS=json.dumps({"a": {"sha256": DIGEST, "role": "read"}}),
+        TALLYHOOK_SIGNING_KEY=CANARY * 4,
+        TALLYHOOK_SMTP_URL=f"smtp://u:{CANARY}@mail.test",
+        TALLYHOOK_SLACK_URLS=json.dumps({"finance": f"https://hooks.test/{CANARY}"}),
+        TALLYHOOK_TARGET_PROXY=f"http://u:{CANARY}@proxy.test",
     )
 
     printed = f"{settings!r} {settings} {settings.accounts!r} {settings.model_dump()} {settings.model_dump_json()}"

@@ -3,6 +3,7 @@
 from typing import Any
 
 from app.api.http.paging import make_cursor
+from app.api.openapi.target_examples import TARGET_SHAPES
 
 _RULE_ID = "01a1fe99-9c4a-7000-bd32-e12b7cda8e62"
 _RUN_ID = "01a1fe99-9c76-7009-9691-f1e842565f45"
@@ -157,6 +158,7 @@ SHAPES: dict[str, Any] = {
     "HealthOut": _HEALTH,
     "Received": {"received": True},
     "FullHealthOut": {**_HEALTH, "rules": [_RULE_HEALTH]},
+    **TARGET_SHAPES,
 }
 _FIELD = {"pointer": "/timezone", "detail": "is not an IANA time zone; write it like Europe/Berlin"}
 # By status: what somebody is told who gets it.

@@ -1,0 +1,159 @@
+"""The shapes of targets, messages and deliveries."""
+
+import uuid
+from datetime import datetime
+from typing import Annotated, Any
+
+from pydantic import Field, StrictBool
+
+from app.api.schemas.common import In, Name, Out, Slug, Time
+from app.vocabulary import DeliveryState, MessageType, TargetKind
+
+_MOST = 1_000
+Url = Annotated[str, Field(min_length=1, max_length=2_000)]
+MessageTypes = Annotated[list[str], Field(min_length=1, max_length=len(MessageType) + 1)]
+Recipients = Annotated[list[Annotated[str, Field(max_length=320)]], Field(max_length=100)]
+RuleNames = Annotated[list[Annotated[str, Field(max_length=200)]], Field(min_length=1, max_length=_MOST)]
+Slugs = Annotated[list[Slug], Field(min_length=1, max_length=_MOST)]
+
+
+class TargetIn(In):
+    """A new target."""
+
+    name: Name
+    kind: TargetKind
+    url: Url | None = Field(
+        default=None, description="Of a webhook or folder; for Slack the name of one of TALLYHOOK_SLACK_URLS."
+    )
+    recipients: Recipients = Field(default_factory=list, description="Of e-mail.")
+    message_types: MessageTypes = Field(default_factory=lambda: ["*"], description="`*` means all of them.")
+    rules: RuleNames | None = Field(default=None, description="Names or ids; null means all rules.")
+    accounts: Slugs | None = Field(default=None, description="Null means all accounts.")
+    enabled: StrictBool = True
+
+
+class TargetChange(In):
+    """What is to change of a target; what is left out stays as it is. `kind` is fixed."""
+
+    name: Name | None = None
+    url: Url | None = None
+    recipients: Recipients | None = None
+    message_types: MessageTypes | None = None
+    rules: RuleNames | None = None
+    accounts: Slugs | None = None
+    enabled: StrictBool | None = None
+
+
+class TargetOut(Out):
+    """A target as it is."""
+
+    id: uuid.UUID
+    name: str
+    kind: TargetKind | str
+    url: str | None
+    recipients: list[str]
+    message_types: list[str]
+    rules: list[uuid.UUID] | None = Field(validation_alias="rule_ids")
+    accounts: list[str] | None
+    enabled: bool
+    disabled_reason: str | None
+    failing_since: Time | None = Field(description="Of the first failure after the last success.")
+    previous_until: Time | None = Field(description="Until then the secret before the last rotation signs too.")
+    version: int = Field(description="The ETag, in quotes; raised by every change.")
+    created_at: Time
+    updated_at: Time
+
+
+class NewTargetOut(TargetOut):
+    """A new target; `secret` is shown here, and by POST …/secret."""
+
+    secret: str | None = Field(description="What the receiver of a webhook verifies signatures with.")
+
+
+class SecretOut(Out):
+    """What the receiver verifies signatures with (Standard Webhooks)."""
+
+    secret: str
+
+
+class RotateIn(In):
+    """How long the secret before stays valid."""
+
+    overlap_hours: Annotated[float, Field(ge=0, le=24 * 90)] = 24.0
+
+
+class RecoverIn(In):
+    """From when on failed and skipped messages are sent again."""
+
+    since: datetime = Field(description="RFC 3339, with a zone.")
+
+
+class RecoveredOut(Out):
+    """How many messages are sent again."""
+
+    recovered: int
+
+
+class TestOut(Out):
+    """What a target answered to a `ping`."""
+
+    delivered: bool
+    status: int | None
+    error: str | None
+    milliseconds: int
+    answer: str | None = Field(description="The first kibibyte, redacted.")
+
+
+class DeliveryOut(Out):
+    """A message on its way to one target."""
+
+    message_id: uuid.UUID
+    target_id: uuid.UUID
+    target: str = Field(description="Its name.")
+    type: MessageType | str
+    state: DeliveryState | str
+    tries: int
+    due_at: Time | None = Field(description="When it is tried next, while it is pending.")
+    delivered_at: Time | None
+    last_status: int | None
+    last_error: str | None
+
+
+class AttemptOut(Out):
+    """One try to deliver a message."""
+
+    target_id: uuid.UUID
+    number: int
+    at: Time
+    milliseconds: int
+    status: int | None
+    error: str | None
+    answer: str | None
+
+
+class MessageOut(Out):
+    """What happened."""
+
+    id: uuid.UUID
+    type: MessageType | str
+    account: str | None
+    rule_id: uuid.UUID | None
+    subject: str | None
+    created_at: Time
+
+
+class MessageDetailOut(MessageOut):
+    """A message with its body, and what became of it at every target."""
+
+    body: dict[str, Any] = Field(description="As webhooks carry it.")
+    deliveries: list[DeliveryOut]
+    attempts: list[AttemptOut]
+
+
+class MessageTypeOut(Out):
+    """A type of message."""
+
+    type: MessageType
+    description: str
+    lasting: bool = Field(description="About a state: told once when it begins, and its end is told too.")
+    example: dict[str, Any] = Field(description="The body that a webhook carries.")

@@ -1,0 +1,81 @@
+"""What lasts (a late rule, a refused key, a missing type) as health judges it, told to targets when it changes."""
+
+from uuid import UUID
+
+from app.health import rows
+from app.health.registry import View
+from app.health.results import Status
+from app.health.rules import missing_types, rules_of
+from app.observability.logs import redact
+from app.resources import Resources
+from app.rules.months import tell_complete_months
+from app.targets.messages import tell_untold
+from app.targets.notices import Lasting, tell_changes
+from app.vocabulary import CallKind, MessageType
+
+# Longer than the timetable's period: what an older version recorded beside us is told soon after.
+UNTOLD_SECONDS = 3600.0
+
+TYPES = (MessageType.RULE_LATE, MessageType.ACCOUNT_HELD, MessageType.REPORT_TYPE_MISSING)
+_CALLS = {CallKind.CREATE: "create reports", CallKind.READ: "read", CallKind.FILES: "download files"}
+
+
+async def tell_what_lasts(res: Resources) -> None:
+    """Compare what lasts with what was told, and tell the difference; tell what nobody told, and complete months."""
+    async with res.sessions.begin() as session:
+        view = View(session, res.settings, await rows.now(session))
+        await tell_changes(session, TYPES, [*await _late(view), *await _held(view), *await _missing(view)])
+    async with res.sessions.begin() as session:
+        await tell_untold(session, seconds=UNTOLD_SECONDS)
+        await tell_complete_months(session)
+
+
+async def _late(view: View) -> list[Lasting]:
+    found: dict[UUID, Lasting] = {}
+    for rule in await view.once(rules_of):
+        if rule.status is not Status.OK:
+            found.setdefault(
+                rule.rule_id,
+                Lasting(
+                    MessageType.RULE_LATE,
+                    str(rule.rule_id),
+                    f"{rule.name} is late: {rule.detail}",
+                    f"{rule.name} is on time again",
+                    rule_id=rule.rule_id,
+                    data={"rule_id": str(rule.rule_id), "rule_name": rule.name},
+                ),
+            )
+    return list(found.values())
+
+
+async def _held(view: View) -> list[Lasting]:
+    held = await rows.holds(view.session, configured=sorted(view.settings.accounts))
+    return [
+        Lasting(
+            MessageType.ACCOUNT_HELD,
+            f"{hold.account}/{hold.call_kind}",
+            f"{hold.account}: Stripe refuses the key to {_call(hold.call_kind)}: {redact(hold.reason)}",
+            f"{hold.account}: Stripe accepts the key again to {_call(hold.call_kind)}",
+            account=hold.account,
+            data={"call_kind": hold.call_kind},
+        )
+        for hold in held
+    ]
+
+
+def _call(kind: str) -> str:
+    return _CALLS[CallKind(kind)] if kind in set(CallKind) else kind
+
+
+async def _missing(view: View) -> list[Lasting]:
+    return [
+        Lasting(
+            MessageType.REPORT_TYPE_MISSING,
+            f"{one.account}/{one.report_type}",
+            line,
+            f"{one.report_type} of {one.account} is there",
+            account=one.account,
+            data={"report_type": one.report_type},
+        )
+        for one, line in await view.once(missing_types)
+    ]

@@ -1,0 +1,54 @@
+"""E-mail through the server of TALLYHOOK_SMTP_URL: one plain-text mail for what was collected."""
+
+from email.message import EmailMessage
+from email.utils import formatdate, make_msgid
+from urllib.parse import unquote, urlsplit
+
+import aiosmtplib
+
+from app.resources import Resources
+from app.targets.answers import Answer
+from app.targets.deliveries import DeliveryClaim
+from app.targets.texts import subject_of, text_of
+
+ANSWER_SECONDS = 30.0
+
+
+async def send(res: Resources, claim: DeliveryClaim) -> Answer:
+    """Send one mail to all recipients of the target."""
+    settings = res.settings
+    if settings.smtp_url is None or settings.mail_from is None:
+        return Answer(error="no_mail_server", text="set TALLYHOOK_SMTP_URL and TALLYHOOK_MAIL_FROM")
+    mail = EmailMessage()
+    mail["From"] = settings.mail_from
+    mail["To"] = ", ".join(claim.target.recipients)
+    mail["Subject"] = subject_of(claim.messages)
+    mail["Date"] = formatdate(localtime=False)
+    # The same at every try: a server that took the mail before can tell.
+    mail["Message-ID"] = _message_id(claim, settings.mail_from)
+    mail["Auto-Submitted"] = "auto-generated"
+    mail.set_content(text_of(claim.messages, public_url=settings.public_url))
+    url = urlsplit(settings.smtp_url.get_secret_value())
+    try:
+        _, said = await aiosmtplib.send(
+            mail,
+            hostname=url.hostname,
+            port=url.port,
+            username=unquote(url.username) if url.username else None,
+            password=unquote(url.password) if url.password else None,
+            use_tls=url.scheme == "smtps",
+            timeout=ANSWER_SECONDS,
+        )
+    except aiosmtplib.SMTPResponseException as error:
+        return Answer(error=f"smtp_{error.code}", text=error.message)
+    except (aiosmtplib.SMTPException, OSError, TimeoutError) as error:
+        word = "timed_out" if isinstance(error, TimeoutError) else "mail_server_away"
+        return Answer(error=word, text=str(error) or type(error).__name__)
+    return Answer(200, text=said)
+
+
+def _message_id(claim: DeliveryClaim, sender: str) -> str:
+    domain = sender.rpartition("@")[2].rstrip(">") or "localhost"
+    if not claim.messages:
+        return make_msgid(domain=domain)
+    return f"<{claim.messages[0].id}.{claim.target.id}@{domain}>"

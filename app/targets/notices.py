@@ -1,0 +1,114 @@
+"""States that last: told once when they begin and once when they end, whatever is looked at how often.
+
+A row per state that was told is the memory; insert-or-nothing tells a beginning once, however many processes look.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import orjson
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.db.rows import fetch
+from app.targets.messages import NewMessage, as_time, tell
+from app.vocabulary import MessageType
+
+# How the end of a state is told, where it has a type of its own; else by the same type, with `state` "ended".
+_ENDS = {
+    MessageType.RULE_LATE: MessageType.RULE_ON_TIME,
+    MessageType.ACCOUNT_HELD: MessageType.ACCOUNT_RELEASED,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Lasting:
+    """A state as it is now. `subject` tells it apart from others of its type; `ended` is what is said at its end."""
+
+    type: MessageType
+    subject: str
+    text: str
+    ended: str
+    account: str | None = None
+    rule_id: UUID | None = None
+    data: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class _Told:
+    type: str
+    subject: str
+    since: datetime
+    data: dict[str, Any]
+
+
+async def tell_changes(session: AsyncSession, types: Collection[MessageType], now: Sequence[Lasting]) -> int:
+    """Tell what began and what ended since the last look at these types; returns how many states changed."""
+    await session.execute(_LOCK)
+    current = {(state.type.value, state.subject): state for state in now}
+    rows = [{"type": type_, "subject": subject, "data": _kept(state)} for (type_, subject), state in current.items()]
+    begun = await fetch(session, _Told, _BEGIN, {"rows": orjson.dumps(rows).decode()})
+    keys = {"types": [type_.value for type_ in types], "rows": orjson.dumps(rows).decode()}
+    ended = await fetch(session, _Told, _END, keys)
+    messages = [_began(told, current[told.type, told.subject]) for told in begun]
+    await tell(session, messages + [_ended(told) for told in ended])
+    return len(begun) + len(ended)
+
+
+async def once(session: AsyncSession, message: NewMessage, subject: str) -> bool:
+    """Tell this if it was never told: also when the message itself was pruned since. Returns whether it was told."""
+    row: list[dict[str, Any]] = [{"type": message.type.value, "subject": subject, "data": {}}]
+    if not await fetch(session, _Told, _BEGIN, {"rows": orjson.dumps(row).decode()}):
+        return False
+    await tell(session, [message])
+    return True
+
+
+def _kept(state: Lasting) -> dict[str, Any]:
+    return {
+        "account": state.account,
+        "rule_id": None if state.rule_id is None else str(state.rule_id),
+        "ended": state.ended,
+        **state.data,
+    }
+
+
+def _began(told: _Told, state: Lasting) -> NewMessage:
+    data = {**state.data, "account": state.account, "text": state.text, "state": "began", "since": as_time(told.since)}
+    return NewMessage(state.type, data, _key(state.type, told, "began"), state.account, state.rule_id, told.subject)
+
+
+def _ended(told: _Told) -> NewMessage:
+    type_ = MessageType(told.type)
+    kept = {name: value for name, value in told.data.items() if name not in ("ended", "rule_id")}
+    rule_id = told.data["rule_id"]
+    data = {**kept, "text": told.data["ended"], "state": "ended", "since": as_time(told.since)}
+    return NewMessage(
+        _ENDS.get(type_, type_),
+        data,
+        _key(type_, told, "ended"),
+        told.data["account"],
+        None if rule_id is None else UUID(rule_id),
+        told.subject,
+    )
+
+
+def _key(type_: MessageType, told: _Told, what: str) -> str:
+    return f"{type_}/{told.subject}/{told.since.timestamp():.6f}/{what}"
+
+
+_LOCK = text("select pg_advisory_xact_lock(hashtext('tallyhook notices'))")
+_BEGIN = text("""
+insert into notices (type, subject, data)
+select * from jsonb_to_recordset(cast(:rows as jsonb)) as new(type text, subject text, data jsonb)
+on conflict (type, subject) do nothing returning type, subject, since, data
+""")
+_END = text("""
+delete from notices where type = any(:types) and not exists (
+    select from jsonb_to_recordset(cast(:rows as jsonb)) as now(type text, subject text)
+    where now.type = notices.type and now.subject = notices.subject
+) returning type, subject, since, data
+""")

@@ -1,0 +1,21 @@
+"""When a delivery is tried again: ten tries over three days, as Standard Webhooks suggests. Pure."""
+
+from collections.abc import Callable
+
+# Seconds before each try; the first is sent at once.
+DELAYS = (0, 5, 5 * 60, 30 * 60, 2 * 3600, 5 * 3600, 10 * 3600, 14 * 3600, 20 * 3600, 24 * 3600)
+MOST_TRIES = len(DELAYS)
+# So that what failed together is not sent together.
+JITTER = 0.1
+
+
+def seconds_until_retry(tries: int, *, retry_after: float | None = None, random: Callable[[], float]) -> float | None:
+    """How long to wait after the `tries`-th failure; None after the last one.
+
+    `retry_after` is what the receiver asked for, in seconds: heeded up to the step after the next one.
+    """
+    if tries >= MOST_TRIES:
+        return None
+    planned = DELAYS[tries] * (1 + JITTER * (2 * random() - 1))
+    longest = DELAYS[min(tries + 1, MOST_TRIES - 1)]
+    return max(planned, min(retry_after or 0.0, longest))

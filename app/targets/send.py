@@ -1,0 +1,85 @@
+"""The step of the lane: send what was claimed, and record what came of it. One sender for each kind of target."""
+
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+
+from app.observability import log_lines
+from app.observability.logs import redact
+from app.resources import Resources
+from app.targets import deliveries, folder, mail, slack, store, webhook
+from app.targets.answers import Answer
+from app.targets.deliveries import DeliveryClaim, Outcome
+from app.targets.schedule import seconds_until_retry
+from app.vocabulary import TargetKind
+
+# A receiver has 15 s; whoever lost its worker is taken over soon after.
+LEASE_SECONDS = 60.0
+LONGEST_ANSWER = 1024
+
+Sender = Callable[[Resources, DeliveryClaim], Awaitable[Answer]]
+
+SENDERS: Mapping[TargetKind, Sender] = {
+    TargetKind.WEBHOOK: webhook.send,
+    TargetKind.EMAIL: mail.send,
+    TargetKind.SLACK: slack.send,
+    TargetKind.FOLDER: folder.send,
+}
+
+
+async def claim_deliveries(res: Resources, limit: int) -> list[DeliveryClaim]:
+    """Take up to `limit` calls' worth of what is due to targets."""
+    async with res.sessions.begin() as session:
+        return await deliveries.claim(session, worker=res.worker_id, seconds=LEASE_SECONDS, limit=limit)
+
+
+async def deliver(res: Resources, claim: DeliveryClaim) -> None:
+    """Send it, and record it; a target that is gone, or has failed for days, is disabled, and the others are told."""
+    outcome = await attempt(res, claim)
+    retry_in = [
+        seconds_until_retry(message.tries + 1, retry_after=outcome.retry_after, random=res.random)
+        for message in claim.messages
+    ]
+    async with res.sessions.begin() as session:
+        await deliveries.record(session, claim, outcome.recorded, retry_in=retry_in)
+        if not outcome.recorded.delivered:
+            await store.disable_if_hopeless(
+                session,
+                claim.target.id,
+                is_gone=outcome.recorded.is_gone,
+                after_days=res.settings.target_disable_days,
+            )
+    word = "delivered" if outcome.recorded.delivered else "failed"
+    res.metrics.target_deliveries.labels(claim.target.name, word).inc()
+    log_lines.annotate(outcome=word, status=outcome.recorded.status, about=outcome.recorded.error)
+
+
+async def crashed(res: Resources, claim: DeliveryClaim, error: Exception) -> None:
+    """An error of our own counts as a failed try, so that it ends and is seen."""
+    outcome = Outcome(delivered=False, milliseconds=0, error=f"internal: {type(error).__name__}")
+    retry_in = [seconds_until_retry(message.tries + 1, random=res.random) for message in claim.messages]
+    async with res.sessions.begin() as session:
+        await deliveries.record(session, claim, outcome, retry_in=retry_in)
+
+
+@dataclass(frozen=True, slots=True)
+class Attempted:
+    """An attempt as it is recorded, and how long the receiver asked us to wait, in seconds."""
+
+    recorded: Outcome
+    retry_after: float | None
+
+
+async def attempt(res: Resources, claim: DeliveryClaim) -> Attempted:
+    """Send once; whatever goes wrong is an answer, never an exception."""
+    started = time.monotonic()
+    try:
+        answer = await SENDERS[TargetKind(claim.target.kind)](res, claim)
+    except Exception as error:  # an error of ours must not stop the lane, and is seen in the attempt
+        log_lines.annotate(crashed=type(error).__name__)
+        answer = Answer(error=f"internal: {type(error).__name__}")
+    milliseconds = round((time.monotonic() - started) * 1000)
+    shown = None if answer.text is None else redact(answer.text[:LONGEST_ANSWER])
+    delivered = answer.error is None and answer.status is not None and 200 <= answer.status < 300
+    recorded = Outcome(delivered, milliseconds, answer.status, answer.error, shown, is_gone=answer.status == 410)
+    return Attempted(recorded, answer.retry_after)

@@ -1,0 +1,66 @@
+"""Targets and what happens to them, step by step."""
+
+from datetime import timedelta
+from typing import Any
+
+from sqlalchemy import text
+
+from app.db.models import Rule, Target
+from app.resources import Resources
+from app.simulator import Simulator
+from app.targets import store
+from app.targets.send import claim_deliveries, deliver
+from app.targets.store import NewTarget
+from app.vocabulary import TargetKind
+from tests import service
+
+ALL = ("*",)
+
+
+async def add_target(res: Resources, kind: TargetKind = TargetKind.WEBHOOK, **changes: Any) -> Target:
+    """A target that wants everything, by default a webhook."""
+    values: dict[str, Any] = {
+        "name": f"target {kind}",
+        "kind": kind,
+        "url": None,
+        "recipients": [],
+        "message_types": ALL,
+        "rule_ids": None,
+        "accounts": None,
+    }
+    async with res.sessions.begin() as session:
+        return await store.create(session, NewTarget(**(values | changes)), settings=res.settings, by="test")
+
+
+async def store_reports(res: Resources, simulator: Simulator, days: int = 1, **rule: Any) -> Rule:
+    """A daily rule, and its first reports, stored."""
+    made = await service.add_rule(res, **{"name": "daily-activity", **rule})
+    simulator.advance(service.REPORT_TYPE, to=service.at("2026-03-01") + timedelta(days=days))
+    await service.work_off(res)
+    return made
+
+
+async def make_due(res: Resources) -> None:
+    """Whatever waits to be sent is due now."""
+    async with res.sessions.begin() as session:
+        await session.execute(text("update deliveries set due_at = clock_timestamp() where state = 'pending'"))
+
+
+async def send_due(res: Resources) -> int:
+    """Send everything that is due, one after the other; returns how many calls that were."""
+    calls = 0
+    while claims := await claim_deliveries(res, 10):
+        for claim in claims:
+            await deliver(res, claim)
+        calls += len(claims)
+    return calls
+
+
+async def states(res: Resources) -> list[tuple[str, str, int]]:
+    """Every delivery: the type of its message, its state and its tries."""
+    query = text("""
+        select messages.type, state, tries from deliveries join messages on messages.id = message_id
+        join targets on targets.id = target_id order by message_id, targets.name
+    """)
+    async with res.sessions() as session:
+        return [(row.type, row.state, row.tries) for row in await session.execute(query)]

@@ -1,0 +1,127 @@
+"""What lasts is told once when it begins and once when it ends; what nobody told is told; months are completed."""
+
+from app.health.notices import tell_what_lasts
+from app.resources import Resources
+from app.simulator import Simulator
+from app.targets.messages import tell_untold
+from tests import service
+from tests.service import execute, fetch
+from tests.targets.receivers import WebReceiver
+from tests.targets.stories import add_target, send_due, store_reports
+
+
+async def test_a_refused_key_is_told_once_and_its_end_once(
+    res: Resources, simulator: Simulator, receiver: WebReceiver
+) -> None:
+    await add_target(res, url=receiver.url)
+    await execute(
+        res,
+        "insert into account_holds (account, call_kind, reason, next_probe_at)"
+        " values ('default', 'create', 'Invalid API Key', now())",
+    )
+
+    await tell_what_lasts(res)
+    await tell_what_lasts(res)
+    await execute(res, "delete from account_holds")
+    await tell_what_lasts(res)
+    await tell_what_lasts(res)
+    await send_due(res)
+
+    assert receiver.types == ["account.held", "account.released"]
+    held, released = [sent.message["data"] for sent in receiver.received]
+    assert "Invalid API Key" in held["text"]
+    assert held["since"] == released["since"]
+
+
+async def test_a_key_that_is_refused_again_later_is_told_again(
+    res: Resources, simulator: Simulator, receiver: WebReceiver
+) -> None:
+    await add_target(res, url=receiver.url)
+    hold = (
+        "insert into account_holds (account, call_kind, reason, next_probe_at) values ('default', 'read', 'no', now())"
+    )
+    for _ in range(2):
+        await execute(res, hold)
+        await tell_what_lasts(res)
+        await execute(res, "delete from account_holds")
+        await tell_what_lasts(res)
+
+    await send_due(res)
+
+    assert receiver.types == ["account.held", "account.released"] * 2
+
+
+async def test_a_rule_with_a_failed_window_is_late_and_then_on_time(
+    res: Resources, simulator: Simulator, receiver: WebReceiver
+) -> None:
+    await add_target(res, url=receiver.url, message_types=["rule.late", "rule.on_time"])
+    await store_reports(res, simulator)
+    # The next window is due tomorrow: only the failed one is wrong.
+    await execute(res, "update rule_progress set next_due_at = now() + interval '1 day'")
+    await execute(res, "update runs set state = 'failed'")
+    await tell_what_lasts(res)
+    await execute(res, "update runs set state = 'stored'")
+
+    await tell_what_lasts(res)
+    await send_due(res)
+
+    assert receiver.types == ["rule.late", "rule.on_time"]
+    assert receiver.received[0].message["data"]["rule_name"] == "daily-activity"
+
+
+async def test_a_month_is_told_when_its_last_report_is_stored_and_never_again(
+    res: Resources, simulator: Simulator, receiver: WebReceiver
+) -> None:
+    await add_target(res, url=receiver.url, message_types=["month.complete"])
+    await store_reports(res, simulator, days=30)
+    await tell_what_lasts(res)
+    before = await fetch(res, "select 1 from messages where type = 'month.complete'")
+    simulator.advance(service.REPORT_TYPE, to=service.at("2026-04-01"))
+    await service.work_off(res)
+
+    await tell_what_lasts(res)
+    await tell_what_lasts(res)
+    await execute(res, "delete from messages")
+    await tell_what_lasts(res)
+
+    assert before == []
+    assert await fetch(res, "select 1 from messages where type = 'month.complete'") == []
+    await execute(res, "delete from notices where type = 'month.complete'")
+    await tell_what_lasts(res)
+    (told,) = await fetch(res, "select data from messages where type = 'month.complete'")
+    assert told["data"]["month"] == "2026-03"
+    assert told["data"]["windows"] == 31
+
+
+async def test_a_month_with_a_failed_report_is_not_complete_and_one_with_a_cancelled_report_is(
+    res: Resources, simulator: Simulator, receiver: WebReceiver
+) -> None:
+    await add_target(res, url=receiver.url, message_types=["month.complete"])
+    await store_reports(res, simulator, days=31)
+    await execute(res, "update runs set state = 'failed' where window_key = '2026-03-07'")
+    await tell_what_lasts(res)
+    failed = await fetch(res, "select 1 from messages where type = 'month.complete'")
+    await execute(res, "update runs set state = 'cancelled' where window_key = '2026-03-07'")
+
+    await tell_what_lasts(res)
+
+    assert failed == []
+    (told,) = await fetch(res, "select data from messages where type = 'month.complete'")
+    assert told["data"]["windows"] == 30
+
+
+async def test_what_an_older_version_recorded_without_a_message_is_told_once(
+    res: Resources, simulator: Simulator, receiver: WebReceiver
+) -> None:
+    await add_target(res, url=receiver.url)
+    await store_reports(res, simulator, days=2)
+    await execute(res, "delete from messages")
+
+    async with res.sessions.begin() as session:
+        first = await tell_untold(session, seconds=3600)
+    async with res.sessions.begin() as session:
+        second = await tell_untold(session, seconds=3600)
+    await send_due(res)
+
+    assert (first, second) == (2, 0)
+    assert receiver.types == ["run.stored", "run.stored"]
