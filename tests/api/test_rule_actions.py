@@ -325,3 +325,50 @@ async def test_bad_questions_about_coverage_are_told_so(res: Resources, api: htt
     assert [answer.status_code for answer in bad] == [422] * 4
     assert [answer.json()["errors"][0]["pointer"] for answer in bad] == ["from", "first", "cursor", "limit"]
     assert nobodys.status_code == 404
+
+
+async def test_pages_of_an_every_update_rule_keep_to_their_limit_and_hold_every_window_once(
+    res: Resources, api: httpx.AsyncClient, simulator: Simulator
+) -> None:
+    accounts = [f"acct_{number}" for number in range(1, 6)]
+    await reconcile(res)
+    rule = await add_rule(res, starts_on=date(2026, 2, 20), cadence="every_update", connected_accounts=accounts)
+    unpublished(simulator, until="2026-03-02")
+    await reconcile(res)
+
+    paged, query = [], "?limit=2"
+    while query:
+        page = (await api.get(f"/v1/rules/{rule.id}/coverage{query}")).json()
+        assert len(page["data"]) <= 2
+        paged += page["data"]
+        query = page["next_cursor"] and f"?limit=2&cursor={page['next_cursor']}"
+
+    assert [(one["interval_start"][5:10], one["connected_account"]) for one in paged] == [
+        (day, account) for day in ("03-02", "03-01", "02-20") for account in accounts
+    ]
+
+
+async def test_days_of_coverage_end_before_to_or_with_through(res: Resources, api: httpx.AsyncClient) -> None:
+    await reconcile(res)
+    rule = await add_rule(res, starts_on=date(2026, 2, 1))
+    url = f"/v1/rules/{rule.id}/coverage"
+
+    through = await coverage(api, rule.id, "?from=2026-02-03&through=2026-02-04")
+    both = await api.get(f"{url}?to=2026-02-05&through=2026-02-04")
+    backfilled = await api.post(f"/v1/rules/{rule.id}/backfill", json={"from": "2026-02-03"})
+
+    assert [one["interval_start"][5:10] for one in through] == ["02-04", "02-03"]
+    assert [error["pointer"] for error in both.json()["errors"]] == ["/through"]
+    assert [error["pointer"] for error in backfilled.json()["errors"]] == ["/to"]
+
+
+async def test_a_preview_of_many_accounts_shows_a_bounded_part_and_counts_all(
+    res: Resources, api: httpx.AsyncClient
+) -> None:
+    await reconcile(res)
+
+    found = await preview(
+        api, **{**NEW, "starts_on": "2026-01-01"}, connected_accounts=[f"acct_{number}" for number in range(1000)]
+    )
+
+    assert (found["now_total"], len(found["now"]), len(found["next"])) == (59_000, 100, 100)
