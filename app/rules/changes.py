@@ -11,9 +11,10 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app import audit, report_types
 from app.db.models import Rule
-from app.queue import timetable
+from app.errors import Conflict
+from app.queue import processes, timetable
 from app.rules import preview, schedule, store, withdrawals
-from app.rules.rule import NewRule, RuleWarning, check
+from app.rules.rule import NewRule, RuleWarning, check, words_of
 from app.settings import Settings
 
 
@@ -29,6 +30,7 @@ class RuleEffect:
 async def create(session: AsyncSession, new: NewRule, *, settings: Settings, by: str) -> tuple[Rule, RuleEffect]:
     """Make a rule. Raises BadInput, and Conflict when its name is taken."""
     check(new, settings.accounts)
+    await _refuse_words_too_new(session, new)
     rule = await store.create(session, new)
     await audit.note(session, actor=by, action="rule.created", subject=rule.id, after=asdict(new))
     return rule, RuleEffect(asks_for=await _plan(session, rule, settings))
@@ -38,6 +40,7 @@ async def change(session: AsyncSession, rule: Rule, wanted: NewRule, *, settings
     """Check and change a locked rule; without a difference nothing happens. Raises BadInput, Conflict."""
     was = store.values_of(rule)
     check(wanted, _allowed_accounts(rule, wanted, settings))
+    await _refuse_words_too_new(session, wanted)
     taken_out = await store.change(session, rule, wanted)
     before, after = audit.differing(asdict(was), asdict(wanted))
     if not after:
@@ -57,6 +60,13 @@ async def remove(session: AsyncSession, rule: Rule, *, by: str) -> RuleEffect:
     await audit.note(session, actor=by, action="rule.deleted", subject=rule.id, before=asdict(store.values_of(rule)))
     await store.remove(session, rule)
     return RuleEffect(cancelled=await withdrawals.withdraw(session, rule, None, reason="the rule was deleted"))
+
+
+async def _refuse_words_too_new(session: AsyncSession, new: NewRule) -> None:
+    """A process of an older version that still runs could not read such a rule. Raises Conflict."""
+    older = [] if words_of(new) == 1 else await processes.older_than(session, words_of(new))
+    if older:
+        raise Conflict(f"{', '.join(map(str, older))} could not read this rule: replace it with this version first")
 
 
 def _allowed_accounts(rule: Rule, wanted: NewRule, settings: Settings) -> Collection[str]:

@@ -1,6 +1,6 @@
 """A rule as a value: what a user says of it, what is refused of that at once, and what it means to the planner."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields
 from datetime import UTC, date, datetime, timedelta
 from functools import cache
@@ -36,6 +36,10 @@ class NewRule:
 
 RULE_FIELDS = tuple(field.name for field in fields(NewRule))
 
+# Values of fields that came with a later number of `vocabulary.WORDS` than 1: a process that knows fewer words could
+# not read a rule that holds one.
+NEW_WORDS: Mapping[str, Mapping[object, int]] = {}
+
 
 @dataclass(frozen=True, slots=True)
 class RuleWarning:
@@ -61,6 +65,11 @@ class HasSchedule(Protocol):
 def schedule_of(rule: HasSchedule) -> Schedule:
     """What the planner needs to know of a rule."""
     return Schedule(Cadence(rule.cadence), rule.timezone, rule.starts_on, timedelta(hours=rule.settle_hours))
+
+
+def words_of(new: NewRule) -> int:
+    """The number of words (`vocabulary.WORDS`) that a process has to know to read this rule."""
+    return max((words.get(getattr(new, name), 1) for name, words in NEW_WORDS.items()), default=1)
 
 
 def today_in(timezone: str) -> date:

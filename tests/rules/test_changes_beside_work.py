@@ -4,7 +4,7 @@ Who comes first is decided by a lock that the test holds, never by time.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import date
@@ -25,7 +25,7 @@ from app.upkeep.reconcile import reconcile
 from tests.runs.stories import somebody_waits_for_a_lock
 from tests.service import add_rule, fetch, unpublished
 
-Act = Callable[[], Awaitable[Any]]
+Act = Callable[[], Coroutine[Any, Any, Any]]
 
 
 @asynccontextmanager
@@ -41,7 +41,7 @@ async def changing(res: Resources, rule: Rule, **fields: Any) -> AsyncIterator[N
 async def then(res: Resources, act: Act, *, first: Any) -> Any:
     """Start `act` while `first` holds its lock, and let `first` end when `act` waits for it."""
     async with first:
-        second = asyncio.create_task(act())
+        second: asyncio.Task[Any] = asyncio.create_task(act())
         waits = asyncio.create_task(somebody_waits_for_a_lock(res))
         await asyncio.wait({second, waits}, return_when=asyncio.FIRST_COMPLETED)
         waits.cancel()

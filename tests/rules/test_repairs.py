@@ -8,8 +8,10 @@ import pytest
 
 from app.report_types import nearest
 from app.resources import Resources
+from app.rules import rule
 from app.simulator import Simulator
 from app.upkeep.reconcile import reconcile
+from app.vocabulary import Cadence
 from tests.service import REPORT_TYPE, add_rule, execute, fetch, only_run, request_due, work_off
 
 NEW = {"name": "new", "report_type": REPORT_TYPE, "cadence": "daily", "starts_on": "2026-02-28"}
@@ -26,16 +28,16 @@ async def test_a_run_that_a_wrong_parameter_failed_is_made_with_the_mended_one(
     res: Resources, api: httpx.AsyncClient, simulator: Simulator, by: str
 ) -> None:
     await reconcile(res)
-    rule = await add_rule(res, starts_on=date(2026, 2, 28), parameters={"columns": ["no_such_column"]})
+    saved = await add_rule(res, starts_on=date(2026, 2, 28), parameters={"columns": ["no_such_column"]})
     await request_due(res)
     run = await only_run(res)
     assert run["state"] == "failed"
 
-    changed = await api.patch(f"/v1/rules/{rule.id}", json={"parameters": {"columns": ["net"]}})
+    changed = await api.patch(f"/v1/rules/{saved.id}", json={"parameters": {"columns": ["net"]}})
     calls = {
         "retry": (f"/v1/runs/{run['id']}/retry", None),
         "retry_all": ("/v1/runs/retry", None),
-        "backfill": (f"/v1/rules/{rule.id}/backfill", {"from": "2026-02-28", "to": "2026-03-01"}),
+        "backfill": (f"/v1/rules/{saved.id}/backfill", {"from": "2026-02-28", "to": "2026-03-01"}),
     }
     answer = await api.post(calls[by][0], json=calls[by][1])
     await work_off(res)
@@ -56,17 +58,17 @@ async def test_a_stored_window_keeps_its_parameters_until_a_rerun_makes_a_new_re
     res: Resources, api: httpx.AsyncClient
 ) -> None:
     await reconcile(res)
-    rule = await add_rule(res, starts_on=date(2026, 2, 28), parameters={"currency": "usd"})
+    saved = await add_rule(res, starts_on=date(2026, 2, 28), parameters={"currency": "usd"})
     await work_off(res)
 
-    changed = await api.patch(f"/v1/rules/{rule.id}", json={"parameters": {"currency": "eur"}})
-    await api.post(f"/v1/rules/{rule.id}/backfill", json={"from": "2026-02-28", "to": "2026-03-01", "rerun": True})
+    changed = await api.patch(f"/v1/rules/{saved.id}", json={"parameters": {"currency": "eur"}})
+    await api.post(f"/v1/rules/{saved.id}/backfill", json={"from": "2026-02-28", "to": "2026-03-01", "rerun": True})
 
     assert [warning["detail"].split(";")[0] for warning in changed.json()["warnings"]] == [
         "1 stored windows keep the parameters that they were made with"
     ]
     found = await fetch(res, "select revision, parameters ->> 'currency' as currency from runs order by revision")
-    assert [tuple(one.values()) for one in found] == [(1, "usd"), (2, "eur")]
+    assert [(*one.values(),) for one in found] == [(1, "usd"), (2, "eur")]
 
 
 async def test_a_retry_of_an_ad_hoc_run_changes_nothing_of_it(res: Resources, api: httpx.AsyncClient) -> None:
@@ -115,6 +117,25 @@ async def test_parameters_that_stripe_will_hardly_take_are_warned_about(api: htt
 
     assert "write 'usd'" in found["/parameters/currency"]
     assert "'localtime' is not an IANA time zone" in found["/parameters/timezone"]
+
+
+async def test_a_word_that_an_older_living_process_cannot_read_is_refused_and_the_process_named(
+    res: Resources, api: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rule, "NEW_WORDS", {"cadence": {Cadence.WEEKLY: 2}})
+    made = (await api.post("/v1/rules", json=NEW)).json()
+    await execute(res, "insert into workers (id, host, pid, words) values (gen_random_uuid(), 'old-host', 77, 1)")
+
+    refused = [
+        await api.post("/v1/rules", json={**NEW, "name": "weekly", "cadence": "weekly"}),
+        await api.patch(f"/v1/rules/{made['id']}", json={"cadence": "weekly"}),
+    ]
+    daily = await api.patch(f"/v1/rules/{made['id']}", json={"settle_hours": 1})
+    await execute(res, "update workers set seen_at = now() - interval '2 minutes'")
+    weekly = await api.patch(f"/v1/rules/{made['id']}", json={"cadence": "weekly"})
+
+    assert [answer.status_code for answer in (*refused, daily, weekly)] == [409, 409, 200, 200]
+    assert all("process 77 on old-host" in answer.json()["detail"] for answer in refused)
 
 
 async def test_a_rule_is_reached_by_its_name(api: httpx.AsyncClient) -> None:

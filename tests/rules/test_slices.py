@@ -59,7 +59,7 @@ async def test_planning_goes_on_behind_the_answer_and_makes_each_window_of_each_
     assert (rule["asks_for"], at_once) == (5 * 28, 5)
     assert turns > 10
     windows = await fetch(res, "select connected_account, window_key from runs order by 1, 2")
-    assert [tuple(one.values()) for one in windows] == [
+    assert [(*one.values(),) for one in windows] == [
         (account, f"2026-02-{day:02}") for account in ACCOUNTS for day in range(1, 29)
     ]
 
@@ -144,7 +144,7 @@ async def test_an_account_that_was_taken_out_and_put_back_keeps_what_is_planned_
     await finish(res)
 
     found = await fetch(res, "select connected_account, state, count(*) as runs from runs group by 1, 2 order by 1, 2")
-    assert [tuple(one.values()) for one in found] == [
+    assert [(*one.values(),) for one in found] == [
         ("acct_a", "planned", 29), ("acct_b", "cancelled", 28), ("acct_b", "planned", 1),
     ]  # fmt: skip
 
@@ -171,7 +171,7 @@ async def test_a_backfill_goes_on_behind_the_answer_and_a_rerun_makes_each_windo
     assert before == {"planned": 12, "stored": 10, "failed": 6}
     assert turns == 0, "a backfill that is done is not begun again"
     made = await fetch(res, "select revision, state, count(*) as runs from runs group by 1, 2 order by 1, 2")
-    assert [tuple(one.values()) for one in made] == [(1, "planned", 46), (1, "stored", 10), (2, "stored", 10)]
+    assert [(*one.values(),) for one in made] == [(1, "planned", 46), (1, "stored", 10), (2, "stored", 10)]
 
 
 async def test_a_backfill_of_a_rule_that_is_deleted_meanwhile_ends(res: Resources, api: httpx.AsyncClient) -> None:
