@@ -82,30 +82,24 @@ class EventStatus(StrEnum):
     FAILED = "failed"  # handling kept failing by an error of our own; can be replayed
 
 
-class AttemptOutcome(StrEnum):
-    """How an attempt ended; while it is under way it has none."""
-
-    STORED = "stored"
-    REJECTED = "rejected"
-    INTERVAL_REFUSED = "interval_refused"
-    STRIPE_FAILED = "stripe_failed"
-    TIMED_OUT = "timed_out"
-    FILE_GONE = "file_gone"
-    FILE_MISMATCH = "file_mismatch"
-    INTERNAL = "internal"
-    CANCELLED = "cancelled"
-
-
 class ErrorKind(StrEnum):
     """Why a run failed, in one word (contract §5)."""
 
-    REJECTED = "rejected"
+    REJECTED = "rejected"  # Stripe will never take the request as it is
+    REFUSED = "refused"  # the key may not have this run, and only this one
     INTERVAL_REFUSED = "interval_refused"
     STRIPE_FAILED = "stripe_failed"
     TIMED_OUT = "timed_out"
     FILE_GONE = "file_gone"
     FILE_MISMATCH = "file_mismatch"
     INTERNAL = "internal"
+
+
+class AttemptOutcome(StrEnum):
+    """How an attempt ended that did not fail; one that did ended with its `ErrorKind`."""
+
+    STORED = "stored"
+    CANCELLED = "cancelled"
 
 
 class WaitReason(StrEnum):

@@ -9,13 +9,15 @@ from app.errors import KeyRefused
 from app.planning.backoff import Backoff
 from app.queue.wakeups import wake
 from app.stripe_api.rate_limit import Limiter
-from app.vocabulary import CallKind, Lane
+from app.vocabulary import CallKind, Lane, RunState
 
 _LANES = {
     CallKind.CREATE: (Lane.REQUESTS,),
     CallKind.READ: (Lane.LOOKUPS, Lane.TIMETABLE),
     CallKind.FILES: (Lane.DOWNLOADS, Lane.BIG_DOWNLOADS),
 }
+# Runs in this state wait for a call of the kind.
+_STATE = {CallKind.CREATE: RunState.PLANNED, CallKind.READ: RunState.REQUESTED, CallKind.FILES: RunState.READY}
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +59,19 @@ async def hold(
     await session.execute(_HOLD, {**about, "reason": reason, "seconds": backoff.seconds(tries), "probing": probing})
 
 
-async def end(session: AsyncSession, account: str, kind: CallKind) -> None:
-    """The key works: end the hold, if there is one, and wake the lanes that waited."""
-    if (await session.execute(_END, {"account": account, "kind": kind.value})).first() is not None:
+async def accepted(session: AsyncSession, account: str, kind: CallKind) -> None:
+    """A call of this kind has worked: end the hold, if there is one, and wake the lanes that waited.
+
+    Runs that were refused and wait for their next try were refused alone: it is counted with each of them.
+    """
+    values = {"account": account, "kind": kind.value, "state": _STATE[kind].value}
+    if (await session.execute(_ACCEPTED, values)).scalar_one():
         await wake(session, *_LANES[kind])
+
+
+async def is_held(session: AsyncSession, account: str, kind: CallKind) -> bool:
+    """Whether the account's calls of this kind are held."""
+    return (await session.execute(_LOOK, {"account": account, "kind": kind.value})).first() is not None
 
 
 async def probe_all_now(session: AsyncSession) -> None:
@@ -87,6 +98,15 @@ on conflict (account, call_kind) do update set reason = excluded.reason,
     next_probe_at = case when :probing then excluded.next_probe_at else account_holds.next_probe_at end
 where account_holds.next_probe_at < 'infinity'
 """)
-_END = text("""
-delete from account_holds where account = :account and call_kind = :kind and next_probe_at < 'infinity' returning 1
+# A run that somebody works on just now is left to the next call that works, so that nobody waits in a circle.
+_ACCEPTED = text("""
+with ended as (
+    delete from account_holds where account = :account and call_kind = :kind and next_probe_at < 'infinity'
+    returning 1
+), alone as (
+    select id from runs where account = :account and state = :state and refused_at is not null for update skip locked
+), counted as (
+    update runs set refusals = refusals + 1, refused_at = null from alone where runs.id = alone.id
+)
+select exists (select from ended)
 """)

@@ -38,6 +38,10 @@ class Metrics:
             "tallyhook_stripe_requests", "Calls to Stripe; status `none`: there was no answer.",
             ["account", "endpoint", "status"], registry=registry,
         )  # fmt: skip
+        self.unreadable_items = Counter(
+            "tallyhook_unreadable_items", "Items of Stripe's lists that could not be read, and were left out.",
+            ["account", "kind"], registry=registry,
+        )  # fmt: skip
         self.stored_bytes = Counter(
             "tallyhook_stored_bytes", "Bytes of files that were stored whole.", ["account"], registry=registry
         )

@@ -14,6 +14,9 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.errors import Overtaken
 from app.vocabulary import RunState
 
+# Of what a try met, this many characters are kept.
+MOST_TROUBLE = 500
+
 
 @dataclass(frozen=True, slots=True)
 class Lease:
@@ -35,6 +38,11 @@ class Claim:
     probing: bool  # the one call of an account that is held (see holds)
     caused_by: str | None  # what the run goes back to, for logs and traces
     traceparent: str | None
+
+    @property
+    def may_have_taken_effect(self) -> bool:
+        """Whether an earlier call may have done at Stripe what this claim is about."""
+        return False
 
 
 async def lock_claim(session: AsyncSession, claim: Claim, state: RunState) -> None:
@@ -67,9 +75,10 @@ async def release(session: AsyncSession, claim: Claim) -> None:
     await session.execute(_RELEASE, {"run_id": claim.run_id, "fence": claim.fence})
 
 
-async def back_off(session: AsyncSession, claim: Claim, seconds: float) -> None:
-    """Not now: give the claim back, due again after so many seconds."""
-    await session.execute(_BACK_OFF, {"run_id": claim.run_id, "fence": claim.fence, "seconds": seconds})
+async def back_off(session: AsyncSession, claim: Claim, seconds: float, trouble: str) -> None:
+    """Not now: give the claim back, due again after so many seconds; `trouble` is what this try met, redacted."""
+    values = {"run_id": claim.run_id, "fence": claim.fence, "seconds": seconds, "trouble": trouble[:MOST_TROUBLE]}
+    await session.execute(_BACK_OFF, values)
 
 
 _LOCK = text("""
@@ -86,7 +95,7 @@ _RELEASE = text("""
 update runs set lease_until = null, leased_by = null where id = :run_id and fence = :fence
 """)
 _BACK_OFF = text("""
-update runs set lease_until = null, leased_by = null, tries = tries + 1,
+update runs set lease_until = null, leased_by = null, tries = tries + 1, last_trouble = :trouble,
     due_at = clock_timestamp() + make_interval(secs => :seconds)
 where id = :run_id and fence = :fence
 """)

@@ -96,8 +96,7 @@ async def _record_stored(session: AsyncSession, stored: Sequence[tuple[DownloadC
     await moves.move_all(session, made, to=RunState.STORED)
     attempts = [(claim.run_id, claim.attempt) for claim in claims]
     await moves.end_attempts(session, attempts, outcome=AttemptOutcome.STORED)
-    if any(claim.probing for claim in claims):
-        await holds.end(session, claims[0].account, CallKind.FILES)
+    await holds.accepted(session, claims[0].account, CallKind.FILES)
     await loads.owe(session, [claim.run_id for claim in claims])
 
 
@@ -106,7 +105,7 @@ async def _restart(res: Resources, claim: DownloadClaim, error: WrongPart | Stor
     after = error.after if isinstance(error, WrongPart) else None
     async with fenced(res, claim) as session:
         await files.drop_partial(session, claim.run_id)
-        await back_off(session, claim, res.backoff.seconds(claim.tries, at_least=after))
+        await back_off(session, claim, res.backoff.seconds(claim.tries, at_least=after), str(error))
 
 
 async def _refused(res: Resources, claim: DownloadClaim, refusal: Refused) -> None:
@@ -115,8 +114,7 @@ async def _refused(res: Resources, claim: DownloadClaim, refusal: Refused) -> No
         return
     error = RunError(ErrorKind.FILE_GONE, refusal.message, refusal.request_id)
     async with fenced(res, claim) as session:
-        if claim.probing:
-            await holds.end(session, claim.account, CallKind.FILES)
+        await holds.accepted(session, claim.account, CallKind.FILES)
         await moves.try_again_or_fail(session, claim.run_id, claim.attempt, error)
 
 
@@ -130,7 +128,7 @@ async def _mismatched(res: Resources, claim: DownloadClaim, message: str) -> Non
         else:
             # What is here of it may be what is wrong.
             await files.drop_partial(session, claim.run_id)
-            await back_off(session, claim, res.backoff.seconds(claim.tries))
+            await back_off(session, claim, res.backoff.seconds(claim.tries), message)
     log_lines.annotate(outcome="Mismatch", about=message, times=count)
 
 
@@ -161,7 +159,7 @@ select runs.id from runs join attempts on attempts.run_id = runs.id and attempts
 where runs.account = :account and state = 'ready' and due_at <= clock_timestamp()
   and (lease_until is null or lease_until < clock_timestamp())
   and (coalesce(attempts.file_size, 0) >= :big_bytes) = :big
-order by due_at, runs.id limit :limit for update of runs skip locked
+order by refused_at is not null, due_at, runs.id limit :limit for update of runs skip locked
 """)
 _CLAIM = text("""
 with claimed as (

@@ -64,7 +64,7 @@ async def look_up(res: Resources, claim: LookupClaim) -> None:
         return
     log_lines.annotate(outcome=stripe_run.status)
     async with res.sessions.begin() as session:
-        await _key_works(session, claim)
+        await holds.accepted(session, claim.account, CallKind.READ)
         await settle.settle(session, claim.account, [stripe_run], poll_seconds=res.settings.pending_poll_seconds)
     if claim.stuck and not settle.has_ended(stripe_run):
         error = RunError(ErrorKind.TIMED_OUT, f"{claim.stripe_run_id} is pending since {claim.requested_at:%F %T} UTC")
@@ -74,19 +74,14 @@ async def look_up(res: Resources, claim: LookupClaim) -> None:
 async def _give_up(res: Resources, claim: LookupClaim, error: RunError) -> None:
     async with res.sessions.begin() as session:
         await lock_claim(session, claim, RunState.REQUESTED)
-        await _key_works(session, claim)
+        await holds.accepted(session, claim.account, CallKind.READ)
         await moves.try_again_or_fail(session, claim.run_id, claim.attempt, error)
-
-
-async def _key_works(session: AsyncSession, claim: LookupClaim) -> None:
-    if claim.probing:
-        await holds.end(session, claim.account, CallKind.READ)
 
 
 _DUE = text("""
 select id from runs where account = :account and state = 'requested' and due_at <= clock_timestamp()
     and (lease_until is null or lease_until < clock_timestamp())
-order by due_at limit :limit for update skip locked
+order by refused_at is not null, due_at limit :limit for update skip locked
 """)
 _CLAIM = text("""
 with claimed as (

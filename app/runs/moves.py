@@ -59,6 +59,7 @@ with wanted as (
     order by runs.id for update of runs
 ), moved as (
     update runs set state = :to, lease_until = null, leased_by = null, fence = fence + 1, tries = 0, crashes = 0,
+        refusals = 0, refused_at = null, last_trouble = null,
         asked_at = null {columns}
     from before where runs.id = before.id and before.state = any(:sources)
     returning runs.id, runs.account, before.state as from_state, runs.attempt, before.reason
@@ -121,7 +122,12 @@ async def move_all(
 
 
 async def end_attempt(
-    session: AsyncSession, run_id: uuid.UUID, attempt: int, *, outcome: AttemptOutcome, error: RunError | None = None
+    session: AsyncSession,
+    run_id: uuid.UUID,
+    attempt: int,
+    *,
+    outcome: AttemptOutcome | ErrorKind,
+    error: RunError | None = None,
 ) -> None:
     """Note how an attempt ended; the first word stands."""
     await end_attempts(session, [(run_id, attempt)], outcome=outcome, error=error)
@@ -131,7 +137,7 @@ async def end_attempts(
     session: AsyncSession,
     attempts: Sequence[tuple[uuid.UUID, int]],
     *,
-    outcome: AttemptOutcome,
+    outcome: AttemptOutcome | ErrorKind,
     error: RunError | None = None,
 ) -> None:
     """Note of these attempts (run and number) that they ended alike."""
@@ -159,7 +165,7 @@ async def fail(session: AsyncSession, run_id: uuid.UUID, attempt: int, error: Ru
         error=error.as_json(),
     )  # fmt: skip
     if moved:
-        await end_attempt(session, run_id, attempt, outcome=AttemptOutcome(error.kind.value), error=error)
+        await end_attempt(session, run_id, attempt, outcome=error.kind, error=error)
         await files.drop_partial(session, run_id)
     return moved
 
@@ -175,7 +181,7 @@ async def try_again_or_fail(session: AsyncSession, run_id: uuid.UUID, attempt: i
         sources=(RunState.REQUESTED, RunState.READY),
     )  # fmt: skip
     if again:
-        await end_attempt(session, run_id, attempt, outcome=AttemptOutcome(error.kind.value), error=error)
+        await end_attempt(session, run_id, attempt, outcome=error.kind, error=error)
         await files.drop_partial(session, run_id)
 
 

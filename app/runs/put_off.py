@@ -5,15 +5,19 @@ own end the same in all of them.
 """
 
 from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
 from functools import wraps
 from typing import Any, TypeVar
 
 from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.accounts import holds
+from app.db.rows import fetch_first
 from app.errors import KeyRefused, NotNow
 from app.observability import log_lines
 from app.observability.logs import redact
+from app.planning.backoff import Backoff
 from app.queue import claims
 from app.queue.claims import Claim
 from app.resources import Resources
@@ -26,6 +30,16 @@ Step = Callable[[Resources, C], Coroutine[Any, Any, None]]
 
 # Errors of our own are tried again this often before the run is `failed` (internal): a poison pill must end.
 MOST_CRASHES = 5
+# A run that is refused this often while others of its account pass is `failed` (refused).
+MOST_REFUSALS = 10
+
+
+@dataclass(frozen=True, slots=True)
+class _Before:
+    """How a run stood when it was refused: so often before, while others passed each time."""
+
+    refusals: int
+    refused_alone: bool
 
 
 def puts_off(kind: CallKind) -> Callable[[Step[C]], Step[C]]:
@@ -48,17 +62,33 @@ def puts_off(kind: CallKind) -> Callable[[Step[C]], Step[C]]:
 
 
 async def put_off(res: Resources, claim: Claim, kind: CallKind, error: NotNow | KeyRefused) -> None:
-    """Give the claim back, its idempotency key with it: due again later, or held with the account's calls of the kind.
+    """Give the claim back, its idempotency key with it, due again later.
 
     Not before what the answer said (`NotNow.after`), otherwise with exponential back-off.
     """
     async with res.sessions.begin() as session:
-        match error:
-            case NotNow():
-                await claims.back_off(session, claim, res.backoff.seconds(claim.tries, at_least=error.after))
-            case KeyRefused():
-                await claims.release(session, claim)
-                await holds.hold(session, claim.account, kind, error, probing=claim.probing, backoff=res.backoff)
+        if isinstance(error, KeyRefused):
+            await _refused(session, claim, kind, error, res.backoff)
+        else:
+            seconds = res.backoff.seconds(claim.tries, at_least=error.after)
+            await claims.back_off(session, claim, seconds, str(error))
+
+
+async def _refused(session: AsyncSession, claim: Claim, kind: CallKind, error: KeyRefused, backoff: Backoff) -> None:
+    """The run backs off; the account's calls of the kind are held too, unless it is refused alone: others pass."""
+    values = {
+        "run_id": claim.run_id,
+        "fence": claim.fence,
+        "seconds": backoff.seconds(claim.tries),
+        "trouble": f"{error.status}: {error.message}"[: claims.MOST_TROUBLE],
+        "keeps_slot": claim.may_have_taken_effect,
+    }
+    before = await fetch_first(session, _Before, _REFUSED, values)
+    if before is None or not before.refused_alone:
+        await holds.hold(session, claim.account, kind, error, probing=claim.probing, backoff=backoff)
+    elif before.refusals + 1 >= MOST_REFUSALS:
+        reason = RunError(ErrorKind.REFUSED, error.message, error.request_id)
+        await moves.fail(session, claim.run_id, claim.attempt, reason)
 
 
 async def crashed(res: Resources, claim: Claim, error: Exception) -> None:
@@ -66,13 +96,25 @@ async def crashed(res: Resources, claim: Claim, error: Exception) -> None:
     message = redact(f"{type(error).__name__}: {error}")[:500]
     async with res.sessions.begin() as session:
         values = {"run_id": claim.run_id, "fence": claim.fence, "seconds": res.settings.retry_base_seconds}
+        values["trouble"] = message
         crashes = (await session.execute(_CRASHED, values)).scalar_one_or_none()
         if crashes is not None and crashes >= MOST_CRASHES:
             await moves.fail(session, claim.run_id, claim.attempt, RunError(ErrorKind.INTERNAL, message))
 
 
+# Others have passed since the run was refused before: `holds.accepted` has counted that, and cleared `refused_at`.
+_REFUSED = text("""
+with before as (
+    select id, refusals, refusals > 0 and refused_at is null as refused_alone from runs
+    where id = :run_id and fence = :fence for update
+)
+update runs set lease_until = null, leased_by = null, tries = tries + 1, last_trouble = :trouble,
+    due_at = clock_timestamp() + make_interval(secs => :seconds), refused_at = clock_timestamp(),
+    asked_at = case when :keeps_slot then asked_at end
+from before where runs.id = before.id returning before.refusals, before.refused_alone
+""")
 _CRASHED = text("""
 update runs set lease_until = null, leased_by = null, crashes = crashes + 1,
-    due_at = clock_timestamp() + make_interval(secs => :seconds * 2 ^ crashes)
+    last_trouble = :trouble, due_at = clock_timestamp() + make_interval(secs => :seconds * 2 ^ crashes)
 where id = :run_id and fence = :fence returning crashes
 """)

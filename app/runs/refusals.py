@@ -13,10 +13,11 @@ from app import report_types
 from app.accounts import holds
 from app.errors import Refused
 from app.planning.backoff import Backoff
-from app.queue.claims import lock_claim
+from app.queue.claims import MOST_TROUBLE, lock_claim
 from app.queue.wakeups import wake
 from app.runs import moves
 from app.runs.moves import RunError
+from app.runs.put_off import MOST_REFUSALS
 from app.runs.request_claim import RequestClaim
 from app.vocabulary import CallKind, ErrorKind, Lane, RunState
 
@@ -32,10 +33,12 @@ async def refused(session: AsyncSession, claim: RequestClaim, refusal: Refused, 
     Raises `Overtaken`: a refusal that comes late must not end the key that a successor is using.
     """
     await lock_claim(session, claim, RunState.PLANNED)
-    if claim.probing:  # Stripe looks at the key first: one whose request it refuses works
-        await holds.end(session, claim.account, CallKind.CREATE)
-    if refusal.status == 404 or _LIVE_ONLY.search(refusal.message):
+    # Stripe looks at the key first: one whose request it refuses works.
+    await holds.accepted(session, claim.account, CallKind.CREATE)
+    if _LIVE_ONLY.search(refusal.message) or (refusal.status == 404 and refusal.param in (None, "", "report_type")):
         await _type_is_missing(session, claim, refusal, backoff)
+    elif refusal.status == 404:
+        await _not_to_be_had(session, claim, refusal, backoff)
     elif _names(refusal, "interval_end") or _NOT_YET.search(refusal.message):
         await _not_yet(session, claim, seconds=backoff.most)
     elif _names(refusal, "interval_start") and not claim.start_shifted and "interval_start" in claim.parameters:
@@ -74,6 +77,16 @@ async def _not_yet(session: AsyncSession, claim: RequestClaim, *, seconds: float
     await session.execute(_WAIT_FOR_AVAILABILITY, {**values, "seconds": seconds})
 
 
+async def _not_to_be_had(session: AsyncSession, claim: RequestClaim, refusal: Refused, backoff: Backoff) -> None:
+    """What the run names (its connected account, its payout) is not there for this key: this run's trouble alone."""
+    await session.execute(_NEW_KEY, _draw_key(claim))
+    values = {"run_id": claim.run_id, "fence": claim.fence, "seconds": backoff.seconds(claim.tries)}
+    found = await session.execute(_COUNT_REFUSAL, {**values, "trouble": refusal.message[:MOST_TROUBLE]})
+    if found.scalar_one() >= MOST_REFUSALS:
+        error = RunError(ErrorKind.REFUSED, refusal.message, refusal.request_id)
+        await moves.fail(session, claim.run_id, claim.attempt, error)
+
+
 async def _type_is_missing(session: AsyncSession, claim: RequestClaim, refusal: Refused, backoff: Backoff) -> None:
     seconds = backoff.seconds(claim.tries)
     await report_types.note_missing(session, claim.account, claim.report_type, reason=refusal.message, seconds=seconds)
@@ -83,6 +96,11 @@ async def _type_is_missing(session: AsyncSession, claim: RequestClaim, refusal: 
 
 _NEW_KEY = text("""
 update attempts set idempotency_key = :key, key_drawn_at = now() where run_id = :run_id and number = :number
+""")
+_COUNT_REFUSAL = text("""
+update runs set lease_until = null, leased_by = null, asked_at = null, tries = tries + 1, refusals = refusals + 1,
+    last_trouble = :trouble, due_at = clock_timestamp() + make_interval(secs => :seconds)
+where id = :run_id and fence = :fence and state = 'planned' returning refusals
 """)
 _GIVE_BACK = text("""
 update runs set lease_until = null, leased_by = null, asked_at = null, tries = tries + 1,

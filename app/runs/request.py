@@ -12,7 +12,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.accounts import holds
-from app.errors import NotNow, Overtaken, Refused
+from app.errors import KeyRefused, NotNow, Overtaken, Refused
 from app.observability import log_lines
 from app.resources import Resources
 from app.runs import adopt, moves, refusals, settle
@@ -40,6 +40,9 @@ async def request_run(res: Resources, claim: RequestClaim) -> None:
     except Refused as refusal:
         log_lines.annotate(outcome="Refused", about=str(refusal))
         async with res.sessions.begin() as session:
+            if refusal.param is None and await holds.is_held(session, claim.account, CallKind.READ):
+                # What Stripe also answers when it is only asked what there is cannot be about this request.
+                raise KeyRefused(refusal.message, refusal.request_id, status=refusal.status) from refusal
             await refusals.refused(session, claim, refusal, backoff=res.backoff)
     else:
         record = partial(record_created, poll_seconds=res.settings.pending_poll_seconds)
@@ -81,8 +84,7 @@ async def record_created(session: AsyncSession, created: Sequence[Created], *, p
     await session.execute(_NOTE_IDS, {**known, "stripe_run_ids": ids})
     made = [Move(one.claim.run_id, one.stripe_run.id, one.claim.attempt) for one in created]
     await moves.move_all(session, made, to=RunState.REQUESTED, poll=poll_seconds)
-    if any(claim.probing for claim in claims):
-        await holds.end(session, account, CallKind.CREATE)
+    await holds.accepted(session, account, CallKind.CREATE)
     for claim in claims:
         await refusals.accepted(session, claim)
     ended = [one.stripe_run for one in created if settle.has_ended(one.stripe_run)]

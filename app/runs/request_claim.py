@@ -35,12 +35,18 @@ class RequestClaim(Claim):
     idempotency_key: str
     asked_at: datetime  # when this key was first used
     taken_up: str | None  # the Stripe run that was found for it, and not recorded yet
+    never_asked: bool  # no call was made with this key
     maybe_made: bool  # Stripe has runs of the type that this database did not know (see restored)
     key_stale: bool  # whatever it made is in Stripe's list by now (see adopt)
     key_forgotten: bool  # Stripe has dropped it by now
     start_shifted: bool  # asked for one second later than the window begins (see refusals)
     type_missing: bool  # this call is the probe of a type that Stripe said was missing
     available_until: datetime | None  # how far the type's data reached when this was claimed
+
+    @property
+    def may_have_taken_effect(self) -> bool:
+        """A create with this key was sent before, and its answer is not known."""
+        return not self.never_asked
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +134,7 @@ _DUE = """state = 'planned' and asked_at is null and due_at <= clock_timestamp()
 # holds up another rule; within a rule the newest window comes first, so neither does it hold up today's report.
 # A planned run whose create was sent and not answered may have taken effect: it keeps its slot, needs no new one, and
 # goes first, wherever it stands in its rule: else newer windows could wait for slots that only older ones can free.
+# What was refused last comes last of them: the probe of a held account is another run each time.
 # Nothing is picked of a rule some of whose runs are being withdrawn: they are to be cancelled, not requested.
 #
 #   head ─┐  the rules that have planned runs, found by jumping from one to the next in the index; where there are
@@ -185,7 +192,8 @@ with recursive pending as materialized (
     (select run_id, place, interval_end, missing_type from due order by place, interval_end desc, run_id
      limit greatest(0, :most_pending - (select coalesce(sum(runs), 0) from pending)))
 )
-select run_id as id, missing_type from chosen order by place, interval_end desc, run_id limit :limit
+select chosen.run_id as id, chosen.missing_type from chosen join runs on runs.id = chosen.run_id
+order by runs.refused_at is not null, runs.refused_at, chosen.place, chosen.interval_end desc, runs.id limit :limit
 """)  # noqa: S608 - the parts come from constants
 # The attempt's row and its key are born here, in the commit before the call; a second claim finds the same key.
 _CLAIM = text("""
@@ -205,7 +213,8 @@ with wanted as (
 )
 select claimed.id as run_id, claimed.account, claimed.attempt, claimed.fence, claimed.tries, claimed.caused_by,
     claimed.traceparent, claimed.report_type, claimed.parameters, attempt.idempotency_key, claimed.asked_at,
-    attempt.stripe_run_id as taken_up, claimed.never_asked and exists (select from unclaimed_runs as lost
+    attempt.stripe_run_id as taken_up, claimed.never_asked,
+    claimed.never_asked and exists (select from unclaimed_runs as lost
         where lost.account = claimed.account and lost.report_type = claimed.report_type) as maybe_made,
     claimed.asked_at < clock_timestamp() - make_interval(mins => :stale) as key_stale,
     claimed.asked_at < clock_timestamp() - make_interval(hours => :key_life) as key_forgotten,

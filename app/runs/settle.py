@@ -158,7 +158,8 @@ with told as (
     update attempts set heard_at = now() from told
     where attempts.run_id = told.run_id and attempts.number = told.number and ended_at is null
 )
-update runs set due_at = now() + :poll * interval '1 s', lease_until = null, leased_by = null
+update runs set due_at = now() + make_interval(secs => :poll), lease_until = null, leased_by = null,
+    tries = 0, refusals = 0, refused_at = null, last_trouble = null
 from told where id = told.run_id and state = 'requested' and attempt = told.number
 """)
 # Events that nobody has handled yet are left to the inbox.

@@ -104,6 +104,7 @@ class Fault:
     headers: dict[str, str] = field(default_factory=dict)
     message: str | None = None
     code: str | None = None
+    param: str | None = None
     seconds: float = 0.0
     bytes: int | None = None
     url: str | None = None

@@ -16,6 +16,7 @@ from urllib.parse import quote
 import httpcore
 import httpx
 import stripe
+import structlog
 
 from app.errors import KeyRefused, Malformed, NotNow, Refused, WrongPart
 from app.observability.logs import redact
@@ -25,6 +26,7 @@ from app.stripe_api.http import FILE_CONTENTS, CountingClient, call_to, trust, w
 from app.stripe_api.objects import ReportTypeInfo, StripeFile, StripeRun, report_type_from, stripe_run_from
 
 T = TypeVar("T")
+log = structlog.get_logger()
 
 # A create answers in seconds; Stripe publishes no figure, its own SDK waits 80 s. Longer than 30 s is asked again
 # with the same idempotency key, which costs nothing.
@@ -88,7 +90,7 @@ class StripeDoor:
     async def list_report_types(self, account: str) -> list[ReportTypeInfo]:
         """Every report type of the account: one call, Stripe does not page this list."""
         answer = await told_apart(self._clients[account].v1.reporting.report_types.list_async())
-        return [read_as(report_type_from, item) for item in _items_of(answer)]
+        return self._read_each(account, "report_type", report_type_from, _items_of(answer))
 
     async def create_run(
         self, account: str, report_type: str, *, parameters: Mapping[str, Any], idempotency_key: str
@@ -108,12 +110,13 @@ class StripeDoor:
         query: Any = {"created": {"gte": int(created_since.timestamp()) - slack}, "limit": LIST_PAGE}
         while True:
             page = await told_apart(self._clients[account].v1.reporting.report_runs.list_async(query))
-            runs = [read_as(stripe_run_from, item) for item in _items_of(page)]
-            for run in runs:
+            items = _items_of(page)
+            for run in self._read_each(account, "report_run", stripe_run_from, items):
                 yield run
-            if not getattr(page, "has_more", False) or not runs:
+            ids = [item["id"] for item in items if isinstance(item.get("id"), str)]
+            if not getattr(page, "has_more", False) or not ids:
                 return
-            query = {**query, "starting_after": runs[-1].id}
+            query = {**query, "starting_after": ids[-1]}
 
     @asynccontextmanager
     async def open_file(self, account: str, file: StripeFile, *, start: int = 0) -> AsyncIterator[OpenFile]:
@@ -134,6 +137,24 @@ class StripeDoor:
                     yield _open_file(response, file, start)
             except httpx.HTTPError as error:
                 raise NotNow(redact(f"the download was cut off. {why_not(error)}")) from error
+
+    def _read_each(
+        self, account: str, kind: str, reader: Callable[[dict[str, Any]], T], items: list[dict[str, Any]]
+    ) -> list[T]:
+        """The items of a list, each by itself: one that cannot be read hides no other; it is counted and logged.
+
+        Raises NotNow where none can be read.
+        """
+        found = []
+        for item in items:
+            try:
+                found.append(reader(item))
+            except Malformed as error:
+                self._metrics.unreadable_items.labels(account, kind).inc()
+                log.warning("stripe.unreadable_item", account=account, kind=kind, error=redact(str(error)))
+        if items and not found:
+            raise NotNow("Stripe's answer cannot be read: none of its items is what was asked for")
+        return found
 
     def _count(self, account: str, endpoint: str, status: str) -> None:
         self._metrics.stripe_requests.labels(account, endpoint, status).inc()
@@ -158,7 +179,7 @@ def read_as(reader: Callable[[dict[str, Any]], T], value: Any) -> T:
         raise NotNow(f"Stripe's answer cannot be read: {error}") from error
 
 
-def _items_of(page: stripe.StripeObject) -> list[Any]:
+def _items_of(page: stripe.StripeObject) -> list[dict[str, Any]]:
     items = page.to_dict(for_json=True).get("data")
     if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
         raise NotNow("Stripe's answer cannot be read: it is no list of objects")
@@ -183,7 +204,14 @@ def _trouble(error: stripe.StripeError) -> NotNow | KeyRefused | Refused:
     if status is None or status >= 500 or status in (408, 409) or status < 400:
         replayed = _header(error.headers, "idempotent-replayed") == "true"
         return NotNow(message, request_id, after=_retry_after(error.headers), replayed=replayed)
-    return Refused(message, request_id, status=status, param=getattr(error, "param", None), code=error.code)
+    param = getattr(error, "param", None)
+    if status == 400 and not param and _ABOUT_THE_KEY.search(message):
+        return KeyRefused(message, request_id, status=status)
+    return Refused(message, request_id, status=status, param=param, code=error.code)
+
+
+# An organisation's key without its context, a header that names no account of the key's: whatever the request is.
+_ABOUT_THE_KEY = re.compile(r"\b(api key|secret key|stripe-context|stripe-account|organi[sz]ation)\b", re.IGNORECASE)
 
 
 def _retry_after(headers: Mapping[str, str] | None) -> float | None:

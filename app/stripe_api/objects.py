@@ -80,7 +80,7 @@ def report_type_from(value: dict[str, Any]) -> ReportTypeInfo:
         livemode=value.get("livemode") if isinstance(value.get("livemode"), bool) else None,
         available_start=_time(value, "data_available_start"),
         available_end=_time(value, "data_available_end"),
-        default_columns=[str(column) for column in columns] if isinstance(columns, list) else None,
+        default_columns=[_kept(str(column)) for column in columns] if isinstance(columns, list) else None,
         updated_at=_optional_time(value, "updated"),
     )
 
@@ -91,7 +91,7 @@ def stripe_run_from(value: dict[str, Any]) -> StripeRun:
     return StripeRun(
         id=_text(value, "id"),
         report_type=_text(value, "report_type"),
-        parameters=parameters if isinstance(parameters, dict) else {},
+        parameters=_kept(parameters) if isinstance(parameters, dict) else {},
         created_at=_time(value, "created"),
         status=_text(value, "status"),
         error=_optional_text(value, "error"),
@@ -137,8 +137,25 @@ def _text(value: dict[str, Any], name: str) -> str:
 
 def _optional_text(value: dict[str, Any], name: str) -> str | None:
     found = value.get(name)
-    # PostgreSQL keeps no NUL character in a text, and Stripe never sends one.
-    return found if isinstance(found, str) and "\x00" not in found else None
+    return found if isinstance(found, str) and _can_be_kept(found) else None
+
+
+def _can_be_kept(text: str) -> bool:
+    """PostgreSQL keeps no NUL character and no half of a pair in a text, and Stripe sends none."""
+    return not any(character == "\x00" or "\ud800" <= character <= "\udfff" for character in text)
+
+
+def _kept(value: Any) -> Any:
+    """The value without texts that cannot be kept."""
+    match value:
+        case str():
+            return value if _can_be_kept(value) else "".join(filter(_can_be_kept, value))
+        case dict():
+            return {_kept(name): _kept(inner) for name, inner in value.items()}
+        case list():
+            return [_kept(inner) for inner in value]
+        case _:
+            return value
 
 
 def _time(value: dict[str, Any], name: str) -> datetime:

@@ -48,15 +48,15 @@ async def refresh_report_types(res: Resources, account: str) -> int:
             raise NotNow("the account's reads are held, or its rate limit is used up")
     try:
         types = await res.stripe.list_report_types(account)
-    except KeyRefused as trouble:
+    except (KeyRefused, Refused) as error:
+        # Nothing in this call is a matter of ours: whatever Stripe does not like is the key, or the account.
+        refused = KeyRefused(error.message, error.request_id, status=error.status)
         async with res.sessions.begin() as session:
-            await holds.hold(session, account, CallKind.READ, trouble, probing=permit.probing, backoff=res.backoff)
-        raise NotNow(str(trouble)) from trouble
-    except Refused as trouble:
-        log.error("report_types.refused", account=account, error=str(trouble), stripe_request_id=trouble.request_id)
-        return 0
+            await holds.hold(session, account, CallKind.READ, refused, probing=permit.probing, backoff=res.backoff)
+        log.error("report_types.refused", account=account, error=str(error), stripe_request_id=error.request_id)
+        raise NotNow(str(error)) from error
     async with res.sessions.begin() as session:
-        await holds.end(session, account, CallKind.READ)
+        await holds.accepted(session, account, CallKind.READ)
         planned = await schedule.record_availability(session, account, types, attempts=res.settings.max_run_attempts)
     log.info("report_types.refreshed", account=account, report_types=len(types), runs_planned=planned)
     return planned

@@ -1,8 +1,15 @@
 """A key that is refused (401, 403) holds the account's calls of that kind, and gives nothing up."""
 
+from typing import Any
+
+import pytest
+
+from app.errors import NotNow
 from app.resources import Resources
+from app.runs.waiting import Waiting, waiting_for
 from app.simulator import Simulator
 from app.upkeep.reconcile import reconcile
+from app.vocabulary import WaitReason
 from tests.runs.stories import (
     CREATE,
     another_process,
@@ -18,6 +25,7 @@ from tests.service import (
     fetch,
     only_run,
     request_due,
+    turn,
     unpublished,
     work_off,
 )
@@ -121,3 +129,101 @@ async def test_a_probe_that_found_nothing_to_ask_for_is_still_due(res: Resources
     await execute(res, "update runs set refused_at_availability = null")
 
     assert await request_due(res) == 1
+
+
+REFUSED_ALONE = {
+    "403": {"status": 403, "message": "The provided key does not have access to account 'acct_bad'."},
+    "404": {"status": 404, "message": "No such account: 'acct_bad'", "param": "parameters[connected_account]"},
+}
+
+
+@pytest.mark.parametrize("answer", REFUSED_ALONE.values(), ids=REFUSED_ALONE)
+async def test_one_connected_account_that_is_refused_stops_no_other_and_fails_in_the_end(
+    res: Resources, simulator: Simulator, answer: dict[str, Any]
+) -> None:
+    bad_type = "connected_account_balance_change_from_activity.itemized.3"
+    unpublished(simulator, bad_type, until="2026-03-02")
+    await reconcile(res)
+    await add_rule(res, name="bad", report_type=bad_type, connected_accounts=["acct_bad"])
+    simulator.inject("status", **answer, times=None, match={**CREATE, "report_type": bad_type})
+    await add_rule(res, name="good")
+
+    for day in range(2, 14):
+        unpublished(simulator, until=f"2026-03-{day:02}")
+        await reconcile(res)
+        for _ in range(2):
+            await everything_is_due(res)
+            await turn(res)
+
+    good = await fetch(res, "select state from runs where connected_account is null and interval_end < '2026-03-11'")
+    assert [run["state"] for run in good] == ["stored"] * 9
+    bad = await fetch(res, "select * from runs where connected_account is not null")
+    assert [(run["state"], run["error"]["kind"]) for run in bad] == [("failed", "refused")]
+    assert await fetch(res, "select 1 from report_types where missing_since is not null") == []
+
+
+async def test_the_probe_of_a_held_account_is_another_run_each_time(res: Resources, simulator: Simulator) -> None:
+    await days_due(res, simulator, 3)
+    simulator.inject("status", status=403, times=None, match=CREATE)
+
+    for _ in range(4):
+        await everything_is_due(res)
+        await request_due(res)
+
+    probes = [call.idempotency_key for call in simulator.creates[3:]]
+    assert len(set(probes)) == len(probes) == 3
+
+
+async def test_a_refused_run_shows_what_its_last_try_met_and_gives_its_slot_to_others(
+    res: Resources, simulator: Simulator
+) -> None:
+    await one_due_run(res, simulator)
+    simulator.inject("status", status=403, message="no access", match=CREATE)
+
+    await request_due(res)
+
+    run = await only_run(res)
+    assert (run["last_trouble"], run["asked_at"], run["state"]) == ("403: no access", None, "planned")
+
+
+ABOUT_THE_KEY = [
+    "Please include the Stripe-Context header to authenticate with an Organization API key.",
+    "Something that nobody has read before.",
+]
+
+
+@pytest.mark.parametrize("message", ABOUT_THE_KEY)
+async def test_a_400_that_is_about_the_key_or_the_account_holds_it_and_fails_nothing(
+    res: Resources, simulator: Simulator, message: str
+) -> None:
+    await one_due_run(res, simulator)
+    simulator.inject("status", status=400, message=message, times=None)
+    await reconcile_in_vain(res)
+
+    await request_due(res)
+
+    assert (await only_run(res))["state"] == "planned"
+    held = await fetch(res, "select call_kind from account_holds order by call_kind")
+    assert [hold["call_kind"] for hold in held] == ["create", "read"]
+    simulator.clear_faults()
+    await everything_is_due(res)
+    await work_off(res)
+    assert (await only_run(res))["state"] == "stored"
+
+
+async def test_runs_of_a_slug_that_has_another_accounts_key_can_still_be_shown(
+    res: Resources, simulator: Simulator
+) -> None:
+    await one_due_run(res, simulator)
+    await execute(res, "insert into account_holds values ('default', 'create', 'other key', now(), 0, 'infinity')")
+    run = await only_run(res)
+
+    async with res.sessions.begin() as session:
+        waiting = await waiting_for(session, [run["id"]], res.claim_terms)
+
+    assert waiting == {run["id"]: Waiting(WaitReason.ACCOUNT_HELD, None)}
+
+
+async def reconcile_in_vain(res: Resources) -> None:
+    with pytest.raises(NotNow):
+        await reconcile(res)

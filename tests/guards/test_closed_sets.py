@@ -7,7 +7,7 @@ from app import handlers
 from app.resources import Resources
 from app.runs import moves
 from app.simulator import Simulator
-from app.vocabulary import ALLOWED_MOVES, AttemptOutcome, ErrorKind, EventType, Lane, RunState
+from app.vocabulary import ALLOWED_MOVES, ErrorKind, EventType, Lane, RunState
 from app.worker.steps import lanes
 from tests.runs.stories import one_due_run
 from tests.service import execute, fetch
@@ -51,7 +51,3 @@ async def test_every_lane_is_worked_and_knows_when_it_has_something_to_do_next(r
 
 def test_every_event_type_has_a_handler() -> None:
     assert set(handlers.HANDLERS) == set(EventType)
-
-
-def test_an_attempt_can_end_in_every_way_in_which_a_run_can_fail() -> None:
-    assert {kind.value for kind in ErrorKind} <= {outcome.value for outcome in AttemptOutcome}

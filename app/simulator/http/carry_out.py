@@ -95,5 +95,6 @@ def _error(fault: Fault) -> ApiError:
         message = MESSAGES.get(fault.status, "Sorry! Something went wrong on our side.")
         error = ApiError(fault.status, fault.message or message)
     error.code = fault.code or error.code
+    error.param = fault.param
     error.headers |= fault.headers
     return error
