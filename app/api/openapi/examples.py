@@ -178,6 +178,7 @@ PROBLEMS: dict[int, dict[str, Any]] = {
 }
 # By media type: what is no JSON.
 TEXTS = {
+    "application/zip": "PK…",
     "text/csv": 'balance_transaction_id,created,currency,net\n"txn_1Example","2026-10-01 00:12:09","usd","12.34"\n',
     "text/plain": '# TYPE tallyhook_runs gauge\ntallyhook_runs{report_type="balance.summary.1",state="planned"} 1.0\n',
 }

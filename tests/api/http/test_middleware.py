@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 import httpx
+import psycopg
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -72,8 +73,8 @@ async def test_every_method_of_a_path_is_named_when_it_is_another_one(api: httpx
 @pytest.mark.parametrize(
     ("error", "status"),
     [
-        (OperationalError("select 1", {}, Exception("secret address")), 503),
-        (InterfaceError("select 1", {}, Exception("secret address")), 503),
+        (OperationalError("select 1", {}, psycopg.OperationalError("secret address")), 503),
+        (InterfaceError("select 1", {}, psycopg.InterfaceError("secret address")), 503),
         (PoolTimeout("secret address"), 503),
         (RuntimeError("secret address"), 500),
     ],
