@@ -13,7 +13,7 @@ TallyhookError
 │   └── Refused          this request will never work as it is (400, 404)
 ├── RejectedDelivery     a webhook delivery that cannot be believed, or is not an event (app/inbox/delivery.py)
 ├── Unavailable          an event could not be committed: Stripe delivers it again (app/inbox/intake.py)
-├── StoreAway            the object store does not do what is asked (app/files/objects.py)
+├── StoreAway            the object store does not do what is asked (app/files/backends.py)
 ├── ForeignSchema        a schema that report rows are to be read from is somebody else's (app/db/report_schemas.py)
 ├── Unloadable           a file does not have the strict shape of a report (app/tables/reading.py)
 ├── FileIsGone           the bytes of a file that is to be loaded are not there

@@ -17,7 +17,8 @@ from collections.abc import Iterator
 import psycopg
 from sqlalchemy import text
 
-from app.files import About, FileWriter
+from app.files import FileMetadata, finish_all
+from app.files.database_writer import DatabaseWriter
 from app.observability.logs import configure_logs
 from app.resources import Resources, open_resources
 from app.settings import load_settings
@@ -74,11 +75,11 @@ async def _store(res: Resources, content: bytes, *, days_ago: int) -> None:
     run_id = uuid.uuid4()
     async with res.sessions.begin() as session:
         await session.execute(_RUN, {"id": run_id})
-    writer = FileWriter(About(run_id, None, "default", "a.b", "file_1", "a.csv"), res.sessions.begin)
-    await writer.take(content)
+    writer = DatabaseWriter(FileMetadata(run_id, None, "default", "a.b", "file_1", "a.csv"), res.sessions.begin)
+    await writer.write(content)
     await writer.facts()
     async with res.sessions.begin() as session:
-        await FileWriter.finish_all(session, [writer])
+        await finish_all(session, [writer])
         await session.execute(_OLDER, {"run_id": run_id, "days": days_ago})
 
 

@@ -46,26 +46,26 @@ class ByteRange:
 async def download_file(res: Res, run_id: uuid.UUID, request: Request) -> Response:
     """The file that the run ended in. `Range`, `If-Range` and `If-None-Match` are honoured.
 
-    A client that likes zstd best (`Accept-Encoding`) gets the whole file as it is stored; parts are never packed.
+    A client that likes zstd best (`Accept-Encoding`) gets the whole file as it is stored; parts are never compressed.
     """
     async with res.sessions() as session:
         run = await listing.get_run(session, run_id)
         _check_there(run)
-        packed_size = await files.packed_size(session, run["file_id"]) if _wants_packed(request, run) else None
-    headers = _headers(run, packed=packed_size is not None)
+        size = await files.compressed_size(session, run["file_id"]) if _wants_zstd(request, run) else None
+    headers = _headers(run, compressed=size is not None)
     if _names(request.headers.get("if-none-match"), headers["ETag"]):
         return Response(status_code=304, headers=headers)
-    if packed_size is not None:
-        headers |= {"Content-Encoding": "zstd", "Content-Length": str(packed_size)}
-        pieces = files.read_packed(res.sessions, run["file_id"], size=run["file_size"])
+    if size is not None:
+        headers |= {"Content-Encoding": "zstd", "Content-Length": str(size)}
+        pieces = files.read_compressed(res.sessions, run["file_id"], size=run["file_size"])
         return await _answer(request, run, headers, pieces)
     return await _part_or_whole(res, request, run, headers)
 
 
-def _wants_packed(request: Request, run: RowMapping) -> bool:
+def _wants_zstd(request: Request, run: RowMapping) -> bool:
     # In an object store files lie plain; and no frame at all, which an empty file would be, is no zstd.
-    can_be_packed = run["file_location"] is None and run["file_size"] > 0
-    return can_be_packed and "range" not in request.headers and prefers_zstd(request.headers.get("accept-encoding"))
+    is_compressed = run["file_location"] is None and run["file_size"] > 0
+    return is_compressed and "range" not in request.headers and prefers_zstd(request.headers.get("accept-encoding"))
 
 
 async def _part_or_whole(res: Resources, request: Request, run: RowMapping, headers: dict[str, str]) -> Response:
@@ -115,10 +115,10 @@ def _check_there(run: RowMapping) -> None:
         raise Gone(f"the file of run {run['id']} was removed by retention on {day:%F}: {reason}")
 
 
-def _headers(run: RowMapping, *, packed: bool) -> dict[str, str]:
+def _headers(run: RowMapping, *, compressed: bool) -> dict[str, str]:
     return {
-        # The packed bytes never change either, and are other bytes.
-        "ETag": f'"{run["file_sha256"]}{"-zstd" if packed else ""}"',
+        # The compressed bytes never change either, and are other bytes.
+        "ETag": f'"{run["file_sha256"]}{"-zstd" if compressed else ""}"',
         "Vary": "Accept-Encoding",
         "Accept-Ranges": "bytes",
         # Names are made of characters that need no quoting (runs/transfer).

@@ -10,24 +10,36 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from app.files.chunker import FileFacts
-    from app.files.database import packed_size, read_packed
-    from app.files.rows import About, drop_partial
+    from app.files.database import compressed_size, read_compressed
+    from app.files.removal import drop_partial
+    from app.files.rows import FileMetadata
     from app.files.store import FileStore
-    from app.files.writer import FileWriter, Guarded
+    from app.files.writer import FileWriter, Transaction, finish_all
 
-__all__ = ["About", "FileFacts", "FileStore", "FileWriter", "Guarded", "drop_partial", "packed_size", "read_packed"]
+__all__ = [
+    "FileFacts",
+    "FileMetadata",
+    "FileStore",
+    "FileWriter",
+    "Transaction",
+    "compressed_size",
+    "drop_partial",
+    "finish_all",
+    "read_compressed",
+]
 
 # Only what is asked for is imported: the child that loads a file (app/tables/child.py) reads bytes and needs no engine,
 # which would double its memory.
 _HOMES = {
-    "About": "rows",
     "FileFacts": "chunker",
+    "FileMetadata": "rows",
     "FileStore": "store",
     "FileWriter": "writer",
-    "Guarded": "writer",
-    "drop_partial": "rows",
-    "packed_size": "database",
-    "read_packed": "database",
+    "Transaction": "writer",
+    "compressed_size": "database",
+    "drop_partial": "removal",
+    "finish_all": "writer",
+    "read_compressed": "database",
 }
 
 

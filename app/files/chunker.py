@@ -1,4 +1,4 @@
-"""Cuts the stream of a file into chunks, and learns its facts on the way: off the event loop, and in order."""
+"""Cuts the stream of a file into chunks, and knows its facts at the end: off the event loop, and in order."""
 
 import asyncio
 import hashlib
@@ -16,8 +16,9 @@ T = TypeVar("T")
 
 CHUNK_BYTES = 256 * 1024
 # Chunks of one file that are being compressed at a time.
-PACKED_AT_ONCE = 2
+COMPRESSED_AT_ONCE = 2
 
+# Version 330d95e stores chunks that do not shrink as they are: they are read for ever, and written no more.
 CODEC_PLAIN = 0
 CODEC_ZSTD = 1
 
@@ -45,8 +46,8 @@ class FileFacts:
     line_count: int
 
 
-class Learner:
-    """Learns the facts of a file from its bytes, in order."""
+class Digest:
+    """The facts of a file, from its bytes in order."""
 
     def __init__(self) -> None:
         self._sha256 = hashlib.sha256()
@@ -54,7 +55,7 @@ class Learner:
         self._lines = 0
         self._last_byte = b"\n"
 
-    def learn(self, raw: bytes) -> None:
+    def update(self, raw: bytes) -> None:
         """The next bytes."""
         self._sha256.update(raw)
         self._size += len(raw)
@@ -66,23 +67,23 @@ class Learner:
         return FileFacts(self._size, self._sha256.hexdigest(), self._lines + (self._last_byte != b"\n"))
 
 
-class ChunkMaker:
-    """Takes a stream in, whole or from where `learned` ends; chunks are worked on while the next ones are filled."""
+class Chunker:
+    """Takes a stream in, whole or from where `digest` ends; chunks are worked on while the next ones are filled."""
 
-    def __init__(self, learned: Learner | None = None) -> None:
-        self._learner = learned or Learner()
-        self._learning: Future[None] | None = None
-        self._cut = self._learner.facts().size  # bytes cut into chunks so far
+    def __init__(self, digest: Digest | None = None) -> None:
+        self._digest = digest or Digest()
+        self._digesting: Future[None] | None = None
+        self._cut = self._digest.facts().size  # bytes cut into chunks so far
         self._filling: list[bytes] = []  # the pieces of the next chunk
         self._filled = 0
-        self._packing: deque[Future[Chunk]] = deque()
+        self._compressing: deque[Future[Chunk]] = deque()
 
     @property
     def received(self) -> int:
         """Bytes taken in so far."""
         return self._cut + self._filled
 
-    async def take(self, piece: bytes) -> list[Chunk]:
+    async def write(self, piece: bytes) -> list[Chunk]:
         """Take the next bytes in; returns the chunks that became ready."""
         start, ready = 0, list[Chunk]()
         while self._filled + len(piece) - start >= CHUNK_BYTES:
@@ -95,45 +96,48 @@ class ChunkMaker:
             self._filled += len(piece) - start
         return ready
 
-    async def rest(self) -> list[Chunk]:
+    async def flush(self) -> list[Chunk]:
         """What is left, as chunks."""
         ready = await self._cut_chunk() if self._filling else []
-        ready += [await asyncio.wrap_future(packing) for packing in self._packing]
-        self._packing.clear()
-        await self._learned()
+        ready += [await asyncio.wrap_future(compressing) for compressing in self._compressing]
+        self._compressing.clear()
+        await self._digested()
         return ready
 
     def facts(self) -> FileFacts:
-        """Size, hash and lines of everything taken in; ask after `rest`."""
-        return self._learner.facts()
+        """Size, hash and lines of everything taken in; ask after `flush`."""
+        return self._digest.facts()
 
     async def _cut_chunk(self) -> list[Chunk]:
-        """Hand the filled chunk over; learning goes in order, packing beside it."""
+        """Hand the filled chunk over; the digest goes in order, compressing beside it."""
         raw = b"".join(self._filling)
         self._filling, self._filled = [], 0
-        await self._learned()
-        self._learning = _threads.submit(self._learner.learn, raw)
-        self._packing.append(_threads.submit(_pack, self._cut, raw))
+        await self._digested()
+        self._digesting = _threads.submit(self._digest.update, raw)
+        self._compressing.append(_threads.submit(_compress, self._cut, raw))
         self._cut += len(raw)
-        return [await asyncio.wrap_future(self._packing.popleft())] if len(self._packing) > PACKED_AT_ONCE else []
+        return (
+            [await asyncio.wrap_future(self._compressing.popleft())]
+            if len(self._compressing) > COMPRESSED_AT_ONCE
+            else []
+        )
 
-    async def _learned(self) -> None:
-        if self._learning is not None:
-            await asyncio.wrap_future(self._learning)
-
-
-def _pack(start: int, raw: bytes) -> Chunk:
-    packed = _compressor().compress(raw)
-    smaller = len(packed) < len(raw)
-    return Chunk(start, len(raw), CODEC_ZSTD if smaller else CODEC_PLAIN, packed if smaller else raw)
+    async def _digested(self) -> None:
+        if self._digesting is not None:
+            await asyncio.wrap_future(self._digesting)
 
 
-def unpack(codec: int, data: bytes) -> bytes:
+def _compress(start: int, raw: bytes) -> Chunk:
+    # What does not shrink becomes raw blocks, a few bytes longer than it was.
+    return Chunk(start, len(raw), CODEC_ZSTD, _compressor().compress(raw))
+
+
+def decompress(codec: int, data: bytes) -> bytes:
     """The original bytes of a chunk."""
-    if codec == CODEC_PLAIN:
-        return data
     if codec == CODEC_ZSTD:
         return zstandard.ZstdDecompressor().decompress(data)
+    if codec == CODEC_PLAIN:
+        return data
     raise ValueError(f"chunk codec {codec} is not known to this version of Tallyhook: run the newer version")
 
 

@@ -10,8 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
 from app.db.engine import autocommit_session, raw_connection
 from app.errors import Gone
-from app.files.chunker import CODEC_PLAIN, Chunk, Learner, in_thread, unpack
-from app.files.zstd_frames import frame_overhead, packed
+from app.files.chunker import CODEC_ZSTD, Chunk, Digest, decompress, in_thread
 
 Sessions = async_sessionmaker[AsyncSession]
 
@@ -42,24 +41,25 @@ def _row(file_id: uuid.UUID, chunk: Chunk) -> bytes:
 async def read(sessions: Sessions, file_id: uuid.UUID, *, start: int, stop: int) -> AsyncIterator[bytes]:
     """The original bytes [start, stop), in pieces."""
     async for found in _stored(sessions, file_id, start=start, stop=stop):
-        raw = await in_thread(_unpack_all, found)
+        raw = await in_thread(_decompress_all, found)
         yield raw[max(0, start - found[0].raw_start) : stop - found[0].raw_start]
 
 
-def _unpack_all(chunks: list[Chunk]) -> bytes:
-    return b"".join(unpack(chunk.codec, chunk.data) for chunk in chunks)
+def _decompress_all(chunks: list[Chunk]) -> bytes:
+    return b"".join(decompress(chunk.codec, chunk.data) for chunk in chunks)
 
 
-async def read_packed(sessions: Sessions, file_id: uuid.UUID, *, size: int) -> AsyncIterator[bytes]:
+async def read_compressed(sessions: Sessions, file_id: uuid.UUID, *, size: int) -> AsyncIterator[bytes]:
     """The whole file of `size` bytes as zstd frames, one for each chunk, as they are stored."""
     async for found in _stored(sessions, file_id, start=0, stop=size):
-        yield b"".join(packed(chunk.codec, chunk.data) for chunk in found)
+        yield b"".join(chunk.data for chunk in found)
 
 
-async def packed_size(session: AsyncSession, file_id: uuid.UUID) -> int:
-    """How many bytes `read_packed` gives; nothing is read for it but the sizes."""
-    sizes = (await session.execute(_PACKED_SIZE, {"file_id": file_id, "plain": CODEC_PLAIN})).one()
-    return int(sizes.stored) + sum(frame_overhead(size) for size in sizes.plain)
+async def compressed_size(session: AsyncSession, file_id: uuid.UUID) -> int | None:
+    """How many bytes `read_compressed` gives; None where it cannot: some chunks were stored plain by 330d95e."""
+    found = await session.execute(_COMPRESSED_SIZE, {"file_id": file_id, "zstd": CODEC_ZSTD})
+    size: int | None = found.scalar_one()
+    return size
 
 
 async def _stored(sessions: Sessions, file_id: uuid.UUID, *, start: int, stop: int) -> AsyncIterator[list[Chunk]]:
@@ -112,14 +112,14 @@ async def delete(session: AsyncSession, file_ids: Sequence[uuid.UUID], *, limit:
     return len((await session.execute(_DELETE, {"file_ids": list(file_ids), "limit": limit})).all())
 
 
-async def learn_again(sessions: Sessions, file_id: uuid.UUID) -> Learner:
+async def digest_of(sessions: Sessions, file_id: uuid.UUID) -> Digest:
     """What there is of a partial file, hashed again: the state of a hash cannot be stored."""
     async with sessions.begin() as session:
         stop = (await session.execute(_PROGRESS, {"file_id": file_id})).scalar_one()
-    learner = Learner()
+    digest = Digest()
     async for piece in read(sessions, file_id, start=0, stop=stop):
-        await in_thread(learner.learn, piece)
-    return learner
+        await in_thread(digest.update, piece)
+    return digest
 
 
 _NO_CHUNK = "file {file_id} has no chunk for byte {position}: restore it from a backup"
@@ -129,9 +129,8 @@ where file_id = %(file_id)s and raw_start < %(stop)s and raw_start >= (
     select max(raw_start) from file_chunks where file_id = %(file_id)s and raw_start <= %(position)s
 ) order by raw_start limit %(limit)s
 """
-_PACKED_SIZE = text("""
-select coalesce(sum(octet_length(data)), 0) as stored,
-    coalesce(array_agg(raw_size) filter (where codec = :plain), '{}') as plain
+_COMPRESSED_SIZE = text("""
+select case when bool_and(codec = :zstd) then cast(sum(octet_length(data)) as bigint) end
 from file_chunks where file_id = :file_id
 """)
 _IS_REMOVED = text("select removed_at is not null from files where id = :file_id")

@@ -1,35 +1,45 @@
-"""Writes one file into an object store: its place is in the row before its first byte is sent, so none is forgotten."""
+"""Writes one file into a store outside: its place is in the row before its first byte is sent, so none is forgotten."""
 
 import uuid
 from dataclasses import replace
 
 from app.errors import StoreAway
-from app.files import objects, rows
-from app.files.chunker import FileFacts, Learner, in_thread
+from app.files import rows
+from app.files.backends import Backend, Upload
+from app.files.chunker import Digest, FileFacts, in_thread
 from app.files.database import Sessions
-from app.files.rows import About
-from app.files.writer import FileWriter, Guarded
+from app.files.rows import FileMetadata
+from app.files.writer import Ending, Transaction
 
 PASS_ON_BYTES = 1024 * 1024
 
 
-class ObjectWriter(FileWriter):
-    """A writer whose bytes go on as they come. Nothing of a file that was not finished can be gone on with later."""
+def location(base: str, metadata: FileMetadata, file_id: uuid.UUID) -> str:
+    """Where a file goes below `base`: no two files ever have the same place, so that nobody writes over another."""
+    stem, _, ending = metadata.filename.rpartition(".")
+    return f"{base.rstrip('/')}/{metadata.account}/{metadata.report_type}/{stem}.{file_id}.{ending}"
 
-    def __init__(self, about: About, guarded: Guarded, base: str) -> None:
-        super().__init__(about, guarded)
+
+class ObjectWriter:
+    """A `FileWriter` whose bytes go on as they come. Nothing of a file that was not finished can be resumed later."""
+
+    def __init__(self, metadata: FileMetadata, transaction: Transaction, base: str, backend: Backend) -> None:
+        self._metadata = metadata
+        self._transaction = transaction
         self._base = base
+        self._backend = backend
+        self._facts: FileFacts | None = None
         self._reset()
 
     def _reset(self) -> None:
-        self._file_id = None
-        self._learner, self._buffer, self._passed_on = Learner(), bytearray(), 0
-        self._upload: objects.Upload | None = None
+        self._file_id: uuid.UUID | None = None
+        self._digest, self._buffer, self._passed_on = Digest(), bytearray(), 0
+        self._upload: Upload | None = None
 
-    async def go_on(self, sessions: Sessions, partial: uuid.UUID) -> None:
+    async def resume(self, sessions: Sessions, partial: uuid.UUID) -> None:
         """What an earlier writer left lies in the database, and this one does not write there."""
 
-    async def begin_anew(self) -> None:
+    async def restart(self) -> None:
         await self.abort()
         self._reset()
 
@@ -37,25 +47,26 @@ class ObjectWriter(FileWriter):
     def position(self) -> int:
         return self._passed_on + len(self._buffer)
 
-    async def take(self, piece: bytes) -> None:
+    async def write(self, piece: bytes) -> None:
         self._buffer += piece
         if len(self._buffer) >= PASS_ON_BYTES:
             if self._upload is None:
-                self._upload = objects.Upload(await self._begin(), media_type=self._about.media_type)
-            await self._upload.write(await self._learn())
+                self._upload = self._backend.upload(await self._begin(), media_type=self._metadata.media_type)
+            await self._upload.write(await self._digested())
 
-    async def keep(self) -> None:
+    async def checkpoint(self) -> None:
         """An upload ends with its writer."""
 
     async def facts(self) -> FileFacts:
         if self._upload is None:
-            await objects.put(await self._begin(), await self._learn(), media_type=self._about.media_type)
+            where, data = await self._begin(), await self._digested()
+            await self._backend.put(where, data, media_type=self._metadata.media_type)
         else:
-            await self._upload.write(await self._learn())
+            await self._upload.write(await self._digested())
             await self._upload.complete()
             self._upload = None
-        self._facts = self._learner.facts()
-        if await objects.size(self._where) != self._facts.size:
+        self._facts = self._digest.facts()
+        if await self._backend.size(self._where) != self._facts.size:
             raise StoreAway(f"{self._where} has another size than the bytes that were sent")
         return self._facts
 
@@ -63,16 +74,21 @@ class ObjectWriter(FileWriter):
         if self._upload is not None:
             await self._upload.abort()
 
+    def ending(self) -> Ending:
+        assert self._facts is not None, "a file is finished after its facts were asked for"
+        assert self._file_id is not None
+        return Ending(self._file_id, self._facts)
+
     async def _begin(self) -> str:
         self._file_id = uuid.uuid4()
-        self._where = objects.location(self._base, self._about, self._file_id)
-        async with self._guarded() as session:
-            await rows.begin_all(session, {self._file_id: replace(self._about, location=self._where)})
+        self._where = location(self._base, self._metadata, self._file_id)
+        async with self._transaction() as session:
+            await rows.begin_all(session, {self._file_id: replace(self._metadata, location=self._where)})
         return self._where
 
-    async def _learn(self) -> bytes:
+    async def _digested(self) -> bytes:
         raw = bytes(self._buffer)
         self._buffer.clear()
         self._passed_on += len(raw)
-        await in_thread(self._learner.learn, raw)
+        await in_thread(self._digest.update, raw)
         return raw

@@ -5,16 +5,16 @@ Credentials, endpoints and encryption are obstore's matter, by the usual environ
 
 import asyncio
 import os
-import uuid
+import re
 from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from app.errors import Missing, SettingsError, StoreAway
+from app.errors import Missing, StoreAway
 from app.files.chunker import in_thread
-from app.files.rows import About
 from app.observability.logs import redact
 
 if TYPE_CHECKING:
@@ -34,18 +34,9 @@ class _Aborted(Exception):
     """Raised inside the library while it uploads: it then removes what it has sent."""
 
 
-def location(base: str, about: About, file_id: uuid.UUID) -> str:
-    """Where a file goes below `base`: no two files ever have the same place, so that nobody writes over another."""
-    stem, _, ending = about.filename.rpartition(".")
-    return f"{base.rstrip('/')}/{about.account}/{about.report_type}/{stem}.{file_id}.{ending}"
-
-
 def check(base: str) -> None:
-    """Whether files could be put there, as far as can be told without asking. Raises SettingsError."""
-    try:
-        _place(f"{base.rstrip('/')}/x")
-    except StoreAway as error:
-        raise SettingsError(f"TALLYHOOK_FILE_STORE: {error}") from error
+    """Whether files could be put there, as far as can be told without asking. Raises StoreAway."""
+    _place(f"{base.rstrip('/')}/x")
 
 
 async def put(where: str, data: bytes, *, media_type: str) -> None:
@@ -91,8 +82,13 @@ def read_part(where: str, *, start: int, stop: int) -> bytes:
 
 
 async def delete(where: str) -> None:
-    """Remove an object; one that is not there is removed."""
+    """Remove an object, and what killed uploads have left of it; one that is not there is removed.
+
+    Parts of an upload into a bucket cannot be listed here: its lifecycle rule removes them.
+    """
     store, path = _place(where)
+    if where.startswith("file:"):
+        await in_thread(_remove_staged, Path(urlsplit(where).path))
     try:
         with _told_apart():
             import obstore
@@ -102,7 +98,12 @@ async def delete(where: str) -> None:
         pass
 
 
-class Upload:
+def upload(where: str, *, media_type: str) -> "_Upload":
+    """A large file."""
+    return _Upload(where, media_type=media_type)
+
+
+class _Upload:
     """A file on its way into the store, in parts; nobody sees it before `complete` (or ever, after `abort`)."""
 
     def __init__(self, where: str, *, media_type: str) -> None:
@@ -188,6 +189,14 @@ async def _sync(where: str) -> None:
     # A store answers when it has the bytes for good; of a folder that is only true after this.
     if where.startswith("file:"):
         await in_thread(_fsync, urlsplit(where).path)
+
+
+def _remove_staged(path: Path) -> None:
+    """A folder's writer fills `….csv#1` and renames it at the end; a killed one leaves it, unseen by any listing."""
+    with _told_apart(), suppress(FileNotFoundError):
+        for beside in path.parent.iterdir():
+            if re.fullmatch(re.escape(path.name) + "#[0-9]+", beside.name):
+                beside.unlink(missing_ok=True)
 
 
 def _fsync(path: str) -> None:

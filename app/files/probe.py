@@ -9,7 +9,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
 from app.errors import Missing, StoreAway
-from app.files import objects
+from app.files.backends import backend_of
 from app.files.database import Sessions
 from app.observability.logs import redact
 
@@ -30,15 +30,15 @@ async def probe(sessions: Sessions, base: str | None) -> None:
 async def _probe_objects(base: str) -> None:
     # One place per machine, written over each time: a process that dies in between leaves no more than one.
     where = f"{base.rstrip('/')}/.tallyhook-probe-{socket.gethostname()}"
-    sent = os.urandom(PROBE_BYTES)
-    await objects.put(where, sent, media_type="application/octet-stream")
+    sent, backend = os.urandom(PROBE_BYTES), backend_of(base)
+    await backend.put(where, sent, media_type="application/octet-stream")
     try:
-        read = b"".join([piece async for piece in objects.read(where, start=0, stop=PROBE_BYTES)])
+        read = b"".join([piece async for piece in backend.read(where, start=0, stop=PROBE_BYTES)])
     except Missing as error:
         raise StoreAway("the file store does not have what was just written") from error
     if read != sent:
         raise StoreAway("the file store gives other bytes back than were written")
-    await objects.delete(where)
+    await backend.delete(where)
 
 
 async def _probe_database(sessions: Sessions) -> None:

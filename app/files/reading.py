@@ -7,7 +7,8 @@ from typing import Any
 import psycopg
 
 from app.errors import FileIsGone, Missing
-from app.files.chunker import unpack
+from app.files.backends import backend_of
+from app.files.chunker import decompress
 
 # Few round trips, and at most 2 MiB of chunks at a time.
 _READ_AT_ONCE = 8
@@ -37,16 +38,14 @@ def _from_database(connection: psycopg.Connection[tuple[Any, ...]], file_id: uui
                 if start != position:
                     raise FileIsGone(f"file {file_id} has no chunk for byte {position}")
                 position += raw_size
-                yield unpack(codec, data)
+                yield decompress(codec, data)
 
 
 def _from_store(location: str, size: int) -> Iterator[bytes]:
-    # Only here: most files lie in the database, and a child is small.
-    from app.files import objects
-
+    backend = backend_of(location)
     for start in range(0, size, _OBJECT_BYTES):
         try:
-            yield objects.read_part(location, start=start, stop=min(size, start + _OBJECT_BYTES))
+            yield backend.read_part(location, start=start, stop=min(size, start + _OBJECT_BYTES))
         except Missing as error:
             raise FileIsGone(f"no object at {location}") from error
 

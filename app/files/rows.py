@@ -8,10 +8,11 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.files.chunker import FileFacts
+from app.files.removal import DROP_PARTIALS
 
 
 @dataclass(frozen=True, slots=True)
-class About:
+class FileMetadata:
     """Whose file it is, and what it is called."""
 
     run_id: uuid.UUID
@@ -27,13 +28,13 @@ class About:
 _COLUMNS = ("run_id", "rule_id", "account", "stripe_file_id", "filename", "media_type", "location")
 
 
-async def begin_all(session: AsyncSession, files: Mapping[uuid.UUID, About]) -> None:
-    """Begin these files anew, by their ids: what earlier, broken downloads left of their runs' files is removed."""
+async def begin_all(session: AsyncSession, files: Mapping[uuid.UUID, FileMetadata]) -> None:
+    """Begin these files, by their ids: what earlier, broken downloads left of their runs' files is removed."""
     if not files:
         return
-    abouts = list(files.values())
-    await session.execute(_DROP_PARTIALS, {"run_ids": [about.run_id for about in abouts]})
-    columns = {f"{name}s": [getattr(about, name) for about in abouts] for name in _COLUMNS}
+    begun = list(files.values())
+    await session.execute(DROP_PARTIALS, {"run_ids": [file.run_id for file in begun]})
+    columns = {f"{name}s": [getattr(file, name) for file in begun] for name in _COLUMNS}
     await session.execute(_BEGIN, {"ids": list(files), **columns})
 
 
@@ -48,11 +49,6 @@ async def finish_all(session: AsyncSession, files: Mapping[uuid.UUID, FileFacts]
     await session.execute(_FINISH, values)
 
 
-async def drop_partial(session: AsyncSession, run_id: uuid.UUID) -> None:
-    """Remove what a download that is given up, or begun anew, has left. A whole file is never touched."""
-    await session.execute(_DROP_PARTIALS, {"run_ids": [run_id]})
-
-
 _BEGIN = text("""
 insert into files (id, run_id, rule_id, account, stripe_file_id, filename, media_type, location)
 select * from unnest(cast(:ids as uuid[]), cast(:run_ids as uuid[]), cast(:rule_ids as uuid[]),
@@ -65,9 +61,4 @@ update files set size = whole.size, sha256 = whole.sha256, stored_at = now(),
 from unnest(cast(:ids as uuid[]), cast(:sizes as bigint[]), cast(:sha256s as text[]), cast(:line_counts as bigint[]))
     as whole(id, size, sha256, line_count)
 where files.id = whole.id and stored_at is null
-""")
-# Whoever still writes such an object does so under a place that nobody else ever uses.
-_DROP_PARTIALS = text("""
-with dropped as (delete from files where run_id = any(:run_ids) and stored_at is null returning location)
-insert into dropped_objects (location) select location from dropped where location is not null
 """)

@@ -4,13 +4,15 @@ import uuid
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
-from app.errors import Gone, Missing
-from app.files import database, objects
+from app.errors import Gone, Missing, SettingsError, StoreAway
+from app.files import database
+from app.files.backends import backend_of
 from app.files.database import Sessions
+from app.files.database_writer import DatabaseWriter
 from app.files.object_writer import ObjectWriter
 from app.files.probe import probe
-from app.files.rows import About
-from app.files.writer import FileWriter, Guarded
+from app.files.rows import FileMetadata
+from app.files.writer import FileWriter, Transaction
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,11 +24,16 @@ class FileStore:
 
     def __post_init__(self) -> None:
         if self.base is not None:
-            objects.check(self.base)
+            try:
+                backend_of(self.base).check(self.base)
+            except StoreAway as error:
+                raise SettingsError(f"TALLYHOOK_FILE_STORE: {error}") from error
 
-    def writer(self, about: About, guarded: Guarded) -> FileWriter:
+    def writer(self, metadata: FileMetadata, transaction: Transaction) -> FileWriter:
         """A writer for a new file."""
-        return FileWriter(about, guarded) if self.base is None else ObjectWriter(about, guarded, self.base)
+        if self.base is None:
+            return DatabaseWriter(metadata, transaction)
+        return ObjectWriter(metadata, transaction, self.base, backend_of(self.base))
 
     async def probe(self) -> None:
         """Write a few bytes, read them back and delete them. Raises StoreAway."""
@@ -39,7 +46,7 @@ class FileStore:
                 yield piece
             return
         try:
-            async for piece in objects.read(location, start=start, stop=stop):
+            async for piece in backend_of(location).read(location, start=start, stop=stop):
                 yield piece
         except Missing as error:
             async with self.sessions.begin() as session:

@@ -91,7 +91,7 @@ async def _store(res: Resources, claim: DownloadClaim) -> int:
 async def _record_stored(session: AsyncSession, stored: Sequence[tuple[DownloadClaim, FileWriter]]) -> None:
     claims = [claim for claim, _ in stored]
     await lock_claims(session, claims, RunState.READY)
-    await FileWriter.finish_all(session, [writer for _, writer in stored])
+    await files.finish_all(session, [writer for _, writer in stored])
     made = [Move(claim.run_id, "the file is whole", claim.attempt) for claim in claims]
     await moves.move_all(session, made, to=RunState.STORED)
     attempts = [(claim.run_id, claim.attempt) for claim in claims]

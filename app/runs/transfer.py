@@ -15,7 +15,7 @@ from sqlalchemy import RowMapping
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.errors import KeyRefused, Mismatch, NotNow, WrongPart
-from app.files import About, FileFacts, FileWriter
+from app.files import FileFacts, FileMetadata, FileWriter
 from app.queue.claims import Claim, lock_claim
 from app.resources import Resources
 from app.stripe_api.objects import StripeFile
@@ -52,8 +52,10 @@ async def transfer(res: Resources, claim: DownloadClaim) -> tuple[FileWriter, Fi
     run = claim.about
     kind = kind_of(claim.file)
     name = file_name(claim.run_id, run, kind)
-    about = About(claim.run_id, run["rule_id"], claim.account, run["report_type"], claim.file.id, name, kind.media_type)
-    writer = res.files.writer(about, lambda: fenced(res, claim))
+    metadata = FileMetadata(
+        claim.run_id, run["rule_id"], claim.account, run["report_type"], claim.file.id, name, kind.media_type
+    )
+    writer = res.files.writer(metadata, lambda: fenced(res, claim))
     try:
         return writer, await _all_of_it(res, claim, writer)
     except BaseException:
@@ -63,12 +65,12 @@ async def transfer(res: Resources, claim: DownloadClaim) -> tuple[FileWriter, Fi
 
 async def _all_of_it(res: Resources, claim: DownloadClaim, writer: FileWriter) -> FileFacts:
     if claim.about["partial_id"] is not None:
-        await writer.go_on(res.sessions, claim.about["partial_id"])
+        await writer.resume(res.sessions, claim.about["partial_id"])
     try:
         await _fetch(res, claim, writer)
     except (NotNow, KeyRefused) as trouble:
         if not isinstance(trouble, WrongPart):
-            await writer.keep()
+            await writer.checkpoint()
         raise
     return await writer.facts()
 
@@ -92,12 +94,12 @@ async def _fetch(res: Resources, claim: DownloadClaim, writer: FileWriter) -> No
 async def _fetch_rest(res: Resources, claim: DownloadClaim, writer: FileWriter) -> None:
     async with res.stripe.open_file(claim.account, claim.file, start=writer.position) as stream:
         if stream.start != writer.position:
-            await writer.begin_anew()  # the whole file comes, where its rest was asked for
+            await writer.restart()  # the whole file comes, where its rest was asked for
         expected = stream.size if claim.file.size is None else claim.file.size
         async for piece in stream.pieces:
             if expected is not None and writer.position + len(piece) > expected:
                 raise Mismatch(f"more than the {expected} bytes that were announced came")
-            await writer.take(piece)
+            await writer.write(piece)
     if expected is not None and writer.position != expected:
         raise Mismatch(f"{writer.position} bytes came, {expected} were announced")
 

@@ -139,8 +139,13 @@ def password_of(url: str) -> str | None:
 
 
 def _file_store(url: str) -> str:
-    """A bucket or an absolute folder, without credentials: those are the store's own variables."""
-    if not re.fullmatch(r"(?a:(s3|gs|az)://[A-Za-z0-9][\w.-]*(/[\w./-]*)?|file:///[\w./-]+)", url):
+    """A bucket or an absolute folder, without credentials: those are the store's own variables.
+
+    Which kinds of store there are is known where files are kept (app/files/backends.py).
+    """
+    if not re.fullmatch(
+        r"(?a:(?!file:|https?:)[a-z][a-z0-9+]*://[A-Za-z0-9][\w.-]*(/[\w./-]*)?|file:///[\w./-]+)", url
+    ):
         raise ValueError("has to be s3://bucket/prefix, gs://bucket/prefix, az://container/prefix or file:///folder")
     return url.rstrip("/")
 

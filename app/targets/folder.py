@@ -48,7 +48,7 @@ async def send(res: Resources, claim: DeliveryClaim) -> Answer:
 
 
 async def _copy(res: Resources, file: _Stored, where: str) -> None:
-    upload = objects.Upload(where, media_type=file.media_type)
+    upload = objects.upload(where, media_type=file.media_type)
     try:
         async for piece in res.files.read(file.id, file.location, start=0, stop=file.size):
             await upload.write(piece)

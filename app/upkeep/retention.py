@@ -7,8 +7,8 @@ Whoever dies in between leaves a mark, by which the next one finds what is still
 """
 
 import time
-import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import structlog
 from sqlalchemy import RowMapping, text
@@ -16,15 +16,13 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app import audit
 from app.errors import NotNow, StoreAway
-from app.files import database, objects
+from app.files import removal
 from app.resources import Resources
 
 log = structlog.get_logger()
 
 ACTOR = "retention"
 FILES_AT_ONCE = 100
-# 128 MiB of the original: short transactions, and room for vacuum between them.
-CHUNKS_AT_ONCE = 512
 # The timetable has other work too.
 SECONDS_AT_ONCE = 20.0
 
@@ -68,38 +66,24 @@ async def _purge(res: Resources) -> int:
         leaving = (await session.execute(_LEAVING, {"limit": FILES_AT_ONCE})).all()
     if leaving:
         ids = [file.id for file in leaving]
-        while await _delete_chunks(res, ids) == CHUNKS_AT_ONCE:
-            pass
-        for file in leaving:
-            await _delete_object(file.location)
+        with _waiting_for_the_store():
+            await removal.delete_bytes(res.sessions, ids, [file.location for file in leaving])
         async with res.sessions.begin() as session:
             await session.execute(_PURGED, {"ids": ids})
     return len(leaving)
 
 
 async def _sweep(res: Resources) -> int:
-    """Delete some objects of files that were given up; returns how many there were. Raises NotNow."""
-    async with res.sessions.begin() as session:
-        dropped = (await session.execute(_DROPPED, {"limit": FILES_AT_ONCE})).scalars().all()
-    for location in dropped:
-        await _delete_object(location)
-    if dropped:
-        async with res.sessions.begin() as session:
-            await session.execute(_SWEPT, {"locations": list(dropped)})
-    return len(dropped)
+    with _waiting_for_the_store():
+        return await removal.sweep_dropped(res.sessions)
 
 
-async def _delete_object(location: str | None) -> None:
+@contextmanager
+def _waiting_for_the_store() -> Iterator[None]:
     try:
-        if location is not None:
-            await objects.delete(location)
-    except StoreAway as trouble:
-        raise NotNow(str(trouble)) from trouble
-
-
-async def _delete_chunks(res: Resources, file_ids: Sequence[uuid.UUID]) -> int:
-    async with res.sessions.begin() as session:
-        return await database.delete(session, file_ids, limit=CHUNKS_AT_ONCE)
+        yield
+    except StoreAway as error:
+        raise NotNow(str(error)) from error
 
 
 # One short range of ix_files_kept for each rule, and one for the runs of no rule; what is kept is not looked at.
@@ -132,13 +116,3 @@ _LEAVING = text("""
 select id, location from files where removed_at is not null and purged_at is null order by removed_at limit :limit
 """)
 _PURGED = text("update files set purged_at = now() where id = any(:ids)")
-# Once at once, and once a day later: whoever was still writing then is not any more.
-_DROPPED = text("""
-select location from dropped_objects where deleted_at is null or dropped_at < now() - interval '1 day' limit :limit
-""")
-_SWEPT = text("""
-with swept as (
-    delete from dropped_objects where location = any(:locations) and dropped_at < now() - interval '1 day'
-)
-update dropped_objects set deleted_at = now() where location = any(:locations) and deleted_at is null
-""")

@@ -182,7 +182,7 @@ async def test_readers_that_stall_hold_no_connection(res: Resources, api: httpx.
 
 # --- Accept-Encoding: zstd ---
 
-PACKED = f'{ETAG[:-1]}-zstd"'
+ZSTD = f'{ETAG[:-1]}-zstd"'
 
 
 async def raw(api: httpx.AsyncClient, url: str, **headers: str) -> tuple[httpx.Response, bytes]:
@@ -200,7 +200,7 @@ async def test_the_stored_form_is_passed_on_to_whoever_asks_for_it(
 
     assert (answer.status_code, answer.headers["content-encoding"]) == (200, "zstd")
     assert answer.headers["content-length"] == str(len(body))
-    assert (answer.headers["etag"], answer.headers["vary"]) == (PACKED, "Accept-Encoding")
+    assert (answer.headers["etag"], answer.headers["vary"]) == (ZSTD, "Accept-Encoding")
     assert len(body) < SIZE
     with zstandard.ZstdDecompressor().stream_reader(body, read_across_frames=True) as reader:
         assert reader.read() == CONTENT
@@ -215,7 +215,7 @@ async def test_clients_that_undo_it_by_themselves_see_the_file(api: httpx.AsyncC
     assert answer.content == CONTENT
 
 
-async def test_the_head_of_the_packed_file_is_that_of_its_bytes(api: httpx.AsyncClient, url: str) -> None:
+async def test_the_head_of_the_compressed_file_is_that_of_its_bytes(api: httpx.AsyncClient, url: str) -> None:
     got, _ = await raw(api, url, accept_encoding="zstd")
     asked = await api.head(url, headers={"Accept-Encoding": "zstd"})
 
@@ -225,10 +225,10 @@ async def test_the_head_of_the_packed_file_is_that_of_its_bytes(api: httpx.Async
 
 async def test_each_form_has_a_tag_of_its_own(api: httpx.AsyncClient, url: str) -> None:
     for encoding, tag, status in (
-        ("zstd", PACKED, 304),
+        ("zstd", ZSTD, 304),
         ("zstd", ETAG, 200),
         ("gzip", ETAG, 304),
-        ("gzip", PACKED, 200),
+        ("gzip", ZSTD, 200),
     ):
         answer, _ = await raw(api, url, accept_encoding=encoding, if_none_match=tag)
         assert (answer.status_code, answer.headers["vary"]) == (status, "Accept-Encoding"), (encoding, tag)
@@ -236,7 +236,7 @@ async def test_each_form_has_a_tag_of_its_own(api: httpx.AsyncClient, url: str) 
 
 async def test_a_part_is_a_part_of_the_original(api: httpx.AsyncClient, url: str) -> None:
     part, body = await raw(api, url, accept_encoding="zstd", range="bytes=1-5")
-    other, whole = await raw(api, url, accept_encoding="zstd", range="bytes=1-5", if_range=PACKED)
+    other, whole = await raw(api, url, accept_encoding="zstd", range="bytes=1-5", if_range=ZSTD)
 
     assert (part.status_code, body, part.headers["etag"]) == (206, CONTENT[1:6], ETAG)
     assert (other.status_code, whole) == (200, CONTENT)
@@ -244,17 +244,17 @@ async def test_a_part_is_a_part_of_the_original(api: httpx.AsyncClient, url: str
     assert "content-encoding" not in other.headers
 
 
-async def test_an_empty_file_is_not_packed(res: Resources, api: httpx.AsyncClient) -> None:
+async def test_an_empty_file_is_not_compressed(res: Resources, api: httpx.AsyncClient) -> None:
     answer, body = await raw(api, await store(res, b""), accept_encoding="zstd")
 
     assert (answer.headers["content-length"], body) == ("0", b"")
     assert "content-encoding" not in answer.headers
 
 
-@pytest.mark.parametrize("packed", [False, True])
-async def test_readers_that_leave_in_the_middle_leave_nothing_behind(res: Resources, packed: bool) -> None:
+@pytest.mark.parametrize("compressed", [False, True])
+async def test_readers_that_leave_in_the_middle_leave_nothing_behind(res: Resources, compressed: bool) -> None:
     url = await store(res, os.urandom(8 * 2**20))
-    accept = "Accept-Encoding: zstd\r\n" if packed else ""
+    accept = "Accept-Encoding: zstd\r\n" if compressed else ""
     request = f"GET {url} HTTP/1.1\r\nHost: x\r\n{accept}Authorization: Bearer {ADMIN_TOKEN}\r\n\r\n".encode()
     async with listening(res) as port:
         for _ in range(2 * POOL_SIZE):

@@ -2,30 +2,31 @@
 
 import uuid
 
-from app.files import About, FileWriter
+from app.files import FileMetadata, FileWriter, finish_all
+from app.files.database_writer import DatabaseWriter
 from app.resources import Resources
 from tests.service import execute
 
 
-def about(run_id: uuid.UUID, rule_id: uuid.UUID | None = None) -> About:
-    return About(run_id, rule_id, "default", "a.b", "file_1", "a.b_default.csv")
+def metadata(run_id: uuid.UUID, rule_id: uuid.UUID | None = None) -> FileMetadata:
+    return FileMetadata(run_id, rule_id, "default", "a.b", "file_1", "a.b_default.csv")
 
 
 async def write(res: Resources, run_id: uuid.UUID, content: bytes) -> FileWriter:
     """A file that has come, but is not finished."""
-    writer = FileWriter(about(run_id), res.sessions.begin)
-    await writer.take(content)
-    await writer.keep()
+    writer = DatabaseWriter(metadata(run_id), res.sessions.begin)
+    await writer.write(content)
+    await writer.checkpoint()
     return writer
 
 
 async def store(res: Resources, run_id: uuid.UUID, content: bytes, *, rule_id: uuid.UUID | None = None) -> None:
     """A whole file."""
-    writer = FileWriter(about(run_id, rule_id), res.sessions.begin)
-    await writer.take(content)
+    writer = DatabaseWriter(metadata(run_id, rule_id), res.sessions.begin)
+    await writer.write(content)
     await writer.facts()
     async with res.sessions.begin() as session:
-        await FileWriter.finish_all(session, [writer])
+        await finish_all(session, [writer])
 
 
 async def one_run(res: Resources, *, state: str = "stored") -> uuid.UUID:

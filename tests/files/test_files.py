@@ -5,27 +5,29 @@ import hashlib
 import uuid
 
 import pytest
+import zstandard
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import text
 
 from app import files
-from app.files import FileFacts, FileWriter
-from app.files.chunker import CHUNK_BYTES, CODEC_PLAIN, CODEC_ZSTD, Chunk, ChunkMaker
+from app.files import FileFacts, finish_all
+from app.files.chunker import CHUNK_BYTES, CODEC_PLAIN, CODEC_ZSTD, Chunk, Chunker
+from app.files.database_writer import DatabaseWriter
 from app.resources import Resources
-from tests.files.stored import about, one_run, store, write
+from tests.files.stored import metadata, one_run, store, write
 from tests.service import execute, fetch
 
 
 async def chunks_of(pieces: list[bytes]) -> tuple[list[Chunk], FileFacts]:
     """What a stream that came in these pieces is cut into."""
-    maker = ChunkMaker()
+    chunker = Chunker()
     chunks = []
     for piece in pieces:
-        chunks += await maker.take(piece)
-    assert maker.received == sum(map(len, pieces))
-    chunks += await maker.rest()
-    return chunks, maker.facts()
+        chunks += await chunker.write(piece)
+    assert chunker.received == sum(map(len, pieces))
+    chunks += await chunker.flush()
+    return chunks, chunker.facts()
 
 
 async def file_id_of(res: Resources, run_id: uuid.UUID) -> uuid.UUID:
@@ -90,11 +92,31 @@ async def test_any_part_of_a_file_can_be_read(res: Resources, run_id: uuid.UUID)
         assert await read(res, run_id, start, stop) == content[start:stop]
 
 
-async def test_chunks_that_do_not_shrink_are_stored_as_they_are_and_others_compressed() -> None:
-    chunks, _ = await chunks_of([hashlib.shake_256(b"noise").digest(CHUNK_BYTES), b"text," * 50_000])
+async def test_every_new_chunk_is_a_zstd_frame_even_if_it_does_not_shrink() -> None:
+    noise = hashlib.shake_256(b"noise").digest(CHUNK_BYTES)
+    chunks, _ = await chunks_of([noise, b"text," * 50_000])
 
-    assert [chunk.codec for chunk in chunks] == [CODEC_PLAIN, CODEC_ZSTD]
+    assert [chunk.codec for chunk in chunks] == [CODEC_ZSTD, CODEC_ZSTD]
+    assert zstandard.ZstdDecompressor().decompress(chunks[0].data) == noise
+    assert len(chunks[0].data) < CHUNK_BYTES + 32
     assert len(chunks[1].data) < 5_000
+
+
+async def test_chunks_that_330d95e_has_stored_plain_are_read_for_ever(res: Resources, run_id: uuid.UUID) -> None:
+    # The rows as that version writes them: noise as it is, text as a frame.
+    noise, text = hashlib.shake_256(b"noise").digest(CHUNK_BYTES), b"a,b\n" * 1000
+    await store(res, run_id, noise + text)
+    await execute(
+        res,
+        "update file_chunks set codec = :plain, data = :noise where raw_start = 0",
+        plain=CODEC_PLAIN,
+        noise=noise,
+    )
+
+    assert await read(res, run_id, 0, CHUNK_BYTES + len(text)) == noise + text
+    assert await read(res, run_id, CHUNK_BYTES - 3, CHUNK_BYTES + 3) == (noise + text)[CHUNK_BYTES - 3 :][:6]
+    async with res.sessions() as session:
+        assert await files.compressed_size(session, await file_id_of(res, run_id)) is None
 
 
 async def test_a_file_is_invisible_until_it_is_finished_and_beginning_anew_removes_what_there_was(
@@ -117,13 +139,13 @@ async def test_another_writer_goes_on_where_the_first_one_stopped(res: Resources
     content = b"a,b\n" * CHUNK_BYTES
     await write(res, run_id, content[:kept])
 
-    successor = FileWriter(about(run_id), res.sessions.begin)
-    await successor.go_on(res.sessions, await file_id_of(res, run_id))
+    successor = DatabaseWriter(metadata(run_id), res.sessions.begin)
+    await successor.resume(res.sessions, await file_id_of(res, run_id))
     assert successor.position == kept
-    await successor.take(content[kept:])
+    await successor.write(content[kept:])
     facts = await successor.facts()
     async with res.sessions.begin() as session:
-        await FileWriter.finish_all(session, [successor])
+        await finish_all(session, [successor])
 
     assert facts == facts_of(content)
     assert await read(res, run_id, 0, len(content)) == content
@@ -133,13 +155,13 @@ async def test_a_whole_file_is_neither_dropped_nor_finished_again(res: Resources
     writer = await write(res, run_id, b"whole\n")
     await writer.facts()
     async with res.sessions.begin() as session:
-        await FileWriter.finish_all(session, [writer])
+        await finish_all(session, [writer])
 
-    await writer.take(b"more\n")
+    await writer.write(b"more\n")
     await writer.facts()
     async with res.sessions.begin() as session:
         await files.drop_partial(session, run_id)
-        await FileWriter.finish_all(session, [writer])
+        await finish_all(session, [writer])
 
     (file,) = await fetch(res, "select size from files")
     assert file["size"] == 6

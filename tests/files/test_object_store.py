@@ -1,6 +1,7 @@
 """Files in an object store: the same promises, on a folder and on a server that speaks S3."""
 
 import asyncio
+import os
 import sys
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -14,6 +15,7 @@ import pytest
 
 from app.errors import Overtaken, SettingsError
 from app.files import objects
+from app.files.backends import backend_of
 from app.files.store import FileStore
 from app.resources import Resources, open_resources
 from app.runs import manual
@@ -192,13 +194,54 @@ async def test_whoever_is_stopped_or_killed_in_the_middle_leaves_nothing(
     assert store.unfinished() == 0
     # A worker that is killed has time for nothing: what it leaves is its row, and perhaps an object.
     (file,) = await fetch(res, "select location from files")
-    await objects.put(file["location"], b"as far as it came", media_type="text/csv")
+    await backend_of(file["location"]).put(file["location"], b"as far as it came", media_type="text/csv")
 
     await leases_run_out(res)
     await download_due(res)
     await swept(res)
 
     assert list(store.objects().values()) == [content(simulator)]
+
+
+def _left_by_a_kill(location: str) -> tuple[Path, Path]:
+    """A folder's writer renames its file at the end; whoever is killed leaves it under another name. And a file beside
+    it that is not ours."""
+    left = Path(f"{location.removeprefix('file://')}#1")
+    beside = left.with_name(left.name + "-of-somebody-else")
+    left.parent.mkdir(parents=True, exist_ok=True)
+    left.write_bytes(b"as far as it came")
+    beside.write_bytes(b"not ours")
+    return left, beside
+
+
+@pytest.mark.parametrize("store", ["folder"], indirect=True)
+async def test_what_a_killed_upload_leaves_in_a_folder_is_swept(
+    res: Resources, simulator: Simulator, store: Store
+) -> None:
+    await one_ready_file(res, simulator, size=BIG)
+    simulator.inject("file_slow", seconds=0.02, bytes=256 * 1024)
+    stopped = asyncio.create_task(download(res, await claim_download(res)))
+    await until_found(res, "select 1 from files")
+    stopped.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await stopped
+    (file,) = await fetch(res, "select location from files")
+    left, beside = _left_by_a_kill(file["location"])
+
+    await leases_run_out(res)
+    await download_due(res)
+    assert os.path.exists(left)  # noqa: ASYNC240
+    await swept(res)
+
+    assert (os.path.exists(left), os.path.exists(beside)) == (False, True)  # noqa: ASYNC240
+    assert await stored_bytes(res) == content(simulator)
+
+
+async def test_a_kind_of_store_that_nobody_knows_is_refused_with_those_that_are(res: Resources) -> None:
+    with pytest.raises(
+        SettingsError, match=r"TALLYHOOK_FILE_STORE: ftp:// is not a store .* s3://, gs://, az://, file://"
+    ):
+        FileStore(res.sessions, "ftp://host/files")
 
 
 async def test_what_was_cancelled_leaves_nothing(res: Resources, simulator: Simulator, store: Store) -> None:
@@ -259,7 +302,7 @@ async def test_an_object_that_comes_after_the_first_sweep_goes_with_the_second(r
     where = f"{store.url}/default/late.csv"
     await execute(res, "insert into dropped_objects (location) values (:where)", where=where)
     await remove_old_files(res)
-    await objects.put(where, b"late", media_type="text/csv")
+    await backend_of(where).put(where, b"late", media_type="text/csv")
 
     await remove_old_files(res)
     assert len(store.objects()) == 1

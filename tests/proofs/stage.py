@@ -12,7 +12,7 @@ from psycopg import sql
 
 from app.accounts import catch_up, holds
 from app.db.models import Base
-from app.files import chunker, object_writer, writer
+from app.files import chunker, database_writer, object_writer
 from app.resources import Resources, open_resources
 from app.simulator import Simulator, serve
 from app.stripe_api import client
@@ -142,7 +142,7 @@ async def staged(url: str, **settings: object) -> AsyncIterator[Stage]:
 def _small_and_quick() -> Iterator[None]:
     with (
         patch.object(chunker, "CHUNK_BYTES", CHUNK_BYTES),
-        patch.object(writer, "CHUNKS_PER_COMMIT", 1),
+        patch.object(database_writer, "CHUNKS_PER_COMMIT", 1),
         patch.object(object_writer, "PASS_ON_BYTES", CHUNK_BYTES),
         patch.object(client, "READ_BYTES", CHUNK_BYTES),
         # What most of a start goes by with, and is not proved here: the schema is at head, and nothing is encrypted.

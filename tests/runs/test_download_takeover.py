@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 
 from app.errors import Overtaken
-from app.files.chunker import CHUNK_BYTES, ChunkMaker
+from app.files.chunker import CHUNK_BYTES, Chunker
 from app.resources import Resources
 from app.runs.download import claim_downloads, download
 from app.simulator import Simulator
@@ -156,14 +156,14 @@ async def test_memory_does_not_grow_with_the_size_of_a_file(res: Resources, simu
 
 
 async def test_a_line_without_end_fills_no_buffer(res: Resources) -> None:
-    maker = ChunkMaker()
+    chunker = Chunker()
     most = 0
     for _ in range(200):
-        for chunk in await maker.take(b"x" * 100_000):
+        for chunk in await chunker.write(b"x" * 100_000):
             most = max(most, chunk.raw_size)
-        assert sum(map(len, maker._filling)) < CHUNK_BYTES
-    await maker.rest()
+        assert sum(map(len, chunker._filling)) < CHUNK_BYTES
+    await chunker.flush()
 
     assert most == CHUNK_BYTES
-    assert maker.facts().line_count == 1
-    assert maker.facts().size == 20_000_000
+    assert chunker.facts().line_count == 1
+    assert chunker.facts().size == 20_000_000

@@ -7,7 +7,8 @@ from typing import Any
 
 from sqlalchemy import RowMapping
 
-from app.files import About, FileWriter
+from app.files import FileMetadata, finish_all
+from app.files.database_writer import DatabaseWriter
 from app.resources import Resources
 from app.tables import loading, loads
 from tests.service import execute, fetch
@@ -77,12 +78,12 @@ async def store(
         key=start.date().isoformat() if rule_id else None, revision=revision, start=start, end=end,
         parameters=json.dumps(parameters or {}),
     )  # fmt: skip
-    about = About(run_id, rule_id, "default", report_type, f"file_{run_id}", "report.csv")
-    writer = FileWriter(about, res.sessions.begin)
-    await writer.take(content)
+    metadata = FileMetadata(run_id, rule_id, "default", report_type, f"file_{run_id}", "report.csv")
+    writer = DatabaseWriter(metadata, res.sessions.begin)
+    await writer.write(content)
     await writer.facts()
     async with res.sessions.begin() as session:
-        await FileWriter.finish_all(session, [writer])
+        await finish_all(session, [writer])
         if owed:
             await loads.owe(session, [run_id])
     return run_id

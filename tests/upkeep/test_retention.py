@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from app.errors import Gone
-from app.files import database
+from app.files import database, removal
 from app.files.chunker import CHUNK_BYTES
 from app.resources import Resources
 from app.simulator import Simulator
@@ -139,7 +139,7 @@ async def test_whoever_dies_after_the_mark_leaves_the_rest_to_the_next(
 ) -> None:
     rule = await add_rule(res, retention_days=7)
     await stored_days_ago(res, 8, rule_id=rule.id)
-    monkeypatch.setattr(retention, "CHUNKS_AT_ONCE", 1)
+    monkeypatch.setattr(removal, "CHUNKS_AT_ONCE", 1)
 
     class Killed(Exception):
         pass

@@ -1,0 +1,72 @@
+"""Writes one file into the database, in chunks that are committed as they come: a later writer goes on from there."""
+
+import uuid
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.files import database, rows
+from app.files.chunker import Chunk, Chunker, FileFacts
+from app.files.database import Sessions
+from app.files.rows import FileMetadata
+from app.files.writer import Ending, Transaction
+
+# Committed together: 16 MiB is a resume point often enough, and few enough commits.
+CHUNKS_PER_COMMIT = 64
+
+
+class DatabaseWriter:
+    """A `FileWriter` whose bytes become chunks in PostgreSQL."""
+
+    def __init__(self, metadata: FileMetadata, transaction: Transaction) -> None:
+        self._metadata = metadata
+        self._transaction = transaction
+        self._file_id: uuid.UUID | None = None
+        self._chunker = Chunker()
+        self._waiting: list[Chunk] = []
+        self._facts: FileFacts | None = None
+
+    async def resume(self, sessions: Sessions, partial: uuid.UUID) -> None:
+        self._chunker = Chunker(await database.digest_of(sessions, partial))
+        self._file_id = partial
+
+    async def restart(self) -> None:
+        self._file_id, self._chunker, self._waiting = None, Chunker(), []
+
+    @property
+    def position(self) -> int:
+        return self._chunker.received
+
+    async def write(self, piece: bytes) -> None:
+        self._waiting += await self._chunker.write(piece)
+        if len(self._waiting) >= CHUNKS_PER_COMMIT:
+            await self._commit()
+
+    async def checkpoint(self) -> None:
+        self._waiting += await self._chunker.flush()
+        if self._waiting:
+            await self._commit()
+
+    async def facts(self) -> FileFacts:
+        self._waiting += await self._chunker.flush()
+        self._facts = self._chunker.facts()
+        return self._facts
+
+    async def abort(self) -> None:
+        """Nothing is held open between two commits."""
+
+    def ending(self) -> Ending:
+        assert self._facts is not None, "a file is finished after its facts were asked for"
+        if self._file_id is None:
+            return Ending(uuid.uuid4(), self._facts, self._waiting, self._metadata)
+        return Ending(self._file_id, self._facts, self._waiting)
+
+    async def _commit(self) -> None:
+        async with self._transaction() as session:
+            await self._append(session)
+
+    async def _append(self, session: AsyncSession) -> None:
+        if self._file_id is None:
+            self._file_id = uuid.uuid4()
+            await rows.begin_all(session, {self._file_id: self._metadata})
+        await database.append(session, [(self._file_id, chunk) for chunk in self._waiting])
+        self._waiting = []
