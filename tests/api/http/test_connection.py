@@ -102,11 +102,11 @@ async def test_a_head_without_an_end_is_refused_at_the_limit(
 
 
 async def test_trailers_without_an_end_are_refused_too(database_url: str, simulator: Simulator) -> None:
-    head = GET.replace(b"GET", b"POST") + b"Transfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n"
+    head = b"POST /webhooks/stripe HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n"
     async with served(database_url, simulator) as port, connected(port) as client:
         await client.send(head, *[b"X: "], *[b"y" * 4096] * 100)
 
-        assert len(await client.rest()) < 4096, "it hangs up"
+        assert (await client.rest()).startswith(b"HTTP/1.1 400 ")
 
 
 @pytest.mark.parametrize(
