@@ -16,6 +16,7 @@ from app.api import (
     metrics,
     report_types,
     rule_actions,
+    rule_files,
     rules,
     run_file,
     runs,
@@ -31,9 +32,8 @@ from app.api.openapi.document import DESCRIPTION, PROBLEMS, describe
 from app.health.process import Probe
 from app.resources import Resources
 
-ADMIN_ROUTERS = tuple(
-    part.router for part in (rule_actions, rules, runs, run_file, report_types, events, audit, targets, messages)
-)
+ADMIN_PARTS = (rule_actions, rule_files, rules, runs, run_file, report_types, events, audit, targets, messages)
+ADMIN_ROUTERS = tuple(part.router for part in ADMIN_PARTS)
 
 
 def build_app(res: Resources) -> FastAPI:

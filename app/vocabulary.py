@@ -113,6 +113,14 @@ class WaitReason(StrEnum):
     REPORT_TYPE_MISSING = "report_type_missing"
 
 
+class RunOrder(StrEnum):
+    """How runs are listed."""
+
+    PLANNED = "-planned"  # newest first
+    WINDOW = "-window"  # by the day that the window counts as, newest first; ad-hoc runs come last
+    STORED = "stored"  # oldest first: for pollers, with `stored_after`
+
+
 class CallKind(StrEnum):
     """The kinds of call to Stripe that have a limit, and can be held, of their own."""
 

@@ -1,7 +1,7 @@
 """What else can be done with a rule: see what it would run, make its past, see what it has."""
 
 import uuid
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Response
@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.api.http.dependencies import CalledBy, Res, Session
 from app.api.http.paging import bad_cursor, make_cursor, read_cursor
-from app.api.schemas.common import Day, In, Name, Out, Page, PageIn, Time
+from app.api.schemas.common import Day, Days, Name, Out, Page, PageIn, Time
 from app.api.schemas.rules import RuleChange, RuleIn, RuleRef, WarningOut, refuse_null
 from app.api.schemas.runs import WaitingOut
 from app.db.models import Rule
@@ -58,22 +58,6 @@ class PreviewOut(Out):
         description="What comes after that, for each connected account (at most 100 are shown), and why it waits."
     )
     warnings: list[WarningOut] = Field(default_factory=list)
-
-
-class Days(In):
-    """Local dates of the rule's time zone: up to `to`, which is not part of them, or `through`, which is."""
-
-    first: Day | None = Field(default=None, alias="from")
-    until: Day | None = Field(default=None, alias="to", description="Exclusive.")
-    through: Day | None = Field(default=None, description="Inclusive; in place of `to`.")
-
-    def end(self) -> date | None:
-        """The first day that is not part of them any more. Raises BadInput where both forms are given."""
-        if self.through is None:
-            return self.until
-        if self.until is not None:
-            raise BadInput(FieldError("/through", "says the same as `to`, another way: give one of them"))
-        return self.through + timedelta(days=1)
 
 
 class BackfillIn(Days):
@@ -162,7 +146,7 @@ async def show_coverage(
     saved = await store.find(session, rule_id)
     after = None if asked.cursor is None else _place(asked.cursor)
     wanted = CoverageQuery(datetime.now(UTC), asked.first, asked.end(), after, asked.limit)
-    found, more = await coverage.coverage(res, session, saved, wanted)
+    found, more = await coverage.coverage(session, saved, wanted, res.claim_terms)
     following = None if more is None else make_cursor("coverage", more.start.isoformat(), more.account)
     return Page(data=[CoverageEntryOut.model_validate(one) for one in found], next_cursor=following)
 

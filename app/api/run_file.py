@@ -23,7 +23,7 @@ from app.runs import listing
 router = APIRouter(prefix="/v1/runs", tags=["runs"])
 
 _RANGE = re.compile(r"bytes=[ \t]*([0-9]{0,18})-([0-9]{0,18})[ \t]*")
-_ANSWERS: dict[int | str, dict[str, Any]] = {
+ANSWERS: dict[int | str, dict[str, Any]] = {
     200: {"description": "The whole file.", "content": {"text/csv": {}, "application/zip": {}}},
     206: {"description": "The range that was asked for.", "content": {"text/csv": {}, "application/zip": {}}},
     304: {"description": "The file is the one of `If-None-Match`."},
@@ -41,13 +41,18 @@ class ByteRange:
     stop: int
 
 
-@router.get("/{run_id:uuid}/file", response_class=Response, responses=_ANSWERS)
+@router.get("/{run_id:uuid}/file", response_class=Response, responses=ANSWERS)
 @router.head("/{run_id:uuid}/file", response_class=Response, include_in_schema=False)
 async def download_file(res: Res, run_id: uuid.UUID, request: Request) -> Response:
     """The file that the run ended in. `Range`, `If-Range` and `If-None-Match` are honoured.
 
     A client that likes zstd best (`Accept-Encoding`) gets the whole file as it is stored; parts are never compressed.
     """
+    return await answer_with_file(res, run_id, request)
+
+
+async def answer_with_file(res: Resources, run_id: uuid.UUID, request: Request) -> Response:
+    """The answer to a request for a run's file, whichever route it came by. Raises NotFound, Conflict, Gone."""
     async with res.sessions() as session:
         run = await listing.get_run(session, run_id)
         _check_there(run)

@@ -3,6 +3,7 @@
 import uuid
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import UTC, date, datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query, Response
@@ -11,15 +12,19 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app import report_types
 from app.api.http.dependencies import CalledBy, Res, Session
-from app.api.http.paging import page_of, read_id_cursor
+from app.api.http.paging import bad_cursor, page_of, read_cursor, read_id_cursor
 from app.api.schemas.common import Page
 from app.api.schemas.runs import MoveOut, RetriedOut, RetryIn, RunDetailOut, RunIn, RunListIn, RunOut
+from app.errors import BadInput, FieldError
+from app.planning.dates import LocalDates, local_dates
 from app.queue import timetable
 from app.resources import Resources
+from app.rules import store
 from app.runs import ad_hoc, listing, manual
 from app.runs.ad_hoc import AdHoc
+from app.runs.listing import Place
 from app.runs.waiting import waiting_for
-from app.vocabulary import RunState
+from app.vocabulary import RunOrder, RunState
 
 router = APIRouter(prefix="/v1/runs", tags=["runs"])
 
@@ -35,10 +40,43 @@ IdempotencyKey = Annotated[
 
 @router.get("")
 async def list_runs(res: Res, session: Session, asked: Annotated[RunListIn, Query()]) -> Page[RunOut]:
-    """All runs that match, newest first."""
-    before = None if asked.cursor is None else read_id_cursor("runs", asked.cursor)
-    found = await listing.list_runs(session, asked.filters(), before=before, limit=asked.limit + 1)
-    return page_of("runs", await shown(res, session, found), asked.limit, lambda run: [run.id])
+    """All runs that match, in the order that is asked for."""
+    filters = asked.filters()
+    if asked.rule is not None:
+        if asked.rule_id is not None:
+            raise BadInput(FieldError("/rule", "says the same as `rule_id`, another way: give one of them"))
+        filters = replace(filters, rule_id=(await store.find(session, asked.rule)).id)
+    after = None if asked.cursor is None else _place(asked.order, asked.cursor)
+    found = await listing.list_runs(session, filters, limit=asked.limit + 1, order=asked.order, after=after)
+    rows = {row["id"]: row for row in found}
+    page = await shown(res, session, found)
+    return page_of(f"runs{asked.order}", page, asked.limit, lambda run: _key(asked.order, rows[run.id]))
+
+
+def _key(order: RunOrder, run: RowMapping) -> list[str]:
+    match order:
+        case RunOrder.PLANNED:
+            return [run["id"]]
+        case RunOrder.WINDOW:
+            return [run["day"] or "", run["id"]]
+        case RunOrder.STORED:
+            return [run["stored_at"].isoformat(), run["id"]]
+
+
+def _place(order: RunOrder, cursor: str) -> Place:
+    kind = f"runs{order}"
+    try:
+        match order:
+            case RunOrder.PLANNED:
+                return Place(read_id_cursor(kind, cursor))
+            case RunOrder.WINDOW:
+                day, run_id = read_cursor(kind, cursor, parts=2)
+                return Place(uuid.UUID(run_id), day=date.fromisoformat(day) if day else None)
+            case RunOrder.STORED:
+                moment, run_id = read_cursor(kind, cursor, parts=2)
+                return Place(uuid.UUID(run_id), stored_at=datetime.fromisoformat(moment).astimezone(UTC))
+    except ValueError as error:
+        raise bad_cursor() from error
 
 
 @router.get("/{run_id:uuid}")
@@ -111,5 +149,14 @@ async def shown_in_full(res: Resources, session: AsyncSession, run_id: uuid.UUID
 async def shown(res: Resources, session: AsyncSession, found: Sequence[RowMapping]) -> list[RunOut]:
     """Rows of `listing` as they are shown, with why they stand still."""
     waiting = await waiting_for(session, [run["id"] for run in found], res.claim_terms)
-    derived = [{"file": listing.file_of(run), "waiting": waiting.get(run["id"])} for run in found]
+    derived = [
+        {"file": listing.file_of(run), "waiting": waiting.get(run["id"]), "window": window_of(run)} for run in found
+    ]
     return [RunOut.model_validate(dict(run) | more) for run, more in zip(found, derived, strict=True)]
+
+
+def window_of(run: RowMapping) -> LocalDates | None:
+    """The window of a run in local dates; None where its report type takes no interval."""
+    if run["interval_start"] is None or run["interval_end"] is None:
+        return None
+    return local_dates(run["interval_start"], run["interval_end"], run["timezone"] or "UTC")

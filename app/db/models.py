@@ -309,6 +309,7 @@ class Run(Base):
         Index("ix_runs_report_type", "report_type", text("id desc")),
         Index("ix_runs_account", "account", text("id desc")),
         Index("ix_runs_connected_account", "connected_account", text("id desc")),
+        Index("ix_runs_stored", "stored_at", "id", postgresql_where=text("state = 'stored'")),
         # The day that the window counts as (app/planning/dates.py).
         Index(
             "ix_runs_window_day",

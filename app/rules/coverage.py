@@ -18,7 +18,7 @@ from app.db.rows import fetch
 from app.planning.planner import Availability, all_windows, due_at
 from app.planning.windows import LONGEST_UNIT_DAYS, Window, day_start
 from app.report_types import KnownType
-from app.resources import Resources
+from app.resources import ClaimTerms
 from app.rules.rule import schedule_of
 from app.runs.waiting import Waiting, waiting_for
 from app.vocabulary import Cadence, RunState, WaitReason
@@ -106,7 +106,7 @@ class _CoveringRun:
 
 
 async def coverage(
-    res: Resources, session: AsyncSession, rule: Rule, query: CoverageQuery
+    session: AsyncSession, rule: Rule, query: CoverageQuery, terms: ClaimTerms
 ) -> tuple[list[CoverageEntry], Place | None]:
     """A page of windows, newest first, then by connected account; and the place to go on after, if there is more."""
     type_ = await report_types.read(session, rule.account, rule.report_type)
@@ -115,7 +115,7 @@ async def coverage(
     else:
         slots, upcoming = await asyncio.to_thread(_calendar_slots, rule, query, type_), []
     runs = await _runs(session, rule, slots)
-    waiting = await waiting_for(session, [run.id for run in runs.values()], res.claim_terms)
+    waiting = await waiting_for(session, [run.id for run in runs.values()], terms)
     entries = [(slot.place, _entry(rule, slot, runs.get(slot.key), waiting, type_)) for slot in slots]
     entries = sorted([*((one.place, one) for one in upcoming), *entries], key=lambda entry: entry[0].order)
     # A window that is not owed takes its place in the page, so that the next page begins after it.

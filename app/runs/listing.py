@@ -2,15 +2,17 @@
 
 import uuid
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from datetime import date, datetime
 from typing import Any
 
-from sqlalchemy import RowMapping, Select, select
+from sqlalchemy import ColumnElement, Date, RowMapping, Select, case, exists, func, or_, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import aliased
 
 from app.db.models import Attempt, File, Run, RunMove
 from app.errors import NotFound
-from app.vocabulary import RunState
+from app.vocabulary import RunOrder, RunState
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,11 +24,51 @@ class RunFilters:
     report_type: str | None = None
     account: str | None = None
     connected_account: str | None = None
+    # The days that the windows count as, [first, until): see planning/dates.
+    first: date | None = None
+    until: date | None = None
+    stored_after: datetime | None = None  # strictly later
+    latest: bool = False  # of each window its newest stored revision alone
 
     def narrow(self, query: Select[Any]) -> Select[Any]:
         """The query, for these runs only."""
-        given = {name: value for name, value in asdict(self).items() if value is not None}
-        return query.where(*(getattr(Run, name) == value for name, value in given.items()))
+        equal = ("state", "rule_id", "report_type", "account", "connected_account")
+        given = {name: getattr(self, name) for name in equal if getattr(self, name) is not None}
+        query = query.where(*(getattr(Run, name) == value for name, value in given.items()))
+        if self.first is not None or self.until is not None:
+            query = query.where(Run.rule_id.is_not(None))
+        if self.first is not None:
+            query = query.where(window_day() >= self.first)
+        if self.until is not None:
+            query = query.where(window_day() < self.until)
+        if self.stored_after is not None:
+            query = query.where(Run.state == RunState.STORED, Run.stored_at > self.stored_after)
+        return query.where(Run.state == RunState.STORED, ~_has_newer()) if self.latest else query
+
+
+def window_day() -> ColumnElement[date]:
+    """The local day that a run's window counts as; the database has an index on it, for runs of rules."""
+    return func.window_day(Run.window_key, Run.interval_start, Run.interval_end, Run.timezone, type_=Date)
+
+
+def _has_newer() -> ColumnElement[bool]:
+    """Whether the window has a later revision that is stored; a run without a rule is its own latest."""
+    newer = aliased(Run)
+    same = (
+        newer.rule_id == Run.rule_id,
+        newer.window_key == Run.window_key,
+        newer.connected_account.is_not_distinct_from(Run.connected_account),
+    )
+    return exists().where(*same, newer.state == RunState.STORED, newer.revision > Run.revision)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a page ends: the id of its last run, and what the list is ordered by before that."""
+
+    run_id: uuid.UUID
+    day: date | None = None
+    stored_at: datetime | None = None
 
 
 _FILE = (
@@ -43,6 +85,7 @@ _FILE = (
 _SHOWN = (
     select(
         *(column for column in Run.__table__.columns),
+        case((Run.rule_id.is_not(None), window_day())).label("day"),
         Attempt.stripe_run_id,
         File.id.label("file_id"),
         *(getattr(File, name).label(f"file_{name}") for name in _FILE),
@@ -53,12 +96,47 @@ _SHOWN = (
 
 
 async def list_runs(
-    session: AsyncSession, filters: RunFilters, *, before: uuid.UUID | None, limit: int
+    session: AsyncSession,
+    filters: RunFilters,
+    *,
+    limit: int,
+    order: RunOrder = RunOrder.PLANNED,
+    after: Place | None = None,
 ) -> Sequence[RowMapping]:
-    """Up to `limit` runs that match, newest first, from the one after `before` on."""
-    query = filters.narrow(_SHOWN).order_by(Run.id.desc()).limit(limit)
-    if before is not None:
-        query = query.where(Run.id < before)
+    """Up to `limit` runs that match, in this order, from the one after `after` on."""
+    query = filters.narrow(_SHOWN)
+    match order:
+        case RunOrder.PLANNED:
+            query = query if after is None else query.where(Run.id < after.run_id)
+            return await _read(session, query.order_by(Run.id.desc()).limit(limit))
+        case RunOrder.STORED:
+            query = query.where(Run.state == RunState.STORED)
+            if after is not None:
+                query = query.where(tuple_(Run.stored_at, Run.id) > tuple_(after.stored_at, after.run_id))
+            return await _read(session, query.order_by(Run.stored_at, Run.id).limit(limit))
+        case RunOrder.WINDOW:
+            return await _by_window(session, query, after, limit)
+
+
+async def _by_window(
+    session: AsyncSession, query: Select[Any], after: Place | None, limit: int
+) -> Sequence[RowMapping]:
+    """Runs of rules by their day, from the index; then those that have none, newest first."""
+    day, found = window_day(), []
+    if after is None or after.day is not None:
+        of_rules = query.where(Run.rule_id.is_not(None), day.is_not(None)).order_by(day.desc(), Run.id.desc())
+        if after is not None:
+            of_rules = of_rules.where(tuple_(day, Run.id) < tuple_(after.day, after.run_id))
+        found = list(await _read(session, of_rules.limit(limit)))
+    if len(found) < limit:
+        others = query.where(or_(Run.rule_id.is_(None), day.is_(None))).order_by(Run.id.desc())
+        if after is not None and after.day is None:
+            others = others.where(Run.id < after.run_id)
+        found += await _read(session, others.limit(limit - len(found)))
+    return found
+
+
+async def _read(session: AsyncSession, query: Select[Any]) -> Sequence[RowMapping]:
     found: Sequence[RowMapping] = (await session.execute(query)).mappings().all()
     return found
 

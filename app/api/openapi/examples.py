@@ -57,6 +57,7 @@ _RUN: dict[str, Any] = {
     "revision": 1,
     "partial": False,
     "waiting": None,
+    "window": {"first": "2026-10-01", "last": "2026-10-01", "timezone": _ZONE},
     **_WINDOW,
     "parameters": {"timezone": _ZONE, "interval_start": 1790838000, "interval_end": 1790924400},
     "stripe_run_id": "frr_1EidcSYJQHsJ670aOIdtvyFdx",

@@ -7,12 +7,12 @@ import json
 import math
 import re
 from collections.abc import Iterator
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from typing import Annotated, Any, Generic, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
-from app.errors import BadParameter
+from app.errors import BadInput, BadParameter, FieldError
 from app.planning.windows import FIRST_DAY, LAST_DAY
 
 T = TypeVar("T")
@@ -151,3 +151,19 @@ Moment = Annotated[datetime, BeforeValidator(_time_text), AfterValidator(_whole_
 Parameters = Annotated[dict[str, Any], AfterValidator(_parameters)]
 # Connections may have a time zone of their own; what goes out is always UTC, and so ends in Z.
 Time = Annotated[datetime, AfterValidator(_in_utc)]
+
+
+class Days(In):
+    """Local dates, of the rule's time zone: up to `to`, which is not part of them, or `through`, which is."""
+
+    first: Day | None = Field(default=None, alias="from")
+    until: Day | None = Field(default=None, alias="to", description="Exclusive.")
+    through: Day | None = Field(default=None, description="Inclusive; in place of `to`.")
+
+    def end(self) -> date | None:
+        """The first day that is not part of them any more. Raises BadInput where both forms are given."""
+        if self.through is None:
+            return self.until
+        if self.until is not None:
+            raise BadInput(FieldError("/through", "says the same as `to`, another way: give one of them"))
+        return self.through + timedelta(days=1)

@@ -1,14 +1,28 @@
 """The shapes of runs: as they are asked for and shown."""
 
 import uuid
+from dataclasses import replace
+from datetime import date
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from app.api.schemas.common import ConnectedAccount, In, Moment, Out, PageIn, Parameters, ReportTypeId, Slug, Time
+from app.api.schemas.common import (
+    ConnectedAccount,
+    Days,
+    In,
+    Moment,
+    Name,
+    Out,
+    PageIn,
+    Parameters,
+    ReportTypeId,
+    Slug,
+    Time,
+)
 from app.runs.listing import RunFilters
 from app.settings import DEFAULT_ACCOUNT
-from app.vocabulary import ErrorKind, RunState, WaitReason
+from app.vocabulary import ErrorKind, RunOrder, RunState, WaitReason
 
 
 class RunFiltersIn(BaseModel):
@@ -26,8 +40,34 @@ class RunFiltersIn(BaseModel):
         return RunFilters(self.state, self.rule_id, self.report_type, self.account, self.connected_account)
 
 
-class RunListIn(RunFiltersIn, PageIn):
-    """Which runs to list, and from where on."""
+class RunListIn(RunFiltersIn, Days, PageIn):
+    """Which runs to list, in which order, and from where on. Dates are those that the windows count as."""
+
+    rule: Name | None = Field(default=None, description="The rule's name (or id), in place of `rule_id`.")
+    stored_after: Moment | None = Field(default=None, description="Stored later than this.")
+    latest: bool = Field(default=False, description="Of each window its newest stored revision alone.")
+    order: RunOrder = Field(
+        default=RunOrder.PLANNED,
+        description="`-planned`: newest first; `-window`: by the window's day, newest first; `stored`: oldest first.",
+    )
+
+    def filters(self) -> RunFilters:
+        """The same as the core takes it; `rule` is looked up before."""
+        return replace(
+            super().filters(),
+            first=self.first,
+            until=self.end(),
+            stored_after=self.stored_after,
+            latest=self.latest,
+        )
+
+
+class WindowOut(Out):
+    """The window of a run in local dates, both of them inside it."""
+
+    first: date
+    last: date
+    timezone: str
 
 
 class RunIn(In):
@@ -110,6 +150,7 @@ class RunOut(Out):
     revision: int
     partial: bool = Field(description="Begins where Stripe's data begins, later than its window would.")
     waiting: WaitingOut | None
+    window: WindowOut | None = Field(description="The interval in local dates; null where the type takes none.")
     interval_start: Time | None
     interval_end: Time | None
     parameters: dict[str, Any] = Field(description="Exactly what is sent to Stripe.")

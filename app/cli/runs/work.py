@@ -48,7 +48,7 @@ async def find(wanted: Wanted, *, limit: int) -> tuple[list[RunOut], Mapping[uui
     """The runs, newest first, and the names of their rules by id."""
     async with opened() as res, res.sessions() as session:
         filters = await _filters(session, wanted)
-        found = await shown(res, session, await listing.list_runs(session, filters, before=None, limit=limit))
+        found = await shown(res, session, await listing.list_runs(session, filters, limit=limit))
         rules = {run.rule_id for run in found}
         named = await session.execute(select(Rule.id, Rule.name).where(Rule.id.in_(rules)))
         return found, {row.id: row.name for row in named}

@@ -1,0 +1,61 @@
+"""The file of a rule's window, found by a local date: for whoever thinks in days and not in run ids."""
+
+import re
+from datetime import date, datetime
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Query, Request
+from pydantic import TypeAdapter, ValidationError
+from starlette.responses import Response
+
+from app.api.http.dependencies import Res
+from app.api.run_file import ANSWERS, answer_with_file
+from app.api.schemas.common import ConnectedAccount, Moment
+from app.api.schemas.rules import RuleRef
+from app.errors import BadInput, FieldError
+from app.rules import store, windows
+
+router = APIRouter(prefix="/v1/rules", tags=["rules"])
+
+When = Annotated[
+    str,
+    Path(description="A local date (`2026-10-01`), a time (`2026-10-01T09:30:00Z`), or `latest`."),
+]
+Account = Annotated[ConnectedAccount | None, Query(description="Where the rule has several connected accounts.")]
+_MOMENT: TypeAdapter[datetime] = TypeAdapter(Moment)
+
+
+@router.get("/{rule_id}/files/{date}", response_class=Response, responses=ANSWERS, name="download_file_by_date")
+@router.head("/{rule_id}/files/{date}", response_class=Response, include_in_schema=False)
+async def download_by_date(
+    res: Res,
+    rule_id: RuleRef,
+    when: Annotated[When, Path(alias="date")],
+    request: Request,
+    connected_account: Account = None,
+) -> Response:
+    """The newest stored revision of the window that holds this date, like the run's own file route.
+
+    404 where the rule owes no such window; 409 while it is owed and not stored, with why, and where several windows or
+    connected accounts fit, with the list.
+    """
+    async with res.sessions() as session:
+        rule = await store.find(session, rule_id)
+        if when == "latest":
+            run_id = await windows.latest_file(session, rule, connected_account)
+        else:
+            run_id = await windows.file_at(session, rule, _when(when), connected_account, res.claim_terms)
+    return await answer_with_file(res, run_id, request)
+
+
+def _when(given: str) -> date | datetime:
+    if re.fullmatch(r"\d{4}-\d{2}-\d{2}", given, re.ASCII):
+        try:
+            return date.fromisoformat(given)
+        except ValueError as error:
+            raise BadInput(FieldError("date", f"{given} is not a day of the calendar")) from error
+    try:
+        return _MOMENT.validate_python(given)
+    except ValidationError as error:
+        form = "has to be a date like 2026-10-01, a time like 2026-10-01T09:30:00Z, or `latest`"
+        raise BadInput(FieldError("date", form)) from error

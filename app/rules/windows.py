@@ -1,0 +1,122 @@
+"""The window of a rule that holds a local date or an instant, and the run whose file answers for it."""
+
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.db.models import Rule
+from app.db.rows import fetch
+from app.errors import Conflict, NotFound
+from app.planning.dates import local_dates
+from app.planning.windows import day_start, next_unit, unit_start
+from app.resources import ClaimTerms
+from app.rules import coverage
+from app.rules.coverage import CoverageEntry, CoverageQuery, CoverageState
+from app.vocabulary import Cadence
+
+# So many are named where several fit.
+_MOST_NAMED = 10
+
+
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """A window of a rule for a connected account, with its newest stored run, if there is one."""
+
+    connected_account: str | None
+    interval_start: datetime
+    interval_end: datetime
+    stored_run_id: uuid.UUID | None
+    state: str
+
+
+async def latest_file(session: AsyncSession, rule: Rule, connected_account: str | None) -> uuid.UUID:
+    """The run of the newest window that is stored. Raises NotFound, and Conflict where several accounts fit."""
+    found = await fetch(session, _Made, _LATEST, {"rule_id": rule.id, "connected_account": connected_account})
+    if not found:
+        raise NotFound(f"nothing of rule {rule.name!r} is stored yet")
+    return _only(rule, found)
+
+
+async def file_at(
+    session: AsyncSession, rule: Rule, when: date | datetime, connected_account: str | None, terms: ClaimTerms
+) -> uuid.UUID:
+    """The run whose file covers a local date of the rule's zone, or an instant.
+
+    Raises NotFound where the rule owes no such window, and Conflict where it is not stored, or where several fit.
+    """
+    zone = ZoneInfo(rule.timezone)
+    if isinstance(when, datetime):
+        start, end = when, when + timedelta(microseconds=1)
+    else:
+        start, end = day_start(when, zone), day_start(when + timedelta(days=1), zone)
+    values = {"rule_id": rule.id, "start": start, "end": end, "connected_account": connected_account}
+    made = await fetch(session, _Made, _AT, values)
+    if made:
+        return _only(rule, made)
+    day = when.astimezone(zone).date() if isinstance(when, datetime) else when
+    raise await _why_not(session, rule, day, connected_account, terms)
+
+
+def _only(rule: Rule, found: Sequence[_Made]) -> uuid.UUID:
+    if len(found) > 1:
+        named = ", ".join(_name(rule, one) for one in found[:_MOST_NAMED])
+        more = "" if len(found) <= _MOST_NAMED else ", …"
+        raise Conflict(f"several fit: {named}{more}; tell them apart by `connected_account`, or by a time in the path")
+    (one,) = found
+    if one.stored_run_id is None:
+        raise Conflict(f"{_name(rule, one)} is not stored yet: it is {one.state}; see GET /v1/runs?rule={rule.name}")
+    return one.stored_run_id
+
+
+def _name(rule: Rule, one: _Made) -> str:
+    if rule.cadence == Cadence.EVERY_UPDATE:
+        named = f"{one.interval_start:%FT%TZ}"
+    else:
+        dates = local_dates(one.interval_start, one.interval_end, rule.timezone)
+        named = f"{dates.first}" if dates.first == dates.last else f"{dates.first} to {dates.last}"
+    return named if one.connected_account is None else f"{named} of {one.connected_account}"
+
+
+async def _why_not(
+    session: AsyncSession, rule: Rule, day: date, connected_account: str | None, terms: ClaimTerms
+) -> NotFound | Conflict:
+    """What to answer where no run was made: the window waits, or the rule owes none."""
+    unowed = NotFound(f"rule {rule.name!r} owes no window that holds {day}: it starts on {rule.starts_on}")
+    if rule.cadence == Cadence.EVERY_UPDATE:
+        return unowed
+    first = unit_start(day, Cadence(rule.cadence))
+    query = CoverageQuery(datetime.now(UTC), first, next_unit(first, Cadence(rule.cadence)))
+    entries, _ = await coverage.coverage(session, rule, query, terms)
+    wanted = [one for one in entries if connected_account in (None, one.connected_account)]
+    return unowed if not wanted else Conflict(f"the window of {day} is not stored yet: {_waits(wanted[0])}")
+
+
+def _waits(entry: CoverageEntry) -> str:
+    if entry.state is CoverageState.MISSING or entry.waiting is None:
+        return "no run was made for it; POST /v1/rules/{id}/backfill makes it"
+    until = "" if entry.waiting.until is None else f" until {entry.waiting.until:%F %H:%M} UTC"
+    return f"it waits ({entry.waiting.reason}{until})"
+
+
+_LATEST = text("""
+select connected_account, interval_start, interval_end, id as stored_run_id, state from (
+    select distinct on (connected_account) connected_account, interval_start, interval_end, id, state
+    from runs where rule_id = :rule_id and state = 'stored'
+        and (cast(:connected_account as text) is null or connected_account = :connected_account)
+    order by connected_account, window_day(window_key, interval_start, interval_end, timezone) desc,
+        interval_end desc, revision desc
+) as newest order by connected_account
+""")
+# Windows that hold any moment of [start, end); of each the newest stored revision, else the newest one.
+_AT = text("""
+select distinct on (connected_account, window_key) connected_account, interval_start, interval_end,
+    case when state = 'stored' then id end as stored_run_id, state
+from runs where rule_id = :rule_id and interval_start < :end and interval_end > :start
+    and (cast(:connected_account as text) is null or connected_account = :connected_account)
+order by connected_account, window_key, state = 'stored' desc, revision desc
+""")

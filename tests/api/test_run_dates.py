@@ -1,0 +1,173 @@
+"""Runs are found by the dates that people know: by day, by month, the latest, what is new since a time."""
+
+from typing import Any
+
+import httpx
+import pytest
+
+from app.resources import Resources
+from app.simulator import Simulator
+from tests import service
+from tests.service import execute, fetch
+
+ZONE = "America/Los_Angeles"
+
+
+@pytest.fixture
+async def daily(res: Resources, simulator: Simulator) -> None:
+    """Three stored days of a rule in Los Angeles, and a stored month of another."""
+    simulator.advance(service.REPORT_TYPE, to=service.at("2026-04-02"))
+    await service.add_rule(res, name="daily", timezone=ZONE, starts_on=service.at("2026-03-29").date())
+    await service.add_rule(res, name="monthly", cadence="monthly", starts_on=service.at("2026-03-01").date())
+    await service.work_off(res)
+
+
+async def days(api: httpx.AsyncClient, **params: Any) -> list[str]:
+    """The first and last local dates of the runs that are listed."""
+    answer = await api.get("/v1/runs", params=params)
+    assert answer.status_code == 200, answer.text
+    return [f"{run['window']['first']}..{run['window']['last']}" for run in answer.json()["data"]]
+
+
+@pytest.mark.usefixtures("daily")
+async def test_a_run_shows_its_window_in_local_dates(api: httpx.AsyncClient) -> None:
+    (run,) = (await api.get("/v1/runs", params={"rule": "monthly"})).json()["data"]
+
+    assert run["window"] == {"first": "2026-03-01", "last": "2026-03-31", "timezone": "UTC"}
+
+
+@pytest.mark.usefixtures("daily")
+async def test_runs_are_filtered_by_the_day_that_their_window_counts_as(api: httpx.AsyncClient) -> None:
+    until = await days(api, rule="daily", to="2026-03-31", order="-window")
+    through = await days(api, rule="daily", through="2026-03-31", order="-window")
+    march = await days(api, **{"from": "2026-03-31", "to": "2026-04-01"}, order="-window")
+
+    assert until == ["2026-03-30..2026-03-30", "2026-03-29..2026-03-29"]
+    assert through == ["2026-03-31..2026-03-31", *until]
+    assert march == ["2026-03-01..2026-03-31", "2026-03-31..2026-03-31"]
+
+
+@pytest.mark.usefixtures("daily")
+async def test_both_forms_of_an_end_and_both_names_of_a_rule_are_refused(api: httpx.AsyncClient) -> None:
+    ends = await api.get("/v1/runs", params={"to": "2026-03-31", "through": "2026-03-30"})
+    names = await api.get("/v1/runs", params={"rule": "daily", "rule_id": "01a1fe99-9c4a-7000-bd32-e12b7cda8e62"})
+    unknown = await api.get("/v1/runs", params={"rule": "dayly"})
+
+    assert [ends.status_code, names.status_code, unknown.status_code] == [422, 422, 404]
+
+
+@pytest.mark.usefixtures("daily")
+@pytest.mark.parametrize("order", ["-planned", "-window", "stored"])
+async def test_every_order_can_be_paged_through_without_a_gap(
+    res: Resources, api: httpx.AsyncClient, order: str
+) -> None:
+    await api.post("/v1/runs", json={"report_type": "balance.summary.1", "interval_start": "2026-03-01T00:00:00Z",
+                                     "interval_end": "2026-03-02T00:00:00Z"})  # fmt: skip
+    await service.work_off(res)
+    whole = [run["id"] for run in (await api.get("/v1/runs", params={"order": order})).json()["data"]]
+    paged, cursor = [], None
+    while True:
+        params = {"order": order, "limit": "1"} | ({} if cursor is None else {"cursor": cursor})
+        page = (await api.get("/v1/runs", params=params)).json()
+        paged += [run["id"] for run in page["data"]]
+        cursor = page["next_cursor"]
+        if cursor is None:
+            break
+
+    assert len(whole) == 5
+    assert paged == whole
+
+
+@pytest.mark.usefixtures("daily")
+async def test_a_cursor_of_another_order_is_refused(api: httpx.AsyncClient) -> None:
+    page = (await api.get("/v1/runs", params={"limit": 1})).json()
+
+    refused = await api.get("/v1/runs", params={"order": "-window", "cursor": page["next_cursor"]})
+
+    assert refused.status_code == 422
+
+
+@pytest.mark.usefixtures("daily")
+async def test_a_poller_gets_what_was_stored_since_strictly_and_in_order(
+    res: Resources, api: httpx.AsyncClient
+) -> None:
+    await execute(res, "update runs set stored_at = interval_end")
+    all_of_them = (await api.get("/v1/runs", params={"order": "stored"})).json()["data"]
+    since = all_of_them[0]["stored_at"]
+
+    later = (await api.get("/v1/runs", params={"order": "stored", "stored_after": since})).json()["data"]
+
+    assert [run["id"] for run in later] == [run["id"] for run in all_of_them if run["stored_at"] > since]
+
+
+@pytest.mark.usefixtures("daily")
+async def test_latest_is_the_newest_stored_revision_of_each_window(res: Resources, api: httpx.AsyncClient) -> None:
+    again = {"from": "2026-03-29", "to": "2026-03-30", "rerun": True}
+    await api.post("/v1/rules/daily/backfill", json=again)
+    await service.work_off(res)
+    await api.post("/v1/rules/daily/backfill", json=again)
+    (third,) = await fetch(res, "select id from runs where revision = 3")
+
+    latest = (await api.get("/v1/runs", params={"rule": "daily", "latest": True, "order": "-window"})).json()["data"]
+
+    assert [(run["window"]["first"], run["revision"]) for run in latest] == [
+        ("2026-03-31", 1), ("2026-03-30", 1), ("2026-03-29", 2),
+    ]  # fmt: skip
+    assert str(third["id"]) not in {run["id"] for run in latest}
+
+
+@pytest.mark.usefixtures("daily")
+async def test_a_rules_file_is_found_by_a_date_by_a_time_and_as_the_latest(
+    res: Resources, api: httpx.AsyncClient
+) -> None:
+    (run,) = (await api.get("/v1/runs", params={"rule": "daily", "from": "2026-03-30", "to": "2026-03-31"})).json()[
+        "data"
+    ]
+
+    by_date = await api.get("/v1/rules/daily/files/2026-03-30")
+    by_time = await api.get("/v1/rules/daily/files/2026-03-30T20:00:00Z")
+    in_month = await api.get("/v1/rules/monthly/files/2026-03-17")
+    latest = await api.get("/v1/rules/daily/files/latest")
+
+    assert by_date.headers["etag"] == f'"{run["file"]["sha256"]}"'
+    assert by_time.content == by_date.content
+    assert in_month.status_code == 200
+    assert "2026-03-31" in latest.headers["content-disposition"]
+
+
+@pytest.mark.usefixtures("daily")
+async def test_what_is_not_there_says_why(res: Resources, api: httpx.AsyncClient) -> None:
+    await execute(res, "update runs set state = 'failed' where window_key = '2026-03-29'")
+
+    failed = await api.get("/v1/rules/daily/files/2026-03-29")
+    before = await api.get("/v1/rules/daily/files/2026-01-01")
+    waits = await api.get("/v1/rules/daily/files/2026-04-05")
+    odd = await api.get("/v1/rules/daily/files/2026-02-30")
+    unknown = await api.get("/v1/rules/dayly/files/latest")
+
+    assert failed.status_code == 409
+    assert "failed" in failed.json()["detail"]
+    assert before.status_code == 404
+    assert "2026-03-29" in before.json()["detail"]
+    assert waits.status_code == 409
+    assert "waits" in waits.json()["detail"]
+    assert odd.status_code == 422
+    assert unknown.status_code == 404
+
+
+async def test_several_connected_accounts_are_told_apart_by_name(
+    res: Resources, simulator: Simulator, api: httpx.AsyncClient
+) -> None:
+    await service.add_rule(res, name="connected", connected_accounts=["acct_1", "acct_2"])
+    await execute(res, "update rule_progress set next_due_at = null")
+    simulator.advance(service.REPORT_TYPE, to=service.at("2026-03-02"))
+    await service.work_off(res)
+    await execute(res, "update runs set state = 'stored' where state <> 'stored'")
+
+    several = await api.get("/v1/rules/connected/files/2026-03-01")
+    other = await api.get("/v1/rules/connected/files/2026-03-01", params={"connected_account": "acct_9"})
+
+    assert several.status_code == 409
+    assert "acct_1" in several.json()["detail"]
+    assert "acct_2" in several.json()["detail"]
+    assert other.status_code in (404, 409)
