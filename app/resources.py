@@ -13,6 +13,7 @@ import structlog
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 
+from app.background import repeat
 from app.db.embedded.server import EmbeddedPostgres
 from app.db.engine import make_engine, make_sessions
 from app.db.migrate import migrate
@@ -111,7 +112,7 @@ async def open_database(settings: Settings) -> AsyncIterator[str]:
     try:
         # Inside, because a recovery may be long: whoever is told to stop meanwhile releases, and it gives up.
         await asyncio.to_thread(server.acquire)
-        watch = asyncio.create_task(_keep_alive(server))
+        watch = asyncio.create_task(repeat("postgres", lambda: _acquire_again(server), every=WATCH_SECONDS))
         yield server.url("postgres")
     finally:
         if watch is not None:
@@ -120,13 +121,11 @@ async def open_database(settings: Settings) -> AsyncIterator[str]:
         await asyncio.to_thread(server.release)
 
 
-async def _keep_alive(server: EmbeddedPostgres) -> None:
-    while True:
-        await asyncio.sleep(WATCH_SECONDS)
-        try:
-            await asyncio.to_thread(server.acquire)
-        except EmbeddedPostgresError as error:
-            log.error("postgres.restart_failed", error=str(error))  # tried again at the next look
+async def _acquire_again(server: EmbeddedPostgres) -> None:
+    try:
+        await asyncio.to_thread(server.acquire)
+    except EmbeddedPostgresError as error:
+        log.error("postgres.restart_failed", error=str(error))  # tried again at the next look
 
 
 @asynccontextmanager

@@ -17,6 +17,7 @@ from app.main import build_app
 from app.observability import tracing
 from app.resources import REQUESTS_AT_ONCE, Resources, open_resources
 from app.settings import Settings
+from app.worker.lanes import be_seen
 from app.worker.steps import work
 
 log = structlog.get_logger()
@@ -51,7 +52,7 @@ async def running(
         async with open_resources(settings) as res:
             res.works_queue, res.requests_at_once = works_queue, concurrency
             server = None if port is None else make_server(app(res), settings, host=host, port=port)
-            parts = [asyncio.create_task(work(res), name="worker")] if works_queue else []
+            parts = [asyncio.create_task(work(res) if works_queue else be_seen(res), name="worker")]
             try:
                 url = None
                 if server is not None:

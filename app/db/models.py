@@ -1,5 +1,8 @@
 """Every table, in the order in which data flows. Everything carries the account.
 
+Alembic compares all classes with the database. Code queries through Account, Attempt, AuditEntry, Event, File,
+ReportType, Rule, Run and RunMove; the others are mapped for Alembic only, and their SQL is text.
+
 States are text without a CHECK: a state that a newer version wrote is left alone by an older one.
 """
 

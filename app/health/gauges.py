@@ -155,7 +155,7 @@ _FILE_CHUNKS = text("select pg_total_relation_size('file_chunks')::float8")
 _WORKERS = text("""
 select host || '/' || pid as worker,
     greatest(0, extract(epoch from clock_timestamp() - max(seen_at)))::float8 as age
-from workers group by 1 order by max(seen_at) desc limit :limit
+from workers where works_queue group by 1 order by max(seen_at) desc limit :limit
 """)
 _HOLDS = text("select account, call_kind from account_holds")
 _AVAILABILITY = text("""

@@ -267,7 +267,7 @@ async def now(session: AsyncSession) -> datetime:
 _NOW = text("select clock_timestamp() as now")
 _WORKERS = text("""
 select host || '/' || pid as name, seen_at, seen_at > clock_timestamp() - make_interval(secs => :stalled) as alive
-from workers order by seen_at desc limit :limit
+from workers where works_queue order by seen_at desc limit :limit
 """)
 # Those that are due first are the oldest, but for some that are tried again later.
 _INBOX = text("""

@@ -16,7 +16,7 @@ import structlog
 from structlog.stdlib import ProcessorFormatter
 from structlog.typing import EventDict, Processor
 
-from app.settings.others import secrets_of_others
+from app.settings.others import SHORTEST_SECRET, secrets_of_others
 
 REDACTED = "[redacted]"
 
@@ -27,7 +27,7 @@ _SECRET_SHAPES = [
     re.compile(r"()(?:sk|rk)_(?:live|test|org)_[\w*]+"),
     re.compile(r"()whsec_[\w+/=-]+"),
     re.compile(
-        r"""(authorization(?:["']\s*,|["']?\s*[:=])\s*(?:b?["'])?(?:(?:bearer|basic)\s+)?)"""
+        r"""(authorization(?:["']\s*,|["']?\s*[:=])\s*(?:b?["'])?(?>(?:(?:bearer|basic)\s+)?))"""
         r"""(?!\[redacted])[^\s"',;}\]]+""",
         re.IGNORECASE,
     ),
@@ -38,12 +38,10 @@ _SECRET_SHAPES = [
     # PostgreSQL shows the beginning of every value of a row that it refuses.
     re.compile(r"(\bFailing row contains )\(.*?\)\.(?=\n|$)", re.DOTALL),
 ]
-# Each of these shapes holds one of these: nearly all texts hold none, and are looked through once, not seven times.
+# Each of the shapes holds one of these. Nearly all texts hold none: they are searched once, not once for each shape.
 _SECRET_HINTS = re.compile(r"[sr]k_|whsec_|authorization|bearer|basic|://|password=|Failing row", re.IGNORECASE)
 # What a reader looks for first.
 _FIRST = ("timestamp", "level", "event")
-# One of these is in whatever any of the shapes is in: most texts have none, and need no second look.
-_HINT = re.compile(r"[sr]k_|whsec_|authorization|bearer|basic|://|password=|failing row", re.IGNORECASE)
 # Their lines at INFO repeat what ours say, one per request; SQLAlchemy's at DEBUG show whole rows.
 _TALKATIVE = ("httpx", "httpcore", "stripe", "sqlalchemy.engine")
 
@@ -60,9 +58,8 @@ def redact(text: str) -> str:
         text = _KnownSecrets.pattern.sub(REDACTED, text)
     if _SECRET_HINTS.search(text) is None:
         return text
-    if _HINT.search(text) is not None:
-        for shape in _SECRET_SHAPES:
-            text = shape.sub(rf"\1{REDACTED}", text)
+    for shape in _SECRET_SHAPES:
+        text = shape.sub(rf"\1{REDACTED}", text)
     return text
 
 
@@ -117,7 +114,7 @@ def _hand_everything_to(handler: logging.Handler) -> None:
 
 
 def _know(secrets: Iterable[str]) -> None:
-    spellings = {spelling for secret in secrets if secret for spelling in _spellings(secret)}
+    spellings = {spelling for secret in secrets if len(secret) >= SHORTEST_SECRET for spelling in _spellings(secret)}
     longest_first = sorted(spellings, key=len, reverse=True)
     _KnownSecrets.pattern = re.compile("|".join(map(re.escape, longest_first))) if longest_first else None
 

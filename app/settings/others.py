@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 _SECRET = re.compile(r"(?:AWS|AZURE|GOOGLE)_\w*(?:KEY|SECRET|TOKEN|SAS|PASSWORD)\w*")
 _HEADERS = re.compile(r"OTEL_EXPORTER_OTLP_(?:TRACES_)?HEADERS")
-# Shorter is the number of a tenant, say, which would be taken out of every line.
+# Shorter is the number of a tenant, say, or a password of a letter: it would be taken out of every word that holds it.
 SHORTEST_SECRET = 8
 
 

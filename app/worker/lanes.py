@@ -6,6 +6,7 @@ of workers may run side by side: a claim is one statement, a lease and a fence.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Generic, Protocol, TypeVar
@@ -218,6 +219,17 @@ async def _beat(engine: _Engine, beat: Callable[[AsyncSession], Awaitable[None]]
     alive = partial(processes.say_alive, process_id=res.worker_id, works_queue=True)
     await outlive("heartbeat", _in_transaction(res, alive))
     await outlive("heartbeat", _in_transaction(res, beat))
+
+
+async def be_seen(res: Resources) -> None:
+    """Of a process that works no lane: say that it lives, and which version it is, until `res.stopping` is set."""
+    alive = partial(processes.say_alive, process_id=res.worker_id, works_queue=False)
+    while not res.stopping.is_set():
+        await outlive("heartbeat", _in_transaction(res, alive))
+        with suppress(TimeoutError):
+            async with asyncio.timeout(res.settings.stalled_after_seconds / 4):
+                await res.stopping.wait()
+    await outlive("heartbeat", processes.say_gone(res.sessions, res.worker_id))
 
 
 async def _in_transaction(res: Resources, work: Callable[[AsyncSession], Awaitable[None]]) -> None:

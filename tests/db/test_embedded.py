@@ -1,9 +1,11 @@
 """The PostgreSQL that comes along: real servers, real processes, real SIGKILL."""
 
+import asyncio
 import fcntl
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -20,7 +22,8 @@ from sqlalchemy import create_engine, text
 
 from app.db.embedded import binaries
 from app.db.embedded.account import account_for
-from app.db.embedded.cluster import last_words
+from app.db.embedded.cluster import PORT, last_words
+from app.db.embedded.ping import Answer, ping
 from app.db.embedded.server import EmbeddedPostgres
 from app.db.engine import libpq_conninfo, sqlalchemy_url
 from app.errors import EmbeddedPostgresError
@@ -144,6 +147,59 @@ def test_a_socket_folder_that_is_not_private_is_refused(folder: Path, ours: bool
         server.acquire()
 
     server.socket_folder.rmdir()
+
+
+@pytest.mark.parametrize("link", [False, True], ids=["a folder of his own", "a link"])
+@only_root
+def test_a_server_that_somebody_else_put_in_our_socket_folder_is_not_joined(folder: Path, link: bool) -> None:
+    server = EmbeddedPostgres(folder / ("x" * 120), fast_unsafe=True)
+    theirs = folder / "theirs" if link else server.socket_folder
+    theirs.mkdir(mode=0o700)
+    with answering(theirs):
+        if link:
+            server.socket_folder.symlink_to(theirs)
+
+        with pytest.raises(EmbeddedPostgresError, match="not a private folder"):
+            server.acquire()
+
+    server.socket_folder.unlink() if link else shutil.rmtree(server.socket_folder)
+
+
+@contextmanager
+def answering(where: Path) -> Iterator[None]:
+    """A server that takes every connection, at a socket like PostgreSQL's, in a folder of another user."""
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(where / f".s.PGSQL.{PORT}"))
+        server.listen()
+        os.chown(where, 12_345, -1)
+        yield
+
+
+def test_the_detail_of_why_a_server_does_not_start_is_quoted(data: Path) -> None:
+    with EmbeddedPostgres(data, fast_unsafe=True):
+        pass
+    data.chmod(0o755)
+
+    with pytest.raises(EmbeddedPostgresError, match="DETAIL:  Permissions should be") as said:
+        EmbeddedPostgres(data, fast_unsafe=True).acquire()
+
+    data.chmod(0o700)
+    assert "0700" in str(said.value)
+
+
+async def test_a_server_that_hangs_stops_no_event_loop(folder: Path) -> None:
+    path = folder / ".s.PGSQL.5432"
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(path))
+        server.listen()
+        asking = asyncio.create_task(asyncio.to_thread(ping, path))
+        turns = 0
+        while not asking.done():
+            await asyncio.sleep(0.01)
+            turns += 1
+
+    assert asking.result() is Answer.NONE
+    assert turns > 20, "the interpreter's lock was free while the ping waited"
 
 
 def test_processes_that_start_at_the_same_moment_share_one_server_and_the_last_one_out_stops_it(

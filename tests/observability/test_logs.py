@@ -194,3 +194,11 @@ def test_of_two_secrets_one_inside_the_other_nothing_is_left() -> None:
     configure_logs(json=True, secrets=["abc", "abcdef"])
 
     assert redact("abcdef abc") == "[redacted] [redacted]"
+
+
+def test_a_password_of_a_letter_is_not_taken_out_of_every_word(logging_as_it_was: None) -> None:
+    configure_logs(json=True, secrets=["a", "swordfish"])
+
+    assert redact("a rate of swordfish at postgresql://user:a@host/db") == (
+        "a rate of [redacted] at postgresql://user:[redacted]@host/db"
+    )

@@ -18,6 +18,7 @@ from app.observability.logs import redact
         ("Invalid API Key provided: sk_test_********1234", "Invalid API Key provided: [redacted]"),
         ("whsec_Ab+/=-_9 rest", "[redacted] rest"),
         ("Authorization: Bearer abc", "Authorization: Bearer [redacted]"),
+        ("send `Authorization: Bearer [redacted]`", "send `Authorization: Bearer [redacted]`"),
         ("authorization=abc next", "authorization=[redacted] next"),
         ("{'Authorization': 'Basic c2s6', 'a': 1}", "{'Authorization': 'Basic [redacted]', 'a': 1}"),
         ('{"authorization":"Bearer x"}', '{"authorization":"Bearer [redacted]"}'),

@@ -7,6 +7,7 @@ import re
 import shutil
 import sys
 import tempfile
+from itertools import takewhile
 from pathlib import Path
 
 from app.db.embedded.account import OTHER_CHOICES, Account, account_name
@@ -24,7 +25,7 @@ SETTINGS = {
     "listen_addresses": "",
     "port": str(PORT),
     "unix_socket_permissions": "0700",
-    # Several processes with a pool each, the task engine's listeners, and psql beside them.
+    # Several processes with a pool and a listener each, and psql beside them.
     "max_connections": "100",
     # The rows that matter are few; the files' bytes stream through and are the kernel's to cache.
     "shared_buffers": "128MB",
@@ -68,12 +69,17 @@ def make_socket_folder(folder: Path, account: Account) -> None:
         folder.mkdir(mode=0o700)
         account.give(folder)
     except FileExistsError:
-        found = folder.lstat()
-        if found.st_uid != account.user_id or found.st_mode & 0o170077 != 0o040000:
-            raise EmbeddedPostgresError(
-                f"{folder} is to hold the database's socket, but is not a private folder of {account.name} "
-                f"(it belongs to {account_name(found.st_uid)}): remove it, or {OTHER_CHOICES}"
-            ) from None
+        check_socket_folder(folder, account)
+
+
+def check_socket_folder(folder: Path, account: Account) -> None:
+    """Raise unless the folder is private to the account, and no link: a socket in another one may be anybody's."""
+    found = folder.lstat()
+    if found.st_uid != account.user_id or found.st_mode & 0o170077 != 0o040000:
+        raise EmbeddedPostgresError(
+            f"{folder} is to hold the database's socket, but is not a private folder of {account.name} "
+            f"(it belongs to {account_name(found.st_uid)}): remove it, or {OTHER_CHOICES}"
+        )
 
 
 def check_reachable(folder: Path, account: Account) -> None:
@@ -129,13 +135,20 @@ def no_room(folder: Path) -> EmbeddedPostgresError:
 
 
 def last_words(data: Path, start_log: Path) -> str:
-    """The last fatal line that a server which did not start has written, or else the last line at all."""
+    """The last fatal line of a server that did not start, with its detail and hint; else its last line at all."""
     lines = start_log.read_text(errors="replace").splitlines()
     if any("redirecting log output" in line for line in lines):
         newest = max((data / "log").glob("*.log"), key=lambda log: log.stat().st_mtime)
         lines = newest.read_text(errors="replace").rpartition("starting PostgreSQL")[2].splitlines()
-    fatal = [line for line in lines if "FATAL" in line or "PANIC" in line]
-    return (fatal or lines or ["nothing"])[-1]
+    fatal = [number for number, line in enumerate(lines) if "FATAL" in line or "PANIC" in line]
+    if not fatal:
+        return (lines or ["nothing"])[-1]
+    more = takewhile(_goes_on, lines[fatal[-1] + 1 :])
+    return " ".join([lines[fatal[-1]], *(line.strip() for line in more)])
+
+
+def _goes_on(line: str) -> bool:
+    return line.startswith("\t") or re.search(r"\b(DETAIL|HINT|CONTEXT):  ", line) is not None
 
 
 def _initdb(data: Path, *, binaries: Binaries, account: Account, fast_unsafe: bool) -> None:

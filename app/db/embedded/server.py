@@ -19,13 +19,13 @@ from typing import Self
 from urllib.parse import quote
 
 import structlog
-from psycopg.pq import PGconn, Ping
 
 from app.db.embedded.account import OTHER_CHOICES, Account, account_for, account_name
 from app.db.embedded.binaries import Binaries, copy_where_closed, find_binaries
 from app.db.embedded.cluster import (
     PORT,
     check_reachable,
+    check_socket_folder,
     last_words,
     make_cluster,
     make_socket_folder,
@@ -35,6 +35,7 @@ from app.db.embedded.cluster import (
     socket_folder_for,
 )
 from app.db.embedded.locks import POLL_SECONDS, Locks, lock_alone, pause
+from app.db.embedded.ping import Answer, ping
 from app.errors import EmbeddedPostgresError
 
 __all__ = ["EmbeddedPostgres", "EmbeddedPostgresError"]
@@ -69,7 +70,7 @@ class EmbeddedPostgres:
 
         Waits for a crash recovery as long as that takes. Raises `EmbeddedPostgresError`, also once it is released.
         """
-        if self._use is not None and self._ping() is Ping.OK:
+        if self._use is not None and self._ping() is Answer.READY:
             return self
         try:
             self._make_parent()
@@ -116,8 +117,8 @@ class EmbeddedPostgres:
         patience = time.monotonic() + SILENT_SECONDS
         # Asked after `_use` was set, as `release` asks in the other order: one of the two notices.
         pause(self._released)
-        while (answer := self._ping()) is not Ping.OK:
-            if answer is Ping.REJECT:
+        while (answer := self._ping()) is not Answer.READY:
+            if answer is Answer.NOT_YET:
                 patience = time.monotonic() + SILENT_SECONDS
             elif self._locks.server_lives():
                 self._check_silence(too_long=time.monotonic() > patience)
@@ -189,8 +190,9 @@ class EmbeddedPostgres:
         """The process that listens on the socket, by the kernel's own knowledge; None if nobody we can see does."""
         with socket.socket(socket.AF_UNIX) as client:
             try:
+                self._check_socket_folder()
                 client.connect(str(self.socket_folder / f".s.PGSQL.{PORT}"))
-            except OSError:
+            except (OSError, EmbeddedPostgresError):
                 return None
             if not hasattr(socket, "SO_PEERCRED"):
                 # macOS: no process namespaces there, and the pid file of a server that answers is right.
@@ -200,10 +202,17 @@ class EmbeddedPostgres:
         # 0 is a server in another container: out of our sight, and not ours to stop.
         return process or None
 
-    def _ping(self) -> Ping:
-        """OK: takes connections. REJECT: starting, recovering or stopping. NO_RESPONSE: nobody listens."""
-        where = f"host='{self.socket_folder}' port={PORT} user=postgres dbname=postgres connect_timeout=2"
-        return Ping(PGconn.ping(where.encode()))
+    def _ping(self) -> Answer:
+        """What the server answers on its socket, which is looked at only in a folder that is private to it."""
+        try:
+            self._check_socket_folder()
+        except FileNotFoundError:
+            return Answer.NONE
+        return ping(self.socket_folder / f".s.PGSQL.{PORT}")
+
+    def _check_socket_folder(self) -> None:
+        if self.socket_folder != self.data:
+            check_socket_folder(self.socket_folder, account_for(self.data))
 
     def _check_silence(self, *, too_long: bool) -> None:
         self._locks.check_server_is_here()
