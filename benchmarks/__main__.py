@@ -33,6 +33,7 @@ BENCHMARKS = (
     "lists",
     "idle",
     "growth",
+    "health",
 )
 
 

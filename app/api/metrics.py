@@ -8,16 +8,14 @@ from fastapi import APIRouter, Depends, Request, Response
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily
 from prometheus_client.registry import Collector
-from sqlalchemy.exc import SQLAlchemyError
 
 from app import __version__
 from app.api.http.dependencies import Res, bearer
 from app.api.http.tokens import Access
 from app.api.openapi.document import PROBLEMS
-from app.db.engine import is_slow, is_transient
 from app.health.gauges import Families, read_families
 from app.health.judge import judge
-from app.health.process import Probe, can_judge
+from app.health.process import Probe, can_judge, database_away
 from app.health.results import Check, Status
 from app.resources import Resources
 
@@ -88,11 +86,10 @@ async def _of_rows(res: Resources, probe: Probe) -> Families:
         try:
             families = await read_families(res)
             checks = [*checks, *(await judge(res.sessions, res.settings)).checks]
-        except SQLAlchemyError as error:
-            if not (is_transient(error) or is_slow(error)):
-                raise
-            # What the process counted is worth most when the database is in trouble.
+        except Exception as error:
+            # What the process counted is worth most when something is in trouble, whatever it is.
             log.warning("metrics.database_trouble", error=type(error).__name__)
+            families, checks = [], [*checks[1:], database_away(type(error).__name__)]
     up.add_metric([], float(bool(families)))
     return [up, *families, _checks(checks)]
 

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from functools import cache
 
 from sqlalchemy import text
-from sqlalchemy.exc import SQLAlchemyError
 
 from app.db.engine import leave_server
 from app.db.migrate import head_revision, known_revisions
@@ -21,6 +20,7 @@ ANSWER_SECONDS = 3.0
 class _Facts:
     revision: str
     read_only: bool
+    encoding: str
     worker_seen: bool
 
 
@@ -51,12 +51,15 @@ def database_away(how: str) -> Check:
     return failing("database", f"the database cannot be used: {how}", advice)
 
 
-def database(*, read_only: bool) -> Check:
+def database(*, read_only: bool, encoding: str) -> Check:
     """The check of a database that answers."""
-    if not read_only:
-        return ok("database", "the database answers and can be written to")
-    advice = "is it a standby, after a fail-over? Let DATABASE_URL lead to the primary"
-    return failing("database", "the database answers but refuses writes: it is read-only", advice)
+    if read_only:
+        advice = "is it a standby, after a fail-over? Let DATABASE_URL lead to the primary"
+        return failing("database", "the database answers but refuses writes: it is read-only", advice)
+    if encoding != "UTF8":
+        detail = f"the database's encoding is {encoding}: it cannot hold what Stripe sends"
+        return failing("database", detail, "create one with ENCODING 'UTF8' and let DATABASE_URL lead to it")
+    return ok("database", "the database answers and can be written to")
 
 
 async def _ask(res: Resources) -> list[Check]:
@@ -64,12 +67,12 @@ async def _ask(res: Resources) -> list[Check]:
         async with res.sessions() as session:
             values = {"worker": res.worker_id, "seconds": res.settings.stalled_after_seconds}
             found = await fetch_one(session, _Facts, _FACTS, values)
-    except (SQLAlchemyError, OSError) as error:
+    except Exception as error:
         # The class says enough; a driver's message may hold the address and the user.
         return [database_away(type(error).__name__)]
     if found.read_only:
         leave_server(res.engine.sync_engine)
-    checks = [database(read_only=found.read_only), _schema(found.revision)]
+    checks = [database(read_only=found.read_only, encoding=found.encoding), _schema(found.revision)]
     return [*checks, _worker(seen=found.worker_seen)] if res.works_queue else checks
 
 
@@ -94,6 +97,7 @@ _known = cache(known_revisions)
 _FACTS = text("""
 select (select version_num from alembic_version) as revision,
     pg_is_in_recovery() or cast(current_setting('transaction_read_only') as bool) as read_only,
+    current_setting('server_encoding') as encoding,
     exists (select from workers
             where id = :worker and seen_at > clock_timestamp() - make_interval(secs => :seconds)) as worker_seen
 """)

@@ -1,9 +1,8 @@
 """What checks ask of the rows: each query is bounded, answered by indexes, and ends in its own frozen dataclass."""
 
-import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -13,8 +12,6 @@ from app.db.rows import fetch, fetch_first, fetch_one
 # Nothing is counted further than this: "more than 1000" says as much.
 MOST_COUNTED = 1000
 MOST_WORKERS = 100
-# Rules times connected accounts; those whose data is due first are looked at first.
-MOST_RULES = 2000
 # How far back the last webhook of an account, and of a signing secret, is looked for.
 NEWEST_EVENTS = 1000
 
@@ -176,83 +173,6 @@ async def polled(session: AsyncSession) -> Polled:
 
 
 @dataclass(frozen=True, slots=True)
-class MissingType:
-    """A report type that enabled rules name and Stripe has no data of; `reason` is Stripe's own, if it said so.
-
-    `listed`: the account's types were read, and this one is not among them.
-    """
-
-    account: str
-    report_type: str
-    rule: str
-    reason: str | None
-    listed: bool
-    rule_created_at: datetime
-
-
-async def missing_types(session: AsyncSession) -> list[MissingType]:
-    """Up to a hundred of them."""
-    return await fetch(session, MissingType, _MISSING_TYPES)
-
-
-@dataclass(frozen=True, slots=True)
-class KnownType:
-    """A report type that has data."""
-
-    id: str
-
-
-async def known_types(session: AsyncSession) -> list[str]:
-    """What rules may name: every type that any account has data of."""
-    return [type_.id for type_ in await fetch(session, KnownType, _KNOWN_TYPES, {"limit": MOST_COUNTED})]
-
-
-@dataclass(frozen=True, slots=True)
-class RuleRow:
-    """An enabled rule for one connected account, with its newest window."""
-
-    id: uuid.UUID
-    name: str
-    account: str
-    report_type: str
-    created_at: datetime
-    connected_account: str | None
-    next_due_at: datetime | None
-    data_available_end: datetime | None
-    longest_data_age: timedelta | None
-    state: str | None
-    window_end: datetime | None
-    planned_at: datetime | None
-
-
-async def rules(session: AsyncSession, *, also: Sequence[uuid.UUID]) -> list[RuleRow]:
-    """Those whose data is due first, and also these."""
-    return await fetch(session, RuleRow, _RULES, {"most_rules": MOST_RULES, "also": list(also)})
-
-
-@dataclass(frozen=True, slots=True)
-class OwedWindows:
-    """Windows of a rule for one connected account that failed, or take long; and the newest end of each kind."""
-
-    rule_id: uuid.UUID
-    connected_account: str | None
-    failed: int
-    late: int
-    failed_end: datetime | None
-    late_end: datetime | None
-
-
-async def owed_windows(session: AsyncSession, *, stored_within: timedelta) -> list[OwedWindows]:
-    """Of all rules, by rule: what is owed and not well, however old its window is, counted up to a bound.
-
-    A window that failed and has a newer revision is not owed by the failed one. One that only waits for its turn, in a
-    long backfill say, is not late; one that was tried is, if it is not stored within `stored_within` of its planning.
-    """
-    values = {"limit": MOST_COUNTED, "within": stored_within}
-    return await fetch(session, OwedWindows, _OWED_WINDOWS, values)
-
-
-@dataclass(frozen=True, slots=True)
 class Clock:
     """The database's clock."""
 
@@ -336,70 +256,4 @@ group by type.account order by type.account
 _POLLED = text("""
 select (select finished_at from timetable where name = 'reconcile') as reconciled_at,
     (select min(created_at) from accounts) as first_seen_at
-""")
-_MISSING_TYPES = text("""
-select rules.account, rules.report_type, min(rules.name) as rule, min(rules.created_at) as rule_created_at,
-    type.missing_reason as reason,
-    exists (select from report_types as other
-            where other.account = rules.account and other.data_available_end is not null) as listed
-from rules left join report_types as type on type.account = rules.account and type.id = rules.report_type
-where rules.enabled and rules.deleted_at is null
-  and (type.missing_since is not null or type.data_available_end is null)
-group by rules.account, rules.report_type, type.missing_reason order by rules.account, rules.report_type limit 100
-""")
-_KNOWN_TYPES = text("""
-select distinct id from report_types where data_available_end is not null order by id limit :limit
-""")
-# Two look-ups, because an index finds a null only where it is asked for by name.
-_RULES = text("""
-select rules.id, rules.name, rules.account, rules.report_type, rules.created_at, p.connected_account, p.next_due_at,
-    type.data_available_end, make_interval(secs => type.longest_data_age_seconds) as longest_data_age,
-    coalesce(own.state, connected.state) as state, coalesce(own.interval_end, connected.interval_end) as window_end,
-    coalesce(own.planned_at, connected.planned_at) as planned_at
-from (
-    (select p.* from rule_progress as p join rules on rules.id = p.rule_id
-     where rules.enabled and rules.deleted_at is null order by p.next_due_at nulls first, p.id limit :most_rules)
-    union
-    (select p.* from rule_progress as p join rules on rules.id = p.rule_id
-     where rules.enabled and rules.deleted_at is null and p.rule_id = any(cast(:also as uuid[])) limit :most_rules)
-) as p join rules on rules.id = p.rule_id
-left join report_types as type on type.account = rules.account and type.id = rules.report_type
-left join lateral (
-    select state, interval_end, planned_at from runs
-    where runs.rule_id = p.rule_id and runs.connected_account is null and p.connected_account is null
-    order by window_key desc, revision desc limit 1
-) as own on true
-left join lateral (
-    select state, interval_end, planned_at from runs
-    where runs.rule_id = p.rule_id and runs.connected_account = p.connected_account
-    order by window_key desc, revision desc limit 1
-) as connected on true
-order by p.next_due_at nulls first, p.id
-""")
-_OWED_WINDOWS = text("""
-with failed as (
-    select rule_id, connected_account, window_key, revision, interval_end from runs
-    where state = 'failed' order by id desc limit :limit
-), tried as (
-    select id, rule_id, connected_account, interval_end from runs
-    where (state in ('requested', 'ready') or (state = 'planned' and tries > 0))
-      and planned_at < clock_timestamp() - cast(:within as interval)
-    order by planned_at limit :limit
-), owed as (
-    select rule_id, connected_account, interval_end as failed_end, null as late_end from failed
-    where not exists (
-        select from runs as newer where newer.rule_id = failed.rule_id and newer.window_key = failed.window_key
-          and newer.connected_account = failed.connected_account and newer.revision > failed.revision)
-      and not (failed.connected_account is null and exists (
-        select from runs as newer where newer.rule_id = failed.rule_id and newer.window_key = failed.window_key
-          and newer.connected_account is null and newer.revision > failed.revision))
-    union all
-    select rule_id, connected_account, null, interval_end from tried
-    where (select max(at) from run_moves where run_id = tried.id and to_state = 'planned')
-        < clock_timestamp() - cast(:within as interval)
-)
-select owed.rule_id, owed.connected_account, count(failed_end) as failed, count(late_end) as late,
-    max(failed_end) as failed_end, max(late_end) as late_end
-from owed join rules on rules.id = owed.rule_id and rules.enabled and rules.deleted_at is null
-group by owed.rule_id, owed.connected_account
 """)

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from app.health import rows
+from app.health import rows, rule_rows
 from app.health.lateness import data_within
 from app.health.registry import View, check
 from app.health.results import Check, Link, LinkKind, Status, degraded, ok
-from app.health.rows import MissingType, OwedWindows, RuleRow
+from app.health.rule_rows import MissingType, OwedWindows, RuleRow
 from app.health.text import count, names
 from app.observability.logs import redact
 from app.vocabulary import RunState
@@ -39,9 +39,9 @@ class RuleHealth:
 async def rules_of(view: View) -> list[RuleHealth]:
     """Every enabled rule that was looked at, those in trouble first."""
     missing = {(one.account, one.report_type): line for one, line in await view.once(missing_types)}
-    owed = await rows.owed_windows(view.session, stored_within=STORED_WITHIN)
+    owed = await rule_rows.owed_windows(view.session, stored_within=STORED_WITHIN)
     owed_of = {(one.rule_id, one.connected_account): one for one in owed}
-    looked_at = await rows.rules(view.session, also=[one.rule_id for one in owed])
+    looked_at = await rule_rows.rules(view.session, also=[one.rule_id for one in owed])
     found = [_rule(row, view.now, missing, owed_of.get((row.id, row.connected_account))) for row in looked_at]
     return sorted(found, key=lambda rule: rule.status is Status.OK)
 
@@ -70,7 +70,7 @@ async def report_types(view: View) -> Check:
 async def missing_types(view: View) -> list[tuple[MissingType, str]]:
     """The types that rules name and that are not there, each with a sentence."""
     found = []
-    for one in await rows.missing_types(view.session):
+    for one in await rule_rows.missing_types(view.session):
         if one.reason is not None:
             why = redact(one.reason)
         elif one.listed:
@@ -85,7 +85,7 @@ async def missing_types(view: View) -> list[tuple[MissingType, str]]:
 
 
 async def _known_types(view: View) -> list[str]:
-    return await rows.known_types(view.session)
+    return await rule_rows.known_types(view.session)
 
 
 def _rule(row: RuleRow, now: datetime, missing: Mapping[tuple[str, str], str], owed: OwedWindows | None) -> RuleHealth:

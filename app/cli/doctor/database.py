@@ -10,11 +10,12 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from app.db.engine import make_engine, make_sessions
 from app.db.migrate import read_revision, require_schema, schema_is_at
-from app.db.rows import fetch
+from app.db.rows import fetch, fetch_one
 from app.errors import EmbeddedPostgresError, SchemaError
 from app.files import FileStore
 from app.health.judge import judge
 from app.health.outside import examine_store
+from app.health.process import database
 from app.health.results import Check, degraded, failing, ok
 from app.observability.logs import redact
 from app.resources import has_database, open_database
@@ -28,6 +29,14 @@ class Bound:
     slug: str
     stripe_account_id: str | None
     livemode: bool | None
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """What matters of the server and the database."""
+
+    read_only: bool
+    encoding: str
 
 
 # Checks of the outside, which doctor makes itself.
@@ -61,7 +70,8 @@ async def _examine(settings: Settings, url: str) -> tuple[list[Check], Known]:
     try:
         sessions = make_sessions(engine)
         async with sessions() as session:
-            reached = ok("database", f"PostgreSQL {(await session.execute(_VERSION)).scalar_one()} answers")
+            server = await fetch_one(session, Server, _SERVER)
+            reached = database(read_only=server.read_only, encoding=server.encoding)
             try:
                 await asyncio.to_thread(require_schema, direct_url)
             except SchemaError as error:
@@ -85,5 +95,8 @@ def _first_line(error: Exception) -> str:
 
 
 _LOG = "look at its log in the data directory's `postgres/log`, or set DATABASE_URL to a PostgreSQL of your own"
-_VERSION = text("select current_setting('server_version')")
+_SERVER = text("""
+select pg_is_in_recovery() or cast(current_setting('transaction_read_only') as bool) as read_only,
+    current_setting('server_encoding') as encoding
+""")
 _BOUND = text("select slug, stripe_account_id, livemode from accounts")
