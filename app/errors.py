@@ -21,6 +21,7 @@ TallyhookError
 ├── ChildEnded           the process that loads files is gone: what it was doing is rolled back
 ├── AddressRefused       a target's address lies inside a network that is closed to messages (app/targets/guard.py)
 ├── NotFound             no such rule, run, event
+├── Forbidden            the caller may not do this
 ├── Conflict             the state of things does not allow it
 ├── Gone                 it was here, and was removed
 └── BadInput             what the user gave cannot work; one entry per field
@@ -153,6 +154,10 @@ class ChildEnded(TallyhookError):
 
 class NotFound(TallyhookError):
     """There is no such thing."""
+
+
+class Forbidden(TallyhookError):
+    """The caller's token is not for this."""
 
 
 class Conflict(TallyhookError):

@@ -10,8 +10,10 @@ from fastapi import Depends, FastAPI
 from app import __version__
 from app.api import (
     audit,
+    checks,
     events,
     health,
+    loads,
     messages,
     metrics,
     report_types,
@@ -20,6 +22,7 @@ from app.api import (
     rules,
     run_file,
     runs,
+    tables,
     targets,
     webhooks,
 )
@@ -32,7 +35,10 @@ from app.api.openapi.document import DESCRIPTION, PROBLEMS, describe
 from app.health.process import Probe
 from app.resources import Resources
 
-ADMIN_PARTS = (rule_actions, rule_files, rules, runs, run_file, report_types, events, audit, targets, messages)
+ADMIN_PARTS = (
+    rule_actions, rule_files, rules, runs, run_file, report_types, events, tables, loads, checks, audit, targets,
+    messages,
+)  # fmt: skip
 ADMIN_ROUTERS = tuple(part.router for part in ADMIN_PARTS)
 
 

@@ -24,6 +24,7 @@ from app.runs import ad_hoc, listing, manual
 from app.runs.ad_hoc import AdHoc
 from app.runs.listing import Place
 from app.runs.waiting import waiting_for
+from app.tables.listing import loads_of
 from app.vocabulary import RunOrder, RunState
 
 router = APIRouter(prefix="/v1/runs", tags=["runs"])
@@ -149,9 +150,14 @@ async def shown_in_full(res: Resources, session: AsyncSession, run_id: uuid.UUID
 async def shown(res: Resources, session: AsyncSession, found: Sequence[RowMapping]) -> list[RunOut]:
     """Rows of `listing` as they are shown, with why they stand still."""
     waiting = await waiting_for(session, [run["id"] for run in found], res.claim_terms)
+    loads = await loads_of(session, [run["id"] for run in found])
     derived = [
-        {"file": listing.file_of(run), "waiting": waiting.get(run["id"]), "window": window_of(run)} for run in found
-    ]
+        {
+            "file": listing.file_of(run), "load": loads.get(run["id"]), "waiting": waiting.get(run["id"]),
+            "window": window_of(run),
+        }
+        for run in found
+    ]  # fmt: skip
     return [RunOut.model_validate(dict(run) | more) for run, more in zip(found, derived, strict=True)]
 
 

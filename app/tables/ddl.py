@@ -77,14 +77,15 @@ def make_views(connection: Connection, table: str, reports_schema: str) -> None:
     columns = list(_columns(connection, table))
     personal = _personal_columns(connection, table) | {METADATA}
     public = [name for name in columns if name not in personal]
-    shown, about = "load.is_current and load.leads", "newest revision of each window, of the leading rule"
+    shown = "load.is_current and load.leads and load.state <> 'removed'"
+    every = "load.loaded_at is not null and load.state <> 'removed'"
+    about = "newest revision of each window, of the leading rule"
     current = ("_is_current", shown, "Whether the plain view shows the row.")
     for view in (
         _View(reports_schema, table, table, public, shown, about),
-        _View(reports_schema, f"{table}_all", table, public, "load.loaded_at is not null", "every revision and rule",
-              (*PROVENANCE, current)),
+        _View(reports_schema, f"{table}_all", table, public, every, "every revision and rule", (*PROVENANCE, current)),
         _View(f"{reports_schema}_personal", table, table, columns, shown, f"{about}, with personal columns"),
-    ):  # fmt: skip
+    ):
         _make_view(connection, view)
 
 

@@ -3,7 +3,7 @@
 Statements are built here once: the summary is written by the child with the load, the rows are read by the API.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -42,6 +42,19 @@ class Pair:
     left_out: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """How a revision differs from revision `against`; `columns`: how often each changed; `sums`: by how much."""
+
+    against: int
+    added: int
+    removed: int
+    changed: int
+    columns: dict[str, int]
+    left_out: list[str]
+    sums: list[dict[str, str | None]]
+
+
 def pair_of(family: Family, old: Side, new: Side) -> Pair:
     """What two revisions have in common."""
     common = [name for name in new.loaded_columns if name in set(old.loaded_columns)]
@@ -68,20 +81,25 @@ def write_diffs(connection: Connection, family: Family, load_id: int) -> None:
 def _write(connection: Connection, family: Family, pair: Pair) -> None:
     with connection.cursor(row_factory=dict_row) as cursor:
         found = cursor.execute(summary(family.table, pair)).fetchone() or {}
-        sums = cursor.execute(_SUMS, {"old": pair.old.id, "new": pair.new.id, "total": TOTAL_LINE}).fetchall()
+        sums = cursor.execute(SUMS, sums_values(pair)).fetchall()
+    summed = summed_up(pair, found, sums)
+    values = {"load_id": pair.new.id, "against": pair.old.id, "revision": summed.against}
+    plain = {"added": summed.added, "removed": summed.removed, "changed": summed.changed, "left_out": summed.left_out}
+    connection.execute(_WRITE, values | plain | {"columns": Jsonb(summed.columns), "sums": Jsonb(summed.sums)})
+
+
+def sums_values(pair: Pair) -> dict[str, Any]:
+    """The parameters of SUMS."""
+    return {"old": pair.old.id, "new": pair.new.id, "total": TOTAL_LINE}
+
+
+def summed_up(pair: Pair, found: Mapping[str, Any], sums: Sequence[Mapping[str, Any]]) -> Summary:
+    """A comparison from the rows of `summary` and of SUMS."""
     counts = {name: found[_counted(place)] for place, name in enumerate(pair.columns) if found.get(_counted(place))}
-    values: dict[str, Any] = {
-        "load_id": pair.new.id,
-        "against": pair.old.id,
-        "revision": pair.old.revision,
-        "added": found["added"],
-        "removed": found["removed"],
-        "changed": found["changed"],
-        "columns": Jsonb(counts),
-        "left_out": list(pair.left_out),
-        "sums": Jsonb([{name: None if v is None else str(v) for name, v in row.items()} for row in sums]),
-    }
-    connection.execute(_WRITE, values)
+    deltas = [{name: None if value is None else str(value) for name, value in row.items()} for row in sums]
+    return Summary(
+        pair.old.revision, found["added"], found["removed"], found["changed"], counts, list(pair.left_out), deltas
+    )
 
 
 def summary(table: str, pair: Pair) -> sql.Composed:
@@ -192,7 +210,7 @@ where one.id = %(id)s and other.state <> 'removed' and other.loaded_at is not nu
 order by other.revision
 """
 # Of a balance only its end counts: its other lines are parts of one another.
-_SUMS = """
+SUMS = """
 select currency, sum(gross) as gross, sum(fee) as fee, sum(net) as net from (
     select currency, category, case when load_id = %(new)s then gross else -gross end as gross,
         case when load_id = %(new)s then fee else -fee end as fee,

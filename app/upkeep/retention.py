@@ -18,6 +18,7 @@ from app import audit
 from app.errors import NotNow, StoreAway
 from app.files import removal
 from app.resources import Resources
+from app.tables import removal
 
 log = structlog.get_logger()
 
@@ -30,7 +31,7 @@ SECONDS_AT_ONCE = 20.0
 async def remove_old_files(res: Resources) -> bool:
     """Remove what is due; True when there is more of it than fits into one turn."""
     give_up_at = time.monotonic() + SECONDS_AT_ONCE
-    while await _sweep(res) or await _purge(res) or await _mark(res):
+    while await _sweep(res) or await removal.purge(res) or await _purge(res) or await _mark(res):
         if time.monotonic() > give_up_at:
             return True
     return False
@@ -45,6 +46,7 @@ async def _mark(res: Resources) -> int:
             return 0
         named = {"ids": [file.id for file in due], "reasons": [file.reason for file in due]}
         marked = (await session.execute(_MARK, named)).mappings().all()
+        await removal.remove_of_files(session, [file["id"] for file in marked])
         for file in marked:
             await _note(session, file)
     for file in marked:
@@ -110,7 +112,8 @@ _MARK = text("""
 update files set removed_at = now(), removed_reason = due.reason
 from unnest(cast(:ids as uuid[]), cast(:reasons as text[])) as due(id, reason)
 where files.id = any(:ids) and files.id = due.id and files.removed_at is null
-returning files.run_id, files.account, files.filename, files.size, files.sha256, files.stored_at, files.removed_reason
+returning files.id, files.run_id, files.account, files.filename, files.size, files.sha256, files.stored_at,
+    files.removed_reason
 """)
 _LEAVING = text("""
 select id, location from files where removed_at is not null and purged_at is null order by removed_at limit :limit

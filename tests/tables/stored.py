@@ -11,6 +11,7 @@ from app.files import FileMetadata, finish_all
 from app.files.database_writer import DatabaseWriter
 from app.resources import Resources
 from app.tables import loading, loads
+from app.tables.loads import LoadClaim
 from tests.service import execute, fetch
 
 ACTIVITY = "balance_change_from_activity.itemized.6"
@@ -107,3 +108,9 @@ async def stored_and_loaded(res: Resources, content: bytes, **values: Any) -> Ro
     run_id = await store(res, content, **values)
     await load_all(res)
     return await load_of(res, run_id)
+
+
+async def claim_one(res: Resources) -> LoadClaim:
+    """The one load that is due, claimed."""
+    (claim,) = await loading.claim_loads(res, 10)
+    return claim

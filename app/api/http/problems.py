@@ -19,7 +19,17 @@ from starlette.responses import Response
 from starlette.routing import Match
 
 from app.db.engine import is_slow, is_transient
-from app.errors import BadInput, BadParameter, Conflict, FieldError, Gone, NotFound, PreconditionFailed, StoreAway
+from app.errors import (
+    BadInput,
+    BadParameter,
+    Conflict,
+    FieldError,
+    Forbidden,
+    Gone,
+    NotFound,
+    PreconditionFailed,
+    StoreAway,
+)
 from app.observability.logs import redact
 
 log = structlog.get_logger()
@@ -60,7 +70,7 @@ def unexpected(error: Exception) -> Response:
 
 def handle_problems(app: FastAPI) -> None:
     """Render every error of the app as a problem."""
-    for ours, status in ((NotFound, 404), (Conflict, 409), (Gone, 410), (PreconditionFailed, 412)):
+    for ours, status in ((Forbidden, 403), (NotFound, 404), (Conflict, 409), (Gone, 410), (PreconditionFailed, 412)):
         app.add_exception_handler(ours, _plain(status))
     app.add_exception_handler(StoreAway, _store_away)
     for theirs in (DBAPIError, PoolTimeout, DisconnectionError):

@@ -3,6 +3,7 @@
 from typing import Any
 
 from app.api.http.paging import make_cursor
+from app.api.openapi import examples_of_tables
 from app.api.openapi.target_examples import TARGET_SHAPES
 
 _RULE_ID = "01a1fe99-9c4a-7000-bd32-e12b7cda8e62"
@@ -63,6 +64,7 @@ _RUN: dict[str, Any] = {
     "stripe_run_id": "frr_1EidcSYJQHsJ670aOIdtvyFdx",
     "error": None,
     "file": _FILE,
+    "load": examples_of_tables.LOAD,
     "planned_at": "2026-10-02T12:03:58Z",
     "requested_at": "2026-10-02T12:03:59Z",
     "ready_at": "2026-10-02T12:04:30Z",
@@ -158,6 +160,7 @@ SHAPES: dict[str, Any] = {
     "Page_AuditOut_": _page("audit", _AUDIT),
     "HealthOut": _HEALTH,
     "Received": {"received": True},
+    **examples_of_tables.SHAPES,
     "FullHealthOut": {**_HEALTH, "rules": [_RULE_HEALTH]},
     **TARGET_SHAPES,
 }

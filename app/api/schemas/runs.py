@@ -20,6 +20,7 @@ from app.api.schemas.common import (
     Slug,
     Time,
 )
+from app.api.schemas.tables import LoadOut
 from app.runs.listing import RunFilters
 from app.settings import DEFAULT_ACCOUNT
 from app.vocabulary import ErrorKind, RunOrder, RunState, WaitReason
@@ -157,6 +158,7 @@ class RunOut(Out):
     stripe_run_id: str | None
     error: RunErrorOut | None
     file: FileOut | None
+    load: LoadOut | None = Field(description="Where the rows of its file stand; null where it is not to be loaded.")
     planned_at: Time
     requested_at: Time | None
     ready_at: Time | None

@@ -1,0 +1,48 @@
+"""Checks: whether the numbers in the files agree with each other, and what somebody wrote about it."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Query
+
+from app.api.http.dependencies import CalledBy, Res, Session
+from app.api.http.paging import page_of, read_number_cursor
+from app.api.schemas.common import Page
+from app.api.schemas.tables import CheckListIn, CheckWindowOut, NoteIn, VerdictOut
+from app.ids import LARGEST_NUMBER
+from app.tables import manual
+from app.tables.checks import listing
+from app.tables.checks.listing import ShownCheck
+
+router = APIRouter(prefix="/v1/checks", tags=["checks"])
+
+_Id = Annotated[int, Path(ge=1, le=LARGEST_NUMBER)]
+
+
+@router.get("")
+async def list_checks(session: Session, asked: Annotated[CheckListIn, Query()]) -> Page[VerdictOut]:
+    """The newest verdict about each subject, newest first; with `history` all that were ever given."""
+    before = None if asked.cursor is None else read_number_cursor("checks", asked.cursor)
+    found = await listing.list_checks(session, asked.filters(), before=before, limit=asked.limit + 1)
+    return page_of("checks", [_shown(check) for check in found], asked.limit, lambda check: [check.id])
+
+
+@router.get("/{check_id}")
+async def show_check(session: Session, check_id: _Id) -> VerdictOut:
+    """One verdict."""
+    return _shown(await listing.get_check(session, check_id))
+
+
+@router.post("/{check_id}/note")
+async def note_check(res: Res, caller: CalledBy, check_id: _Id, asked: NoteIn) -> VerdictOut:
+    """Write down what is known about a verdict: it stays beside it, and in the audit."""
+    async with res.sessions.begin() as session:
+        await manual.note_check(session, check_id, asked.note, by=caller.name)
+        return _shown(await listing.get_check(session, check_id))
+
+
+def _shown(check: ShownCheck) -> VerdictOut:
+    window = CheckWindowOut(
+        interval_start=check.interval_start, interval_end=check.interval_end, timezone=check.timezone
+    )
+    names = [name for name in VerdictOut.model_fields if name != "window"]
+    return VerdictOut(window=window, **{name: getattr(check, name) for name in names})

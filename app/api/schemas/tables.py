@@ -1,0 +1,273 @@
+"""The shapes of tables, loads, what is known of a file, and checks."""
+
+import uuid
+from decimal import Decimal
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, StrictBool
+
+from app.api.schemas.common import Day, In, Out, PageIn, Slug, Time
+from app.tables.catalogue import Kind
+from app.tables.checks.listing import CheckFilters
+from app.tables.checks.results import Verdict
+from app.tables.listing import LoadFilters
+
+# Exact: a JSON number would be read as a float by most.
+Amount = Annotated[Decimal, PlainSerializer(lambda value: f"{value:f}", return_type=str)]
+TableName = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[a-z0-9_]+$")]
+_Word = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00]*$")]
+
+
+class LoadErrorOut(Out):
+    """Why a file is not loaded. Where a row is to blame, which; never what it holds."""
+
+    kind: Literal["unloadable", "internal"] | str
+    message: str
+    row: int | None = Field(default=None, description="Its number; the first data row is 1.")
+    column: str | None = None
+    expected: str | None = Field(default=None, description="The kind of value that the column has.")
+
+
+class LoadOut(Out):
+    """Where the rows of a file stand."""
+
+    state: str = Field(description="`due`, `loaded`, `failed` or `removed`.")
+    table: str
+    rows: int | None
+    header_sha256: str | None = Field(description="Of the header's names, joined by line feeds.")
+    set_aside: list[str] | None = Field(description="Columns that nobody knows, and so are not loaded.")
+    error: LoadErrorOut | None
+    loaded_at: Time | None
+
+
+class LoadDetailOut(LoadOut):
+    """A load in a list."""
+
+    id: int
+    run_id: uuid.UUID
+    rule_id: uuid.UUID | None
+    account: str
+    connected_account: str | None
+    report_type: str
+    revision: int
+    is_current: bool = Field(description="The newest loaded revision of its window.")
+    leads: bool = Field(description="Its rule leads: if it is current too, the plain view shows it.")
+
+
+class LoadFiltersIn(BaseModel):
+    """Which loads are meant; what is left out does not matter."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    state: Literal["due", "loaded", "failed", "removed"] | None = None
+    table: TableName | None = None
+    rule_id: uuid.UUID | None = None
+    account: Slug | None = None
+
+    def filters(self) -> LoadFilters:
+        """The same as the core takes it."""
+        return LoadFilters(self.state, self.table, self.rule_id, self.account)
+
+
+class LoadListIn(LoadFiltersIn, PageIn):
+    """Which loads to list, and from where on."""
+
+
+class LoadMatchingIn(In):
+    """Which stored files to load: those that are not loaded, or failed; with `again` those that are loaded too."""
+
+    state: Literal["loaded", "failed"] | None = None
+    table: TableName | None = None
+    rule_id: uuid.UUID | None = None
+    account: Slug | None = None
+    again: StrictBool = False
+
+
+class LoadsAskedOut(Out):
+    """How many files are to be loaded."""
+
+    loads: int
+
+
+class SumOut(Out):
+    """What a category adds up to in a currency."""
+
+    category: str
+    currency: str
+    rows: int
+    gross: Amount | None
+    fee: Amount | None
+    net: Amount | None
+
+
+class FactsOut(Out):
+    """What is known of a loaded file."""
+
+    rows: int
+    header: list[str]
+    header_sha256: str
+    set_aside: list[str]
+    first_created: str | None = Field(description="As the file has it, in the zone of the run where it is not UTC.")
+    last_created: str | None
+    key_unique: bool | None = Field(description="Null where the report has no key, or the file lacks its columns.")
+    net_breaks: int | None = Field(description="Rows where net is not gross - fee.")
+    sums: list[SumOut] = Field(description="Without a summary's `total` line.")
+
+
+class RowOut(Out):
+    """A row of a file, its values as texts."""
+
+    row: int
+    values: dict[str, str | None]
+
+
+class RowsIn(PageIn):
+    """Which rows to show."""
+
+    personal: bool = Field(default=False, description="With the personal columns that are loaded; for admins.")
+
+
+class DiffIn(PageIn):
+    """What to compare with, and whether to show rows."""
+
+    against: Annotated[int, Field(ge=1, le=2**31 - 1)] | None = Field(
+        default=None, description="A revision; the loaded one before it, where it is left out."
+    )
+    rows: Literal["added", "removed", "changed"] | None = None
+    personal: bool = Field(default=False, description="With the personal columns that are loaded; for admins.")
+
+
+class CurrencyDeltaOut(Out):
+    """By how much a currency's sums changed."""
+
+    currency: str
+    gross: Amount | None
+    fee: Amount | None
+    net: Amount | None
+
+
+class DiffRowOut(Out):
+    """A row that is different; of an added one there is nothing `before`, of a removed one nothing `after`."""
+
+    row: int | None
+    before: dict[str, str | None] | None
+    after: dict[str, str | None] | None
+
+
+class DiffOut(Out):
+    """How a revision differs from an earlier one."""
+
+    against: int
+    added: int
+    removed: int
+    changed: int
+    columns: dict[str, int] = Field(description="In how many rows each column changed.")
+    left_out: list[str] = Field(description="Columns that only one of the two has.")
+    sums: list[CurrencyDeltaOut]
+    data: list[DiffRowOut] | None = Field(default=None, description="With `rows`: a page of them, by their key.")
+    next_cursor: str | None = None
+
+
+class TableOut(Out):
+    """The rows of one report, over all its versions."""
+
+    name: str
+    report_types: list[str]
+    rows: int = Field(description="That the plain view shows.")
+    files: int
+    failed: int
+    newest_interval_end: Time | None
+    set_aside: list[str]
+
+
+class ColumnOut(Out):
+    """A column."""
+
+    name: str
+    state: str = Field(description="`loaded`, `approved`, `withheld` (personal), `set_aside` or `ignored`.")
+    kind: Kind | str
+    personal: bool
+    zone: str | None = Field(description="Of times: `utc`, `run` (the run's zone) or `date`.")
+    meaning: str | None
+    filled: int = Field(description="Of a column that is not loaded: in how many rows of one file it was filled.")
+    longest: int
+
+
+class LeaderOut(Out):
+    """A rule whose windows the plain view shows, from its first to its last one."""
+
+    rule_id: uuid.UUID
+    rule: str
+    account: str
+    connected_account: str | None = Field(description="`*`: all connected accounts together.")
+    starts_at: Time
+    ends_at: Time | None
+
+
+class TableDetailOut(TableOut):
+    """A table with its columns and who leads it."""
+
+    columns: list[ColumnOut]
+    leaders: list[LeaderOut]
+
+
+class ColumnIn(In):
+    """What is to be done with a column that nobody knew."""
+
+    state: Literal["approved", "ignored"]
+    kind: Kind | None = Field(default=None, description="What its values are; by default what its name suggests.")
+    personal: StrictBool = Field(default=True, description="Shown in the personal schema only.")
+
+
+class CheckWindowOut(Out):
+    """The window that a verdict is about."""
+
+    interval_start: Time | None
+    interval_end: Time | None
+    timezone: str | None
+
+
+class VerdictOut(Out):
+    """Two numbers that must agree."""
+
+    id: int
+    name: str
+    verdict: Verdict | str
+    account: str
+    connected_account: str | None
+    window: CheckWindowOut
+    currency: str
+    left: Amount | None
+    right: Amount | None
+    difference: Amount | None
+    reason: str | None
+    loads: list[int] = Field(description="The loads that were compared.")
+    note: str | None
+    at: Time
+
+
+class CheckListIn(PageIn):
+    """Which verdicts to list: the newest about each subject, or with `history` all of them."""
+
+    verdict: Verdict | None = None
+    name: _Word | None = None
+    rule_id: uuid.UUID | None = None
+    account: Slug | None = None
+    first: Day | None = Field(default=None, alias="from", description="A local date of the window.")
+    until: Day | None = Field(default=None, alias="to", description="Exclusive.")
+    through: Day | None = Field(default=None, description="Inclusive.")
+    history: bool = False
+
+    def filters(self) -> CheckFilters:
+        """The same as the core takes it."""
+        until = self.until
+        if self.through is not None:
+            after = self.through.fromordinal(min(self.through.toordinal() + 1, self.through.max.toordinal()))
+            until = after if until is None else min(until, after)
+        verdict = None if self.verdict is None else self.verdict.value
+        return CheckFilters(verdict, self.name, self.rule_id, self.account, self.first, until, self.history)
+
+
+class NoteIn(In):
+    """What is known about a verdict."""
+
+    note: Annotated[str, Field(min_length=1, max_length=2000, pattern=r"^[^\x00]*$")]

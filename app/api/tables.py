@@ -1,0 +1,43 @@
+"""Tables: what there is to ask in SQL, what its columns mean, and what is done with unknown ones."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Path
+
+from app.api.http.dependencies import CalledBy, Res, Session
+from app.api.schemas.common import Page
+from app.api.schemas.tables import ColumnIn, ColumnOut, LeaderOut, LoadsAskedOut, TableDetailOut, TableName, TableOut
+from app.tables import listing, manual
+from app.tables.columns import ColumnState
+
+router = APIRouter(prefix="/v1/tables", tags=["tables"])
+
+_Column = Annotated[str, Path(min_length=1, max_length=500, pattern=r"^[^\x00]*$")]
+
+
+@router.get("")
+async def list_tables(session: Session) -> Page[TableOut]:
+    """Every table that has files, by name; all of them at once."""
+    found = await listing.list_tables(session)
+    return Page(data=[TableOut.model_validate(table) for table in found], next_cursor=None)
+
+
+@router.get("/{table}")
+async def show_table(session: Session, table: TableName) -> TableDetailOut:
+    """One table: its columns with their meaning, and whose windows its plain view shows."""
+    found = await listing.get_table(session, table)
+    columns = [ColumnOut.model_validate(column) for column in await listing.columns_of(session, table)]
+    leaders = [LeaderOut.model_validate(leader) for leader in await listing.leaders_of(session, found)]
+    return TableDetailOut(**dict(TableOut.model_validate(found)), columns=columns, leaders=leaders)
+
+
+@router.post("/{table}/columns/{column}", status_code=202)
+async def decide_column(
+    res: Res, caller: CalledBy, table: TableName, column: _Column, asked: ColumnIn
+) -> LoadsAskedOut:
+    """Approve a column that was set aside, and load the files that have it again; or ignore it."""
+    async with res.sessions.begin() as session:
+        loads = await manual.decide_column(
+            session, table, column, ColumnState(asked.state), kind=asked.kind, personal=asked.personal, by=caller.name
+        )
+    return LoadsAskedOut(loads=loads)

@@ -1,0 +1,312 @@
+"""Tables, loads and checks as they are shown. Only reads."""
+
+import uuid
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+from psycopg import sql
+from psycopg.rows import class_row, dict_row
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.db.engine import raw_connection
+from app.db.rows import fetch, fetch_first
+from app.errors import Conflict, Gone, NotFound
+from app.tables import diffs
+from app.tables.catalogue import family_of, find_column, is_metadata
+from app.tables.columns import METADATA, is_withheld_by_default, sql_name
+from app.tables.ddl import ROWS_SCHEMA, meaning
+from app.tables.diffs import Pair, Side, Summary
+from app.tables.facts import TOTAL_LINE
+
+
+@dataclass(frozen=True, slots=True)
+class ShownLoad:
+    """A load; `table` is its table's name."""
+
+    id: int
+    run_id: uuid.UUID
+    rule_id: uuid.UUID | None
+    account: str
+    connected_account: str | None
+    report_type: str
+    table: str
+    revision: int
+    state: str
+    is_current: bool
+    leads: bool
+    rows: int | None
+    header: list[str] | None
+    header_sha256: str | None
+    loaded_columns: list[str] | None
+    set_aside: list[str] | None
+    first_created: str | None
+    last_created: str | None
+    key_repeats: int | None
+    net_breaks: int | None
+    error: dict[str, Any] | None
+    loaded_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class ShownSum:
+    """What a category of a file adds up to in a currency."""
+
+    category: str
+    currency: str
+    rows: int
+    gross: Decimal | None
+    fee: Decimal | None
+    net: Decimal | None
+
+
+@dataclass(frozen=True, slots=True)
+class ShownTable:
+    """A table that has loads, summed up."""
+
+    name: str
+    families: list[str]
+    report_types: list[str]
+    rows: int
+    files: int
+    failed: int
+    newest_interval_end: datetime | None
+    set_aside: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class ShownColumn:
+    """A column that came in files of a table."""
+
+    name: str
+    state: str
+    kind: str
+    personal: bool
+    filled: int
+    longest: int
+    first_seen_at: datetime
+
+    @property
+    def meaning(self) -> str | None:
+        """What it holds, in words."""
+        return meaning(self.name)
+
+    @property
+    def zone(self) -> str | None:
+        """How its times are to be read: `utc`, `run` or `date`."""
+        found = find_column(self.name)
+        return None if found is None else found.zone
+
+
+@dataclass(frozen=True, slots=True)
+class Leader:
+    """A rule and the period in which its windows are shown."""
+
+    rule_id: uuid.UUID
+    rule: str
+    account: str
+    connected_account: str | None
+    starts_at: datetime
+    ends_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class LoadFilters:
+    """Which loads are meant; None leaves a column open."""
+
+    state: str | None = None
+    table: str | None = None
+    rule_id: uuid.UUID | None = None
+    account: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FileRow:
+    """A row of a file: its number, and its values as texts."""
+
+    row: int
+    values: dict[str, str | None] = field(default_factory=dict)
+
+
+async def loads_of(session: AsyncSession, run_ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, ShownLoad]:
+    """The loads of these runs, by run."""
+    found = await fetch(session, ShownLoad, _LOADS_OF, {"run_ids": list(run_ids)})
+    return {load.run_id: load for load in found}
+
+
+async def list_loads(session: AsyncSession, filters: LoadFilters, *, before: int | None, limit: int) -> list[ShownLoad]:
+    """Up to `limit` loads that match, newest first, from the one after `before` on."""
+    return await fetch(session, ShownLoad, _LOADS, {**asdict(filters), "before": before, "limit": limit})
+
+
+async def get_load(session: AsyncSession, run_id: uuid.UUID, *, loaded: bool = False) -> ShownLoad:
+    """The load of a run. Raises NotFound; where it has to be `loaded`, Conflict and Gone."""
+    load = (await loads_of(session, [run_id])).get(run_id)
+    if load is None:
+        if (await session.execute(_RUN_EXISTS, {"id": run_id})).first() is None:
+            raise NotFound(f"there is no run {run_id}")
+        raise Conflict(f"the file of run {run_id} is not loaded: POST /v1/runs/{run_id}/load has it loaded")
+    if loaded and load.state == "removed":
+        raise Gone(f"the rows of run {run_id} were removed with its file")
+    if loaded and load.loaded_at is None:
+        raise Conflict(f"the file of run {run_id} is not loaded: its load is {load.state}")
+    return load
+
+
+async def sums_of(session: AsyncSession, load: ShownLoad) -> list[ShownSum]:
+    """What a load's rows add up to; a `total` line is no part of it."""
+    return await fetch(session, ShownSum, _SUMS, {"id": load.id, "total": TOTAL_LINE})
+
+
+async def rows_of(session: AsyncSession, load: ShownLoad, *, after: int, limit: int, personal: bool) -> list[FileRow]:
+    """Up to `limit` rows of a loaded file, from the one after row `after` on; without personal columns, as a rule."""
+    columns = await shown_columns(session, load.table, load.loaded_columns or [], personal=personal)
+    if not load.loaded_columns:
+        return []
+    values = [sql.SQL("{}::text").format(sql.Identifier(column)) for column in columns]
+    statement = sql.SQL(
+        "select row_number, array[{values}]::text[] as found from {table} where load_id = {id} and row_number > {after}"
+        " order by row_number limit {limit}"
+    ).format(
+        values=sql.SQL(", ").join(values), table=sql.Identifier(ROWS_SCHEMA, load.table), id=load.id, after=after,
+        limit=limit,
+    )  # fmt: skip
+    raw = await raw_connection(session)
+    async with raw.cursor(row_factory=dict_row) as cursor:
+        found = await (await cursor.execute(statement)).fetchall()
+    return [FileRow(row["row_number"], dict(zip(columns, row["found"], strict=True))) for row in found]
+
+
+async def shown_columns(session: AsyncSession, table: str, names: Sequence[str], *, personal: bool) -> list[str]:
+    """The table's names of these columns of a file, in their order; personal ones on request only."""
+    known = {column.name: column.personal for column in await columns_of(session, table)}
+    wanted = [name for name in names if personal or not known.get(name, is_withheld_by_default(name))]
+    return list(dict.fromkeys(METADATA if is_metadata(name) else sql_name(name) for name in wanted))
+
+
+async def list_tables(session: AsyncSession) -> list[ShownTable]:
+    """Every table that a file was, or is to be, loaded into; by name."""
+    return await fetch(session, ShownTable, _TABLES)
+
+
+async def get_table(session: AsyncSession, name: str) -> ShownTable:
+    """One of them. Raises NotFound."""
+    for table in await list_tables(session):
+        if table.name == name:
+            return table
+    raise NotFound(f"there is no table {name!r}: no file of such a report was stored yet")
+
+
+async def columns_of(session: AsyncSession, table: str) -> list[ShownColumn]:
+    """Every column that came in files of a table, in the order in which they came."""
+    return await fetch(session, ShownColumn, _COLUMNS, {"table": table})
+
+
+async def leaders_of(session: AsyncSession, table: ShownTable) -> list[Leader]:
+    """Whose windows the plain view shows, and when, newest first."""
+    return await fetch(session, Leader, _LEADERS, {"families": table.families})
+
+
+@dataclass(frozen=True, slots=True)
+class DiffRow:
+    """A row that is different, by its key: what it was, and what it is."""
+
+    key: str
+    row: int | None
+    old: dict[str, str | None] | None
+    new: dict[str, str | None] | None
+
+
+async def compare(session: AsyncSession, load: ShownLoad, pair: Pair) -> Summary:
+    """How the two differ: as it was found when the file was loaded, or found now."""
+    kept = await fetch_first(session, Summary, _DIFF, {"id": load.id, "against": pair.old.id})
+    if kept is not None:
+        return kept
+    raw = await raw_connection(session)
+    async with raw.cursor(row_factory=dict_row) as cursor:
+        found = await (await cursor.execute(diffs.summary(load.table, pair))).fetchone()
+        sums = await (await cursor.execute(diffs.SUMS, diffs.sums_values(pair))).fetchall()
+    return diffs.summed_up(pair, found, sums)
+
+
+async def pair_of(session: AsyncSession, load: ShownLoad, against: int | None) -> Pair:
+    """A load and the revision to compare it with: the loaded one before it, or that number. Raises NotFound."""
+    sides = await fetch(session, Side, _SIDES, {"id": load.id})
+    new = next((side for side in sides if side.id == load.id), None)
+    if new is None:
+        raise NotFound("the file is not loaded")
+    fits = [side for side in sides if (side.revision < new.revision if against is None else side.revision == against)]
+    old = fits[-1] if fits else None
+    if old is None:
+        which = "earlier revision" if against is None else f"revision {against}"
+        raise NotFound(f"there is no loaded {which} of this window to compare with")
+    return diffs.pair_of(family_of(load.report_type), old, new)
+
+
+async def diff_rows(
+    session: AsyncSession, load: ShownLoad, pair: Pair, kind: str, *, after: str, limit: int, personal: bool
+) -> list[DiffRow]:
+    """Rows that were added, removed or changed, after a key. Raises Conflict where the report has no key."""
+    if not pair.key:
+        raise Conflict("rows of this report have no key to tell them by: only their number is compared")
+    names = [name for name in load.loaded_columns or [] if name not in pair.left_out]
+    shown = await shown_columns(session, load.table, names, personal=personal)
+    raw = await raw_connection(session)
+    async with raw.cursor(row_factory=class_row(DiffRow)) as cursor:
+        statement = diffs.rows(load.table, pair, kind, shown)
+        values = {"after": after, "limit": limit}
+        found: list[DiffRow] = await (await cursor.execute(statement, values)).fetchall()
+    return found
+
+
+_LOAD = """
+select id, run_id, rule_id, account, connected_account, report_type, table_name as table, revision, state, is_current,
+    leads, rows, header, header_sha256, loaded_columns, set_aside, first_created, last_created, key_repeats, net_breaks,
+    error, loaded_at
+from loads
+"""
+_LOADS_OF = text(f"{_LOAD} where run_id = any(:run_ids)")
+_LOADS = text(f"""{_LOAD}
+where (cast(:state as text) is null or state = :state) and (cast(:table as text) is null or table_name = :table)
+    and (cast(:rule_id as uuid) is null or rule_id = :rule_id)
+    and (cast(:account as text) is null or account = :account)
+    and (cast(:before as bigint) is null or id < :before)
+order by id desc limit :limit
+""")
+_RUN_EXISTS = text("select 1 from runs where id = :id")
+_SUMS = text("""
+select category, currency, rows, gross, fee, net from load_sums where load_id = :id and category <> :total
+order by category, currency
+""")
+_TABLES = text("""
+select table_name as name, array_agg(distinct family) as families, array_agg(distinct report_type) as report_types,
+    coalesce(sum(rows) filter (where is_current and leads and state <> 'removed'), 0)::bigint as rows,
+    count(*) filter (where loaded_at is not null and state <> 'removed') as files,
+    count(*) filter (where state = 'failed') as failed,
+    max(interval_end) filter (where loaded_at is not null) as newest_interval_end,
+    array(select column_name from table_columns where table_columns.table_name = loads.table_name
+        and state = 'set_aside' order by 1) as set_aside
+from loads group by table_name order by table_name
+""")
+_COLUMNS = text("""
+select column_name as name, state, kind, personal, filled, longest, first_seen_at from table_columns
+where table_name = :table order by first_seen_at, column_name
+""")
+_LEADERS = text("""
+select rule_id, rules.name as rule, leaderships.account, nullif(scope, '') as connected_account, starts_at, ends_at
+from leaderships join rules on rules.id = rule_id where family = any(:families) order by starts_at desc, scope
+""")
+_DIFF = text("""
+select against_revision as against, added, removed, changed, columns, left_out, sums from diffs
+where load_id = :id and against_load_id = :against
+""")
+_SIDES = text("""
+select other.id, other.revision, other.loaded_columns, other.key_repeats from loads as one join loads as other
+    on other.id = one.id or (other.rule_id = one.rule_id and other.window_key is not distinct from one.window_key
+        and other.connected_account is not distinct from one.connected_account)
+where one.id = :id and other.state <> 'removed' and other.loaded_at is not null and other.loaded_columns <> '{}'
+order by other.revision
+""")

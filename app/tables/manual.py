@@ -1,0 +1,119 @@
+"""What somebody asks for by hand: load again, approve or ignore a column, write a note. Audited. Database only."""
+
+import uuid
+from dataclasses import asdict
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app import audit
+from app.errors import Conflict, Gone, NotFound
+from app.tables import loads
+from app.tables.catalogue import Kind, family_of, find_column
+from app.tables.columns import ColumnState, suggested_kind
+from app.tables.listing import LoadFilters
+
+MOST_AT_ONCE = 10_000
+
+
+async def load_run(session: AsyncSession, run_id: uuid.UUID, *, by: str) -> None:
+    """Have the file of a run loaded, again if it was. Raises NotFound, Conflict without a file, Gone without bytes."""
+    row = (await session.execute(_RUN, {"id": run_id})).first()
+    if row is None:
+        raise NotFound(f"there is no run {run_id}")
+    if row.stored_at is None:
+        raise Conflict(f"run {run_id} has no file yet: it is {row.state}")
+    if row.removed_at is not None:
+        raise Gone(f"the file of run {run_id} was removed")
+    if row.table_state == "off":
+        raise Conflict("the run's rule says that its files are not loaded: change its `table.state`")
+    if row.load_id is None:
+        await loads.owe(session, [run_id])
+    else:
+        await loads.again(session, [row.load_id])
+    await audit.note(session, actor=by, action="load.asked", subject=run_id)
+
+
+async def load_matching(session: AsyncSession, filters: LoadFilters, *, again: bool, by: str) -> int:
+    """Load what is missing or failed among stored files that match, newest first; with `again` what is loaded too."""
+    values = {**asdict(filters), "limit": MOST_AT_ONCE}
+    asked = 0
+    if filters.state is None:
+        missing = (await session.execute(_MISSING, values)).all()
+        wanted = [
+            row.run_id for row in missing if filters.table is None or family_of(row.report_type).table == filters.table
+        ]
+        asked = await loads.owe(session, wanted)
+    states = [filters.state] if filters.state else ["failed", "loaded"] if again else ["failed"]
+    ids = (await session.execute(_IN_STATES, {**values, "states": states})).scalars().all()
+    asked += await loads.again(session, ids)
+    await audit.note(session, actor=by, action="loads.asked", after={"loads": asked, "again": again})
+    return asked
+
+
+async def decide_column(
+    session: AsyncSession, table: str, column: str, state: ColumnState, *, kind: Kind | None, personal: bool, by: str
+) -> int:
+    """Approve or ignore a column that was set aside; returns how many loads are done again. NotFound, Conflict."""
+    found = (await session.execute(_COLUMN, {"table": table, "column": column})).first()
+    if found is None:
+        raise NotFound(f"no file of table {table!r} has a column {column!r}")
+    if found.state not in (ColumnState.SET_ASIDE, ColumnState.IGNORED, ColumnState.APPROVED):
+        raise Conflict(f"the column is {found.state}: only unknown columns are approved or ignored")
+    if found.state == ColumnState.APPROVED and kind is not None and kind != found.kind:
+        raise Conflict(f"the column is a {found.kind} by now; a kind never changes")
+    known = find_column(column)
+    decided = kind or (Kind(found.kind) if found.state == ColumnState.APPROVED else None)
+    decided = decided or (known.kind if known is not None else suggested_kind(column))
+    values = {"table": table, "column": column, "state": state.value, "kind": decided.value, "personal": personal}
+    await session.execute(_DECIDE, values)
+    await audit.note(
+        session, actor=by, action=f"column.{state.value}", subject=f"{table}.{column}",
+        before={"state": found.state}, after={"kind": decided.value, "personal": personal},
+    )  # fmt: skip
+    if state is not ColumnState.APPROVED:
+        return 0
+    ids = (await session.execute(_WITH_COLUMN, {"table": table, "column": column})).scalars().all()
+    return await loads.again(session, ids)
+
+
+async def note_check(session: AsyncSession, check_id: int, note: str, *, by: str) -> None:
+    """Write down what is known about a verdict; it stays beside it. Raises NotFound."""
+    if (await session.execute(_CHECK, {"id": check_id})).first() is None:
+        raise NotFound(f"there is no check {check_id}")
+    await session.execute(_NOTE, {"id": check_id, "note": note, "actor": by})
+    await audit.note(session, actor=by, action="check.noted", subject=check_id, after={"note": note})
+
+
+_RUN = text("""
+select runs.state, files.stored_at, files.removed_at, loads.id as load_id, rules.table_state
+from runs left join files on files.run_id = runs.id and files.stored_at is not null
+left join loads on loads.run_id = runs.id left join rules on rules.id = runs.rule_id where runs.id = :id
+""")
+_MISSING = text("""
+select runs.id as run_id, runs.report_type from files join runs on runs.id = files.run_id
+where files.stored_at is not null and files.removed_at is null
+    and not exists (select 1 from loads where loads.run_id = runs.id)
+    and (cast(:rule_id as uuid) is null or runs.rule_id = :rule_id)
+    and (cast(:account as text) is null or runs.account = :account)
+order by files.stored_at desc limit :limit
+""")
+_IN_STATES = text("""
+select id from loads where state = any(:states) and (cast(:table as text) is null or table_name = :table)
+    and (cast(:rule_id as uuid) is null or rule_id = :rule_id)
+    and (cast(:account as text) is null or account = :account)
+order by id desc limit :limit
+""")
+_COLUMN = text("""
+select state, kind from table_columns where table_name = :table and column_name = :column for update
+""")
+_DECIDE = text("""
+update table_columns set state = :state, kind = :kind, personal = :personal
+where table_name = :table and column_name = :column
+""")
+_WITH_COLUMN = text("""
+select id from loads where table_name = :table and :column = any(header) and state in ('loaded', 'failed')
+order by id desc
+""")
+_CHECK = text("select 1 from checks where id = :id")
+_NOTE = text("insert into check_notes (check_id, note, actor) values (:id, :note, :actor)")
