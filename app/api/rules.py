@@ -16,6 +16,8 @@ from app.db.models import Rule
 from app.errors import PreconditionFailed
 from app.rules import changes, store
 from app.rules.changes import RuleEffect
+from app.rules.rule import connected_of
+from app.tables import leadership
 
 router = APIRouter(prefix="/v1/rules", tags=["rules"])
 
@@ -88,12 +90,20 @@ async def _changed(session: AsyncSession, rule: Rule, effect: RuleEffect) -> Cha
 
 async def _all_shown(session: AsyncSession, shown: Sequence[Rule]) -> list[RuleOut]:
     found = await store.warnings(session, [store.values_of(rule) for rule in shown])
+    leading = await leadership.leading(session, [rule.id for rule in shown])
     return [
-        RuleOut.model_validate(rule).model_copy(
+        RuleOut.model_validate(_values(rule, leads=rule.id in leading)).model_copy(
             update={"warnings": [WarningOut.model_validate(one) for one in warnings]}
         )
         for rule, warnings in zip(shown, found, strict=True)
     ]
+
+
+def _values(rule: Rule, *, leads: bool) -> dict[str, object]:
+    """A rule's columns as they are shown."""
+    columns = {name: getattr(rule, name) for name in RuleOut.model_fields if name != "warnings"}
+    connected = connected_of(rule.report_type, rule.connected, rule.connected_accounts)
+    return columns | {"connected": connected, "table": {**rule.table, "leads": leads}}
 
 
 def _etag(version: int) -> str:

@@ -175,9 +175,8 @@ class Rule(Base):
     connected_accounts: Mapped[list[str]]
     retention_days: Mapped[int | None]
     connected: Mapped[str | None]  # none: follows from connected_accounts
-    except_accounts: Mapped[list[str]] = mapped_column(server_default=text("'{}'"))
-    table_state: Mapped[str] = mapped_column(server_default=text("'auto'"))
-    table_personal: Mapped[list[str]] = mapped_column(server_default=text("'{}'"))
+    # What is done with its rows (app/rules/rule.py, DEFAULT_TABLE).
+    table: Mapped[Json] = mapped_column(server_default=text("""'{"state": "auto", "personal": []}'"""))
     recheck_days: Mapped[list[int]] = mapped_column(ARRAY(Integer), server_default=text("'{}'"))
     version: Mapped[int] = mapped_column(server_default=text("1"))
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())

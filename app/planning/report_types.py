@@ -16,7 +16,7 @@ JSON: TypeAlias = "Mapping[str, JSON] | list[JSON] | str | int | float | bool | 
 OWN_FIELDS = frozenset({"interval_start", "interval_end", "connected_account"})
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_CONNECT_PREFIX = "connected_account_"
+CONNECT_PREFIX = "connected_account_"
 _END_ONLY = ("ending_balance_reconciliation.", "connect.negative_balance_refunds_disputes_overview.")
 # Families whose types take no `timezone`, up to and including this version.
 _NO_TIMEZONE_UP_TO = {
@@ -35,14 +35,14 @@ def interval_need(report_type: str) -> IntervalNeed:
     """What the type takes to say which time it is about."""
     if ".by_id." in report_type:
         return IntervalNeed.NONE
-    if report_type.removeprefix(_CONNECT_PREFIX).startswith(_END_ONLY):
+    if report_type.removeprefix(CONNECT_PREFIX).startswith(_END_ONLY):
         return IntervalNeed.END
     return IntervalNeed.RANGE
 
 
 def takes_timezone(report_type: str) -> bool:
     """Whether `parameters.timezone` (the zone of the times printed in the file) is known to the type."""
-    family, _, version = report_type.removeprefix(_CONNECT_PREFIX).rpartition(".")
+    family, _, version = report_type.removeprefix(CONNECT_PREFIX).rpartition(".")
     return not version.isdecimal() or int(version) > _NO_TIMEZONE_UP_TO.get(family, -1)
 
 

@@ -16,6 +16,7 @@ from app.queue import processes, timetable
 from app.rules import preview, schedule, store, withdrawals
 from app.rules.rule import NewRule, RuleWarning, check, words_of
 from app.settings import Settings
+from app.tables import leadership, loads, removal
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +32,9 @@ async def create(session: AsyncSession, new: NewRule, *, settings: Settings, by:
     """Make a rule. Raises BadInput, and Conflict when its name is taken."""
     check(new, settings.accounts)
     await _refuse_words_too_new(session, new)
+    leadership.check(new.table["state"], new.parameters)
     rule = await store.create(session, new)
+    await leadership.settle(session, rule.account, rule.report_type)
     await audit.note(session, actor=by, action="rule.created", subject=rule.id, after=asdict(new))
     return rule, RuleEffect(asks_for=await _plan(session, rule, settings))
 
@@ -41,11 +44,13 @@ async def change(session: AsyncSession, rule: Rule, wanted: NewRule, *, settings
     was = store.values_of(rule)
     check(wanted, _allowed_accounts(rule, wanted, settings))
     await _refuse_words_too_new(session, wanted)
+    leadership.check(wanted.table["state"], wanted.parameters)
     taken_out = await store.change(session, rule, wanted)
     before, after = audit.differing(asdict(was), asdict(wanted))
     if not after:
         return RuleEffect()
     await audit.note(session, actor=by, action="rule.changed", subject=rule.id, before=before, after=after)
+    await _change_tables(session, rule, was)
     cancelled = 0
     if taken_out:
         reason = "its connected account was taken out of the rule"
@@ -59,6 +64,7 @@ async def remove(session: AsyncSession, rule: Rule, *, by: str) -> RuleEffect:
     """Delete a locked rule: its runs and files stay, runs that were not requested yet are cancelled."""
     await audit.note(session, actor=by, action="rule.deleted", subject=rule.id, before=asdict(store.values_of(rule)))
     await store.remove(session, rule)
+    await leadership.settle(session, rule.account, rule.report_type)
     return RuleEffect(cancelled=await withdrawals.withdraw(session, rule, None, reason="the rule was deleted"))
 
 
@@ -67,6 +73,17 @@ async def _refuse_words_too_new(session: AsyncSession, new: NewRule) -> None:
     older = [] if words_of(new) == 1 else await processes.older_than(session, words_of(new))
     if older:
         raise Conflict(f"{', '.join(map(str, older))} could not read this rule: replace it with this version first")
+
+
+async def _change_tables(session: AsyncSession, rule: Rule, was: NewRule) -> None:
+    """Its rows follow: who leads may be another now, and what it asks of its files is loaded, or leaves."""
+    for report_type in sorted({was.report_type, rule.report_type}):
+        await leadership.settle(session, rule.account, report_type)
+    if rule.table["state"] == "off" and was.table["state"] != "off":
+        await removal.remove_of_rule(session, rule.id)
+    taken_out = set(was.table["personal"]) - set(rule.table["personal"])
+    if taken_out:
+        await loads.again_of_rule(session, rule.id, sorted(taken_out))
 
 
 def _allowed_accounts(rule: Rule, wanted: NewRule, settings: Settings) -> Collection[str]:

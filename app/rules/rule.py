@@ -1,7 +1,7 @@
 """A rule as a value: what a user says of it, what is refused of that at once, and what it means to the planner."""
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from datetime import UTC, date, datetime, timedelta
 from functools import cache
 from importlib import resources
@@ -10,11 +10,15 @@ from zoneinfo import ZoneInfo
 
 from app.errors import BadInput, FieldError
 from app.planning.planner import Schedule
-from app.planning.report_types import OWN_FIELDS, interval_need, takes_timezone
+from app.planning.report_types import CONNECT_PREFIX, OWN_FIELDS, interval_need, takes_timezone
 from app.vocabulary import Cadence, IntervalNeed
 
 # Fixed once the rule has runs: their windows and identities follow from these.
 FIXED_WITH_RUNS = frozenset({"account", "report_type", "cadence", "timezone"})
+
+
+# Its rows are loaded, and shown where no other rule's are; personal columns are not.
+DEFAULT_TABLE: Mapping[str, Any] = {"state": "auto", "personal": []}
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,9 +36,12 @@ class NewRule:
     parameters: dict[str, Any]
     connected_accounts: list[str]
     retention_days: int | None
+    connected: str | None = None  # none: it follows from the accounts, see `connected_of`
+    table: dict[str, Any] = field(default_factory=lambda: dict(DEFAULT_TABLE))
+    recheck_days: list[int] = field(default_factory=list)
 
 
-RULE_FIELDS = tuple(field.name for field in fields(NewRule))
+RULE_FIELDS = tuple(one.name for one in fields(NewRule))
 
 # Values of fields that came with a later number of `vocabulary.WORDS` than 1: a process that knows fewer words could
 # not read a rule that holds one.
@@ -87,10 +94,32 @@ def check(new: NewRule, accounts: Collection[str]) -> None:
         errors.append(FieldError("/timezone", "is not an IANA time zone; write it like Europe/Berlin"))
     if interval_need(new.report_type) is IntervalNeed.NONE:
         errors.append(FieldError("/report_type", "takes a payout, not an interval: only an ad-hoc run may name it"))
+    errors += _connected_errors(new)
     for name in sorted(OWN_FIELDS & set(new.parameters)):
         errors.append(FieldError(f"/parameters/{name}", "is set by Tallyhook for each window; leave it out"))
     if errors:
         raise BadInput(*errors)
+
+
+def connected_of(report_type: str, connected: str | None, connected_accounts: Collection[str]) -> str:
+    """For which connected accounts a rule's runs are made: `none`, `listed` (a run each) or `together` (one run)."""
+    if connected is not None:
+        return connected
+    if connected_accounts:
+        return "listed"
+    return "together" if report_type.startswith(CONNECT_PREFIX) else "none"
+
+
+def _connected_errors(new: NewRule) -> list[FieldError]:
+    follows = connected_of(new.report_type, None, new.connected_accounts)
+    detail = {
+        "each": "is not known to this version: name the accounts in `connected_accounts`",
+        "listed": "needs `connected_accounts`",
+        "together": "is for types that begin with `connected_account_`, and takes no `connected_accounts`",
+        "none": "takes no `connected_accounts`, and no type that begins with `connected_account_`",
+    }
+    wrong = new.connected is not None and new.connected != follows
+    return [FieldError("/connected", detail.get(new.connected or "", "is no such word"))] if wrong else []
 
 
 def parameter_warnings(new: NewRule) -> list[RuleWarning]:

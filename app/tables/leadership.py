@@ -197,7 +197,8 @@ def _overlap(one: str, other: str) -> bool:
 
 _LOCK = text("select pg_advisory_xact_lock(hashtextextended(:key, 2))")
 _RULES = text("""
-select id, name, report_type, timezone, starts_on, parameters, connected, connected_accounts, table_state,
+select id, name, report_type, timezone, starts_on, parameters, connected, connected_accounts,
+    coalesce("table" ->> 'state', 'auto') as table_state,
     deleted_at is not null as is_deleted
 from rules where account = :account order by created_at, id
 """)

@@ -174,8 +174,7 @@ async def rows_of(session: AsyncSession, load: ShownLoad, *, after: int, limit: 
         values=sql.SQL(", ").join(values), table=sql.Identifier(ROWS_SCHEMA, load.table), id=load.id, after=after,
         limit=limit,
     )  # fmt: skip
-    raw = await raw_connection(session)
-    async with raw.cursor(row_factory=dict_row) as cursor:
+    async with raw_connection(session) as raw, raw.cursor(row_factory=dict_row) as cursor:
         found = await (await cursor.execute(statement)).fetchall()
     return [FileRow(row["row_number"], dict(zip(columns, row["found"], strict=True))) for row in found]
 
@@ -225,8 +224,7 @@ async def compare(session: AsyncSession, load: ShownLoad, pair: Pair) -> Summary
     kept = await fetch_first(session, Summary, _DIFF, {"id": load.id, "against": pair.old.id})
     if kept is not None:
         return kept
-    raw = await raw_connection(session)
-    async with raw.cursor(row_factory=dict_row) as cursor:
+    async with raw_connection(session) as raw, raw.cursor(row_factory=dict_row) as cursor:
         found = await (await cursor.execute(diffs.summary(load.table, pair))).fetchone()
         sums = await (await cursor.execute(diffs.SUMS, diffs.sums_values(pair))).fetchall()
     return diffs.summed_up(pair, found, sums)
@@ -254,8 +252,7 @@ async def diff_rows(
         raise Conflict("rows of this report have no key to tell them by: only their number is compared")
     names = [name for name in load.loaded_columns or [] if name not in pair.left_out]
     shown = await shown_columns(session, load.table, names, personal=personal)
-    raw = await raw_connection(session)
-    async with raw.cursor(row_factory=class_row(DiffRow)) as cursor:
+    async with raw_connection(session) as raw, raw.cursor(row_factory=class_row(DiffRow)) as cursor:
         statement = diffs.rows(load.table, pair, kind, shown)
         values = {"after": after, "limit": limit}
         found: list[DiffRow] = await (await cursor.execute(statement, values)).fetchall()

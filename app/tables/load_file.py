@@ -204,7 +204,8 @@ def _note_left(connection: Connection, load: _Load) -> None:
 
 _JOB = """
 select loads.id, loads.run_id, loads.file_id, loads.rule_id, loads.connected_account, loads.report_type,
-    loads.window_key, files.location, files.size, runs.parameters, coalesce(rules.table_personal, '{}') as personal
+    loads.window_key, files.location, files.size, runs.parameters,
+    coalesce(rules."table" -> 'personal', '[]') as personal
 from loads join files on files.id = loads.file_id join runs on runs.id = loads.run_id
 left join rules on rules.id = loads.rule_id
 where loads.id = %(id)s and loads.fence = %(fence)s and loads.state = 'due' and files.removed_at is null

@@ -133,6 +133,12 @@ async def again(session: AsyncSession, load_ids: Sequence[int]) -> int:
     return len(done)
 
 
+async def again_of_rule(session: AsyncSession, rule_id: uuid.UUID, columns: Sequence[str]) -> int:
+    """Load a rule's files again that have one of these columns loaded: without it, if the rule does not ask for it."""
+    values = {"rule_id": rule_id, "columns": list(columns)}
+    return await again(session, (await session.execute(_WITH_COLUMNS, values)).scalars().all())
+
+
 async def retry_failed_of_older_loaders(session: AsyncSession) -> int:
     """After an upgrade that reads more: what an older loader could not load is due again."""
     done = (await session.execute(_OLDER, {"loader": LOADER})).scalars().all()
@@ -152,7 +158,7 @@ select runs.id as run_id, files.id as file_id, runs.rule_id, runs.account, runs.
     runs.window_key, runs.revision, runs.interval_start, runs.interval_end, runs.timezone, runs.parameters
 from runs join files on files.run_id = runs.id left join rules on rules.id = runs.rule_id
 where runs.id = any(:run_ids) and files.stored_at is not null and files.removed_at is null
-    and coalesce(rules.table_state, 'auto') <> 'off'
+    and coalesce(rules."table" ->> 'state', 'auto') <> 'off'
 """)
 _OWE = text("""
 insert into loads (run_id, file_id, rule_id, account, connected_account, report_type, window_key, revision,
@@ -198,7 +204,10 @@ _AGAIN = text("""
 update loads set state = 'due', due_at = now(), tries = 0, crashes = 0, lease_until = null, leased_by = null,
     fence = fence + 1
 from files where loads.id = any(:ids) and files.id = loads.file_id and files.removed_at is null
-    and loads.state in ('loaded', 'failed') returning loads.id
+    and loads.state in ('loaded', 'failed', 'removed') returning loads.id
+""")
+_WITH_COLUMNS = text("""
+select id from loads where rule_id = :rule_id and loaded_columns && cast(:columns as text[])
 """)
 _OLDER = text("""
 update loads set state = 'due', due_at = now(), tries = 0, crashes = 0
@@ -207,7 +216,7 @@ where state = 'failed' and loader < :loader returning id
 _MISSING = text("""
 select files.run_id from files where stored_at > (select min(at) from tables_since) and removed_at is null
     and not exists (select 1 from loads where loads.run_id = files.run_id)
-    and not exists (select 1 from rules where rules.id = files.rule_id and rules.table_state = 'off')
+    and not exists (select 1 from rules where rules.id = files.rule_id and rules."table" ->> 'state' = 'off')
 order by stored_at limit :limit
 """)
 

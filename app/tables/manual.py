@@ -44,7 +44,7 @@ async def load_matching(session: AsyncSession, filters: LoadFilters, *, again: b
             row.run_id for row in missing if filters.table is None or family_of(row.report_type).table == filters.table
         ]
         asked = await loads.owe(session, wanted)
-    states = [filters.state] if filters.state else ["failed", "loaded"] if again else ["failed"]
+    states = [filters.state] if filters.state else ["failed", "removed", *(["loaded"] if again else [])]
     ids = (await session.execute(_IN_STATES, {**values, "states": states})).scalars().all()
     asked += await loads.again(session, ids)
     await audit.note(session, actor=by, action="loads.asked", after={"loads": asked, "again": again})
@@ -86,7 +86,7 @@ async def note_check(session: AsyncSession, check_id: int, note: str, *, by: str
 
 
 _RUN = text("""
-select runs.state, files.stored_at, files.removed_at, loads.id as load_id, rules.table_state
+select runs.state, files.stored_at, files.removed_at, loads.id as load_id, rules."table" ->> 'state' as table_state
 from runs left join files on files.run_id = runs.id and files.stored_at is not null
 left join loads on loads.run_id = runs.id left join rules on rules.id = runs.rule_id where runs.id = :id
 """)

@@ -47,12 +47,11 @@ async def purge(res: Resources) -> bool:
 
 
 async def _delete(session: AsyncSession, leaving: Leaving) -> int:
-    raw = await raw_connection(session)
     statement = sql.SQL(
         "delete from {table} where load_id = {id} and row_number in ("
         "select row_number from {table} where load_id = {id} order by row_number limit {limit})"
     ).format(table=sql.Identifier(ROWS_SCHEMA, leaving.table_name), id=leaving.id, limit=ROWS_AT_ONCE)
-    async with raw.cursor() as cursor:
+    async with raw_connection(session) as raw, raw.cursor() as cursor:
         return int((await cursor.execute(statement)).rowcount)
 
 

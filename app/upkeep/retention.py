@@ -18,7 +18,7 @@ from app import audit
 from app.errors import NotNow, StoreAway
 from app.files import removal
 from app.resources import Resources
-from app.tables import removal
+from app.tables import removal as rows_removal
 
 log = structlog.get_logger()
 
@@ -31,7 +31,7 @@ SECONDS_AT_ONCE = 20.0
 async def remove_old_files(res: Resources) -> bool:
     """Remove what is due; True when there is more of it than fits into one turn."""
     give_up_at = time.monotonic() + SECONDS_AT_ONCE
-    while await _sweep(res) or await removal.purge(res) or await _purge(res) or await _mark(res):
+    while await _sweep(res) or await rows_removal.purge(res) or await _purge(res) or await _mark(res):
         if time.monotonic() > give_up_at:
             return True
     return False
@@ -46,7 +46,7 @@ async def _mark(res: Resources) -> int:
             return 0
         named = {"ids": [file.id for file in due], "reasons": [file.reason for file in due]}
         marked = (await session.execute(_MARK, named)).mappings().all()
-        await removal.remove_of_files(session, [file["id"] for file in marked])
+        await rows_removal.remove_of_files(session, [file["id"] for file in marked])
         for file in marked:
             await _note(session, file)
     for file in marked:

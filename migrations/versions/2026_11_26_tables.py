@@ -30,10 +30,8 @@ def upgrade() -> None:
 
 def _add_columns() -> None:
     op.execute("""
-        alter table rules add column connected text, add column except_accounts text[] not null default '{}',
-            add column table_state text not null default 'auto',
-            add column table_personal text[] not null default '{}',
-            add column recheck_days integer[] not null default '{}'
+        alter table rules add column connected text, add column recheck_days integer[] not null default '{}',
+            add column "table" jsonb not null default '{"state": "auto", "personal": []}'
     """)
     op.execute("alter table runs add column recheck boolean not null default false")
 
@@ -204,8 +202,7 @@ def downgrade() -> None:
     op.execute("drop function verdicts_are_append_only()")
     op.execute("alter table runs drop column recheck")
     op.execute("""
-        alter table rules drop column connected, drop column except_accounts, drop column table_state,
-            drop column table_personal, drop column recheck_days
+        alter table rules drop column connected, drop column "table", drop column recheck_days
     """)
 
 

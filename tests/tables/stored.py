@@ -36,18 +36,18 @@ def line(number: int, net: str = "9.00", *, currency: str = "usd", category: str
 
 async def rule(res: Resources, name: str = "daily", **values: Any) -> uuid.UUID:
     """A rule as a row, without windows planned."""
+    table = {"state": values.pop("table_state", "auto"), "personal": values.pop("table_personal", [])}
     values = {
         "id": uuid.uuid4(), "name": name, "report_type": ACTIVITY, "cadence": "daily", "timezone": "UTC",
-        "starts_on": date(2026, 1, 1), "parameters": {}, "connected_accounts": [], "table_state": "auto",
-        "table_personal": [], **values,
+        "starts_on": date(2026, 1, 1), "parameters": {}, "connected_accounts": [], **values,
     }  # fmt: skip
     await execute(
         res,
         "insert into rules (id, account, name, report_type, enabled, cadence, timezone, starts_on, settle_hours,"
-        " parameters, connected_accounts, table_state, table_personal) values (:id, 'default', :name, :report_type,"
-        " true, :cadence, :timezone, :starts_on, 0, cast(:parameters as jsonb), :connected_accounts, :table_state,"
-        " :table_personal)",
-        **{**values, "parameters": json.dumps(values["parameters"])},
+        " parameters, connected_accounts, \"table\") values (:id, 'default', :name, :report_type,"
+        " true, :cadence, :timezone, :starts_on, 0, cast(:parameters as jsonb), :connected_accounts,"
+        " cast(:table as jsonb))",
+        **{**values, "parameters": json.dumps(values["parameters"]), "table": json.dumps(table)},
     )
     id_: uuid.UUID = values["id"]
     return id_

@@ -3,18 +3,31 @@
 import uuid
 from dataclasses import replace
 from datetime import date
-from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 
 from fastapi import Path
-from pydantic import Field, StrictBool, ValidationInfo, create_model, field_validator
+from pydantic import AfterValidator, Field, PlainSerializer, StrictBool, ValidationInfo, create_model, field_validator
 
-from app.api.schemas.common import ConnectedAccounts, Day, In, Name, Out, Parameters, ReportTypeId, Slug, Time, ZoneName
+from app.api.schemas.common import (
+    LONGEST_LIST,
+    ConnectedAccounts,
+    Day,
+    In,
+    Name,
+    Out,
+    Parameters,
+    ReportTypeId,
+    Slug,
+    Time,
+    ZoneName,
+)
 from app.rules.rule import RULE_FIELDS, NewRule, today_in
 from app.settings import DEFAULT_ACCOUNT
 from app.vocabulary import Cadence
 
 _A_CENTURY_DAYS = 36_525
 _A_YEAR_HOURS = 8_784
+_A_YEAR_DAYS = 366
 
 SettleHours = Annotated[
     float,
@@ -24,7 +37,35 @@ RetentionDays = Annotated[
     int, Field(ge=1, le=_A_CENTURY_DAYS, strict=True, description="Files are removed after this; null keeps them.")
 ]
 
+RecheckDays = Annotated[
+    list[Annotated[int, Field(ge=1, le=_A_YEAR_DAYS, strict=True)]],
+    Field(max_length=10, description="The same question again, so many days after a window was first stored."),
+]
+_ColumnName = Annotated[str, Field(min_length=1, max_length=500, pattern=r"^[^\x00]*$")]
+
+
+def _as_json(value: object) -> object:
+    return value.model_dump() if isinstance(value, RuleTableIn) else value
+
+
 RuleRef = Annotated[str, Path(description="The rule's id, or its name.", min_length=1)]
+
+
+class RuleTableIn(In):
+    """What is done with the rows of a rule's files."""
+
+    state: Literal["auto", "leading", "kept", "off"] = Field(
+        default="auto",
+        description="`auto`: its rows show where no other rule's do; `leading`: they show; `kept`: they do not; `off`:"
+        " its files are not loaded.",
+    )
+    personal: Annotated[list[_ColumnName], Field(max_length=LONGEST_LIST)] = Field(
+        default_factory=list, description="Personal columns to load all the same; they show in the personal schema."
+    )
+
+
+# Kept as JSON: the database's column is one.
+RuleTable = Annotated[RuleTableIn, AfterValidator(_as_json), PlainSerializer(_as_json, return_type=dict[str, Any])]
 
 
 class RuleIn(In):
@@ -41,6 +82,11 @@ class RuleIn(In):
     parameters: Parameters = Field(default_factory=dict)
     connected_accounts: ConnectedAccounts = Field(default_factory=list)
     retention_days: RetentionDays | None = None
+    connected: Literal["none", "listed", "each", "together"] | None = Field(
+        default=None, description="Follows from `connected_accounts` where it is left out; `each` is not possible yet."
+    )
+    table: RuleTable = Field(default_factory=RuleTableIn, validate_default=True)
+    recheck_days: RecheckDays = Field(default_factory=list)
 
     def as_new(self) -> NewRule:
         """The rule that is meant: without a start it begins today, in its own zone."""
@@ -95,6 +141,14 @@ class WarningOut(Out):
     detail: str
 
 
+class RuleTableOut(Out):
+    """What is done with the rows of a rule's files."""
+
+    state: str
+    personal: list[str]
+    leads: bool = Field(default=False, description="Whether the plain view of its table shows its rows at present.")
+
+
 class RuleOut(Out):
     """A rule as it is."""
 
@@ -110,6 +164,9 @@ class RuleOut(Out):
     parameters: dict[str, object]
     connected_accounts: list[str]
     retention_days: int | None
+    connected: str = Field(description="`none`, `listed` (a run per account) or `together` (one run for all).")
+    table: RuleTableOut
+    recheck_days: list[int]
     version: int = Field(description="The ETag, in quotes; raised by every change.")
     created_at: Time
     updated_at: Time

@@ -15,10 +15,11 @@ from pydantic_core import ErrorDetails
 
 from app.api.schemas.rules import RuleIn
 from app.errors import BadInput, RuleFileError
-from app.rules.rule import RULE_FIELDS, NewRule
+from app.rules.rule import DEFAULT_TABLE, RULE_FIELDS, NewRule
 
 # Left out of a file where they say nothing.
 _DEFAULTS = {"enabled": True, "settle_hours": 0, "parameters": {}, "connected_accounts": [], "retention_days": None}
+_DEFAULTS |= {"connected": None, "table": dict(DEFAULT_TABLE), "recheck_days": []}
 _TAG = "tag:yaml.org,2002:"
 _MERGE = _TAG + "merge"
 

@@ -1,0 +1,228 @@
+"""One rule leads at any time: nothing adds up twice, and no month changes because rules come and go."""
+
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+import httpx
+import pytest
+
+from app.errors import BadInput, Conflict
+from app.resources import Resources
+from app.rules import changes, store
+from app.tables import leadership
+from tests.service import add_rule, execute, fetch
+from tests.tables.stored import day, line, load_all, rows, stored_and_loaded
+from tests.tables.stored import store as store_file
+
+DAILY = "balance_change_from_activity.itemized.6"
+NEXT = "balance_change_from_activity.itemized.7"
+
+
+async def made(res: Resources, name: str, **values: Any) -> UUID:
+    """A rule made as the API makes it."""
+    rule = await add_rule(res, name=name, **{"report_type": DAILY, "starts_on": date(2026, 10, 1), **values})
+    async with res.sessions.begin() as session:
+        await leadership.settle(session, "default", rule.report_type)
+    return rule.id
+
+
+async def changed(res: Resources, rule_id: UUID, **table: Any) -> None:
+    async with res.sessions.begin() as session:
+        rule = await store.get(session, rule_id, lock=True)
+        wanted = replace(store.values_of(rule), table={**rule.table, **table})
+        await changes.change(session, rule, wanted, settings=res.settings, by="test")
+
+
+async def months(res: Resources) -> dict[str, Decimal]:
+    """What a bookkeeper asks: the net of each month."""
+    found = await fetch(
+        res,
+        "select to_char(_interval_start at time zone 'UTC', 'MM') as month, sum(net) as net"
+        " from reports.balance_change_from_activity_itemized group by 1 order by 1",
+    )
+    return {row["month"]: row["net"] for row in found}
+
+
+async def a_day(res: Resources, rule_id: UUID, number: int, month: int = 10, **more: Any) -> None:
+    await store_file(res, rows(line(month * 100 + number, "1.00")), rule_id=rule_id, start=day(number, month), **more)
+
+
+async def test_a_monthly_beside_a_daily_rule_never_adds_up_twice(tables: Resources) -> None:
+    daily, monthly = await made(tables, "daily"), await made(tables, "monthly", cadence="monthly")
+    for number in range(1, 32):
+        await a_day(tables, daily, number)
+    whole = rows(*(line(1000 + number, "1.00") for number in range(1, 32)))
+    await store_file(tables, whole, rule_id=monthly, start=day(1), end=day(32))
+    await load_all(tables)
+
+    assert await months(tables) == {"10": 31}
+    async with tables.sessions() as session:
+        assert await leadership.leading(session, [daily, monthly]) == {daily}
+
+
+async def test_6_followed_by_7_in_mid_year_leaves_every_month_as_it_was(tables: Resources) -> None:
+    six = await made(tables, "six")
+    for number in (1, 2):
+        await a_day(tables, six, number)
+    await load_all(tables)
+    before = await months(tables)
+
+    seven = await made(
+        tables, "seven", report_type=NEXT, starts_on=date(2026, 10, 3), table={"state": "leading", "personal": []}
+    )
+    await a_day(tables, six, 3)
+    await a_day(tables, seven, 3, report_type=NEXT)
+    await a_day(tables, seven, 1, 11, report_type=NEXT)
+    await load_all(tables)
+
+    assert before == {"10": 2}
+    assert await months(tables) == {"10": 3, "11": 1}
+
+
+async def test_a_rule_deleted_and_made_again_leaves_every_month_as_it_was(tables: Resources) -> None:
+    first = await made(tables, "daily")
+    for number in (1, 2):
+        await a_day(tables, first, number)
+    await load_all(tables)
+    async with tables.sessions.begin() as session:
+        await changes.remove(session, await store.get(session, first, lock=True), by="test")
+    assert await months(tables) == {"10": 2}
+
+    second = await made(tables, "daily")
+    for number in (1, 2, 3):
+        await a_day(tables, second, number)
+    await load_all(tables)
+
+    assert await months(tables) == {"10": 3}
+
+
+async def test_listed_beside_together_never_adds_up_twice(tables: Resources) -> None:
+    type_ = "connected_account_balance_change_from_activity.itemized.3"
+    together = await made(tables, "together", report_type=type_)
+    listed = await made(tables, "listed", report_type=type_, connected_accounts=["acct_1"])
+    header = "connected_account,balance_transaction_id,currency,net"
+    both = rows("acct_1,txn_1,usd,1.00", "acct_2,txn_2,usd,1.00", header=header)
+    await stored_and_loaded(tables, both, rule_id=together, report_type=type_)
+    one = rows("acct_1,txn_1,usd,1.00", header=header)
+    await stored_and_loaded(tables, one, rule_id=listed, report_type=type_, connected_account="acct_1")
+
+    (found,) = await fetch(
+        tables, "select sum(net) as net from reports.connected_balance_change_from_activity_itemized"
+    )
+    assert found["net"] == 2
+
+
+async def test_kept_gives_way_and_the_next_rule_leads(tables: Resources) -> None:
+    daily, other = await made(tables, "daily"), await made(tables, "other")
+    await a_day(tables, daily, 1)
+    await store_file(tables, rows(line(1, "5.00")), rule_id=other)
+    await load_all(tables)
+
+    await changed(tables, daily, state="kept")
+
+    assert await months(tables) == {"10": 5}
+
+
+async def test_off_takes_the_rows_away_and_auto_brings_none_back_by_itself(tables: Resources) -> None:
+    daily = await made(tables, "daily")
+    await a_day(tables, daily, 1)
+    await load_all(tables)
+
+    await changed(tables, daily, state="off")
+
+    assert await months(tables) == {}
+    assert (await fetch(tables, "select state from loads")) == [{"state": "removed"}]
+
+
+async def test_a_column_that_is_no_longer_asked_for_leaves_the_table(tables: Resources) -> None:
+    daily = await made(tables, "daily", table={"state": "auto", "personal": ["description"]})
+    content = rows("txn_1,usd,1.00,shoes", header="balance_transaction_id,currency,net,description")
+    await stored_and_loaded(tables, content, rule_id=daily)
+    view = "reports_personal.balance_change_from_activity_itemized"
+    before = await fetch(tables, f"select description from {view}")
+
+    await changed(tables, daily, personal=[])
+    await load_all(tables)
+
+    assert before == [{"description": "shoes"}]
+    assert await fetch(tables, f"select description from {view}") == [{"description": None}]
+
+
+async def test_two_rules_that_say_leading_are_refused(tables: Resources) -> None:
+    leading_table = {"state": "leading", "personal": []}
+    await made(tables, "one", table=leading_table)
+
+    with pytest.raises(Conflict, match="'one' says that it leads"):
+        await made(tables, "two", table=leading_table)
+    with pytest.raises(BadInput, match="cannot lead"):
+        leadership.check("leading", {"currency": "usd"})
+
+
+async def test_the_api_takes_and_shows_what_is_done_with_rows(tables: Resources, api: httpx.AsyncClient) -> None:
+    rule = {"report_type": DAILY, "cadence": "daily", "starts_on": "2026-10-01"}
+    first = (await api.post("/v1/rules", json={**rule, "name": "a", "recheck_days": [3, 30]})).json()
+    second = (await api.post("/v1/rules", json={**rule, "name": "b", "table": {"personal": ["description"]}})).json()
+
+    assert first["table"] == {"state": "auto", "personal": [], "leads": True}
+    assert (first["connected"], first["recheck_days"]) == ("none", [3, 30])
+    assert second["table"] == {"state": "auto", "personal": ["description"], "leads": False}
+    patched = await api.patch(f"/v1/rules/{second['id']}", json={"table": {"state": "leading"}})
+    assert patched.json()["table"]["leads"] is True
+    for wrong in ({"connected": "each"}, {"connected": "together"}, {"table": {"state": "maybe"}}):
+        assert (await api.post("/v1/rules", json={**rule, "name": "c", **wrong})).status_code == 422
+    filtered = {"parameters": {"currency": "usd"}, "table": {"state": "leading"}}
+    assert (await api.post("/v1/rules", json={**rule, "name": "d", **filtered})).status_code == 422
+
+
+def candidate(name: str, *, starts: int, state: str = "auto", deleted: bool = False) -> leadership.Candidate:
+    return leadership.Candidate(
+        UUID(int=ord(name)), name, DAILY, "UTC", date(2026, 10, starts), {}, None, [], state, deleted
+    )
+
+
+def at(number: int) -> datetime:
+    return datetime(2026, 10, 1, tzinfo=UTC) + timedelta(days=number - 1)
+
+
+def test_a_successor_begins_where_a_window_of_its_predecessor_ends() -> None:
+    old, new = candidate("a", starts=1), candidate("b", starts=15, state="leading")
+    held = [leadership.Period(old.id, "", at(1), None)]
+    straddling = [leadership.Made(old.id, "", new.starts_at, at(20))]
+
+    after = leadership.decide([old, new], held, straddling)
+
+    assert [(p.rule_id, p.starts_at, p.ends_at) for p in after] == [
+        (old.id, at(1), at(20)),
+        (new.id, at(20), None),
+    ]
+
+
+def test_deciding_twice_changes_nothing() -> None:
+    rules = [candidate("a", starts=5), candidate("b", starts=1), candidate("c", starts=9, state="leading")]
+
+    once = leadership.decide(rules, [], [])
+
+    assert leadership.decide(rules, once, []) == once
+    assert [(p.rule_id, p.starts_at, p.ends_at) for p in once] == [
+        (rules[1].id, at(1), at(5)),
+        (rules[0].id, at(5), at(9)),
+        (rules[2].id, at(9), None),
+    ]
+
+
+async def test_every_period_of_a_scope_is_alone(tables: Resources) -> None:
+    for number in range(4):
+        await made(tables, f"rule {number}", starts_on=date(2026, 10, 1 + number))
+    await execute(tables, "update rules set deleted_at = now() where name = 'rule 1'")
+    async with tables.sessions.begin() as session:
+        await leadership.settle(session, "default", DAILY)
+
+    overlapping = await fetch(
+        tables,
+        "select 1 from leaderships as a join leaderships as b on a.id < b.id and a.scope = b.scope"
+        " and tstzrange(a.starts_at, a.ends_at) && tstzrange(b.starts_at, b.ends_at)",
+    )
+    assert overlapping == []
