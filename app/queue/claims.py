@@ -64,6 +64,11 @@ def in_turn(accounts: Collection[str], random: Callable[[], float]) -> list[str]
     return in_order[first:] + in_order[:first]
 
 
+async def accounts_due(session: AsyncSession, state: RunState, accounts: Collection[str]) -> list[str]:
+    """Those of the accounts that have a run in this state which is due: asked once, however many accounts there are."""
+    return list((await session.execute(_ACCOUNTS_DUE[state], {"accounts": list(accounts)})).scalars())
+
+
 async def renew(session: AsyncSession, claims: Sequence[Claim], *, seconds: float) -> None:
     """Keep these claims for another `seconds`; those that were overtaken stay so."""
     values = {"ids": [c.run_id for c in claims], "fences": [c.fence for c in claims], "seconds": seconds}
@@ -81,6 +86,22 @@ async def back_off(session: AsyncSession, claim: Claim, seconds: float, trouble:
     await session.execute(_BACK_OFF, values)
 
 
+# From one account that has such a run to the next, by index.
+_ACCOUNTS_DUE = {
+    state: text(f"""
+with recursive found as (
+    (select account from runs where state = '{state.value}' order by account limit 1)
+    union all
+    select next.account from found cross join lateral (
+        select account from runs where state = '{state.value}' and account > found.account order by account limit 1
+    ) as next
+)
+select account from found where account = any(cast(:accounts as text[])) and exists (
+    select from runs where account = found.account and state = '{state.value}' and due_at <= clock_timestamp()
+        and (lease_until is null or lease_until < clock_timestamp()))
+""")  # noqa: S608 - words of ours
+    for state in (RunState.PLANNED, RunState.REQUESTED, RunState.READY)
+}
 _LOCK = text("""
 select 1 from unnest(cast(:ids as uuid[]), cast(:fences as bigint[])) as held(id, fence)
 join runs on runs.id = held.id and runs.fence = held.fence and state = :state

@@ -8,7 +8,7 @@ error for the key, which it would repeat for as long.
 import secrets
 from typing import Any
 
-from sqlalchemy import text
+from sqlalchemy import TextClause, text
 
 from app.errors import NotNow, Overtaken
 from app.queue.claims import lock_claim
@@ -39,11 +39,24 @@ async def find_lost_run(res: Resources, claim: RequestClaim) -> StripeRun | None
 async def take_unclaimed(res: Resources, claim: RequestClaim) -> str | None:
     """The id of the oldest Stripe run like this claim that this database did not know: the attempt's from now on."""
     async with res.sessions.begin() as session:
-        found = (await session.execute(_UNCLAIMED, {"run_id": claim.run_id, "report_type": claim.report_type})).all()
+        found = (await session.execute(*_unclaimed_like(claim))).all()
     for lost in found:
         if _as_sent(lost.parameters) == _as_sent(claim.parameters) and await _make_ours(res, claim, lost.stripe_run_id):
             return str(lost.stripe_run_id)
     return None
+
+
+def _unclaimed_like(claim: RequestClaim) -> tuple[TextClause, dict[str, Any]]:
+    """The statement for what may be like the claim: found by index, as there may be very many."""
+    values: dict[str, Any] = {"run_id": claim.run_id, "report_type": claim.report_type}
+    alike = ""
+    for name in ("interval_end", "connected_account"):
+        if (value := claim.parameters.get(name)) is None:
+            alike += f" and lost.parameters ->> '{name}' is null"
+        else:
+            alike += f" and lost.parameters ->> '{name}' = :{name}"
+            values[name] = str(value)
+    return text(_UNCLAIMED.format(alike=alike)), values
 
 
 def is_alike(run: StripeRun, claim: RequestClaim) -> bool:
@@ -102,16 +115,16 @@ returning 1
 """)
 # A new revision, or an ad-hoc run, is asked for to have it made now: nothing that is older will do. And what may be the
 # answer that a like run still waits for is that run's.
-_UNCLAIMED = text("""
+_UNCLAIMED = """
 select lost.stripe_run_id, lost.parameters
 from runs as mine join unclaimed_runs as lost on lost.account = mine.account and lost.report_type = :report_type
-where mine.id = :run_id
+where mine.id = :run_id {alike}
   and (mine.rule_id is not null and mine.revision = 1 or lost.created_at >= date_trunc('second', mine.planned_at))
   and not exists (select from runs as other where other.account = mine.account and other.state = 'planned'
       and other.id <> mine.id and other.report_type = mine.report_type and other.parameters = mine.parameters
       and other.asked_at <= lost.created_at + interval '1 s')
 order by lost.created_at, lost.stripe_run_id
-""")
+"""
 _NEW_KEY = text("""
 with mine as (
     update runs set asked_at = clock_timestamp() where id = :run_id and fence = :fence and state = 'planned'

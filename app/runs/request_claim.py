@@ -75,8 +75,6 @@ async def _claim_from(res: Resources, account: str, limit: int) -> list[RequestC
 
 
 async def _claim_for_account(session: AsyncSession, account: str, limit: int, terms: ClaimTerms) -> list[RequestClaim]:
-    if not (await session.execute(_ANYTHING_DUE, {"account": account})).scalar_one():
-        return []
     # The lock makes counting free slots and taking them one step, over all processes.
     locked = await session.execute(_LOCK_ACCOUNT, {"account": account, "gap": catch_up.gap_seconds(terms.settings)})
     if (behind := locked.scalar()) is not None:
@@ -118,10 +116,6 @@ async def _pick(session: AsyncSession, account: str, limit: int, terms: ClaimTer
     return [run for run in picked if not run.missing_type or probing[run.missing_type] == run.id]
 
 
-_ANYTHING_DUE = text("""
-select exists (select from runs where account = :account and state = 'planned' and due_at <= clock_timestamp()
-    and (lease_until is null or lease_until < clock_timestamp()))
-""")
 _LOCK_ACCOUNT = text("""
 select case when known_until < now() - make_interval(secs => :gap) then known_until end from accounts
 where slug = :account for no key update

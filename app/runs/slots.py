@@ -3,6 +3,7 @@
 import structlog
 from sqlalchemy import text
 
+from app.accounts import holds
 from app.errors import KeyRefused, NotNow, Refused
 from app.resources import Resources
 from app.runs import settle
@@ -27,16 +28,25 @@ async def look_up_cancelled(res: Resources, account: str) -> None:
     async with res.sessions.begin() as session:
         values = {"account": account, "timeout": res.settings.run_timeout_seconds}
         left = (await session.execute(_CANCELLED, values)).scalars().all()
-        if await res.limiter.take(session, account, CallKind.READ, wanted=len(left)) < len(left):
-            raise NotNow("the account's rate limit is used up")
-    for stripe_run_id in left:
+        permit = await holds.permit(
+            session,
+            account,
+            CallKind.READ,
+            len(left),
+            limiter=res.limiter,
+            probe_seconds=res.settings.retry_max_seconds,
+        )
+    for stripe_run_id in left[: permit.calls]:
         try:
             stripe_run = await res.stripe.read_run(account, stripe_run_id)
-        except (KeyRefused, Refused) as trouble:
-            log.info("run.cancelled_cannot_be_read", stripe_run_id=stripe_run_id, error=str(trouble))
-            return
+        except (KeyRefused, Refused) as error:  # the others are asked about all the same
+            log.info("run.cancelled_cannot_be_read", stripe_run_id=stripe_run_id, error=str(error))
+            continue
         async with res.sessions.begin() as session:
+            await holds.accepted(session, account, CallKind.READ)
             await settle.settle(session, account, [stripe_run], poll_seconds=res.settings.pending_poll_seconds)
+    if permit.calls < len(left):
+        raise NotNow("the account's reads are held, or its rate limit is used up")
 
 
 _CANCELLED = text("""

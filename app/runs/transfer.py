@@ -25,6 +25,9 @@ log = structlog.get_logger()
 
 # A connection that brought at least this much is worth going on with at once; one that did not waits its turn.
 WORTH_GOING_ON_BYTES = 1024 * 1024
+# A file that brings less than so many bytes in so many seconds keeps other files from its slot.
+LEAST_RATE_BYTES = 64 * 1024
+LEAST_RATE_SECONDS = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,12 +99,31 @@ async def _fetch_rest(res: Resources, claim: DownloadClaim, writer: FileWriter) 
         if stream.start != writer.position:
             await writer.restart()  # the whole file comes, where its rest was asked for
         expected = stream.size if claim.file.size is None else claim.file.size
+        rate = _LeastRate(asyncio.get_running_loop().time())
         async for piece in stream.pieces:
+            rate.check(len(piece), asyncio.get_running_loop().time())
             if expected is not None and writer.position + len(piece) > expected:
                 raise Mismatch(f"more than the {expected} bytes that were announced came")
             await writer.write(piece)
     if expected is not None and writer.position != expected:
         raise Mismatch(f"{writer.position} bytes came, {expected} were announced")
+
+
+@dataclass(slots=True)
+class _LeastRate:
+    """A file that only trickles gives its slot to others, and goes on later from where it is."""
+
+    began: float
+    got: int = 0
+
+    def check(self, size: int, now: float) -> None:
+        """So many bytes came. Raises NotNow when too few have, for too long."""
+        self.got += size
+        if now - self.began < LEAST_RATE_SECONDS:
+            return
+        if self.got < LEAST_RATE_BYTES:
+            raise NotNow(f"the file trickles: {self.got} bytes in {now - self.began:.0f} s; it goes on later")
+        self.began, self.got = now, 0
 
 
 async def _may_call_again(res: Resources, claim: DownloadClaim) -> bool:

@@ -58,7 +58,9 @@ async def waiting_for(
     values: dict[str, Any] = {"ids": list(run_ids), "slots": terms.settings.max_pending_runs}
     values["timeout"] = terms.settings.run_timeout_seconds
     for kind in (CallKind.CREATE, CallKind.FILES):
-        values[f"{kind}_ahead"] = terms.limiter.ahead(kind) if terms.limiter.per_second > 0 else None
+        limited = terms.limiter.per_second > 0
+        values[f"{kind}_ahead"] = terms.limiter.ahead(kind) if limited else None
+        values[f"{kind}_step"] = terms.limiter.step(kind) if limited else None
     found = await fetch(session, Readiness, _FACTS, values)
     reasons = {run.run_id: why(run, has_key=run.account in terms.accounts) for run in found}
     return {run_id: waiting for run_id, waiting in reasons.items() if waiting is not None}
@@ -108,12 +110,15 @@ select wanted.run_id, wanted.account, wanted.state, wanted.interval_end, wanted.
     wanted.beyond_availability, wanted.refused, wanted.held,
     wanted.hold_probe_at,
     wanted.state = 'planned' and wanted.asked_at is null and coalesce(used.slots, 0) >= :slots as no_slot,
-    case when rate.arrival - ahead > clock_timestamp() then rate.arrival - ahead end as rate_until
+    case when rate.arrival - ahead > clock_timestamp()
+        then least(rate.arrival - ahead, clock_timestamp() + step) end as rate_until
 from wanted
 left join rate_limits as rate on rate.account = wanted.account and rate.call_kind = wanted.call_kind
 left join used on used.account = wanted.account
 cross join lateral (
     select make_interval(secs => case wanted.call_kind when 'create'
-        then cast(:create_ahead as float8) else cast(:files_ahead as float8) end)
-) as allowance(ahead)
+        then cast(:create_ahead as float8) else cast(:files_ahead as float8) end),
+        make_interval(secs => case wanted.call_kind when 'create'
+        then cast(:create_step as float8) else cast(:files_step as float8) end)
+) as allowance(ahead, step)
 """)  # noqa: S608 - the part comes from a constant

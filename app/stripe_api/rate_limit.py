@@ -15,9 +15,12 @@ FILES_SHARE = 0.75
 # Together with the rate this stays below Stripe's 25 in any one second: 20 + 5.
 BURST_SHARE = 0.25
 
+# No call sets the arrival further ahead than its allowance and one step: what is further was written when the
+# database's clock was wrong.
 _TAKE = text("""
 with state as (
-    select greatest(arrival, clock_timestamp()) as arrival from rate_limits
+    select least(greatest(arrival, clock_timestamp()), clock_timestamp() + make_interval(secs => :ahead + :step))
+        as arrival from rate_limits
     where account = :account and call_kind = :kind for update
 ), granted as (
     select state.arrival, greatest(0, least(:wanted, 1 + floor(
@@ -65,6 +68,10 @@ class Limiter:
             return None
         seconds = (await session.execute(_WAIT, {"kind": kind.value, "ahead": self.ahead(kind)})).scalar_one()
         return None if seconds is None else float(seconds)
+
+    def step(self, kind: CallKind) -> float:
+        """Seconds between two calls."""
+        return 1 / self._rate(kind)
 
     def _rate(self, kind: CallKind) -> float:
         return self.per_second * (FILES_SHARE if kind is CallKind.FILES else 1.0)

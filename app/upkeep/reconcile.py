@@ -10,21 +10,27 @@ from app.accounts import holds
 from app.accounts.identity import check_identity
 from app.errors import KeyRefused, NotNow, Refused
 from app.inbox import events
+from app.queue.wakeups import wake
 from app.resources import Resources
 from app.rules import schedule
 from app.runs.slots import look_up_cancelled
+from app.stripe_api.client import LONGEST_RETRY_AFTER
 from app.targets import deliveries
-from app.vocabulary import CallKind
+from app.vocabulary import CallKind, Lane, RunState
 
 log = structlog.get_logger()
 
 # A worker that was not heard of for this long is no worker any more; its work was taken over long before.
 WORKER_DAYS = 1
 PRUNE_BATCH = 1000
+# Runs of one account and state that are pulled back at once.
+PULL_BACK_BATCH = 10_000
+CLOCK_SLACK_SECONDS = 300
 
 
 async def reconcile(res: Resources) -> None:
     """Ask about every account; raises NotNow when one of them has to be asked again soon."""
+    await pull_back(res)
     troubles = []
     for account in sorted(res.stripe.accounts):
         try:
@@ -62,6 +68,22 @@ async def refresh_report_types(res: Resources, account: str) -> int:
     return planned
 
 
+async def pull_back(res: Resources) -> None:
+    """What is due later than any step could have set it was written when the database's clock was ahead: due now."""
+    settings = res.settings
+    most = max(
+        settings.retry_max_seconds, settings.pending_poll_seconds, settings.stalled_after_seconds, LONGEST_RETRY_AFTER
+    )
+    values = {"most": most + CLOCK_SLACK_SECONDS, "limit": PULL_BACK_BATCH}
+    async with res.sessions.begin() as session:
+        runs = (await session.execute(_PULL_BACK_RUNS, values)).scalars().all()
+        await session.execute(_PULL_BACK_HOLDS, values)
+        await session.execute(_PULL_BACK_TYPES, values)
+        if runs:
+            log.warning("clock.was_ahead", runs=len(runs))
+            await wake(session, Lane.REQUESTS, Lane.LOOKUPS, Lane.DOWNLOADS, Lane.BIG_DOWNLOADS)
+
+
 async def prune(res: Resources) -> None:
     """Forget events and Stripe runs that are older than they are worth, and workers that are long gone."""
     async with res.sessions.begin() as session:
@@ -79,3 +101,28 @@ async def prune(res: Resources) -> None:
 
 _PRUNE_UNCLAIMED = text("delete from unclaimed_runs where created_at < now() - :days * interval '1 day'")
 _PRUNE_WORKERS = text("delete from workers where seen_at < now() - :days * interval '1 day'")
+_TOO_FAR = " union all ".join(
+    f"""(select id from runs where account = slug and state = '{state.value}'
+        and due_at > clock_timestamp() + make_interval(secs => :most) limit :limit)"""  # noqa: S608
+    for state in (RunState.PLANNED, RunState.REQUESTED, RunState.READY)
+)
+# Leases are few: only what is under way has one.
+_PULL_BACK_RUNS = text(f"""
+update runs set due_at = least(due_at, clock_timestamp()),
+    lease_until = case when lease_until < clock_timestamp() + make_interval(secs => :most) then lease_until end
+where id in (
+    select too_far.id from accounts cross join lateral ({_TOO_FAR}
+        union all (select id from runs where account = slug and (state in ('requested', 'ready')
+            or state = 'planned' and asked_at is not null)
+            and lease_until > clock_timestamp() + make_interval(secs => :most) limit :limit)) as too_far
+    order by too_far.id)
+returning id
+""")  # noqa: S608
+_PULL_BACK_HOLDS = text("""
+update account_holds set next_probe_at = clock_timestamp()
+where next_probe_at > clock_timestamp() + make_interval(secs => :most) and next_probe_at < 'infinity'
+""")
+_PULL_BACK_TYPES = text("""
+update report_types set next_probe_at = clock_timestamp()
+where next_probe_at > clock_timestamp() + make_interval(secs => :most)
+""")

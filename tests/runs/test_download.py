@@ -6,6 +6,7 @@ import hashlib
 import pytest
 
 from app.resources import Resources
+from app.runs import transfer
 from app.simulator import Simulator
 from tests.runs.ready import content, one_ready_run
 from tests.runs.stories import (
@@ -184,3 +185,19 @@ async def test_a_file_that_is_gone_every_time_is_failed_as_file_gone(res: Resour
 
     run = await only_run(res)
     assert (run["state"], run["attempt"], run["error"]["kind"]) == ("failed", 3, "file_gone")
+
+
+async def test_a_file_that_only_trickles_gives_its_slot_back_and_keeps_what_came(
+    res: Resources, simulator: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transfer, "LEAST_RATE_SECONDS", 0.05)
+    await one_ready_run(res, simulator)
+    simulator.inject("file_slow", bytes=1000, seconds=0.02)
+
+    await download_due(res)
+
+    run = await only_run(res)
+    assert run["state"] == "ready"
+    assert "trickles" in run["last_trouble"]
+    await work_off(res)
+    assert (await only_run(res))["state"] == "stored"

@@ -7,9 +7,10 @@ from itertools import product
 
 from app.resources import Resources
 from app.simulator import Simulator
+from app.stripe_api.rate_limit import Limiter
 from app.vocabulary import CallKind
 from tests.runs.stories import another_process
-from tests.service import execute
+from tests.service import execute, fetch
 
 RATE, BURST = 20, 5
 
@@ -80,3 +81,14 @@ async def test_an_account_at_rest_does_not_hide_that_another_one_may_go_on_soon(
 
     assert seconds is not None
     assert 0 < seconds <= 10
+
+
+async def test_a_limit_that_was_written_when_the_clock_was_ahead_is_soon_forgotten(res: Resources) -> None:
+    await execute(res, "insert into rate_limits values ('default', 'create', now() + interval '30 days')")
+    limiter = Limiter(10.0)
+
+    async with res.sessions.begin() as session:
+        await limiter.take(session, "default", CallKind.CREATE, wanted=1)
+
+    (row,) = await fetch(res, "select extract(epoch from arrival - now())::float8 as ahead from rate_limits")
+    assert row["ahead"] < 1

@@ -15,11 +15,13 @@ from app.upkeep.reconcile import reconcile
 from app.worker.steps import timetable
 from tests.runs.stories import LIST_TYPES, another_process, days_due, everything_is_due, states
 from tests.service import (
+    REPORT_TYPE,
     add_rule,
     execute,
     fetch,
     make_settings,
     make_timetable_due,
+    request_due,
     timetable_due,
     unpublished,
     work_off,
@@ -172,3 +174,32 @@ async def test_a_run_in_a_state_that_this_version_does_not_know_is_left_alone(
     await work_off(res)
 
     assert await states(res) == {"archived": 1, "stored": 1}
+
+
+async def test_a_clock_that_was_ahead_stops_nothing_once_it_is_right_again(
+    res: Resources, simulator: Simulator
+) -> None:
+    unpublished(simulator, until="2026-03-03")
+    await reconcile(res)
+    await add_rule(res)
+    ahead = "now() + interval '30 days'"
+    await execute(res, f"update runs set due_at = {ahead} where window_key = '2026-03-01'")
+    await execute(res, f"update runs set lease_until = {ahead}, asked_at = now() where window_key = '2026-03-02'")
+    await execute(res, f"insert into account_holds values ('default', 'create', '403', now(), 0, {ahead})")
+    assert await request_due(res) == 0
+
+    await reconcile(res)
+    await work_off(res)
+
+    assert {run["state"] for run in await fetch(res, "select state from runs")} == {"stored"}
+
+
+async def test_one_odd_report_type_hides_no_other(res: Resources, simulator: Simulator) -> None:
+    unpublished(simulator, until="2026-03-02")
+    simulator.report_type("balance.summary.1").data_available_end = None  # type: ignore[assignment]
+
+    await reconcile(res)
+
+    known = {row["id"] for row in await fetch(res, "select id from report_types")}
+    assert REPORT_TYPE in known
+    assert "balance.summary.1" not in known

@@ -1,0 +1,45 @@
+"""The first parameter tells the transaction: nobody takes the resources and a session both."""
+
+import ast
+from collections.abc import Iterator
+
+import pytest
+
+from tests.guards.laws import Source, sources
+
+# Take an entry off when it is mended; nothing is ever added.
+KNOWN = {
+    "app/api/runs.py: shown",
+    "app/api/runs.py: shown_in_full",
+    "app/health/gauges.py: _holds",
+    "app/health/gauges.py: _lanes",
+    "app/rules/coverage.py: coverage",
+    "app/worker/lanes.py: _in_transaction",
+    "app/worker/lanes.py: run",
+}
+
+
+def takes_both(source: Source) -> Iterator[str]:
+    for node in ast.walk(ast.parse(source.text)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            taken = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
+            types = [ast.unparse(one.annotation) for one in taken if one.annotation is not None]
+            if any("Resources" in type for type in types) and any("Session" in type for type in types):
+                yield f"{source.path}: {node.name}"
+
+
+def test_nobody_takes_resources_and_a_session() -> None:
+    assert {found for source in sources() for found in takes_both(source)} == KNOWN
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("async def f(res: Resources, session: AsyncSession) -> None: ...", ["app/x.py: f"]),
+        ("def f(session: AsyncSession, *, res: Resources | None = None) -> None: ...", ["app/x.py: f"]),
+        ("def f(res: Resources) -> None: ...", []),
+        ("def f(session: AsyncSession, seconds: float) -> None: ...", []),
+    ],
+)
+def test_a_planted_breach_is_seen(text: str, found: list[str]) -> None:
+    assert list(takes_both(Source("app/x.py", text))) == found
