@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import psycopg
@@ -40,10 +40,11 @@ class Detour:
 
     async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         age = self._age
-        while data := await reader.read(65536):
-            await self._carrying.wait()
-            if age == self._age:
-                writer.write(data)
+        with suppress(ConnectionError):  # closed with something unread: an end like any other
+            while data := await reader.read(65536):
+                await self._carrying.wait()
+                if age == self._age:
+                    writer.write(data)
         writer.close()
 
 

@@ -13,7 +13,6 @@ KNOWN = {
     "app/api/runs.py: shown_in_full",
     "app/health/gauges.py: _holds",
     "app/health/gauges.py: _lanes",
-    "app/rules/coverage.py: coverage",
     "app/worker/lanes.py: _in_transaction",
     "app/worker/lanes.py: run",
 }
