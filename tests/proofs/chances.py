@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from app import handlers
 from app.resources import Resources
+from app.rules.slices import do_a_slice
 from app.runs.download import claim_downloads, download
 from app.runs.lookup import claim_lookups, look_up
 from app.runs.request import request_run
@@ -21,6 +22,7 @@ from tests.proofs.stage import OTHER_TYPE, everything_due
 from tests.service import REPORT_TYPE, download_due, look_up_due, request_due, timetable_due
 
 CALLS = (
+    "GET /v1/account$",
     "GET .*/report_types$", "POST .*/report_runs$", "GET .*/report_runs$", "GET .*/report_runs/.*", "GET .*/contents$",
 )  # fmt: skip
 CALL_TROUBLE: tuple[dict[str, Any], ...] = (
@@ -33,6 +35,19 @@ CALL_TROUBLE: tuple[dict[str, Any], ...] = (
     {"fault": "status", "status": 503, "when": "after"},
     {"fault": "cut"},
     {"fault": "cut", "when": "after"},
+)
+# What Stripe may say to a key that is asked whose it is, beside the truth: nothing of it proves anything.
+ACCOUNT_ANSWERS: tuple[dict[str, Any] | None, ...] = (
+    None,
+    *({"fault": "status", "status": status} for status in (400, 401, 403, 429, 500)),
+    {"fault": "cut"},
+)
+# What a rule may be changed to.
+EDITS: tuple[dict[str, Any], ...] = (
+    {"parameters": {"currency": "usd"}},
+    {"parameters": {"currency": "eur"}},
+    {"parameters": {}},
+    {"settle_hours": 0.0},
 )
 RUN_TROUBLE = ("run_fails", "run_hangs", "run_instant", "url_null", "url_elsewhere")
 FILE_TROUBLE = (
@@ -57,7 +72,7 @@ CLAIMED_WORK = (
     Work(claim_lookups, look_up, (timetable_due, request_due)),
     Work(partial(claim_downloads, big=False), download, (timetable_due, request_due, look_up_due)),
 )
-LANES = (timetable_due, handlers.drain, request_due, look_up_due, download_due, everything_due)
+LANES = (timetable_due, handlers.drain, do_a_slice, request_due, look_up_due, download_due, everything_due)
 
 some = st.integers(0, 1000)
 starts = st.dates(date(2026, 2, 23), date(2026, 3, 2))

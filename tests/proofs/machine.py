@@ -9,9 +9,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import initialize, invariant, precondition, rule
 
 from tests.proofs.chances import (
+    ACCOUNT_ANSWERS,
     CALL_TROUBLE,
     CALLS,
     CLAIMED_WORK,
+    EDITS,
     FILE_TROUBLE,
     LANES,
     RUN_TROUBLE,
@@ -20,8 +22,9 @@ from tests.proofs.chances import (
     some,
     starts,
 )
+from tests.proofs.edits import edited_beside_planning
 from tests.proofs.model import ModelRule
-from tests.proofs.stage import OTHER_TYPE, TYPES, everything_due
+from tests.proofs.stage import OTHER_KEY, OTHER_TYPE, TYPES, everything_due
 from tests.proofs.story import DATA_BEGINS, DATA_ENDS, MOST_PENDING, Story
 
 GIVEN_UP = """
@@ -122,6 +125,23 @@ class World(Story):
         self.model.change(chosen, starts_on=starts_on)
 
     @precondition(lambda self: self._living())
+    @rule(number=some, edit=st.sampled_from(EDITS))
+    def rule_is_edited(self, *, number: int, edit: dict[str, Any]) -> None:
+        """Its parameters: they are those of the runs that are planned, or retried, from then on."""
+        chosen = self._living()[number % len(self._living())]
+        self.ask("PATCH", f"/v1/rules/{chosen.id}", edit)
+
+    @precondition(lambda self: self._living())
+    @rule(number=some, edit=st.sampled_from(EDITS), half_days=st.integers(0, 4))
+    def rule_is_edited_in_the_middle_of_planning(self, *, number: int, edit: dict[str, Any], half_days: int) -> None:
+        """The change is made, and committed only when planning waits for it, or is over."""
+        chosen = self._living()[number % len(self._living())]
+        if half_days:
+            self.advance(chosen.report_type, timedelta(hours=12 * half_days))
+        self.runner.run(self.stage.live(lambda res: self.post.deliver_all(res.intake)))
+        self.runner.run(edited_beside_planning(self.stage.res, chosen.id, edit))
+
+    @precondition(lambda self: self._living())
     @rule(number=some)
     def rule_is_deleted(self, *, number: int) -> None:
         """Its runs that were not requested are cancelled."""
@@ -148,6 +168,17 @@ class World(Story):
             self.cancelled.discard(chosen)
 
     # What the service does, and what becomes of it.
+
+    @rule(answer=st.sampled_from(ACCOUNT_ANSWERS))
+    def service_runs_with_a_key_of_another_account(self, *, answer: dict[str, Any] | None) -> None:
+        """Somebody put the wrong key in place, and Stripe may say whose it is; then the right one is back."""
+        if not self.fetch("select 1 from accounts where slug = 'default' and stripe_account_id is not null"):
+            return  # nothing was bound yet: the first key binds
+        account = {"method": "GET", "path": "^/v1/account$"}
+        fault = None if answer is None else self.simulator.inject(**answer, times=None, match=account)
+        self.runner.run(self.stage.live_with_key(OTHER_KEY))
+        if fault is not None:
+            self.simulator.world.faults.rules.remove(fault)
 
     @rule(lane=st.sampled_from(LANES))
     def service_works(self, *, lane: Any) -> None:

@@ -10,7 +10,7 @@ from unittest.mock import patch
 import psycopg
 from psycopg import sql
 
-from app.accounts import catch_up, holds
+from app.accounts import catch_up, holds, identity
 from app.db.models import Base
 from app.files import chunker, database_writer, object_writer
 from app.resources import Resources, open_resources
@@ -20,8 +20,11 @@ from tests import service
 from tests.proofs.effects import Crashed, Effects, watched
 from tests.proofs.post import Post
 
+OTHER_KEY = "sk_test_simulator_of_another_account"
 OTHER_TYPE = "balance_change_from_activity.itemized.6"
 TYPES = (service.REPORT_TYPE, OTHER_TYPE)
+
+APPEND_ONLY = {"audit", "checks", "check_notes"}
 
 Step = Callable[[Resources], Awaitable[object]]
 
@@ -85,6 +88,14 @@ class Stage:
         await asyncio.wait({doing, dying})
         return False
 
+    async def live_with_key(self, api_key: str) -> None:
+        """A process beside this one that has another key does everything that is due to it."""
+        settings = service.make_settings(self._url, self.simulator, STRIPE_API_KEY=api_key)
+        async with open_resources(settings) as other:
+            other.random = lambda: 0.0
+            await identity.check_at_start(other)
+            await everything_due(other)
+
     async def time_passes(self, hours: float) -> None:
         """All times that are kept are so much longer ago, for Stripe too; nobody waits."""
         self.hours += hours
@@ -126,8 +137,10 @@ async def staged(url: str, **settings: object) -> AsyncIterator[Stage]:
     # Two report types do: each of Stripe's two dozen would be written down with every reconciling.
     simulator = Simulator(default_account=False)
     simulator.add_account("default", catalogue=False)
+    simulator.add_account("other", catalogue=False, api_key=OTHER_KEY)
     for type in TYPES:
         simulator.add_report_type(type)
+        simulator.add_report_type(type, account="other")
     with _small_and_quick(), watched() as effects:
         async with serve(simulator):
             service.unpublished(simulator)
@@ -154,8 +167,8 @@ def _small_and_quick() -> Iterator[None]:
 
 async def _empty(url: str) -> None:
     async with await psycopg.AsyncConnection.connect(url) as connection:
-        # The audit cannot be emptied, nor does a story look at it.
-        for table in (table for table in reversed(Base.metadata.sorted_tables) if table.name != "audit"):
+        # What is only ever added to cannot be emptied; of the audit a story looks at what is about its own rules.
+        for table in (table for table in reversed(Base.metadata.sorted_tables) if table.name not in APPEND_ONLY):
             await connection.execute(sql.SQL("delete from {}").format(sql.Identifier(table.name)))
 
 

@@ -16,6 +16,7 @@ from app.main import build_app
 from app.planning.planner import Availability
 from app.simulator.faults import Fault
 from tests.proofs.chances import Doing, Work
+from tests.proofs.edits import PLANNED, SAID, of_other_values
 from tests.proofs.model import Model
 from tests.proofs.promises import broken_promises, owed_by
 from tests.proofs.stage import OTHER_TYPE, TYPES, staged
@@ -91,7 +92,14 @@ class Story(RuleBasedStateMachine):
         updates = {rule.id for rule in self.model.rules if rule.follows_updates}
         allowed = self.model.allowed() | {window for window in made if window.rule_id in updates}
         broken = broken_promises(self.stage.res, self.simulator, owed=self.model.owed(), allowed=allowed)
-        return [*self.runner.run(broken), *self.model.untiled(made), *self._wrongly_cancelled(), *self._wrongly_spent()]
+        values = of_other_values(self.fetch(PLANNED), self.fetch(SAID))
+        wrong = [*self._wrongly_cancelled(), *self._wrongly_spent(), *self._of_another_account(), *values]
+        return [*self.runner.run(broken), *self.model.untiled(made), *wrong]
+
+    def _of_another_account(self) -> list[str]:
+        """Nothing may ever be made at Stripe for a key that is of another account."""
+        made = self.simulator.world.account("other").runs
+        return [f"{run.id} was made with the key of another account" for run in made]
 
     def _wrongly_cancelled(self) -> list[str]:
         gone = {rule.id for rule in self.model.rules if rule.deleted}
