@@ -23,13 +23,13 @@ async def list_checks(session: Session, asked: Annotated[CheckListIn, Query()]) 
     """The newest verdict about each subject, newest first; with `history` all that were ever given."""
     before = None if asked.cursor is None else read_number_cursor("checks", asked.cursor)
     found = await listing.list_checks(session, asked.filters(), before=before, limit=asked.limit + 1)
-    return page_of("checks", [_shown(check) for check in found], asked.limit, lambda check: [check.id])
+    return page_of("checks", [shown(check) for check in found], asked.limit, lambda check: [check.id])
 
 
 @router.get("/{check_id}")
 async def show_check(session: Session, check_id: _Id) -> VerdictOut:
     """One verdict."""
-    return _shown(await listing.get_check(session, check_id))
+    return shown(await listing.get_check(session, check_id))
 
 
 @router.post("/{check_id}/note")
@@ -37,10 +37,11 @@ async def note_check(res: Res, caller: CalledBy, check_id: _Id, asked: NoteIn) -
     """Write down what is known about a verdict: it stays beside it, and in the audit."""
     async with res.sessions.begin() as session:
         await manual.note_check(session, check_id, asked.note, by=caller.name)
-        return _shown(await listing.get_check(session, check_id))
+        return shown(await listing.get_check(session, check_id))
 
 
-def _shown(check: ShownCheck) -> VerdictOut:
+def shown(check: ShownCheck) -> VerdictOut:
+    """A verdict as it is shown."""
     window = CheckWindowOut(
         interval_start=check.interval_start, interval_end=check.interval_end, timezone=check.timezone
     )

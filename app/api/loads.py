@@ -5,6 +5,7 @@ import uuid
 from typing import Annotated
 
 from fastapi import APIRouter, Query
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.api.http.dependencies import CalledBy, Res, Session
 from app.api.http.paging import make_cursor, page_of, read_cursor, read_number_cursor
@@ -61,6 +62,11 @@ async def load_run(res: Res, caller: CalledBy, run_id: uuid.UUID) -> RunDetailOu
 @router.get("/runs/{run_id:uuid}/facts")
 async def show_facts(session: Session, run_id: uuid.UUID) -> FactsOut:
     """What is known of the run's file: rows, header, and what it adds up to."""
+    return await facts_of(session, run_id)
+
+
+async def facts_of(session: AsyncSession, run_id: uuid.UUID) -> FactsOut:
+    """The facts of a loaded file. Raises NotFound, Conflict, Gone."""
     load = await listing.get_load(session, run_id, loaded=True)
     sums = [SumOut.model_validate(one) for one in await listing.sums_of(session, load)]
     unique = None if load.key_repeats is None else load.key_repeats == 0

@@ -46,11 +46,13 @@ def _register() -> None:
     from app.cli.rules.command import rules
     from app.cli.runs.command import runs
     from app.cli.simulator import simulator
+    from app.cli.tables.checks import checks
+    from app.cli.tables.command import tables
 
     every: tuple[Callable[..., None], ...] = (serve, worker, migrate, demo, simulator, doctor)
     for command in every:
         app.command()(command)
-    for name, group in (("rules", rules), ("runs", runs), ("events", events)):
+    for name, group in (("rules", rules), ("runs", runs), ("events", events), ("tables", tables), ("checks", checks)):
         app.add_typer(group, name=name)
 
 

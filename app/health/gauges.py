@@ -36,6 +36,7 @@ async def read_families(res: Resources) -> Families:
             await _workers(session),
             await _holds(res, session),
             *await _availability(session),
+            *await _tables(session),
         ]
 
 
@@ -48,6 +49,24 @@ async def _runs(session: AsyncSession) -> GaugeMetricFamily:
     for row in await session.execute(_RUNS, {"most": MOST_COUNTED}):
         family.add_metric([row.state, row.report_type], row.runs)
     return family
+
+
+async def _tables(session: AsyncSession) -> list[GaugeMetricFamily]:
+    loads = GaugeMetricFamily("tallyhook_loads", "Files that are to be loaded, or could not be.", labels=["state"])
+    for row in await session.execute(_LOADS):
+        loads.add_metric([row.state], row.loads)
+    verdicts = GaugeMetricFamily(
+        "tallyhook_checks",
+        "Newest verdicts about numbers that must agree; those that differ only without a note.",
+        labels=["name", "verdict"],
+    )
+    for row in await session.execute(_NUMBERS):
+        verdicts.add_metric([row.name, row.verdict], row.verdicts)
+    set_aside = (await session.execute(_SET_ASIDE)).scalar_one()
+    aside = GaugeMetricFamily(
+        "tallyhook_columns_set_aside", "Columns that nobody knows, and so are not loaded.", value=set_aside
+    )
+    return [loads, verdicts, aside]
 
 
 async def _inbox(session: AsyncSession) -> list[GaugeMetricFamily]:
@@ -139,6 +158,16 @@ class _Reach:
 
 # Stored and cancelled runs are a million some day, and say nothing about now; a name that Stripe never told of may be
 # anything that somebody asked for.
+_LOADS = text("""
+select state, count(*) as loads from loads where state in ('due', 'failed') group by state
+""")
+_NUMBERS = text("""
+select name, verdict, count(*) as verdicts from checks
+where not exists (select 1 from checks as later where later.subject = checks.subject and later.id > checks.id)
+    and (verdict <> 'differs' or not exists (select 1 from check_notes where check_id = checks.id))
+group by name, verdict
+""")
+_SET_ASIDE = text("select count(*) from table_columns where state = 'set_aside'")
 _RUNS = text("""
 select counted.state, coalesce(known.id, 'other') as report_type, sum(counted.runs)::float8 as runs
 from (

@@ -10,7 +10,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
 # Importing a module puts its checks on the list.
-from app.health import accounts, outside, queue, rows, rules, targets, webhooks  # noqa: F401
+from app.health import accounts, outside, queue, rows, rules, tables, targets, webhooks  # noqa: F401
 from app.health.registry import CHECKS, CheckFunction, View
 from app.health.results import Check, failing
 from app.health.rules import RuleHealth, rules_of

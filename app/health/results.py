@@ -17,7 +17,9 @@ class LinkKind(StrEnum):
     """What a link leads to: a page, a route of the API or a command lists it."""
 
     ACCOUNTS = "accounts"
+    CHECKS = "checks"
     EVENTS = "events"
+    LOADS = "loads"
     REPORT_TYPES = "report-types"
     RULES = "rules"
     RUNS = "runs"

@@ -14,6 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from app.health.registry import CHECKS
 from app.main import build_app
 from app.resources import Resources
+from app.tables.checks.results import Verdict
 from app.vocabulary import RunState
 from tests.api.conftest import BASE_URL, bearer
 from tests.deploy.watched import DEPLOY, alerts, dashboard, expressions, panels, selectors
@@ -62,6 +63,7 @@ def test_labels_are_asked_for_values_that_there_are() -> None:
     known: dict[str, set[str]] = {
         "check": {*CHECKS, "database", "schema", "worker"},
         "state": {*RunState},
+        "verdict": {*Verdict},
         "reason": {"wrong_token"},
     }
 

@@ -2,7 +2,7 @@
 
 import uuid
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -104,3 +104,38 @@ def download(
         show_json({"path": str(saved.path), "size": saved.size, "sha256": saved.sha256})
     else:
         typer.echo(f"{saved.path}  {saved.size:,} bytes  sha256 {saved.sha256}")
+
+
+@runs.command()
+def facts(run_id: RunId) -> None:
+    """Show what is known of a run's file: rows, header, sums; as JSON."""
+    from app.api.loads import facts_of
+    from app.cli.output import show_json
+    from app.cli.session import opened, run_once
+
+    async def read() -> dict[str, Any]:
+        async with opened() as res, res.sessions() as session:
+            return (await facts_of(session, run_id)).model_dump(mode="json")
+
+    show_json(run_once(read))
+
+
+@runs.command()
+def diff(
+    run_id: RunId,
+    against: Annotated[int | None, typer.Option(help="A revision; default: the loaded one before.", min=1)] = None,
+) -> None:
+    """Show how a run's file differs from an earlier revision of its window; as JSON."""
+    from app.api.schemas.tables import DiffOut
+    from app.cli.output import show_json
+    from app.cli.session import opened, run_once
+    from app.tables import listing
+
+    async def read() -> dict[str, Any]:
+        async with opened() as res, res.sessions() as session:
+            load = await listing.get_load(session, run_id, loaded=True)
+            pair = await listing.pair_of(session, load, against)
+            found = DiffOut.model_validate(await listing.compare(session, load, pair))
+            return found.model_dump(mode="json", exclude={"data", "next_cursor"})
+
+    show_json(run_once(read))

@@ -1,0 +1,28 @@
+"""The `sources.yml` of dbt for the views: every column with its meaning."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import yaml
+
+from app.tables.ddl import PROVENANCE
+from app.tables.listing import ShownColumn, ShownTable
+
+
+def sources(tables: Sequence[ShownTable], columns: Mapping[str, Sequence[ShownColumn]], schema: str) -> str:
+    """The text of the file. Only what the plain views show: nothing personal, nothing that is not loaded."""
+    shown = [_table(table, columns[table.name]) for table in tables]
+    source = {"name": "tallyhook", "schema": schema, "description": "Stripe's reports, by Tallyhook.", "tables": shown}
+    text: str = yaml.safe_dump({"version": 2, "sources": [source]}, sort_keys=False, allow_unicode=True, width=100)
+    return text
+
+
+def _table(table: ShownTable, columns: Sequence[ShownColumn]) -> dict[str, Any]:
+    ours = [{"name": name, "description": said} for name, _, said in PROVENANCE]
+    theirs = [
+        {"name": column.name, "description": column.meaning or ""}
+        for column in columns
+        if column.state in ("loaded", "approved") and not column.personal
+    ]
+    about = f"Newest revision of each window of {', '.join(table.report_types)}, of the leading rule."
+    return {"name": table.name, "description": about, "columns": ours + theirs}

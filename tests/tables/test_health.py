@@ -1,0 +1,53 @@
+"""Health says when numbers differ and when files cannot be loaded; and when somebody has taken note."""
+
+import httpx
+
+from app.resources import Resources
+from tests.service import execute
+from tests.tables.stored import HEADER, day, line, rows, rule, store, stored_and_loaded
+
+
+async def checks(api: httpx.AsyncClient) -> dict[str, tuple[str, str]]:
+    return {one["name"]: (one["status"], one["detail"]) for one in (await api.get("/health")).json()["checks"]}
+
+
+async def gauges(api: httpx.AsyncClient) -> str:
+    return (await api.get("/metrics")).text
+
+
+async def test_numbers_that_differ_degrade_until_they_are_noted(tables: Resources, api: httpx.AsyncClient) -> None:
+    assert (await checks(api))["numbers"][0] == "ok"
+    await stored_and_loaded(tables, rows("txn_1,,usd,10.00,1.00,9.50,charge"), rule_id=await rule(tables))
+
+    assert (await checks(api))["numbers"] == ("degraded", "row_net of 2026-10-01 usd differs by 0.50")
+    assert 'tallyhook_checks{name="row_net",verdict="differs"} 1.0' in await gauges(api)
+    (found,) = (await api.get("/v1/checks", params={"verdict": "differs"})).json()["data"]
+    await api.post(f"/v1/checks/{found['id']}/note", json={"note": "known"})
+    assert (await checks(api))["numbers"][0] == "ok"
+    assert 'verdict="differs"' not in await gauges(api)
+
+
+async def test_a_file_that_cannot_be_loaded_degrades_and_says_what_is_shown(
+    tables: Resources, api: httpx.AsyncClient
+) -> None:
+    rule_id = await rule(tables)
+    await stored_and_loaded(tables, rows(line(1)), rule_id=rule_id)
+    await stored_and_loaded(tables, rows("broken"), rule_id=rule_id, revision=2)
+
+    status, detail = (await checks(api))["loads"]
+    assert status == "degraded"
+    assert detail == "1 file cannot be loaded; 1 windows show an older revision than the newest stored one"
+    assert 'tallyhook_loads{state="failed"} 1.0' in await gauges(api)
+
+
+async def test_unknown_columns_and_older_files_are_told(tables: Resources, api: httpx.AsyncClient) -> None:
+    rule_id = await rule(tables)
+    await store(tables, rows(line(1)), rule_id=rule_id, owed=False)
+    await execute(tables, "update files set stored_at = now() - interval '1 day'")
+    assert "1 file from before there were tables" in (await checks(api))["loads"][1]
+
+    await stored_and_loaded(tables, rows(line(2) + ",43", header=HEADER + ",shoe_size"), rule_id=rule_id, start=day(2))
+
+    status, detail = (await checks(api))["loads"]
+    assert status == "degraded"
+    assert detail.endswith("set aside: balance_change_from_activity_itemized.shoe_size")
