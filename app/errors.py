@@ -6,7 +6,7 @@ TallyhookError
 ├── EmbeddedPostgresError  the PostgreSQL that comes along cannot be used (app/db/embedded)
 ├── CannotListen         the web server's address is taken, or not ours (app/serving.py)
 ├── RuleFileError        a file of rules cannot be applied as it is (app/cli/rules/file.py)
-├── StripeTrouble        told apart once, in the client (app/stripe_api/client.py)
+├── StripeCallError        told apart once, in the client (app/stripe_api/client.py)
 │   ├── NotNow           may work later: cut off, 5xx, 409, 429
 │   │   └── WrongPart    not the rest of the file that was asked for: fetch it whole
 │   ├── KeyRefused       the key is refused (401, 403): about the account, not about the request
@@ -58,7 +58,7 @@ class RuleFileError(TallyhookError):
 
 
 @dataclass
-class StripeTrouble(TallyhookError):
+class StripeCallError(TallyhookError):
     """Stripe did not do what was asked. `message` is redacted; `request_id` is Stripe's own, for its support."""
 
     message: str
@@ -69,7 +69,7 @@ class StripeTrouble(TallyhookError):
 
 
 @dataclass
-class NotNow(StripeTrouble):
+class NotNow(StripeCallError):
     """May work later. `after` is in seconds, where the answer said so; `throttled` when it was a 429.
 
     `replayed` when Stripe gave the same answer as before, and will for as long as it keeps the idempotency key.
@@ -86,14 +86,14 @@ class WrongPart(NotNow):
 
 
 @dataclass
-class KeyRefused(StripeTrouble):
+class KeyRefused(StripeCallError):
     """The key is refused for this kind of call: everything of that kind waits until it is accepted again."""
 
     status: int = 401
 
 
 @dataclass
-class Refused(StripeTrouble):
+class Refused(StripeCallError):
     """Stripe looked at the request itself and said no. `param` is the parameter it named, in dot form."""
 
     status: int = 400
@@ -184,7 +184,7 @@ class BadInput(TallyhookError):
         self.errors = errors
 
 
-class Behind(Exception):
+class WatermarkBehind(Exception):
     """This account's mark stands back at `known_until`: nothing may be made for it now."""
 
     def __init__(self, known_until: datetime) -> None:

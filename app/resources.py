@@ -26,7 +26,7 @@ from app.queue.claims import Lease
 from app.queue.group_commit import GroupCommit
 from app.queue.wakeups import Wakeups
 from app.settings import Settings
-from app.stripe_api.client import StripeDoor
+from app.stripe_api.client import StripeClient
 from app.stripe_api.rate_limit import Limiter
 
 log = structlog.get_logger()
@@ -59,7 +59,7 @@ class Resources:
     settings: Settings
     engine: AsyncEngine
     sessions: async_sessionmaker[AsyncSession]
-    stripe: StripeDoor
+    stripe: StripeClient
     files: FileStore
     intake: Intake
     group_commit: GroupCommit
@@ -150,7 +150,7 @@ async def open_resources(
 async def _connect(settings: Settings, url: str, direct_url: str) -> AsyncIterator[Resources]:
     engine = make_engine(url, pool_size=POOL_SIZE)
     metrics = Metrics()
-    stripe = StripeDoor(settings, metrics)
+    stripe = StripeClient(settings, metrics)
     try:
         async with Intake(url, settings, metrics) as intake:
             sessions = make_sessions(engine)

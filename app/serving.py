@@ -11,7 +11,7 @@ import structlog
 import uvicorn
 from fastapi import FastAPI
 
-from app.api.http.connection import Crowd, Limits
+from app.api.http.connection import Connections, Limits
 from app.errors import CannotListen
 from app.main import build_app
 from app.observability import tracing
@@ -110,7 +110,7 @@ def make_server(app: FastAPI, settings: Settings, *, host: str, port: int) -> _S
         app,
         host=host,
         port=port,
-        http=Crowd(limits).protocol(),
+        http=Connections(limits).protocol(),
         log_config=None,
         access_log=False,
         lifespan="off",

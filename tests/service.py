@@ -14,7 +14,7 @@ from app.queue.timetable import make_due
 from app.resources import Resources
 from app.rules import schedule, store
 from app.rules.rule import NewRule
-from app.rules.slices import do_a_slice
+from app.rules.slices import work_slice
 from app.runs.download import claim_downloads, download
 from app.runs.lookup import claim_lookups, look_up
 from app.runs.request import request_run
@@ -114,7 +114,7 @@ async def make_timetable_due(res: Resources) -> None:
 
 async def turn(res: Resources) -> int:
     """Every lane's step once; returns how much was done."""
-    taken = await handlers.drain(res) + await do_a_slice(res)
+    taken = await handlers.drain(res) + await work_slice(res)
     return taken + await request_due(res) + await look_up_due(res) + await download_due(res)
 
 

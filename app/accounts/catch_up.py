@@ -13,7 +13,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.sql import bindparam
 
-from app.errors import Behind, KeyRefused, NotNow, Refused
+from app.errors import KeyRefused, NotNow, Refused, WatermarkBehind
 from app.resources import Resources
 from app.settings import Settings
 from app.stripe_api.objects import StripeRun
@@ -37,17 +37,17 @@ async def move_marks(session: AsyncSession, *, settings: Settings) -> None:
     await session.execute(_MOVE, {"gap": gap_seconds(settings)})
 
 
-async def catch_up(res: Resources, account: str, behind: Behind) -> bool:
+async def catch_up(res: Resources, account: str, behind: WatermarkBehind) -> bool:
     """Keep every Stripe run since the mark that is not known here; False when Stripe cannot be asked now."""
     try:
         found = await _list(res, account, behind.known_until)
-    except NotNow as trouble:
-        log.warning("account.behind", account=account, known_until=str(behind.known_until), error=str(trouble))
+    except NotNow as error:
+        log.warning("account.behind", account=account, known_until=str(behind.known_until), error=str(error))
         return False
-    except (KeyRefused, Refused) as trouble:
-        if isinstance(trouble, KeyRefused) and trouble.status == 401:
+    except (KeyRefused, Refused) as error:
+        if isinstance(error, KeyRefused) and error.status == 401:
             return False  # it may make nothing either
-        log.warning("account.cannot_be_listed", account=account, error=str(trouble))
+        log.warning("account.cannot_be_listed", account=account, error=str(error))
         found = []
     async with res.sessions.begin() as session:
         if found:

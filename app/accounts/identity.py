@@ -14,7 +14,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.db.rows import fetch_one
-from app.errors import KeyRefused, NotNow, Refused, StripeTrouble
+from app.errors import KeyRefused, NotNow, Refused, StripeCallError
 from app.queue.wakeups import wake
 from app.resources import Resources
 from app.vocabulary import Lane
@@ -68,20 +68,20 @@ async def check_identity(res: Resources, account: str, *, seconds: float | None 
     async with res.sessions.begin() as session:
         values = {"account": account, "seen": seen.account_id, "livemode": res.settings.accounts[account].livemode}
         bound = await fetch_one(session, _Bound, _BIND, values)
-        trouble = _trouble(bound, seen, unconfirmed=account in res.unconfirmed)
-        if trouble is not None:
-            await session.execute(_HOLD, {"account": account, "reason": trouble})
+        problem = _problem(bound, seen, unconfirmed=account in res.unconfirmed)
+        if problem is not None:
+            await session.execute(_HOLD, {"account": account, "reason": problem})
         elif seen.account_id is not None:
             await _release(session, account)
-    if trouble is None:
+    if problem is None:
         res.unconfirmed.discard(account)
         return
     res.unconfirmed.add(account)
     log.error("account.not_confirmed", account=account, bound_to=bound.stripe_account_id, key_of=seen.account_id)
-    raise NotNow(trouble)
+    raise NotNow(problem)
 
 
-def _trouble(bound: _Bound, seen: _Seen, *, unconfirmed: bool) -> str | None:
+def _problem(bound: _Bound, seen: _Seen, *, unconfirmed: bool) -> str | None:
     """Why the account may not be worked with."""
     wrong = seen.account_id is not None and seen.account_id != bound.stripe_account_id
     if wrong or not bound.same_mode:
@@ -105,10 +105,10 @@ async def _ask(res: Resources, account: str) -> _Seen:
     """Whose the key is: Stripe's own word, or, where it gives none, a run of ours that the key can read."""
     try:
         return _Seen(await res.stripe.read_account_id(account))
-    except (KeyRefused, Refused, NotNow) as trouble:
-        if isinstance(trouble, KeyRefused) and (named := _OWN_ACCOUNT.search(trouble.message)) is not None:
+    except (KeyRefused, Refused, NotNow) as error:
+        if isinstance(error, KeyRefused) and (named := _OWN_ACCOUNT.search(error.message)) is not None:
             return _Seen(named[1])
-        return await _by_a_stored_run(res, account) or _Seen(None, f"GET /v1/account: {trouble}")
+        return await _by_a_stored_run(res, account) or _Seen(None, f"GET /v1/account: {error}")
 
 
 async def _by_a_stored_run(res: Resources, account: str) -> _Seen | None:
@@ -119,7 +119,7 @@ async def _by_a_stored_run(res: Resources, account: str) -> _Seen | None:
         return None
     try:
         await res.stripe.read_run(account, known.stripe_run_id)
-    except StripeTrouble:
+    except StripeCallError:
         return None
     return _Seen(known.stripe_account_id)
 

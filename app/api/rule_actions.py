@@ -18,7 +18,7 @@ from app.errors import BadInput, FieldError
 from app.rules import backfill, coverage, store
 from app.rules import preview as previews
 from app.rules.backfill import Backfill
-from app.rules.coverage import CoverageQuery, CoverageState, Place
+from app.rules.coverage import CoverageQuery, CoverageState, Position
 from app.rules.rule import NewRule, check
 
 router = APIRouter(prefix="/v1/rules", tags=["rules"])
@@ -165,7 +165,7 @@ def _new_rule(given: dict[str, Any]) -> NewRule:
         raise BadInput(*(FieldError(f"/{one['loc'][0]}", "is missing") for one in error.errors())) from error
 
 
-def _place(cursor: str) -> Place:
+def _place(cursor: str) -> Position:
     start, account = read_cursor("coverage", cursor, parts=2)
     try:
         moment = datetime.fromisoformat(start)
@@ -173,4 +173,4 @@ def _place(cursor: str) -> Place:
         raise bad_cursor() from error
     if moment.tzinfo is None:
         raise bad_cursor()
-    return Place(moment, account)
+    return Position(moment, account)

@@ -22,7 +22,7 @@ from app.resources import Resources
 from app.rules import store
 from app.runs import ad_hoc, listing, manual
 from app.runs.ad_hoc import AdHoc
-from app.runs.listing import Place
+from app.runs.listing import Position
 from app.runs.waiting import waiting_for
 from app.tables.listing import loads_of
 from app.vocabulary import RunOrder, RunState
@@ -64,18 +64,18 @@ def _key(order: RunOrder, run: RowMapping) -> list[str]:
             return [run["stored_at"].isoformat(), run["id"]]
 
 
-def _place(order: RunOrder, cursor: str) -> Place:
+def _place(order: RunOrder, cursor: str) -> Position:
     kind = f"runs{order}"
     try:
         match order:
             case RunOrder.PLANNED:
-                return Place(read_id_cursor(kind, cursor))
+                return Position(read_id_cursor(kind, cursor))
             case RunOrder.WINDOW:
                 day, run_id = read_cursor(kind, cursor, parts=2)
-                return Place(uuid.UUID(run_id), day=date.fromisoformat(day) if day else None)
+                return Position(uuid.UUID(run_id), day=date.fromisoformat(day) if day else None)
             case RunOrder.STORED:
                 moment, run_id = read_cursor(kind, cursor, parts=2)
-                return Place(uuid.UUID(run_id), stored_at=datetime.fromisoformat(moment).astimezone(UTC))
+                return Position(uuid.UUID(run_id), stored_at=datetime.fromisoformat(moment).astimezone(UTC))
     except ValueError as error:
         raise bad_cursor() from error
 

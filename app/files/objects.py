@@ -42,7 +42,7 @@ def check(base: str) -> None:
 async def put(where: str, data: bytes, *, media_type: str) -> None:
     """A small file, in one request."""
     store, path = _place(where)
-    with _told_apart():
+    with _translate_errors():
         import obstore
 
         await obstore.put_async(store, path, data, **_how(where, media_type))
@@ -52,7 +52,7 @@ async def put(where: str, data: bytes, *, media_type: str) -> None:
 async def size(where: str) -> int:
     """How many bytes there are."""
     store, path = _place(where)
-    with _told_apart():
+    with _translate_errors():
         import obstore
 
         return int((await obstore.head_async(store, path))["size"])
@@ -62,7 +62,7 @@ async def read(where: str, *, start: int, stop: int) -> AsyncIterator[bytes]:
     """The bytes [start, stop), a megabyte per request. Raises Missing, StoreAway."""
     store, path = _place(where)
     while start < stop:
-        with _told_apart():
+        with _translate_errors():
             import obstore
 
             piece = bytes(await obstore.get_range_async(store, path, start=start, end=min(stop, start + READ_BYTES)))
@@ -75,7 +75,7 @@ async def read(where: str, *, start: int, stop: int) -> AsyncIterator[bytes]:
 def read_part(where: str, *, start: int, stop: int) -> bytes:
     """The bytes [start, stop), for who has no event loop. Raises Missing, StoreAway."""
     store, path = _place(where)
-    with _told_apart():
+    with _translate_errors():
         import obstore
 
         return bytes(obstore.get_range(store, path, start=start, end=stop))
@@ -90,7 +90,7 @@ async def delete(where: str) -> None:
     if where.startswith("file:"):
         await in_thread(_remove_staged, Path(urlsplit(where).path))
     try:
-        with _told_apart():
+        with _translate_errors():
             import obstore
 
             await obstore.delete_async(store, path)
@@ -147,7 +147,7 @@ class _Upload:
 
     async def _put(self) -> None:
         store, path = _place(self._where)
-        with _told_apart():
+        with _translate_errors():
             import obstore
 
             await obstore.put_async(
@@ -176,7 +176,7 @@ def _store(root: str) -> "ObjectStore":
         from obstore.store import LocalStore, from_url
     except ImportError as error:
         raise StoreAway("needs obstore, which is not installed: requirements/run.txt has it") from error
-    with _told_apart():
+    with _translate_errors():
         return LocalStore("/") if root == "file://" else from_url(root, retry_config=RETRIES)
 
 
@@ -193,7 +193,7 @@ async def _sync(where: str) -> None:
 
 def _remove_staged(path: Path) -> None:
     """A folder's writer fills `….csv#1` and renames it at the end; a killed one leaves it, unseen by any listing."""
-    with _told_apart(), suppress(FileNotFoundError):
+    with _translate_errors(), suppress(FileNotFoundError):
         for beside in path.parent.iterdir():
             if re.fullmatch(re.escape(path.name) + "#[0-9]+", beside.name):
                 beside.unlink(missing_ok=True)
@@ -205,7 +205,7 @@ def _fsync(path: str) -> None:
 
 
 @contextmanager
-def _told_apart() -> Iterator[None]:
+def _translate_errors() -> Iterator[None]:
     """Whatever the store says leaves as Missing or StoreAway."""
     from obstore.exceptions import BaseError
 

@@ -2,10 +2,10 @@
 
 from urllib.parse import urlsplit
 
-from app.errors import KeyRefused, StripeTrouble
+from app.errors import KeyRefused, StripeCallError
 from app.health.results import Check, Status, degraded, failing, ok
 from app.settings import DEFAULT_ACCOUNT
-from app.stripe_api.client import StripeDoor
+from app.stripe_api.client import StripeClient
 from app.stripe_api.objects import WebhookEndpoint
 from app.stripe_api.webhook_endpoints import BY_NAME_ONLY, is_released, list_endpoints, missing_events
 from app.vocabulary import EventType
@@ -20,21 +20,19 @@ def url_for(base: str, account: str) -> str:
     return base if account == DEFAULT_ACCOUNT else f"{base}/{account}"
 
 
-async def webhook_endpoint(door: StripeDoor, account: str, *, url: str | None, arriving: bool = False) -> Check:
+async def webhook_endpoint(client: StripeClient, account: str, *, url: str | None, arriving: bool = False) -> Check:
     """Whether events can arrive here. Without a URL every endpoint whose path is ours is taken for ours.
 
     `arriving`: webhooks came recently, so one leads here, by whatever path a proxy makes of it.
     """
     try:
-        endpoints = await list_endpoints(door, account)
-    except KeyRefused as trouble:
+        endpoints = await list_endpoints(client, account)
+    except KeyRefused as error:
         # The service needs no such permission; where nothing arrives, `endpoint_selection` says so.
         advice = "give the key the permission `Webhook Endpoints: read` to have it checked"
-        return ok(
-            NAME, f"not known: the key may not list webhook endpoints ({trouble})", advice=advice, account=account
-        )
-    except StripeTrouble as trouble:
-        return degraded(NAME, f"webhook endpoints cannot be listed: {trouble}", "try again later", account=account)
+        return ok(NAME, f"not known: the key may not list webhook endpoints ({error})", advice=advice, account=account)
+    except StripeCallError as error:
+        return degraded(NAME, f"webhook endpoints cannot be listed: {error}", "try again later", account=account)
     ours = [endpoint for endpoint in endpoints if _is_ours(endpoint, account, url)]
     if not ours and arriving:
         return ok(NAME, "no webhook endpoint has our path, and webhooks arrive", account=account)

@@ -8,9 +8,9 @@ from app.health.results import Status
 from app.health.rules import missing_types, rules_of
 from app.observability.logs import redact
 from app.resources import Resources
-from app.rules.months import tell_complete_months
-from app.targets.messages import tell_untold
-from app.targets.notices import Lasting, tell_changes
+from app.rules.months import announce_complete_months
+from app.targets.messages import announce_missed
+from app.targets.notices import Lasting, announce_changes
 from app.vocabulary import CallKind, MessageType
 
 # Longer than the timetable's period: what an older version recorded beside us is told soon after.
@@ -20,14 +20,14 @@ TYPES = (MessageType.RULE_LATE, MessageType.ACCOUNT_HELD, MessageType.REPORT_TYP
 _CALLS = {CallKind.CREATE: "create reports", CallKind.READ: "read", CallKind.FILES: "download files"}
 
 
-async def tell_what_lasts(res: Resources) -> None:
+async def announce_lasting(res: Resources) -> None:
     """Compare what lasts with what was told, and tell the difference; tell what nobody told, and complete months."""
     async with res.sessions.begin() as session:
         view = View(session, res.settings, await rows.now(session))
-        await tell_changes(session, TYPES, [*await _late(view), *await _held(view), *await _missing(view)])
+        await announce_changes(session, TYPES, [*await _late(view), *await _held(view), *await _missing(view)])
     async with res.sessions.begin() as session:
-        await tell_untold(session, seconds=UNTOLD_SECONDS)
-        await tell_complete_months(session)
+        await announce_missed(session, seconds=UNTOLD_SECONDS)
+        await announce_complete_months(session)
 
 
 async def _late(view: View) -> list[Lasting]:

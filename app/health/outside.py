@@ -73,9 +73,9 @@ async def examine_clock(settings: Settings) -> Check:
     """This machine's clock against Stripe's: webhooks are only believed within 300 s of when they were signed."""
     try:
         theirs = await read_clock(settings)
-    except NotNow as trouble:
+    except NotNow as error:
         advice = "check the network, a proxy, and STRIPE_API_BASE"
-        return degraded("clock", f"the clock could not be compared with Stripe's: {trouble}", advice)
+        return degraded("clock", f"the clock could not be compared with Stripe's: {error}", advice)
     return _clock((datetime.now(UTC) - theirs).total_seconds(), "Stripe's")
 
 

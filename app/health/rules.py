@@ -94,13 +94,13 @@ def _rule(row: RuleRow, now: datetime, missing: Mapping[tuple[str, str], str], o
     if expected_by is None:
         following, expected_by = _next(row, now)
     type_missing = missing.get((row.account, row.report_type))
-    trouble = type_missing or (None if owed is None else _owed(owed)) or newest or following
+    problem = type_missing or (None if owed is None else _owed(owed)) or newest or following
     return RuleHealth(
         rule_id=row.id,
         name=row.name,
         connected_account=row.connected_account,
-        status=Status.OK if trouble is None else Status.DEGRADED,
-        detail=trouble or "on time",
+        status=Status.OK if problem is None else Status.DEGRADED,
+        detail=problem or "on time",
         newest_window_end=row.window_end,
         newest_state=row.state,
         next_due_at=row.next_due_at,

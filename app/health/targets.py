@@ -29,14 +29,14 @@ class TargetRow:
 async def targets(view: View) -> Check:
     """Whether every target can be reached."""
     found = await fetch(view.session, TargetRow, _TARGETS, {"limit": _MOST})
-    trouble = [line for line in (_trouble(row, view) for row in found) if line is not None]
-    if not trouble:
+    problems = [line for line in (_problem(row, view) for row in found) if line is not None]
+    if not problems:
         return ok("targets", f"{len(found)} targets are reached" if found else "no target is set up")
     advice = "see GET /v1/deliveries?state=failed, then POST /v1/targets/{id}/recover"
-    return degraded("targets", names(trouble), advice, link=Link(LinkKind.TARGETS))
+    return degraded("targets", names(problems), advice, link=Link(LinkKind.TARGETS))
 
 
-def _trouble(row: TargetRow, view: View) -> str | None:
+def _problem(row: TargetRow, view: View) -> str | None:
     if row.is_disabled_by_us:
         return f"{row.name} is disabled: {row.disabled_reason}"
     if row.enabled and row.kind == "webhook" and not view.settings.signing_key:

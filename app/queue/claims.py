@@ -80,9 +80,9 @@ async def release(session: AsyncSession, claim: Claim) -> None:
     await session.execute(_RELEASE, {"run_id": claim.run_id, "fence": claim.fence})
 
 
-async def back_off(session: AsyncSession, claim: Claim, seconds: float, trouble: str) -> None:
+async def back_off(session: AsyncSession, claim: Claim, seconds: float, error: str) -> None:
     """Not now: give the claim back, due again after so many seconds; `trouble` is what this try met, redacted."""
-    values = {"run_id": claim.run_id, "fence": claim.fence, "seconds": seconds, "trouble": trouble[:MOST_TROUBLE]}
+    values = {"run_id": claim.run_id, "fence": claim.fence, "seconds": seconds, "trouble": error[:MOST_TROUBLE]}
     await session.execute(_BACK_OFF, values)
 
 

@@ -150,7 +150,7 @@ async def count(session: AsyncSession, rule: Rule, asked: Backfill) -> BackfillC
     return BackfillCounts(missing, failed, stored if asked.rerun else 0)
 
 
-async def go_on(session: AsyncSession, *, attempts: int) -> int:
+async def resume(session: AsyncSession, *, attempts: int) -> int:
     """The next slice of any backfill; 0 where there is none, or others are at it."""
     job = await fetch_first(session, _Job, _NEXT)
     if job is None:

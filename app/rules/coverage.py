@@ -35,7 +35,7 @@ class CoverageState(StrEnum):
     MISSING = "missing"  # due, and no run was made
 
 
-class Place(NamedTuple):
+class Position(NamedTuple):
     """A place in the list, which is ordered by it: newest start first, then by connected account ("" for none)."""
 
     start: datetime
@@ -60,9 +60,9 @@ class CoverageEntry:
     waiting: Waiting | None = None
 
     @property
-    def place(self) -> Place:
+    def place(self) -> Position:
         """Where it stands in the list."""
-        return Place(self.start, self.connected_account or "")
+        return Position(self.start, self.connected_account or "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +72,7 @@ class CoverageQuery:
     now: datetime
     first: date | None = None
     until: date | None = None
-    after: Place | None = None
+    after: Position | None = None
     limit: int = 50
 
 
@@ -84,8 +84,8 @@ class _Slot:
     account: str
 
     @property
-    def place(self) -> Place:
-        return Place(self.window.start, self.account)
+    def place(self) -> Position:
+        return Position(self.window.start, self.account)
 
     @property
     def key(self) -> tuple[str, str]:
@@ -107,7 +107,7 @@ class _CoveringRun:
 
 async def coverage(
     session: AsyncSession, rule: Rule, query: CoverageQuery, terms: ClaimTerms
-) -> tuple[list[CoverageEntry], Place | None]:
+) -> tuple[list[CoverageEntry], Position | None]:
     """A page of windows, newest first, then by connected account; and the place to go on after, if there is more."""
     type_ = await report_types.read(session, rule.account, rule.report_type)
     if rule.cadence == Cadence.EVERY_UPDATE:
@@ -193,7 +193,7 @@ async def _next_updates(
     return [entry for entry in found if _is_after(query, entry.place)]
 
 
-def _is_after(query: CoverageQuery, place: Place) -> bool:
+def _is_after(query: CoverageQuery, place: Position) -> bool:
     return query.after is None or query.after.order < place.order
 
 

@@ -24,7 +24,7 @@ class CompleteMonth:
     windows: int
 
 
-async def tell_complete_months(session: AsyncSession) -> int:
+async def announce_complete_months(session: AsyncSession) -> int:
     """Tell each month that was completed lately, once for ever; returns how many were told."""
     told = 0
     for one in await fetch(session, CompleteMonth, _COMPLETE):

@@ -15,13 +15,13 @@ SLICES_DUE = (
 )
 
 
-async def do_a_slice(res: Resources) -> int:
+async def work_slice(res: Resources) -> int:
     """Go on with a withdrawal, with planning and with a backfill; returns 0 when there is nothing of any."""
     attempts = res.settings.max_run_attempts
     steps: list[Callable[[AsyncSession], Awaitable[int]]] = [
-        withdrawals.go_on,
+        withdrawals.resume,
         lambda session: schedule.plan_any(session, attempts=attempts),
-        lambda session: backfill.go_on(session, attempts=attempts),
+        lambda session: backfill.resume(session, attempts=attempts),
     ]
     done = 0
     while steps:

@@ -46,7 +46,7 @@ async def withdraw(session: AsyncSession, rule: Rule, connected_accounts: Sequen
     return found
 
 
-async def go_on(session: AsyncSession) -> int:
+async def resume(session: AsyncSession) -> int:
     """The next batch of any withdrawal; returns how many runs went. 0: there is nothing, or others are at it."""
     mark = await fetch_first(session, _Mark, _NEXT)
     return 0 if mark is None else max(1, await _cancel_batch(session, mark))

@@ -63,7 +63,7 @@ def _has_newer() -> ColumnElement[bool]:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Position:
     """Where a page ends: the id of its last run, and what the list is ordered by before that."""
 
     run_id: uuid.UUID
@@ -101,7 +101,7 @@ async def list_runs(
     *,
     limit: int,
     order: RunOrder = RunOrder.PLANNED,
-    after: Place | None = None,
+    after: Position | None = None,
 ) -> Sequence[RowMapping]:
     """Up to `limit` runs that match, in this order, from the one after `after` on."""
     query = filters.narrow(_SHOWN)
@@ -119,7 +119,7 @@ async def list_runs(
 
 
 async def _by_window(
-    session: AsyncSession, query: Select[Any], after: Place | None, limit: int
+    session: AsyncSession, query: Select[Any], after: Position | None, limit: int
 ) -> Sequence[RowMapping]:
     """Runs of rules by their day, from the index; then those that have none, newest first."""
     day, found = window_day(), []

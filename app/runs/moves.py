@@ -117,7 +117,7 @@ async def move_all(
     moved = set((await session.execute(_MOVES[to], {**known, **values})).scalars())
     if moved and _WAKES[to]:
         await wake(session, *_WAKES[to])
-    await messages.tell_of_runs(session, moved, to)
+    await messages.announce_runs(session, moved, to)
     return moved
 
 

@@ -57,8 +57,8 @@ async def _find_or_create(res: Resources, claim: RequestClaim) -> StripeRun:
     if not claim.key_forgotten:
         try:
             return await _create(res, claim, claim.idempotency_key)
-        except NotNow as trouble:
-            if not (trouble.replayed and claim.key_stale):
+        except NotNow as error:
+            if not (error.replayed and claim.key_stale):
                 raise
     lost = await adopt.find_lost_run(res, claim)
     return lost or await _create(res, claim, await adopt.draw_new_key(res, claim))
@@ -91,7 +91,7 @@ async def record_created(session: AsyncSession, created: Sequence[Created], *, p
     await settle.settle(session, account, ended, poll_seconds=poll_seconds)
     pending = [one.stripe_run.id for one in created if not settle.has_ended(one.stripe_run)]
     if pending:
-        await settle.hear_earlier_events(session, account, pending, poll_seconds=poll_seconds)
+        await settle.apply_earlier_events(session, account, pending, poll_seconds=poll_seconds)
 
 
 _NOTE_IDS = text("""

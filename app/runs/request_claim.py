@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app import report_types
 from app.accounts import catch_up, holds
-from app.errors import Behind
+from app.errors import WatermarkBehind
 from app.queue.claims import Claim, in_turn
 from app.resources import ClaimTerms, Resources
 from app.runs.slots import PENDING_AT_STRIPE
@@ -70,7 +70,7 @@ async def _claim_from(res: Resources, account: str, limit: int) -> list[RequestC
     try:
         async with res.sessions.begin() as session:
             return await _claim_for_account(session, account, limit, res.claim_terms)
-    except Behind as behind:
+    except WatermarkBehind as behind:
         return await _claim_from(res, account, limit) if await catch_up.catch_up(res, account, behind) else []
 
 
@@ -78,7 +78,7 @@ async def _claim_for_account(session: AsyncSession, account: str, limit: int, te
     # The lock makes counting free slots and taking them one step, over all processes.
     locked = await session.execute(_LOCK_ACCOUNT, {"account": account, "gap": catch_up.gap_seconds(terms.settings)})
     if (behind := locked.scalar()) is not None:
-        raise Behind(behind)
+        raise WatermarkBehind(behind)
     probe_seconds = terms.settings.retry_max_seconds
     picked = await _pick(session, account, limit, terms)
     permit = await holds.permit(

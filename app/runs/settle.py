@@ -44,7 +44,7 @@ async def settle(session: AsyncSession, account: str, told: Sequence[StripeRun],
     return concerned
 
 
-async def hear_earlier_events(
+async def apply_earlier_events(
     session: AsyncSession, account: str, stripe_run_ids: Sequence[str], *, poll_seconds: float
 ) -> None:
     """Apply the events about these Stripe runs that came before we knew that they are ours."""

@@ -71,8 +71,8 @@ async def _all_of_it(res: Resources, claim: DownloadClaim, writer: FileWriter) -
         await writer.resume(res.sessions, claim.about["partial_id"])
     try:
         await _fetch(res, claim, writer)
-    except (NotNow, KeyRefused) as trouble:
-        if not isinstance(trouble, WrongPart):
+    except (NotNow, KeyRefused) as error:
+        if not isinstance(error, WrongPart):
             await writer.checkpoint()
         raise
     return await writer.facts()
@@ -84,12 +84,12 @@ async def _fetch(res: Resources, claim: DownloadClaim, writer: FileWriter) -> No
     while writer.position != claim.file.size or claim.file.size == 0:
         try:
             await _fetch_rest(res, claim, writer)
-        except NotNow as trouble:
+        except NotNow as error:
             gained, furthest = writer.position - furthest, max(furthest, writer.position)
             if gained < WORTH_GOING_ON_BYTES or not await _may_call_again(res, claim):
                 raise
-            log.info("run.download_goes_on", at=writer.position, error=str(trouble))
-            await asyncio.sleep(res.backoff.seconds(0, at_least=trouble.after))
+            log.info("run.download_goes_on", at=writer.position, error=str(error))
+            await asyncio.sleep(res.backoff.seconds(0, at_least=error.after))
         else:
             return
 

@@ -31,7 +31,7 @@ def load_settings(environ: Mapping[str, str] | None = None, env_file: Path | Non
     try:
         settings = Settings.model_validate(values)
     except ValidationError as error:
-        problems += _told(error)
+        problems += _described(error)
     if problems:
         raise SettingsError("\n".join(problems))
     return settings.model_copy(update={"warnings": (*_unknown_names(given), *_plain_http(settings))})
@@ -65,7 +65,7 @@ def _with_files_read(given: Mapping[str, str]) -> tuple[dict[str, str], list[str
     return {name: value for name, value in values.items() if value}, problems
 
 
-def _told(error: ValidationError) -> Iterator[str]:
+def _described(error: ValidationError) -> Iterator[str]:
     details = error.errors(include_url=False, include_context=False, include_input=False)
     return (_one_line(detail) for detail in details if detail["type"] != "default_factory_not_called")
 

@@ -51,9 +51,9 @@ def add_manual(
 def tell_reconciled(world: World, account: Account, *, owner: str | None, until: int) -> int:
     """Tells `payout.reconciliation_completed` of the automatic payouts up to `until` that it was not told of yet (the
     first time: those of a day); answers how many."""
-    since = account.payouts_told.get(owner or "", until - DAY)
+    since = account.payouts_announced.get(owner or "", until - DAY)
     due = list(_automatic(world, account, owner=owner, start=since + 1, end=until + 1))
-    account.payouts_told[owner or ""] = max(since, until)
+    account.payouts_announced[owner or ""] = max(since, until)
     for payout in due:
         about = payout.rendered() | {"reconciliation_status": "completed"}
         emit(world, account, kind="payout.reconciliation_completed", about=about, owner=owner)

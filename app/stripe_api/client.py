@@ -1,7 +1,7 @@
 """The only door to Stripe: list types, create, read and list runs, open a file.
 
 Everything that comes in leaves as a small frozen value of our own, everything that goes wrong as one of the
-`StripeTrouble` classes: told apart here, once (contract §5, "How trouble is told apart").
+`StripeCallError` classes: told apart here, once (contract §5, "How trouble is told apart").
 """
 
 import re
@@ -22,7 +22,7 @@ from app.errors import KeyRefused, Malformed, NotNow, Refused, WrongPart
 from app.observability.logs import redact
 from app.observability.metrics import Metrics
 from app.settings import Account, Settings
-from app.stripe_api.http import FILE_CONTENTS, CountingClient, call_to, trust, why_not
+from app.stripe_api.http import FILE_CONTENTS, CountingClient, call_to, describe_failure, trust
 from app.stripe_api.objects import ReportTypeInfo, StripeFile, StripeRun, report_type_from, stripe_run_from
 
 T = TypeVar("T")
@@ -49,7 +49,7 @@ class OpenFile:
     pieces: AsyncIterator[bytes]
 
 
-class StripeDoor:
+class StripeClient:
     """What the service asks of Stripe, for every configured account. Close it when done."""
 
     def __init__(self, settings: Settings, metrics: Metrics | None = None) -> None:
@@ -73,7 +73,7 @@ class StripeDoor:
         """The slugs of the accounts that we hold a key for."""
         return frozenset(self._clients)
 
-    def client(self, account: str) -> stripe.StripeClient:
+    def sdk(self, account: str) -> stripe.StripeClient:
         """The SDK's client, for the other half of this door (`stripe_endpoints`) and for nobody else."""
         return self._clients[account]
 
@@ -85,11 +85,11 @@ class StripeDoor:
 
     async def read_account_id(self, account: str) -> str:
         """The `acct_…` id that the key belongs to."""
-        return str((await told_apart(self._clients[account].v1.accounts.retrieve_current_async())).id)
+        return str((await translate_errors(self._clients[account].v1.accounts.retrieve_current_async())).id)
 
     async def list_report_types(self, account: str) -> list[ReportTypeInfo]:
         """Every report type of the account: one call, Stripe does not page this list."""
-        answer = await told_apart(self._clients[account].v1.reporting.report_types.list_async())
+        answer = await translate_errors(self._clients[account].v1.reporting.report_types.list_async())
         return self._read_each(account, "report_type", report_type_from, _items_of(answer))
 
     async def create_run(
@@ -98,18 +98,18 @@ class StripeDoor:
         """Have a run made. The answer may already be `succeeded`, with its file."""
         body: Any = {"report_type": report_type, "parameters": dict(parameters)}
         call = self._clients[account].v1.reporting.report_runs.create_async(body, {"idempotency_key": idempotency_key})
-        return read_as(stripe_run_from, await told_apart(call))
+        return read_as(stripe_run_from, await translate_errors(call))
 
     async def read_run(self, account: str, stripe_run_id: str) -> StripeRun:
         """Where a run stands."""
         call = self._clients[account].v1.reporting.report_runs.retrieve_async(stripe_run_id)
-        return read_as(stripe_run_from, await told_apart(call))
+        return read_as(stripe_run_from, await translate_errors(call))
 
     async def list_runs(self, account: str, *, created_since: datetime, slack: int = 0) -> AsyncIterator[StripeRun]:
         """Runs created since then (less `slack` seconds), newest first: Stripe filters by nothing else."""
         query: Any = {"created": {"gte": int(created_since.timestamp()) - slack}, "limit": LIST_PAGE}
         while True:
-            page = await told_apart(self._clients[account].v1.reporting.report_runs.list_async(query))
+            page = await translate_errors(self._clients[account].v1.reporting.report_runs.list_async(query))
             items = _items_of(page)
             for run in self._read_each(account, "report_run", stripe_run_from, items):
                 yield run
@@ -136,7 +136,7 @@ class StripeDoor:
                     _check_file_answer(response, start)
                     yield _open_file(response, file, start)
             except httpx.HTTPError as error:
-                raise NotNow(redact(f"the download was cut off. {why_not(error)}")) from error
+                raise NotNow(redact(f"the download was cut off. {describe_failure(error)}")) from error
 
     def _read_each(
         self, account: str, kind: str, reader: Callable[[dict[str, Any]], T], items: list[dict[str, Any]]
@@ -186,7 +186,7 @@ def _items_of(page: stripe.StripeObject) -> list[dict[str, Any]]:
     return items
 
 
-async def told_apart(call: Awaitable[T]) -> T:
+async def translate_errors(call: Awaitable[T]) -> T:
     """The call's answer; whatever goes wrong leaves as NotNow, KeyRefused or Refused."""
     try:
         return await call

@@ -74,7 +74,7 @@ class CountingClient(stripe.HTTPClient):
             try:
                 answer = await self._http.request(method, url, headers=dict(headers), content=post_data or None)
             except httpx.HTTPError as error:
-                raise stripe.APIConnectionError(why_not(error)) from error  # type: ignore[no-untyped-call]  # the SDK's
+                raise stripe.APIConnectionError(describe_failure(error)) from error  # type: ignore[no-untyped-call]  # the SDK's
             call.answered(answer.status_code, answer.headers)
         return _readable(answer.content, answer.status_code, answer.headers)
 
@@ -99,7 +99,7 @@ def _trust(_file: str | None, _folder: str | None) -> ssl.SSLContext:
         raise SettingsError("SSL_CERT_FILE: has to name a readable file of certificates (PEM)") from error
 
 
-def why_not(error: httpx.HTTPError) -> str:
+def describe_failure(error: httpx.HTTPError) -> str:
     """Why there is no answer, in one line; what TLS said stays in it."""
     said = f"Stripe cannot be reached: {type(error).__name__}{f': {error}' if str(error) else ''}"
     if "CERTIFICATE_VERIFY_FAILED" in said:

@@ -26,7 +26,7 @@ class ReportTypeInfo:
 
 @dataclass(frozen=True, slots=True)
 class StripeFile:
-    """A result file; `url` may be absent, and is never trusted (see `StripeDoor.open_file`). `size` in bytes."""
+    """A result file; `url` may be absent, and is never trusted (see `StripeClient.open_file`). `size` in bytes."""
 
     id: str
     url: str | None

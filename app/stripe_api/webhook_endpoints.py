@@ -13,8 +13,8 @@ import httpx
 
 from app.errors import NotNow, Refused
 from app.settings import Settings
-from app.stripe_api.client import CALL_TIMEOUT, LIST_PAGE, StripeDoor, read_as, told_apart
-from app.stripe_api.http import trust, why_not
+from app.stripe_api.client import CALL_TIMEOUT, LIST_PAGE, StripeClient, read_as, translate_errors
+from app.stripe_api.http import describe_failure, trust
 from app.stripe_api.objects import NewEndpoint, StripeFile, WebhookEndpoint, new_endpoint_from, webhook_endpoint_from
 
 # `*` stands for every event but those that have to be selected by name (stripe.md 4.2); this is the one we need.
@@ -23,26 +23,28 @@ BY_NAME_ONLY = "reporting.report_type.updated"
 _RELEASED = re.compile(r"\d{4}-\d{2}-\d{2}(\.(?!preview)[a-z]+)?")
 
 
-async def list_endpoints(door: StripeDoor, account: str) -> list[WebhookEndpoint]:
+async def list_endpoints(client: StripeClient, account: str) -> list[WebhookEndpoint]:
     """Every webhook endpoint of the account: Stripe allows 16, so one page holds them. Raises KeyRefused, NotNow."""
     query: Any = {"limit": LIST_PAGE}
-    answer = await told_apart(door.client(account).v1.webhook_endpoints.list_async(query))
+    answer = await translate_errors(client.sdk(account).v1.webhook_endpoints.list_async(query))
     return [read_as(webhook_endpoint_from, item) for item in answer.data]
 
 
-async def create_endpoint(door: StripeDoor, account: str, url: str, *, events: Iterable[str]) -> NewEndpoint:
+async def create_endpoint(client: StripeClient, account: str, url: str, *, events: Iterable[str]) -> NewEndpoint:
     """Register an endpoint for these events. Raises KeyRefused, NotNow, Refused."""
     body: Any = {"url": url, "enabled_events": sorted(events), "description": "Tallyhook"}
-    return read_as(new_endpoint_from, await told_apart(door.client(account).v1.webhook_endpoints.create_async(body)))
+    return read_as(
+        new_endpoint_from, await translate_errors(client.sdk(account).v1.webhook_endpoints.create_async(body))
+    )
 
 
 async def repair_endpoint(
-    door: StripeDoor, account: str, endpoint: WebhookEndpoint, *, events: Iterable[str]
+    client: StripeClient, account: str, endpoint: WebhookEndpoint, *, events: Iterable[str]
 ) -> WebhookEndpoint:
     """Enable an endpoint and select these events too; its secret stays. Raises KeyRefused, NotNow, Refused."""
     body: Any = {"enabled_events": sorted({*endpoint.events, *events}), "disabled": False}
-    call = door.client(account).v1.webhook_endpoints.update_async(endpoint.id, body)
-    return read_as(webhook_endpoint_from, await told_apart(call))
+    call = client.sdk(account).v1.webhook_endpoints.update_async(endpoint.id, body)
+    return read_as(webhook_endpoint_from, await translate_errors(call))
 
 
 def missing_events(endpoint: WebhookEndpoint, wanted: Iterable[str]) -> list[str]:
@@ -56,14 +58,14 @@ def is_released(api_version: str | None) -> bool:
     return api_version is None or _RELEASED.fullmatch(api_version) is not None
 
 
-async def check_files(door: StripeDoor, account: str) -> None:
+async def check_files(client: StripeClient, account: str) -> None:
     """Ask the files host for a file that nobody has: whoever may read files is told that it is not there.
 
     Raises KeyRefused where the key may not read files, NotNow where the host cannot be asked.
     """
     nobody_has = StripeFile("file_tallyhook_doctor", None, None, None, None)
     try:
-        async with door.open_file(account, nobody_has):
+        async with client.open_file(account, nobody_has):
             pass
     except Refused:
         return
@@ -76,6 +78,6 @@ async def read_clock(settings: Settings) -> datetime:
             answer = await client.get(f"{settings.stripe_api_base}/v1/account")
         return parsedate_to_datetime(answer.headers["date"]).astimezone(UTC)
     except httpx.HTTPError as error:
-        raise NotNow(why_not(error)) from error
+        raise NotNow(describe_failure(error)) from error
     except (KeyError, ValueError) as error:
         raise NotNow("Stripe's answer does not say when it was made") from error

@@ -1,4 +1,4 @@
-"""Messages are born here, in the transaction of the fact that they tell, with a delivery for each target that wants it.
+"""Messages are born here, in the transaction of the fact they announce, with a delivery for each target that wants it.
 
 Where nobody is to be told, nothing is written: without targets a run costs one cheap question more.
 """
@@ -60,7 +60,7 @@ async def has_targets(session: AsyncSession) -> bool:
     return bool((await session.execute(_HAS_TARGETS)).scalar_one())
 
 
-async def tell(session: AsyncSession, new: Sequence[NewMessage]) -> int:
+async def announce(session: AsyncSession, new: Sequence[NewMessage]) -> int:
     """Write these messages and their deliveries down; they go out when the session's transaction commits.
 
     Returns how many deliveries were made. A disabled target's are kept as skipped.
@@ -69,27 +69,27 @@ async def tell(session: AsyncSession, new: Sequence[NewMessage]) -> int:
         return 0
     rows = orjson.dumps([message.as_row() for message in new]).decode()
     values = {"rows": rows, "collect": COLLECT_SECONDS, "digest_hour": DIGEST_HOUR}
-    pending = int((await session.execute(_TELL, values)).scalar_one())
+    pending = int((await session.execute(_ANNOUNCE, values)).scalar_one())
     if pending:
         await wake(session, Lane.DELIVERIES)
     return pending
 
 
-async def tell_untold(session: AsyncSession, *, seconds: float) -> int:
+async def announce_missed(session: AsyncSession, *, seconds: float) -> int:
     """Tell what an older version, which knows no targets, recorded within the last `seconds`; returns how many runs."""
-    found = await fetch(session, _Untold, _UNTOLD, {"seconds": seconds, "states": [state.value for state in _TYPES]})
+    found = await fetch(session, _Missed, _MISSED, {"seconds": seconds, "states": [state.value for state in _TYPES]})
     for state in _TYPES:
-        await tell_of_runs(session, [one.run_id for one in found if one.state == state], state)
+        await announce_runs(session, [one.run_id for one in found if one.state == state], state)
     return len(found)
 
 
 @dataclass(frozen=True, slots=True)
-class _Untold:
+class _Missed:
     run_id: uuid.UUID
     state: str
 
 
-async def tell_of_runs(session: AsyncSession, run_ids: Collection[uuid.UUID], state: RunState) -> None:
+async def announce_runs(session: AsyncSession, run_ids: Collection[uuid.UUID], state: RunState) -> None:
     """Tell that these runs have just moved to `state`: nothing for the states in between, nothing without targets."""
     if state not in _TYPES or not run_ids:
         return
@@ -97,7 +97,7 @@ async def tell_of_runs(session: AsyncSession, run_ids: Collection[uuid.UUID], st
     new = [_run_message(run, _TYPES[state]) for run in runs]
     if state is RunState.STORED:
         new += [_restated(run) for run in runs if run.earlier_sha256 is not None and run.earlier_sha256 != run.sha256]
-    await tell(session, new)
+    await announce(session, new)
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,22 +132,22 @@ class _Run:
 
 
 def _run_message(run: _Run, type_: MessageType) -> NewMessage:
-    data = {"run": _as_told(run), "file": _file_as_told(run)}
+    data = {"run": _run_data(run), "file": _file_data(run)}
     # A run can fail, be retried and fail again: each is a fact of its own.
     return NewMessage(type_, data, f"{type_}/{run.id}/{run.moves}", run.account, run.rule_id, str(run.id))
 
 
 def _restated(run: _Run) -> NewMessage:
     data = {
-        "run": _as_told(run),
-        "file": _file_as_told(run),
+        "run": _run_data(run),
+        "file": _file_data(run),
         "before": {"sha256": run.earlier_sha256, "line_count": run.earlier_line_count},
     }
     type_ = MessageType.RUN_RESTATED
     return NewMessage(type_, data, f"{type_}/{run.id}", run.account, run.rule_id, str(run.id))
 
 
-def _as_told(run: _Run) -> dict[str, Any]:
+def _run_data(run: _Run) -> dict[str, Any]:
     return {
         "id": str(run.id),
         "rule_id": None if run.rule_id is None else str(run.rule_id),
@@ -178,7 +178,7 @@ def _window(run: _Run) -> dict[str, Any] | None:
     return {"first": _as_day(dates.first), "last": _as_day(dates.last), "timezone": dates.timezone}
 
 
-def _file_as_told(run: _Run) -> dict[str, Any] | None:
+def _file_data(run: _Run) -> dict[str, Any] | None:
     if run.state != RunState.STORED or run.filename is None:
         return None
     return {
@@ -223,7 +223,7 @@ where runs.id = any(:run_ids) and exists (select from targets where deleted_at i
 order by runs.id
 """)
 # Only where somebody is to be told, only since then, and only of the state that a run is still in.
-_UNTOLD = text("""
+_MISSED = text("""
 select runs.id as run_id, runs.state from runs
 where runs.id in (
     select run_id from run_moves where id > (select coalesce(max(id), 0) - 100000 from run_moves)
@@ -236,7 +236,7 @@ where runs.id in (
 limit 1000
 """)
 # What a person reads is collected (due a little later), and what went well waits for the morning's digest.
-_TELL = text("""
+_ANNOUNCE = text("""
 with written as (
     insert into messages (id, type, account, rule_id, subject, data, dedupe_key)
     select * from jsonb_to_recordset(cast(:rows as jsonb)) as new(

@@ -14,7 +14,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.db.rows import fetch
-from app.targets.messages import NewMessage, as_time, tell
+from app.targets.messages import NewMessage, announce, as_time
 from app.vocabulary import MessageType
 
 # How the end of a state is told, where it has a type of its own; else by the same type, with `state` "ended".
@@ -45,7 +45,7 @@ class _Told:
     data: dict[str, Any]
 
 
-async def tell_changes(session: AsyncSession, types: Collection[MessageType], now: Sequence[Lasting]) -> int:
+async def announce_changes(session: AsyncSession, types: Collection[MessageType], now: Sequence[Lasting]) -> int:
     """Tell what began and what ended since the last look at these types; returns how many states changed."""
     await session.execute(_LOCK)
     current = {(state.type.value, state.subject): state for state in now}
@@ -54,7 +54,7 @@ async def tell_changes(session: AsyncSession, types: Collection[MessageType], no
     keys = {"types": [type_.value for type_ in types], "rows": orjson.dumps(rows).decode()}
     ended = await fetch(session, _Told, _END, keys)
     messages = [_began(told, current[told.type, told.subject]) for told in begun]
-    await tell(session, messages + [_ended(told) for told in ended])
+    await announce(session, messages + [_ended(told) for told in ended])
     return len(begun) + len(ended)
 
 
@@ -63,7 +63,7 @@ async def once(session: AsyncSession, message: NewMessage, subject: str) -> bool
     row: list[dict[str, Any]] = [{"type": message.type.value, "subject": subject, "data": {}}]
     if not await fetch(session, _Told, _BEGIN, {"rows": orjson.dumps(row).decode()}):
         return False
-    await tell(session, [message])
+    await announce(session, [message])
     return True
 
 

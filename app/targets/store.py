@@ -20,7 +20,7 @@ from app.ids import uuid7
 from app.settings import Settings
 from app.targets import deliveries, guard
 from app.targets.deliveries import DeliveryClaim, Destination, DueMessage
-from app.targets.messages import NewMessage, tell
+from app.targets.messages import NewMessage, announce
 from app.targets.signatures import derive_secret
 from app.vocabulary import MessageType, TargetKind
 
@@ -169,7 +169,7 @@ async def _disable(session: AsyncSession, target_id: uuid.UUID, reason: str) -> 
     await deliveries.skip_pending(session, target_id)
     data = {"target": {"id": str(target_id), "name": target.name}, "text": f"{target.name}: {reason}"}
     key = f"{MessageType.TARGET_DISABLED}/{target_id}/{target.version}"
-    await tell(session, [NewMessage(MessageType.TARGET_DISABLED, data, key, subject=target.name)])
+    await announce(session, [NewMessage(MessageType.TARGET_DISABLED, data, key, subject=target.name)])
     await audit.note(session, actor="tallyhook", action="target.disabled", subject=target_id, after={"reason": reason})
 
 

@@ -37,8 +37,8 @@ async def reconcile(res: Resources) -> None:
             await check_identity(res, account)
             await refresh_report_types(res, account)
             await look_up_cancelled(res, account)
-        except NotNow as trouble:  # one account that does not answer keeps no other from being asked
-            troubles.append(f"{account}: {trouble}")
+        except NotNow as error:  # one account that does not answer keeps no other from being asked
+            troubles.append(f"{account}: {error}")
     await prune(res)
     if troubles:
         raise NotNow("; ".join(troubles))

@@ -25,12 +25,12 @@ from app import handlers
 from app.accounts import catch_up
 from app.background import outlive
 from app.health import outside
-from app.health.notices import tell_what_lasts
+from app.health.notices import announce_lasting
 from app.queue import claims, processes
 from app.queue.claims import Claim
 from app.queue.wakeups import POLL_SECONDS
 from app.resources import Resources
-from app.rules.slices import SLICES_DUE, do_a_slice
+from app.rules.slices import SLICES_DUE, work_slice
 from app.runs.download import claim_downloads, download
 from app.runs.lookup import claim_lookups, look_up
 from app.runs.put_off import crashed
@@ -78,7 +78,7 @@ def timetable(res: Resources) -> list[Entry]:
         Entry("stripe_setup", outside.look_at_stripe, every=outside.STRIPE_EVERY_SECONDS),
         Entry("loads", loading.look_for_loads, every=loading.LOOK_SECONDS),
         Entry("retention", remove_old_files, every=RETENTION_SECONDS),
-        Entry("notices", tell_what_lasts, every=NOTICES_SECONDS),
+        Entry("notices", announce_lasting, every=NOTICES_SECONDS),
     ]
 
 
@@ -89,7 +89,7 @@ def lanes(res: Resources) -> list[Loop | Pool[Any]]:
     )
     return [
         Loop(Lane.INBOX, handlers.drain, next_due=[EVENTS_DUE]),
-        Loop(Lane.RULES, do_a_slice, next_due=SLICES_DUE),
+        Loop(Lane.RULES, work_slice, next_due=SLICES_DUE),
         Pool(
             Lane.REQUESTS,
             slots=res.requests_at_once,

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from app import handlers
 from app.resources import Resources
-from app.rules.slices import do_a_slice
+from app.rules.slices import work_slice
 from app.runs.download import claim_downloads, download
 from app.runs.lookup import claim_lookups, look_up
 from app.runs.request import request_run
@@ -72,7 +72,7 @@ CLAIMED_WORK = (
     Work(claim_lookups, look_up, (timetable_due, request_due)),
     Work(partial(claim_downloads, big=False), download, (timetable_due, request_due, look_up_due)),
 )
-LANES = (timetable_due, handlers.drain, do_a_slice, request_due, look_up_due, download_due, everything_due)
+LANES = (timetable_due, handlers.drain, work_slice, request_due, look_up_due, download_due, everything_due)
 
 some = st.integers(0, 1000)
 starts = st.dates(date(2026, 2, 23), date(2026, 3, 2))

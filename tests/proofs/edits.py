@@ -10,7 +10,7 @@ from app import handlers
 from app.planning.report_types import OWN_FIELDS
 from app.resources import Resources
 from app.rules import changes, store
-from app.rules.slices import do_a_slice
+from app.rules.slices import work_slice
 from tests.runs.stories import somebody_waits_for_a_lock
 
 PLANNED = """
@@ -38,7 +38,7 @@ async def edited_beside_planning(res: Resources, rule_id: UUID, edit: Mapping[st
 
 async def _plan(res: Resources) -> None:
     await handlers.drain(res)
-    await do_a_slice(res)
+    await work_slice(res)
 
 
 def of_other_values(planned: Sequence[Any], said: Sequence[Any]) -> Iterator[str]:

@@ -19,7 +19,7 @@ from app.errors import Conflict
 from app.resources import Resources
 from app.rules import backfill, changes, schedule, store
 from app.rules.backfill import Backfill
-from app.rules.slices import do_a_slice
+from app.rules.slices import work_slice
 from app.simulator import Simulator
 from app.upkeep.reconcile import reconcile
 from tests.runs.stories import somebody_waits_for_a_lock
@@ -70,7 +70,7 @@ async def test_planning_beside_a_change_makes_nothing_with_the_old_values(
     unpublished(simulator, until="2026-03-04")
 
     await then(res, lambda: reconcile(res), first=changing(res, rule, **fields))
-    while await do_a_slice(res):
+    while await work_slice(res):
         pass
 
     found = await planned(res)
@@ -177,7 +177,7 @@ async def test_a_slice_of_a_backfill_takes_what_the_rule_says_by_then(
         counts = await backfill.begin(session, locked, asked, attempts=3, by="a test")
     async with changing(res, rule, parameters={"currency": "eur"}):
         pass
-    while await do_a_slice(res):
+    while await work_slice(res):
         pass
 
     assert counts == (5, 0, 0)

@@ -10,7 +10,7 @@ import pytest
 
 from app.resources import Resources
 from app.rules import backfill, schedule, withdrawals
-from app.rules.slices import do_a_slice
+from app.rules.slices import work_slice
 from app.simulator import Simulator
 from app.upkeep.reconcile import reconcile
 from tests.service import REPORT_TYPE, add_rule, execute, fetch, request_due, unpublished
@@ -31,7 +31,7 @@ def small_slices(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 async def finish(res: Resources) -> int:
     """Do slices until there is nothing more; returns how many it took."""
     turns = 0
-    while await do_a_slice(res):
+    while await work_slice(res):
         turns += 1
     return turns
 

@@ -13,7 +13,7 @@ from app.errors import KeyRefused, NotNow, Refused
 from app.settings import Settings
 from app.simulator import Simulator
 from app.simulator.webhooks.signatures import signature_header
-from app.stripe_api.client import StripeDoor
+from app.stripe_api.client import StripeClient
 from app.stripe_api.objects import StripeFile
 from app.stripe_api.signatures import verify
 from tests.runs.stories import CREATE
@@ -24,33 +24,33 @@ FILE = StripeFile("file_1", None, 5, None, None)
 PARAMETERS = {"interval_start": int(at("2026-02-01").timestamp()), "interval_end": int(at("2026-02-02").timestamp())}
 
 
-async def create(door: StripeDoor, key: str = "key-1") -> Any:
-    return await door.create_run("default", REPORT_TYPE, parameters=PARAMETERS, idempotency_key=key)
+async def create(client: StripeClient, key: str = "key-1") -> Any:
+    return await client.create_run("default", REPORT_TYPE, parameters=PARAMETERS, idempotency_key=key)
 
 
-async def read_file(door: StripeDoor) -> bytes:
-    async with door.open_file("default", FILE) as opened:
+async def read_file(client: StripeClient) -> bytes:
+    async with client.open_file("default", FILE) as opened:
         return b"".join([piece async for piece in opened.pieces])
 
 
-async def list_runs(door: StripeDoor) -> list[Any]:
+async def list_runs(client: StripeClient) -> list[Any]:
     since = datetime(2026, 1, 1, tzinfo=UTC)
-    return [run async for run in door.list_runs("default", created_since=since)]
+    return [run async for run in client.list_runs("default", created_since=since)]
 
 
-CALLS: dict[str, Callable[[StripeDoor], Awaitable[Any]]] = {
+CALLS: dict[str, Callable[[StripeClient], Awaitable[Any]]] = {
     "create": create,
-    "read": lambda door: door.read_run("default", "frr_1"),
-    "list types": lambda door: door.list_report_types("default"),
+    "read": lambda client: client.read_run("default", "frr_1"),
+    "list types": lambda client: client.list_report_types("default"),
     "list runs": list_runs,
 }
 
 
 @pytest.fixture
-async def door(simulator: Simulator) -> AsyncIterator[StripeDoor]:
-    door = StripeDoor(make_settings("postgresql://x@y/z", simulator))
-    yield door
-    await door.close()
+async def client(simulator: Simulator) -> AsyncIterator[StripeClient]:
+    client = StripeClient(make_settings("postgresql://x@y/z", simulator))
+    yield client
+    await client.close()
 
 
 @pytest.fixture
@@ -61,13 +61,13 @@ async def odd(simulator: Simulator) -> AsyncIterator[Stranger]:
 
 
 @pytest.fixture
-async def odd_door(simulator: Simulator, odd: Stranger) -> AsyncIterator[StripeDoor]:
+async def odd_client(simulator: Simulator, odd: Stranger) -> AsyncIterator[StripeClient]:
     settings: Settings = make_settings(
         "postgresql://x@y/z", simulator, STRIPE_API_BASE=odd.url, STRIPE_FILES_BASE=odd.url
     )
-    door = StripeDoor(settings)
-    yield door
-    await door.close()
+    client = StripeClient(settings)
+    yield client
+    await client.close()
 
 
 def answered(status: int, body: bytes, **headers: str) -> bytes:
@@ -99,13 +99,13 @@ UNREADABLE = [
 
 @pytest.mark.parametrize("call", CALLS)
 async def test_an_answer_that_cannot_be_read_says_nothing_about_the_request(
-    odd_door: StripeDoor, odd: Stranger, call: str
+    odd_client: StripeClient, odd: Stranger, call: str
 ) -> None:
     for body in UNREADABLE:
         odd.answer = answered(200, body)
 
         with pytest.raises(NotNow):
-            await CALLS[call](odd_door)
+            await CALLS[call](odd_client)
 
 
 STATUSES = [
@@ -119,14 +119,14 @@ BODIES = [b'{"error": {"message": "no", "type": "api_error"}}', b"<html>", b'"x"
 
 @pytest.mark.parametrize("call", ["create", "list types"])
 async def test_a_status_means_the_same_whatever_the_body_looks_like(
-    odd_door: StripeDoor, odd: Stranger, call: str
+    odd_client: StripeClient, odd: Stranger, call: str
 ) -> None:
     for status, kind in STATUSES:
         for body in BODIES:
             odd.answer = answered(status, body)
 
             with pytest.raises(kind):
-                await CALLS[call](odd_door)
+                await CALLS[call](odd_client)
 
 
 FILE_STATUSES = [
@@ -135,12 +135,12 @@ FILE_STATUSES = [
 ]  # fmt: skip
 
 
-async def test_the_files_hosts_statuses_are_told_apart_too(odd_door: StripeDoor, odd: Stranger) -> None:
+async def test_the_files_hosts_statuses_are_told_apart_too(odd_client: StripeClient, odd: Stranger) -> None:
     for status, kind in FILE_STATUSES:
         odd.answer = answered(status, b"" if status == 204 else b"no", location="http://127.0.0.1:9/")
 
         with pytest.raises(kind):
-            await read_file(odd_door)
+            await read_file(odd_client)
 
 
 @pytest.mark.parametrize(
@@ -156,12 +156,12 @@ async def test_the_files_hosts_statuses_are_told_apart_too(odd_door: StripeDoor,
     ],
 )
 async def test_half_an_answer_of_the_files_host_is_tried_again(
-    odd_door: StripeDoor, odd: Stranger, answer: bytes
+    odd_client: StripeClient, odd: Stranger, answer: bytes
 ) -> None:
     odd.answer = answer
 
     with pytest.raises(NotNow):
-        await read_file(odd_door)
+        await read_file(odd_client)
 
 
 @pytest.mark.parametrize(
@@ -169,60 +169,60 @@ async def test_half_an_answer_of_the_files_host_is_tried_again(
     [("7", 7.0), ("0", 0.0), ("soon", None), ("-1", None), ("1.5", None), ("86400", 3600.0), ("9" * 21, None)],
 )
 async def test_a_429_says_when_to_come_back_if_it_says_it_in_seconds(
-    odd_door: StripeDoor, odd: Stranger, value: str, after: float | None
+    odd_client: StripeClient, odd: Stranger, value: str, after: float | None
 ) -> None:
     odd.answer = answered(429, b'{"error": {"message": "slow down"}}', retry_after=value)
 
-    with pytest.raises(NotNow) as trouble:
-        await create(odd_door)
+    with pytest.raises(NotNow) as error:
+        await create(odd_client)
 
-    assert (trouble.value.after, trouble.value.throttled) == (after, True)
+    assert (error.value.after, error.value.throttled) == (after, True)
 
 
-async def test_a_refusal_names_the_parameter_the_request_and_no_key(door: StripeDoor, simulator: Simulator) -> None:
+async def test_a_refusal_names_the_parameter_the_request_and_no_key(client: StripeClient, simulator: Simulator) -> None:
     unpublished(simulator, until="2026-02-01T12:00")
 
-    with pytest.raises(Refused) as trouble:
-        await create(door)
+    with pytest.raises(Refused) as error:
+        await create(client)
 
-    assert trouble.value.param == "parameters.interval_end"
-    assert "only available through" in str(trouble.value)
-    assert str(trouble.value.request_id).startswith("req_")
+    assert error.value.param == "parameters.interval_end"
+    assert "only available through" in str(error.value)
+    assert str(error.value.request_id).startswith("req_")
 
 
-async def test_no_message_shows_the_key(simulator: Simulator, odd_door: StripeDoor, odd: Stranger) -> None:
+async def test_no_message_shows_the_key(simulator: Simulator, odd_client: StripeClient, odd: Stranger) -> None:
     key = next(iter(simulator.world.keys))
     body = json.dumps({"error": {"message": f"Invalid API Key provided: {key}"}}).encode()
     odd.answer = answered(401, body)
 
-    with pytest.raises(KeyRefused) as trouble:
-        await create(odd_door)
+    with pytest.raises(KeyRefused) as error:
+        await create(odd_client)
 
-    assert key not in str(trouble.value)
+    assert key not in str(error.value)
 
 
-async def test_the_key_and_the_idempotency_key_are_sent_with_a_create(odd_door: StripeDoor, odd: Stranger) -> None:
+async def test_the_key_and_the_idempotency_key_are_sent_with_a_create(odd_client: StripeClient, odd: Stranger) -> None:
     with pytest.raises(NotNow):
-        await create(odd_door, "the-stored-key")
+        await create(odd_client, "the-stored-key")
 
     (request,) = odd.requests
     assert "idempotency-key: the-stored-key" in request.lower()
     assert request.startswith("POST /v1/reporting/report_runs ")
 
 
-async def test_nothing_is_tried_again_behind_our_back(door: StripeDoor, simulator: Simulator) -> None:
+async def test_nothing_is_tried_again_behind_our_back(client: StripeClient, simulator: Simulator) -> None:
     simulator.inject("status", status=500, headers={"Stripe-Should-Retry": "true"}, times=5, match=CREATE)
 
     with pytest.raises(NotNow):
-        await create(door)
+        await create(client)
 
     assert len(simulator.creates) == 1
 
 
-async def test_all_pages_of_a_list_are_read_newest_first(door: StripeDoor, simulator: Simulator) -> None:
+async def test_all_pages_of_a_list_are_read_newest_first(client: StripeClient, simulator: Simulator) -> None:
     made = [simulator.create_run(REPORT_TYPE, PARAMETERS).id for _ in range(230)]
 
-    assert [run.id for run in await list_runs(door)] == made[::-1]
+    assert [run.id for run in await list_runs(client)] == made[::-1]
 
 
 @given(header=st.text(max_size=80), body=st.text(max_size=80), secret=st.text(max_size=20))

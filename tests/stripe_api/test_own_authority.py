@@ -16,14 +16,14 @@ from cryptography.x509.oid import NameOID
 from app.errors import NotNow, SettingsError
 from app.settings import Settings
 from app.simulator import Simulator
-from app.stripe_api.client import StripeDoor
+from app.stripe_api.client import StripeClient
 from app.stripe_api.webhook_endpoints import check_files, list_endpoints, read_clock
 from tests.service import make_settings
 
-CALLS: dict[str, Callable[[StripeDoor, Settings], Awaitable[object]]] = {
-    "the SDK's": lambda door, _: door.list_report_types("default"),
-    "of an endpoint": lambda door, _: list_endpoints(door, "default"),
-    "for a file": lambda door, _: check_files(door, "default"),
+CALLS: dict[str, Callable[[StripeClient, Settings], Awaitable[object]]] = {
+    "the SDK's": lambda client, _: client.list_report_types("default"),
+    "of an endpoint": lambda client, _: list_endpoints(client, "default"),
+    "for a file": lambda client, _: check_files(client, "default"),
     "for the clock": lambda _, settings: read_clock(settings),
 }
 
@@ -42,11 +42,11 @@ async def test_every_call_believes_the_authorities_that_are_named(
     encrypted: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: Callable[..., Awaitable[object]]
 ) -> None:
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
-    door = StripeDoor(encrypted)
+    client = StripeClient(encrypted)
 
-    await call(door, encrypted)
+    await call(client, encrypted)
 
-    await door.close()
+    await client.close()
 
 
 @pytest.mark.parametrize("call", CALLS.values(), ids=CALLS.keys())
@@ -54,12 +54,12 @@ async def test_every_call_says_what_tls_said_and_what_to_do(
     encrypted: Settings, monkeypatch: pytest.MonkeyPatch, call: Callable[..., Awaitable[object]]
 ) -> None:
     monkeypatch.delenv("SSL_CERT_FILE", raising=False)
-    door = StripeDoor(encrypted)
+    client = StripeClient(encrypted)
 
     with pytest.raises(NotNow, match=r"CERTIFICATE_VERIFY_FAILED.*unable to get local issuer.*SSL_CERT_FILE"):
-        await call(door, encrypted)
+        await call(client, encrypted)
 
-    await door.close()
+    await client.close()
 
 
 @pytest.mark.parametrize("content", [None, "no certificate"])
@@ -72,7 +72,7 @@ async def test_a_file_without_certificates_is_an_error_at_start(
     monkeypatch.setenv("SSL_CERT_FILE", str(named))
 
     with pytest.raises(SettingsError, match="SSL_CERT_FILE"):
-        StripeDoor(encrypted)
+        StripeClient(encrypted)
 
 
 @asynccontextmanager

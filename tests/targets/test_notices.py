@@ -1,9 +1,9 @@
 """What lasts is told once when it begins and once when it ends; what nobody told is told; months are completed."""
 
-from app.health.notices import tell_what_lasts
+from app.health.notices import announce_lasting
 from app.resources import Resources
 from app.simulator import Simulator
-from app.targets.messages import tell_untold
+from app.targets.messages import announce_missed
 from tests import service
 from tests.service import execute, fetch
 from tests.targets.receivers import WebReceiver
@@ -20,11 +20,11 @@ async def test_a_refused_key_is_told_once_and_its_end_once(
         " values ('default', 'create', 'Invalid API Key', now())",
     )
 
-    await tell_what_lasts(res)
-    await tell_what_lasts(res)
+    await announce_lasting(res)
+    await announce_lasting(res)
     await execute(res, "delete from account_holds")
-    await tell_what_lasts(res)
-    await tell_what_lasts(res)
+    await announce_lasting(res)
+    await announce_lasting(res)
     await send_due(res)
 
     assert receiver.types == ["account.held", "account.released"]
@@ -42,9 +42,9 @@ async def test_a_key_that_is_refused_again_later_is_told_again(
     )
     for _ in range(2):
         await execute(res, hold)
-        await tell_what_lasts(res)
+        await announce_lasting(res)
         await execute(res, "delete from account_holds")
-        await tell_what_lasts(res)
+        await announce_lasting(res)
 
     await send_due(res)
 
@@ -59,10 +59,10 @@ async def test_a_rule_with_a_failed_window_is_late_and_then_on_time(
     # The next window is due tomorrow: only the failed one is wrong.
     await execute(res, "update rule_progress set next_due_at = now() + interval '1 day'")
     await execute(res, "update runs set state = 'failed'")
-    await tell_what_lasts(res)
+    await announce_lasting(res)
     await execute(res, "update runs set state = 'stored'")
 
-    await tell_what_lasts(res)
+    await announce_lasting(res)
     await send_due(res)
 
     assert receiver.types == ["rule.late", "rule.on_time"]
@@ -74,20 +74,20 @@ async def test_a_month_is_told_when_its_last_report_is_stored_and_never_again(
 ) -> None:
     await add_target(res, url=receiver.url, message_types=["month.complete"])
     await store_reports(res, simulator, days=30)
-    await tell_what_lasts(res)
+    await announce_lasting(res)
     before = await fetch(res, "select 1 from messages where type = 'month.complete'")
     simulator.advance(service.REPORT_TYPE, to=service.at("2026-04-01"))
     await service.work_off(res)
 
-    await tell_what_lasts(res)
-    await tell_what_lasts(res)
+    await announce_lasting(res)
+    await announce_lasting(res)
     await execute(res, "delete from messages")
-    await tell_what_lasts(res)
+    await announce_lasting(res)
 
     assert before == []
     assert await fetch(res, "select 1 from messages where type = 'month.complete'") == []
     await execute(res, "delete from notices where type = 'month.complete'")
-    await tell_what_lasts(res)
+    await announce_lasting(res)
     (told,) = await fetch(res, "select data from messages where type = 'month.complete'")
     assert told["data"]["month"] == "2026-03"
     assert told["data"]["windows"] == 31
@@ -99,11 +99,11 @@ async def test_a_month_with_a_failed_report_is_not_complete_and_one_with_a_cance
     await add_target(res, url=receiver.url, message_types=["month.complete"])
     await store_reports(res, simulator, days=31)
     await execute(res, "update runs set state = 'failed' where window_key = '2026-03-07'")
-    await tell_what_lasts(res)
+    await announce_lasting(res)
     failed = await fetch(res, "select 1 from messages where type = 'month.complete'")
     await execute(res, "update runs set state = 'cancelled' where window_key = '2026-03-07'")
 
-    await tell_what_lasts(res)
+    await announce_lasting(res)
 
     assert failed == []
     (told,) = await fetch(res, "select data from messages where type = 'month.complete'")
@@ -118,9 +118,9 @@ async def test_what_an_older_version_recorded_without_a_message_is_told_once(
     await execute(res, "delete from messages")
 
     async with res.sessions.begin() as session:
-        first = await tell_untold(session, seconds=3600)
+        first = await announce_missed(session, seconds=3600)
     async with res.sessions.begin() as session:
-        second = await tell_untold(session, seconds=3600)
+        second = await announce_missed(session, seconds=3600)
     await send_due(res)
 
     assert (first, second) == (2, 0)

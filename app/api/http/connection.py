@@ -60,7 +60,7 @@ class Limits:
         )
 
 
-class Crowd:
+class Connections:
     """All connections of one server, and who makes room for whom."""
 
     def __init__(self, limits: Limits) -> None:
@@ -76,7 +76,7 @@ class Crowd:
 
     def protocol(self) -> Any:
         """What uvicorn makes a connection of."""
-        return partial(Connection, crowd=self)
+        return partial(Connection, connections=self)
 
     def join(self, connection: "Connection") -> None:
         """A connection is new; another one may have to go for it, or it itself."""
@@ -136,11 +136,11 @@ class Phase(Enum):
 class Connection(HttpToolsProtocol):
     """Uvicorn's protocol within limits."""
 
-    def __init__(self, *args: Any, crowd: Crowd, **more: Any) -> None:
+    def __init__(self, *args: Any, connections: Connections, **more: Any) -> None:
         super().__init__(*args, **more)
         self.held = 0
         self.ended = False
-        self._crowd, self._limits = crowd, crowd.limits
+        self._connections, self._limits = connections, connections.limits
         self._phase = Phase.HEAD
         self._head_bytes = self._head_lines = self._framing = self._body_bytes = 0
         self._timer: asyncio.TimerHandle | None = None
@@ -152,7 +152,7 @@ class Connection(HttpToolsProtocol):
         """A client has connected."""
         self._raw = transport
         super().connection_made(_Transport(transport, self))
-        self._crowd.join(self)
+        self._connections.join(self)
         self._set_timer()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -160,7 +160,7 @@ class Connection(HttpToolsProtocol):
         self.ended = True
         self._set_timer()
         self.resume_writing()
-        self._crowd.leave(self)
+        self._connections.leave(self)
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -216,26 +216,26 @@ class Connection(HttpToolsProtocol):
         self._body_bytes += len(body)
         super().on_body(body)
         if not self.cycle.response_complete:
-            self._crowd.hold(self, len(body))
+            self._connections.hold(self, len(body))
 
     def on_message_complete(self) -> None:
         """The request is here, whole."""
         self._phase = Phase.IDLE
-        self._crowd.busy(self)
+        self._connections.busy(self)
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
         """The answer is out."""
-        self._crowd.release(self)
+        self._connections.release(self)
         super().on_response_complete()
         if not self.pipeline:
-            self._crowd.wait(self)
+            self._connections.wait(self)
 
     def pause_writing(self) -> None:
         """The client reads more slowly than we write."""
         super().pause_writing()
         self._stalled = self.loop.call_later(STALLED_READER_SECONDS, self.drop, "stalled_reader")
-        self._crowd.wait(self)
+        self._connections.wait(self)
 
     def resume_writing(self) -> None:
         """It goes on reading."""
@@ -243,7 +243,7 @@ class Connection(HttpToolsProtocol):
         if self._stalled is not None:
             self._stalled.cancel()
             self._stalled = None
-            self._crowd.busy(self)
+            self._connections.busy(self)
 
     def _set_timer(self) -> None:
         """One timer for what is to come next; once a part has begun, more of it does not prolong the time."""
@@ -280,7 +280,7 @@ class Connection(HttpToolsProtocol):
         if self._answers_an_earlier_one() or (self.cycle is not None and self._half_answered()):
             self.drop(reason)
             return
-        self._crowd.note(reason)
+        self._connections.note(reason)
         if self.cycle is not None:
             self.cycle.disconnected = True
             self.cycle.message_event.set()
@@ -292,10 +292,10 @@ class Connection(HttpToolsProtocol):
 
     def drop(self, reason: str) -> None:
         """End it at once, whatever is under way."""
-        self._crowd.note(reason)
+        self._connections.note(reason)
         self.ended = True
         self._set_timer()
-        self._crowd.leave(self)
+        self._connections.leave(self)
         self._raw.abort()
 
     def hang_up(self) -> None:

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from app.cli.doctor.endpoint import Fixed
     from app.health.results import Check
     from app.settings import Settings
-    from app.stripe_api.client import StripeDoor
+    from app.stripe_api.client import StripeClient
 
 Url = Annotated[str | None, typer.Option(help="Where this service takes webhooks: https://YOUR-HOST/webhooks/stripe.")]
 
@@ -73,34 +73,34 @@ async def examine_with(settings: "Settings", base: str | None, *, fix: bool) -> 
     from app.cli.doctor.database import examine_database
     from app.cli.doctor.stripe import examine_account, examine_settings
     from app.health.outside import examine_clock
-    from app.stripe_api.client import StripeDoor
+    from app.stripe_api.client import StripeClient
 
-    door = StripeDoor(settings)
+    client = StripeClient(settings)
     try:
-        fixed, unfixed = await _fix(door, base) if fix and base is not None else ([], [])
+        fixed, unfixed = await _fix(client, base) if fix and base is not None else ([], [])
         database, known = await examine_database(settings)
         clock = await examine_clock(settings)
         accounts = [settings.accounts[slug] for slug in sorted(settings.accounts)]
-        found = await asyncio.gather(*(examine_account(door, account, known, base=base) for account in accounts))
+        found = await asyncio.gather(*(examine_account(client, account, known, base=base) for account in accounts))
     finally:
-        await door.close()
+        await client.close()
     about_accounts = [finding for findings in found for finding in findings]
     return [*examine_settings(settings), *database, clock, *unfixed, *about_accounts], fixed
 
 
-async def _fix(door: "StripeDoor", base: str) -> "tuple[list[Fixed], list[Check]]":
+async def _fix(client: "StripeClient", base: str) -> "tuple[list[Fixed], list[Check]]":
     """Every account that we hold a key for gets its endpoint; what Stripe does not allow is a finding."""
     from app.cli.doctor.endpoint import fix_endpoint
-    from app.errors import StripeTrouble
+    from app.errors import StripeCallError
     from app.health.endpoints import url_for
     from app.health.results import failing
 
     fixed, unfixed = [], []
-    for account in sorted(door.accounts):
+    for account in sorted(client.accounts):
         try:
-            fixed.append(await fix_endpoint(door, account, url=url_for(base, account)))
-        except StripeTrouble as trouble:
+            fixed.append(await fix_endpoint(client, account, url=url_for(base, account)))
+        except StripeCallError as error:
             advice = "give the key the permission `Webhook Endpoints: write`, or register it in Stripe's Dashboard"
-            detail = f"the webhook endpoint was not repaired: {trouble}"
+            detail = f"the webhook endpoint was not repaired: {error}"
             unfixed.append(failing("fix", detail, advice, account=account))
     return fixed, unfixed

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from app.stripe_api.client import StripeDoor
+from app.stripe_api.client import StripeClient
 from app.stripe_api.webhook_endpoints import (
     create_endpoint,
     list_endpoints,
@@ -23,14 +23,14 @@ class Fixed:
     secret: str | None = field(default=None, repr=False)
 
 
-async def fix_endpoint(door: StripeDoor, account: str, *, url: str) -> Fixed:
-    """Register the endpoint, or enable it and select what is missing. Raises StripeTrouble."""
-    there = [endpoint for endpoint in await list_endpoints(door, account) if endpoint.url == url]
+async def fix_endpoint(client: StripeClient, account: str, *, url: str) -> Fixed:
+    """Register the endpoint, or enable it and select what is missing. Raises StripeCallError."""
+    there = [endpoint for endpoint in await list_endpoints(client, account) if endpoint.url == url]
     if not there:
-        new = await create_endpoint(door, account, url, events=EventType)
+        new = await create_endpoint(client, account, url, events=EventType)
         return Fixed(account, url, new.endpoint.id, "registered", new.secret)
     endpoint = there[0]
     if endpoint.enabled and not missing_events(endpoint, EventType):
         return Fixed(account, url, endpoint.id, "unchanged")
-    await repair_endpoint(door, account, endpoint, events=EventType)
+    await repair_endpoint(client, account, endpoint, events=EventType)
     return Fixed(account, url, endpoint.id, "repaired")

@@ -4,11 +4,11 @@ from collections.abc import Awaitable
 from datetime import UTC, datetime
 
 from app.cli.doctor.database import Known
-from app.errors import KeyRefused, StripeTrouble
+from app.errors import KeyRefused, StripeCallError
 from app.health.endpoints import url_for, webhook_endpoint
 from app.health.results import Check, Status, degraded, failing, ok
 from app.settings import DEFAULT_ACCOUNT, Account, Settings
-from app.stripe_api.client import StripeDoor
+from app.stripe_api.client import StripeClient
 from app.stripe_api.objects import StripeRun
 from app.stripe_api.webhook_endpoints import check_files
 from app.vocabulary import Role
@@ -29,42 +29,42 @@ def examine_settings(settings: Settings) -> list[Check]:
     return found or [ok("settings", "the settings are valid")]
 
 
-async def examine_account(door: StripeDoor, account: Account, known: Known, *, base: str | None) -> list[Check]:
+async def examine_account(client: StripeClient, account: Account, known: Known, *, base: str | None) -> list[Check]:
     """Everything about one account; `base` is the URL of the webhooks, if it is known."""
     slug = account.slug
     own = [_secrets(account)]
     if account.api_key is None:
         advice = f"set {_setting(slug, 'STRIPE_API_KEY', 'api_key')}: without it nothing can be asked for"
         return [failing("key", "there is no API key for this account", advice, account=slug), *own]
-    key, seen = await _key(door, account)
+    key, seen = await _key(client, account)
     if key.status is Status.FAILING:
         return [key, *own]
     return [
         key,
         *_binding(account, seen, known),
-        await _permission(door.list_report_types(slug), "key_report_types", "list report types", slug, _REPORTING),
-        await _permission(_newest(door, slug), "key_report_runs", "list report runs", slug, _REPORTING),
-        await _permission(check_files(door, slug), "key_files", "download files", slug, _FILES),
-        await webhook_endpoint(door, slug, url=None if base is None else url_for(base, slug)),
+        await _permission(client.list_report_types(slug), "key_report_types", "list report types", slug, _REPORTING),
+        await _permission(_newest(client, slug), "key_report_runs", "list report runs", slug, _REPORTING),
+        await _permission(check_files(client, slug), "key_files", "download files", slug, _FILES),
+        await webhook_endpoint(client, slug, url=None if base is None else url_for(base, slug)),
         *own,
     ]
 
 
-async def _key(door: StripeDoor, account: Account) -> tuple[Check, str | None]:
+async def _key(client: StripeClient, account: Account) -> tuple[Check, str | None]:
     """Whether Stripe takes the key; and the `acct_…` it belongs to, if it may be told."""
     slug = account.slug
     mode = {None: "a key", True: "a live key", False: "a test key"}[account.livemode]
     try:
-        seen = await door.read_account_id(slug)
-    except KeyRefused as trouble:
-        if trouble.status == 403:
+        seen = await client.read_account_id(slug)
+    except KeyRefused as error:
+        if error.status == 403:
             detail = f"{mode}, taken; it may not read which account it belongs to, so that cannot be compared"
             return ok("key", detail, account=slug), None
         advice = f"make a new key in Stripe's Dashboard and set {_setting(slug, 'STRIPE_API_KEY', 'api_key')}"
-        return failing("key", f"Stripe refuses the key: {trouble}", advice, account=slug), None
-    except StripeTrouble as trouble:
+        return failing("key", f"Stripe refuses the key: {error}", advice, account=slug), None
+    except StripeCallError as error:
         advice = "check the network, a proxy, and STRIPE_API_BASE"
-        return failing("key", f"Stripe cannot be asked: {trouble}", advice, account=slug), None
+        return failing("key", f"Stripe cannot be asked: {error}", advice, account=slug), None
     return ok("key", f"{mode} of {seen}", account=slug), seen
 
 
@@ -90,17 +90,17 @@ def _binding(account: Account, seen: str | None, known: Known) -> list[Check]:
 async def _permission(call: Awaitable[object], name: str, what: str, account: str, advice: str) -> Check:
     try:
         await call
-    except KeyRefused as trouble:
-        return failing(name, f"the key may not {what}: {trouble}", advice, account=account)
-    except StripeTrouble as trouble:
-        detail = f"whether the key may {what} cannot be told: {trouble}"
+    except KeyRefused as error:
+        return failing(name, f"the key may not {what}: {error}", advice, account=account)
+    except StripeCallError as error:
+        detail = f"whether the key may {what} cannot be told: {error}"
         return failing(name, detail, "check STRIPE_API_BASE and STRIPE_FILES_BASE, and try again", account=account)
     return ok(name, f"the key may {what}", account=account)
 
 
-async def _newest(door: StripeDoor, account: str) -> list[StripeRun]:
+async def _newest(client: StripeClient, account: str) -> list[StripeRun]:
     """Whatever was created since this moment: an empty page, as a rule."""
-    return [run async for run in door.list_runs(account, created_since=datetime.now(UTC))]
+    return [run async for run in client.list_runs(account, created_since=datetime.now(UTC))]
 
 
 def _secrets(account: Account) -> Check:

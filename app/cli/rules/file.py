@@ -183,7 +183,7 @@ def _validated(entries: Iterable[tuple[yaml.MappingNode, Any]], *, file: str) ->
         try:
             written = Written(RuleIn.model_validate(value), file, node)
         except ValidationError as error:
-            problems += [_problem(file, node, one["loc"], _told(one)) for one in error.errors(include_url=False)]
+            problems += [_problem(file, node, one["loc"], _described(one)) for one in error.errors(include_url=False)]
             continue
         first = found.setdefault(written.rule.name, written)
         if first is not written:
@@ -194,7 +194,7 @@ def _validated(entries: Iterable[tuple[yaml.MappingNode, Any]], *, file: str) ->
     return list(found.values())
 
 
-def _told(detail: ErrorDetails) -> str:
+def _described(detail: ErrorDetails) -> str:
     if detail["type"] == "extra_forbidden":
         return "is no field of a rule"
     if detail["type"] == "missing":

@@ -145,11 +145,11 @@ def _restated(told: Transaction) -> Iterable[Transaction]:
     items = [told]
     for restatement in told.business.restatements:
         if restatement.start <= told.created < restatement.end and items:
-            items = _told_anew(items, told.number % 8)
+            items = _restated_items(items, told.number % 8)
     return items
 
 
-def _told_anew(items: list[Transaction], place: int) -> list[Transaction]:
+def _restated_items(items: list[Transaction], place: int) -> list[Transaction]:
     first = items[0]
     if place == 1:
         return [replace(first, gross=first.gross + 100), *items[1:]]

@@ -238,11 +238,11 @@ class Account:
     left: set[str] = field(default_factory=set)
     """The connected accounts that have gone."""
     manual_payouts: list[PayoutObject] = field(default_factory=list)
-    payouts_told: dict[str, int] = field(default_factory=dict)
+    payouts_announced: dict[str, int] = field(default_factory=dict)
     """Up to which midnight payouts were told to be reconciled, by connected account (`""`: the platform)."""
     restatements: list[RestatedWindow] = field(default_factory=list)
 
     def forget(self) -> None:
         """What has happened: runs, files, events, payouts and restatements."""
         self.runs, self.files, self.events = Collection(), {}, Collection()
-        self.manual_payouts, self.payouts_told, self.restatements = [], {}, []
+        self.manual_payouts, self.payouts_announced, self.restatements = [], {}, []
