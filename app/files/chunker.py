@@ -60,7 +60,7 @@ class Digest:
         self._sha256.update(raw)
         self._size += len(raw)
         self._lines += raw.count(b"\n")
-        self._last_byte = raw[-1:]
+        self._last_byte = raw[-1:] or self._last_byte
 
     def facts(self) -> FileFacts:
         """Size, hash and lines of everything so far."""

@@ -53,7 +53,7 @@ async def retry_matching(res: Resources, filters: RunFilters, *, by: str) -> int
     if filters.state not in RETRIED:
         raise BadInput(FieldError("state", "only failed or cancelled runs can be retried"))
     retried, last = 0, uuid.UUID(int=0)
-    asked = {name: value for name, value in asdict(filters).items() if value is not None}
+    asked = {name: value for name, value in asdict(filters).items() if value not in (None, False)}
     while True:
         async with res.sessions.begin() as session:
             query = filters.narrow(select(Run.id)).where(Run.id > last).order_by(Run.id).limit(BATCH)

@@ -170,6 +170,11 @@ async def test_every_write_of_the_api_is_known_to_this_test(res: Resources) -> N
         "post /v1/rules/{rule_id}/backfill", "post /v1/rules/preview",  # the last one changes nothing
         "post /v1/runs", "post /v1/runs/retry", "post /v1/runs/{run_id}/retry", "post /v1/runs/{run_id}/cancel",
         "post /v1/report-types/refresh", "post /v1/events/{event_id}/replay",
+        # tests/targets/test_api.py
+        "post /v1/targets", "patch /v1/targets/{target_id}", "delete /v1/targets/{target_id}",
+        "post /v1/targets/{target_id}/test", "post /v1/targets/{target_id}/rotate",
+        "post /v1/targets/{target_id}/secret", "post /v1/targets/{target_id}/recover",
+        "post /v1/deliveries/{message_id}/{target_id}/retry",
     }  # fmt: skip
 
 

@@ -12,7 +12,7 @@ from sqlalchemy import text
 
 from app import files
 from app.files import FileFacts, finish_all
-from app.files.chunker import CHUNK_BYTES, CODEC_PLAIN, CODEC_ZSTD, Chunk, Chunker
+from app.files.chunker import CHUNK_BYTES, CODEC_PLAIN, CODEC_ZSTD, Chunk, Chunker, Digest
 from app.files.database_writer import DatabaseWriter
 from app.resources import Resources
 from tests.files.stored import metadata, one_run, store, write
@@ -59,6 +59,15 @@ async def test_the_facts_of_a_file_do_not_depend_on_the_pieces_it_came_in(pieces
     _, facts = await chunks_of(pieces)
 
     assert facts == facts_of(b"".join(pieces))
+
+
+def test_an_empty_piece_at_the_end_adds_no_line() -> None:
+    digest = Digest()
+
+    for piece in (b"a,b\n", b"1,2\n", b""):
+        digest.update(piece)
+
+    assert digest.facts() == facts_of(b"a,b\n1,2\n")
 
 
 CONTENTS = [
