@@ -16,6 +16,7 @@ from app.api import (
     loads,
     messages,
     metrics,
+    packs,
     report_types,
     rule_actions,
     rule_files,
@@ -36,7 +37,7 @@ from app.health.process import Probe
 from app.resources import Resources
 
 ADMIN_PARTS = (
-    rule_actions, rule_files, rules, runs, run_file, report_types, events, tables, loads, checks, audit, targets,
+    rule_actions, rule_files, rules, runs, run_file, packs, report_types, events, tables, loads, checks, audit, targets,
     messages,
 )  # fmt: skip
 ADMIN_ROUTERS = tuple(part.router for part in ADMIN_PARTS)

@@ -13,7 +13,7 @@ from starlette.datastructures import Headers
 from starlette.responses import Response, StreamingResponse
 
 from app import files
-from app.api.http.content_negotiation import prefers_zstd
+from app.api.http.content_negotiation import names_tag, prefers_zstd
 from app.api.http.dependencies import Res
 from app.api.http.problems import problem
 from app.errors import Conflict, Gone, Unsatisfiable
@@ -58,7 +58,7 @@ async def answer_with_file(res: Resources, run_id: uuid.UUID, request: Request) 
         _check_there(run)
         size = await files.compressed_size(session, run["file_id"]) if _wants_zstd(request, run) else None
     headers = _headers(run, compressed=size is not None)
-    if _names(request.headers.get("if-none-match"), headers["ETag"]):
+    if names_tag(request.headers.get("if-none-match"), headers["ETag"]):
         return Response(status_code=304, headers=headers)
     if size is not None:
         headers |= {"Content-Encoding": "zstd", "Content-Length": str(size)}
@@ -131,14 +131,6 @@ def _headers(run: RowMapping, *, compressed: bool) -> dict[str, str]:
         "Cache-Control": "private, no-transform",
         "X-Content-Type-Options": "nosniff",
     }
-
-
-def _names(header: str | None, etag: str) -> bool:
-    """Whether `If-None-Match` names this tag; weakly, as that header compares."""
-    if header is None:
-        return False
-    tags = [tag.strip().removeprefix("W/") for tag in header.split(",")]
-    return header.strip() == "*" or etag in tags
 
 
 def _wanted(request: Request, *, size: int, etag: str) -> ByteRange | None:

@@ -1,4 +1,4 @@
-"""Which form of a file a client would rather have (`Accept-Encoding`, RFC 9110, 12.5.3)."""
+"""Which form of a file a client likes best (`Accept-Encoding`), and whether it has it (`If-None-Match`); RFC 9110."""
 
 import re
 
@@ -18,6 +18,14 @@ def prefers_zstd(header: str | None) -> bool:
     rivals = [name for name, q in others.items() if q == zstd]
     order = list(liked)
     return not rivals or ("zstd" in order and all(_place(order, "zstd") < _place(order, name) for name in rivals))
+
+
+def names_tag(header: str | None, etag: str) -> bool:
+    """Whether `If-None-Match` names this tag; weakly, as that header compares."""
+    if header is None:
+        return False
+    tags = [tag.strip().removeprefix("W/") for tag in header.split(",")]
+    return header.strip() == "*" or etag in tags
 
 
 def _read(part: str) -> re.Match[str] | None:

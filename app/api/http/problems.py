@@ -45,11 +45,16 @@ _NO_JSON_OBJECT = "has to be a JSON object, sent as Content-Type: application/js
 
 
 def problem(
-    status: int, detail: str, *, errors: Sequence[FieldError] = (), headers: Mapping[str, str] | None = None
+    status: int,
+    detail: str,
+    *,
+    errors: Sequence[FieldError] = (),
+    more: Mapping[str, Any] | None = None,
+    headers: Mapping[str, str] | None = None,
 ) -> Response:
-    """A problem as an answer; a secret that somebody sent where it does not belong is not sent back."""
+    """A problem as an answer, with `more` members; a secret that somebody sent by mistake is not sent back."""
     body: dict[str, Any] = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status}
-    body["detail"] = redact(detail)
+    body |= {"detail": redact(detail), **(more or {})}
     if errors:
         shown = errors[:MOST_ERRORS]
         body["errors"] = [{"pointer": redact(error.pointer), "detail": redact(error.detail)} for error in shown]

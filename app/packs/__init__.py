@@ -1,0 +1,1 @@
+"""A month as one ZIP: the newest stored file of each of its windows, and a manifest of what they are."""
