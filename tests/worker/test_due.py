@@ -1,12 +1,16 @@
 """When the lanes have something next: known to all of them by one statement, and waited for no longer than that."""
 
+import pytest
+from sqlalchemy import event
+
 from app.resources import Resources
 from app.simulator import Simulator
 from app.vocabulary import Lane
 from app.worker.due import seconds_until_next, statement_of
 from app.worker.steps import lanes
 from tests.runs.stories import days_due, one_due_run
-from tests.service import REPORT_TYPE, execute, request_due
+from tests.service import REPORT_TYPE, execute, request_due, working
+from tests.until import until
 
 
 async def waits(res: Resources) -> dict[Lane, float]:
@@ -57,3 +61,21 @@ async def test_a_lane_sleeps_until_the_next_thing_in_it_is_due(res: Resources, s
     await execute(res, "update runs set due_at = now() + interval '5 s' where interval_start = '2026-03-01+00'")
 
     assert 0 < (await waits(res))[Lane.REQUESTS] <= 5
+
+
+async def test_one_statement_asks_for_all_lanes_and_an_idle_lane_asks_nothing(
+    res: Resources, simulator: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.worker.steps.POLL_SECONDS", 0.1)
+    # This lane looks in every full round: what it plans has no due time of its own.
+    monkeypatch.setattr("app.worker.steps.SLICES_DUE", ["select cast(null as timestamptz)"])
+    statements: list[str] = []
+    event.listen(res.engine.sync_engine, "before_cursor_execute", lambda *about: statements.append(about[2]))
+
+    async with working(res):
+        await until(lambda: _only_one_is_asked(statements, rounds=5))
+
+
+async def _only_one_is_asked(statements: list[str], *, rounds: int) -> bool:
+    latest = statements[-rounds:]
+    return len(latest) == rounds and all("since_inbox" in statement for statement in latest)
