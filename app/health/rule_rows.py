@@ -12,7 +12,7 @@ from app.db.rows import fetch
 from app.health.rows import MOST_COUNTED
 
 # Rules times connected accounts; those whose data is due first are looked at first.
-MOST_RULES = 2000
+MOST_RULES = 500
 
 
 @dataclass(frozen=True, slots=True)
