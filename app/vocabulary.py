@@ -147,6 +147,7 @@ class Lane(StrEnum):
     BIG_DOWNLOADS = "big_downloads"  # the same for big files, so that small ones never wait behind them
     LOADS = "loads"  # stored files → rows of tables
     DELIVERIES = "deliveries"  # messages to targets
+    OBJECTS = "objects"  # loaded windows → objects of the Parquet store
     TIMETABLE = "timetable"  # recurring work
 
 

@@ -5,7 +5,7 @@ import uuid
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import UTC
-from typing import Any
+from typing import Any, Literal
 
 from fastapi import APIRouter, Request
 from sqlalchemy import RowMapping
@@ -16,6 +16,7 @@ from app import files
 from app.api.http.content_negotiation import names_tag, prefers_zstd
 from app.api.http.dependencies import Res
 from app.api.http.problems import problem
+from app.api.run_parquet import answer_with_parquet
 from app.errors import Conflict, Gone, Unsatisfiable
 from app.resources import Resources
 from app.runs import listing
@@ -28,6 +29,7 @@ ANSWERS: dict[int | str, dict[str, Any]] = {
     206: {"description": "The range that was asked for.", "content": {"text/csv": {}, "application/zip": {}}},
     304: {"description": "The file is the one of `If-None-Match`."},
     409: {"description": "The run has no file yet."},
+    406: {"description": "The file cannot be made into the format that was asked for."},
     410: {"description": "The file was removed by retention."},
     416: {"description": "The range lies outside the file."},
 }
@@ -43,11 +45,16 @@ class ByteRange:
 
 @router.get("/{run_id:uuid}/file", response_class=Response, responses=ANSWERS)
 @router.head("/{run_id:uuid}/file", response_class=Response, include_in_schema=False)
-async def download_file(res: Res, run_id: uuid.UUID, request: Request) -> Response:
+async def download_file(
+    res: Res, run_id: uuid.UUID, request: Request, format: Literal["csv", "parquet"] = "csv"
+) -> Response:
     """The file that the run ended in. `Range`, `If-Range` and `If-None-Match` are honoured.
 
     A client that likes zstd best (`Accept-Encoding`) gets the whole file as it is stored; parts are never compressed.
+    With `format=parquet` every column of it is made into Parquet, where pyarrow is installed.
     """
+    if format == "parquet":
+        return await answer_with_parquet(res, run_id)
     return await answer_with_file(res, run_id, request)
 
 

@@ -48,11 +48,19 @@ def _register() -> None:
     from app.cli.simulator import simulator
     from app.cli.tables.checks import checks
     from app.cli.tables.command import tables
+    from app.cli.tables.export import export
 
     every: tuple[Callable[..., None], ...] = (serve, worker, migrate, demo, simulator, doctor)
     for command in every:
         app.command()(command)
-    for name, group in (("rules", rules), ("runs", runs), ("events", events), ("tables", tables), ("checks", checks)):
+    for name, group in (
+        ("rules", rules),
+        ("runs", runs),
+        ("events", events),
+        ("tables", tables),
+        ("checks", checks),
+        ("export", export),
+    ):
         app.add_typer(group, name=name)
 
 

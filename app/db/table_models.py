@@ -61,7 +61,8 @@ class Load(Base):
     object_location: Mapped[str | None]
     __table_args__ = (
         Index("ix_loads_due", "due_at", postgresql_where=text("state = 'due'")),
-        Index("ix_loads_after", "id", postgresql_where=text("checks_due or object_due")),
+        Index("ix_loads_checks_due", "id", postgresql_where=text("checks_due")),
+        Index("ix_loads_object_due", "id", postgresql_where=text("object_due")),
         Index("ix_loads_identity", "rule_id", "connected_account", "window_key", "revision"),
         Index("ix_loads_table", "table_name", "account", "interval_start"),
         Index("ix_loads_state", "state", text("id desc")),

@@ -49,6 +49,16 @@ async def put(where: str, data: bytes, *, media_type: str) -> None:
     await _sync(where)
 
 
+async def put_file(where: str, path: Path, *, media_type: str) -> None:
+    """A file of this machine, in parts; it is there, whole, on return, in place of what was there."""
+    store, key = _place(where)
+    with _told_apart():
+        import obstore
+
+        await obstore.put_async(store, key, path, **_how(where, media_type))
+    await _sync(where)
+
+
 async def size(where: str) -> int:
     """How many bytes there are."""
     store, path = _place(where)

@@ -115,6 +115,7 @@ class Settings(_Part):
     idle_seconds: Seconds = 65.0
     file_store: FileStoreURL | None = None
     retention_days: Annotated[int, Field(ge=1, le=36_500)] | None = None
+    parquet_store: FileStoreURL | None = None
     tables: Literal["on", "off"] = "on"
     tables_personal: Literal["none", "all"] = "none"
     reports_schema: SchemaName = "reports"

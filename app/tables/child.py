@@ -8,12 +8,14 @@ import os
 import re
 import sys
 import traceback
+import uuid
 from contextlib import suppress
 from typing import Any, TextIO
 
 import psycopg
 
 from app.errors import FileIsGone, LoadOvertaken, StoreAway, Unloadable
+from app.tables.ddl import Connection
 from app.tables.load_file import How, load_file
 
 NICE = 10
@@ -31,7 +33,7 @@ def main() -> None:
 
 
 def serve(questions: TextIO, answers: TextIO) -> None:
-    """Answer each question (a line: id and fence) with how its load ended (a line)."""
+    """Answer each question, a line (a load, or a file to write as Parquet), with how it ended, a line."""
     opening = json.loads(questions.readline() or "null")
     if opening is None:
         return
@@ -39,7 +41,7 @@ def serve(questions: TextIO, answers: TextIO) -> None:
     connections = Connections(opening["conninfo"])
     for line in questions:
         asked = json.loads(line)
-        answer = _answer(connections, asked["id"], asked["fence"], how)
+        answer = _answer(connections, asked, how)
         answers.write(json.dumps(answer) + "\n")
         answers.flush()
 
@@ -49,9 +51,9 @@ class Connections:
 
     def __init__(self, conninfo: str) -> None:
         self._conninfo = conninfo
-        self._open: list[psycopg.Connection[tuple[Any, ...]]] = []
+        self._open: list[Connection] = []
 
-    def both(self) -> tuple[psycopg.Connection[tuple[Any, ...]], psycopg.Connection[tuple[Any, ...]]]:
+    def both(self) -> tuple[Connection, Connection]:
         """Both, open."""
         while len(self._open) < 2:
             self._open.append(psycopg.connect(self._conninfo, autocommit=True, prepare_threshold=None))
@@ -65,13 +67,23 @@ class Connections:
         self._open.clear()
 
 
-def _answer(connections: Connections, load_id: int, fence: int, how: How) -> dict[str, Any]:
+def _answer(connections: Connections, asked: dict[str, Any], how: How) -> dict[str, Any]:
     try:
-        rows = load_file(*connections.both(), load_id, fence, how)
+        one, other = connections.both()
+        if "parquet" in asked:
+            return {"outcome": "written", "rows": _write_parquet(one, other, asked, how)}
+        return {"outcome": "loaded", "rows": load_file(one, other, asked["id"], asked["fence"], how)}
     except Exception as error:
         connections.close()
         return _ended(error)
-    return {"outcome": "loaded", "rows": rows}
+
+
+def _write_parquet(one: Connection, other: Connection, asked: dict[str, Any], how: How) -> int:
+    # Only here: pyarrow is large, and few need it.
+    from app.tables.parquet import write_file
+
+    run_id = uuid.UUID(asked["parquet"])
+    return write_file(one, other, run_id, asked["path"], whole=asked["whole"], all_personal=how.all_personal)
 
 
 def _ended(error: Exception) -> dict[str, Any]:

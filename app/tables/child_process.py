@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import sys
+import uuid
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -34,10 +35,17 @@ class Child:
 
     async def load(self, load_id: int, fence: int) -> Mapping[str, Any]:
         """Have a load done; how it ended. Raises ChildEnded. Whoever cancels this ends the child."""
+        return await self._ask({"id": load_id, "fence": fence})
+
+    async def write_parquet(self, run_id: uuid.UUID, path: Path, *, whole: bool) -> Mapping[str, Any]:
+        """Have a run's file written as Parquet, with all its columns or with what the views show. As `load`."""
+        return await self._ask({"parquet": str(run_id), "path": str(path), "whole": whole})
+
+    async def _ask(self, question: Mapping[str, Any]) -> Mapping[str, Any]:
         self._keep()
         try:
             process = await self._started()
-            answer = await self._asked(process, {"id": load_id, "fence": fence})
+            answer = await self._asked(process, question)
         except BaseException:
             await self.end()
             raise

@@ -90,7 +90,7 @@ def _open(writing: Connection, reading: Connection, load_id: int, fence: int, ho
         pieces(reading, job.file_id, job.location, job.size),
         decimal_separator=str(job.parameters.get("decimal_separator", ".")),
     )
-    known = _known_columns(writing, family.table)
+    known = known_columns(writing, family.table)
     plan = plan_columns(reader.header, family, known, personal=job.personal, all_personal=how.all_personal)
     return _Load(job, fence, family, reader, plan, [Unwanted(column.index, column.name) for column in plan.left])
 
@@ -107,7 +107,8 @@ def _job(connection: Connection, load_id: int, fence: int) -> Job:
     return found
 
 
-def _known_columns(connection: Connection, table: str) -> dict[str, KnownColumn]:
+def known_columns(connection: Connection, table: str) -> dict[str, KnownColumn]:
+    """What a table knows about the columns that came in its files."""
     with connection.cursor(row_factory=tuple_row) as cursor:
         cursor.execute("select column_name, state, kind, personal from table_columns where table_name = %s", [table])
         return {name: KnownColumn(ColumnState(state), Kind(kind), personal) for name, state, kind, personal in cursor}
@@ -127,7 +128,7 @@ def _copy(connection: Connection, load: _Load) -> None:
     rows = _plain_rows(batches)
     if any(field.sql_name is None for field in fields):
         names.append(METADATA)
-        rows = _with_metadata(batches, fields)
+        rows = with_metadata(batches, fields)
     statement = sql.SQL("copy {} ({}) from stdin").format(table, sql.SQL(", ").join(map(sql.Identifier, names)))
     with connection.cursor() as cursor, cursor.copy(statement) as copy:
         for number, row in enumerate(rows, 1):
@@ -139,7 +140,7 @@ def _plain_rows(batches: Iterator[list[Row]]) -> Iterator[Row]:
         yield from batch
 
 
-def _with_metadata(batches: Iterator[list[Row]], fields: Sequence[Field]) -> Iterator[Row]:
+def with_metadata(batches: Iterator[list[Row]], fields: Sequence[Field]) -> Iterator[Row]:
     """Rows whose keys of metadata are one JSON object at the end."""
     plain = [place for place, field in enumerate(fields) if field.sql_name is not None]
     keys = [place for place, field in enumerate(fields) if field.sql_name is None]

@@ -37,7 +37,7 @@ from app.runs.put_off import crashed
 from app.runs.request import request_run
 from app.runs.request_claim import claim_requests
 from app.runs.transfer import DownloadClaim
-from app.tables import loading, loads
+from app.tables import loading, loads, publishing
 from app.tables.loads import LoadClaim
 from app.targets import deliveries
 from app.targets.deliveries import DeliveryClaim
@@ -112,6 +112,7 @@ def lanes(res: Resources) -> list[Loop | Pool[Any]]:
         ),
         _downloads(Lane.DOWNLOADS, DOWNLOADS_AT_ONCE, next_due=files),
         _downloads(Lane.BIG_DOWNLOADS, BIG_DOWNLOADS_AT_ONCE, next_due=files),
+        Loop(Lane.OBJECTS, publishing.publish_due, next_due=[publishing.next_due(res.settings.parquet_store)]),
         # One at a time: it keeps a core busy, in a child. What is broken off is rolled back, and needs no grace.
         Pool(
             Lane.LOADS,

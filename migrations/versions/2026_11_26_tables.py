@@ -154,7 +154,8 @@ def _create_tables() -> None:
             constraint fk_loads_run_id_runs foreign key(run_id) references runs (id) on delete cascade
         )
     """)
-    op.execute("create index ix_loads_after on loads (id) where checks_due or object_due")
+    op.execute("create index ix_loads_checks_due on loads (id) where checks_due")
+    op.execute("create index ix_loads_object_due on loads (id) where object_due")
     op.execute("create index ix_loads_due on loads (due_at) where state = 'due'")
     op.execute("create index ix_loads_identity on loads (rule_id, connected_account, window_key, revision)")
     op.execute("create index ix_loads_state on loads (state, id desc)")

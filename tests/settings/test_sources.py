@@ -58,6 +58,7 @@ def test_any_setting_may_be_read_from_a_file_of_its_own(name: str, tmp_path: Pat
         "STRIPE_FILES_BASE": "https://b.test",
         "TALLYHOOK_FILE_STORE": "s3://bucket/prefix",
         "TALLYHOOK_TABLES": "off",
+        "TALLYHOOK_PARQUET_STORE": "s3://bucket/warehouse",
         "TALLYHOOK_TABLES_PERSONAL": "all",
         "TALLYHOOK_REPORTS_SCHEMA": "stripe",
         "TALLYHOOK_ADMIN_TOKEN": TOKEN,

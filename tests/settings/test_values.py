@@ -42,6 +42,7 @@ def test_nothing_is_needed_and_the_defaults_are_those_of_the_contract() -> None:
         "idle_seconds": 65,
         "file_store": None,
         "retention_days": None,
+        "parquet_store": None,
         "tables": "on",
         "tables_personal": "none",
         "reports_schema": "reports",

@@ -1,0 +1,52 @@
+"""A run's file as Parquet: made in a process of its own, kept on disk while it is sent, gone with the answer."""
+
+import shutil
+import tempfile
+import uuid
+from pathlib import Path
+
+from starlette.background import BackgroundTask
+from starlette.responses import FileResponse, Response
+
+from app.api.http.problems import problem
+from app.errors import Conflict, Gone
+from app.resources import Resources
+from app.runs import listing
+from app.tables import parquet
+from app.tables.child_process import Child
+from app.tables.publishing import MEDIA_TYPE
+
+
+async def answer_with_parquet(res: Resources, run_id: uuid.UUID) -> Response:
+    """All columns of the file, as Parquet. Raises NotFound, Conflict, Gone."""
+    if not parquet.is_possible():
+        return problem(406, parquet.NEEDS)
+    async with res.sessions() as session:
+        run = await listing.get_run(session, run_id)
+    if run["file_id"] is None:
+        raise Conflict(f"run {run_id} has no file yet: it is {run['state']}")
+    if run["file_removed_at"] is not None:
+        raise Gone(f"the file of run {run_id} was removed")
+    folder = Path(tempfile.mkdtemp(prefix="tallyhook-parquet-"))
+    try:
+        return await _made(res, run_id, folder, Path(run["file_filename"]).stem + ".parquet")
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+
+
+async def _made(res: Resources, run_id: uuid.UUID, folder: Path, name: str) -> Response:
+    child, path = Child(res), folder / "part.parquet"
+    try:
+        answer = await child.write_parquet(run_id, path, whole=True)
+    finally:
+        await child.end()
+    if answer["outcome"] == "written":
+        gone = BackgroundTask(shutil.rmtree, folder, ignore_errors=True)
+        return FileResponse(path, media_type=MEDIA_TYPE, filename=name, background=gone)
+    shutil.rmtree(folder, ignore_errors=True)
+    if answer["outcome"] == "failed":
+        row = answer["error"]["row"]
+        place = "" if row is None else f" (row {row})"
+        return problem(406, f"the file cannot be made into Parquet: {answer['error']['message']}{place}; take the CSV")
+    return problem(503, "the file cannot be read now; try again")

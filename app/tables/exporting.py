@@ -1,0 +1,88 @@
+"""All windows that the views show, as Parquet, to a place of one's choice: the same objects as in the Parquet store."""
+
+import tempfile
+import uuid
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
+
+from sqlalchemy import text
+
+from app.db.rows import fetch
+from app.errors import ChildEnded, TallyhookError
+from app.files import objects
+from app.resources import Resources
+from app.tables import parquet
+from app.tables.child_process import Child
+from app.tables.publishing import MEDIA_TYPE, location_of
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """A load that the plain views show."""
+
+    id: int
+    run_id: uuid.UUID
+    table_name: str
+    account: str
+    connected_account: str | None
+    window_key: str
+    rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class CurrencySum:
+    """What a load comes to in a currency, as the database has it."""
+
+    currency: str
+    net: Decimal | None
+
+
+async def export(res: Resources, base: str, *, check: bool) -> int:
+    """Write every shown window below `base`; returns how many. With `check` each is read back: rows and sums.
+
+    Raises TallyhookError where pyarrow is missing, or a window cannot be written or is different.
+    """
+    if not parquet.is_possible():
+        raise TallyhookError(parquet.NEEDS)
+    objects.check(base)
+    async with res.sessions() as session:
+        shown = await fetch(session, Shown, _SHOWN)
+    child = Child(res)
+    try:
+        for one in shown:
+            await _export(res, child, one, base, check=check)
+    finally:
+        await child.end()
+    return len(shown)
+
+
+async def _export(res: Resources, child: Child, one: Shown, base: str, *, check: bool) -> None:
+    where = location_of(base, one.table_name, one.account, one.connected_account, one.window_key)
+    with tempfile.TemporaryDirectory(prefix="tallyhook-parquet-") as folder:
+        path = Path(folder) / "part.parquet"
+        try:
+            answer = await child.write_parquet(one.run_id, path, whole=False)
+        except ChildEnded as error:
+            raise TallyhookError(f"run {one.run_id}: {error}") from error
+        if answer["outcome"] != "written":
+            raise TallyhookError(f"run {one.run_id} cannot be written as Parquet: {answer['outcome']}")
+        if check:
+            await _check(res, one, path)
+        await objects.put_file(where, path, media_type=MEDIA_TYPE)
+
+
+async def _check(res: Resources, one: Shown, path: Path) -> None:
+    async with res.sessions() as session:
+        expected = {row.currency: row.net for row in await fetch(session, CurrencySum, _SUMS, {"id": one.id})}
+    rows, sums = parquet.read_sums(str(path))
+    wrong = rows != one.rows or any(sums[currency] != expected.get(currency) for currency in sums)
+    if wrong:
+        raise TallyhookError(f"run {one.run_id}: the Parquet has other sums than the table")
+
+
+_SHOWN = text("""
+select id, run_id, table_name, account, connected_account, window_key, rows from loads
+where is_current and leads and loaded_at is not null and state <> 'removed' and window_key is not null order by id
+""")
+_SUMS = text("select currency, sum(net) as net from load_sums where load_id = :id group by currency")

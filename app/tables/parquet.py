@@ -1,0 +1,193 @@
+"""A report file as Parquet, streamed from the CSV: money is decimal, times are naive beside the run's zone. (sync)
+
+Needs the extra `parquet` (pyarrow); nothing else of Tallyhook does.
+"""
+
+import uuid
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+from psycopg.rows import class_row
+
+from app.errors import FileIsGone
+from app.files.reading import pieces
+from app.tables.catalogue import Kind, family_of, find_column
+from app.tables.columns import METADATA, Field, plan_columns, sql_name
+from app.tables.ddl import Connection
+from app.tables.load_file import known_columns, with_metadata
+from app.tables.reading import Reader, Row, Wanted
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+# Rows that become one row group.
+GROUP_ROWS = 50_000
+NEEDS = "Parquet needs the extra `parquet`: pip install 'tallyhook[parquet]' (image: EXTRAS=parquet)"
+
+
+def is_possible() -> bool:
+    """Whether pyarrow is installed."""
+    return find_spec("pyarrow") is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """The file of a run, and where its rows come from."""
+
+    run_id: uuid.UUID
+    file_id: uuid.UUID
+    location: str | None
+    size: int
+    sha256: str
+    account: str
+    connected_account: str | None
+    report_type: str
+    rule: str | None
+    revision: int
+    interval_start: datetime | None
+    interval_end: datetime | None
+    timezone: str | None
+    parameters: dict[str, Any]
+    personal: list[str]
+
+
+def write_file(
+    reading: Connection, looking: Connection, run_id: uuid.UUID, path: str, *, whole: bool, all_personal: bool
+) -> int:
+    """Write a run's file to `path`; returns its number of rows. Raises Unloadable, FileIsGone.
+
+    With `whole` every column of the file is there, as in the CSV; else what the views show, and what its rule asks for.
+    """
+    with looking.cursor(row_factory=class_row(Source)) as cursor:
+        source = cursor.execute(_SOURCE, {"run_id": run_id}).fetchone()
+    if source is None:
+        raise FileIsGone(f"run {run_id} has no file")
+    separator = str(source.parameters.get("decimal_separator", "."))
+    reader = Reader(pieces(reading, source.file_id, source.location, source.size), decimal_separator=separator)
+    fields = _every_field(reader.header) if whole else _shown_fields(looking, reader, source, all_personal)
+    _write(path, reader, fields, source)
+    return reader.row_count
+
+
+def read_sums(path: str) -> tuple[int, dict[str, Any]]:
+    """The number of rows of a file that was written, and its net per currency; no sums where it has no such columns."""
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    file = pq.ParquetFile(path)
+    if not {"currency", "net"} <= set(file.schema_arrow.names):
+        return file.metadata.num_rows, {}
+    table = file.read(columns=["currency", "net"])
+    currencies = pc.fill_null(table["currency"], "")
+    sums = {
+        currency: pc.sum(table["net"].filter(pc.equal(currencies, currency))).as_py()
+        for currency in pc.unique(currencies).to_pylist()
+    }
+    return file.metadata.num_rows, sums
+
+
+def _every_field(header: Sequence[str]) -> list[Field]:
+    known = [find_column(name) for name in header]
+    return [
+        Field(place, name, Kind.TEXT if found is None else found.kind, False, sql_name(name))
+        for place, (name, found) in enumerate(zip(header, known, strict=True))
+    ]
+
+
+def _shown_fields(looking: Connection, reader: Reader, source: Source, all_personal: bool) -> list[Field]:
+    family = family_of(source.report_type)
+    known = known_columns(looking, family.table)
+    plan = plan_columns(reader.header, family, known, personal=source.personal, all_personal=all_personal)
+    return list(plan.fields)
+
+
+def _write(path: str, reader: Reader, fields: Sequence[Field], source: Source) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    plain = [field for field in fields if field.sql_name is not None]
+    has_metadata = len(plain) < len(fields)
+    front = _front(source)
+    columns = [pa.field(name, type_) for name, type_, _ in front]
+    columns += [pa.field(str(field.sql_name), _type(field.kind)) for field in plain]
+    columns += [pa.field(METADATA, pa.string())] if has_metadata else []
+    about = {"tallyhook.run_id": str(source.run_id), "tallyhook.sha256": source.sha256,
+             "tallyhook.revision": str(source.revision), "tallyhook.timezone": source.timezone or ""}  # fmt: skip
+    schema = pa.schema(columns, metadata=about)
+    batches = reader.batches([Wanted(field.index, field.name, field.kind) for field in fields])
+    with pq.ParquetWriter(path, schema, compression="zstd", compression_level=1) as writer:
+        first = 1
+        for rows in _groups(batches, fields, has_metadata):
+            writer.write_table(_table(rows, plain, front, schema, first))
+            first += len(rows)
+
+
+def _groups(batches: Iterator[list[Row]], fields: Sequence[Field], has_metadata: bool) -> Iterator[list[Row]]:
+    group: list[Row] = []
+    for batch in batches:
+        group += with_metadata(iter([batch]), fields) if has_metadata else batch
+        if len(group) >= GROUP_ROWS:
+            yield group
+            group = []
+    if group:
+        yield group
+
+
+def _table(
+    rows: list[Row], plain: Sequence[Field], front: list[tuple[str, Any, Any]], schema: "pa.Schema", first: int
+) -> "pa.Table":
+    import pyarrow as pa
+
+    arrays = [
+        pa.array(range(first, first + len(rows)), type_) if name == "_row"
+        else pa.repeat(pa.scalar(value, type_), len(rows))
+        for name, type_, value in front
+    ]  # fmt: skip
+    values = list(zip(*rows, strict=True))
+    kinds = [field.kind for field in plain] + [Kind.TEXT] * (len(values) - len(plain))
+    for column, kind in zip(values, kinds, strict=True):
+        texts = pa.array(column, pa.string())
+        arrays.append(texts if kind is Kind.TEXT else texts.cast(_type(kind)))
+    return pa.Table.from_arrays(arrays, schema=schema)
+
+
+def _front(source: Source) -> list[tuple[str, Any, Any]]:
+    """The columns that say where a row comes from, as in the views."""
+    import pyarrow as pa
+
+    instant = pa.timestamp("us", tz="UTC")
+    return [
+        ("_account", pa.string(), source.account),
+        ("_connected_account", pa.string(), source.connected_account),
+        ("_report_type", pa.string(), source.report_type),
+        ("_rule", pa.string(), source.rule),
+        ("_revision", pa.int32(), source.revision),
+        ("_interval_start", instant, source.interval_start),
+        ("_interval_end", instant, source.interval_end),
+        ("_timezone", pa.string(), source.timezone),
+        ("_run_id", pa.string(), str(source.run_id)),
+        ("_row", pa.int64(), None),
+    ]
+
+
+def _type(kind: Kind) -> "pa.DataType":
+    import pyarrow as pa
+
+    return {
+        Kind.DECIMAL: pa.decimal128(38, 18),
+        Kind.INTEGER: pa.int64(),
+        Kind.TIMESTAMP: pa.timestamp("us"),
+        Kind.TEXT: pa.string(),
+    }[kind]
+
+
+_SOURCE = """
+select runs.id as run_id, files.id as file_id, files.location, files.size, files.sha256, runs.account,
+    runs.connected_account, runs.report_type, rules.name as rule, runs.revision, runs.interval_start, runs.interval_end,
+    runs.timezone, runs.parameters, coalesce(rules."table" -> 'personal', '[]') as personal
+from runs join files on files.run_id = runs.id left join rules on rules.id = runs.rule_id
+where runs.id = %(run_id)s and files.stored_at is not null and files.removed_at is null
+"""

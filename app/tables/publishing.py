@@ -1,0 +1,145 @@
+"""The Parquet store: one object per window that the plain views show, replaced in place, gone with its rows.
+
+An object has no revision in its name: a reader sees the old one or the new one, never both. Two writers of one window
+may overtake each other; so the one who finds, having written, that another load is shown by now has that one written.
+"""
+
+import tempfile
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.db.rows import fetch_first
+from app.errors import ChildEnded, StoreAway
+from app.files import objects
+from app.observability import log_lines
+from app.resources import Resources
+from app.tables.child_process import Child
+
+# As long as a gigabyte may take; a crashed writer's window waits for this.
+LEASE_SECONDS = 600.0
+MEDIA_TYPE = "application/vnd.apache.parquet"
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """A load whose window's object has to be looked at; `shown_*`: the load that the views show of that window."""
+
+    id: int
+    fence: int
+    table_name: str
+    account: str
+    connected_account: str | None
+    window_key: str
+    object_location: str | None
+    shown_id: int | None
+    shown_run_id: uuid.UUID | None
+
+
+async def publish_due(res: Resources) -> int:
+    """Bring one window's object up to date; returns how many there were."""
+    base = res.settings.parquet_store
+    if base is None:
+        return 0
+    async with res.sessions.begin() as session:
+        due = await fetch_first(session, Due, _CLAIM, {"worker": res.worker_id, "seconds": LEASE_SECONDS})
+    if due is None:
+        return 0
+    where = location_of(base, due.table_name, due.account, due.connected_account, due.window_key)
+    with log_lines.operation("window.published", lane="objects", table=due.table_name, account=due.account):
+        try:
+            written = await _bring_up_to_date(res, due, where)
+        except (StoreAway, ChildEnded) as error:
+            log_lines.annotate(outcome="not_yet", about=str(error))
+            async with res.sessions.begin() as session:
+                await session.execute(_LATER, {"id": due.id, "fence": due.fence, "seconds": res.backoff.seconds(3)})
+            return 0
+        async with res.sessions.begin() as session:
+            await _record(session, due, where if written else None)
+        log_lines.annotate(outcome="written" if written else "removed")
+    return 1
+
+
+def next_due(parquet_store: str | None) -> str:
+    """For `worker/due`: when a window's object has to be looked at."""
+    return _NEVER if parquet_store is None else _DUE
+
+
+def location_of(base: str, table: str, account: str, connected_account: str | None, window_key: str) -> str:
+    """Where a window's object lies: the same for all its revisions and rules."""
+    folders = {
+        "report": table,
+        "tallyhook_account": account,
+        "tallyhook_connected": connected_account or "none",
+        "tallyhook_window": window_key.replace(":", "-"),
+    }
+    return "/".join([base.rstrip("/"), *(f"{name}={value}" for name, value in folders.items()), "part.parquet"])
+
+
+async def _bring_up_to_date(res: Resources, due: Due, where: str) -> bool:
+    """Write the object of the load that is shown, or remove what is there; whether it was written."""
+    if due.shown_run_id is None:
+        await objects.delete(where)
+        return False
+    if due.shown_id != due.id:
+        return True  # the other one has its own turn
+    child = Child(res)
+    try:
+        with tempfile.TemporaryDirectory(prefix="tallyhook-parquet-") as folder:
+            path = Path(folder) / "part.parquet"
+            answer = await child.write_parquet(due.shown_run_id, path, whole=False)
+            if answer["outcome"] != "written":
+                raise StoreAway(f"the file cannot be written as Parquet: {answer['outcome']}")
+            await objects.put_file(where, path, media_type=MEDIA_TYPE)
+    finally:
+        await child.end()
+    return True
+
+
+async def _record(session: AsyncSession, due: Due, where: str | None) -> None:
+    await session.execute(_DONE, {"id": due.id, "fence": due.fence, "location": where})
+    # If another load is shown by now, what was written just now may lie over it.
+    await session.execute(_WRITE_SHOWN, {"id": due.id})
+
+
+_SAME_WINDOW = """
+shown.table_name = loads.table_name and shown.account = loads.account and shown.scope = loads.scope
+    and shown.window_key = loads.window_key
+"""
+_SHOWN = "shown.is_current and shown.leads and shown.loaded_at is not null and shown.state <> 'removed'"
+_CLAIM = text(f"""
+with due as (
+    select id from loads where object_due and state <> 'due' and window_key is not null
+        and (lease_until is null or lease_until < clock_timestamp())
+    order by id limit 1 for update skip locked
+)
+update loads set lease_until = clock_timestamp() + make_interval(secs => :seconds), leased_by = :worker,
+    fence = fence + 1
+from due where loads.id = due.id
+returning loads.id, loads.fence, loads.table_name, loads.account, loads.connected_account, loads.window_key,
+    loads.object_location,
+    (select shown.id from loads as shown where {_SAME_WINDOW} and {_SHOWN} limit 1) as shown_id,
+    (select shown.run_id from loads as shown where {_SAME_WINDOW} and {_SHOWN} limit 1) as shown_run_id
+""")  # noqa: S608 - written above
+_DONE = text("""
+update loads set object_due = false, object_location = :location, lease_until = null, leased_by = null
+where id = :id and fence = :fence
+""")
+_LATER = text("""
+update loads set lease_until = clock_timestamp() + make_interval(secs => :seconds), leased_by = null
+where id = :id and fence = :fence
+""")
+_WRITE_SHOWN = text(f"""
+update loads as shown set object_due = true from loads
+where loads.id = :id and shown.id <> loads.id and {_SAME_WINDOW} and {_SHOWN}
+    and loads.object_location is not null and not (loads.is_current and loads.leads)
+""")  # noqa: S608
+_DUE = """
+    select min(coalesce(lease_until, clock_timestamp())) from loads
+    where object_due and state <> 'due' and window_key is not null
+        and coalesce(lease_until, clock_timestamp()) > {since}
+"""
+_NEVER = "select cast(null as timestamptz) where clock_timestamp() > {since}"

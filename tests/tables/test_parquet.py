@@ -1,0 +1,140 @@
+"""Parquet out: the same sums as the view, read back by another engine; one object per window, replaced in place."""
+
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from app.resources import Resources
+from app.tables import exporting, loading, publishing
+from app.upkeep.retention import remove_old_files
+from tests.service import execute, fetch
+from tests.tables.stored import HEADER, day, line, load_all, rows, rule, store, stored_and_loaded
+
+duckdb = pytest.importorskip("duckdb")
+pytest.importorskip("pyarrow")
+VIEW = "reports.balance_change_from_activity_itemized"
+
+
+@pytest.fixture
+def warehouse(tables: Resources, tmp_path: Path) -> Path:
+    """A Parquet store in a folder."""
+    tables.settings = tables.settings.model_copy(update={"parquet_store": f"file://{tmp_path}/warehouse"})
+    return tmp_path / "warehouse"
+
+
+async def publish_all(res: Resources) -> None:
+    await load_all(res)
+    while await publishing.publish_due(res):
+        pass
+
+
+def read(folder: Path, question: str) -> list[tuple[Any, ...]]:
+    """What DuckDB answers about all objects of the store."""
+    source = f"read_parquet('{folder}/**/*.parquet', hive_partitioning = true)"
+    found: list[tuple[Any, ...]] = duckdb.sql(question.format(store=source)).fetchall()
+    return found
+
+
+def objects_of(folder: Path) -> list[Path]:
+    return list(folder.rglob("*.parquet"))
+
+
+async def test_another_engine_reads_the_same_sums_as_the_view(tables: Resources, warehouse: Path) -> None:
+    rule_id = await rule(tables)
+    exact = "12345678901234567890.123456789012345678"
+    await store(tables, rows(line(1), line(2, "0.10", currency="eur")), rule_id=rule_id)
+    await store(tables, rows(f"txn_3,2026-10-02 08:00,usd,{exact},,{exact},charge"), rule_id=rule_id, start=day(2))
+    await publish_all(tables)
+
+    seen = await fetch(tables, f"select currency, sum(net) as net, count(*) as rows from {VIEW} group by 1 order by 1")
+    question = "select currency, sum(net), count(*) from {store} where report = {name} group by 1 order by 1"
+    found = read(warehouse, question.replace("{name}", "'balance_change_from_activity_itemized'"))
+
+    assert [tuple(row.values()) for row in seen] == found
+    question = "select distinct tallyhook_account, tallyhook_connected, tallyhook_window::text from {store}"
+    places = read(warehouse, question)
+    assert sorted(places) == [("default", "none", "2026-10-01"), ("default", "none", "2026-10-02")]
+    assert read(warehouse, "select _rule, _revision, _row, _timezone from {store} order by net limit 1") == [
+        ("daily", 1, 2, "UTC")
+    ]
+
+
+async def test_a_window_is_replaced_in_place_and_leaves_with_its_rows(tables: Resources, warehouse: Path) -> None:
+    rule_id = await rule(tables)
+    await store(tables, rows(line(1), line(2)), rule_id=rule_id)
+    await publish_all(tables)
+    await store(tables, rows(line(1)), rule_id=rule_id, revision=2)
+    await publish_all(tables)
+
+    assert read(warehouse, "select count(*), max(_revision) from {store}") == [(1, 2)]
+    assert len(objects_of(warehouse)) == 1
+
+    await execute(tables, "update rules set retention_days = 10")
+    await execute(tables, "update files set stored_at = now() - interval '11 days'")
+    while await remove_old_files(tables):
+        pass
+    await publish_all(tables)
+    assert objects_of(warehouse) == []
+
+
+async def test_what_no_rule_shows_is_not_published_and_personal_columns_only_by_name(
+    tables: Resources, warehouse: Path
+) -> None:
+    header = HEADER + ",description,customer_email"
+    content = rows(line(1) + ",shoes,a@b.c", header=header)
+    await store(tables, content, rule_id=await rule(tables, table_personal=["description"]))
+    await store(tables, rows(line(9)), rule_id=await rule(tables, "kept", table_state="kept"), start=day(2))
+    await store(tables, rows(line(8)), start=day(3))
+    await publish_all(tables)
+
+    (found,) = read(warehouse, "select * from {store}")
+    names = [column[0] for column in duckdb.sql(
+        f"describe select * from read_parquet('{warehouse}/**/*.parquet')").fetchall()]  # fmt: skip
+    assert "description" in names
+    assert "customer_email" not in names
+    assert "shoes" in found
+
+
+async def test_the_file_route_gives_all_columns_as_parquet(
+    tables: Resources, api: httpx.AsyncClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    header = HEADER + ",customer_email,shoe_size"
+    load = await stored_and_loaded(tables, rows(line(1) + ",a@b.c,43", header=header), rule_id=await rule(tables))
+    route = f"/v1/runs/{load['run_id']}/file"
+
+    answer = await api.get(route, params={"format": "parquet"})
+
+    assert answer.headers["content-type"] == "application/vnd.apache.parquet"
+    (tmp_path / "file.parquet").write_bytes(answer.content)
+    query = f"select net, customer_email, shoe_size from '{tmp_path}/file.parquet'"
+    assert duckdb.sql(query).fetchall() == [(Decimal("9"), "a@b.c", "43")]
+    monkeypatch.setattr("app.tables.parquet.find_spec", lambda name: None)
+    missing = await api.get(route, params={"format": "parquet"})
+    assert missing.status_code == 406
+    assert "pip install" in missing.json()["detail"]
+    assert (await api.get(route, params={"format": "csv"})).headers["content-type"].startswith("text/csv")
+
+
+async def test_a_file_that_is_no_report_is_not_made_into_parquet(tables: Resources, api: httpx.AsyncClient) -> None:
+    load = await stored_and_loaded(tables, rows("broken"), rule_id=await rule(tables))
+
+    answer = await api.get(f"/v1/runs/{load['run_id']}/file", params={"format": "parquet"})
+
+    assert answer.status_code == 406
+    assert "(row 1)" in answer.json()["detail"]
+    await loading.end_child(tables)
+
+
+async def test_everything_that_is_shown_can_be_exported_and_is_read_back(tables: Resources, tmp_path: Path) -> None:
+    rule_id = await rule(tables)
+    for number in (1, 2, 3):
+        await store(tables, rows(line(number)), rule_id=rule_id, start=day(number))
+    await load_all(tables)
+
+    written = await exporting.export(tables, f"file://{tmp_path}/out", check=True)
+
+    assert written == 3
+    assert read(tmp_path / "out", "select sum(net), count(*) from {store}") == [(27, 3)]
