@@ -52,7 +52,7 @@ async def put(where: str, data: bytes, *, media_type: str) -> None:
 async def put_file(where: str, path: Path, *, media_type: str) -> None:
     """A file of this machine, in parts; it is there, whole, on return, in place of what was there."""
     store, key = _place(where)
-    with _told_apart():
+    with _translate_errors():
         import obstore
 
         await obstore.put_async(store, key, path, **_how(where, media_type))
