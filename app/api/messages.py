@@ -10,7 +10,7 @@ from app.api.http.dependencies import CalledBy, Res, Session
 from app.api.http.paging import bad_cursor, page_of, read_cursor, read_id_cursor
 from app.api.schemas.common import Page, PageIn
 from app.api.schemas.targets import AttemptOut, DeliveryOut, MessageDetailOut, MessageOut, MessageTypeOut
-from app.targets import deliveries, listing
+from app.targets import listing, recovery
 from app.targets.catalogue import DESCRIBED, example_of
 from app.targets.listing import DeliveryFilters, ShownDelivery
 from app.targets.webhook import shown
@@ -70,7 +70,7 @@ async def list_deliveries(session: Session, asked: Annotated[DeliveriesIn, Query
 async def retry_delivery(res: Res, caller: CalledBy, message_id: uuid.UUID, target_id: uuid.UUID) -> DeliveryOut:
     """Send a message to a target again, whatever became of it before."""
     async with res.sessions.begin() as session:
-        await deliveries.retry(session, message_id, target_id)
+        await recovery.retry(session, message_id, target_id)
         after = {"message": message_id}
         await audit.note(session, actor=caller.name, action="delivery.retried", subject=target_id, after=after)
         (one,) = [one for one in await listing.deliveries_of(session, message_id) if one.target_id == target_id]

@@ -27,8 +27,8 @@ from app.api.schemas.targets import (
 )
 from app.db.models import Target
 from app.errors import BadInput, FieldError, PreconditionFailed
-from app.targets import deliveries, send, store
-from app.targets.store import NewTarget
+from app.targets import recovery, send, store
+from app.targets.check import NewTarget
 from app.vocabulary import TargetKind
 
 router = APIRouter(prefix="/v1/targets", tags=["targets"])
@@ -142,7 +142,7 @@ async def recover_target(res: Res, caller: CalledBy, target_id: uuid.UUID, asked
         raise BadInput(FieldError("/since", "has no offset; write 2026-10-01T07:00:00Z, or +02:00 in place of Z"))
     async with res.sessions.begin() as session:
         await store.get(session, target_id)
-        recovered = await deliveries.recover(session, target_id, asked.since)
+        recovered = await recovery.recover(session, target_id, asked.since)
         after = {"since": asked.since, "messages": recovered}
         await audit.note(session, actor=caller.name, action="target.recovered", subject=target_id, after=after)
     return RecoveredOut(recovered=recovered)

@@ -12,10 +12,7 @@ from typing import Any
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.db.rows import fetch, fetch_first
-from app.errors import NotFound
-from app.queue.wakeups import wake
-from app.vocabulary import Lane
+from app.db.rows import fetch
 
 # Under way at once to one target, and to one that has been failing.
 AT_ONCE = 4
@@ -167,47 +164,6 @@ async def record(
     await session.execute(_NOTE_HEALTH, {"target_id": claim.target.id, "delivered": outcome.delivered})
 
 
-async def retry(session: AsyncSession, message_id: uuid.UUID, target_id: uuid.UUID) -> None:
-    """Send a message to a target again, whatever became of it. Raises NotFound."""
-    values = {"message_id": message_id, "target_id": target_id}
-    if (await session.execute(_RETRY, values)).scalar_one_or_none() is None:
-        raise NotFound(f"no delivery of message {message_id} to target {target_id}: see GET /v1/deliveries")
-    await wake(session, Lane.DELIVERIES)
-
-
-async def recover(session: AsyncSession, target_id: uuid.UUID, since: datetime) -> int:
-    """Send again what failed or was skipped for a target since a time; returns how many messages that is."""
-    values = {"target_id": target_id, "since": since}
-    recovered = len((await session.execute(_RECOVER, values)).all())
-    if recovered:
-        await wake(session, Lane.DELIVERIES)
-    return recovered
-
-
-async def skip_pending(session: AsyncSession, target_id: uuid.UUID) -> None:
-    """A target was disabled: what is pending for it waits for `recover`."""
-    await session.execute(_SKIP, {"target_id": target_id})
-
-
-@dataclass(frozen=True, slots=True)
-class Failing:
-    """How long a target has been failing, and how many messages it has missed since."""
-
-    since: datetime
-    days: float
-    messages: int
-
-
-async def failing(session: AsyncSession, target_id: uuid.UUID) -> Failing | None:
-    """How a target fails; None when its last delivery worked."""
-    return await fetch_first(session, Failing, _FAILING, {"target_id": target_id})
-
-
-async def prune(session: AsyncSession, *, days: int, limit: int) -> int:
-    """Remove messages older than `days`, their deliveries and attempts with them; returns how many."""
-    return len((await session.execute(_PRUNE, {"days": days, "limit": limit})).all())
-
-
 def _keys(claims: Sequence[DeliveryClaim]) -> dict[str, Any]:
     pairs = [(message, claim.target.id) for claim in claims for message in claim.messages]
     return {
@@ -309,35 +265,4 @@ _NOTE_HEALTH = text("""
 update targets set failing_since = case when cast(:delivered as bool) then null
     else coalesce(failing_since, clock_timestamp()) end
 where id = :target_id and (failing_since is null) <> cast(:delivered as bool)
-""")
-_RETRY = text("""
-update deliveries set state = 'pending', tries = 0, due_at = clock_timestamp(), lease_until = null, leased_by = null,
-    fence = fence + 1, delivered_at = null
-where message_id = :message_id and target_id = :target_id returning 1
-""")
-_RECOVER = text("""
-update deliveries set state = 'pending', tries = 0, due_at = clock_timestamp(), lease_until = null, leased_by = null,
-    fence = deliveries.fence + 1
-from messages
-where deliveries.target_id = :target_id and deliveries.state in ('failed', 'skipped')
-    and messages.id = deliveries.message_id and messages.created_at >= :since
-returning 1
-""")
-_SKIP = text("""
-update deliveries set state = 'skipped', lease_until = null, leased_by = null, fence = fence + 1
-where target_id = :target_id and state = 'pending'
-""")
-_FAILING = text("""
-select failing_since as since,
-    cast(extract(epoch from clock_timestamp() - failing_since) / 86400 as float8) as days,
-    (select count(distinct attempts.message_id) from delivery_attempts as attempts
-     where attempts.target_id = targets.id and attempts.at >= targets.failing_since) as messages
-from targets where id = :target_id and failing_since is not null
-""")
-_PRUNE = text("""
-delete from messages where id in (
-    select id from messages where created_at < now() - make_interval(days => :days)
-        and not exists (select from deliveries where message_id = messages.id and state = 'pending')
-    order by created_at limit :limit
-) returning 1
 """)

@@ -15,7 +15,7 @@ from app.resources import Resources
 from app.rules import schedule
 from app.runs.slots import look_up_cancelled
 from app.stripe_api.client import LONGEST_RETRY_AFTER
-from app.targets import deliveries
+from app.targets import recovery
 from app.vocabulary import CallKind, Lane, RunState
 
 log = structlog.get_logger()
@@ -96,7 +96,7 @@ async def prune(res: Resources) -> None:
     pruned = PRUNE_BATCH
     while pruned == PRUNE_BATCH:
         async with res.sessions.begin() as session:
-            pruned = await deliveries.prune(session, days=res.settings.event_days, limit=PRUNE_BATCH)
+            pruned = await recovery.prune(session, days=res.settings.event_days, limit=PRUNE_BATCH)
 
 
 _PRUNE_UNCLAIMED = text("delete from unclaimed_runs where created_at < now() - :days * interval '1 day'")

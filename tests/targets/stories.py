@@ -9,8 +9,8 @@ from app.db.models import Rule, Target
 from app.resources import Resources
 from app.simulator import Simulator
 from app.targets import store
+from app.targets.check import NewTarget
 from app.targets.send import claim_deliveries, deliver
-from app.targets.store import NewTarget
 from app.vocabulary import TargetKind
 from tests import service
 

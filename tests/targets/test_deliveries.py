@@ -12,7 +12,7 @@ from standardwebhooks import Webhook
 from app.errors import BadInput
 from app.resources import Resources
 from app.simulator import Simulator
-from app.targets import deliveries, store
+from app.targets import deliveries, recovery, store
 from app.targets.catalogue import DESCRIBED
 from app.targets.send import claim_deliveries, deliver
 from app.vocabulary import MessageType, TargetKind
@@ -113,7 +113,7 @@ async def test_after_ten_tries_it_is_failed_and_recover_sends_it_again(
     given_up = await states(res)
     receiver.always = 200
     async with res.sessions.begin() as session:
-        recovered = await deliveries.recover(session, target.id, service.at("2026-01-01"))
+        recovered = await recovery.recover(session, target.id, service.at("2026-01-01"))
     await send_due(res)
 
     assert given_up == [("run.stored", "failed", 10)]
@@ -174,7 +174,7 @@ async def test_a_target_that_failed_for_days_is_disabled_and_what_comes_then_is_
         found = await store.get(session, target.id, lock=True)
         again = store.as_it_is(found)
         await store.change(session, found, replace(again, enabled=True), settings=res.settings, by="test")
-        await deliveries.recover(session, target.id, service.at("2026-01-01"))
+        await recovery.recover(session, target.id, service.at("2026-01-01"))
     receiver.received.clear()
     await send_due(res)
 
@@ -374,7 +374,7 @@ async def test_old_messages_are_pruned_with_their_deliveries_and_pending_ones_ar
     await execute(res, "update messages set created_at = now() - :age", age=timedelta(days=100))
 
     async with res.sessions.begin() as session:
-        pruned = await deliveries.prune(session, days=90, limit=10)
+        pruned = await recovery.prune(session, days=90, limit=10)
 
     assert pruned == 1
     assert len(await states(res)) == 1
