@@ -34,6 +34,7 @@ BENCHMARKS = (
     "idle",
     "growth",
     "health",
+    "loading",
 )
 
 

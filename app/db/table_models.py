@@ -65,6 +65,7 @@ class Load(Base):
         Index("ix_loads_object_due", "id", postgresql_where=text("object_due")),
         Index("ix_loads_identity", "rule_id", "connected_account", "window_key", "revision"),
         Index("ix_loads_table", "table_name", "account", "interval_start"),
+        Index("ix_loads_table_end", "table_name", "account", "interval_end"),
         Index("ix_loads_state", "state", text("id desc")),
     )
 

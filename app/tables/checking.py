@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.db.rows import fetch_first
 from app.resources import Resources
+from app.tables import telling
 from app.tables.checks import inputs
 from app.tables.checks.registry import CHECKS, Check
 from app.tables.checks.results import Finding, Verdict
@@ -39,6 +40,8 @@ async def check_due(res: Resources) -> int:
             await session.execute(_LOCK, {"account": load.account})
             await session.execute(_DONE, {"id": load.id})
             findings = await check(session, load.id)
+            await telling.tell_differences(session, findings)
+            await telling.tell_changed_columns(session, load.id)
         for name, finding in findings:
             if finding.verdict is Verdict.DIFFERS:
                 log.warning("check.differs", check=name, account=load.account, currency=finding.currency)
@@ -51,8 +54,9 @@ async def check(session: AsyncSession, load_id: int) -> list[tuple[str, Finding]
     if load is None:
         return []
     new: list[tuple[str, Finding]] = []
+    led = await inputs.led_families(session, load.account)
     for one in CHECKS:
-        if one.concerns(load.family) and (load.leads or not one.leading_only):
+        if one.concerns(load.family) and one.has_inputs(led) and (load.leads or not one.leading_only):
             for finding in await one.find(session, load):
                 if await _add(session, one, finding):
                     new.append((one.name, finding))

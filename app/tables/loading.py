@@ -42,7 +42,7 @@ async def load(res: Resources, claim: LoadClaim) -> None:
     began = time.monotonic()
     await _make_sure_somebody_leads(res, claim)
     try:
-        answer = await _child_of(res).load(claim.id, claim.fence)
+        answer = await child_of(res).load(claim.id, claim.fence)
     except ChildEnded as error:
         answer = {"outcome": "crashed", "message": str(error)}
     await _record(res, claim, answer)
@@ -90,7 +90,8 @@ async def look_for_loads(res: Resources) -> bool:
     return found == MISSING_AT_ONCE or await checking.check_due(res) == checking.LOADS_AT_ONCE
 
 
-def _child_of(res: Resources) -> Child:
+def child_of(res: Resources) -> Child:
+    """The process's one child, running or not."""
     if res.stopping not in _children:
         _children[res.stopping] = Child(res)
     return _children[res.stopping]

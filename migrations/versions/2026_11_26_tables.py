@@ -160,6 +160,7 @@ def _create_tables() -> None:
     op.execute("create index ix_loads_identity on loads (rule_id, connected_account, window_key, revision)")
     op.execute("create index ix_loads_state on loads (state, id desc)")
     op.execute("create index ix_loads_table on loads (table_name, account, interval_start)")
+    op.execute("create index ix_loads_table_end on loads (table_name, account, interval_end)")
     op.execute("""
         create table diffs (
             load_id bigint not null,

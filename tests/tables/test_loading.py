@@ -183,7 +183,7 @@ async def test_a_child_that_is_killed_costs_a_try_and_leaves_nothing(tables: Res
         )
 
     await until(copying)
-    child = loading._child_of(tables)
+    child = loading.child_of(tables)
     assert child.pid is not None
     await child.end()
     await loading_task
@@ -202,13 +202,13 @@ async def test_a_load_that_is_cancelled_ends_its_child_and_can_be_done_again(tab
     task = asyncio.create_task(loading.load(tables, claim))
 
     async def started() -> bool:
-        return loading._child_of(tables).pid is not None
+        return loading.child_of(tables).pid is not None
 
     await until(started)
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
 
-    assert loading._child_of(tables).pid is None
+    assert loading.child_of(tables).pid is None
     async with tables.sessions.begin() as session:
         await loads.release(session, claim)
     await load_all(tables)
@@ -360,7 +360,7 @@ async def test_what_a_value_holds_is_loaded_as_it_is(tables: Resources) -> None:
 async def test_the_child_ends_after_a_while_without_work(tables: Resources, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("app.tables.child_process.IDLE_SECONDS", 0.01)
     await stored_and_loaded(tables, rows(line(1)), rule_id=await rule(tables))
-    process = loading._child_of(tables)._process
+    process = loading.child_of(tables)._process
     assert process is not None
 
     await process.wait()

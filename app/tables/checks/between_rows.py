@@ -207,7 +207,8 @@ where account = :account and scope = :scope and family = :family and is_current 
     and (interval_start = :end or interval_end = :end)
 """)
 _SAME = """
-other.account = one.account and other.scope = one.scope and other.report_type = one.report_type
+other.table_name = one.table_name and other.account = one.account and other.scope = one.scope
+    and other.report_type = one.report_type
     and other.timezone is not distinct from one.timezone and other.rule_id <> one.rule_id
     and other.is_current and not other.filtered and other.loaded_at is not null and other.state <> 'removed'
 """

@@ -41,11 +41,20 @@ async def find(
     Of the same account and scope; a bound that is None is not asked about.
     """
     for family in families:
-        values = {"account": load.account, "scope": load.scope, "family": sister(load, family)}
+        known = catalogue().families.get(sister(load, family))
+        if known is None:
+            continue
+        values = {"account": load.account, "scope": load.scope, "family": known.id, "table": known.table}
         found = await fetch(session, CurrentLoad, _FIND, {**values, "start": start, "end": end})
         if found:
             return found[0]
     return None
+
+
+async def led_families(session: AsyncSession, account: str) -> frozenset[str]:
+    """The families (without the prefix of Connect) of which an account has rows that are shown."""
+    found = await session.execute(_LED, {"account": account})
+    return frozenset(base_of(family) for family in found.scalars())
 
 
 async def load_by_id(session: AsyncSession, load_id: int) -> CurrentLoad | None:
@@ -105,7 +114,8 @@ id, rule_id, account, connected_account, scope, report_type, family, table_name,
 """
 _FIND = text(f"""
 select {_COLUMNS} from loads
-where account = :account and scope = :scope and family = :family and is_current and leads and not filtered
+where table_name = :table and account = :account and scope = :scope and family = :family
+    and is_current and leads and not filtered
     and loaded_at is not null and state <> 'removed'
     and (cast(:start as timestamptz) is null or interval_start = :start)
     and (cast(:end as timestamptz) is null or interval_end = :end)
@@ -115,6 +125,7 @@ _BY_ID = text(f"""
 select {_COLUMNS} from loads where id = :id and is_current and not filtered and loaded_at is not null
     and state <> 'removed'
 """)  # noqa: S608
+_LED = text("select distinct family from leaderships where account = :account")
 _SUMS = text("""
 select category, currency, rows, count, gross, fee, net, net_breaks, plus_breaks from load_sums where load_id = :id
 order by category, currency

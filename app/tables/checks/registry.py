@@ -31,6 +31,10 @@ class Check:
         base = family.removeprefix(CONNECT_PREFIX)
         return not self.needs or any(base in choice for choice in self.needs)
 
+    def has_inputs(self, families: frozenset[str]) -> bool:
+        """Whether there are files of everything that it needs."""
+        return all(families & set(choice) for choice in self.needs)
+
 
 _BALANCE = (between_files.BALANCE,)
 CHECKS: tuple[Check, ...] = (

@@ -1,0 +1,80 @@
+"""What targets are told of the numbers: that two of them differ, and that a report's columns changed."""
+
+import uuid
+from dataclasses import dataclass
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.db.rows import fetch_first
+from app.tables.checks.results import Finding, Verdict
+from app.targets.messages import NewMessage, announce
+from app.vocabulary import MessageType
+
+
+@dataclass(frozen=True, slots=True)
+class _Headers:
+    """The header of a file, and of the newest earlier window of its rule."""
+
+    rule_id: uuid.UUID
+    rule_name: str
+    account: str
+    report_type: str
+    header: list[str]
+    before: list[str]
+
+
+async def tell_differences(session: AsyncSession, found: list[tuple[str, Finding]]) -> None:
+    """Tell the new verdicts that say that two numbers differ."""
+    await announce(session, [_difference(name, one) for name, one in found if one.verdict is Verdict.DIFFERS])
+
+
+def _difference(name: str, found: Finding) -> NewMessage:
+    window = found.window_of
+    by = "" if found.left is None or found.right is None else f"{found.left - found.right:f}"
+    data = {
+        "check": name,
+        "account": window.account,
+        "connected_account": window.connected_account,
+        "report_type": window.report_type,
+        "interval_start": None if window.interval_start is None else window.interval_start.isoformat(),
+        "interval_end": None if window.interval_end is None else window.interval_end.isoformat(),
+        "currency": found.currency,
+        "difference": by,
+        "reason": found.reason,
+        "text": f"{name} differs by {by} {found.currency}".strip(),
+    }
+    about = "-".join(str(load.id) for load in found.loads)
+    key = f"{MessageType.CHECK_DIFFERS}/{name}/{about}/{found.currency}/{by}"
+    return NewMessage(MessageType.CHECK_DIFFERS, data, key, window.account, window.rule_id)
+
+
+async def tell_changed_columns(session: AsyncSession, load_id: int) -> None:
+    """Tell when a file's columns are not those of the file before."""
+    found = await fetch_first(session, _Headers, _HEADERS, {"id": load_id})
+    if found is None or set(found.header) == set(found.before):
+        return
+    added = [name for name in found.header if name not in found.before]
+    removed = [name for name in found.before if name not in found.header]
+    said = [f"a new column, {name}" for name in added] + [f"{name} is gone" for name in removed]
+    data = {
+        "report_type": found.report_type,
+        "rule": {"id": str(found.rule_id), "name": found.rule_name},
+        "added": added,
+        "removed": removed,
+        "text": f"{found.rule_name}: {'; '.join(said)}",
+    }
+    key = f"{MessageType.COLUMNS_CHANGED}/{load_id}/{','.join(added)}/{','.join(removed)}"
+    await announce(session, [NewMessage(MessageType.COLUMNS_CHANGED, data, key, found.account, found.rule_id)])
+
+
+_HEADERS = text("""
+select loads.rule_id, rules.name as rule_name, loads.account, loads.report_type, loads.header, earlier.header as before
+from loads join rules on rules.id = loads.rule_id cross join lateral (
+    select header from loads as before where before.rule_id = loads.rule_id and before.header is not null
+        and before.connected_account is not distinct from loads.connected_account
+        and before.interval_end <= loads.interval_start
+    order by before.interval_end desc, before.revision desc limit 1
+) as earlier
+where loads.id = :id and loads.header is not null
+""")
