@@ -24,6 +24,7 @@ TallyhookError
 ├── Forbidden            the caller may not do this
 ├── Conflict             the state of things does not allow it
 ├── Gone                 it was here, and was removed
+├── NotAcceptable        a file cannot be had in the format that was asked for (app/spreadsheets)
 └── BadInput             what the user gave cannot work; one entry per field
 
 Those at the end only steer: whoever calls catches them, and no user sees one.
@@ -166,6 +167,10 @@ class Conflict(TallyhookError):
 
 class Gone(TallyhookError):
     """It was here and has been removed."""
+
+
+class NotAcceptable(TallyhookError):
+    """The file cannot be had in this format; the message names one in which it can."""
 
 
 @dataclass(frozen=True, slots=True)

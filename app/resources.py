@@ -72,6 +72,7 @@ class Resources:
     works_queue: bool = True  # whether this process has a worker of its own
     # Accounts whose keys were not proved to be theirs since this worker started: it calls Stripe for none of them.
     unconfirmed: set[str] = field(default_factory=set)
+    spreadsheets: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(1))  # made at once
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     random: Callable[[], float] = random.random
     clock: Callable[[], float] = time.time  # seconds; also of a machine that slept

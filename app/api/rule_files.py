@@ -9,7 +9,7 @@ from pydantic import TypeAdapter, ValidationError
 from starlette.responses import Response
 
 from app.api.http.dependencies import Res
-from app.api.run_file import ANSWERS, answer_with_file
+from app.api.run_file import ANSWERS, Form, answer_with_file
 from app.api.schemas.common import ConnectedAccount, Moment
 from app.api.schemas.rules import RuleRef
 from app.errors import BadInput, FieldError
@@ -32,7 +32,9 @@ async def download_by_date(
     rule_id: RuleRef,
     when: Annotated[When, Path(alias="date")],
     request: Request,
+    *,
     connected_account: Account = None,
+    form: Form = "csv",
 ) -> Response:
     """The newest stored revision of the window that holds this date, like the run's own file route.
 
@@ -45,7 +47,7 @@ async def download_by_date(
             run_id = await windows.latest_file(session, rule, connected_account)
         else:
             run_id = await windows.file_at(session, rule, _when(when), connected_account, res.claim_terms)
-    return await answer_with_file(res, run_id, request)
+    return await answer_with_file(res, run_id, request, form)
 
 
 def _when(given: str) -> date | datetime:

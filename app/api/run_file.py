@@ -5,9 +5,9 @@ import uuid
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import UTC
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Query, Request
 from sqlalchemy import RowMapping
 from starlette.datastructures import Headers
 from starlette.responses import Response, StreamingResponse
@@ -17,15 +17,21 @@ from app.api.http.content_negotiation import names_tag, prefers_zstd
 from app.api.http.dependencies import Res
 from app.api.http.problems import problem
 from app.api.run_parquet import answer_with_parquet
+from app.api.run_xlsx import MEDIA_TYPE as XLSX
+from app.api.run_xlsx import answer_with_workbook
 from app.errors import Conflict, Gone, Unsatisfiable
 from app.resources import Resources
 from app.runs import listing
 
 router = APIRouter(prefix="/v1/runs", tags=["runs"])
 
+Form = Annotated[
+    Literal["csv", "xlsx", "parquet"],
+    Query(alias="format", description="Made into this; `csv`: the bytes as they are."),
+]
 _RANGE = re.compile(r"bytes=[ \t]*([0-9]{0,18})-([0-9]{0,18})[ \t]*")
 ANSWERS: dict[int | str, dict[str, Any]] = {
-    200: {"description": "The whole file.", "content": {"text/csv": {}, "application/zip": {}}},
+    200: {"description": "The whole file.", "content": {"text/csv": {}, "application/zip": {}, XLSX: {}}},
     206: {"description": "The range that was asked for.", "content": {"text/csv": {}, "application/zip": {}}},
     304: {"description": "The file is the one of `If-None-Match`."},
     409: {"description": "The run has no file yet."},
@@ -45,24 +51,29 @@ class ByteRange:
 
 @router.get("/{run_id:uuid}/file", response_class=Response, responses=ANSWERS)
 @router.head("/{run_id:uuid}/file", response_class=Response, include_in_schema=False)
-async def download_file(
-    res: Res, run_id: uuid.UUID, request: Request, format: Literal["csv", "parquet"] = "csv"
-) -> Response:
+async def download_file(res: Res, run_id: uuid.UUID, request: Request, form: Form = "csv") -> Response:
     """The file that the run ended in. `Range`, `If-Range` and `If-None-Match` are honoured.
 
     A client that likes zstd best (`Accept-Encoding`) gets the whole file as it is stored; parts are never compressed.
-    With `format=parquet` every column of it is made into Parquet, where pyarrow is installed.
+    With `format=xlsx` it is made into an Excel workbook: numbers as numbers, and a sheet that says what it is; with
+    `format=parquet` every column of it is made into Parquet, where pyarrow is installed.
     """
-    if format == "parquet":
-        return await answer_with_parquet(res, run_id)
-    return await answer_with_file(res, run_id, request)
+    return await answer_with_file(res, run_id, request, form)
 
 
-async def answer_with_file(res: Resources, run_id: uuid.UUID, request: Request) -> Response:
-    """The answer to a request for a run's file, whichever route it came by. Raises NotFound, Conflict, Gone."""
+async def answer_with_file(res: Resources, run_id: uuid.UUID, request: Request, form: Form = "csv") -> Response:
+    """The answer to a request for a run's file, whichever route it came by.
+
+    Raises NotFound, Conflict, Gone, NotAcceptable.
+    """
     async with res.sessions() as session:
         run = await listing.get_run(session, run_id)
         _check_there(run)
+    if form == "parquet":
+        return await answer_with_parquet(res, run_id)
+    if form == "xlsx":
+        return await answer_with_workbook(res, run)
+    async with res.sessions() as session:
         size = await files.compressed_size(session, run["file_id"]) if _wants_zstd(request, run) else None
     headers = _headers(run, compressed=size is not None)
     if names_tag(request.headers.get("if-none-match"), headers["ETag"]):

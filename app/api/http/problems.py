@@ -26,6 +26,7 @@ from app.errors import (
     FieldError,
     Forbidden,
     Gone,
+    NotAcceptable,
     NotFound,
     PreconditionFailed,
     StoreAway,
@@ -41,6 +42,15 @@ LONGEST_POINTER = 200
 # A database that restarts is back within seconds.
 RETRY_AFTER = {"Retry-After": "2"}
 
+# What is told by its own sentence.
+_STATUS: Mapping[type[Exception], int] = {
+    Forbidden: 403,
+    NotFound: 404,
+    NotAcceptable: 406,
+    Conflict: 409,
+    Gone: 410,
+    PreconditionFailed: 412,
+}
 _NO_JSON_OBJECT = "has to be a JSON object, sent as Content-Type: application/json"
 
 
@@ -75,7 +85,7 @@ def unexpected(error: Exception) -> Response:
 
 def handle_problems(app: FastAPI) -> None:
     """Render every error of the app as a problem."""
-    for ours, status in ((Forbidden, 403), (NotFound, 404), (Conflict, 409), (Gone, 410), (PreconditionFailed, 412)):
+    for ours, status in _STATUS.items():
         app.add_exception_handler(ours, _plain(status))
     app.add_exception_handler(StoreAway, _store_away)
     for theirs in (DBAPIError, PoolTimeout, DisconnectionError):

@@ -175,6 +175,7 @@ PROBLEMS: dict[int, dict[str, Any]] = {
     403: {"detail": "this token may only read; writing takes one of role admin"},
     404: {"detail": f"there is no rule {_RULE_ID}"},
     405: {"detail": "this route takes POST"},
+    406: {"detail": "the file has 104,857,601 bytes, and workbooks are made of at most 104,857,600: take the CSV"},
     409: {"detail": f"the name 'daily-activity' is taken by rule {_RULE_ID}"},
     410: {"detail": f"the file of run {_RUN_ID} was removed by retention on 2026-12-31"},
     412: {"detail": "the rule is at version 2 by now: read it again, then decide"},
@@ -186,6 +187,7 @@ PROBLEMS: dict[int, dict[str, Any]] = {
 # By media type: what is no JSON.
 TEXTS = {
     "application/zip": "PK…",
+    "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet": "PK…",
     "text/csv": 'balance_transaction_id,created,currency,net\n"txn_1Example","2026-10-01 00:12:09","usd","12.34"\n',
     "text/plain": '# TYPE tallyhook_runs gauge\ntallyhook_runs{report_type="balance.summary.1",state="planned"} 1.0\n',
 }

@@ -1,0 +1,143 @@
+"""Have a workbook made in a process of its own, and keep it on disk while it is sent: one at a time, and no larger
+file than can be made while somebody waits.
+"""
+
+import asyncio
+import json
+import os
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import RowMapping
+
+from app.errors import NotAcceptable
+from app.planning.dates import local_dates
+from app.resources import Resources
+
+# Half a million rows or so; a minute or two of one core.
+MOST_BYTES = 100 * 1024 * 1024
+SECONDS = 600.0
+# What a killed process has left is nobody's after this long.
+ABANDONED_AFTER_SECONDS = 3600.0
+_ROOT = Path(__file__).parents[2]
+_PREFIX = "xlsx-"
+
+
+async def make_workbook(res: Resources, run: RowMapping) -> Path:
+    """The workbook of a run (a row of `runs.listing`) that has a file, alone in a folder that the caller removes.
+
+    Raises NotAcceptable, and Gone and StoreAway like reading the file.
+    """
+    if run["file_media_type"] != "text/csv":
+        raise NotAcceptable(f"the file is {run['file_media_type']}, not CSV: take it as it is")
+    if run["file_size"] > MOST_BYTES:
+        raise NotAcceptable(
+            f"the file has {run['file_size']:,} bytes, and workbooks are made of at most {MOST_BYTES:,}: take the CSV"
+        )
+    async with res.spreadsheets:
+        folder = await asyncio.to_thread(_new_folder, res.settings.data_dir / "spool")
+        try:
+            return await asyncio.wait_for(_made(res, run, folder), SECONDS)
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+
+
+def _new_folder(spool: Path) -> Path:
+    try:
+        spool.mkdir(parents=True, exist_ok=True)
+        for left in spool.glob(f"{_PREFIX}*"):
+            if left.stat().st_mtime < time.time() - ABANDONED_AFTER_SECONDS:
+                shutil.rmtree(left, ignore_errors=True)
+        return Path(tempfile.mkdtemp(prefix=_PREFIX, dir=spool))
+    except OSError as error:
+        raise NotAcceptable(
+            f"no workbook can be made here: {spool} cannot be written ({error.strerror}); set TALLYHOOK_DATA_DIR"
+        ) from error
+
+
+async def _made(res: Resources, run: RowMapping, folder: Path) -> Path:
+    path = folder / "report.xlsx"
+    separator = str(run["parameters"].get("decimal_separator", "."))
+    asked = {"path": str(path), "about": about(run), "decimal_separator": separator}
+    python_path = os.pathsep.join(filter(None, [str(_ROOT), os.environ.get("PYTHONPATH")]))
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "app.spreadsheets.child",
+        stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": python_path}, start_new_session=True,
+    )  # fmt: skip
+    try:
+        answer = await _asked(process, asked, res.files.read(run["file_id"], run["file_location"], start=0,
+                                                             stop=run["file_size"]))  # fmt: skip
+    finally:
+        with suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()
+    if "refused" in answer:
+        raise NotAcceptable(answer["refused"])
+    return path
+
+
+async def _asked(
+    process: asyncio.subprocess.Process, asked: Mapping[str, Any], pieces: AsyncIterator[bytes]
+) -> Mapping[str, Any]:
+    assert process.stdin is not None
+    assert process.stdout is not None
+    answering = asyncio.create_task(process.stdout.readline())
+    try:
+        # Who refuses reads no further.
+        with suppress(BrokenPipeError, ConnectionResetError):
+            process.stdin.write(json.dumps(asked).encode() + b"\n")
+            async for piece in pieces:
+                process.stdin.write(piece)
+                await process.stdin.drain()
+            process.stdin.close()
+        line = await answering
+    finally:
+        answering.cancel()
+    if not line:
+        raise RuntimeError(f"the process that writes workbooks ended with {await process.wait()}")
+    answer: Mapping[str, Any] = json.loads(line)
+    return answer
+
+
+def about(run: RowMapping) -> dict[str, str]:
+    """What the second sheet says of a run."""
+    zone = run["parameters"].get("timezone", "UTC")
+    found = {
+        "report type": run["report_type"],
+        "account": run["account"],
+        "connected account": run["connected_account"],
+        **_window(run),
+        "times are in": f"{zone}, except in columns that end in _utc",
+        "revision": run["revision"],
+        "run": run["id"],
+        "Stripe run": run["stripe_run_id"],
+        "Stripe file": run["file_stripe_file_id"],
+        "stored at": _time(run["file_stored_at"]),
+        "CSV": run["file_filename"],
+        "CSV bytes": run["file_size"],
+        "CSV SHA-256": run["file_sha256"],
+    }
+    return {name: str(value) for name, value in found.items() if value is not None}
+
+
+def _window(run: RowMapping) -> dict[str, Any]:
+    if run["interval_start"] is None or run["interval_end"] is None:
+        return {}
+    dates = local_dates(run["interval_start"], run["interval_end"], run["timezone"] or "UTC")
+    return {
+        "first day": dates.first, "last day": dates.last, "days are of": dates.timezone,
+        "interval start": _time(run["interval_start"]), "interval end (exclusive)": _time(run["interval_end"]),
+    }  # fmt: skip
+
+
+def _time(moment: datetime) -> str:
+    return f"{moment.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
