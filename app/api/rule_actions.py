@@ -47,6 +47,14 @@ class UpcomingWindowOut(Out):
     waiting: WaitingOut | None
 
 
+class FedCheckOut(Out):
+    """A check that the rule's files are a side of."""
+
+    name: str
+    says: str
+    missing: list[str] = Field(description="Reports that no enabled rule of the account asks for, and it needs.")
+
+
 class PreviewOut(Out):
     """What a rule would run."""
 
@@ -58,6 +66,7 @@ class PreviewOut(Out):
         description="What comes after that, for each connected account (at most 100 are shown), and why it waits."
     )
     warnings: list[WarningOut] = Field(default_factory=list)
+    checks: list[FedCheckOut] = Field(default_factory=list, description="Numbers that will be compared.")
 
 
 class BackfillIn(Days):
@@ -117,7 +126,8 @@ async def preview_rule(res: Res, session: Session, asked: PreviewIn) -> PreviewO
     found = await previews.preview(session, wanted, saved=None if saved is None else saved.id)
     (warnings,) = await store.warnings(session, [wanted])
     shown = [WarningOut.model_validate(one) for one in warnings]
-    return PreviewOut.model_validate(found).model_copy(update={"warnings": shown})
+    fed = [FedCheckOut.model_validate(one) for one in await previews.fed_checks(session, wanted)]
+    return PreviewOut.model_validate(found).model_copy(update={"warnings": shown, "checks": fed})
 
 
 @router.post(

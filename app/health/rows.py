@@ -201,7 +201,7 @@ select count(*) as number from (select from events where status = 'failed' limit
 _FAILED_RUNS = text("""
 select count(*) as number, count(*) filter (
     where (select max(at) from run_moves where run_id = failed.id) > clock_timestamp() - interval '1 day') as lately
-from (select id from runs where state = 'failed' order by id desc limit :limit) as failed
+from (select id from runs where state = 'failed' and not recheck order by id desc limit :limit) as failed
 """)
 # Of each account the runs that are due longest: what is not workable among them waits for something else. A planned run
 # may wait behind other runs of its account: only where nothing of the account is under way does it stand still.

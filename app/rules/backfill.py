@@ -285,19 +285,24 @@ from (
     join rule_progress as p on p.rule_id = runs.rule_id
         and p.connected_account is not distinct from runs.connected_account
     where runs.rule_id = :rule_id and window_key = any(:keys)
-    order by runs.connected_account, window_key, revision desc
+    order by runs.connected_account, window_key, (recheck and state <> 'stored'), revision desc
 ) as latest
 """)
+# A re-check counts only once it is stored; a new revision comes after it all the same.
 _LATEST = text("""
-select distinct on (window_key) id, window_key, state, revision, interval_start, interval_end, partial from runs
+select distinct on (window_key) id, window_key, state, max(revision) over (partition by window_key) as revision,
+    interval_start, interval_end, partial
+from runs
 where rule_id = :rule_id and connected_account is not distinct from :connected_account and window_key = any(:keys)
-order by window_key, revision desc
+order by window_key, (recheck and state <> 'stored'), runs.revision desc
 """)
 _LATEST_BETWEEN = text("""
-select distinct on (window_key) id, window_key, state, revision, interval_start, interval_end, partial from runs
+select distinct on (window_key) id, window_key, state, max(revision) over (partition by window_key) as revision,
+    interval_start, interval_end, partial
+from runs
 where rule_id = :rule_id and connected_account is not distinct from :connected_account
   and window_key collate "C" >= :low and window_key collate "C" < :high
-order by window_key, revision desc
+order by window_key, (recheck and state <> 'stored'), runs.revision desc
 """)
 _FIRST_START = text("""
 select min(interval_start) from runs

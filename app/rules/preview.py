@@ -19,6 +19,7 @@ from app.report_types import KnownType
 from app.rules.coverage import why_not_yet
 from app.rules.rule import NewRule, schedule_of
 from app.runs.waiting import Waiting
+from app.tables.checks import registry
 from app.vocabulary import Cadence
 
 # Shown of what would run now, and of what comes next; all of it is counted.
@@ -67,6 +68,24 @@ async def preview(session: AsyncSession, new: NewRule, *, saved: uuid.UUID | Non
         if len(answer.next) < MOST_SHOWN and (upcoming := following(until)) is not None:
             answer.next.append(replace(upcoming, connected_account=account))
     return answer
+
+
+@dataclass(frozen=True, slots=True)
+class FedCheck:
+    """A check that a rule's files are a side of, and the reports that it still lacks."""
+
+    name: str
+    says: str
+    missing: list[str]
+
+
+async def fed_checks(session: AsyncSession, new: NewRule) -> list[FedCheck]:
+    """Which numbers will be compared if this rule is made, given the other rules of its account."""
+    if new.table["state"] == "off":
+        return []
+    others = (await session.execute(_OTHER_TYPES, {"account": new.account})).scalars().all()
+    found = registry.checks_of(new.report_type)
+    return [FedCheck(one.name, one.says, registry.missing_for(one, new.report_type, others)) for one in found]
 
 
 async def count_due(session: AsyncSession, rule: Rule, availability: Availability) -> int:
@@ -118,4 +137,8 @@ select count(*) from rule_progress as p join runs on runs.rule_id = p.rule_id
     and runs.revision = 1 and runs.window_key = any(:keys)
     and (p.planned_until is null or runs.interval_end > p.planned_until + interval '12 hours')
 where p.rule_id = :rule_id
+""")
+_OTHER_TYPES = text("""
+select distinct report_type from rules where account = :account and enabled and deleted_at is null
+    and "table" ->> 'state' <> 'off'
 """)

@@ -64,6 +64,9 @@ async def download(res: Resources, claim: DownloadClaim) -> None:
     """Fetch, check and store the file, and record what came of it."""
     try:
         size = await _store(res, claim)
+        if size is None:
+            log_lines.annotate(outcome="unchanged")
+            return
     except (WrongPart, StoreAway) as error:
         log_lines.annotate(outcome=type(error).__name__, about=str(error))
         await _restart(res, claim, error)
@@ -82,10 +85,20 @@ async def download(res: Resources, claim: DownloadClaim) -> None:
         log_lines.annotate(outcome="stored", bytes=size)
 
 
-async def _store(res: Resources, claim: DownloadClaim) -> int:
+async def _store(res: Resources, claim: DownloadClaim) -> int | None:
+    """Its size; None where a re-check brought what is here already, of which no second copy is kept."""
     writer, facts = await transfer(res, claim)
+    if claim.about["recheck"] and await _leave_unchanged(res, claim, facts.sha256):
+        return None
     await res.group_commit.record(("stored", claim.account), _record_stored, (claim, writer))
     return facts.size
+
+
+async def _leave_unchanged(res: Resources, claim: DownloadClaim, sha256: str) -> bool:
+    """Cancel a re-check whose bytes are those of the newest stored revision; False where they are not."""
+    async with fenced(res, claim) as session:
+        newest = (await session.execute(_NEWEST_SHA256, {"run_id": claim.run_id})).scalar_one_or_none()
+        return newest == sha256 and await moves.cancel(session, claim.run_id, reason="unchanged")
 
 
 async def _record_stored(session: AsyncSession, stored: Sequence[tuple[DownloadClaim, FileWriter]]) -> None:
@@ -169,13 +182,20 @@ with claimed as (
 )
 select claimed.id as run_id, claimed.account, claimed.attempt, claimed.fence, claimed.tries, claimed.report_type,
     claimed.connected_account, claimed.parameters, claimed.interval_start, claimed.interval_end, claimed.timezone,
-    claimed.revision, claimed.rule_id, claimed.planned_at, claimed.caused_by, claimed.traceparent,
+    claimed.revision, claimed.recheck, claimed.rule_id, claimed.planned_at, claimed.caused_by, claimed.traceparent,
     attempts.stripe_file_id, attempts.file_url, attempts.file_size, attempts.file_name, attempts.file_expires_at,
     attempts.file_type,
     partial.id as partial_id
 from claimed join attempts on attempts.run_id = claimed.id and attempts.number = claimed.attempt
 left join files as partial on partial.run_id = claimed.id and partial.stripe_file_id = attempts.stripe_file_id
     and partial.stored_at is null and partial.location is null
+""")
+_NEWEST_SHA256 = text("""
+select files.sha256 from runs as checked join runs on runs.rule_id = checked.rule_id
+    and runs.window_key = checked.window_key and runs.connected_account is not distinct from checked.connected_account
+    and runs.revision < checked.revision and runs.state = 'stored'
+join files on files.run_id = runs.id and files.stored_at is not null
+where checked.id = :run_id order by runs.revision desc limit 1
 """)
 _COUNT_MISMATCH = text("""
 update attempts set mismatches = mismatches + 1 where run_id = :run_id and number = :number returning mismatches

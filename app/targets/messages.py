@@ -94,7 +94,8 @@ async def announce_runs(session: AsyncSession, run_ids: Collection[uuid.UUID], s
     if state not in _TYPES or not run_ids:
         return
     runs = await fetch(session, _Run, _RUNS, {"run_ids": list(run_ids)})
-    new = [_run_message(run, _TYPES[state]) for run in runs]
+    # A re-check is told of only where it brought something else.
+    new = [_run_message(run, _TYPES[state]) for run in runs if not run.recheck]
     if state is RunState.STORED:
         new += [_restated(run) for run in runs if run.earlier_sha256 is not None and run.earlier_sha256 != run.sha256]
     await announce(session, new)
@@ -111,6 +112,7 @@ class _Run:
     state: str
     attempt: int
     revision: int
+    recheck: bool
     partial: bool
     interval_start: datetime | None
     interval_end: datetime | None
@@ -204,8 +206,9 @@ _HAS_TARGETS = text("select exists(select from targets where deleted_at is null)
 # The revision before: the newest stored one of the same window.
 _RUNS = text("""
 select runs.id, runs.rule_id, rules.name as rule_name, runs.account, runs.report_type, runs.connected_account,
-    runs.state, runs.attempt, runs.revision, runs.partial, runs.interval_start, runs.interval_end, runs.timezone,
-    attempts.stripe_run_id, runs.error, runs.planned_at, runs.requested_at, runs.ready_at, runs.stored_at,
+    runs.state, runs.attempt, runs.revision, runs.recheck, runs.partial, runs.interval_start, runs.interval_end,
+    runs.timezone, attempts.stripe_run_id, runs.error, runs.planned_at, runs.requested_at, runs.ready_at,
+    runs.stored_at,
     (select count(*) from run_moves where run_moves.run_id = runs.id) as moves,
     files.filename, files.media_type, files.size, files.sha256, files.line_count,
     earlier.sha256 as earlier_sha256, earlier.line_count as earlier_line_count

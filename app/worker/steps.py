@@ -30,6 +30,7 @@ from app.queue import claims, processes
 from app.queue.claims import Claim
 from app.queue.wakeups import POLL_SECONDS
 from app.resources import Resources
+from app.rules.rechecks import EVERY_SECONDS, plan_rechecks
 from app.rules.slices import SLICES_DUE, work_slice
 from app.runs.download import claim_downloads, download
 from app.runs.lookup import claim_lookups, look_up
@@ -77,6 +78,7 @@ def timetable(res: Resources) -> list[Entry]:
         Entry("file_store", outside.look_at_store, every=outside.STORE_EVERY_SECONDS),
         Entry("stripe_setup", outside.look_at_stripe, every=outside.STRIPE_EVERY_SECONDS),
         Entry("loads", loading.look_for_loads, every=loading.LOOK_SECONDS),
+        Entry("rechecks", plan_rechecks, every=EVERY_SECONDS),
         Entry("retention", remove_old_files, every=RETENTION_SECONDS),
         Entry("notices", announce_lasting, every=NOTICES_SECONDS),
     ]

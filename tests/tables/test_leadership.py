@@ -177,6 +177,18 @@ async def test_the_api_takes_and_shows_what_is_done_with_rows(tables: Resources,
     assert (await api.post("/v1/rules", json={**rule, "name": "d", **filtered})).status_code == 422
 
 
+async def test_a_preview_says_which_checks_a_rule_feeds_and_what_they_lack(api: httpx.AsyncClient) -> None:
+    wanted = {"report_type": DAILY, "cadence": "daily"}
+
+    fed = {one["name"]: one["missing"] for one in (await api.post("/v1/rules/preview", json=wanted)).json()["checks"]}
+    await api.post("/v1/rules", json={"name": "balance", "report_type": "balance.summary.1", "cadence": "daily"})
+    then = {one["name"]: one["missing"] for one in (await api.post("/v1/rules/preview", json=wanted)).json()["checks"]}
+
+    assert (fed["activity_total"], fed["row_net"]) == (["balance.summary"], [])
+    assert then["activity_total"] == []
+    assert "balance_rolls" not in fed
+
+
 def candidate(name: str, *, starts: int, state: str = "auto", deleted: bool = False) -> leadership.Candidate:
     return leadership.Candidate(
         UUID(int=ord(name)), name, DAILY, "UTC", date(2026, 10, starts), {}, None, [], state, deleted

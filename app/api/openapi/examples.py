@@ -138,6 +138,11 @@ def _page(kind: str, item: dict[str, Any]) -> dict[str, Any]:
 
 
 # By the name of the shape.
+_FED_CHECK = {
+    "name": "activity_total",
+    "says": "the activity of the balance is the net of its transactions",
+    "missing": ["balance.summary"],
+}
 SHAPES: dict[str, Any] = {
     "RuleIn": _RULE_IN,
     "RuleChange": {"settle_hours": 2.0},
@@ -145,7 +150,7 @@ SHAPES: dict[str, Any] = {
     "ChangedRuleOut": {**_RULE, "asks_for": 30},
     "Page_RuleOut_": _page("rules", _RULE),
     "PreviewIn": {name: _RULE_IN[name] for name in ("report_type", "cadence", "timezone", "starts_on")},
-    "PreviewOut": {"now": [], "now_total": 0, "next": [_UPCOMING], "warnings": []},
+    "PreviewOut": {"now": [], "now_total": 0, "next": [_UPCOMING], "warnings": [], "checks": [_FED_CHECK]},
     "BackfillIn": {"from": "2026-09-01", "to": "2026-10-01", "rerun": False, "dry_run": False},
     "BackfillOut": {"planned": 29, "retried": 1, "rerun": 0},
     "Page_CoverageEntryOut_": {"data": [_COVERAGE_ENTRY], "next_cursor": None},
