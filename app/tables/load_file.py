@@ -18,6 +18,7 @@ from app.tables.ddl import ROWS_SCHEMA, Connection, prepare_table
 from app.tables.diffs import write_diffs
 from app.tables.facts import Facts, find_facts, write_sums
 from app.tables.reading import Reader, Row, Unwanted, Wanted, as_json
+from app.tables.unzipping import plain
 
 # Raised whenever a later version reads what this one cannot: failed loads of an older loader are tried again by it.
 LOADER = 1
@@ -87,7 +88,7 @@ def _open(writing: Connection, reading: Connection, load_id: int, fence: int, ho
     job = _job(reading, load_id, fence)
     family = family_of(job.report_type)
     reader = Reader(
-        pieces(reading, job.file_id, job.location, job.size),
+        plain(pieces(reading, job.file_id, job.location, job.size)),
         decimal_separator=str(job.parameters.get("decimal_separator", ".")),
     )
     known = known_columns(writing, family.table)

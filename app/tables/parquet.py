@@ -19,6 +19,7 @@ from app.tables.columns import METADATA, Field, plan_columns, sql_name
 from app.tables.ddl import Connection
 from app.tables.load_file import known_columns, with_metadata
 from app.tables.reading import Reader, Row, Wanted
+from app.tables.unzipping import plain
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -66,7 +67,8 @@ def write_file(
     if source is None:
         raise FileIsGone(f"run {run_id} has no file")
     separator = str(source.parameters.get("decimal_separator", "."))
-    reader = Reader(pieces(reading, source.file_id, source.location, source.size), decimal_separator=separator)
+    found = plain(pieces(reading, source.file_id, source.location, source.size))
+    reader = Reader(found, decimal_separator=separator)
     fields = _every_field(reader.header) if whole else _shown_fields(looking, reader, source, all_personal)
     _write(path, reader, fields, source)
     return reader.row_count
