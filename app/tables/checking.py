@@ -9,7 +9,7 @@ import structlog
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.db.rows import fetch_first
+from app.db.rows import fetch
 from app.resources import Resources
 from app.tables import telling
 from app.tables.checks import inputs
@@ -18,7 +18,8 @@ from app.tables.checks.results import Finding, Verdict
 
 log = structlog.get_logger()
 
-LOADS_AT_ONCE = 50
+LOADS_AT_ONCE = 200
+TOGETHER = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,31 +31,44 @@ class WaitingLoad:
 
 
 async def check_due(res: Resources) -> int:
-    """Check what was loaded since, one transaction each; returns how many loads there were."""
-    for done in range(LOADS_AT_ONCE):
-        async with res.sessions.begin() as session:
-            load = await fetch_first(session, WaitingLoad, _NEXT)
-            if load is None:
-                return done
-            # Two that see the same pair at once would both say so.
-            await session.execute(_LOCK, {"account": load.account})
-            await session.execute(_DONE, {"id": load.id})
-            findings = await check(session, load.id)
+    """Check what was loaded since, some loads in one transaction; returns how many there were."""
+    done = 0
+    while done < LOADS_AT_ONCE and (checked := await _check_some(res)):
+        done += checked
+    return done
+
+
+async def _check_some(res: Resources) -> int:
+    """Check a few loads of one account, oldest first."""
+    async with res.sessions.begin() as session:
+        found = await fetch(session, WaitingLoad, _NEXT, {"limit": TOGETHER})
+        loads = [load for load in found if load.account == found[0].account]
+        if not loads:
+            return 0
+        # Two that see the same pair at once would both say so.
+        await session.execute(_LOCK, {"account": loads[0].account})
+        await session.execute(_DONE, {"ids": [load.id for load in loads]})
+        led = await inputs.led_families(session, loads[0].account)
+        for load in loads:
+            findings = await check(session, load.id, led)
             await telling.tell_differences(session, findings)
             await telling.tell_changed_columns(session, load.id)
-        for name, finding in findings:
-            if finding.verdict is Verdict.DIFFERS:
-                log.warning("check.differs", check=name, account=load.account, currency=finding.currency)
-    return LOADS_AT_ONCE
+            _log(load, findings)
+    return len(loads)
 
 
-async def check(session: AsyncSession, load_id: int) -> list[tuple[str, Finding]]:
-    """All checks of one load; returns the verdicts that are new."""
+def _log(load: WaitingLoad, findings: list[tuple[str, Finding]]) -> None:
+    for name, finding in findings:
+        if finding.verdict is Verdict.DIFFERS:
+            log.warning("check.differs", check=name, account=load.account, currency=finding.currency)
+
+
+async def check(session: AsyncSession, load_id: int, led: frozenset[str]) -> list[tuple[str, Finding]]:
+    """All checks of one load, given the families that are shown for its account; returns the verdicts that are new."""
     load = await inputs.load_by_id(session, load_id)
     if load is None:
         return []
     new: list[tuple[str, Finding]] = []
-    led = await inputs.led_families(session, load.account)
     for one in CHECKS:
         if one.concerns(load.family) and one.has_inputs(led) and (load.leads or not one.leading_only):
             for finding in await one.find(session, load):
@@ -104,10 +118,10 @@ def difference(left: Decimal | None, right: Decimal | None) -> Decimal | None:
 
 
 _NEXT = text("""
-select id, account from loads where checks_due order by id limit 1 for update skip locked
+select id, account from loads where checks_due order by id limit :limit for update skip locked
 """)
 _LOCK = text("select pg_advisory_xact_lock(hashtextextended(:account, 3))")
-_DONE = text("update loads set checks_due = false where id = :id")
+_DONE = text("update loads set checks_due = false where id = any(:ids)")
 _ADD = text("""
 with newest as (
     select * from checks where subject = :subject order by id desc limit 1

@@ -21,12 +21,13 @@ _ROOT = Path(__file__).parents[2]
 
 
 class Child:
-    """At most one process, which does one load at a time; used by one task."""
+    """At most one process, which does one thing at a time; who comes meanwhile waits."""
 
     def __init__(self, res: Resources) -> None:
         self._opening = _opening(res)
         self._process: asyncio.subprocess.Process | None = None
         self._ending: asyncio.TimerHandle | None = None
+        self._free = asyncio.Lock()
 
     @property
     def pid(self) -> int | None:
@@ -42,15 +43,16 @@ class Child:
         return await self._ask({"parquet": str(run_id), "path": str(path), "whole": whole})
 
     async def _ask(self, question: Mapping[str, Any]) -> Mapping[str, Any]:
-        self._keep()
-        try:
-            process = await self._started()
-            answer = await self._asked(process, question)
-        except BaseException:
-            await self.end()
-            raise
-        self._end_when_idle()
-        return answer
+        async with self._free:
+            self._keep()
+            try:
+                process = await self._started()
+                answer = await self._asked(process, question)
+            except BaseException:
+                await self.end()
+                raise
+            self._end_when_idle()
+            return answer
 
     async def end(self) -> None:
         """Have no process any more."""

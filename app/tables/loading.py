@@ -25,15 +25,17 @@ _children: WeakKeyDictionary[asyncio.Event, Child] = WeakKeyDictionary()
 
 
 async def claim_loads(res: Resources, limit: int) -> list[LoadClaim]:
-    """Take up to `limit` due loads, after what was loaded before has been checked."""
+    """Take up to `limit` due loads; when there are none, what was loaded is checked."""
     if res.settings.tables == "off":
         return []
-    await checking.check_due(res)
     lease = Lease(res.worker_id, res.settings.stalled_after_seconds)
     claims: list[LoadClaim] = []
     async with res.sessions.begin() as session:
         while len(claims) < limit and (claim := await loads.claim(session, lease)) is not None:
             claims.append(claim)
+    if not claims:
+        # While files wait, comparing them can too: what is checked together costs less.
+        await checking.check_due(res)
     return claims
 
 
@@ -53,6 +55,8 @@ async def load(res: Resources, claim: LoadClaim) -> None:
 
 
 async def _record(res: Resources, claim: LoadClaim, answer: Mapping[str, Any]) -> None:
+    if answer["outcome"] in ("loaded", "overtaken"):
+        return  # the child has said so in the load's own transaction, or has nothing to say
     async with res.sessions.begin() as session:
         match answer["outcome"]:
             case "failed":

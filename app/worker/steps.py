@@ -115,10 +115,11 @@ def lanes(res: Resources) -> list[Loop | Pool[Any]]:
         _downloads(Lane.DOWNLOADS, DOWNLOADS_AT_ONCE, next_due=files),
         _downloads(Lane.BIG_DOWNLOADS, BIG_DOWNLOADS_AT_ONCE, next_due=files),
         Loop(Lane.OBJECTS, publishing.publish_due, next_due=[publishing.next_due(res.settings.parquet_store)]),
-        # One at a time: it keeps a core busy, in a child. What is broken off is rolled back, and needs no grace.
+        # The child does one at a time, which keeps a core busy; meanwhile the next one is claimed. What is broken off
+        # is rolled back, and needs no grace.
         Pool(
             Lane.LOADS,
-            slots=1,
+            slots=2,
             claim=loading.claim_loads,
             step=loading.load,
             kind=LOADS,
