@@ -18,7 +18,7 @@ from app.tables.catalogue import Kind, family_of, find_column
 from app.tables.columns import METADATA, Field, plan_columns, sql_name
 from app.tables.ddl import Connection
 from app.tables.load_file import known_columns, with_metadata
-from app.tables.reading import Reader, Row, Wanted
+from app.tables.reading import Reader, Row, Wanted, as_stream
 from app.tables.unzipping import plain
 
 if TYPE_CHECKING:
@@ -53,6 +53,12 @@ class Source:
     timezone: str | None
     parameters: dict[str, Any]
     personal: list[str]
+    was_read: bool  # it was loaded: each of its values has the strict shape
+
+    @property
+    def separator(self) -> str:
+        """What stands before the decimals."""
+        return str(self.parameters.get("decimal_separator", "."))
 
 
 def write_file(
@@ -66,12 +72,16 @@ def write_file(
         source = cursor.execute(_SOURCE, {"run_id": run_id}).fetchone()
     if source is None:
         raise FileIsGone(f"run {run_id} has no file")
-    separator = str(source.parameters.get("decimal_separator", "."))
-    found = plain(pieces(reading, source.file_id, source.location, source.size))
-    reader = Reader(found, decimal_separator=separator)
+    reader = Reader(_csv(reading, source), decimal_separator=source.separator)
     fields = _every_field(reader.header) if whole else _shown_fields(looking, reader, source, all_personal)
+    if source.was_read and source.separator == "." and all(field.sql_name is not None for field in fields):
+        return _write_read_file(path, _csv(reading, source), fields, source)
     _write(path, reader, fields, source)
     return reader.row_count
+
+
+def _csv(reading: Connection, source: Source) -> Iterator[bytes]:
+    return plain(pieces(reading, source.file_id, source.location, source.size))
 
 
 def read_sums(path: str) -> tuple[int, dict[str, Any]]:
@@ -107,24 +117,59 @@ def _shown_fields(looking: Connection, reader: Reader, source: Source, all_perso
 
 
 def _write(path: str, reader: Reader, fields: Sequence[Field], source: Source) -> None:
-    import pyarrow as pa
     import pyarrow.parquet as pq
 
-    plain = [field for field in fields if field.sql_name is not None]
-    has_metadata = len(plain) < len(fields)
+    plain_fields = [field for field in fields if field.sql_name is not None]
+    has_metadata = len(plain_fields) < len(fields)
     front = _front(source)
-    columns = [pa.field(name, type_) for name, type_, _ in front]
-    columns += [pa.field(str(field.sql_name), _type(field.kind)) for field in plain]
-    columns += [pa.field(METADATA, pa.string())] if has_metadata else []
-    about = {"tallyhook.run_id": str(source.run_id), "tallyhook.sha256": source.sha256,
-             "tallyhook.revision": str(source.revision), "tallyhook.timezone": source.timezone or ""}  # fmt: skip
-    schema = pa.schema(columns, metadata=about)
+    schema = _schema(front, plain_fields, source, has_metadata=has_metadata)
     batches = reader.batches([Wanted(field.index, field.name, field.kind) for field in fields])
     with pq.ParquetWriter(path, schema, compression="zstd", compression_level=1) as writer:
         first = 1
         for rows in _groups(batches, fields, has_metadata):
-            writer.write_table(_table(rows, plain, front, schema, first))
+            writer.write_table(_table(rows, plain_fields, front, schema, first))
             first += len(rows)
+
+
+def _schema(
+    front: list[tuple[str, Any, Any]], fields: Sequence[Field], source: Source, *, has_metadata: bool
+) -> "pa.Schema":
+    import pyarrow as pa
+
+    columns = [pa.field(name, type_) for name, type_, _ in front]
+    columns += [pa.field(str(field.sql_name), _type(field.kind)) for field in fields]
+    columns += [pa.field(METADATA, pa.string())] if has_metadata else []
+    about = {"tallyhook.run_id": str(source.run_id), "tallyhook.sha256": source.sha256,
+             "tallyhook.revision": str(source.revision), "tallyhook.timezone": source.timezone or ""}  # fmt: skip
+    return pa.schema(columns, metadata=about)
+
+
+def _write_read_file(path: str, content: Iterator[bytes], fields: Sequence[Field], source: Source) -> int:
+    """The same by pyarrow's own reader, five times as fast; for files that the strict one has read already."""
+    import pyarrow as pa
+    import pyarrow.csv as pa_csv
+    import pyarrow.parquet as pq
+
+    front = _front(source)
+    schema = _schema(front, fields, source, has_metadata=False)
+    names = [field.name for field in fields]
+    stream = pa_csv.open_csv(
+        pa.PythonFile(as_stream(content), mode="r"),
+        read_options=pa_csv.ReadOptions(block_size=4 * 1024 * 1024, use_threads=False),
+        parse_options=pa_csv.ParseOptions(newlines_in_values=True),
+        convert_options=pa_csv.ConvertOptions(
+            column_types=dict.fromkeys(names, pa.string()), include_columns=names, null_values=[""],
+            strings_can_be_null=True,
+        ),
+    )  # fmt: skip
+    rows = 0
+    with pq.ParquetWriter(path, schema, compression="zstd", compression_level=1) as writer:
+        for batch in stream:
+            columns = [column.cast(_type(field.kind)) for column, field in zip(batch.columns, fields, strict=True)]
+            arrays = _front_arrays(front, rows + 1, batch.num_rows) + columns
+            writer.write_table(pa.Table.from_arrays(arrays, schema=schema))
+            rows += batch.num_rows
+    return rows
 
 
 def _groups(batches: Iterator[list[Row]], fields: Sequence[Field], has_metadata: bool) -> Iterator[list[Row]]:
@@ -143,17 +188,23 @@ def _table(
 ) -> "pa.Table":
     import pyarrow as pa
 
-    arrays = [
-        pa.array(range(first, first + len(rows)), type_) if name == "_row"
-        else pa.repeat(pa.scalar(value, type_), len(rows))
-        for name, type_, value in front
-    ]  # fmt: skip
+    arrays = _front_arrays(front, first, len(rows))
     values = list(zip(*rows, strict=True))
     kinds = [field.kind for field in plain] + [Kind.TEXT] * (len(values) - len(plain))
     for column, kind in zip(values, kinds, strict=True):
         texts = pa.array(column, pa.string())
         arrays.append(texts if kind is Kind.TEXT else texts.cast(_type(kind)))
     return pa.Table.from_arrays(arrays, schema=schema)
+
+
+def _front_arrays(front: list[tuple[str, Any, Any]], first: int, rows: int) -> list[Any]:
+    """What is the same in every row of a file, and the row's number."""
+    import pyarrow as pa
+
+    return [
+        pa.array(range(first, first + rows), type_) if name == "_row" else pa.repeat(pa.scalar(value, type_), rows)
+        for name, type_, value in front
+    ]
 
 
 def _front(source: Source) -> list[tuple[str, Any, Any]]:
@@ -189,7 +240,8 @@ def _type(kind: Kind) -> "pa.DataType":
 _SOURCE = """
 select runs.id as run_id, files.id as file_id, files.location, files.size, files.sha256, runs.account,
     runs.connected_account, runs.report_type, rules.name as rule, runs.revision, runs.interval_start, runs.interval_end,
-    runs.timezone, runs.parameters, coalesce(rules."table" -> 'personal', '[]') as personal
+    runs.timezone, runs.parameters, coalesce(rules."table" -> 'personal', '[]') as personal,
+    exists (select 1 from loads where loads.run_id = runs.id and state = 'loaded' and rows > 0) as was_read
 from runs join files on files.run_id = runs.id left join rules on rules.id = runs.rule_id
 where runs.id = %(run_id)s and files.stored_at is not null and files.removed_at is null
 """

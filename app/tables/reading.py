@@ -170,6 +170,11 @@ def as_json(names: Sequence[str], values: Sequence[str | None]) -> str | None:
     return json.dumps(filled, ensure_ascii=False) if filled else None
 
 
+def as_stream(pieces: Iterable[bytes]) -> io.BufferedReader:
+    """Pieces of bytes as a stream to read from."""
+    return io.BufferedReader(_Pieces(pieces), 256 * 1024)
+
+
 class _BadLine(Exception):
     """The bytes are no line of text."""
 
@@ -181,7 +186,7 @@ class _Lines:
     """
 
     def __init__(self, pieces: Iterable[bytes]) -> None:
-        self._buffer = io.BufferedReader(_Pieces(pieces), 256 * 1024)
+        self._buffer = as_stream(pieces)
         if self._buffer.peek(3)[:3] == _BOM:
             self._buffer.read(3)
         self.taken = 0

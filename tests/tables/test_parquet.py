@@ -138,3 +138,26 @@ async def test_everything_that_is_shown_can_be_exported_and_is_read_back(tables:
 
     assert written == 3
     assert read(tmp_path / "out", "select sum(net), count(*) from {store}") == [(27, 3)]
+
+
+async def test_both_ways_to_read_a_file_write_the_same_parquet(
+    tables: Resources, api: httpx.AsyncClient, tmp_path: Path
+) -> None:
+    odd = (
+        'txn_1,2026-10-01 10:00,usd,1.10,,1.10,"two\nlines, ""quoted"""',
+        "txn_2,2026-10-01,jpy,100,0,100,ü\u2028x",
+        ',,,"",,,""',
+        "txn_4,2026-10-01 23:59:59,kwd,-0.123456789012345678,0.5,-0.6,NULL",
+    )
+    load = await stored_and_loaded(tables, b"\xef\xbb\xbf" + rows(*odd), rule_id=await rule(tables))
+    route = f"/v1/runs/{load['run_id']}/file?format=parquet"
+
+    by_arrow = (await api.get(route)).content
+    await execute(tables, "update loads set state = 'failed'")
+    by_us = (await api.get(route)).content
+
+    for name, content in (("arrow", by_arrow), ("us", by_us)):
+        (tmp_path / f"{name}.parquet").write_bytes(content)
+    arrow, ours = (duckdb.sql(f"from '{tmp_path}/{name}.parquet'").fetchall() for name in ("arrow", "us"))
+    assert arrow == ours
+    assert len(ours) == 4
