@@ -36,7 +36,7 @@ ANSWERS: dict[int | str, dict[str, Any]] = {
     304: {"description": "The file is the one of `If-None-Match`."},
     409: {"description": "The run has no file yet."},
     406: {"description": "The file cannot be made into the format that was asked for."},
-    410: {"description": "The file was removed by retention."},
+    410: {"description": "The file was removed, by retention or by hand."},
     416: {"description": "The range lies outside the file."},
 }
 
@@ -135,7 +135,7 @@ def _check_there(run: RowMapping) -> None:
         raise Conflict(f"run {run['id']} has no file: it is {run['state']}")
     if run["file_removed_at"] is not None:
         day, reason = run["file_removed_at"].astimezone(UTC), run["file_removed_reason"]
-        raise Gone(f"the file of run {run['id']} was removed by retention on {day:%F}: {reason}")
+        raise Gone(f"the file of run {run['id']} was removed on {day:%F}: {reason}")
 
 
 def _headers(run: RowMapping, *, compressed: bool) -> dict[str, str]:

@@ -14,7 +14,7 @@ from app import report_types
 from app.api.http.dependencies import CalledBy, Res, Session
 from app.api.http.paging import bad_cursor, page_of, read_cursor, read_id_cursor
 from app.api.schemas.common import Page
-from app.api.schemas.runs import MoveOut, RetriedOut, RetryIn, RunDetailOut, RunIn, RunListIn, RunOut
+from app.api.schemas.runs import MoveOut, RemoveIn, RetriedOut, RetryIn, RunDetailOut, RunIn, RunListIn, RunOut
 from app.errors import BadInput, FieldError
 from app.planning.dates import LocalDates, local_dates
 from app.queue import timetable
@@ -25,6 +25,7 @@ from app.runs.ad_hoc import AdHoc
 from app.runs.listing import Position
 from app.runs.waiting import waiting_for
 from app.tables.listing import loads_of
+from app.upkeep import retention
 from app.vocabulary import RunOrder, RunState
 
 router = APIRouter(prefix="/v1/runs", tags=["runs"])
@@ -128,6 +129,17 @@ async def cancel_run(res: Res, caller: CalledBy, run_id: uuid.UUID) -> RunDetail
     """Cancel a run that is not stored yet: no file will be fetched for it."""
     async with res.sessions.begin() as session:
         await manual.cancel(session, run_id, by=caller.name)
+        return await shown_in_full(res, session, run_id)
+
+
+@router.post("/{run_id:uuid}/file/remove", status_code=202)
+async def remove_file(res: Res, caller: CalledBy, run_id: uuid.UUID, asked: RemoveIn) -> RunDetailOut:
+    """Erase a run's file, its rows and its objects for good: 410 from now on. The run and what is known of it stay.
+
+    A backfill with `rerun` has Stripe make the report again, as the next revision.
+    """
+    async with res.sessions.begin() as session:
+        await retention.remove_by_hand(session, run_id, reason=asked.reason, by=caller.name)
         return await shown_in_full(res, session, run_id)
 
 

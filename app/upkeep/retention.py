@@ -7,7 +7,8 @@ Whoever dies in between leaves a mark, by which the next one finds what is still
 """
 
 import time
-from collections.abc import Iterator
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import structlog
@@ -15,14 +16,17 @@ from sqlalchemy import RowMapping, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app import audit
-from app.errors import NotNow, StoreAway
+from app.errors import Conflict, Gone, NotNow, StoreAway
 from app.files import removal
+from app.queue import timetable
 from app.resources import Resources
+from app.runs import listing
 from app.tables import removal as rows_removal
 
 log = structlog.get_logger()
 
 ACTOR = "retention"
+TIMETABLE_ENTRY = "retention"
 FILES_AT_ONCE = 100
 # The timetable has other work too.
 SECONDS_AT_ONCE = 20.0
@@ -37,6 +41,32 @@ async def remove_old_files(res: Resources) -> bool:
     return False
 
 
+async def remove_by_hand(session: AsyncSession, run_id: uuid.UUID, *, reason: str, by: str) -> None:
+    """Remove the file of a run, its rows and its objects: unseen from the commit on, erased at once behind it.
+
+    Raises NotFound, Conflict where there is no file yet, and Gone where it was removed before.
+    """
+    run = await listing.get_run(session, run_id)
+    if run["file_id"] is None:
+        raise Conflict(f"run {run_id} has no file: it is {run['state']}; POST /v1/runs/{run_id}/cancel keeps it so")
+    marked = await _mark_removed(session, {run["file_id"]: reason}, by=by)
+    if not marked:
+        raise Gone(f"the file of run {run_id} was removed before")
+    await timetable.make_due(session, TIMETABLE_ENTRY)
+
+
+async def _mark_removed(session: AsyncSession, reasons: Mapping[uuid.UUID, str], *, by: str) -> Sequence[RowMapping]:
+    """Mark files as removed, for these reasons, with their rows; those that were not yet. Each is audited."""
+    named = {"ids": list(reasons), "reasons": list(reasons.values())}
+    marked = (await session.execute(_MARK, named)).mappings().all()
+    await rows_removal.remove_of_files(session, [file["id"] for file in marked])
+    for file in marked:
+        facts = {name: file[name] for name in ("filename", "size", "sha256", "stored_at")}
+        after = {"reason": file["removed_reason"]}
+        await audit.note(session, actor=by, action="file.removed", subject=file["run_id"], before=facts, after=after)
+    return marked
+
+
 async def _mark(res: Resources) -> int:
     """Mark files as removed; returns how many."""
     async with res.sessions.begin() as session:
@@ -44,22 +74,12 @@ async def _mark(res: Resources) -> int:
         due = (await session.execute(_DUE, values)).all()
         if not due:
             return 0
-        named = {"ids": [file.id for file in due], "reasons": [file.reason for file in due]}
-        marked = (await session.execute(_MARK, named)).mappings().all()
-        await rows_removal.remove_of_files(session, [file["id"] for file in marked])
-        for file in marked:
-            await _note(session, file)
+        marked = await _mark_removed(session, {file.id: file.reason for file in due}, by=ACTOR)
     for file in marked:
         res.metrics.removed_files.labels(file["account"]).inc()
         res.metrics.removed_bytes.labels(file["account"]).inc(file["size"])
         log.info("file.removed", run_id=str(file["run_id"]), account=file["account"], reason=file["removed_reason"])
     return len(due)
-
-
-async def _note(session: AsyncSession, file: RowMapping) -> None:
-    facts = {name: file[name] for name in ("filename", "size", "sha256", "stored_at")}
-    reason = {"reason": file["removed_reason"]}
-    await audit.note(session, actor=ACTOR, action="file.removed", subject=file["run_id"], before=facts, after=reason)
 
 
 async def _purge(res: Resources) -> int:

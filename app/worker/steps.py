@@ -44,8 +44,8 @@ from app.targets import deliveries
 from app.targets.deliveries import DeliveryClaim
 from app.targets.send import claim_deliveries, deliver
 from app.targets.send import crashed as delivery_crashed
+from app.upkeep import retention
 from app.upkeep.reconcile import reconcile
-from app.upkeep.retention import remove_old_files
 from app.vocabulary import CallKind, Lane, RunState
 from app.worker.due import EVENTS_DUE, MISSING_TYPES_DUE, probe_due, rate_due, runs_due
 from app.worker.lanes import GRACE_SECONDS, Claimed, Line, Loop, Pool, run
@@ -79,7 +79,7 @@ def timetable(res: Resources) -> list[Entry]:
         Entry("stripe_setup", outside.look_at_stripe, every=outside.STRIPE_EVERY_SECONDS),
         Entry("loads", loading.look_for_loads, every=loading.LOOK_SECONDS),
         Entry("rechecks", plan_rechecks, every=EVERY_SECONDS),
-        Entry("retention", remove_old_files, every=RETENTION_SECONDS),
+        Entry(retention.TIMETABLE_ENTRY, retention.remove_old_files, every=RETENTION_SECONDS),
         Entry("notices", announce_lasting, every=NOTICES_SECONDS),
     ]
 

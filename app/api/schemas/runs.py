@@ -88,6 +88,12 @@ class RetryIn(RunFiltersIn):
     state: RunState | None = Field(default=None, description="`failed` (default) or `cancelled`.")
 
 
+class RemoveIn(In):
+    """Why a file has to go."""
+
+    reason: str = Field(min_length=1, max_length=500, pattern=r"\S", description="Kept in the audit and shown by 410.")
+
+
 class RetriedOut(Out):
     """How many runs are tried again."""
 
@@ -103,8 +109,8 @@ class FileOut(Out):
     size: int = Field(description="In bytes.")
     sha256: str
     stored_at: Time
-    removed_at: Time | None = Field(description="When retention removed its bytes, if it did.")
-    removed_reason: str | None = Field(description="Why it did.")
+    removed_at: Time | None = Field(description="When its bytes were removed, if they were.")
+    removed_reason: str | None = Field(description="Why they were.")
     location: str | None = Field(description="Where its bytes lie in the object store; null: in the database.")
 
 

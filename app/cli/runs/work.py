@@ -119,7 +119,9 @@ def _check_there(run: RowMapping) -> None:
     if run["file_id"] is None:
         raise Conflict(f"run {run['id']} has no file: it is {run['state']}")
     if run["file_removed_at"] is not None:
-        raise Gone(f"the file of run {run['id']} was removed by retention on {run['file_removed_at']:%F}")
+        raise Gone(
+            f"the file of run {run['id']} was removed on {run['file_removed_at']:%F}: {run['file_removed_reason']}"
+        )
 
 
 def _place(output: Path | None, filename: str) -> Path:
