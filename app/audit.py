@@ -1,4 +1,4 @@
-"""Who changed what, and when: one row per write, in the transaction that makes the change, and never changed itself."""
+"""The audit log: who changed what, and when. One immutable row per write, in the transaction of the change."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -23,7 +23,7 @@ async def note(
     before: Facts | None = None,
     after: Facts | None = None,
 ) -> None:
-    """Write the row; it is kept if and when the session's transaction commits.
+    """Insert an entry, in the session's transaction.
 
     `action` is past tense: `rule.changed`. `before` and `after` hold what differs; secrets in them are redacted.
     """
@@ -32,7 +32,7 @@ async def note(
 
 
 def differing(before: Facts, after: Facts) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What of two states of a thing is not the same: as it was, and as it is."""
+    """The fields that differ between two states, before and after."""
     names = [name for name in after if before.get(name) != after[name]]
     return {name: before.get(name) for name in names}, {name: after[name] for name in names}
 

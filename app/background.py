@@ -1,4 +1,4 @@
-"""Loops in the background of a process: each outlives every error and logs it, so that none dies in silence."""
+"""Background loops of a process: each survives and logs every error, so that none dies silently."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 
 async def outlive(who: str, work: Awaitable[T], **ids: object) -> T | None:
-    """What the work returns; None after an error, which is logged: briefly where the database is in trouble.
+    """The result of the work; None after an error, which is logged: briefly if it is a database error.
 
     The lines are called `<who>.database_trouble` and `<who>.crashed`.
     """
@@ -30,7 +30,7 @@ async def outlive(who: str, work: Awaitable[T], **ids: object) -> T | None:
 
 
 async def repeat(who: str, work: Callable[[], Awaitable[object]], *, every: float) -> Never:
-    """Do the work again and again, with `every` seconds in between, whatever comes of it."""
+    """Repeat the work every `every` seconds, whatever its result."""
     while True:
         await asyncio.sleep(every)
         await outlive(who, work())

@@ -1,12 +1,12 @@
-"""The errors of Tallyhook. They carry data and know nothing of HTTP: `api/problems.py` maps them to answers.
+"""The errors of Tallyhook. They carry data and know nothing about HTTP: `api/http/problems.py` maps them to answers.
 
 TallyhookError
 ├── SettingsError        a setting is missing or malformed: the process does not start
 ├── SchemaError          the database cannot be brought to what this version needs (app/db/migrate.py)
-├── EmbeddedPostgresError  the PostgreSQL that comes along cannot be used (app/db/embedded)
+├── EmbeddedPostgresError  the embedded PostgreSQL cannot be used (app/db/embedded)
 ├── CannotListen         the web server's address is taken, or not ours (app/serving.py)
 ├── RuleFileError        a file of rules cannot be applied as it is (app/cli/rules/file.py)
-├── StripeCallError        told apart once, in the client (app/stripe_api/client.py)
+├── StripeCallError      classified once, in the client (app/stripe_api/client.py)
 │   ├── NotNow           may work later: cut off, 5xx, 409, 429
 │   │   └── WrongPart    not the rest of the file that was asked for: fetch it whole
 │   ├── KeyRefused       the key is refused (401, 403): about the account, not about the request
@@ -27,7 +27,7 @@ TallyhookError
 ├── NotAcceptable        a file cannot be had in the format that was asked for (app/spreadsheets)
 └── BadInput             what the user gave cannot work; one entry per field
 
-Those at the end only steer: whoever calls catches them, and no user sees one.
+The exceptions at the end are control flow only: the caller catches them, and no user sees one.
 """
 
 from dataclasses import dataclass
@@ -35,7 +35,7 @@ from datetime import datetime
 
 
 class TallyhookError(Exception):
-    """Whatever Tallyhook itself raises on purpose."""
+    """The base of everything that Tallyhook raises on purpose."""
 
 
 class SettingsError(TallyhookError):
@@ -47,7 +47,7 @@ class SchemaError(TallyhookError):
 
 
 class EmbeddedPostgresError(TallyhookError):
-    """The PostgreSQL that comes along cannot be used; the message says why and what to do."""
+    """The embedded PostgreSQL cannot be used; the message says why and what to do."""
 
 
 class CannotListen(TallyhookError):
@@ -83,7 +83,7 @@ class NotNow(StripeCallError):
 
 @dataclass
 class WrongPart(NotNow):
-    """The rest of a file was asked for, and something else would have come: begin it anew."""
+    """The rest of a file was requested, and Stripe would send something else: start over."""
 
 
 @dataclass
@@ -95,7 +95,7 @@ class KeyRefused(StripeCallError):
 
 @dataclass
 class Refused(StripeCallError):
-    """Stripe looked at the request itself and said no. `param` is the parameter it named, in dot form."""
+    """Stripe refused the request itself. `param` is the parameter it named, in dot form."""
 
     status: int = 400
     param: str | None = None
@@ -190,7 +190,7 @@ class BadInput(TallyhookError):
 
 
 class WatermarkBehind(Exception):
-    """This account's mark stands back at `known_until`: nothing may be made for it now."""
+    """This account's watermark is behind, at `known_until`: nothing may be created for it now."""
 
     def __init__(self, known_until: datetime) -> None:
         super().__init__(f"Stripe may have runs since {known_until} that are not known here")
@@ -198,7 +198,7 @@ class WatermarkBehind(Exception):
 
 
 class PreconditionFailed(Exception):
-    """`If-Match` names another version than the present one."""
+    """`If-Match` does not name the current version."""
 
 
 class Unsatisfiable(Exception):
@@ -222,12 +222,12 @@ class Missing(Exception):
 
 
 class Overtaken(Exception):
-    """Another process has the row now, or it moved on: drop everything, write nothing."""
+    """Another process has the row now, or its state changed: drop everything, write nothing."""
 
 
 class Mismatch(Exception):
-    """The download ended, and is not what `result.size` announced; or the answer was not a file."""
+    """The download ended with a size other than `result.size`, or was not a file."""
 
 
 class Malformed(ValueError):
-    """An object lacks what we need of it, or has it in a form that Stripe never uses."""
+    """An object lacks a field that we need, or has it in a form that Stripe never uses."""

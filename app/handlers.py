@@ -1,4 +1,4 @@
-"""The one registry: what a Stripe event type means to us. `drain` empties the inbox, a batch at a time."""
+"""The registry of event handlers: what each Stripe event type means to us. `drain` empties the inbox in batches."""
 
 import json
 import time
@@ -26,23 +26,23 @@ from app.vocabulary import EventStatus, EventType
 log = structlog.get_logger()
 
 BATCH = 50
-# Errors of our own: about two hours of back-off, then the event is `failed`, visible, and can be replayed.
+# After a bug of ours: about two hours of back-off, then the event is `failed`, visible, and can be replayed.
 MOST_TRIES = 8
 
-# All values of one account in a batch that mean the same, in order; doing them twice changes nothing.
+# Handles all objects of one account and event type in a batch, in order; must be idempotent.
 Handler = Callable[[AsyncSession, Settings, str, list[dict[str, Any]]], Awaitable[None]]
 
 
 async def on_data_available(
     session: AsyncSession, settings: Settings, account: str, values: list[dict[str, Any]]
 ) -> None:
-    """Availability of report types moved: keep it where it moved forward, and plan what became due."""
+    """Availability of report types moved: record it if it moved forward, and plan what became due."""
     types = [report_type_from(value) for value in values]
     await schedule.record_availability(session, account, types, attempts=settings.max_run_attempts)
 
 
 async def on_runs_ended(session: AsyncSession, settings: Settings, account: str, values: list[dict[str, Any]]) -> None:
-    """Stripe runs succeeded or failed; those that are not ours (yet) are kept with their events, and no error."""
+    """Stripe runs succeeded or failed; runs that are not ours (yet) are not an error, and stay with their events."""
     ended = [stripe_run_from(value) for value in values]
     await settle.settle(session, account, ended, poll_seconds=settings.pending_poll_seconds)
 
@@ -55,7 +55,7 @@ HANDLERS: dict[EventType, Handler] = {
 
 
 async def drain(res: Resources) -> int:
-    """Handle a batch of kept events; returns how many were taken."""
+    """Handle a batch of stored events; returns how many."""
     began = time.monotonic()
     async with res.sessions.begin() as session:
         events = await inbox.take(session, limit=BATCH)
@@ -85,7 +85,7 @@ def _log(outcome: Outcome, cause: Cause, *, seconds: float) -> None:
 
 
 def _groups(events: Sequence[PendingEvent]) -> Iterator[tuple[Handler, list[PendingEvent]]]:
-    """What one handler takes at once: one order everywhere, so that no two workers wait in a circle of locks."""
+    """The events of a batch by handler, always in the same order, so that no two workers deadlock."""
 
     def place(event: PendingEvent) -> tuple[str, str]:
         return event.account, HANDLERS[EventType(event.type)].__qualname__
@@ -99,13 +99,13 @@ def _groups(events: Sequence[PendingEvent]) -> Iterator[tuple[Handler, list[Pend
 async def _handle(
     session: AsyncSession, settings: Settings, handler: Handler, events: list[PendingEvent]
 ) -> list[Outcome]:
-    """Handle events that one handler takes together; if that fails each by itself, so that only the bad ones suffer."""
+    """Handle events of one handler together, or if that fails one by one, so that only the bad ones fail."""
     try:
         async with session.begin_nested():
             await handler(session, settings, events[0].account, [_object_of(event) for event in events])
     except Exception as error:
         if is_transient(error):
-            raise  # the database's trouble, not the events': the whole batch is taken again
+            raise  # a database error, not the events' fault: the whole batch is taken again
         if len(events) > 1:
             return [outcome for event in events for outcome in await _handle(session, settings, handler, [event])]
         return [_failed(events[0], error)]
@@ -115,7 +115,7 @@ async def _handle(
 def _object_of(event: PendingEvent) -> dict[str, Any]:
     data = json.loads(event.payload).get("data")
     value = data.get("object") if isinstance(data, dict) else None
-    # The intake takes no id that is longer than any of Stripe's: an index could not hold it.
+    # The intake accepts no id longer than Stripe's, because an index could not hold it.
     if not isinstance(value, dict) or event.object_id is None:
         raise Malformed("`data.object` is missing, or has no id")
     return value

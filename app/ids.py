@@ -1,11 +1,11 @@
-"""Our own identifiers: time-ordered UUIDs (RFC 9562, version 7), so that new rows land at the end of an index."""
+"""Our own identifiers: time-ordered UUIDs (RFC 9562, version 7), so that new rows go to the end of an index."""
 
 import os
 import threading
 import time
 import uuid
 
-# What a column of numbers can hold.
+# The range of a bigint column.
 LARGEST_NUMBER = 2**63 - 1
 
 _lock = threading.Lock()

@@ -1,6 +1,6 @@
-"""Builds the web apps over what the command line has opened: webhooks in front, the admin API, health.
+"""Builds the web apps on the opened resources: webhooks, the admin API, health.
 
-A worker has health and metrics alone.
+A worker process serves only health and metrics.
 """
 
 from typing import Any
@@ -44,7 +44,7 @@ ADMIN_ROUTERS = tuple(part.router for part in ADMIN_PARTS)
 
 
 def build_app(res: Resources) -> FastAPI:
-    """The web app over these resources. Whatever is not named as open in `api/http/middleware` needs a token."""
+    """The web app. Every path that `api/http/middleware` does not list as open needs a token."""
     app = _app(res, short_cut=webhooks.short_cut, description=DESCRIPTION)
     webhooks.add_webhooks(app)
     for router in ADMIN_ROUTERS:
@@ -57,7 +57,7 @@ def build_app(res: Resources) -> FastAPI:
 
 
 def build_probes(res: Resources) -> FastAPI:
-    """What a process that only works the queue shows of itself: health and what it counted."""
+    """The app of a process that only works the queue: health and metrics."""
     app = _app(res)
     app.include_router(health.router)
     app.include_router(metrics.router)
@@ -74,7 +74,7 @@ def _app(res: Resources, *, short_cut: ShortCut | None = None, **more: Any) -> F
         redirect_slashes=False,
         generate_unique_id_function=lambda route: route.name,
         strict_content_type=False,
-        # FastAPI's own spans and logs would tell what an exception says; ours (observability/tracing) are redacted.
+        # FastAPI's own spans and logs would show exception messages; ours (observability/tracing) are redacted.
         telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
         **more,
     )

@@ -1,6 +1,6 @@
-"""A report type of an account: how far its data reaches, whether Stripe has it at all, and what asking for it taught.
+"""A report type of an account: how far its data reaches, whether it exists, and what earlier requests showed.
 
-All that is said to and asked of the table `report_types` on the way of the data is here.
+All SQL about the table `report_types` in the data flow is here.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -20,45 +20,45 @@ from app.vocabulary import Lane
 
 log = structlog.get_logger()
 
-# Two ids that are alike to this degree (0 to 1) may be meant for each other.
+# Ids at least this similar (0 to 1) are suggested for each other.
 _ALIKE = 0.8
 
 
 @dataclass(frozen=True, slots=True)
 class KnownType:
-    """What is known here of a report type; its data reaches nowhere while `data_available_end` is None."""
+    """What we know about a report type; it has no data while `data_available_end` is None."""
 
     account: str
     id: str
     data_available_start: datetime | None
     data_available_end: datetime | None
     start_offset_seconds: int
-    missing_since: datetime | None  # Stripe answered that the account does not have it
+    missing_since: datetime | None  # Stripe reported that the account does not have it
     missing_reason: str | None
     next_probe_at: datetime | None
 
     @property
     def availability(self) -> Availability | None:
-        """The range that it has data for, as far as Stripe has said."""
+        """The range that it has data for, as Stripe last announced."""
         if self.data_available_start is None or self.data_available_end is None:
             return None
         return Availability(self.data_available_start, self.data_available_end)
 
     def start_offset(self, start: datetime | None) -> int:
-        """Seconds by which a run that begins at `start` has to ask later.
+        """How many seconds later than `start` a run must ask.
 
-        A later first second is a bound of the type's data: any other window would lose its first second by it.
+        Only a window at the start of the type's data starts later: any other would lose its first second.
         """
         return self.start_offset_seconds if start is not None and start == self.data_available_start else 0
 
 
 async def read(session: AsyncSession, account: str, report_type: str) -> KnownType | None:
-    """What is known of one report type."""
+    """What is known about one report type."""
     return (await read_all(session, {(account, report_type)})).get((account, report_type))
 
 
 async def read_all(session: AsyncSession, named: Collection[tuple[str, str]]) -> Mapping[tuple[str, str], KnownType]:
-    """What is known of these report types, by account and id; those that are not known are left out."""
+    """What is known about these report types, by account and id; unknown ones are left out."""
     if not named:
         return {}
     values = {"accounts": [account for account, _ in named], "ids": [id_ for _, id_ in named]}
@@ -67,7 +67,7 @@ async def read_all(session: AsyncSession, named: Collection[tuple[str, str]]) ->
 
 
 async def record_availability(session: AsyncSession, account: str, updates: Sequence[ReportTypeInfo]) -> list[str]:
-    """Keep how far these types' data reaches, where it is further than before; returns the types that have data.
+    """Record how far these types' data reaches, if further than before; returns the types that have data.
 
     Events come in any order, so the end only ever moves forward.
     """
@@ -82,31 +82,31 @@ async def record_availability(session: AsyncSession, account: str, updates: Sequ
 
 
 async def note_missing(session: AsyncSession, account: str, report_type: str, *, reason: str, seconds: float) -> None:
-    """Stripe says that the account does not have it: asked again after `seconds`, and its runs wait until then."""
+    """Stripe reports that the account does not have it: probe again after `seconds`; its runs wait until then."""
     values = {"account": account, "type": report_type, "reason": reason, "seconds": seconds}
     await session.execute(_NOTE_MISSING, values)
 
 
 async def note_there(session: AsyncSession, account: str, report_type: str) -> None:
-    """A type that was missing is there: its runs go on."""
+    """A missing type exists after all: its runs continue."""
     await session.execute(_NOTE_THERE, {"account": account, "type": report_type})
     await wake(session, Lane.REQUESTS)
 
 
 async def begin_probes(session: AsyncSession, account: str, report_types: Sequence[str], *, seconds: float) -> None:
-    """These types are about to be asked for: nobody makes another probe beside it for `seconds`."""
+    """These types are about to be probed: no other probe for `seconds`."""
     if report_types:
         values = {"account": account, "types": list(report_types), "seconds": seconds}
         await session.execute(_BEGIN_PROBES, values)
 
 
 async def remember_start_offset(session: AsyncSession, account: str, report_type: str) -> None:
-    """Stripe refused the first second of the type's data and took the next one."""
+    """Stripe refused the first second of the type's data and accepted the next one."""
     await session.execute(_REMEMBER_OFFSET, {"account": account, "type": report_type})
 
 
 async def ids_of(session: AsyncSession, accounts: Collection[str]) -> Mapping[str, list[str]]:
-    """The ids of the types that Stripe said these accounts have, by account."""
+    """The ids of the types that Stripe lists for these accounts, by account."""
     found: dict[str, list[str]] = {account: [] for account in accounts}
     if found:
         for row in await session.execute(_IDS, {"accounts": list(found)}):
@@ -115,7 +115,7 @@ async def ids_of(session: AsyncSession, accounts: Collection[str]) -> Mapping[st
 
 
 def nearest(report_type: str, known: Collection[str]) -> str | None:
-    """The known type that was probably meant; None where no one is like it."""
+    """The known type that was probably meant; None if none is similar."""
     return next(iter(get_close_matches(report_type, sorted(known, reverse=True), n=1, cutoff=_ALIKE)), None)
 
 

@@ -1,4 +1,4 @@
-"""What a process holds open, opened and closed together: database, doors, limits, wake-ups."""
+"""What a process holds open, opened and closed together: database, Stripe client, file store, limits, wake-ups."""
 
 import asyncio
 import random
@@ -31,30 +31,31 @@ from app.stripe_api.rate_limit import Limiter
 
 log = structlog.get_logger()
 
-# Two cores' worth of transactions at once, and a few that wait for a lock; the intake has connections of its own,
-# so that a busy worker never keeps a webhook waiting.
+# Enough transactions for two cores, and a few that wait for locks; the intake has its own connections, so that a
+# busy worker never keeps a webhook waiting.
 POOL_SIZE = 10
-# Creates that one process has under way; how many Stripe runs may be pending is counted over all processes.
+# Creates that one process has under way; the limit of pending Stripe runs is counted across all processes.
 REQUESTS_AT_ONCE = 16
-# How often a dead embedded server is looked for: a restart takes a tenth of a second, so this is the outage.
+# How often we check for a dead embedded server: a restart takes a tenth of a second, so this is the length of an
+# outage.
 WATCH_SECONDS = 2.0
 
 
 @dataclass(frozen=True, slots=True)
 class ClaimTerms:
-    """What a process claims by: who it is, and the limits over all processes."""
+    """Who claims, and the limits across all processes."""
 
     settings: Settings
     limiter: Limiter
     lease: Lease
-    accounts: frozenset[str]  # that there is a key for
-    now: float  # of `Resources.clock`: what a late call is measured by
+    accounts: frozenset[str]  # accounts with a key
+    now: float  # of `Resources.clock`, to detect late calls
     random: Callable[[], float]
 
 
 @dataclass(slots=True)
 class Resources:
-    """Passed as `res` to everything that works with the outside."""
+    """Passed as `res` to everything that talks to the outside."""
 
     settings: Settings
     engine: AsyncEngine
@@ -70,26 +71,26 @@ class Resources:
     worker_id: uuid.UUID = field(default_factory=uuid.uuid4)
     requests_at_once: int = REQUESTS_AT_ONCE
     works_queue: bool = True  # whether this process has a worker of its own
-    # Accounts whose keys were not proved to be theirs since this worker started: it calls Stripe for none of them.
+    # Accounts whose keys were not confirmed since this worker started: it does not call Stripe for them.
     unconfirmed: set[str] = field(default_factory=set)
     spreadsheets: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(1))  # made at once
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     random: Callable[[], float] = random.random
-    clock: Callable[[], float] = time.time  # seconds; also of a machine that slept
+    clock: Callable[[], float] = time.time  # seconds, including time the machine slept
 
     @property
     def callable_accounts(self) -> frozenset[str]:
-        """The accounts that work may be taken for: there is a key, and it may be used."""
+        """The accounts that may be worked for: they have a key, and it is confirmed."""
         return self.stripe.accounts - self.unconfirmed
 
     @property
     def backoff(self) -> Backoff:
-        """How long to wait before what may work later is tried again."""
+        """The back-off for everything that may work later."""
         return Backoff(self.settings.retry_base_seconds, self.settings.retry_max_seconds, self.random)
 
     @property
     def claim_terms(self) -> ClaimTerms:
-        """Handed as a value to the statements that claim."""
+        """A value for the claiming statements."""
         lease = Lease(self.worker_id, self.settings.stalled_after_seconds)
         return ClaimTerms(self.settings, self.limiter, lease, self.stripe.accounts, self.clock(), self.random)
 
@@ -99,7 +100,7 @@ def has_database(settings: Settings) -> bool:
     try:
         return settings.database_url is not None or (settings.data_dir / "postgres" / "PG_VERSION").exists()
     except PermissionError:
-        return True  # it is somebody else's: opening it says whose
+        return True  # not readable for us: opening it reports whose it is
 
 
 @asynccontextmanager
@@ -111,7 +112,7 @@ async def open_database(settings: Settings) -> AsyncIterator[str]:
     server = EmbeddedPostgres(settings.data_dir / "postgres")
     watch = None
     try:
-        # Inside, because a recovery may be long: whoever is told to stop meanwhile releases, and it gives up.
+        # In the block, because a recovery may take long: a stop meanwhile releases the server, which aborts the wait.
         await asyncio.to_thread(server.acquire)
         watch = asyncio.create_task(repeat("postgres", lambda: _acquire_again(server), every=WATCH_SECONDS))
         yield server.url("postgres")
@@ -126,16 +127,16 @@ async def _acquire_again(server: EmbeddedPostgres) -> None:
     try:
         await asyncio.to_thread(server.acquire)
     except EmbeddedPostgresError as error:
-        log.error("postgres.restart_failed", error=str(error))  # tried again at the next look
+        log.error("postgres.restart_failed", error=str(error))  # tried again at the next check
 
 
 @asynccontextmanager
 async def open_resources(
     settings: Settings, *, schema: Callable[[str], None] | None = None
 ) -> AsyncIterator[Resources]:
-    """Open everything, the schema brought to head first; close everything, in the opposite order.
+    """Open everything, after bringing the schema to head; close everything in reverse order.
 
-    `schema` is what is done about the schema, given the database's URL; the command line only looks at it.
+    `schema` prepares or checks the schema, given the database's URL; commands of the command line only check it.
     """
     async with open_database(settings) as url:
         direct = settings.direct_database_url

@@ -1,4 +1,4 @@
-"""A process of the service, from its start to its clean end: the web server, the worker, or both on one event loop."""
+"""A process of the service, from start to clean shutdown: the web server, the worker, or both on one event loop."""
 
 import asyncio
 import resource
@@ -22,15 +22,15 @@ from app.worker.steps import work
 
 log = structlog.get_logger()
 
-# Answers under way get this long; the whole exit takes under 15 s (contract §2).
+# Requests under way get this long; the whole exit takes under 15 s (contract §2).
 WEB_GRACE_SECONDS = 5
-# Open files that are not a client's connection: the database, Stripe, logs, libraries.
+# Open files other than client connections: the database, Stripe, logs, libraries.
 OTHER_FILES = 500
 
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """A running service: where it answers (None for a worker alone), and what it holds open."""
+    """A running service: its URL (None for a worker alone), and its resources."""
 
     res: Resources
     url: str | None
@@ -47,7 +47,7 @@ async def running(
     concurrency: int = REQUESTS_AT_ONCE,
     app: Callable[[Resources], FastAPI] = build_app,
 ) -> AsyncIterator[Running]:
-    """The service, up and answering; ended cleanly on the way out. `port` None: no web server; 0: any free port."""
+    """The running service; shut down cleanly at the end of the block. `port` None: no web server; 0: any free port."""
     with tracing.exporting():
         async with open_resources(settings) as res:
             res.works_queue, res.requests_at_once = works_queue, concurrency
@@ -72,7 +72,7 @@ async def running(
 async def run_until(stop: asyncio.Event, settings: Settings, **how: Any) -> None:
     """Run the service (`how`: as `running` takes it) until `stop` is set.
 
-    A part that ends by itself ends the others, and its error is raised. A start that takes long is given up.
+    If one part ends by itself, the others are ended and its error is raised. Setting `stop` also aborts a slow start.
     """
     started = asyncio.Event()
     stopper = asyncio.create_task(stop.wait())
@@ -116,16 +116,16 @@ def make_server(app: FastAPI, settings: Settings, *, host: str, port: int) -> _S
         lifespan="off",
         timeout_graceful_shutdown=WEB_GRACE_SECONDS,
         server_header=False,
-        # Proxies keep connections open for 60 s as a rule: closing later than they do avoids resets.
+        # Proxies usually keep connections open for 60 s: closing later than they do avoids resets.
         timeout_keep_alive=limits.idle_seconds,  # type: ignore[arg-type]  # a float will do
     )
     return _Server(config)
 
 
 def _make_room_for(connections: int) -> int:
-    """How many connections there may be, of those wanted: each is an open file, and so are the database's and Stripe's.
+    """How many of the wanted connections are possible: each needs an open file, as do the database and Stripe.
 
-    Often 1,024 files are allowed, and more are for the asking.
+    The soft limit is often 1,024 files, and is raised as far as allowed.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY:
@@ -141,8 +141,10 @@ def _make_room_for(connections: int) -> int:
 async def _serve(server: _Server) -> None:
     try:
         await server.serve()
-    except SystemExit as error:  # uvicorn's way to say that it could not listen; it has logged why
-        raise CannotListen("the web server could not start: is the port taken? choose another with --port") from error
+    except SystemExit as error:  # uvicorn could not listen, and has logged why
+        raise CannotListen(
+            "the web server could not start: if the port is taken, choose another with --port"
+        ) from error
 
 
 async def _started(server: _Server, serving: asyncio.Task[None], host: str, port: int | None) -> str:

@@ -1,10 +1,10 @@
-"""Every closed set of words, and the moves a run may make. Pure: the standard library only."""
+"""Every closed set of names, and the moves a run may make. Pure: only the standard library."""
 
 from enum import StrEnum
 
 
 class RunState(StrEnum):
-    """Where a run stands; `ALLOWED_MOVES` says where it may go from there."""
+    """The states of a run; `ALLOWED_MOVES` says where each may lead."""
 
     PLANNED = "planned"
     """The report is owed and no Stripe run is pending for it. It waits for its window's data, for a slot, for the rate
@@ -47,7 +47,7 @@ def sources_of(to: RunState) -> frozenset[RunState]:
 
 
 class Cadence(StrEnum):
-    """How a rule cuts the time line into windows."""
+    """How a rule divides time into windows."""
 
     EVERY_UPDATE = "every_update"  # from the end of the last window to the new end of availability
     DAILY = "daily"
@@ -58,7 +58,7 @@ class Cadence(StrEnum):
 
 
 class IntervalNeed(StrEnum):
-    """What a report type takes to say which time it is about."""
+    """What a report type takes to say which period it covers."""
 
     RANGE = "range"  # interval_start and interval_end
     END = "end"  # interval_end alone
@@ -66,7 +66,7 @@ class IntervalNeed(StrEnum):
 
 
 class EventType(StrEnum):
-    """The types of Stripe's events that mean something to us; `handlers.py` says what. Any other is kept as ignored."""
+    """The types of Stripe events that we use; `handlers.py` says for what. Others are stored as ignored."""
 
     REPORT_TYPE_UPDATED = "reporting.report_type.updated"
     REPORT_RUN_SUCCEEDED = "reporting.report_run.succeeded"
@@ -74,19 +74,19 @@ class EventType(StrEnum):
 
 
 class EventStatus(StrEnum):
-    """Where a kept event stands."""
+    """The status of a stored event."""
 
-    PENDING = "pending"  # kept, not handled yet: the inbox
+    PENDING = "pending"  # stored, not handled yet: the inbox
     HANDLED = "handled"
     IGNORED = "ignored"  # not for us; the reason says why
-    FAILED = "failed"  # handling kept failing by an error of our own; can be replayed
+    FAILED = "failed"  # handling kept failing because of a bug of ours; can be replayed
 
 
 class ErrorKind(StrEnum):
     """Why a run failed, in one word (contract §5)."""
 
-    REJECTED = "rejected"  # Stripe will never take the request as it is
-    REFUSED = "refused"  # the key may not have this run, and only this one
+    REJECTED = "rejected"  # Stripe will never accept this request
+    REFUSED = "refused"  # the key is refused for this run only
     INTERVAL_REFUSED = "interval_refused"
     STRIPE_FAILED = "stripe_failed"
     TIMED_OUT = "timed_out"
@@ -96,14 +96,14 @@ class ErrorKind(StrEnum):
 
 
 class AttemptOutcome(StrEnum):
-    """How an attempt ended that did not fail; one that did ended with its `ErrorKind`."""
+    """How an attempt ended without failing; a failed one ended with its `ErrorKind`."""
 
     STORED = "stored"
     CANCELLED = "cancelled"
 
 
 class WaitReason(StrEnum):
-    """Why a run stands still (contract §5): derived from the rows, never stored."""
+    """Why a run is waiting (contract §5): derived from the rows, never stored."""
 
     AVAILABILITY = "availability"
     SLOT = "slot"
@@ -114,15 +114,15 @@ class WaitReason(StrEnum):
 
 
 class RunOrder(StrEnum):
-    """How runs are listed."""
+    """The orders in which runs are listed."""
 
     PLANNED = "-planned"  # newest first
-    WINDOW = "-window"  # by the day that the window counts as, newest first; ad-hoc runs come last
+    WINDOW = "-window"  # by the day of the window, newest first; ad-hoc runs come last
     STORED = "stored"  # oldest first: for pollers, with `stored_after`
 
 
 class CallKind(StrEnum):
-    """The kinds of call to Stripe that have a limit, and can be held, of their own."""
+    """The kinds of calls to Stripe; each has its own rate limit and can be put on hold."""
 
     CREATE = "create"
     READ = "read"
@@ -139,10 +139,10 @@ class Role(StrEnum):
 class Lane(StrEnum):
     """The lanes of work; a wake-up names the lane in which something became due."""
 
-    INBOX = "inbox"  # kept events that are not handled yet
+    INBOX = "inbox"  # stored events that are not handled yet
     RULES = "rules"  # windows that became due, backfills, runs that a rule no longer owes: a slice at a time
     REQUESTS = "requests"  # planned runs → Stripe runs
-    LOOKUPS = "lookups"  # requested runs that nothing was heard of
+    LOOKUPS = "lookups"  # requested runs without news
     DOWNLOADS = "downloads"  # ready runs → stored files
     BIG_DOWNLOADS = "big_downloads"  # the same for big files, so that small ones never wait behind them
     LOADS = "loads"  # stored files → rows of tables
@@ -151,8 +151,8 @@ class Lane(StrEnum):
     TIMETABLE = "timetable"  # recurring work
 
 
-# Raise it with every word that a rule may hold from now on and that the version before could not read: while a process
-# with a lower number lives, such a rule is refused (docs/decisions/0006, queue/processes). 1: everything up to 330d95e.
+# Raise it with every new value that a rule may have and that the version before cannot read: while a process with a
+# lower number is alive, such a rule is refused (docs/decisions/0006, queue/processes). 1: everything up to 330d95e.
 WORDS = 1
 
 
@@ -166,7 +166,7 @@ class TargetKind(StrEnum):
 
 
 class MessageType(StrEnum):
-    """What we tell targets about (contract §10)."""
+    """What targets can be told about (contract §10)."""
 
     RUN_STORED = "run.stored"
     RUN_FAILED = "run.failed"
@@ -185,7 +185,7 @@ class MessageType(StrEnum):
 
 
 class DeliveryState(StrEnum):
-    """Where a message stands on its way to one target."""
+    """The state of a message on its way to one target."""
 
     PENDING = "pending"  # due now or later
     DELIVERED = "delivered"

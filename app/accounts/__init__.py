@@ -1,1 +1,1 @@
-"""The accounts whose keys we hold: whose they are, whether Stripe accepts them, and what was missed in a gap."""
+"""Configured accounts: whose a key is, whether Stripe accepts it, and catching up after a gap."""

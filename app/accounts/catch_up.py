@@ -1,8 +1,8 @@
-"""A database that comes from a backup is older than Stripe: what it does not know is looked up before anything is made.
+"""A database restored from a backup is behind Stripe: what it missed is looked up before any run is created.
 
-While a worker lives, it moves a mark forward: up to here this database knows every Stripe run. A mark that stands back
-(a backup, a long stop) means that there may be more: they are listed once and kept, and whichever run wants one like
-them takes it in place of a new one (docs/decisions/0007).
+A live worker moves a watermark forward: up to it this database knows every Stripe run. A watermark that is behind (a
+backup, a long stop) means that there may be others: they are listed once and stored, and a run that asks for the same
+takes one of them instead of creating a new one (docs/decisions/0007).
 """
 
 from datetime import datetime
@@ -21,24 +21,24 @@ from app.vocabulary import CallKind
 
 log = structlog.get_logger()
 
-# A mark that is older says that nobody was there: workers move it four times in what counts as stalled.
+# An older watermark means that no worker was running: workers move it four times within the stall limit.
 GAP_SECONDS = 60.0
 # Stripe's clock against ours.
 CLOCK_SLACK_SECONDS = 300
 
 
 def gap_seconds(settings: Settings) -> float:
-    """How far the mark of an account may stand back."""
+    """How many seconds the watermark of an account may be behind."""
     return max(GAP_SECONDS, settings.stalled_after_seconds)
 
 
 async def move_marks(session: AsyncSession, *, settings: Settings) -> None:
-    """A worker lives: the marks of all accounts go with time, but for those that stand back."""
+    """Move the watermarks of all accounts to now, except those that are behind."""
     await session.execute(_MOVE, {"gap": gap_seconds(settings)})
 
 
 async def catch_up(res: Resources, account: str, behind: WatermarkBehind) -> bool:
-    """Keep every Stripe run since the mark that is not known here; False when Stripe cannot be asked now."""
+    """Store every Stripe run since the watermark that is unknown here; False when Stripe cannot be asked now."""
     try:
         found = await _list(res, account, behind.known_until)
     except NotNow as error:
@@ -46,7 +46,7 @@ async def catch_up(res: Resources, account: str, behind: WatermarkBehind) -> boo
         return False
     except (KeyRefused, Refused) as error:
         if isinstance(error, KeyRefused) and error.status == 401:
-            return False  # it may make nothing either
+            return False  # such a key cannot create anything either
         log.warning("account.cannot_be_listed", account=account, error=str(error))
         found = []
     async with res.sessions.begin() as session:
@@ -75,7 +75,7 @@ def _as_row(account: str, run: StripeRun) -> dict[str, object]:
     }
 
 
-# In one order everywhere, so that no two workers wait for each other in a circle.
+# Always in the same order, so that no two workers deadlock.
 _MOVE = text("""
 update accounts set known_until = now() where slug in (
     select slug from accounts where known_until is null or known_until > now() - :gap * interval '1 s'

@@ -1,4 +1,4 @@
-"""A refused key is about the account, not the run: its calls of that kind are held, and one of them is the probe."""
+"""A refused key concerns the account, not the run: its calls of that kind are held, and one of them is the probe."""
 
 from dataclasses import dataclass
 
@@ -16,13 +16,13 @@ _LANES = {
     CallKind.READ: (Lane.LOOKUPS, Lane.TIMETABLE),
     CallKind.FILES: (Lane.DOWNLOADS, Lane.BIG_DOWNLOADS),
 }
-# Runs in this state wait for a call of the kind.
+# The state of the runs that wait for a call of this kind.
 _STATE = {CallKind.CREATE: RunState.PLANNED, CallKind.READ: RunState.REQUESTED, CallKind.FILES: RunState.READY}
 
 
 @dataclass(frozen=True, slots=True)
 class Permit:
-    """How many calls may be made now, and whether the one call is the probe of an account that is held."""
+    """How many calls may be made now, and whether it is the single probe of an account on hold."""
 
     calls: int
     probing: bool = False
@@ -31,11 +31,11 @@ class Permit:
 async def permit(
     session: AsyncSession, account: str, kind: CallKind, wanted: int, *, limiter: Limiter, probe_seconds: float
 ) -> Permit:
-    """How many of the `wanted` calls may be made now; they count from here on.
+    """Take up to `wanted` calls from the rate limit; returns how many may be made now.
 
-    None while the account is held, one when its probe is due: nobody makes another one beside it for `probe_seconds`.
-    Otherwise as many as the rate limit allows. The hold and the limit stay locked until the transaction ends: of many
-    processes one takes the probe. Commit soon.
+    None while the account is held; one when its probe is due, and then no other probe for `probe_seconds`. Otherwise
+    as many as the rate limit allows. The hold and the limit stay locked until the transaction ends, so that only one
+    process takes the probe. Commit soon.
     """
     held = (await session.execute(_LOOK, {"account": account, "kind": kind.value})).first() if wanted else None
     allowed = wanted if held is None else min(wanted, int(held.probing))
@@ -51,7 +51,7 @@ async def hold(
 ) -> None:
     """The key was refused: hold this kind of call, with back-off until the next probe.
 
-    Of many calls that were under way and are refused too, none makes the wait longer: only a probe does.
+    Other calls that were under way and are refused as well do not extend the wait: only a probe does.
     """
     about = {"account": account, "kind": kind.value}
     tries = (await session.execute(_TRIES, about)).scalar_one_or_none() or 0
@@ -60,9 +60,9 @@ async def hold(
 
 
 async def accepted(session: AsyncSession, account: str, kind: CallKind) -> None:
-    """A call of this kind has worked: end the hold, if there is one, and wake the lanes that waited.
+    """A call of this kind succeeded: end the hold, if there is one, and wake the lanes that waited.
 
-    Runs that were refused and wait for their next try were refused alone: it is counted with each of them.
+    Runs that still wait after a refusal were refused individually: it is counted on each of them.
     """
     values = {"account": account, "kind": kind.value, "state": _STATE[kind].value}
     if (await session.execute(_ACCEPTED, values)).scalar_one():
@@ -75,7 +75,7 @@ async def is_held(session: AsyncSession, account: str, kind: CallKind) -> bool:
 
 
 async def probe_all_now(session: AsyncSession) -> None:
-    """A restart probes at once: somebody may just have put the right key in place."""
+    """Probe at once after a restart: the key may just have been replaced."""
     await session.execute(_PROBE_ALL)
 
 
@@ -87,7 +87,7 @@ _BEGIN_PROBE = text("""
 update account_holds set next_probe_at = clock_timestamp() + make_interval(secs => :seconds)
 where account = :account and call_kind = :kind
 """)
-# A hold without a next probe is ended by the right key only (see identity).
+# Only the right key ends a hold without a next probe (see identity).
 _PROBE_ALL = text("update account_holds set next_probe_at = now(), tries = 0 where next_probe_at < 'infinity'")
 _TRIES = text("select tries from account_holds where account = :account and call_kind = :kind")
 _HOLD = text("""
@@ -98,7 +98,7 @@ on conflict (account, call_kind) do update set reason = excluded.reason,
     next_probe_at = case when :probing then excluded.next_probe_at else account_holds.next_probe_at end
 where account_holds.next_probe_at < 'infinity'
 """)
-# A run that somebody works on just now is left to the next call that works, so that nobody waits in a circle.
+# A run that is being worked on right now is left to the next successful call, to avoid a deadlock.
 _ACCEPTED = text("""
 with ended as (
     delete from account_holds where account = :account and call_kind = :kind and next_probe_at < 'infinity'

@@ -1,8 +1,8 @@
-"""A slug is bound to the Stripe account and mode that its key belonged to when it was seen first.
+"""A slug is bound to the Stripe account and mode of the first key that was seen for it.
 
-A key of another account would file another company's reports under this one's name: it holds the slug, until the right
-key is back. A worker calls Stripe for a bound account only after its key was proved to be of that account once since
-the worker started; an answer that proves nothing (refused, failed, too late) ends no hold and confirms nobody.
+A key of another account would store another company's reports under this name: it puts the slug on hold until the right
+key is back. A worker calls Stripe for a bound account only after confirming, once since its start, that the key
+belongs to it; an inconclusive answer (refused, failed, too late) ends no hold and confirms nothing.
 """
 
 import asyncio
@@ -21,15 +21,15 @@ from app.vocabulary import Lane
 
 log = structlog.get_logger()
 
-# Stripe names the key's own account where it refuses a restricted key: "… on account 'acct_…'. Having the …".
+# Stripe names the key's account when it refuses a restricted key: "… on account 'acct_…'. Having the …".
 _OWN_ACCOUNT = re.compile(r"\bon account '(acct_[A-Za-z0-9]+)'")
-# For Stripe to say whose the keys are, before a worker starts without knowing.
+# How long Stripe has to identify the keys before a worker starts without an answer.
 START_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
 class _Bound:
-    """What a slug is bound to by now; the mode is `same_mode` where the key is of it, or nothing is bound."""
+    """What a slug is bound to; `same_mode` if the key has the bound mode, or nothing is bound yet."""
 
     stripe_account_id: str | None
     same_mode: bool
@@ -37,16 +37,16 @@ class _Bound:
 
 @dataclass(frozen=True, slots=True)
 class _Seen:
-    """The account that the key proved to be of, or why that is not known."""
+    """The account that the key belongs to, or why that is unknown."""
 
     account_id: str | None
     why_unknown: str = ""
 
 
 async def check_at_start(res: Resources) -> None:
-    """Find out whose the keys are before anything is asked for; accounts that are not confirmed are asked about again.
+    """Identify the keys before any other call; unconfirmed accounts are checked again.
 
-    That is what reconciling does, within a minute.
+    Reconciling checks them again within a minute.
     """
     accounts = sorted(res.stripe.accounts)
     res.unconfirmed.update(accounts)
@@ -54,15 +54,15 @@ async def check_at_start(res: Resources) -> None:
         *(check_identity(res, account, seconds=START_SECONDS) for account in accounts), return_exceptions=True
     )
     for outcome in outcomes:
-        # One account that does not answer now keeps the others from nothing.
+        # An account that cannot be identified now does not hold up the others.
         if isinstance(outcome, BaseException) and not isinstance(outcome, NotNow):
             raise outcome
 
 
 async def check_identity(res: Resources, account: str, *, seconds: float | None = None) -> None:
-    """Compare the key's account with the slug's, and bind it if it is the first; Stripe has `seconds` to answer.
+    """Compare the key's account with the slug's, and bind the first one; Stripe has `seconds` to answer.
 
-    Raises NotNow while the account may not be worked with: its key is of another one, or was not proved to be of it.
+    Raises NotNow while the account must not be used: its key belongs to another one, or is not confirmed yet.
     """
     seen = await _look(res, account, seconds)
     async with res.sessions.begin() as session:
@@ -82,14 +82,14 @@ async def check_identity(res: Resources, account: str, *, seconds: float | None 
 
 
 def _problem(bound: _Bound, seen: _Seen, *, unconfirmed: bool) -> str | None:
-    """Why the account may not be worked with."""
+    """Why the account must not be used."""
     wrong = seen.account_id is not None and seen.account_id != bound.stripe_account_id
     if wrong or not bound.same_mode:
         mode = "" if bound.same_mode else ", in the other mode"
         key_of = seen.account_id or "another account"
-        return f"the key is of {key_of}{mode}; this account is bound to {bound.stripe_account_id}"
+        return f"the key belongs to {key_of}{mode}; this account is bound to {bound.stripe_account_id}"
     if seen.account_id is None and bound.stripe_account_id is not None and unconfirmed:
-        return f"it is not confirmed yet that the key is of {bound.stripe_account_id}: {seen.why_unknown}"
+        return f"it is not confirmed yet that the key belongs to {bound.stripe_account_id}: {seen.why_unknown}"
     return None
 
 
@@ -98,11 +98,11 @@ async def _look(res: Resources, account: str, seconds: float | None) -> _Seen:
         async with asyncio.timeout(seconds):
             return await _ask(res, account)
     except TimeoutError:
-        return _Seen(None, f"GET /v1/account was not answered within {seconds:g} s")
+        return _Seen(None, f"GET /v1/account got no answer within {seconds:g} s")
 
 
 async def _ask(res: Resources, account: str) -> _Seen:
-    """Whose the key is: Stripe's own word, or, where it gives none, a run of ours that the key can read."""
+    """The account of the key, from Stripe itself or, failing that, from a run of ours that the key can read."""
     try:
         return _Seen(await res.stripe.read_account_id(account))
     except (KeyRefused, Refused, NotNow) as error:
@@ -112,7 +112,7 @@ async def _ask(res: Resources, account: str) -> _Seen:
 
 
 async def _by_a_stored_run(res: Resources, account: str) -> _Seen | None:
-    """Stripe shows a run to keys of its own account only. That one is not shown proves nothing."""
+    """Stripe shows a run only to keys of its own account. A run that is not shown proves nothing."""
     async with res.sessions.begin() as session:
         known = (await session.execute(_A_STORED_RUN, {"account": account})).one_or_none()
     if known is None:
@@ -129,7 +129,7 @@ async def _release(session: AsyncSession, account: str) -> None:
         await wake(session, Lane.REQUESTS, Lane.LOOKUPS, Lane.DOWNLOADS, Lane.BIG_DOWNLOADS)
 
 
-# The first key that says so binds what is not bound yet; nothing ever binds again.
+# The first key binds the slug; it is never bound again.
 _BIND = text("""
 update accounts set stripe_account_id = coalesce(stripe_account_id, cast(:seen as text)),
     livemode = coalesce(livemode, cast(:livemode as boolean))
@@ -144,7 +144,7 @@ where runs.account = :account and runs.state = 'stored' and accounts.stripe_acco
   and attempts.stripe_run_id is not null
 order by runs.id desc limit 1
 """)
-# No probe is ever due for these: only proof of the right key ends them.
+# No probe is ever due for these holds: only the confirmed key ends them.
 _HOLD = text("""
 insert into account_holds (account, call_kind, reason, next_probe_at)
 select :account, kind, cast(:reason as text), 'infinity' from unnest(array['create', 'read', 'files']) as held(kind)

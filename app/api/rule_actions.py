@@ -86,7 +86,7 @@ class BackfillIn(Days):
             raise BadInput(
                 FieldError(
                     where,
-                    "has to be later than `from`"
+                    "must be later than `from`"
                     + (", and is itself not part of it" if self.through is None else ", or the same day"),
                 )
             )

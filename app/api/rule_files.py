@@ -59,5 +59,5 @@ def _when(given: str) -> date | datetime:
     try:
         return _MOMENT.validate_python(given)
     except ValidationError as error:
-        form = "has to be a date like 2026-10-01, a time like 2026-10-01T09:30:00Z, or `latest`"
+        form = "must be a date like 2026-10-01, a time like 2026-10-01T09:30:00Z, or `latest`"
         raise BadInput(FieldError("date", form)) from error

@@ -1,4 +1,4 @@
-"""The command line: one command, one file where it is long. Errors are one clear line and exit code 1."""
+"""The command line. Errors are one clear line and exit code 1."""
 
 import sys
 from collections.abc import Callable
@@ -9,7 +9,7 @@ from app.errors import TallyhookError
 
 app = typer.Typer(
     name="tallyhook",
-    help="Automates Stripe's financial reports: every report that is owed is there, whole, once, soon, with proof.",
+    help="Automates Stripe's financial reports: every report you are owed, complete, once, on time, with proof.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -17,7 +17,7 @@ app = typer.Typer(
 
 
 def main() -> None:
-    """The console script: run a command, and turn what we raise on purpose into one line."""
+    """The console script: run a command, and show expected errors as one line."""
     try:
         app()
     except Exception as error:
@@ -28,7 +28,7 @@ def main() -> None:
 
 
 def _explained(error: Exception) -> str | None:
-    """What to say of an error in place of a traceback; None for what nobody expects."""
+    """The message to show instead of a traceback; None for unexpected errors."""
     if isinstance(error, TallyhookError):
         return str(error)
     from app.db.engine import is_transient

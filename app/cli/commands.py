@@ -17,7 +17,7 @@ from app.settings import Settings, load_settings
 
 Host = Annotated[str, typer.Option(help="The address to listen on.")]
 Port = Annotated[int, typer.Option(help="The port to listen on.", min=0, max=65535)]
-# A supervisor, Ctrl-C, and a terminal that was closed.
+# From a supervisor, Ctrl-C, and a closed terminal.
 ENDING_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 ProbesPort = Annotated[
     int | None, typer.Option(help="Show /health and /metrics of this process on a port.", min=0, max=65535)
@@ -42,7 +42,7 @@ def worker(
     host: Host = "127.0.0.1",
     port: ProbesPort = None,
 ) -> None:
-    """Work the queue only; any number may run beside any number of `serve`."""
+    """Work the queue only; any number can run beside any number of `serve`."""
     from app.main import build_probes
     from app.serving import run_until
 
@@ -72,15 +72,17 @@ def migrate(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 def demo(
-    once: Annotated[bool, typer.Option("--once", help="End by itself: exit code 0 if all is stored, else 1.")] = False,
+    once: Annotated[
+        bool, typer.Option("--once", help="Exit when done: code 0 if everything is stored, else 1.")
+    ] = False,
     days: Annotated[int, typer.Option(help="How many days to simulate.", min=1, max=60)] = 3,
-    port: Annotated[int, typer.Option(help="Port of the service; 0 takes a free one.", min=0, max=65535)] = 8000,
+    port: Annotated[int, typer.Option(help="Port of the service; 0 picks a free one.", min=0, max=65535)] = 8000,
 ) -> None:
     """Show the whole flow on this machine, with no account anywhere: simulator, database, service, stored files."""
     from app.cli.demo.play import play
 
     configure_logs()
-    logging.getLogger().setLevel(logging.ERROR)  # the story is told on the screen; only what goes wrong is logged
+    logging.getLogger().setLevel(logging.ERROR)  # the screen shows the story; only errors are logged
     failures: list[str] = []
 
     async def show(stop: asyncio.Event) -> None:
@@ -88,7 +90,7 @@ def demo(
 
     run(show)
     if failures:
-        raise TallyhookError("the demo is not complete: " + "; ".join(failures))
+        raise TallyhookError("the demo did not finish: " + "; ".join(failures))
 
 
 def _settings() -> Settings:
@@ -104,12 +106,12 @@ def _tell(warnings: Iterable[str]) -> None:
 
 
 def run(command: Callable[[asyncio.Event], Awaitable[None]]) -> None:
-    """Run a command on an event loop; what ends a process (ENDING_SIGNALS) sets the event that the command is given."""
+    """Run a command on an event loop; a signal that ends the process (ENDING_SIGNALS) sets the command's stop event."""
 
     async def with_signals() -> None:
         stop = asyncio.Event()
         for number in ENDING_SIGNALS:
-            if signal.getsignal(number) is not signal.SIG_IGN:  # `nohup` asks to outlive the terminal
+            if signal.getsignal(number) is not signal.SIG_IGN:  # `nohup` ignores SIGHUP on purpose
                 asyncio.get_running_loop().add_signal_handler(number, stop.set)
         await command(stop)
 

@@ -1,4 +1,4 @@
-"""`tallyhook events`: what Stripe has told, and to handle it again, for people without curl."""
+"""`tallyhook events`: list and replay the events that Stripe has sent."""
 
 from typing import Annotated
 
@@ -14,13 +14,13 @@ _COLUMNS = ("id", "stripe_event_id", "account", "type", "object_id", "received_a
 @events.command("list")
 def list_command(
     *,
-    status: Annotated[EventStatus | None, typer.Option(help="Only events that stand there.")] = None,
+    status: Annotated[EventStatus | None, typer.Option(help="Only events with this status.")] = None,
     type_: Annotated[str | None, typer.Option("--type", help="Only events of this type.")] = None,
     account: Annotated[str | None, typer.Option(help="Only events of this account.")] = None,
-    limit: Annotated[int, typer.Option(help="At most so many, the newest.", min=1, max=10_000)] = 50,
+    limit: Annotated[int, typer.Option(help="At most this many, the newest.", min=1, max=10_000)] = 50,
     as_json: AsJson = False,
 ) -> None:
-    """List kept events, newest first."""
+    """List stored events, newest first."""
     from app.api.events import EventOut
     from app.cli.output import show_json, show_table
     from app.cli.session import opened, run_once
@@ -44,7 +44,7 @@ def replay_command(
     event_ids: Annotated[list[str], typer.Argument(metavar="EVENT_ID", help="Our ids, or Stripe's (evt_…).")],
     as_json: AsJson = False,
 ) -> None:
-    """Handle events again, all of them or none; the worker does it."""
+    """Replay events, all or none; a worker handles them."""
     from app.api.events import EventOut
     from app.cli.output import show_json
     from app.cli.session import actor, opened, run_once
@@ -62,4 +62,4 @@ def replay_command(
         show_json([event.model_dump(mode="json") for event in found])
         return
     for event in found:
-        typer.echo(f"event {event.id} ({event.stripe_event_id}) will be handled again")
+        typer.echo(f"event {event.id} ({event.stripe_event_id}) will be replayed")

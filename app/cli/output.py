@@ -1,4 +1,4 @@
-"""How commands show what they found: JSON, a table on a terminal, or tab-separated lines where somebody pipes them."""
+"""How commands show results: JSON, a table on a terminal, or tab-separated lines in a pipe."""
 
 import json
 import sys

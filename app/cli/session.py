@@ -1,4 +1,4 @@
-"""What the commands that look, act once and end have in common: settings, the database that is there, a clean end."""
+"""What short commands have in common: settings, an existing database, a clean end."""
 
 import asyncio
 import logging
@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 
 def run_once(command: Callable[[], Awaitable[T]]) -> T:
-    """The command's result; SIGTERM and SIGINT break it off, and everything that it holds open is closed."""
+    """Run the command; SIGTERM and SIGINT cancel it, and everything it holds open is closed."""
     results: list[T] = []
 
     async def until_stopped(stop: asyncio.Event) -> None:
@@ -39,7 +39,7 @@ def run_once(command: Callable[[], Awaitable[T]]) -> T:
 
 
 def quiet_settings() -> Settings:
-    """The settings; what is odd about them is told, and of the log only what went wrong."""
+    """The settings; shows their warnings, and logs only errors."""
     settings = load_settings()
     quieten(settings)
     for warning in settings.warnings:
@@ -48,14 +48,14 @@ def quiet_settings() -> Settings:
 
 
 def quieten(settings: Settings | None = None) -> None:
-    """Log errors only, and no secret: these commands have an answer of their own."""
+    """Log only errors: these commands print their own results."""
     configure_logs(secrets=() if settings is None else settings.secret_values())
     logging.getLogger().setLevel(logging.ERROR)
 
 
 @asynccontextmanager
 async def opened() -> "AsyncIterator[Resources]":
-    """The service's resources over a database that is there and at head: a look must neither make nor migrate one."""
+    """The service's resources on an existing database at head: these commands neither create nor migrate one."""
     from app.db.migrate import require_schema
     from app.resources import has_database, open_resources
 
@@ -75,7 +75,7 @@ def actor() -> str:
 
     try:
         return f"cli:{getpass.getuser()}"
-    except (KeyError, OSError):  # a container's user may have a number and no name
+    except (KeyError, OSError):  # a container's user may have no name
         import os
 
         return f"cli:{os.getuid()}"

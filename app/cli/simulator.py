@@ -1,13 +1,13 @@
-"""`tallyhook simulator`: the Stripe reporting simulator alone, for trying one's own integration."""
+"""`tallyhook simulator`: the Stripe reporting simulator alone, to try your own integration."""
 
 import asyncio
 from typing import Annotated
 
 import typer
 
-HostOption = Annotated[str, typer.Option(help="The address to listen on: anybody who reaches it controls it.")]
-PortOption = Annotated[int, typer.Option(help="The port to listen on; 0 takes a free one.", min=0, max=65535)]
-WebhookOption = Annotated[str, typer.Option(help="Where the signed events of both accounts are sent to.")]
+HostOption = Annotated[str, typer.Option(help="The address to listen on: anyone who can reach it controls it.")]
+PortOption = Annotated[int, typer.Option(help="The port to listen on; 0 picks a free one.", min=0, max=65535)]
+WebhookOption = Annotated[str, typer.Option(help="Where the signed events of both accounts are sent.")]
 
 
 def simulator(
@@ -15,7 +15,7 @@ def simulator(
     port: PortOption = 12111,
     webhook: WebhookOption = "http://127.0.0.1:8000/webhooks/stripe",
 ) -> None:
-    """Simulate Stripe's reporting side on this machine, to try an integration against."""
+    """Simulate Stripe's reporting side on this machine, to try an integration."""
     from app.simulator import run_forever
 
     try:

@@ -1,1 +1,1 @@
-"""PostgreSQL: the engine, every table, the schema's migrations, and the server that comes along."""
+"""PostgreSQL: the engine, every table, migrations, and the embedded server."""

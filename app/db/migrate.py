@@ -1,4 +1,4 @@
-"""Bring the schema to head: under a lock, in one transaction, and fatal when it fails."""
+"""Bring the schema to head: under a lock, in one transaction; a failure is fatal."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,7 +21,7 @@ log = structlog.get_logger()
 MIGRATIONS = Path(__file__).parents[2] / "migrations"
 # Constraints with `nulls not distinct` came with it.
 OLDEST_VERSION = 15
-# Any number will do, as long as all processes take the same one.
+# Any number, as long as all processes use the same one.
 MIGRATION_LOCK = 7_263_511
 
 
@@ -36,7 +36,7 @@ def migrate(url: str, revision: str = "head", *, reports_schema: str | None = No
     try:
         _in_one_transaction(url, lambda config, connection: _upgrade(config, connection, revision, reports_schema))
     except OperationalError:
-        raise  # the database's own trouble: it is away, or has no room
+        raise  # a database error: it is down, or out of space
     except DBAPIError as error:
         reason = str(error.orig).strip().splitlines()[0]
         raise SchemaError(f"a migration failed, and nothing has changed: {reason}") from error
@@ -55,7 +55,7 @@ def require_schema(url: str) -> None:
 
 
 def schema_is_at(revision: str | None) -> str:
-    """The beginning of a sentence about the schema."""
+    """The start of a sentence about the schema."""
     return "the database has no schema yet" if revision is None else f"the schema is at {revision}"
 
 

@@ -56,7 +56,7 @@ class Load(Base):
     net_breaks: Mapped[int | None] = mapped_column(BigInteger)  # rows where net is not gross - fee
     error: Mapped[Json | None]
     checks_due: Mapped[bool] = mapped_column(server_default=text("false"))
-    # The window's object in the Parquet store: whether it has to be written or removed, and where it is.
+    # The window's object in the Parquet store: whether it must be written or removed, and where it is.
     object_due: Mapped[bool] = mapped_column(server_default=text("false"))
     object_location: Mapped[str | None]
     __table_args__ = (

@@ -1,4 +1,4 @@
-"""The only door to file bytes: write, read, drop.
+"""The only access to file bytes: write, read, remove.
 
 A file lies in PostgreSQL in chunks of 256 KiB, each compressed on its own (zstd level 1: measured faster than
 storing plain, at a quarter of the space), or plain in an object store. Its row says `stored_at` once it is whole;
@@ -28,8 +28,9 @@ __all__ = [
     "read_compressed",
 ]
 
-# Only what is asked for is imported: the child that loads a file (app/tables/child.py) reads bytes and needs no engine,
-# which would double its memory.
+# Imported on demand: the child process that loads a file (app/tables/child.py) only reads bytes, and importing the
+# engine
+# would double its memory.
 _HOMES = {
     "FileFacts": "chunker",
     "FileMetadata": "rows",

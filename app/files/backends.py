@@ -1,6 +1,6 @@
 """The stores outside the database that files can go to, by the scheme of their URL.
 
-A further one is a module of this shape beside `objects`, and a line here.
+To add one, write a module of this shape beside `objects`, and add a line here.
 """
 
 from collections.abc import AsyncIterator
@@ -9,7 +9,7 @@ from typing import Protocol, cast
 
 from app.errors import StoreAway
 
-# scheme: module. Imported when the first file is there: nobody pays for what is not used.
+# scheme: module, imported with the first file that needs it.
 _MODULES = {
     "s3": "app.files.objects",
     "gs": "app.files.objects",
@@ -19,33 +19,33 @@ _MODULES = {
 
 
 class Upload(Protocol):
-    """A file on its way into the store; nobody sees it before `complete` (or ever, after `abort`)."""
+    """A file being uploaded; it is invisible until `complete`, and removed by `abort`."""
 
     async def write(self, piece: bytes) -> None:
         """The next bytes. Raises StoreAway as soon as the upload has failed."""
 
     async def complete(self) -> None:
-        """All bytes were written: the object is there, whole and for good, on return."""
+        """All bytes were written: on return the object is complete and durable."""
 
     async def abort(self) -> None:
-        """Give it up; what was sent is removed, as far as the store answers."""
+        """Cancel the upload; what was sent is removed if the store answers."""
 
 
 class Backend(Protocol):
-    """One kind of store; `where` is the URL of an object. All raise StoreAway, readers also Missing."""
+    """One kind of store; `where` is the URL of an object. Every method raises StoreAway, reading also Missing."""
 
     def check(self, base: str) -> None:
-        """Whether files could be put below `base`, as far as can be told without asking."""
+        """Check that files can be put below `base`, as far as possible without a request."""
 
     async def put(self, where: str, data: bytes, *, media_type: str) -> None:
-        """A small file, for good on return."""
+        """Write a small file; it is durable on return."""
 
     def upload(self, where: str, *, media_type: str) -> Upload:
         """A large file."""
         ...
 
     async def size(self, where: str) -> int:
-        """How many bytes there are."""
+        """The size of the object in bytes."""
         ...
 
     def read(self, where: str, *, start: int, stop: int) -> AsyncIterator[bytes]:
@@ -57,13 +57,13 @@ class Backend(Protocol):
         ...
 
     async def delete(self, where: str) -> None:
-        """Remove an object and what broken uploads have left of it; one that is not there is removed."""
+        """Remove an object and the remains of broken uploads of it; removing a missing one succeeds."""
 
 
 def backend_of(url: str) -> Backend:
-    """The kind of store that a URL names. Raises StoreAway for one that this version does not know."""
+    """The store for a URL's scheme. Raises StoreAway for a scheme that this version does not support."""
     scheme = url.partition("://")[0]
     if scheme not in _MODULES:
         known = ", ".join(f"{name}://" for name in _MODULES)
-        raise StoreAway(f"{scheme}:// is not a store that this version knows; it knows {known}")
+        raise StoreAway(f"{scheme}:// is not supported by this version; supported are {known}")
     return cast(Backend, import_module(_MODULES[scheme]))

@@ -1,4 +1,4 @@
-"""Cuts the stream of a file into chunks, and knows its facts at the end: off the event loop, and in order."""
+"""Cuts the stream of a file into compressed chunks, off the event loop and in order, and counts and hashes it."""
 
 import asyncio
 import hashlib
@@ -15,21 +15,21 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 CHUNK_BYTES = 256 * 1024
-# Chunks of one file that are being compressed at a time.
+# Chunks of one file that are compressed at the same time.
 COMPRESSED_AT_ONCE = 2
 
-# Version 330d95e stores chunks that do not shrink as they are: they are read for ever, and written no more.
+# Version 330d95e stored chunks that do not shrink uncompressed: we read them forever, and no longer write them.
 CODEC_PLAIN = 0
 CODEC_ZSTD = 1
 
-# Hashing and compressing release the interpreter's lock: one thread per core that a download may use.
+# Hashing and compressing release the GIL: one thread per core that a download may use.
 _threads = ThreadPoolExecutor(max_workers=4, thread_name_prefix="files")
 _local = threading.local()
 
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """A piece of a file, ready to be stored: `raw_size` bytes of the original from `raw_start` on."""
+    """A piece of a file, ready to be stored: `raw_size` bytes of the original, starting at `raw_start`."""
 
     raw_start: int
     raw_size: int
@@ -39,7 +39,7 @@ class Chunk:
 
 @dataclass(frozen=True, slots=True)
 class FileFacts:
-    """What is known of a whole file: bytes, SHA-256 (hex) and lines of the original."""
+    """The size, SHA-256 (hex) and line count of a complete file, uncompressed."""
 
     size: int
     sha256: str
@@ -47,7 +47,7 @@ class FileFacts:
 
 
 class Digest:
-    """The facts of a file, from its bytes in order."""
+    """Computes the facts of a file from its bytes in order."""
 
     def __init__(self) -> None:
         self._sha256 = hashlib.sha256()
@@ -68,7 +68,7 @@ class Digest:
 
 
 class Chunker:
-    """Takes a stream in, whole or from where `digest` ends; chunks are worked on while the next ones are filled."""
+    """Takes a stream, from its start or from where `digest` ends; chunks are compressed while the next ones fill."""
 
     def __init__(self, digest: Digest | None = None) -> None:
         self._digest = digest or Digest()
@@ -80,11 +80,11 @@ class Chunker:
 
     @property
     def received(self) -> int:
-        """Bytes taken in so far."""
+        """Bytes received so far."""
         return self._cut + self._filled
 
     async def write(self, piece: bytes) -> list[Chunk]:
-        """Take the next bytes in; returns the chunks that became ready."""
+        """Take the next bytes; returns the chunks that are ready."""
         start, ready = 0, list[Chunk]()
         while self._filled + len(piece) - start >= CHUNK_BYTES:
             end = start + CHUNK_BYTES - self._filled
@@ -97,7 +97,7 @@ class Chunker:
         return ready
 
     async def flush(self) -> list[Chunk]:
-        """What is left, as chunks."""
+        """The remaining bytes, as chunks."""
         ready = await self._cut_chunk() if self._filling else []
         ready += [await asyncio.wrap_future(compressing) for compressing in self._compressing]
         self._compressing.clear()
@@ -105,11 +105,11 @@ class Chunker:
         return ready
 
     def facts(self) -> FileFacts:
-        """Size, hash and lines of everything taken in; ask after `flush`."""
+        """Size, hash and line count of everything received; call after `flush`."""
         return self._digest.facts()
 
     async def _cut_chunk(self) -> list[Chunk]:
-        """Hand the filled chunk over; the digest goes in order, compressing beside it."""
+        """Hand over the filled chunk: hashed in order, compressed in parallel."""
         raw = b"".join(self._filling)
         self._filling, self._filled = [], 0
         await self._digested()
@@ -128,7 +128,7 @@ class Chunker:
 
 
 def _compress(start: int, raw: bytes) -> Chunk:
-    # What does not shrink becomes raw blocks, a few bytes longer than it was.
+    # Data that does not shrink becomes raw blocks, a few bytes longer than before.
     return Chunk(start, len(raw), CODEC_ZSTD, _compressor().compress(raw))
 
 
@@ -138,11 +138,11 @@ def decompress(codec: int, data: bytes) -> bytes:
         return zstandard.ZstdDecompressor().decompress(data)
     if codec == CODEC_PLAIN:
         return data
-    raise ValueError(f"chunk codec {codec} is not known to this version of Tallyhook: run the newer version")
+    raise ValueError(f"chunk codec {codec} is unknown to this version of Tallyhook: run the newer version")
 
 
 async def in_thread(work: Callable[P, T], *values: P.args, **named: P.kwargs) -> T:
-    """Do what keeps a core busy where the event loop does not wait for it."""
+    """Run CPU-bound work in a thread, so that the event loop does not wait for it."""
     return await asyncio.wrap_future(_threads.submit(work, *values, **named))
 
 

@@ -1,4 +1,4 @@
-"""The chunks of files in PostgreSQL: append, read, and see how far a partial file has come."""
+"""File chunks in PostgreSQL: append, read, and find out how far a partial file has come."""
 
 import asyncio
 import struct
@@ -14,7 +14,7 @@ from app.files.chunker import CODEC_ZSTD, Chunk, Digest, decompress, in_thread
 
 Sessions = async_sessionmaker[AsyncSession]
 
-# Read together: few round trips, and at most 4 MiB for a reader that stalls (these, and the next ones).
+# Read in one query: few round trips, and at most 4 MiB for a stalled reader (these and the next ones).
 READ_AT_ONCE = 8
 
 _COPY = "copy file_chunks (file_id, raw_start, raw_size, codec, data) from stdin (format binary)"
@@ -56,7 +56,7 @@ async def read_compressed(sessions: Sessions, file_id: uuid.UUID, *, size: int) 
 
 
 async def compressed_size(session: AsyncSession, file_id: uuid.UUID) -> int | None:
-    """How many bytes `read_compressed` gives; None where it cannot: some chunks were stored plain by 330d95e."""
+    """How many bytes `read_compressed` returns; None if it cannot, because 330d95e stored some chunks uncompressed."""
     found = await session.execute(_COMPRESSED_SIZE, {"file_id": file_id, "zstd": CODEC_ZSTD})
     size: int | None = found.scalar_one()
     return size
@@ -65,7 +65,7 @@ async def compressed_size(session: AsyncSession, file_id: uuid.UUID) -> int | No
 async def _stored(sessions: Sessions, file_id: uuid.UUID, *, start: int, stop: int) -> AsyncIterator[list[Chunk]]:
     """The chunks that hold [start, stop), a few at a time; the next ones are fetched meanwhile.
 
-    A question of its own for those few: a reader that stalls pins neither a connection nor a snapshot.
+    Each batch is a query of its own, so that a stalled reader pins neither a connection nor a snapshot.
     """
     position = start
     fetching = asyncio.create_task(_fetch(sessions, file_id, position, stop))
@@ -84,7 +84,7 @@ async def _stored(sessions: Sessions, file_id: uuid.UUID, *, start: int, stop: i
 async def _fetch(sessions: Sessions, file_id: uuid.UUID, position: int, stop: int) -> list[Chunk]:
     async with autocommit_session(sessions) as session:
         values = {"file_id": file_id, "position": position, "stop": stop, "limit": READ_AT_ONCE}
-        # In binary: as text the server would write every byte as two digits, and we would read them back.
+        # In binary format: as text the server would encode every byte as two hex digits.
         async with raw_connection(session) as raw, raw.cursor(binary=True) as cursor:
             found = [Chunk(*row) for row in await (await cursor.execute(_CHUNKS_FROM, values)).fetchall()]
         if not found:
@@ -97,7 +97,7 @@ async def _fetch(sessions: Sessions, file_id: uuid.UUID, position: int, stop: in
 
 
 async def is_removed(session: AsyncSession, file_id: uuid.UUID) -> bool:
-    """Whether retention has taken the file's bytes."""
+    """Whether retention has removed the file's bytes."""
     return bool((await session.execute(_IS_REMOVED, {"file_id": file_id})).scalar_one_or_none())
 
 
@@ -113,7 +113,7 @@ async def delete(session: AsyncSession, file_ids: Sequence[uuid.UUID], *, limit:
 
 
 async def digest_of(sessions: Sessions, file_id: uuid.UUID) -> Digest:
-    """What there is of a partial file, hashed again: the state of a hash cannot be stored."""
+    """The digest of a partial file, computed again from its chunks, because a hash state cannot be stored."""
     async with sessions.begin() as session:
         stop = (await session.execute(_PROGRESS, {"file_id": file_id})).scalar_one()
     digest = Digest()

@@ -1,4 +1,4 @@
-"""Writes one file into the database, in chunks that are committed as they come: a later writer goes on from there."""
+"""Writes one file into the database, in chunks that are committed as they arrive, so that a later writer can resume."""
 
 import uuid
 
@@ -10,7 +10,7 @@ from app.files.database import Sessions
 from app.files.rows import FileMetadata
 from app.files.writer import Ending, Transaction
 
-# Committed together: 16 MiB is a resume point often enough, and few enough commits.
+# Committed together: a resume point every 16 MiB is often enough, and costs few commits.
 CHUNKS_PER_COMMIT = 64
 
 
@@ -52,10 +52,10 @@ class DatabaseWriter:
         return self._facts
 
     async def abort(self) -> None:
-        """Nothing is held open between two commits."""
+        """Nothing to close: nothing is held open between commits."""
 
     def ending(self) -> Ending:
-        assert self._facts is not None, "a file is finished after its facts were asked for"
+        assert self._facts is not None, "call `facts` before finishing a file"
         if self._file_id is None:
             return Ending(uuid.uuid4(), self._facts, self._waiting, self._metadata)
         return Ending(self._file_id, self._facts, self._waiting)

@@ -1,4 +1,4 @@
-"""Writes one file into a store outside: its place is in the row before its first byte is sent, so none is forgotten."""
+"""Writes one file into an object store. Its location is recorded before the first byte is sent."""
 
 import uuid
 from dataclasses import replace
@@ -15,13 +15,13 @@ PASS_ON_BYTES = 1024 * 1024
 
 
 def location(base: str, metadata: FileMetadata, file_id: uuid.UUID) -> str:
-    """Where a file goes below `base`: no two files ever have the same place, so that nobody writes over another."""
+    """Where a file goes below `base`: every file has a location of its own, so that none is overwritten."""
     stem, _, ending = metadata.filename.rpartition(".")
     return f"{base.rstrip('/')}/{metadata.account}/{metadata.report_type}/{stem}.{file_id}.{ending}"
 
 
 class ObjectWriter:
-    """A `FileWriter` whose bytes go on as they come. Nothing of a file that was not finished can be resumed later."""
+    """A `FileWriter` that uploads bytes as they arrive. An unfinished upload cannot be resumed."""
 
     def __init__(self, metadata: FileMetadata, transaction: Transaction, base: str, backend: Backend) -> None:
         self._metadata = metadata
@@ -67,7 +67,7 @@ class ObjectWriter:
             self._upload = None
         self._facts = self._digest.facts()
         if await self._backend.size(self._where) != self._facts.size:
-            raise StoreAway(f"{self._where} has another size than the bytes that were sent")
+            raise StoreAway(f"{self._where} does not have the size of the bytes that were sent")
         return self._facts
 
     async def abort(self) -> None:
@@ -75,7 +75,7 @@ class ObjectWriter:
             await self._upload.abort()
 
     def ending(self) -> Ending:
-        assert self._facts is not None, "a file is finished after its facts were asked for"
+        assert self._facts is not None, "call `facts` before finishing a file"
         assert self._file_id is not None
         return Ending(self._file_id, self._facts)
 

@@ -1,6 +1,6 @@
 """The bytes of files in an object store (S3, GCS, Azure) or a folder: plain, under readable keys.
 
-Credentials, endpoints and encryption are obstore's matter, by the usual environment variables of each store.
+obstore reads credentials, endpoints and encryption from each store's usual environment variables.
 """
 
 import asyncio
@@ -20,27 +20,27 @@ from app.observability.logs import redact
 if TYPE_CHECKING:
     from obstore.store import ObjectStore
 
-# The least that S3 takes: one is sent while the next one is filled. It takes 10,000 of them: files of up to 50 GB.
+# The smallest part S3 accepts; one is sent while the next fills. It accepts 10,000 parts: files of up to 50 GB.
 PART_BYTES = 5 * 1024 * 1024
 PARTS_AT_ONCE = 1
-# One request each: a reader that stalls holds nothing but this.
+# One request each, so that a stalled reader holds nothing else.
 READ_BYTES = 1024 * 1024
-# Behind our own back-off, which may wait for long, the library tries again only for a moment.
+# Our own back-off does the waiting, so the library itself retries only briefly.
 RETRIES: Any = {"max_retries": 2}
 ABORT_SECONDS = 5.0
 
 
 class _Aborted(Exception):
-    """Raised inside the library while it uploads: it then removes what it has sent."""
+    """Raised inside the library during an upload, so that it removes what it has sent."""
 
 
 def check(base: str) -> None:
-    """Whether files could be put there, as far as can be told without asking. Raises StoreAway."""
+    """Check that files can be put there, as far as possible without a request. Raises StoreAway."""
     _place(f"{base.rstrip('/')}/x")
 
 
 async def put(where: str, data: bytes, *, media_type: str) -> None:
-    """A small file, in one request."""
+    """Write a small file in one request."""
     store, path = _place(where)
     with _translate_errors():
         import obstore
@@ -60,7 +60,7 @@ async def put_file(where: str, path: Path, *, media_type: str) -> None:
 
 
 async def size(where: str) -> int:
-    """How many bytes there are."""
+    """The size of the object in bytes."""
     store, path = _place(where)
     with _translate_errors():
         import obstore
@@ -83,7 +83,7 @@ async def read(where: str, *, start: int, stop: int) -> AsyncIterator[bytes]:
 
 
 def read_part(where: str, *, start: int, stop: int) -> bytes:
-    """The bytes [start, stop), for who has no event loop. Raises Missing, StoreAway."""
+    """The bytes [start, stop), without an event loop. Raises Missing, StoreAway."""
     store, path = _place(where)
     with _translate_errors():
         import obstore
@@ -92,9 +92,9 @@ def read_part(where: str, *, start: int, stop: int) -> bytes:
 
 
 async def delete(where: str) -> None:
-    """Remove an object, and what killed uploads have left of it; one that is not there is removed.
+    """Remove an object and the remains of killed uploads of it; removing a missing one succeeds.
 
-    Parts of an upload into a bucket cannot be listed here: its lifecycle rule removes them.
+    Parts of an unfinished upload to a bucket cannot be listed here: the bucket's lifecycle rule removes them.
     """
     store, path = _place(where)
     if where.startswith("file:"):
@@ -114,7 +114,7 @@ def upload(where: str, *, media_type: str) -> "_Upload":
 
 
 class _Upload:
-    """A file on its way into the store, in parts; nobody sees it before `complete` (or ever, after `abort`)."""
+    """A file being uploaded in parts; it is invisible until `complete`, and removed by `abort`."""
 
     def __init__(self, where: str, *, media_type: str) -> None:
         self._where = where
@@ -122,7 +122,7 @@ class _Upload:
         self._pieces: asyncio.Queue[bytes | None] = asyncio.Queue(maxsize=2)
         self._is_aborted = False
         self._task = asyncio.create_task(self._put())
-        # Whoever gives an upload up does not ask how it ended.
+        # After an abort the result of the upload is never awaited.
         self._task.add_done_callback(lambda task: task.cancelled() or task.exception())
 
     async def write(self, piece: bytes) -> None:
@@ -130,13 +130,13 @@ class _Upload:
         await self._give(piece)
 
     async def complete(self) -> None:
-        """All bytes were written: the object is there, whole, on return."""
+        """All bytes were written: on return the object is complete."""
         await self._give(None)
         await self._task
         await _sync(self._where)
 
     async def abort(self) -> None:
-        """Give it up; what was sent is removed, as far as the store answers."""
+        """Cancel the upload; what was sent is removed if the store answers."""
         self._is_aborted = True
         while not self._pieces.empty():
             self._pieces.get_nowait()
@@ -191,12 +191,12 @@ def _store(root: str) -> "ObjectStore":
 
 
 def _how(where: str, media_type: str) -> dict[str, Any]:
-    # A folder keeps no attributes.
+    # A folder stores no attributes.
     return {} if where.startswith("file:") else {"attributes": {"Content-Type": media_type}}
 
 
 async def _sync(where: str) -> None:
-    # A store answers when it has the bytes for good; of a folder that is only true after this.
+    # A store answers once the bytes are durable; for a folder that is only true after fsync.
     if where.startswith("file:"):
         await in_thread(_fsync, urlsplit(where).path)
 
@@ -216,7 +216,7 @@ def _fsync(path: str) -> None:
 
 @contextmanager
 def _translate_errors() -> Iterator[None]:
-    """Whatever the store says leaves as Missing or StoreAway."""
+    """Translate every error of the store to Missing or StoreAway."""
     from obstore.exceptions import BaseError
 
     try:
@@ -224,4 +224,4 @@ def _translate_errors() -> Iterator[None]:
     except FileNotFoundError as error:
         raise Missing(str(error).partition("\n")[0]) from error
     except (BaseError, OSError) as error:
-        raise StoreAway(redact(f"the file store does not do it: {str(error).partition(chr(10))[0]}")) from error
+        raise StoreAway(redact(f"the file store failed: {str(error).partition(chr(10))[0]}")) from error

@@ -1,4 +1,4 @@
-"""Whether files can be kept: a few bytes written, read back and deleted, in whichever store new files go to."""
+"""Whether files can be stored: a few bytes written, read back and deleted in the store that new files go to."""
 
 import asyncio
 import os
@@ -14,12 +14,12 @@ from app.files.database import Sessions
 from app.observability.logs import redact
 
 PROBE_BYTES = 1024
-# A store that takes longer for a kilobyte does not keep files.
+# A store that takes longer than this for a few bytes does not work.
 PROBE_SECONDS = 15.0
 
 
 async def probe(sessions: Sessions, base: str | None) -> None:
-    """Write, read and delete. Raises StoreAway, which says what the store said."""
+    """Write, read and delete. Raises StoreAway with the store's own message."""
     try:
         async with asyncio.timeout(PROBE_SECONDS):
             await (_probe_database(sessions) if base is None else _probe_objects(base))
@@ -28,23 +28,23 @@ async def probe(sessions: Sessions, base: str | None) -> None:
 
 
 async def _probe_objects(base: str) -> None:
-    # One place per machine, written over each time: a process that dies in between leaves no more than one.
+    # One object per machine, overwritten each time: a process that dies halfway leaves at most one behind.
     where = f"{base.rstrip('/')}/.tallyhook-probe-{socket.gethostname()}"
     sent, backend = os.urandom(PROBE_BYTES), backend_of(base)
     await backend.put(where, sent, media_type="application/octet-stream")
     try:
         read = b"".join([piece async for piece in backend.read(where, start=0, stop=PROBE_BYTES)])
     except Missing as error:
-        raise StoreAway("the file store does not have what was just written") from error
+        raise StoreAway("the file store cannot find what was just written") from error
     if read != sent:
-        raise StoreAway("the file store gives other bytes back than were written")
+        raise StoreAway("the file store returns different bytes than were written")
     await backend.delete(where)
 
 
 async def _probe_database(sessions: Sessions) -> None:
     id_, sent = uuid.uuid4(), os.urandom(PROBE_BYTES)
     try:
-        # Each in a transaction of its own: what counts is what a commit keeps.
+        # Separate transactions: what counts is what a commit keeps.
         async with sessions.begin() as session:
             await session.execute(_WRITE, {"id": id_, "data": sent})
         async with sessions.begin() as session:
@@ -52,9 +52,9 @@ async def _probe_database(sessions: Sessions) -> None:
             await session.execute(_DELETE, {"id": id_})
     except SQLAlchemyError as error:
         said = str(getattr(error, "orig", None) or error).strip().partition("\n")[0]
-        raise StoreAway(redact(f"the database does not keep files: {said}")) from error
+        raise StoreAway(redact(f"the database cannot store files: {said}")) from error
     if read != sent:
-        raise StoreAway("the database gives other bytes back than were written")
+        raise StoreAway("the database returns different bytes than were written")
 
 
 _WRITE = text("insert into file_store_probes (id, data) values (:id, :data)")

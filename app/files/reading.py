@@ -1,4 +1,4 @@
-"""The bytes of a whole file, for a process without an event loop: a load's child. One connection, or one store."""
+"""The bytes of a complete file without an event loop, for the child process that loads it into tables."""
 
 import uuid
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ def pieces(
 ) -> Iterator[bytes]:
     """The bytes of a file, in order. Raises FileIsGone, and StoreAway where an object store does not answer.
 
-    The connection is in autocommit and used by nobody else meanwhile.
+    The connection must be in autocommit mode, and is not shared meanwhile.
     """
     if location is None:
         return _from_database(connection, file_id, size)

@@ -1,4 +1,4 @@
-"""Bytes leave here and nowhere else: those of removed files, and what downloads that were given up have left."""
+"""The only place that deletes bytes: those of removed files, and the remains of abandoned downloads."""
 
 import uuid
 from collections.abc import Sequence
@@ -10,18 +10,18 @@ from app.files import database
 from app.files.backends import backend_of
 from app.files.database import Sessions
 
-# 128 MiB of the original: short transactions, and room for vacuum between them.
+# 128 MiB of the original: short transactions, with room for vacuum in between.
 CHUNKS_AT_ONCE = 512
 OBJECTS_AT_ONCE = 100
 
 
 async def drop_partial(session: AsyncSession, run_id: uuid.UUID) -> None:
-    """Remove what a download that is given up, or begun again, has left. A whole file is never touched."""
+    """Remove the remains of a download that was abandoned or restarted. Complete files are never touched."""
     await session.execute(DROP_PARTIALS, {"run_ids": [run_id]})
 
 
 async def delete_bytes(sessions: Sessions, file_ids: Sequence[uuid.UUID], locations: Sequence[str | None]) -> None:
-    """Delete all bytes of these files, wherever they lie. Raises StoreAway; doing it twice does no harm."""
+    """Delete all bytes of these files, wherever they are. Raises StoreAway; repeating it is harmless."""
     while await _delete_chunks(sessions, file_ids) == CHUNKS_AT_ONCE:
         pass
     for location in locations:
@@ -30,7 +30,7 @@ async def delete_bytes(sessions: Sessions, file_ids: Sequence[uuid.UUID], locati
 
 
 async def sweep_dropped(sessions: Sessions) -> int:
-    """Delete some objects of downloads that were given up; returns how many there were. Raises StoreAway."""
+    """Delete some objects of abandoned downloads; returns how many. Raises StoreAway."""
     async with sessions.begin() as session:
         dropped = (await session.execute(_DROPPED, {"limit": OBJECTS_AT_ONCE})).scalars().all()
     for location in dropped:
@@ -46,12 +46,12 @@ async def _delete_chunks(sessions: Sessions, file_ids: Sequence[uuid.UUID]) -> i
         return await database.delete(session, file_ids, limit=CHUNKS_AT_ONCE)
 
 
-# Whoever still writes such an object does so under a place that nobody else ever uses.
+# A writer that is still at it uses a location that no other file ever has.
 DROP_PARTIALS = text("""
 with dropped as (delete from files where run_id = any(:run_ids) and stored_at is null returning location)
 insert into dropped_objects (location) select location from dropped where location is not null
 """)
-# Once at once, and once a day later: whoever was still writing then is not any more.
+# Deleted now and again a day later, in case a writer was still at it now.
 _DROPPED = text("""
 select location from dropped_objects where deleted_at is null or dropped_at < now() - interval '1 day' limit :limit
 """)

@@ -1,4 +1,4 @@
-"""The row of a file: begun, finished, dropped. Until it says `stored_at`, nobody sees the file."""
+"""The row of a file: begun, finished, dropped. Until `stored_at` is set, the file is invisible."""
 
 import uuid
 from collections.abc import Mapping
@@ -29,7 +29,7 @@ _COLUMNS = ("run_id", "rule_id", "account", "stripe_file_id", "filename", "media
 
 
 async def begin_all(session: AsyncSession, files: Mapping[uuid.UUID, FileMetadata]) -> None:
-    """Begin these files, by their ids: what earlier, broken downloads left of their runs' files is removed."""
+    """Begin these files, by id; the remains of earlier, broken downloads of the same runs are removed."""
     if not files:
         return
     begun = list(files.values())
@@ -39,7 +39,7 @@ async def begin_all(session: AsyncSession, files: Mapping[uuid.UUID, FileMetadat
 
 
 async def finish_all(session: AsyncSession, files: Mapping[uuid.UUID, FileFacts]) -> None:
-    """These files are whole: from the commit on they are visible, and never changed."""
+    """Mark these files as complete: from the commit on they are visible, and never change."""
     values = {
         "ids": list(files),
         "sizes": [facts.size for facts in files.values()],

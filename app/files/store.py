@@ -1,4 +1,4 @@
-"""Where the bytes of files go, and where they are read from: the row of each file says where it lies."""
+"""Where file bytes are written to and read from: each file's row holds its location."""
 
 import uuid
 from collections.abc import AsyncIterator
@@ -17,7 +17,7 @@ from app.files.writer import FileWriter, Transaction
 
 @dataclass(frozen=True, slots=True)
 class FileStore:
-    """New files go below `base`, a URL, or into the database where there is none; old ones stay where they are."""
+    """New files go below the URL `base`, or into the database if there is none; existing files stay where they are."""
 
     sessions: Sessions
     base: str | None = None
@@ -40,7 +40,7 @@ class FileStore:
         await probe(self.sessions, self.base)
 
     async def read(self, file_id: uuid.UUID, location: str | None, *, start: int, stop: int) -> AsyncIterator[bytes]:
-        """The bytes [start, stop) of the original. Raises Gone where retention was quicker, and StoreAway."""
+        """The bytes [start, stop) of the original. Raises Gone if retention removed them meanwhile, and StoreAway."""
         if location is None:
             async for piece in database.read(self.sessions, file_id, start=start, stop=stop):
                 yield piece

@@ -1,4 +1,4 @@
-"""What writes one file as it comes, whichever store it goes to; a store of its own way is a class of this shape."""
+"""The interface for writing one file as it arrives, whichever store it goes to."""
 
 import uuid
 from collections.abc import Callable, Sequence
@@ -13,13 +13,13 @@ from app.files.chunker import Chunk, FileFacts
 from app.files.database import Sessions
 from app.files.rows import FileMetadata
 
-# Opens a transaction in which the caller has made sure that it may still write.
+# Opens a transaction in which the caller has checked that it may still write.
 Transaction = Callable[[], AbstractAsyncContextManager[AsyncSession]]
 
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """What of a file that has come is still to be written down; `metadata` only where its row was not begun yet."""
+    """What is still to be recorded of a received file; `metadata` only if its row does not exist yet."""
 
     file_id: uuid.UUID
     facts: FileFacts
@@ -28,41 +28,41 @@ class Ending:
 
 
 class FileWriter(Protocol):
-    """The file of one run, written in order. Raises StoreAway where the store does not take the bytes."""
+    """Writes the file of one run, in order. Raises StoreAway when the store does not accept the bytes."""
 
     @property
     def position(self) -> int:
-        """Bytes taken in so far, those of earlier writers included: where the next ones belong."""
+        """Bytes received so far, including by earlier writers: the offset of the next ones."""
         ...
 
     async def resume(self, sessions: Sessions, partial: uuid.UUID) -> None:
-        """Go on where an earlier writer stopped, this process's or another's, if this kind of store can."""
+        """Continue where an earlier writer stopped, in this process or another, if this kind of store can."""
 
     async def restart(self) -> None:
-        """Forget what came so far; what is stored of it is removed when the first new pieces are."""
+        """Discard what was received so far; stored pieces are removed when the first new ones are stored."""
 
     async def write(self, piece: bytes) -> None:
         """The next bytes."""
 
     async def checkpoint(self) -> None:
-        """Store all that came, so that a later writer need not fetch it again."""
+        """Store everything received, so that a later writer need not fetch it again."""
 
     async def facts(self) -> FileFacts:
-        """Everything came: size, hash and lines of it."""
+        """The file is complete: its size, hash and line count."""
         ...
 
     async def abort(self) -> None:
-        """Nothing more comes: let go of what is held open."""
+        """Close whatever is held open."""
 
     def ending(self) -> Ending:
-        """What `finish_all` writes down; ask after `facts`."""
+        """What `finish_all` records; call after `facts`."""
         ...
 
 
 async def finish_all(session: AsyncSession, writers: Sequence[FileWriter]) -> None:
-    """Everything came and was looked at (`facts`): these files are whole once the session's transaction commits.
+    """Finish files whose `facts` were checked: they are complete once the session's transaction commits.
 
-    It changes nothing in the writers: what is rolled back can be done again.
+    The writers are not changed, so a rolled-back call can be repeated.
     """
     endings = [writer.ending() for writer in writers]
     await rows.begin_all(session, {end.file_id: end.metadata for end in endings if end.metadata is not None})

@@ -1,1 +1,1 @@
-"""Health: what is judged about the service, once, for `/health`, `/metrics` and the doctor."""
+"""Health checks, defined once for `/health`, `/metrics` and the doctor."""

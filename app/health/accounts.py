@@ -16,7 +16,7 @@ async def credentials(view: View) -> Check:
     accounts = view.settings.accounts
     if not any(account.api_key for account in accounts.values()):
         advice = "set STRIPE_API_KEY and STRIPE_WEBHOOK_SECRET, or STRIPE_ACCOUNTS for several accounts"
-        return failing("credentials", "no account has an API key: nothing can be asked of Stripe", advice)
+        return failing("credentials", "no account has an API key: no reports can be requested", advice)
     held = await rows.holds(view.session, configured=sorted(accounts))
     keyless = sorted(slug for slug, account in accounts.items() if account.api_key is None)
     found = [

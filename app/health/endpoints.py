@@ -1,4 +1,4 @@
-"""How an account's webhook endpoint stands at Stripe: registered, enabled, pointing here, sent the right events."""
+"""The state of an account's webhook endpoint at Stripe: registered, enabled, pointing here, with the right events."""
 
 from urllib.parse import urlsplit
 
@@ -16,14 +16,14 @@ _FIX = "run `tallyhook doctor --fix --url https://YOUR-HOST/webhooks/stripe`, or
 
 
 def url_for(base: str, account: str) -> str:
-    """Where an account's webhooks go: `default` at the URL itself, any other account below it."""
+    """The webhook URL of an account: `default` has the base URL, other accounts a path below it."""
     return base if account == DEFAULT_ACCOUNT else f"{base}/{account}"
 
 
 async def webhook_endpoint(client: StripeClient, account: str, *, url: str | None, arriving: bool = False) -> Check:
-    """Whether events can arrive here. Without a URL every endpoint whose path is ours is taken for ours.
+    """Whether events can arrive here. Without a URL every endpoint with our path counts as ours.
 
-    `arriving`: webhooks came recently, so one leads here, by whatever path a proxy makes of it.
+    `arriving`: webhooks arrived recently, so some endpoint leads here, even if a proxy rewrites its path.
     """
     try:
         endpoints = await list_endpoints(client, account)
@@ -35,10 +35,10 @@ async def webhook_endpoint(client: StripeClient, account: str, *, url: str | Non
         return degraded(NAME, f"webhook endpoints cannot be listed: {error}", "try again later", account=account)
     ours = [endpoint for endpoint in endpoints if _is_ours(endpoint, account, url)]
     if not ours and arriving:
-        return ok(NAME, "no webhook endpoint has our path, and webhooks arrive", account=account)
+        return ok(NAME, "no webhook endpoint has our path, but webhooks arrive", account=account)
     if not ours:
         return _none(account, url, endpoints)
-    # One good endpoint is enough: what two of them deliver is kept once.
+    # One good endpoint is enough: duplicate deliveries are stored once.
     return min((_judged(endpoint, account) for endpoint in ours), key=lambda found: list(Status).index(found.status))
 
 
@@ -51,9 +51,9 @@ def _is_ours(endpoint: WebhookEndpoint, account: str, url: str | None) -> bool:
 
 def _none(account: str, url: str | None, endpoints: list[WebhookEndpoint]) -> Check:
     if url is None:
-        detail = f"no webhook endpoint leads to …{url_for(WEBHOOK_PATH, account)}; reports still arrive, later"
+        detail = f"no webhook endpoint leads to …{url_for(WEBHOOK_PATH, account)}; reports still arrive, but later"
         return degraded(NAME, detail, _FIX, account=account)
-    # A path beside ours is answered 404 or 405, and a redirect is no delivery to Stripe.
+    # A path next to ours gets 404 or 405, and to Stripe a redirect is a failed delivery.
     near = [endpoint.url for endpoint in endpoints if urlsplit(endpoint.url).netloc == urlsplit(url).netloc]
     there = f"; there is {', '.join(near)}" if near else ""
     return failing(NAME, f"no webhook endpoint points to {url}{there}", _FIX, account=account)
@@ -69,7 +69,7 @@ def _judged(endpoint: WebhookEndpoint, account: str) -> Check:
         return failing(NAME, detail, f"select it by name: {_FIX}", account=account)
     if not is_released(endpoint.api_version):
         detail = f"the endpoint {endpoint.url} is sent events of the API version {endpoint.api_version}"
-        advice = "register it anew with a released version: a preview's events may change their form"
+        advice = "register a new one with a released version: a preview's events may change"
         return degraded(NAME, detail, advice, account=account)
     version = endpoint.api_version or "the account's default version"
     return ok(NAME, f"{endpoint.url} is enabled and sent all {len(EventType)} events ({version})", account=account)

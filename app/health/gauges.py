@@ -1,4 +1,4 @@
-"""The gauges that are read from the rows at each scrape: a few statements that indexes answer, in one transaction."""
+"""The gauges that are read from the rows at each scrape: a few indexed statements in one transaction."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from app.vocabulary import CallKind
 
 Families = Sequence[CounterMetricFamily | GaugeMetricFamily | InfoMetricFamily]
 
-# A scrape is given up after ten seconds as a rule.
+# Prometheus usually gives up a scrape after ten seconds.
 STATEMENT_SECONDS = 4
 MOST_WORKERS = 100
 MOST_REPORT_TYPES = 1000
@@ -52,7 +52,7 @@ async def _runs(session: AsyncSession) -> GaugeMetricFamily:
 
 
 async def _tables(session: AsyncSession) -> list[GaugeMetricFamily]:
-    loads = GaugeMetricFamily("tallyhook_loads", "Files that are to be loaded, or could not be.", labels=["state"])
+    loads = GaugeMetricFamily("tallyhook_loads", "Files that wait to be loaded, or could not be.", labels=["state"])
     for row in await session.execute(_LOADS):
         loads.add_metric([row.state], row.loads)
     verdicts = GaugeMetricFamily(
@@ -63,19 +63,17 @@ async def _tables(session: AsyncSession) -> list[GaugeMetricFamily]:
     for row in await session.execute(_NUMBERS):
         verdicts.add_metric([row.name, row.verdict], row.verdicts)
     set_aside = (await session.execute(_SET_ASIDE)).scalar_one()
-    aside = GaugeMetricFamily(
-        "tallyhook_columns_set_aside", "Columns that nobody knows, and so are not loaded.", value=set_aside
-    )
+    aside = GaugeMetricFamily("tallyhook_columns_set_aside", "Unknown columns, which are not loaded.", value=set_aside)
     return [loads, verdicts, aside]
 
 
 async def _inbox(session: AsyncSession) -> list[GaugeMetricFamily]:
     found, now = await rows.inbox(session, most=MOST_COUNTED), await rows.now(session)
     oldest = 0.0 if found.oldest_at is None else max(0.0, (now - found.oldest_at).total_seconds())
-    depth = GaugeMetricFamily("tallyhook_inbox_events", "Kept events that are not handled yet.", value=found.pending)
+    depth = GaugeMetricFamily("tallyhook_inbox_events", "Stored events that are not handled yet.", value=found.pending)
     age = GaugeMetricFamily(
         "tallyhook_inbox_oldest_age_seconds",
-        "How long ago the oldest of them came; 0 when there is none.",
+        "Seconds since the oldest of them arrived; 0 if there is none.",
         value=oldest,
     )
     failed = GaugeMetricFamily(
@@ -88,15 +86,13 @@ async def _inbox(session: AsyncSession) -> list[GaugeMetricFamily]:
 
 async def _file_chunks(session: AsyncSession) -> GaugeMetricFamily:
     size = (await session.execute(_FILE_CHUNKS)).scalar_one()
-    return GaugeMetricFamily(
-        "tallyhook_file_chunks_bytes", "What the bytes of files take in the database's own files.", value=size
-    )
+    return GaugeMetricFamily("tallyhook_file_chunks_bytes", "Disk space of file contents in the database.", value=size)
 
 
 async def _lanes(res: Resources, session: AsyncSession) -> GaugeMetricFamily:
     family = GaugeMetricFamily(
         "tallyhook_oldest_due_run_age_seconds",
-        "How long the oldest run of a lane could have been worked on, and was not; 0 when there is none.",
+        "Seconds that the oldest workable run of a lane has been waiting; 0 if there is none.",
         labels=["lane"],
     )
     found = {lane.lane: lane.oldest for lane in await rows.lanes(session, configured=sorted(res.settings.accounts))}
@@ -108,7 +104,7 @@ async def _lanes(res: Resources, session: AsyncSession) -> GaugeMetricFamily:
 
 async def _workers(session: AsyncSession) -> GaugeMetricFamily:
     family = GaugeMetricFamily(
-        "tallyhook_worker_heartbeat_age_seconds", "How long ago a worker was last heard of.", labels=["worker"]
+        "tallyhook_worker_heartbeat_age_seconds", "Seconds since a worker last reported.", labels=["worker"]
     )
     for row in await session.execute(_WORKERS, {"limit": MOST_WORKERS}):
         family.add_metric([row.worker], row.age)
@@ -136,7 +132,7 @@ async def _availability(session: AsyncSession) -> list[GaugeMetricFamily]:
     )
     late = GaugeMetricFamily(
         "tallyhook_data_late_seconds",
-        "How much later than its type's may be the data is; 0 while it is on time.",
+        "How many seconds later than allowed for its type the data is; 0 while it is on time.",
         labels=["account", "report_type"],
     )
     now = await rows.now(session)

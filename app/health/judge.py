@@ -1,4 +1,4 @@
-"""Every check, made once: for `/health`, `/metrics` and `tallyhook doctor`."""
+"""Runs every check, for `/health`, `/metrics` and `tallyhook doctor`."""
 
 import time
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
-# Importing a module puts its checks on the list.
+# Importing a module registers its checks.
 from app.health import accounts, outside, queue, rows, rules, tables, targets, webhooks  # noqa: F401
 from app.health.registry import CHECKS, CheckFunction, View
 from app.health.results import Check, failing
@@ -19,9 +19,9 @@ from app.settings import Settings
 
 log = structlog.get_logger()
 
-# A database that is overloaded answers with the check that fails, not with silence.
+# On an overloaded database a check fails instead of hanging.
 STATEMENT_SECONDS = 2
-# After that the remaining checks are not made any more: whoever asks gives up soon.
+# After this long the remaining checks are skipped: the caller would give up soon.
 ALL_SECONDS = 4.0
 
 
@@ -34,9 +34,9 @@ class Judgement:
 
 
 async def judge(sessions: async_sessionmaker[AsyncSession], settings: Settings) -> Judgement:
-    """Make every check, in one transaction. A check that breaks is a check that fails.
+    """Run every check in one transaction. A check that raises an error counts as failing.
 
-    Raises what the database raises where it cannot be used at all.
+    Raises the database's errors if it cannot be used at all.
     """
     async with sessions.begin() as session:
         await session.execute(text(f"set local statement_timeout = '{STATEMENT_SECONDS * 1000:.0f}ms'"))
@@ -47,16 +47,16 @@ async def judge(sessions: async_sessionmaker[AsyncSession], settings: Settings) 
 
 
 async def _make(name: str, function: CheckFunction, view: View, stop_at: float) -> Check:
-    advice = "see `health.check_broke` in the log; a database that is slow or overloaded shows like this"
+    advice = "see `health.check_broke` in the log; the database may be slow or overloaded"
     if time.monotonic() > stop_at:
-        return failing(name, "not looked at: the checks before took too long", advice)
+        return failing(name, "skipped: the checks before it took too long", advice)
     try:
-        # In a savepoint, so that the checks after it can go on.
+        # In a savepoint, so that later checks can continue.
         async with view.session.begin_nested():
             return await function(view)
     except Exception as error:
         if isinstance(error, DBAPIError) and error.connection_invalidated:
             raise
         log.warning("health.check_broke", check=name, error=redact(f"{type(error).__name__}: {error}"[:500]))
-        # The class says enough; a driver's message may hold what customers wrote.
-        return failing(name, f"it could not be looked at: {type(error).__name__}", advice)
+        # The class says enough; a driver's message may contain customer data.
+        return failing(name, f"the check failed: {type(error).__name__}", advice)

@@ -1,4 +1,4 @@
-"""What lasts (a late rule, a refused key, a missing type) as health judges it, told to targets when it changes."""
+"""Announces lasting states (a late rule, a refused key, a missing type) to targets when they begin and end."""
 
 from uuid import UUID
 
@@ -21,7 +21,7 @@ _CALLS = {CallKind.CREATE: "create reports", CallKind.READ: "read", CallKind.FIL
 
 
 async def announce_lasting(res: Resources) -> None:
-    """Compare what lasts with what was told, and tell the difference; tell what nobody told, and complete months."""
+    """Announce changed states, missed messages and complete months."""
     async with res.sessions.begin() as session:
         view = View(session, res.settings, await rows.now(session))
         await announce_changes(session, TYPES, [*await _late(view), *await _held(view), *await _missing(view)])
@@ -73,7 +73,7 @@ async def _missing(view: View) -> list[Lasting]:
             MessageType.REPORT_TYPE_MISSING,
             f"{one.account}/{one.report_type}",
             line,
-            f"{one.report_type} of {one.account} is there",
+            f"{one.report_type} of {one.account} is available",
             account=one.account,
             data={"report_type": one.report_type},
         )

@@ -1,7 +1,8 @@
-"""Checks that ask somebody outside: the file store, Stripe's clock, the webhook endpoints.
+"""Checks of outside systems: the file store, Stripe's clock, the webhook endpoints.
 
-They are made by timetable, once over all processes, and kept; `/health` and `/metrics` show what was kept, and
-`tallyhook doctor` makes them at once. One function to a check, and one `@check` below that shows what was kept of it.
+The timetable runs them, in one of all processes, and stores the results; `/health` and `/metrics` show those,
+and `tallyhook doctor` runs the checks at once. Each has a function that looks, and a `@check` below that shows the
+stored result.
 """
 
 import socket
@@ -25,14 +26,14 @@ from app.settings import Settings
 from app.stripe_api.signatures import SIGNATURE_TOLERANCE_SECONDS
 from app.stripe_api.webhook_endpoints import read_clock
 
-# How often each look is taken. Listing endpoints is a read that Stripe counts.
+# How often each check runs. Listing endpoints counts against Stripe's read limit.
 STORE_EVERY_SECONDS = 300.0
 STRIPE_EVERY_SECONDS = 3600.0
-# A look that is older than so many turns says nothing about now.
+# A result older than this many turns says nothing about now.
 MISSED_LOOKS = 3
-# A fifth of what webhooks may be off: a clock that drifts should be noticed before they are refused.
+# A fifth of the tolerance of webhooks: a drifting clock should be noticed before they are refused.
 CLOCK_DEGRADED_SECONDS = 60
-# Webhooks that came within this time say that an endpoint leads here: report types move twice a day.
+# Webhooks within this time show that an endpoint leads here: report types advance twice a day.
 ARRIVING_WITHIN = timedelta(days=2)
 
 
@@ -64,8 +65,8 @@ async def examine_store(files: FileStore) -> Check:
     try:
         await files.probe()
     except StoreAway as error:
-        advice = "check TALLYHOOK_FILE_STORE, its credentials and its room; ready runs are stored once it works"
-        return failing("file_store", f"files cannot be kept: {error}", advice)
+        advice = "check TALLYHOOK_FILE_STORE, its credentials and free space; ready runs are stored once it works"
+        return failing("file_store", f"files cannot be stored: {error}", advice)
     return ok("file_store", f"files can be written, read and deleted in {files.base or 'the database'}")
 
 
@@ -83,7 +84,7 @@ def _clock(seconds: float, whose: str) -> Check:
     off = round(seconds)
     way = "ahead of" if off > 0 else "behind"
     detail = f"the clock of {socket.gethostname()} is {abs(off)} s {way} {whose}"
-    advice = "set the clock by NTP (chrony, systemd-timesyncd)"
+    advice = "synchronise the clock with NTP (chrony, systemd-timesyncd)"
     refused = f"webhooks are refused beyond {SIGNATURE_TOLERANCE_SECONDS} s"
     if abs(off) > SIGNATURE_TOLERANCE_SECONDS:
         return failing("clock", f"{detail}: {refused}", advice)
@@ -143,10 +144,10 @@ async def _shown(view: View, name: str, *, every_seconds: float) -> Check:
     """What was kept as one check: the worst of its accounts, each of which is not well with its sentence."""
     looks = [one for one in await view.once(_kept) if one.name == name]
     if not looks:
-        return ok(name, "not looked at yet: a worker does so at its start")
+        return ok(name, "not checked yet: a worker does so when it starts")
     age = view.now - min(one.looked_at for one in looks)
     if age > timedelta(seconds=MISSED_LOOKS * every_seconds):
-        return degraded(name, f"not looked at for {span(age)}", "is a worker alive, and its log quiet?")
+        return degraded(name, f"not checked for {span(age)}", "is a worker running, and its log free of errors?")
     bad = [one for one in looks if one.status != Status.OK] or looks[:1]
     status = worst([Check(name, Status(one.status), "") for one in bad])
     said = "; ".join(f"{one.account}: {one.detail}" if one.account else one.detail for one in bad)

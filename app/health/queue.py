@@ -37,10 +37,10 @@ async def inbox(view: View) -> Check:
         return ok("inbox", "every event is handled")
     age = view.now - found.oldest_at
     events = count(found.pending, "event", most=rows.MOST_COUNTED)
-    detail = f"{events} not handled yet, the oldest came {span(age)} ago"
+    detail = f"{events} not handled yet, the oldest arrived {span(age)} ago"
     if age <= INBOX_AGE:
         return ok("inbox", detail)
-    advice = "is a worker alive? `reason` of the event says why its handling failed"
+    advice = "is a worker running? `reason` of the event says why its handling failed"
     return degraded("inbox", detail, advice, link=Link(LinkKind.EVENTS, {"status": "pending"}))
 
 
@@ -50,10 +50,10 @@ async def overdue_runs(view: View) -> Check:
     found = await rows.lanes(view.session, configured=sorted(view.settings.accounts))
     late = [lane for lane in found if view.now - lane.oldest > OVERDUE]
     if not late:
-        return ok("overdue_runs", "every run that can go on does")
+        return ok("overdue_runs", "every run that can proceed does")
     said = [f"{lane.runs} {_TO_BE[lane.lane]}, the oldest due {span(view.now - lane.oldest)} ago" for lane in late]
-    advice = "is a worker alive, and its log quiet? Restart the workers"
-    return degraded("overdue_runs", f"runs stand still: {'; '.join(said)}", advice, link=Link(LinkKind.RUNS))
+    advice = "is a worker running, and its log free of errors? Restart the workers"
+    return degraded("overdue_runs", f"runs are stuck: {'; '.join(said)}", advice, link=Link(LinkKind.RUNS))
 
 
 @check
@@ -63,7 +63,7 @@ async def failed_runs(view: View) -> Check:
     if not found.number:
         return ok("failed_runs", "none")
     detail = f"{found.lately} in the last 24 hours, {count(found.number, 'run', most=rows.MOST_COUNTED)} in all"
-    advice = "read `error`, then retry them, or cancel those that are not wanted"
+    advice = "read `error`, then retry the runs, or cancel those that are not wanted"
     return degraded("failed_runs", detail, advice, link=Link(LinkKind.RUNS, {"state": "failed"}))
 
 
@@ -86,11 +86,11 @@ async def polling(view: View) -> Check:
     longest = max(MISSED_POLLS * every, timedelta(minutes=5))
     since = found.reconciled_at or found.first_seen_at
     if since is None or view.now - since <= longest:
-        return ok("polling", f"Stripe is asked what it has every {span(every)}")
-    detail = f"Stripe was last asked what it has {span(view.now - since)} ago"
+        return ok("polling", f"Stripe is polled every {span(every)}")
+    detail = f"Stripe was last polled {span(view.now - since)} ago"
     if found.reconciled_at is None:
-        detail = "Stripe has never been asked what it has"
-    advice = "`timetable.reconcile` in the workers' log says what Stripe answered; `tallyhook doctor` asks it now"
+        detail = "Stripe has never been polled"
+    advice = "`timetable.reconcile` in the workers' log says what Stripe answered; `tallyhook doctor` asks Stripe now"
     if (await rows.heard_since(view.session, since)) is None:
-        return failing("polling", f"{detail}, and no webhook came since: nothing is learned of Stripe", advice)
+        return failing("polling", f"{detail}, and no webhook arrived since: no new data is noticed", advice)
     return degraded("polling", detail, advice)

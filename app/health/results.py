@@ -49,7 +49,7 @@ class Check:
 def ok(
     name: str, detail: str, *, advice: str | None = None, account: str | None = None, link: Link | None = None
 ) -> Check:
-    """Nothing has to be done."""
+    """Nothing must be done."""
     return Check(name, Status.OK, _one_line(detail), advice, account, link)
 
 

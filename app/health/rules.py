@@ -52,7 +52,7 @@ async def freshness(view: View) -> Check:
     rules = await view.once(rules_of)
     late = sorted({rule.name for rule in rules if rule.status is not Status.OK})
     if late:
-        advice = "`rules` in GET /health says for each what it waits for and since when"
+        advice = "`rules` in GET /health says what each one waits for and since when"
         return degraded("freshness", f"late: {names(late)}", advice, link=Link(LinkKind.RULES))
     return ok("freshness", f"{len(rules)} enabled rules are on time" if rules else "no rule is enabled")
 
@@ -62,7 +62,7 @@ async def report_types(view: View) -> Check:
     """Whether every type that an enabled rule names is there."""
     missing = [line for _, line in await view.once(missing_types)]
     if not missing:
-        return ok("report_types", "every type that a rule names has data")
+        return ok("report_types", "every report type named by a rule has data")
     advice = "correct the name in the rule, or check the account and its mode (many types are live-only)"
     return degraded("report_types", f"missing: {names(missing)}", advice, link=Link(LinkKind.REPORT_TYPES))
 
@@ -77,7 +77,7 @@ async def missing_types(view: View) -> list[tuple[MissingType, str]]:
             near = difflib.get_close_matches(one.report_type, await view.once(_known_types), n=1)
             why = "Stripe does not list it for this account" + (f"; did you mean {near[0]}?" if near else "")
         elif view.now - one.rule_created_at > LISTED_WITHIN:
-            why = "Stripe has no data of it"
+            why = "Stripe has no data for it"
         else:
             continue
         found.append((one, f"{one.report_type} of {one.account} (rule {one.rule!r}): {why}"))
@@ -126,7 +126,7 @@ def _newest(row: RuleRow, now: datetime) -> tuple[str | None, datetime | None]:
         return None, None
     expected_by = row.planned_at + STORED_WITHIN
     if row.state != RunState.FAILED and now > expected_by:
-        return f"the window until {row.window_end:%F %H:%M} UTC is late: it is still {row.state}", expected_by
+        return f"the window until {row.window_end:%F %H:%M} UTC is late: still {row.state}", expected_by
     return None, expected_by
 
 
@@ -134,11 +134,11 @@ def _next(row: RuleRow, now: datetime) -> tuple[str | None, datetime | None]:
     """What is wrong with the next window, and by when it is expected, as far as that is known."""
     if row.next_due_at is None:
         late = now > row.created_at + STORED_WITHIN
-        return ("Stripe has announced no data of its report type yet" if late else None), None
+        return ("Stripe has not announced data for its report type yet" if late else None), None
     expected_by = row.next_due_at + data_within(row.report_type, row.longest_data_age)
     if now <= expected_by:
         return None, expected_by
-    return f"Stripe's data reaches {_reach(row)} and should reach {row.next_due_at:%F %H:%M} UTC by now", expected_by
+    return f"Stripe's data reaches {_reach(row)}, but should reach {row.next_due_at:%F %H:%M} UTC by now", expected_by
 
 
 def _reach(row: RuleRow) -> str:

@@ -42,7 +42,7 @@ async def numbers(view: View) -> Check:
     """Whether all numbers that must agree do."""
     found = await fetch(view.session, Difference, _DIFFERENCES, {"limit": _MOST_NAMED})
     if not found:
-        return ok("numbers", "every number that was compared agrees")
+        return ok("numbers", "all compared numbers agree")
     said = [_said(one) for one in found]
     advice = "see GET /v1/checks?verdict=differs and the diff of its runs; a note on a check acknowledges it"
     return degraded("numbers", names(said), advice, link=Link(LinkKind.CHECKS, {"verdict": "differs"}))
@@ -78,8 +78,8 @@ def _trouble(found: LoadCounts, now: datetime) -> tuple[list[str], list[str]]:
     if found.outdated:
         said.append(f"{found.outdated} windows show an older revision than the newest stored one")
     if found.oldest_due is not None and now - found.oldest_due > WAITING:
-        said.append(f"the oldest file that is to be loaded has waited for {span(now - found.oldest_due)}")
-        advice.append("is a worker alive?")
+        said.append(f"the oldest file to load has been waiting for {span(now - found.oldest_due)}")
+        advice.append("is a worker running?")
     if found.set_aside:
         said.append(f"unknown columns are set aside: {names(found.set_aside)}")
         advice.append("approve or ignore them: POST /v1/tables/{table}/columns/{column}")

@@ -31,7 +31,7 @@ async def targets(view: View) -> Check:
     found = await fetch(view.session, TargetRow, _TARGETS, {"limit": _MOST})
     problems = [line for line in (_problem(row, view) for row in found) if line is not None]
     if not problems:
-        return ok("targets", f"{len(found)} targets are reached" if found else "no target is set up")
+        return ok("targets", f"{len(found)} targets can be reached" if found else "no target is set up")
     advice = "see GET /v1/deliveries?state=failed, then POST /v1/targets/{id}/recover"
     return degraded("targets", names(problems), advice, link=Link(LinkKind.TARGETS))
 

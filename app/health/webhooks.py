@@ -18,7 +18,7 @@ QUIET = timedelta(hours=13)
 _OF_STRIPE = {
     "bad_signature": "put the endpoint's signing secret into STRIPE_WEBHOOK_SECRET (after a comma beside the present "
     "one); or a proxy changes bodies on their way",
-    "wrong_time": "set the clock by NTP (chrony, systemd-timesyncd)",
+    "wrong_time": "synchronise the clock with NTP (chrony, systemd-timesyncd)",
 }
 
 
@@ -33,7 +33,7 @@ async def webhooks(view: View) -> Check:
     found = []
     for account in _accounts(view):
         last = max(_uses(heard, account).values(), default=None)
-        came = "no webhook recently" if last is None else f"the last webhook came {span(view.now - last)} ago"
+        came = "no webhook recently" if last is None else f"the last webhook arrived {span(view.now - last)} ago"
         found.append(f"{account.slug}: {came}")
     return ok("webhooks", "; ".join(found) or "no account is configured", link=Link(LinkKind.EVENTS))
 
@@ -46,10 +46,10 @@ async def deliveries_refused(view: View) -> Check:
     lost = [one for one in refused if one.reason in _OF_STRIPE and _is_lost(one, heard)]
     if not lost:
         said = "; ".join(_refused(one, view.now) for one in refused)
-        return ok("deliveries_refused", f"none that Stripe would have sent{f' ({said})' if said else ''}")
+        return ok("deliveries_refused", f"none that Stripe could have sent{f' ({said})' if said else ''}")
     accounts = {one.account for one in lost}
     advice = "; ".join(dict.fromkeys(_OF_STRIPE[one.reason] for one in lost))
-    detail = f"none was accepted since: {'; '.join(_refused(one, view.now) for one in lost)}"
+    detail = f"none accepted since: {'; '.join(_refused(one, view.now) for one in lost)}"
     return degraded("deliveries_refused", detail, advice, account=accounts.pop() if len(accounts) == 1 else None)
 
 
@@ -68,7 +68,7 @@ async def endpoint_selection(view: View) -> Check:
     """Whether Stripe announces new data: an endpoint that is sent `*` is not told."""
     accounts = _accounts(view)
     found = [
-        f"{one.account}: data of {one.types} report types ({one.example}) moved and no webhook said so"
+        f"{one.account}: data of {one.types} report types ({one.example}) advanced without a webhook"
         for one in await rows.unannounced(
             view.session, accounts=[account.slug for account in accounts if account.webhook_secrets]
         )
@@ -78,9 +78,9 @@ async def endpoint_selection(view: View) -> Check:
         return degraded("endpoint_selection", "; ".join(found), advice)
     silent = [account.slug for account in accounts if not account.webhook_secrets]
     if silent:
-        detail = f"without a signing secret, so relying on polling only: {names(silent)}"
-        return ok("endpoint_selection", detail, advice="set STRIPE_WEBHOOK_SECRET to learn of new data sooner")
-    return ok("endpoint_selection", "webhooks announced all data that moved")
+        detail = f"without a signing secret, so relying only on polling: {names(silent)}"
+        return ok("endpoint_selection", detail, advice="set STRIPE_WEBHOOK_SECRET to get new data sooner")
+    return ok("endpoint_selection", "webhooks announced all new data")
 
 
 @check
@@ -101,7 +101,7 @@ def _secrets_of(heard: list[rows.Heard], account: Account, now: datetime) -> lis
         at = uses.get(mark)
         said = "signed none of the recent webhooks" if at is None else f"signed its last webhook {span(now - at)} ago"
         if newest is not None and newest - (at or heard[0].looked_back_to) > ROTATED_AFTER:
-            said += ", while another one is in use: if it was rotated out, it can go"
+            said += ", while another one is in use: if it was rotated out, remove it"
         lines.append(f"{account.slug}: {place} of {len(marks)} (SHA-256 {mark}…) {said}")
     return lines
 

@@ -1,1 +1,1 @@
-"""The inbox: deliveries are verified and judged, and each event is kept exactly once."""
+"""The inbox: deliveries are verified and classified, and each event is stored exactly once."""

@@ -1,4 +1,4 @@
-"""What a delivery says: verified against the account's secrets, and judged whether it is for us."""
+"""Reads a delivery: verifies it against the account's secrets, and decides whether it is for us."""
 
 import hashlib
 from collections.abc import Mapping
@@ -19,7 +19,7 @@ _USED_TYPES = frozenset(EventType)
 
 @dataclass(frozen=True, slots=True)
 class IncomingEvent:
-    """An event as it is kept; `payload` is the signed text, or None for types that we do not use."""
+    """An event as it is stored; `payload` is the signed text, or None for types that we do not use."""
 
     account: str
     stripe_event_id: str
@@ -36,14 +36,14 @@ class IncomingEvent:
 
 
 def check_header(signature: str, *, now: float) -> None:
-    """What can be told before any of the body is read. Raises RejectedDelivery."""
+    """Reject what can be rejected before the body is read. Raises RejectedDelivery."""
     fault = header_fault(signature, now=now)
     if fault is not None:
         raise RejectedDelivery(fault)
 
 
 def read_event(body: bytes, signature: str, account: Account, *, now: float) -> IncomingEvent:
-    """The event in a delivery, verified and judged. Raises RejectedDelivery."""
+    """The event in a delivery, verified. Raises RejectedDelivery."""
     check_header(signature, now=now)
     try:
         text = body.decode()
@@ -107,7 +107,7 @@ def _object_id(event: Mapping[str, Any]) -> str | None:
 
 
 def _created(value: object) -> datetime | None:
-    # orjson reads JSON's own numbers only; years beyond 9999 are no date, and no reason to refuse an event.
+    # orjson reads JSON's own numbers only; years beyond 9999 are not a date, but no reason to refuse an event.
     if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 253_402_300_800:
         return None
     return datetime.fromtimestamp(value, UTC)

@@ -1,4 +1,4 @@
-"""Kept events: all SQL about them once they are in: taken and marked, listed and found, replayed and pruned."""
+"""All SQL about stored events: take and mark, list and find, replay and prune."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -15,13 +15,13 @@ from app.ids import LARGEST_NUMBER
 from app.queue.wakeups import wake
 from app.vocabulary import EventStatus, EventType, Lane
 
-# What is said of an event that is tried again later; its status stays `pending`.
+# How logs name an event that will be tried again; its status stays `pending`.
 RETRIED = "retried"
 
 
 @dataclass(frozen=True, slots=True)
 class PendingEvent:
-    """An event that is to be handled, locked; `waited` is in seconds."""
+    """An event to handle, locked; `waited` is in seconds."""
 
     id: int
     account: str
@@ -36,7 +36,7 @@ class PendingEvent:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of an event; without a status it is tried again later."""
+    """The result of handling an event; without a status it is tried again later."""
 
     event: PendingEvent
     status: EventStatus | None
@@ -44,13 +44,13 @@ class Outcome:
 
     @property
     def word(self) -> str:
-        """As logs and metrics name it."""
+        """The name of this outcome in logs and metrics."""
         return RETRIED if self.status is None else self.status.value
 
 
 @dataclass(frozen=True, slots=True)
 class KeptEvent:
-    """An event as it is shown; its body is read by itself (`payload_of`)."""
+    """An event for display; its body is read separately (`payload_of`)."""
 
     id: int
     account: str
@@ -68,7 +68,7 @@ class KeptEvent:
 
 @dataclass(frozen=True, slots=True)
 class EventFilters:
-    """Which events are meant: all that have these values; None leaves a column open."""
+    """Selects events with these values; None matches every value."""
 
     account: str | None = None
     type: str | None = None
@@ -83,7 +83,7 @@ async def take(session: AsyncSession, *, limit: int) -> list[PendingEvent]:
 
 
 async def mark(session: AsyncSession, outcomes: Sequence[Outcome]) -> None:
-    """Write down what became of events that `take` has locked."""
+    """Record the outcomes of events that `take` has locked."""
     for outcome in outcomes:
         if outcome.status is None:
             await session.execute(_TRY_LATER, {"id": outcome.event.id, "reason": outcome.reason})
@@ -96,7 +96,7 @@ async def mark(session: AsyncSession, outcomes: Sequence[Outcome]) -> None:
 async def list_events(
     session: AsyncSession, filters: EventFilters, *, before: int | None = None, limit: int
 ) -> list[KeptEvent]:
-    """Up to `limit` events that match, newest first, from the one after the id `before` on."""
+    """Up to `limit` matching events, newest first, starting after the id `before`."""
     given = {name: value for name, value in asdict(filters).items() if value is not None}
     query = _SHOWN.where(*(getattr(Event, name) == value for name, value in given.items()))
     if before is not None:
@@ -105,7 +105,7 @@ async def list_events(
 
 
 async def find(session: AsyncSession, event_id: str) -> KeptEvent:
-    """The event with this id of ours, or of Stripe's: of several accounts' the newest. Raises NotFound."""
+    """The event with this id, ours or Stripe's; if several accounts have it, the newest. Raises NotFound."""
     ours = event_id.isdecimal() and int(event_id) <= LARGEST_NUMBER
     meant = Event.id == int(event_id) if ours else Event.stripe_event_id == event_id
     event = await fetch_first(session, KeptEvent, _SHOWN.where(meant).order_by(Event.id.desc()).limit(1))
@@ -115,18 +115,18 @@ async def find(session: AsyncSession, event_id: str) -> KeptEvent:
 
 
 async def payload_of(session: AsyncSession, event_id: int) -> str | None:
-    """The text that Stripe signed; None for types that are not used."""
+    """The text that Stripe signed; None for types that we do not use."""
     return (await session.execute(select(Event.payload).where(Event.id == event_id))).scalar_one()
 
 
 async def replay(session: AsyncSession, event_id: int, *, by: str) -> None:
-    """Put a kept event back into the inbox. Raises Conflict for one that handling could do nothing with."""
+    """Put a stored event back into the inbox. Raises Conflict if there is nothing to handle."""
     event = await fetch_first(session, _Replayed, _LOCK, {"id": event_id})
     if event is None:
         raise NotFound(f"there is no event {event_id}")
-    # What the intake ignored was never handled: it is not for us, and asking again does not change that.
+    # What the intake ignored is not for us, and replaying it does not change that.
     if not event.has_payload or (event.status == EventStatus.IGNORED and event.handled_at is None):
-        raise Conflict(f"event {event_id} is not for Tallyhook ({event.reason}): there is nothing to handle again")
+        raise Conflict(f"event {event_id} is not for Tallyhook ({event.reason}): there is nothing to replay")
     await session.execute(_REPLAY, {"id": event_id})
     was = {"status": event.status, "reason": event.reason}
     await audit.note(session, actor=by, action="event.replayed", subject=event_id, before=was)
@@ -134,7 +134,7 @@ async def replay(session: AsyncSession, event_id: int, *, by: str) -> None:
 
 
 async def prune(session: AsyncSession, *, days: int, limit: int) -> int:
-    """Forget up to `limit` events older than this; returns how many. What was never handled is kept, however old."""
+    """Delete up to `limit` events older than this; returns how many. Pending events are kept, however old."""
     return len((await session.execute(_PRUNE, {"days": days, "limit": limit})).all())
 
 
@@ -147,7 +147,7 @@ class _Replayed:
 
 
 _SHOWN = select(*(getattr(Event, name) for name in KeptEvent.__slots__))
-# Types that this version has no handler for stay pending: a newer version wrote them, and will handle them.
+# Types without a handler in this version stay pending: a newer version wrote them, and will handle them.
 _TAKE = text("""
 select id, account, stripe_event_id, type, object_id, payload, tries, traceparent,
     cast(extract(epoch from clock_timestamp() - due_at) as float8) as waited

@@ -1,7 +1,7 @@
-"""Keep each event of Stripe exactly once: read it (`delivery`), insert-or-nothing, and answer only after the commit.
+"""Stores each Stripe event exactly once: read it (`delivery`), insert or do nothing, and answer after the commit.
 
-Deliveries that arrive while a commit is under way are committed together, in one statement (measured: twice to six
-times as many a second as one by one). The table of events is the inbox: no job is made, one NOTIFY per group.
+Deliveries that arrive while a commit is under way are committed together, in one statement (measured: two to six
+times as many per second as one by one). The events table is the inbox: there are no jobs, only one NOTIFY per group.
 """
 
 import asyncio
@@ -27,15 +27,15 @@ log = structlog.get_logger()
 # One commit in flight while the next group fills.
 WRITERS = 2
 GROUP_LIMIT = 200
-# More than this waiting means that the database does not follow: 503, and Stripe delivers again.
+# More than this waiting means that the database cannot keep up: 503, and Stripe delivers again.
 QUEUE_LIMIT = 2000
-# Stripe must have its answer within 5 s when the database is away (contract §4).
+# Stripe must get its answer within 5 s when the database is down (contract §4).
 ANSWER_SECONDS = 4.5
-# After that nobody waits for the commit any more: a connection that does not answer by then is given up.
+# By then no request waits for the commit any longer: a connection that has not answered is abandoned.
 TRANSACTION_SECONDS = 5.0
 
 
-# List parameters are sent binary (%b): as text, psycopg would escape every quote in Python, and lose the gain.
+# List parameters are sent in binary (%b): as text, psycopg would escape every quote in Python, and the gain is lost.
 _KEEP = """
 with kept as (
     insert into events (account, stripe_event_id, type, object_id, livemode, stripe_created_at, payload,
@@ -48,7 +48,7 @@ with kept as (
 )
 select (select count(*) from kept), (select count(*) from notified)
 """
-# Only what was never completed, and without waiting: a worker that has an event locked is handling it just now.
+# Only what is not handled yet, and without waiting: an event that a worker has locked is being handled right now.
 _HANDLE_AGAIN = """
 with again as (
     update events set due_at = now(), status = 'pending', tries = 0
@@ -64,7 +64,7 @@ select pg_notify(%b, %b) from again limit 1
 
 
 class Intake:
-    """Takes deliveries from many requests at once and commits them in groups."""
+    """Takes deliveries from many concurrent requests and commits them in groups."""
 
     def __init__(self, url: str, settings: Settings, metrics: Metrics | None = None) -> None:
         self._metrics = metrics or Metrics()
@@ -89,17 +89,17 @@ class Intake:
         await self._engine.dispose()
 
     def account(self, slug: str) -> Account | None:
-        """The account of this name, if it has a signing secret."""
+        """The account with this slug, if it has a signing secret."""
         account = self._accounts.get(slug)
         return account if account is not None and account.webhook_secrets else None
 
     def check_header(self, signature: str, account: Account) -> None:
-        """Look at the header before the body is read. Raises RejectedDelivery."""
+        """Check the signature header before the body is read. Raises RejectedDelivery."""
         with self._counting(account):
             check_header(signature, now=time.time())
 
     async def accept(self, body: bytes, signature: str, account: Account) -> None:
-        """Keep the event of this delivery; returns after the commit. Raises RejectedDelivery, Unavailable."""
+        """Store the event of this delivery; returns after the commit. Raises RejectedDelivery, Unavailable."""
         with self._counting(account):
             event = read_event(body, signature, account, now=time.time())
         kept = asyncio.get_running_loop().create_future()
@@ -108,7 +108,7 @@ class Intake:
             async with asyncio.timeout(ANSWER_SECONDS):
                 await kept
         except (asyncio.QueueFull, TimeoutError) as error:
-            raise Unavailable("the database does not answer") from error
+            raise Unavailable("the database is not answering") from error
         type_ = "other" if event.payload is None else event.type
         self._metrics.deliveries.labels(account.slug, type_, event.status.value).inc()
 
@@ -122,7 +122,7 @@ class Intake:
 
     async def _write_groups(self) -> None:
         writer = asyncio.current_task()
-        # A connection that breaks just when its writer is cancelled shows as the database's trouble, and no more.
+        # A connection that breaks just as its writer is cancelled raises a database error, which is all it means.
         while writer is not None and not writer.cancelling():
             group = [await self._waiting.get()]
             while len(group) < GROUP_LIMIT and not self._waiting.empty():
@@ -136,27 +136,27 @@ class Intake:
         try:
             await self._keep(events)
         except Exception as error:
-            # A group's writer serves all later ones too: it outlives whatever one group does to it.
+            # The writer serves all later groups too: it must survive any error of this one.
             if is_transient(error):
                 log.warning("intake.database_away", error=type(error).__name__, events=len(events))
             else:
                 log.exception("intake.crashed", events=len(events))
         else:
             return None
-        return Unavailable("the database does not answer")
+        return Unavailable("the database is not answering")
 
     async def _keep(self, events: list[IncomingEvent]) -> None:
-        # Unique and in one order everywhere: two groups that share events cannot wait for each other in a circle.
+        # Unique and always in the same order: two groups that share events cannot deadlock.
         unique = {(event.account, event.stripe_event_id): event for event in events}
         rows = [_as_row(unique[key]) for key in sorted(unique)]
-        # Each statement is a transaction of its own: what was kept is kept, and to handle it again can be asked again.
+        # Each statement is its own transaction: what is stored stays stored, and the replay can be asked for again.
         async with self._engine.connect() as connection, raw_connection(connection) as raw:
             columns = [list(column) for column in zip(*rows, strict=True)]
             cursor = await raw.execute(_KEEP, (*columns, CHANNEL, Lane.INBOX.value))
             new, _ = await cursor.fetchone()
             if new < len(rows):
                 await raw.execute(_HANDLE_AGAIN, (*columns[:2], CHANNEL, Lane.INBOX.value))
-        # One line per commit: one per event would cost as much as keeping it.
+        # One log line per commit: one per event would cost as much as storing it.
         log.info("events.kept", event_ids=columns[1], new=new)
 
 

@@ -1,7 +1,7 @@
-"""How many deliveries were not believed, by account and reason: counted here, kept in rows now and then.
+"""Counts rejected deliveries by account and reason: in memory, and from time to time in rows.
 
-Anybody can send deliveries, so one that is refused writes nothing: every few seconds one statement adds up what came
-meanwhile. Accounts are those that are configured and reasons a closed set, so the table does not grow either.
+Anybody can send deliveries, so a rejected one writes nothing by itself: every few seconds one statement adds up the
+counts. Accounts are the configured ones and reasons a closed set, so the table does not grow either.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ KEEP_SECONDS = 5.0
 
 
 class RefusedDeliveries:
-    """`by_reason` is of this process since its start, for its metrics."""
+    """`by_reason` counts since this process started, for its metrics."""
 
     def __init__(self) -> None:
         self.by_reason: Counter[str] = Counter()
@@ -31,13 +31,13 @@ class RefusedDeliveries:
         self._unkept[account, reason] += 1
 
     async def keep_on(self, engine: AsyncEngine) -> None:
-        """Keep what was counted, every few seconds, until cancelled."""
+        """Store the counts every few seconds, until cancelled."""
         while True:
             await asyncio.sleep(KEEP_SECONDS)
             await self.keep(engine)
 
     async def keep(self, engine: AsyncEngine) -> None:
-        """Add what was counted to the rows; what the database does not take now is kept the next time."""
+        """Add the counts to the rows; if the database fails now, they are added the next time."""
         counted, self._unkept = self._unkept, Counter()
         if not counted:
             return
@@ -56,7 +56,7 @@ class RefusedDeliveries:
                 log.exception("intake.refusals_not_kept")
 
 
-# What is older than a day belongs to another story: counting begins again.
+# After a day the count starts over.
 _KEEP = text("""
 insert into refused_deliveries as known (account, reason, number, first_at, last_at)
 select account, reason, number, clock_timestamp(), clock_timestamp()

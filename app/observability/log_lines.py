@@ -1,6 +1,6 @@
-"""The canonical log line: a finished operation is one line and, where traces are on, one span, alike in both.
+"""The canonical log line: each finished operation writes one line and, with tracing on, one span with the same facts.
 
-Work is followed by ids: an event's id or a request's is kept with the runs that it caused (`caused_by`), and every
+Ids connect the work: the id of an event or a request is stored with the runs that it caused (`caused_by`), and every
 later line about such a run carries it.
 """
 
@@ -20,7 +20,7 @@ log = structlog.get_logger()
 
 @dataclass(slots=True)
 class Cause:
-    """One of several things handled in one go: its id, its trace, and the runs that it turned out to be about.
+    """One of several things handled in one batch: its id, its trace, and the runs it turned out to concern.
 
     `runs` maps the ids of those runs to their traces.
     """
@@ -30,7 +30,7 @@ class Cause:
     runs: dict[str, str | None] = field(default_factory=dict)
 
 
-# By account and the id of the Stripe object concerned.
+# By account and Stripe object id.
 Causes = Mapping[tuple[str, str | None], Cause]
 
 _facts: ContextVar[dict[str, object] | None] = ContextVar("facts", default=None)
@@ -39,9 +39,9 @@ _causes: ContextVar[Causes | None] = ContextVar("causes", default=None)
 
 @contextmanager
 def operation(name: str, *, parent: str | None = None, kind: Kind = Kind.INTERNAL, **ids: object) -> Iterator[None]:
-    """Run an operation: its ids are in every line written meanwhile, and its own line is written at the end.
+    """Run an operation: its ids are bound to every line written inside, and its own line is written at the end.
 
-    `name` is past tense: `run.asked`. `parent` is the `traceparent` stored with the row that is worked on.
+    `name` is past tense: `run.asked`. `parent` is the `traceparent` stored with the row being worked on.
     """
     began, facts = time.perf_counter(), dict[str, object]()
     token = _facts.set(facts)
@@ -64,7 +64,7 @@ def operation(name: str, *, parent: str | None = None, kind: Kind = Kind.INTERNA
 
 
 def annotate(**facts: object) -> None:
-    """Add facts to the line of the operation under way; outside of any operation this does nothing."""
+    """Add facts to the current operation's line; outside of an operation this does nothing."""
     noted = _facts.get()
     if noted is not None:
         noted.update(facts)
@@ -72,7 +72,7 @@ def annotate(**facts: object) -> None:
 
 @contextmanager
 def handling(causes: Causes) -> Iterator[None]:
-    """Handle several things in one go: `cause_of` and `link_run` tell them apart."""
+    """Handle several things in one batch: `cause_of` and `link_run` tell them apart."""
     token = _causes.set(causes)
     try:
         yield
@@ -81,7 +81,7 @@ def handling(causes: Causes) -> Iterator[None]:
 
 
 def log_handled(name: str, cause: Cause, *, seconds: float, **fields: object) -> None:
-    """One of the things handled in one go is finished: write its line and its span."""
+    """Write the line and the span of one finished thing of a batch."""
     if cause.runs:
         fields["run_ids"] = list(cause.runs)
     tracing.record(
@@ -92,13 +92,13 @@ def log_handled(name: str, cause: Cause, *, seconds: float, **fields: object) ->
 
 
 def link_run(account: str, about: str, run_id: object, traceparent: str | None) -> None:
-    """What is being handled about this Stripe object concerns this run of ours."""
+    """Note that what is being handled about this Stripe object concerns this run of ours."""
     if (cause := _cause(account, about)) is not None:
         cause.runs[str(run_id)] = traceparent
 
 
 def cause_of(account: str, about: str | None = None) -> dict[str, str | None]:
-    """What a new run goes back to, to be stored with it: the event about it, the request, or whatever is bound."""
+    """What caused a new run, to be stored with it: the event about it, the request, or whatever is bound."""
     if (cause := _cause(account, about)) is not None:
         return {"caused_by": cause.id, "traceparent": cause.traceparent}
     return {"caused_by": _bound_cause(), "traceparent": tracing.traceparent()}

@@ -1,4 +1,4 @@
-"""Sets up logging for a process: one line per record on stderr, whoever wrote it, and no secret in any of them.
+"""Sets up logging for a process: one line per record on stderr, from every library, with all secrets redacted.
 
 The style is one wide event per finished step: `log.info("run.stored", run_id=run.id, bytes=size)`.
 """
@@ -21,7 +21,7 @@ from app.settings.others import SHORTEST_SECRET, secrets_of_others
 REDACTED = "[redacted]"
 
 _SECRET_FIELDS = frozenset({"authorization", "proxy-authorization", "api_key", "password"})
-# Each keeps its first group, which says what was there.
+# The first group is kept, to show what was redacted.
 _SECRET_SHAPES = [
     # Stripe itself shows keys as sk_live_****1234 in its messages.
     re.compile(r"()(?:sk|rk)_(?:live|test|org)_[\w*]+"),
@@ -31,29 +31,29 @@ _SECRET_SHAPES = [
         r"""(?!\[redacted])[^\s"',;}\]]+""",
         re.IGNORECASE,
     ),
-    # Shorter than any token of ours is an English word: "basic authentication".
+    # Anything shorter than a token is an English word: "basic authentication".
     re.compile(r"(\b(?:bearer|basic)\s+)[\w.~+/=:-]{16,}", re.IGNORECASE),
     re.compile(r"(\w://[^\s:/?#@]*:)[^\s/?#]+(?=@)"),
     re.compile(r"(\bpassword=)[^\s&;]+", re.IGNORECASE),
     # PostgreSQL shows the beginning of every value of a row that it refuses.
     re.compile(r"(\bFailing row contains )\(.*?\)\.(?=\n|$)", re.DOTALL),
 ]
-# Each of the shapes holds one of these. Nearly all texts hold none: they are searched once, not once for each shape.
+# Every pattern contains one of these. Most texts contain none, so one search spares them the rest.
 _SECRET_HINTS = re.compile(r"[sr]k_|whsec_|authorization|bearer|basic|://|password=|Failing row", re.IGNORECASE)
-# What a reader looks for first.
+# What readers look for first.
 _FIRST = ("timestamp", "level", "event")
-# Their lines at INFO repeat what ours say, one per request; SQLAlchemy's at DEBUG show whole rows.
+# At INFO they repeat what our lines say, once per request; at DEBUG SQLAlchemy shows whole rows.
 _TALKATIVE = ("httpx", "httpcore", "stripe", "sqlalchemy.engine")
 
 
 class _KnownSecrets:
-    """The values that must never be seen: like logging itself, one set per process."""
+    """The values that must never be logged: one set per process, like logging itself."""
 
     pattern: re.Pattern[str] | None = None
 
 
 def redact(text: str) -> str:
-    """The text without anything that is, or looks like, a secret: for logs, and for messages that are stored."""
+    """The text without anything that is, or looks like, a secret: for logs and stored messages."""
     if _KnownSecrets.pattern is not None:
         text = _KnownSecrets.pattern.sub(REDACTED, text)
     if _SECRET_HINTS.search(text) is None:
@@ -66,8 +66,8 @@ def redact(text: str) -> str:
 def configure_logs(*, json: bool | None = None, secrets: Iterable[str] = ()) -> None:
     """Send every record, structlog's and the standard library's, to stderr in one form; may be called again.
 
-    `json` defaults to whether stderr is no terminal. `secrets`, and those that other libraries read from the
-    environment, are taken out wherever they appear, in any spelling.
+    `json` defaults to whether stderr is not a terminal. `secrets`, and those that other libraries read from
+    the environment, are redacted wherever they appear, in any encoding.
     """
     _know([*secrets, *secrets_of_others(os.environ)])
     as_json = not sys.stderr.isatty() if json is None else json
@@ -91,7 +91,7 @@ def _last_steps(as_json: bool) -> list[Processor]:
     return [
         ProcessorFormatter.remove_processors_meta,
         structlog.processors.StackInfoRenderer(),
-        # Text without local variables, made before the redaction so that it passes through it.
+        # Rendered without local variables, and before the redaction so that it is redacted too.
         structlog.processors.format_exc_info,
         _redact_fields,
         structlog.processors.JSONRenderer()
@@ -101,7 +101,7 @@ def _last_steps(as_json: bool) -> list[Processor]:
 
 
 def _hand_everything_to(handler: logging.Handler) -> None:
-    # Where a record cannot be written, logging would print it raw, secrets included.
+    # When a record cannot be written, logging would print it raw, secrets included.
     logging.raiseExceptions = False
     root = logging.getLogger()
     root.handlers = [handler]
@@ -120,7 +120,7 @@ def _know(secrets: Iterable[str]) -> None:
 
 
 def _spellings(secret: str) -> set[str]:
-    """The secret as it stands, in a URL, in JSON and in a Python literal."""
+    """The secret as such, and as it appears in a URL, in JSON and in a Python literal."""
     return {secret, quote(secret, safe=""), dumps(secret)[1:-1], repr(secret)[1:-1]}
 
 
@@ -130,7 +130,7 @@ def _redact_fields(_logger: Any, _method: str, fields: EventDict) -> EventDict:
 
 
 def _cleaned(value: object, *, name: str = "") -> object:
-    """The value as JSON can carry it; what JSON does not know becomes text first, so that nothing passes unread."""
+    """The value as JSON can carry it; other types become text first, so that everything is redacted."""
     if name.lower() in _SECRET_FIELDS:
         return REDACTED
     match value:

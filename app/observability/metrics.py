@@ -1,11 +1,11 @@
-"""What one process counts of itself, for `GET /metrics`: each process has a registry of its own, and no global one.
+"""The counters of one process for `GET /metrics`, in a registry of its own instead of the global one.
 
-What can be read from the rows is read from the rows, when somebody asks (`api/row_metrics`).
+What can be read from the rows is read from them when `/metrics` is scraped (`health/gauges`).
 """
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector, disable_created_metrics
 
-# A series of creation times beside each counter: nobody asks for them, and they double the answer.
+# No `_created` series beside each counter: they would double the answer, and nothing uses them.
 disable_created_metrics()  # type: ignore[no-untyped-call]  # the library leaves it untyped
 
 # From an event that finds an idle worker (milliseconds) to one that waited while the database was away.
@@ -22,31 +22,31 @@ class Metrics:
         registry = self.registry = CollectorRegistry()
         ProcessCollector(registry=registry)
         self.deliveries = Counter(
-            "tallyhook_deliveries", "Webhook deliveries that were kept, by what the event is at first.",
+            "tallyhook_deliveries", "Webhook deliveries that were stored, by the first status of the event.",
             ["account", "type", "outcome"], registry=registry,
         )  # fmt: skip
         self.events = Counter(
-            "tallyhook_events", "Events taken from the inbox, by how handling them ended.",
+            "tallyhook_events", "Events taken from the inbox, by the outcome of handling them.",
             ["type", "outcome"], registry=registry,
         )  # fmt: skip
         self.handling_seconds = Histogram(
             "tallyhook_event_handling_seconds",
-            "From when an event was due (at its arrival, as a rule) to the commit of its handling.",
+            "Seconds from when an event was due (usually its arrival) to the commit of its handling.",
             buckets=_HANDLING_SECONDS, registry=registry,
         )  # fmt: skip
         self.stripe_requests = Counter(
-            "tallyhook_stripe_requests", "Calls to Stripe; status `none`: there was no answer.",
+            "tallyhook_stripe_requests", "Calls to Stripe; status `none` means no answer.",
             ["account", "endpoint", "status"], registry=registry,
         )  # fmt: skip
         self.unreadable_items = Counter(
-            "tallyhook_unreadable_items", "Items of Stripe's lists that could not be read, and were left out.",
+            "tallyhook_unreadable_items", "Items in Stripe's lists that could not be read and were skipped.",
             ["account", "kind"], registry=registry,
         )  # fmt: skip
         self.stored_bytes = Counter(
-            "tallyhook_stored_bytes", "Bytes of files that were stored whole.", ["account"], registry=registry
+            "tallyhook_stored_bytes", "Bytes of completely stored files.", ["account"], registry=registry
         )
         self.stored_files = Counter(
-            "tallyhook_stored_files", "Files that were stored whole.", ["account"], registry=registry
+            "tallyhook_stored_files", "Files that were completely stored.", ["account"], registry=registry
         )
         self.removed_bytes = Counter(
             "tallyhook_removed_bytes", "Bytes of files that retention removed.", ["account"], registry=registry
@@ -58,14 +58,14 @@ class Metrics:
             "tallyhook_loaded_rows", "Rows of files that were loaded into tables.", ["table"], registry=registry
         )
         self.load_seconds = Histogram(
-            "tallyhook_load_seconds", "How long loading a file took.", buckets=_LOAD_SECONDS, registry=registry
+            "tallyhook_load_seconds", "Seconds that loading a file took.", buckets=_LOAD_SECONDS, registry=registry
         )
         self.availability_to_stored_seconds = Histogram(
             "tallyhook_availability_to_stored_seconds",
-            "From when a rule's run was planned, which is when Stripe told of its data, to its stored file.",
+            "Seconds from planning a rule's run, when Stripe announced its data, to its stored file.",
             buckets=_STORED_SECONDS, registry=registry,
         )  # fmt: skip
         self.target_deliveries = Counter(
-            "tallyhook_target_deliveries", "Attempts to deliver messages to targets, by what came of them.",
+            "tallyhook_target_deliveries", "Attempts to deliver messages to targets, by outcome.",
             ["target", "outcome"], registry=registry,
         )  # fmt: skip

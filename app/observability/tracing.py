@@ -1,7 +1,7 @@
-"""Traces, by OpenTelemetry: on where its usual variables say so, and nothing at all where they do not.
+"""OpenTelemetry traces: on when its usual variables ask for them, and free of cost when they do not.
 
-A step that is due later, in another process as a rule, goes on in the trace that caused it: the rows keep a
-`traceparent` (W3C). What goes into a span passes here and is redacted; no body, header or query ever comes this way.
+A later step, often in another process, continues the trace that caused it: the rows store a `traceparent`
+(W3C). Everything that goes into a span passes through here and is redacted; bodies, headers and queries never do.
 """
 
 import os
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
-# What is still to be sent at the end gets this long; the whole exit takes under 15 s (contract §2).
+# Unsent spans get this long at the end; the whole exit takes under 15 s (contract §2).
 FLUSH_SECONDS = 3.0
 
 
 class Kind(StrEnum):
-    """Who speaks to whom in a span."""
+    """The role of this process in a span."""
 
     INTERNAL = "INTERNAL"
     SERVER = "SERVER"
@@ -51,12 +51,12 @@ _process = _Process()
 def span(
     name: str, *, parent: str | None = None, kind: Kind = Kind.INTERNAL, **attributes: object
 ) -> AbstractContextManager[object]:
-    """A span around the block; `parent` is a kept `traceparent`, without it the span is part of the present one."""
+    """A span around the block; `parent` is a stored `traceparent`, by default the current span."""
     return nullcontext() if _process.tracer is None else _span(_process.tracer, name, parent, kind, attributes)
 
 
 def note(**attributes: object) -> None:
-    """Add to the present span."""
+    """Add attributes to the current span."""
     if _process.tracer is not None:
         from opentelemetry.trace import get_current_span
 
@@ -66,7 +66,7 @@ def note(**attributes: object) -> None:
 def record(
     name: str, *, parent: str | None, kind: Kind, links: Iterable[str | None], seconds: float, **attributes: object
 ) -> None:
-    """A span that has just ended, and took this long."""
+    """Record a span that has just ended and took this long."""
     if _process.tracer is None:
         return
     from opentelemetry.trace import Link, SpanKind
@@ -83,7 +83,7 @@ def record(
 
 
 def traceparent() -> str | None:
-    """The present span, to be kept with what it causes; None where there is none."""
+    """The current span as a `traceparent`, to be stored with what it causes; None without a span."""
     if _process.tracer is None:
         return None
     from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
@@ -94,19 +94,19 @@ def traceparent() -> str | None:
 
 
 def trace_id() -> str | None:
-    """The present trace, for log lines."""
+    """The id of the current trace, for log lines."""
     kept = traceparent()
     return None if kept is None else trace_of(kept)
 
 
 def trace_of(traceparent: str) -> str:
-    """The trace that a kept `traceparent` belongs to."""
+    """The trace id in a stored `traceparent`."""
     return traceparent.split("-")[1]
 
 
 @contextmanager
 def exporting() -> Iterator[None]:
-    """Send the spans of this process where the environment says, until the end of the block; else do nothing."""
+    """Export this process's spans as the environment says, until the end of the block; do nothing if it does not."""
     provider = _provider() if wanted(os.environ) else None
     if provider is None:
         yield
@@ -116,14 +116,14 @@ def exporting() -> Iterator[None]:
         yield
     finally:
         _process.tracer = None
-        # In a thread that nobody waits for: a collector that does not answer must not hold up the exit.
+        # In a daemon thread: a collector that does not answer must not hold up the exit.
         flushing = threading.Thread(target=provider.shutdown, name="traces-flush", daemon=True)
         flushing.start()
         flushing.join(FLUSH_SECONDS)
 
 
 def wanted(environ: Mapping[str, str]) -> bool:
-    """Whether OpenTelemetry's own variables ask for traces: an exporter by name, or a place to send them to."""
+    """Whether OpenTelemetry's own variables ask for traces: an exporter by name, or an endpoint."""
     if environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
         return False
     exporter = environ.get("OTEL_TRACES_EXPORTER", "").strip()
@@ -141,12 +141,12 @@ def _provider() -> "TracerProvider | None":
     except ImportError:
         log.warning(
             "tracing.not_installed",
-            detail="OTEL_… asks for traces: install what that takes with make run EXTRAS=tracing",
+            detail="OTEL_… asks for traces: install the packages with `make run EXTRAS=tracing`",
         )
         return None
     for name in ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"):
         if os.environ.get(name, "http/protobuf") != "http/protobuf":
-            log.warning("tracing.other_protocol", detail=f"{name} is not spoken here: traces go as http/protobuf")
+            log.warning("tracing.other_protocol", detail=f"{name} is not supported: traces are sent as http/protobuf")
     about = {"service.version": __version__}
     if not os.environ.get("OTEL_SERVICE_NAME") and "service.name=" not in os.environ.get(
         "OTEL_RESOURCE_ATTRIBUTES", ""
@@ -163,7 +163,7 @@ def _span(
 ) -> Iterator[None]:
     from opentelemetry.trace import SpanKind, Status, StatusCode
 
-    # Exceptions are told by their class: what they say, and their tracebacks, may hold anything.
+    # Exceptions are shown by class only: their messages and tracebacks may contain anything.
     with tracer.start_as_current_span(
         name,
         context=None if parent is None else _context(parent),
@@ -193,7 +193,7 @@ def _span_of(traceparent: str) -> "SpanContext":
 
 
 def _clean(attributes: Mapping[str, object]) -> dict[str, Any]:
-    """As spans take them: numbers as they are, lists as texts, no secret, nothing where there is nothing to say."""
+    """The value as a span attribute: numbers unchanged, lists as strings, secrets redacted, empty values dropped."""
     return {name: _value(value) for name, value in attributes.items() if value is not None}
 
 

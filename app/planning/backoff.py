@@ -3,12 +3,12 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-# 2 to this power exceeds every maximum that makes sense, and stays within a float.
+# 2 to this power exceeds every sensible maximum, and still fits a float.
 _ENOUGH_DOUBLINGS = 64
 
 
 def full_jitter(tries: int, *, base: float, maximum: float, random: Callable[[], float]) -> float:
-    """Seconds to wait after `tries` failures: anything between nothing and `base` doubled that often, or `maximum`.
+    """Seconds to wait after `tries` failures: between 0 and `base` doubled that often, at most `maximum`.
 
     `random` gives a float in `[0, 1)`. Full jitter spreads many waiters evenly, so that they do not return together.
     """
@@ -17,13 +17,13 @@ def full_jitter(tries: int, *, base: float, maximum: float, random: Callable[[],
 
 @dataclass(frozen=True, slots=True)
 class Backoff:
-    """How one process backs off: `base` and `most` in seconds; `random` gives a float in `[0, 1)`."""
+    """The back-off of a process: `base` and `most` in seconds; `random` returns a float in `[0, 1)`."""
 
     base: float
     most: float
     random: Callable[[], float]
 
     def seconds(self, tries: int, *, at_least: float | None = None) -> float:
-        """Seconds to wait after `tries` failures, and not less than the answer said (`at_least`)."""
+        """Seconds to wait after `tries` failures, but no less than the answer asked for (`at_least`)."""
         drawn = full_jitter(tries, base=self.base, maximum=self.most, random=self.random)
         return max(drawn, at_least or 0.0)

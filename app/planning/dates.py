@@ -1,7 +1,7 @@
 """Local dates of a window: how people name it, and which month it belongs to.
 
-Decided here once, for filters, files by date, packs, `month.complete` and the pages. The database has the same
-function as `window_day` (migration 0008), for what is filtered there; a test holds the two together.
+The one definition for filters, files by date, packs, `month.complete` and the pages. The database has the same
+function as `window_day`, for filtering there; a test keeps the two equal.
 """
 
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 from app.planning.windows import in_utc
 from app.vocabulary import Cadence
 
-# The shortest time that a timestamp of PostgreSQL and a datetime of Python both tell apart.
+# The resolution that PostgreSQL timestamps and Python datetimes share.
 _LAST_MOMENT = timedelta(microseconds=1)
 
 

@@ -1,4 +1,4 @@
-"""Which windows a rule owes, from how far Stripe's data reaches: `rules/schedule` asks, and has what is new made."""
+"""Which windows a rule owes, given how far Stripe's data reaches: `rules/schedule` asks, and plans the new ones."""
 
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
@@ -19,8 +19,8 @@ from app.planning.windows import (
 )
 from app.vocabulary import Cadence
 
-# What was planned last ended at midnight as the time zone data knew it then. Half a day further lies inside the next
-# unit even where an update of that data has moved midnight since, so that no unit is left out or made twice.
+# The last planned window ended at midnight according to the time zone data of that day. Half a day later lies inside
+# the next unit even if an update of that data has moved midnight since, so that no unit is skipped or repeated.
 _INTO_THE_NEXT_UNIT = timedelta(hours=12)
 
 
@@ -84,12 +84,12 @@ def all_windows(
 
 
 def due_at(window: Window, schedule: Schedule) -> datetime:
-    """Where availability has to reach for the window to be due."""
+    """How far availability must reach for the window to be due."""
     return window.end + schedule.settle
 
 
 def next_due_at(schedule: Schedule, availability: Availability, *, planned_until: datetime | None) -> datetime | None:
-    """Where availability has to reach for the first window after `planned_until` to be due; None where none follows."""
+    """How far availability must reach for the first window after `planned_until`; None if there is none."""
     if schedule.cadence is Cadence.EVERY_UPDATE:
         start = _update_start(schedule, available_from=availability.start, after=planned_until)
         # Stripe counts in whole seconds: a window has one at least.
@@ -125,9 +125,9 @@ def _begun_at_data(window: Window, available_from: datetime | None) -> Window:
 def _update_window(
     schedule: Schedule, *, available_from: datetime, start: datetime | None, end: datetime
 ) -> Iterator[Window]:
-    """The one window between what was made last and the data that is complete by now, if there is any."""
+    """The one window between the last one made and the end of the complete data, if there is any."""
     wanted = _update_start(schedule, available_from=None, after=start)
-    # Stripe counts in whole seconds; what a fraction cuts off belongs to the next window.
+    # Stripe counts in whole seconds; the rest of a fraction belongs to the next window.
     window = Window(key="", start=wanted, end=end.replace(microsecond=0), partial=False)
     window = _begun_at_data(window, available_from)
     if window.start < window.end:

@@ -1,7 +1,7 @@
-"""What each report type takes: an interval, its end alone or a payout, and whether it knows time zones.
+"""What each report type takes: an interval, only its end, or a payout, and whether it has a `timezone` parameter.
 
-Only `GET /v1/reporting/report_types` says which types an account has; what they take is only in Stripe's documents,
-so an unknown type counts as one of the modern ones.
+`GET /v1/reporting/report_types` says which types an account has, but what they take is only in Stripe's documentation,
+so an unknown type is treated like the modern ones.
 """
 
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ from app.vocabulary import IntervalNeed
 
 JSON: TypeAlias = "Mapping[str, JSON] | list[JSON] | str | int | float | bool | None"
 
-# Parameters of Stripe's that a rule or a run has as fields of its own, and that nobody gives among `parameters`.
+# Stripe's parameters that are fields of a rule or a run, and must not be among `parameters`.
 OWN_FIELDS = frozenset({"interval_start", "interval_end", "connected_account"})
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -32,7 +32,7 @@ _NO_TIMEZONE_UP_TO = {
 
 
 def interval_need(report_type: str) -> IntervalNeed:
-    """What the type takes to say which time it is about."""
+    """What the type takes to say which period it covers."""
     if ".by_id." in report_type:
         return IntervalNeed.NONE
     if report_type.removeprefix(CONNECT_PREFIX).startswith(_END_ONLY):

@@ -6,12 +6,12 @@ from datetime import UTC, date, datetime, time, timedelta, tzinfo
 
 from app.vocabulary import Cadence
 
-# Windows are told to Stripe in unix seconds, which begin here.
+# Windows are sent to Stripe in unix seconds, which begin here.
 FIRST_DAY = date(1970, 1, 1)
-# Far enough from where `datetime` itself ends that no sum of planning can overflow.
+# Far enough from the limit of `datetime` that no sum in planning can overflow.
 LAST_DAY = date(8999, 12, 31)
 
-# From the first day of a unit, this many days on always lie in the next unit: no unit is longer, none half as short.
+# This many days after the first day of a unit always lie in the next unit: none is longer, none half as short.
 LONGEST_UNIT_DAYS = {
     Cadence.DAILY: 1,
     Cadence.WEEKLY: 7,
@@ -23,7 +23,7 @@ LONGEST_UNIT_DAYS = {
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """The time one run is about: `[start, end)` in aware UTC.
+    """The period that one run covers: `[start, end)` in aware UTC.
 
     `key` identifies the run within its rule and connected account: the first local date of the calendar unit
     ("2026-10-01", also where the window is partial), or the start instant for `every_update` ("2026-10-01T07:00:00Z").

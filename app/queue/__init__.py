@@ -1,1 +1,1 @@
-"""The rows are the queue: claims on them, wake-ups for whoever waits, and commits shared by many outcomes."""
+"""The rows are the queue: claims on them, wake-ups for the workers, and commits shared by many outcomes."""

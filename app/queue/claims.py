@@ -14,13 +14,13 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.errors import Overtaken
 from app.vocabulary import RunState
 
-# Of what a try met, this many characters are kept.
+# How many characters of a failed try's message are stored.
 MOST_TROUBLE = 500
 
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """Who takes a claim, and how many seconds it lasts unless it is renewed."""
+    """Who claims, and for how many seconds unless renewed."""
 
     worker: uuid.UUID
     seconds: float
@@ -35,58 +35,58 @@ class Claim:
     attempt: int
     fence: int
     tries: int
-    probing: bool  # the one call of an account that is held (see holds)
-    caused_by: str | None  # what the run goes back to, for logs and traces
+    probing: bool  # the single probe of an account on hold (see holds)
+    caused_by: str | None  # what caused the run, for logs and traces
     traceparent: str | None
 
     @property
     def may_have_taken_effect(self) -> bool:
-        """Whether an earlier call may have done at Stripe what this claim is about."""
+        """Whether an earlier call for this claim may have taken effect at Stripe."""
         return False
 
 
 async def lock_claim(session: AsyncSession, claim: Claim, state: RunState) -> None:
-    """Lock the run until the transaction ends. Raises `Overtaken` when it is no longer ours."""
+    """Lock the run until the transaction ends. Raises `Overtaken` if it is no longer ours."""
     await lock_claims(session, [claim], state)
 
 
 async def lock_claims(session: AsyncSession, claims: Sequence[Claim], state: RunState) -> None:
-    """The same for many runs. Raises `Overtaken` when one of them is no longer ours."""
+    """Lock many runs. Raises `Overtaken` if one of them is no longer ours."""
     values = {"ids": [c.run_id for c in claims], "fences": [c.fence for c in claims], "state": state.value}
     if len((await session.execute(_LOCK, values)).all()) < len(claims):
         raise Overtaken
 
 
 def in_turn(accounts: Collection[str], random: Callable[[], float]) -> list[str]:
-    """These accounts, another one first each time: none is always last."""
+    """These accounts in rotation, so that none is always last."""
     in_order = sorted(accounts)
     first = int(random() * len(in_order))
     return in_order[first:] + in_order[:first]
 
 
 async def accounts_due(session: AsyncSession, state: RunState, accounts: Collection[str]) -> list[str]:
-    """Those of the accounts that have a run in this state which is due: asked once, however many accounts there are."""
+    """Those accounts that have a due run in this state, in one query however many accounts there are."""
     return list((await session.execute(_ACCOUNTS_DUE[state], {"accounts": list(accounts)})).scalars())
 
 
 async def renew(session: AsyncSession, claims: Sequence[Claim], *, seconds: float) -> None:
-    """Keep these claims for another `seconds`; those that were overtaken stay so."""
+    """Extend these claims by `seconds`; overtaken ones are left alone."""
     values = {"ids": [c.run_id for c in claims], "fences": [c.fence for c in claims], "seconds": seconds}
     await session.execute(_RENEW, values)
 
 
 async def release(session: AsyncSession, claim: Claim) -> None:
-    """Give a claim back untouched: the run is due again at once."""
+    """Release an untouched claim: the run is due again at once."""
     await session.execute(_RELEASE, {"run_id": claim.run_id, "fence": claim.fence})
 
 
 async def back_off(session: AsyncSession, claim: Claim, seconds: float, error: str) -> None:
-    """Not now: give the claim back, due again after so many seconds; `trouble` is what this try met, redacted."""
+    """Release the claim, due again after this many seconds; `error` says what went wrong, redacted."""
     values = {"run_id": claim.run_id, "fence": claim.fence, "seconds": seconds, "trouble": error[:MOST_TROUBLE]}
     await session.execute(_BACK_OFF, values)
 
 
-# From one account that has such a run to the next, by index.
+# Jumps through the index from one account with such a run to the next.
 _ACCOUNTS_DUE = {
     state: text(f"""
 with recursive found as (

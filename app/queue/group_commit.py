@@ -1,7 +1,7 @@
-"""Record together, in one transaction, what many calls came to while the last transaction was committing.
+"""Group commit: outcomes that arrive while a transaction is committing are recorded together in the next one.
 
-Under load this saves most statements and commits of a run; a lone outcome is recorded at once. The first caller to
-come records for all who wait, and nobody goes on before the commit that holds his own.
+Under load this saves most statements and commits of a run; a single outcome is recorded at once. The first caller
+writes for all that wait, and each returns only after the commit that contains its own outcome.
 """
 
 import asyncio
@@ -13,30 +13,30 @@ from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 from app.db.engine import is_transient
 
 T = TypeVar("T")
-# `write(session, items)`: idempotent, because what was rolled back is written again.
+# `write(session, items)` must be idempotent: after a rollback it is called again.
 Write = Callable[[AsyncSession, list[T]], Awaitable[None]]
 
 GROUP_LIMIT = 50
 
 
 class GroupCommit:
-    """What waits in this process to be recorded, by what is recorded together."""
+    """The outcomes of this process that wait to be recorded, grouped by key."""
 
     def __init__(self, sessions: async_sessionmaker[AsyncSession]) -> None:
         self._sessions = sessions
         self._groups: dict[Hashable, _Group] = {}
 
     async def record(self, key: Hashable, write: Write[T], item: T) -> None:
-        """Have `write(session, items)` done for this item and for others of the same `key`; returns after the commit.
+        """Call `write(session, items)` for this item and others with the same `key`; returns after the commit.
 
-        Raises what went wrong with this item; the database's trouble is everybody's.
+        Raises what went wrong with this item; a database error is raised to all callers.
         """
         group = self._groups.setdefault(key, _Group(self._sessions))
         await group.add(write, item)
 
 
 class _Group:
-    """The items that wait for the next transaction. There is no task of its own: one of the callers writes."""
+    """The items that wait for the next transaction. It needs no task of its own: one of the callers writes."""
 
     def __init__(self, sessions: async_sessionmaker[AsyncSession]) -> None:
         self._sessions = sessions
@@ -52,7 +52,7 @@ class _Group:
                 while not done.done():
                     await self._write_next(write)
         finally:
-            # A caller that is cancelled takes his item with him, if nobody has taken it up.
+            # A cancelled caller withdraws its item, unless it is being written already.
             self._waiting = [entry for entry in self._waiting if entry[1] is not done]
             done.cancel()
         done.result()
@@ -62,7 +62,7 @@ class _Group:
         try:
             outcomes = await self._outcomes(write, [item for item, _ in group])
         except BaseException:
-            # The one who wrote was cancelled: the next in line writes.
+            # The writing caller was cancelled: the next in line writes.
             self._waiting = [entry for entry in group if not entry[1].done()] + self._waiting
             raise
         for (_, done), error in zip(group, outcomes, strict=True):
@@ -76,6 +76,6 @@ class _Group:
         except Exception as error:
             if len(items) == 1 or is_transient(error):
                 return [error] * len(items)
-            # Of many, only the one that is at fault may suffer.
+            # One at a time, so that only the faulty item fails.
             return [outcome for item in items for outcome in await self._outcomes(write, [item])]
         return [None] * len(items)

@@ -1,7 +1,7 @@
-"""Which processes of the service are alive, and which version each of them runs: each says so in its row of `workers`.
+"""Which processes of the service are alive, and in which version: each reports itself in its row of `workers`.
 
-During an upgrade an older version runs beside this one. It passes over what it does not know, except in a rule: there
-it would read a word that it cannot. So whoever writes such a rule asks first who could not read it.
+During an upgrade an older version runs beside this one. It skips what it does not know, except in a rule, where an
+unknown word would break it. So before such a rule is written, the living processes are checked.
 """
 
 import os
@@ -15,13 +15,13 @@ from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 from app import __version__
 from app.vocabulary import WORDS
 
-# A process says four times in `stalled_after_seconds` (60 by default) that it is alive.
+# A process reports four times within `stalled_after_seconds` (60 by default).
 ALIVE_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """A living process of the service; `version` is None for one from before versions were written down."""
+    """A living process of the service; `version` is None for processes that did not record theirs yet."""
 
     id: uuid.UUID
     host: str
@@ -34,13 +34,13 @@ class Process:
 
 
 async def say_alive(session: AsyncSession, process_id: uuid.UUID, *, works_queue: bool) -> None:
-    """This process is alive, and runs this version."""
+    """Record that this process is alive, and its version."""
     values = {"id": process_id, "host": socket.gethostname(), "pid": os.getpid(), "works_queue": works_queue}
     await session.execute(_ALIVE, {**values, "version": __version__, "words": WORDS})
 
 
 async def say_gone(sessions: async_sessionmaker[AsyncSession], process_id: uuid.UUID) -> None:
-    """This process ends."""
+    """Record that this process ends."""
     async with sessions.begin() as session:
         await session.execute(_GONE, {"id": process_id})
 

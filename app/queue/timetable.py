@@ -1,7 +1,7 @@
-"""Recurring work: when each entry is due is a row, so that it is done by one process, and again after a crash.
+"""Recurring work: each entry's due time is a row, so that one process does it, and another after a crash.
 
-What the entries do is written in `app/worker/steps.py`; here are only names and times, so that any room may have an
-entry done soon (`make_due`).
+`app/worker/steps.py` says what the entries do; here are only names and times, so that any package can ask for an
+entry to be done soon (`make_due`).
 """
 
 from collections.abc import Mapping
@@ -12,12 +12,12 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.queue.wakeups import wake
 from app.vocabulary import Lane
 
-# Work that broke off (Stripe away, process killed) is due again after this long, not only at the next full turn.
+# Interrupted work (Stripe down, process killed) is due again after this long, without waiting for its full period.
 RETRY_SECONDS = 60.0
 
 
 async def make_due(session: AsyncSession, *names: str) -> None:
-    """Have these entries done as soon as the session's transaction commits, even those under way just now."""
+    """Make these entries due when the session's transaction commits, even those under way right now."""
     await session.execute(_MAKE_DUE, {"names": sorted(names)})
     await wake(session, Lane.TIMETABLE)
 
@@ -25,24 +25,24 @@ async def make_due(session: AsyncSession, *names: str) -> None:
 async def claim(session: AsyncSession, every: Mapping[str, float], limit: int) -> list[str]:
     """Take up to `limit` due entries of these names, whose periods in seconds are `every`, for `RETRY_SECONDS`.
 
-    An entry that is due later than its period allows was written when the clock was wrong: it is due now.
+    An entry that is due later than its period allows was written with a wrong clock: it is due now.
     """
     values = {"names": list(every), "every": list(every.values()), "retry": RETRY_SECONDS, "limit": limit}
     return list((await session.execute(_CLAIM, values)).scalars().all())
 
 
 async def renew(session: AsyncSession, names: list[str], *, seconds: float) -> None:
-    """They are still under way, and nobody else's for another `seconds`."""
+    """Extend the claims on these entries by `seconds`."""
     await session.execute(_RENEW, {"names": names, "seconds": seconds})
 
 
 async def release(session: AsyncSession, name: str) -> None:
-    """It was broken off, and is due again at once."""
+    """Release an interrupted entry: it is due again at once."""
     await session.execute(_RELEASE, {"name": name})
 
 
 async def finish(session: AsyncSession, name: str, *, again_after: float) -> None:
-    """It is done, and due again this many seconds after it began; at once if `make_due` was called meanwhile."""
+    """Finish an entry: due again this many seconds after it began, or at once if `make_due` was called meanwhile."""
     await session.execute(_FINISH, {"name": name, "seconds": again_after})
 
 
@@ -57,7 +57,7 @@ def next_due(every: Mapping[str, float]) -> str:
     """  # noqa: S608 - the names are ours
 
 
-# While an entry is under way `started_at` is set; whoever makes it due meanwhile takes that away.
+# `started_at` is set while an entry is under way; `make_due` clears it.
 _MAKE_DUE = text("""
 insert into timetable (name, due_at) select name, now() from unnest(cast(:names as text[])) as due(name)
 on conflict (name) do update set due_at = now(), started_at = null

@@ -1,7 +1,7 @@
-"""The only door to wake-ups: NOTIFY inside the transaction that makes something due, LISTEN in the workers.
+"""Wake-ups: NOTIFY inside the transaction that makes something due, LISTEN in the workers.
 
-The rows are the queue (docs/decisions/0002): what is due is asked of them in one claiming statement. A wake-up
-only says that asking is worth while; losing one costs at most `POLL_SECONDS`.
+The rows are the queue (docs/decisions/0002): a claiming statement finds what is due. A wake-up only says that
+it is worth looking; losing one costs at most `POLL_SECONDS`.
 """
 
 import asyncio
@@ -20,26 +20,26 @@ from app.vocabulary import Lane
 log = structlog.get_logger()
 
 CHANNEL = "tallyhook"
-# How long a lane with something due sleeps when nothing wakes it: the price of a lost wake-up.
+# How long a lane with something due sleeps at most: the cost of a lost wake-up.
 POLL_SECONDS = 10.0
 RECONNECT_SECONDS = 1.0
 
-# From here on a file counts as big, and goes by a lane of its own: small reports never wait behind it.
+# A file of at least this size is big and has a lane of its own, so that small reports never wait behind it.
 BIG_BYTES = 64 * 1024 * 1024
 
-# A newer version may wake lanes that this one does not have.
+# A newer version may wake lanes that this one does not know.
 _KNOWN = frozenset(lane.value for lane in Lane)
 
 _NOTIFY = text("select pg_notify(:channel, :lanes)")
 
 
 async def wake(session: AsyncSession, *lanes: Lane) -> None:
-    """Wake these lanes in every process, if and when the session's transaction commits."""
+    """Wake these lanes in every process when the session's transaction commits."""
     await session.execute(_NOTIFY, {"channel": CHANNEL, "lanes": " ".join(lanes)})
 
 
 class Wakeups:
-    """One process's ears: an event per lane, set by NOTIFY. Lanes that this version does not know are passed over."""
+    """The wake-ups of one process: an event per lane, set by NOTIFY. Unknown lanes are ignored."""
 
     def __init__(self) -> None:
         self._events = {lane: asyncio.Event() for lane in Lane}
@@ -61,7 +61,7 @@ class Wakeups:
         return woken
 
     async def listen(self, url: str) -> Never:
-        """Listen for ever; a lost connection only slows things down, and is made again."""
+        """Listen forever; a lost connection only slows things down, and is opened again."""
         while True:
             try:
                 await self._listen_once(url)
@@ -83,6 +83,6 @@ class Wakeups:
         async with connection:
             await connection.execute(f"listen {CHANNEL}")
             self.listening = True
-            self.ring()  # whatever became due while nobody listened
+            self.ring()  # whatever became due while the connection was lost
             async for notification in connection.notifies():
                 self.ring(Lane(word) for word in notification.payload.split() if word in _KNOWN)

@@ -1,1 +1,1 @@
-"""Rules: which reports are owed. Stored and changed here, turned into planned runs, and compared with what is there."""
+"""Rules say which reports are owed: storing and changing them, planning their runs, and comparing with what exists."""

@@ -1,7 +1,7 @@
-"""Make what a rule has not made for some past days: missing windows, what failed, and on request all of it again.
+"""Backfill past days of a rule: windows without a run, failed ones, and with `rerun` the stored ones too.
 
-A first slice is made in the caller's transaction, the rest by the lane of the rules, a slice at a time: a row in
-`backfills` says how far it is.
+The first slice is planned in the caller's transaction, the rest by the rules lane, a slice at a time: a row in
+`backfills` records the progress.
 """
 
 import asyncio
@@ -30,15 +30,15 @@ from app.runs import manual, plan
 from app.runs.plan import RuleScope
 from app.vocabulary import Cadence, Lane, RunState
 
-# For one request; more is asked for in pieces.
+# Per request; split larger ones.
 MOST_RUNS = 500_000
-# Windows that are looked at in one transaction.
+# Windows examined in one transaction.
 SLICE = 500
 
 
 @dataclass(frozen=True, slots=True)
 class Backfill:
-    """The local dates [first, until); with `rerun` also what is stored is made again, as a new revision."""
+    """The local dates [first, until); with `rerun` stored windows are made again too, as new revisions."""
 
     first: date
     until: date
@@ -46,7 +46,7 @@ class Backfill:
 
 
 class BackfillCounts(NamedTuple):
-    """How many runs are planned because they are missing, are retried, and are planned as a new revision."""
+    """How many runs are planned for missing windows, retried, and planned as new revisions."""
 
     planned: int = 0
     retried: int = 0
@@ -55,7 +55,7 @@ class BackfillCounts(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class _Job:
-    """A backfill and how far it is: at the connected account of `progress_id`, after the window of `after_key`."""
+    """A backfill and its progress: at the connected account of `progress_id`, after the window `after_key`."""
 
     id: int
     rule_id: uuid.UUID
@@ -73,7 +73,7 @@ class _Job:
 
 @dataclass(frozen=True, slots=True)
 class _Scope(RuleScope):
-    """A rule for one connected account, and its row of progress."""
+    """A rule for one connected account, and its progress row."""
 
     progress_id: int
 
@@ -97,16 +97,16 @@ class _Latest:
 
 @dataclass(frozen=True, slots=True)
 class _Work:
-    """What is to be done for one connected account, by what is there of each window."""
+    """What to do for one connected account, by the state of each window."""
 
     missing: list[Window] = field(default_factory=list)
     failed: list[uuid.UUID] = field(default_factory=list)
-    stored: list[tuple[Window, int]] = field(default_factory=list)  # with the revision that there is
+    stored: list[tuple[Window, int]] = field(default_factory=list)  # with the newest revision
 
 
 @dataclass(frozen=True, slots=True)
 class _Runs:
-    """How the runs of one connected account are written down."""
+    """Builds the runs of one connected account."""
 
     scope: RuleScope
     type_: KnownType
@@ -119,9 +119,9 @@ class _Runs:
 
 
 async def begin(session: AsyncSession, rule: Rule, asked: Backfill, *, attempts: int, by: str) -> BackfillCounts:
-    """Make what is asked for, as far as it is due, for a rule that the caller has locked; the counts are of all of it.
+    """Start a backfill of what is due, for a rule that the caller has locked; the counts include later slices.
 
-    Raises Conflict while the report type has no data, BadInput.
+    Raises Conflict while the report type has no data, and BadInput.
     """
     counts = await count(session, rule, asked)
     after = {"from": asked.first, "to": asked.until, "rerun": asked.rerun, "made": counts._asdict()}
@@ -133,7 +133,7 @@ async def begin(session: AsyncSession, rule: Rule, asked: Backfill, *, attempts:
 
 
 async def count(session: AsyncSession, rule: Rule, asked: Backfill) -> BackfillCounts:
-    """What the backfill would do now. Raises as `begin` does."""
+    """What the backfill would do now. Raises the same errors as `begin`."""
     type_ = await _type_of(session, rule)
     scopes = await _scopes(session, rule)
     if rule.cadence == Cadence.EVERY_UPDATE:
@@ -143,7 +143,7 @@ async def count(session: AsyncSession, rule: Rule, asked: Backfill) -> BackfillC
     else:
         windows = await asyncio.to_thread(lambda: list(_calendar_windows(rule, asked, type_)))
         if len(windows) * len(scopes) > MOST_RUNS:
-            raise BadInput(FieldError("/from", f"asks for more than {MOST_RUNS} runs at once; ask in pieces"))
+            raise BadInput(FieldError("/from", f"asks for more than {MOST_RUNS} runs at once; use shorter ranges"))
         values = {"rule_id": rule.id, "keys": [window.key for window in windows], "retried": list(manual.RETRIED)}
         found = (await session.execute(_COUNT, values)).one()
         missing, failed, stored = len(windows) * len(scopes) - found.there, found.failed, found.stored
@@ -151,13 +151,13 @@ async def count(session: AsyncSession, rule: Rule, asked: Backfill) -> BackfillC
 
 
 async def resume(session: AsyncSession, *, attempts: int) -> int:
-    """The next slice of any backfill; 0 where there is none, or others are at it."""
+    """Work the next slice of any backfill; 0 if there is none, or other workers have them."""
     job = await fetch_first(session, _Job, _NEXT)
     if job is None:
         return 0
     try:
         rule = await store.get(session, job.rule_id, lock=True)
-    except NotFound:  # deleted since: nothing is owed any more
+    except NotFound:  # deleted since: nothing is owed any longer
         await session.execute(_DONE, {"id": job.id})
     else:
         await _slice(session, rule, job, attempts)
@@ -165,7 +165,7 @@ async def resume(session: AsyncSession, *, attempts: int) -> int:
 
 
 async def _slice(session: AsyncSession, rule: Rule, job: _Job, attempts: int) -> None:
-    """Look at the next windows of a job, connected account by connected account, and note how far it is."""
+    """Work through the next windows of a job, one connected account after the other, and record its progress."""
     type_ = await _type_of(session, rule)
     left = SLICE
     for scope in await _scopes(session, rule):
@@ -208,7 +208,7 @@ def _sort_out(windows: Sequence[Window], latest: Mapping[str, _Latest]) -> _Work
 async def _type_of(session: AsyncSession, rule: Rule) -> KnownType:
     type_ = await report_types.read(session, rule.account, rule.report_type)
     if type_ is None or type_.availability is None:
-        raise Conflict(f"Stripe has no data of {rule.report_type} yet, as far as is known: nothing can be made of it")
+        raise Conflict(f"Stripe is not known to have data for {rule.report_type} yet: there is nothing to backfill")
     return type_
 
 
@@ -219,7 +219,7 @@ async def _scopes(session: AsyncSession, rule: Rule) -> list[_Scope]:
 async def _windows(
     session: AsyncSession, rule: Rule, asked: Backfill, type_: KnownType, scope: _Scope, *, after_key: str, limit: int
 ) -> tuple[Sequence[Window], Mapping[str, _Latest]]:
-    """The due windows of these days after a key, `limit` at most, and the latest run of each that has one, by key."""
+    """Up to `limit` due windows of these days after a key, and the latest run of each, if any, by key."""
     if rule.cadence == Cadence.EVERY_UPDATE:
         windows, latest = await _update_windows(session, rule, asked, type_, scope)
         return [window for window in windows if window.key > after_key][:limit], latest
@@ -235,7 +235,7 @@ async def _windows(
 async def _update_windows(
     session: AsyncSession, rule: Rule, asked: Backfill, type_: KnownType, scope: _Scope
 ) -> tuple[Sequence[Window], Mapping[str, _Latest]]:
-    """Those that were made, and the one that lies before all of them; in order, with the latest run of each."""
+    """The windows that were made, and the one before all of them; in order, with the latest run of each."""
     zone = ZoneInfo(rule.timezone)
     start, end = day_start(asked.first, zone), day_start(asked.until, zone)
     values = {"rule_id": rule.id, "connected_account": scope.connected_account}
@@ -254,7 +254,7 @@ def _by_key(runs: Iterable[_Latest]) -> Mapping[str, _Latest]:
 
 
 def _calendar_windows(rule: Rule, asked: Backfill, type_: KnownType) -> Iterator[Window]:
-    # Days before the rule's own start may be asked for as well.
+    # A backfill may also cover days before the rule's own start.
     schedule = replace(schedule_of(rule), starts_on=asked.first)
     available = type_.availability
     assert available is not None

@@ -1,6 +1,5 @@
-"""Rules with what follows from them, in the caller's transaction: a new or changed one is planned at once, runs that
-a rule no longer owes are cancelled, and the audit says by whom. The admin API and the command line both come through
-here.
+"""Changes of rules and their effects, in the caller's transaction: a new or changed rule is planned at once, runs that
+it no longer owes are cancelled, and the audit log records who did it. Both the admin API and the command line use this.
 """
 
 from collections.abc import Collection
@@ -21,7 +20,7 @@ from app.tables import leadership, loads, removal
 
 @dataclass(frozen=True, slots=True)
 class RuleEffect:
-    """How many runs come and go with a change, the last of them behind it; and what to know about it."""
+    """How many runs a change plans and cancels, some of them after the answer; and notes about it."""
 
     asks_for: int = 0
     cancelled: int = 0
@@ -29,7 +28,7 @@ class RuleEffect:
 
 
 async def create(session: AsyncSession, new: NewRule, *, settings: Settings, by: str) -> tuple[Rule, RuleEffect]:
-    """Make a rule. Raises BadInput, and Conflict when its name is taken."""
+    """Create a rule. Raises BadInput, and Conflict when its name is taken."""
     check(new, settings.accounts)
     await _refuse_words_too_new(session, new)
     leadership.check(new.table["state"], new.parameters)
@@ -40,7 +39,7 @@ async def create(session: AsyncSession, new: NewRule, *, settings: Settings, by:
 
 
 async def change(session: AsyncSession, rule: Rule, wanted: NewRule, *, settings: Settings, by: str) -> RuleEffect:
-    """Check and change a locked rule; without a difference nothing happens. Raises BadInput, Conflict."""
+    """Check and change a locked rule; does nothing if nothing differs. Raises BadInput, Conflict."""
     was = store.values_of(rule)
     check(wanted, _allowed_accounts(rule, wanted, settings))
     await _refuse_words_too_new(session, wanted)
@@ -53,7 +52,7 @@ async def change(session: AsyncSession, rule: Rule, wanted: NewRule, *, settings
     await _change_tables(session, rule, was)
     cancelled = 0
     if taken_out:
-        reason = "its connected account was taken out of the rule"
+        reason = "its connected account was removed from the rule"
         cancelled = await withdrawals.withdraw(session, rule, taken_out, reason=reason)
     asks_for = await _plan(session, rule, settings)
     warnings = await _of_old_parameters(session, rule) if "parameters" in after else []
@@ -61,7 +60,7 @@ async def change(session: AsyncSession, rule: Rule, wanted: NewRule, *, settings
 
 
 async def remove(session: AsyncSession, rule: Rule, *, by: str) -> RuleEffect:
-    """Delete a locked rule: its runs and files stay, runs that were not requested yet are cancelled."""
+    """Delete a locked rule: its runs and files stay, but runs not requested yet are cancelled."""
     await audit.note(session, actor=by, action="rule.deleted", subject=rule.id, before=asdict(store.values_of(rule)))
     await store.remove(session, rule)
     await leadership.settle(session, rule.account, rule.report_type)
@@ -69,14 +68,14 @@ async def remove(session: AsyncSession, rule: Rule, *, by: str) -> RuleEffect:
 
 
 async def _refuse_words_too_new(session: AsyncSession, new: NewRule) -> None:
-    """A process of an older version that still runs could not read such a rule. Raises Conflict."""
+    """Refuse a rule that a running process of an older version could not read. Raises Conflict."""
     older = [] if words_of(new) == 1 else await processes.older_than(session, words_of(new))
     if older:
-        raise Conflict(f"{', '.join(map(str, older))} could not read this rule: replace it with this version first")
+        raise Conflict(f"{', '.join(map(str, older))} cannot read this rule: upgrade it to this version first")
 
 
 async def _change_tables(session: AsyncSession, rule: Rule, was: NewRule) -> None:
-    """Its rows follow: who leads may be another now, and what it asks of its files is loaded, or leaves."""
+    """Update its report rows: another rule may lead now, and files are loaded or unloaded as the rule says."""
     for report_type in sorted({was.report_type, rule.report_type}):
         await leadership.settle(session, rule.account, report_type)
     if rule.table["state"] == "off" and was.table["state"] != "off":
@@ -87,13 +86,13 @@ async def _change_tables(session: AsyncSession, rule: Rule, was: NewRule) -> Non
 
 
 def _allowed_accounts(rule: Rule, wanted: NewRule, settings: Settings) -> Collection[str]:
-    # A rule whose account is not configured any more can still be disabled, or moved.
+    # A rule whose account is no longer configured can still be disabled or moved.
     kept = {rule.account} if wanted.account == rule.account else set()
     return {*settings.accounts, *kept}
 
 
 async def _plan(session: AsyncSession, rule: Rule, settings: Settings) -> int:
-    """Plan a first slice of what is due, and say how much that is; about a type without data Stripe is asked soon."""
+    """Plan a first slice of what is due and count all of it; for a type without data Stripe is asked soon."""
     type_ = await report_types.read(session, rule.account, rule.report_type)
     if type_ is None or type_.availability is None:
         await timetable.make_due(session, "reconcile")
@@ -104,12 +103,12 @@ async def _plan(session: AsyncSession, rule: Rule, settings: Settings) -> int:
 
 
 async def _of_old_parameters(session: AsyncSession, rule: Rule) -> list[RuleWarning]:
-    """What the change of its parameters does not reach by itself."""
+    """Runs that a change of the parameters does not affect by itself."""
     found = (await session.execute(_OTHER_PARAMETERS, {"rule_id": rule.id})).one()
     warnings = []
     if found.stored:
         detail = (
-            f"{found.stored} stored windows keep the parameters that they were made with;"
+            f"{found.stored} stored windows keep their old parameters;"
             " a backfill with `rerun` makes them with the new ones"
         )
         warnings.append(RuleWarning("/parameters", detail))
@@ -117,12 +116,12 @@ async def _of_old_parameters(session: AsyncSession, rule: Rule) -> list[RuleWarn
         detail = f"{found.failed} failed runs get the new parameters when they are retried, or by a backfill"
         warnings.append(RuleWarning("/parameters", detail))
     if found.under_way:
-        detail = f"{found.under_way} runs that are planned or under way are made with the parameters from before"
+        detail = f"{found.under_way} runs that are planned or under way still use the old parameters"
         warnings.append(RuleWarning("/parameters", detail))
     return warnings
 
 
-# A run of the present parameters says nothing against them: what was planned after an earlier change, say.
+# Runs that have the new parameters already, planned after an earlier change for example, are not counted.
 _OTHER_PARAMETERS = text("""
 select count(*) filter (where state = 'stored') as stored,
     count(*) filter (where state in ('failed', 'cancelled')) as failed,

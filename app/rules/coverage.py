@@ -1,4 +1,4 @@
-"""What a rule has of each window that it owes, newest first: stored, under way, failed, waiting, missing."""
+"""The state of each window that a rule owes, newest first: stored, under way, failed, waiting, missing."""
 
 import asyncio
 import uuid
@@ -25,31 +25,31 @@ from app.vocabulary import Cadence, RunState, WaitReason
 
 
 class CoverageState(StrEnum):
-    """What there is of a window."""
+    """The state of a window."""
 
     STORED = "stored"
     IN_PROGRESS = "in_progress"
     FAILED = "failed"
     CANCELLED = "cancelled"
-    WAITING = "waiting"  # the reason says for what
-    MISSING = "missing"  # due, and no run was made
+    WAITING = "waiting"  # `reason` says what for
+    MISSING = "missing"  # due, but has no run
 
 
 class Position(NamedTuple):
-    """A place in the list, which is ordered by it: newest start first, then by connected account ("" for none)."""
+    """A position in the list: newest start first, then by connected account ("" for none)."""
 
     start: datetime
     account: str
 
     @property
     def order(self) -> tuple[float, str]:
-        """What sorts places as they are shown."""
+        """Sorts positions in display order."""
         return -self.start.timestamp(), self.account
 
 
 @dataclass(frozen=True, slots=True)
 class CoverageEntry:
-    """One window for one connected account, and the run that counts for it; `end` is None while it is not known."""
+    """One window for one connected account, and the run that counts for it; `end` is None while unknown."""
 
     connected_account: str | None
     start: datetime
@@ -61,13 +61,13 @@ class CoverageEntry:
 
     @property
     def place(self) -> Position:
-        """Where it stands in the list."""
+        """Its position in the list."""
         return Position(self.start, self.connected_account or "")
 
 
 @dataclass(frozen=True, slots=True)
 class CoverageQuery:
-    """Which windows: those that begin on the local dates [first, until) and before `now`, after a place in the list."""
+    """Selects windows that begin on the local dates [first, until) and before `now`, after a position in the list."""
 
     now: datetime
     first: date | None = None
@@ -108,7 +108,7 @@ class _CoveringRun:
 async def coverage(
     session: AsyncSession, rule: Rule, query: CoverageQuery, terms: ClaimTerms
 ) -> tuple[list[CoverageEntry], Position | None]:
-    """A page of windows, newest first, then by connected account; and the place to go on after, if there is more."""
+    """A page of windows, newest first, then by connected account; and the position to continue after, if any."""
     type_ = await report_types.read(session, rule.account, rule.report_type)
     if rule.cadence == Cadence.EVERY_UPDATE:
         slots, upcoming = await _made_slots(session, rule, query), await _next_updates(session, rule, type_, query)
@@ -118,13 +118,13 @@ async def coverage(
     waiting = await waiting_for(session, [run.id for run in runs.values()], terms)
     entries = [(slot.place, _entry(rule, slot, runs.get(slot.key), waiting, type_)) for slot in slots]
     entries = sorted([*((one.place, one) for one in upcoming), *entries], key=lambda entry: entry[0].order)
-    # A window that is not owed takes its place in the page, so that the next page begins after it.
+    # A window that is not owed still counts for the page, so that the next page begins after it.
     page = entries[: query.limit]
     return [entry for _, entry in page if entry is not None], page[-1][0] if len(entries) > len(page) else None
 
 
 def why_not_yet(window_due: datetime, type_: KnownType | None) -> Waiting | None:
-    """What stands before a window of which no run was made yet; None when it is due."""
+    """Why a window has no run yet; None when it is due."""
     available = None if type_ is None else type_.availability
     if type_ is None or available is None or type_.missing_since is not None:
         return Waiting(WaitReason.REPORT_TYPE_MISSING, None if type_ is None else type_.next_probe_at)
@@ -132,7 +132,7 @@ def why_not_yet(window_due: datetime, type_: KnownType | None) -> Waiting | None
 
 
 def _calendar_slots(rule: Rule, query: CoverageQuery, type_: KnownType | None) -> list[_Slot]:
-    """Enough of them for a page and one more: however long the history, only its end is cut into windows."""
+    """Enough windows for a page and one more: however long the history, only its end is cut into windows."""
     slots: list[_Slot] = []
     accounts = sorted(rule.connected_accounts) or [""]
     for window in _calendar_windows(rule, query, None if type_ is None else type_.availability):
@@ -164,7 +164,7 @@ def _bounds(rule: Rule, query: CoverageQuery) -> dict[str, datetime | None]:
 
 
 async def _made_slots(session: AsyncSession, rule: Rule, query: CoverageQuery) -> list[_Slot]:
-    """The windows of an every_update rule are those that were made: enough for a page and one more."""
+    """The windows of an every_update rule are those of its runs: enough for a page and one more."""
     after = None if query.after is None else query.after.start
     account = None if query.after is None else query.after.account
     place = {"after": after, "after_account": account, "limit": query.limit + 1}
@@ -177,9 +177,9 @@ async def _made_slots(session: AsyncSession, rule: Rule, query: CoverageQuery) -
 async def _next_updates(
     session: AsyncSession, rule: Rule, type_: KnownType | None, query: CoverageQuery
 ) -> list[CoverageEntry]:
-    """The windows that begin where the last ones ended; their ends are wherever data reaches when it next advances.
+    """The next windows, which begin where the last ones ended and will end where the data next reaches.
 
-    They are newer than any that was made, and so stand before those, each connected account's first of all.
+    They are newer than all windows with runs, and so come first.
     """
     if query.until is not None:
         return []
@@ -206,7 +206,7 @@ async def _runs(session: AsyncSession, rule: Rule, slots: Iterable[_Slot]) -> Ma
 def _entry(
     rule: Rule, slot: _Slot, run: _CoveringRun | None, waiting: Mapping[uuid.UUID, Waiting], type_: KnownType | None
 ) -> CoverageEntry | None:
-    """What there is of a window; None where a rule owes nothing, before its start, and nothing was made by hand."""
+    """The entry of a window; None before the rule's start, where it owes nothing, unless it was backfilled."""
     account, window = slot.account or None, slot.window
     if run is not None:
         why = waiting.get(run.id)
@@ -225,7 +225,7 @@ def _state_of(state: str, waiting: Waiting | None) -> CoverageState:
     return CoverageState.IN_PROGRESS if waiting is None else CoverageState.WAITING
 
 
-# A stored revision covers its window, also while a newer one is under way.
+# A stored revision covers its window, even while a newer one is under way.
 _RUNS = text("""
 select distinct on (connected_account, window_key) id, coalesce(connected_account, '') as account, window_key, state,
     interval_start, interval_end, partial

@@ -1,4 +1,4 @@
-"""A rule's month is complete when every window that it owes for it is stored: what bookkeepers wait for."""
+"""A month of a rule is complete when every window it owes for the month is stored: what bookkeepers wait for."""
 
 import uuid
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from app.vocabulary import MessageType
 
 @dataclass(frozen=True, slots=True)
 class CompleteMonth:
-    """A month of a rule of which every window is stored, over all its connected accounts."""
+    """A month of a rule with every window stored, for all its connected accounts."""
 
     rule_id: uuid.UUID
     rule_name: str
@@ -25,7 +25,7 @@ class CompleteMonth:
 
 
 async def announce_complete_months(session: AsyncSession) -> int:
-    """Tell each month that was completed lately, once for ever; returns how many were told."""
+    """Announce each recently completed month exactly once; returns how many."""
     told = 0
     for one in await fetch(session, CompleteMonth, _COMPLETE):
         month = f"{one.month:%Y-%m}"
@@ -45,8 +45,8 @@ async def announce_complete_months(session: AsyncSession) -> int:
     return told
 
 
-# Months in which something was stored since yesterday, planned to their end for every account, with nothing open.
-# What was cancelled blocks nothing; of each window the newest revision counts, or a stored one.
+# Months with a file stored since yesterday, planned to their end for every account, with nothing open. Cancelled
+# runs block nothing; of each window the newest revision counts, or a stored one.
 _COMPLETE = text("""
 with touched as (
     select distinct rules.id as rule_id, rules.name as rule_name, rules.account, rules.timezone,

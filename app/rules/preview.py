@@ -1,4 +1,4 @@
-"""What a rule, saved or not, would run now, what comes next, and why that waits. Nothing is written."""
+"""What a rule, saved or not, would run now, what comes next, and what that waits for. Nothing is written."""
 
 import asyncio
 import uuid
@@ -22,17 +22,17 @@ from app.runs.waiting import Waiting
 from app.tables.checks import registry
 from app.vocabulary import Cadence
 
-# Shown of what would run now, and of what comes next; all of it is counted.
+# How many windows are shown; all of them are counted.
 MOST_SHOWN = 100
 _FAR = day_start(LAST_DAY, UTC)
 
-# The due windows that come after what was planned last.
+# The due windows after the last planned one.
 DueAfter = Callable[[datetime | None], Sequence[Window]]
 
 
 @dataclass(frozen=True, slots=True)
 class UpcomingWindow:
-    """A window that would run now (no `waiting`), or comes next; `end` is None while it is not known."""
+    """A window that would run now (no `waiting`), or comes next; `end` is None while unknown."""
 
     connected_account: str | None
     start: datetime
@@ -43,7 +43,7 @@ class UpcomingWindow:
 
 @dataclass(slots=True)
 class Preview:
-    """What would run now, oldest first and MOST_SHOWN of `now_total` at most; and as many accounts' next windows."""
+    """What would run now, oldest first, at most MOST_SHOWN of `now_total`; and the next windows of as many accounts."""
 
     now_total: int = 0
     now: list[UpcomingWindow] = field(default_factory=list)
@@ -51,7 +51,7 @@ class Preview:
 
 
 async def preview(session: AsyncSession, new: NewRule, *, saved: uuid.UUID | None) -> Preview:
-    """What this rule would do if it is enabled; a saved one goes on from where it is."""
+    """What this rule would do if enabled; a saved one continues from its progress."""
     type_ = await report_types.read(session, new.account, new.report_type)
     progress = {} if saved is None else await _progress(session, saved)
     schedule = schedule_of(new)
@@ -89,7 +89,7 @@ async def fed_checks(session: AsyncSession, new: NewRule) -> list[FedCheck]:
 
 
 async def count_due(session: AsyncSession, rule: Rule, availability: Availability) -> int:
-    """How many runs a saved rule asks for now, over all its accounts; windows that it has already are not counted."""
+    """How many runs a saved rule is owed now, for all its accounts; windows that have runs are not counted."""
     due_after = await _cut(schedule_of(rule), availability)
     due = [due_after(planned_until) for planned_until in (await _progress(session, rule.id)).values()]
     keys = {window.key for windows in due for window in windows}
@@ -100,7 +100,7 @@ async def count_due(session: AsyncSession, rule: Rule, availability: Availabilit
 
 
 async def _cut(schedule: Schedule, availability: Availability | None) -> DueAfter:
-    """A rule's due windows, cut once for all of its accounts, and not on the event loop: a history may be long."""
+    """A rule's due windows, computed once for all its accounts, and off the event loop, as a history may be long."""
     if availability is None:
         return lambda _: []
     if schedule.cadence is Cadence.EVERY_UPDATE:
@@ -110,7 +110,7 @@ async def _cut(schedule: Schedule, availability: Availability | None) -> DueAfte
 
 
 def _next(schedule: Schedule, type_: KnownType | None, until: datetime | None) -> UpcomingWindow | None:
-    """The first window after `until`, the end of what is or would be made."""
+    """The first window after `until`, the end of what is or would be planned."""
     if schedule.cadence is Cadence.EVERY_UPDATE:
         start = until or day_start(schedule.starts_on, ZoneInfo(schedule.timezone))
         waiting = why_not_yet(start + schedule.settle + timedelta(seconds=1), type_)
@@ -130,7 +130,7 @@ async def _progress(session: AsyncSession, rule_id: uuid.UUID) -> Mapping[str | 
 
 
 _PROGRESS = text("select connected_account, planned_until from rule_progress where rule_id = :rule_id")
-# A rule whose start was moved is planned from its beginning: what was made before stays what it is.
+# A rule whose start was moved is planned from the new start: existing runs stay as they are.
 _MADE = text("""
 select count(*) from rule_progress as p join runs on runs.rule_id = p.rule_id
     and runs.connected_account is not distinct from p.connected_account

@@ -1,4 +1,4 @@
-"""A rule as a value: what a user says of it, what is refused of that at once, and what it means to the planner."""
+"""A rule as a value: what users define, how it is validated, and what it means to the planner."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, fields
@@ -17,13 +17,13 @@ from app.vocabulary import Cadence, IntervalNeed
 FIXED_WITH_RUNS = frozenset({"account", "report_type", "cadence", "timezone"})
 
 
-# Its rows are loaded, and shown where no other rule's are; personal columns are not.
+# The default: its rows are loaded, and shown if no other rule leads; personal columns are left out.
 DEFAULT_TABLE: Mapping[str, Any] = {"state": "auto", "personal": []}
 
 
 @dataclass(frozen=True, slots=True)
 class NewRule:
-    """What a user says of a rule, by the names of its columns; everything else in its row is ours."""
+    """What users define of a rule, by column name; everything else in its row is internal."""
 
     name: str
     account: str
@@ -36,21 +36,21 @@ class NewRule:
     parameters: dict[str, Any]
     connected_accounts: list[str]
     retention_days: int | None
-    connected: str | None = None  # none: it follows from the accounts, see `connected_of`
+    connected: str | None = None  # None: derived from the accounts, see `connected_of`
     table: dict[str, Any] = field(default_factory=lambda: dict(DEFAULT_TABLE))
     recheck_days: list[int] = field(default_factory=list)
 
 
 RULE_FIELDS = tuple(one.name for one in fields(NewRule))
 
-# Values of fields that came with a later number of `vocabulary.WORDS` than 1: a process that knows fewer words could
-# not read a rule that holds one.
+# Field values that were added with a `vocabulary.WORDS` above 1: a process with a lower number cannot read a rule that
+# has one.
 NEW_WORDS: Mapping[str, Mapping[object, int]] = {}
 
 
 @dataclass(frozen=True, slots=True)
 class RuleWarning:
-    """Something that may be meant, and probably is not."""
+    """Something that is allowed, but probably a mistake."""
 
     pointer: str
     detail: str
@@ -75,12 +75,12 @@ def schedule_of(rule: HasSchedule) -> Schedule:
 
 
 def words_of(new: NewRule) -> int:
-    """The number of words (`vocabulary.WORDS`) that a process has to know to read this rule."""
+    """The `vocabulary.WORDS` that a process needs to read this rule."""
     return max((words.get(getattr(new, name), 1) for name, words in NEW_WORDS.items()), default=1)
 
 
 def today_in(timezone: str) -> date:
-    """The day that it is there; in UTC where the zone is not known, which `check` refuses."""
+    """Today in the rule's time zone; in UTC if the zone is unknown, which `check` refuses."""
     return datetime.now(ZoneInfo(timezone) if timezone in known_zones() else UTC).date()
 
 
@@ -91,12 +91,12 @@ def check(new: NewRule, accounts: Collection[str]) -> None:
         known = ", ".join(sorted(accounts)) or "none"
         errors.append(FieldError("/account", f"is not configured; known accounts: {known}"))
     if new.timezone not in known_zones():
-        errors.append(FieldError("/timezone", "is not an IANA time zone; write it like Europe/Berlin"))
+        errors.append(FieldError("/timezone", "is not an IANA time zone; use a name like Europe/Berlin"))
     if interval_need(new.report_type) is IntervalNeed.NONE:
-        errors.append(FieldError("/report_type", "takes a payout, not an interval: only an ad-hoc run may name it"))
+        errors.append(FieldError("/report_type", "takes a payout, not an interval: create an ad-hoc run instead"))
     errors += _connected_errors(new)
     for name in sorted(OWN_FIELDS & set(new.parameters)):
-        errors.append(FieldError(f"/parameters/{name}", "is set by Tallyhook for each window; leave it out"))
+        errors.append(FieldError(f"/parameters/{name}", "is set by Tallyhook for each window; remove it"))
     if errors:
         raise BadInput(*errors)
 
@@ -113,30 +113,30 @@ def connected_of(report_type: str, connected: str | None, connected_accounts: Co
 def _connected_errors(new: NewRule) -> list[FieldError]:
     follows = connected_of(new.report_type, None, new.connected_accounts)
     detail = {
-        "each": "is not known to this version: name the accounts in `connected_accounts`",
+        "each": "is unknown to this version: list the accounts in `connected_accounts`",
         "listed": "needs `connected_accounts`",
         "together": "is for types that begin with `connected_account_`, and takes no `connected_accounts`",
         "none": "takes no `connected_accounts`, and no type that begins with `connected_account_`",
     }
     wrong = new.connected is not None and new.connected != follows
-    return [FieldError("/connected", detail.get(new.connected or "", "is no such word"))] if wrong else []
+    return [FieldError("/connected", detail.get(new.connected or "", "is not a known value"))] if wrong else []
 
 
 def parameter_warnings(new: NewRule) -> list[RuleWarning]:
-    """What about its parameters may not be meant as it is written."""
+    """Warnings about its parameters."""
     found = []
     printed = new.parameters.get("timezone")
     if takes_timezone(new.report_type) and printed is None and new.timezone not in ("UTC", "Etc/UTC"):
         detail = f"the times in the file will be in UTC; add the parameter to have them in {new.timezone}"
         found.append(RuleWarning("/parameters/timezone", detail))
     if printed is not None and printed not in known_zones():
-        detail = f"{printed!r} is not an IANA time zone: Stripe will refuse it; write it like Europe/Berlin"
+        detail = f"{printed!r} is not an IANA time zone, and Stripe will refuse it; use a name like Europe/Berlin"
         found.append(RuleWarning("/parameters/timezone", detail))
     currency = new.parameters.get("currency")
     if currency is not None and not _is_currency(currency):
         lower = currency.strip().lower()
         instead = f"write {lower!r}" if _is_currency(lower) else "write it like 'usd'"
-        detail = f"{currency!r} is not a currency as Stripe writes them, three small letters: {instead}"
+        detail = f"{currency!r} is not a currency code as Stripe writes it, three lower-case letters: {instead}"
         found.append(RuleWarning("/parameters/currency", detail))
     return found
 
@@ -147,10 +147,10 @@ def _is_currency(text: str) -> bool:
 
 @cache
 def known_zones() -> frozenset[str]:
-    """The names of the time zone database itself.
+    """The names in the IANA time zone database.
 
-    What a machine's own folder of zones holds beside them (`localtime`, `posix/…`) means something else on another
-    one; `Factory` means that no zone was ever set.
+    The other names in a machine's zone folder (`localtime`, `posix/…`) mean something else on another machine;
+    `Factory` means that no zone was ever set.
     """
     listed = resources.files("tzdata").joinpath("zones").read_text(encoding="ascii").split()
     return frozenset(listed) - {"Factory"}

@@ -1,7 +1,7 @@
-"""Availability moved forward, or a rule is new: the windows that became due are planned, a slice at a time.
+"""Plan the windows that became due, because availability advanced or a rule is new, a slice at a time.
 
-What is left of it stands in the rows: a rule whose `next_due_at` its type's data has reached is not planned to the end.
-So a slice may end anywhere, and whoever comes next goes on.
+The rows say what is left: a rule is not fully planned while its type's data has reached its `next_due_at`. So a slice
+may end anywhere, and any worker can continue.
 """
 
 from collections.abc import Sequence
@@ -27,15 +27,15 @@ from app.vocabulary import Lane
 
 log = structlog.get_logger()
 
-# Runs that one transaction makes: some 100 ms, of which the event loop is kept for a fifth.
+# Runs planned per transaction: about 100 ms, a fifth of it on the event loop.
 SLICE_RUNS = 1000
-# Where nothing more will ever be due.
+# Nothing more will ever be due.
 _NEVER = datetime(9000, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
 class DueRule(RuleScope):
-    """A rule for one connected account that has windows to be planned, with what is known of its type."""
+    """A rule for one connected account that has windows to plan, with what is known of its report type."""
 
     progress_id: int
     planned_until: datetime | None
@@ -54,7 +54,7 @@ class DueRule(RuleScope):
 
 @dataclass(frozen=True, slots=True)
 class _Plan:
-    """The windows that are new for a rule, and how far it is planned with them."""
+    """The new windows of a rule, and how far it is planned with them."""
 
     due: DueRule
     windows: list[Window]
@@ -65,22 +65,22 @@ class _Plan:
 async def record_availability(
     session: AsyncSession, account: str, updates: Sequence[ReportTypeInfo], *, attempts: int
 ) -> int:
-    """Stripe said how far these report types' data reaches: keep it, and plan a slice of what became due.
+    """Record how far Stripe says these report types' data reaches, and plan a slice of what became due.
 
-    Returns the number of new runs. What is left is planned by the lane of the rules.
+    Returns the number of new runs. The rules lane plans the rest.
     """
     recorded = await report_types.record_availability(session, account, updates)
     values = {"account": account, "types": recorded, "limit": SLICE_RUNS}
     locked = (await session.execute(_LOCK_OF_TYPES, values)).scalars().all()
     made = await _write(session, await _plan_locked(session, locked), attempts)
-    await wake(session, Lane.REQUESTS, Lane.RULES)  # runs may have waited for just this advance
+    await wake(session, Lane.REQUESTS, Lane.RULES)  # runs may have waited for this advance
     return made
 
 
 async def plan_any(session: AsyncSession, *, attempts: int) -> int:
-    """Plan a slice of what is due for any rule; returns for how many. 0: there is nothing, or others are at it.
+    """Plan a slice of what is due for any rule; returns for how many. 0: nothing is due, or other workers have it.
 
-    Each connected account of a rule counts.
+    Each connected account of a rule counts separately.
     """
     locked = (await session.execute(_LOCK_ANY, {"limit": SLICE_RUNS})).scalars().all()
     plans = await _plan_locked(session, locked)
@@ -91,7 +91,7 @@ async def plan_any(session: AsyncSession, *, attempts: int) -> int:
 async def plan_rule(session: AsyncSession, rule_id: UUID, *, attempts: int) -> int:
     """Plan a slice of what is due for one rule, which the caller has locked; returns the number of new runs.
 
-    The lane of the rules does the rest.
+    The rules lane does the rest.
     """
     made = await _write(session, await _plan_locked(session, [rule_id]), attempts)
     await wake(session, Lane.RULES)
@@ -99,7 +99,7 @@ async def plan_rule(session: AsyncSession, rule_id: UUID, *, attempts: int) -> i
 
 
 async def _plan_locked(session: AsyncSession, rule_ids: Sequence[UUID]) -> list[_Plan]:
-    """What is new for rules that are locked; what they say is read now: before, it may just have been changing."""
+    """The new windows of locked rules; they are read only now, because they may have changed before the lock."""
     if not rule_ids:
         return []
     due = await fetch(session, DueRule, _DUE, {"rule_ids": list(rule_ids), "limit": SLICE_RUNS})
@@ -108,7 +108,7 @@ async def _plan_locked(session: AsyncSession, rule_ids: Sequence[UUID]) -> list[
 
 
 async def _write(session: AsyncSession, plans: Sequence[_Plan], attempts: int) -> int:
-    """Write down the runs of these plans, and how far they go; returns how many runs are new."""
+    """Insert the runs of these plans and record the progress; returns how many runs are new."""
     if not plans:
         return 0
     runs = [
@@ -125,8 +125,8 @@ async def _write(session: AsyncSession, plans: Sequence[_Plan], attempts: int) -
 
 
 def _plan(due: DueRule, *, limit: int) -> _Plan:
-    """What is new for it. A rule that cannot be planned (its zone is not known any more, say) stops no other."""
-    # Looked at again when the data has moved, whatever comes of it now: a slice never goes round in circles.
+    """Its new windows. A rule that cannot be planned (its zone is no longer known, for example) stops no other."""
+    # Looked at again only when the data has moved, whatever the result now: a slice never loops.
     later = due.data_available_end + timedelta(microseconds=1)
     try:
         schedule = schedule_of(due)
@@ -163,8 +163,8 @@ async def _note_progress(session: AsyncSession, plans: Sequence[_Plan]) -> None:
     await session.execute(_NOTE_PROGRESS, values)
 
 
-# What a type's data has reached is due. A rule that somebody is changing, or planning, is passed over: he plans it
-# himself, or wakes the lane when he is done.
+# What a type's data has reached is due. A rule that is locked for a change or for planning is skipped: whoever has
+# the lock plans it, or wakes the lane afterwards.
 _IS_DUE = """
 type.data_available_end is not null and exists (select from rule_progress as p where p.rule_id = rules.id
     and (p.next_due_at is null or p.next_due_at <= type.data_available_end))
@@ -177,8 +177,8 @@ order by rules.id limit :limit for no key update of rules skip locked
 """  # noqa: S608 - of constants only
 _LOCK_OF_TYPES = text(_LOCK_DUE.format(which="and rules.account = :account and rules.report_type = any(:types)"))
 _LOCK_ANY = text(_LOCK_DUE.format(which=""))
-# Each rule in turn, so that one with a thousand connected accounts leaves room for the others. The progress is locked
-# as well: an older version that runs beside this one locks nothing else.
+# Rules take turns, so that one with a thousand connected accounts leaves room for the others. Progress rows are locked
+# too, as they are all that an older version beside this one locks.
 _DUE = text("""
 with due as (
     select p.id, row_number() over (partition by p.rule_id order by p.id) as turn

@@ -1,4 +1,4 @@
-"""The lane of the rules: whatever became due for them, a slice at a time, each in a short transaction of its own."""
+"""The rules lane: whatever became due for rules, a slice at a time, each in a short transaction."""
 
 from collections.abc import Awaitable, Callable
 
@@ -7,7 +7,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.resources import Resources
 from app.rules import backfill, schedule, withdrawals
 
-# Wake-ups say when there is something; these are for one that was lost.
+# Wake-ups normally say when there is something; these queries are for a lost one.
 SLICES_DUE = (
     "select min(refreshed_at) from report_types where refreshed_at > {since}",
     "select min(marked_at) from withdrawals where marked_at > {since}",
@@ -16,7 +16,7 @@ SLICES_DUE = (
 
 
 async def work_slice(res: Resources) -> int:
-    """Go on with a withdrawal, with planning and with a backfill; returns 0 when there is nothing of any."""
+    """Continue a withdrawal, planning and a backfill; returns 0 when there is nothing to do."""
     attempts = res.settings.max_run_attempts
     steps: list[Callable[[AsyncSession], Awaitable[int]]] = [
         withdrawals.resume,
@@ -25,7 +25,7 @@ async def work_slice(res: Resources) -> int:
     ]
     done = 0
     while steps:
-        # What finds nothing to do takes no transaction of its own.
+        # An empty step opens no transaction of its own.
         async with res.sessions.begin() as session:
             slice_ = 0
             while steps and not slice_:

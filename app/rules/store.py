@@ -1,4 +1,4 @@
-"""Read rules and write them down, and keep their progress rows in step."""
+"""Read and write rules, and keep their progress rows in step."""
 
 import uuid
 from collections.abc import Sequence
@@ -19,16 +19,17 @@ LONGEST_NAME = 200
 
 
 def values_of(rule: Rule) -> NewRule:
-    """What a saved rule says."""
+    """The user-defined values of a saved rule."""
     values: dict[str, Any] = {name: getattr(rule, name) for name in RULE_FIELDS}
     return NewRule(**values | {"cadence": Cadence(rule.cadence)})
 
 
 async def get(session: AsyncSession, rule_id: uuid.UUID, *, lock: bool = False) -> Rule:
-    """The rule, unless it was deleted. Raises NotFound.
+    """The rule with this id. Raises NotFound, also if it was deleted.
 
-    With `lock` nobody else changes, plans, backfills or deletes it until the transaction ends: the lock is taken first,
-    by a statement of its own, so that what is read is what the last one who had it left behind.
+    With `lock` no other transaction changes, plans, backfills or deletes it until this one ends. The lock is taken
+    first,
+    in a statement of its own, so that the read sees what its last holder committed.
     """
     if lock:
         await session.execute(_LOCK, {"rule_id": rule_id})
@@ -40,7 +41,7 @@ async def get(session: AsyncSession, rule_id: uuid.UUID, *, lock: bool = False) 
 
 
 async def find(session: AsyncSession, id_or_name: str, *, lock: bool = False) -> Rule:
-    """The rule of this id or, where there is none, of this name. Raises NotFound."""
+    """The rule with this id or, if there is none, with this name. Raises NotFound."""
     query = select(Rule.id).where(Rule.name == id_or_name, Rule.deleted_at.is_(None))
     try:
         return await get(session, uuid.UUID(id_or_name), lock=lock)
@@ -62,7 +63,7 @@ async def read_all(session: AsyncSession, *, lock: bool = False) -> list[Rule]:
 
 
 async def warnings(session: AsyncSession, account_rules: Sequence[NewRule]) -> list[list[RuleWarning]]:
-    """What about each of these rules may not be meant as it is written, in their order."""
+    """The warnings about each of these rules, in their order."""
     types = await report_types.read_all(session, {(new.account, new.report_type) for new in account_rules})
     unknown = {new.account for new in account_rules if not _has_data(types.get((new.account, new.report_type)))}
     listed = await report_types.ids_of(session, unknown)
@@ -86,7 +87,7 @@ def _type_warnings(new: NewRule, type_: KnownType | None, listed: Sequence[str])
 
 
 async def create(session: AsyncSession, new: NewRule) -> Rule:
-    """A new rule, locked; the caller plans it (`rules/schedule`). Raises Conflict when the name is taken."""
+    """Insert a rule, locked; the caller plans it (`rules/schedule`). Raises Conflict when the name is taken."""
     await _refuse_taken_name(session, new.name, None)
     values = {name: getattr(new, name) for name in RULE_FIELDS}
     rule: Rule = (await session.execute(insert(Rule).values(id=uuid7(), **values).returning(Rule))).scalar_one()
@@ -95,16 +96,16 @@ async def create(session: AsyncSession, new: NewRule) -> Rule:
 
 
 async def change(session: AsyncSession, rule: Rule, wanted: NewRule) -> list[str]:
-    """Make a locked rule what is wanted; returns the connected accounts that were taken out of it ("" for none named).
+    """Update a locked rule; returns the connected accounts that were removed from it ("" for none named).
 
-    Raises Conflict for what is fixed once the rule has runs, and for a taken name.
+    Raises Conflict for a field that is fixed once the rule has runs, and for a taken name.
     """
     changed = {name: getattr(wanted, name) for name in RULE_FIELDS if getattr(rule, name) != getattr(wanted, name)}
     if not changed:
         return []
     fixed = sorted(FIXED_WITH_RUNS & set(changed))
     if fixed and await _has_runs(session, rule.id):
-        raise Conflict(f"{', '.join(fixed)} cannot change once the rule has runs: make a new rule")
+        raise Conflict(f"{', '.join(fixed)} cannot change once the rule has runs: create a new rule")
     if "name" in changed:
         await _refuse_taken_name(session, changed["name"], rule.id)
     query = update(Rule).where(Rule.id == rule.id).values(version=Rule.version + 1, updated_at=func.now(), **changed)
@@ -123,7 +124,7 @@ async def remove(session: AsyncSession, rule: Rule) -> None:
 
 
 async def _refuse_taken_name(session: AsyncSession, name: str, rule_id: uuid.UUID | None) -> None:
-    # The unique index decides; this lock only turns its violation into a sentence.
+    # The unique index decides; this lock only makes for a better message.
     await session.execute(text("select pg_advisory_xact_lock(hashtextextended(:name, 1))"), {"name": name})
     query = select(Rule.id).where(Rule.name == name, Rule.deleted_at.is_(None))
     taken = (await session.execute(query)).scalar_one_or_none()
@@ -136,7 +137,7 @@ async def _has_runs(session: AsyncSession, rule_id: uuid.UUID) -> bool:
 
 
 async def _keep_progress(session: AsyncSession, rule: Rule) -> list[str]:
-    """One progress row per connected account, or one for the account itself; returns those that went."""
+    """Keep one progress row per connected account, or one for the account itself; returns the removed ones."""
     wanted: list[str | None] = [*rule.connected_accounts] or [None]
     values = {"rule_id": rule.id, "accounts": wanted}
     dropped = (await session.execute(_DROP_OTHER_PROGRESS, values)).scalars().all()
@@ -144,7 +145,7 @@ async def _keep_progress(session: AsyncSession, rule: Rule) -> list[str]:
     return list(dropped)
 
 
-# Of the weaker kind: a change waits for planning and the other way round, runs that point here may be made meanwhile.
+# A weaker lock: changes and planning wait for each other, but runs that reference the rule can be inserted meanwhile.
 _LOCK = text("select 1 from rules where id = :rule_id for no key update")
 _LOCK_ALL = text("select 1 from rules where deleted_at is null order by id for no key update")
 _FORGET_PROGRESS = text("""
@@ -155,8 +156,8 @@ update rule_progress set planned_until = (
 where rule_id = :rule_id
 """)
 _PLAN_AGAIN = text("update rule_progress set next_due_at = null where rule_id = :rule_id")
-# An account that was taken out and comes back goes on where its last window ended: a window that begins where an
-# earlier one does is the same window, however far it would reach by now.
+# A connected account that is added back continues where its last window ended: a window with the same start is
+# the same window, even if it would end later now.
 _ADD_PROGRESS = text("""
 insert into rule_progress (rule_id, connected_account, planned_until)
 select :rule_id, account, (

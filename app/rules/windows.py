@@ -1,4 +1,4 @@
-"""The window of a rule that holds a local date or an instant, and the run whose file answers for it."""
+"""The window of a rule that contains a local date or an instant, and the run whose file covers it."""
 
 import uuid
 from collections.abc import Sequence
@@ -19,13 +19,13 @@ from app.rules import coverage
 from app.rules.coverage import CoverageEntry, CoverageQuery, CoverageState
 from app.vocabulary import Cadence
 
-# So many are named where several fit.
+# How many are named when several match.
 _MOST_NAMED = 10
 
 
 @dataclass(frozen=True, slots=True)
 class _Made:
-    """A window of a rule for a connected account, with its newest stored run, if there is one."""
+    """A window of a rule for a connected account, with its newest stored run, if any."""
 
     connected_account: str | None
     interval_start: datetime
@@ -35,10 +35,10 @@ class _Made:
 
 
 async def latest_file(session: AsyncSession, rule: Rule, connected_account: str | None) -> uuid.UUID:
-    """The run of the newest window that is stored. Raises NotFound, and Conflict where several accounts fit."""
+    """The run of the newest stored window. Raises NotFound, and Conflict when several accounts match."""
     found = await fetch(session, _Made, _LATEST, {"rule_id": rule.id, "connected_account": connected_account})
     if not found:
-        raise NotFound(f"nothing of rule {rule.name!r} is stored yet")
+        raise NotFound(f"rule {rule.name!r} has no stored file yet")
     return _only(rule, found)
 
 
@@ -47,7 +47,7 @@ async def file_at(
 ) -> uuid.UUID:
     """The run whose file covers a local date of the rule's zone, or an instant.
 
-    Raises NotFound where the rule owes no such window, and Conflict where it is not stored, or where several fit.
+    Raises NotFound when the rule owes no such window, and Conflict when it is not stored yet or several match.
     """
     zone = ZoneInfo(rule.timezone)
     if isinstance(when, datetime):
@@ -66,7 +66,7 @@ def _only(rule: Rule, found: Sequence[_Made]) -> uuid.UUID:
     if len(found) > 1:
         named = ", ".join(_name(rule, one) for one in found[:_MOST_NAMED])
         more = "" if len(found) <= _MOST_NAMED else ", …"
-        raise Conflict(f"several fit: {named}{more}; tell them apart by `connected_account`, or by a time in the path")
+        raise Conflict(f"several match: {named}{more}; add `connected_account`, or use a time in the path")
     (one,) = found
     if one.stored_run_id is None:
         raise Conflict(f"{_name(rule, one)} is not stored yet: it is {one.state}; see GET /v1/runs?rule={rule.name}")
@@ -85,8 +85,8 @@ def _name(rule: Rule, one: _Made) -> str:
 async def _why_not(
     session: AsyncSession, rule: Rule, day: date, connected_account: str | None, terms: ClaimTerms
 ) -> NotFound | Conflict:
-    """What to answer where no run was made: the window waits, or the rule owes none."""
-    unowed = NotFound(f"rule {rule.name!r} owes no window that holds {day}: it starts on {rule.starts_on}")
+    """The error when there is no run: the window waits, or the rule does not owe one."""
+    unowed = NotFound(f"rule {rule.name!r} owes no window that contains {day}: it starts on {rule.starts_on}")
     if rule.cadence == Cadence.EVERY_UPDATE:
         return unowed
     first = unit_start(day, Cadence(rule.cadence))
@@ -98,7 +98,7 @@ async def _why_not(
 
 def _waits(entry: CoverageEntry) -> str:
     if entry.state is CoverageState.MISSING or entry.waiting is None:
-        return "no run was made for it; POST /v1/rules/{id}/backfill makes it"
+        return "it has no run; POST /v1/rules/{id}/backfill plans one"
     until = "" if entry.waiting.until is None else f" until {entry.waiting.until:%F %H:%M} UTC"
     return f"it waits ({entry.waiting.reason}{until})"
 
@@ -112,7 +112,7 @@ select connected_account, interval_start, interval_end, id as stored_run_id, sta
         interval_end desc, revision desc
 ) as newest order by connected_account
 """)
-# Windows that hold any moment of [start, end); of each the newest stored revision, else the newest one.
+# Windows that overlap [start, end); of each the newest stored revision, else the newest one.
 _AT = text("""
 select distinct on (connected_account, window_key) connected_account, interval_start, interval_end,
     case when state = 'stored' then id end as stored_run_id, state

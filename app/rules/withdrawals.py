@@ -1,7 +1,7 @@
-"""Runs that a rule no longer owes are cancelled, a batch at a time, behind a mark.
+"""Cancels runs that a rule no longer owes, a batch at a time, behind a marker row.
 
-The rule was deleted, or a connected account was taken out of it. While the mark stands nothing is requested for the
-rule, so that a hundred thousand planned runs are out of the way as soon as the change is answered.
+The rule was deleted, or a connected account was removed from it. While the marker exists nothing is requested for
+the rule, so that even a hundred thousand planned runs are out of the way as soon as the change is answered.
 """
 
 import uuid
@@ -18,13 +18,13 @@ from app.runs import moves
 from app.runs.moves import Move
 from app.vocabulary import AttemptOutcome, Lane, RunState
 
-# Runs that one transaction cancels.
+# Runs cancelled per transaction.
 BATCH = 1000
 
 
 @dataclass(frozen=True, slots=True)
 class _Mark:
-    """Whose planned runs go, and why: those of all connected accounts where none is named ("" names the account)."""
+    """Whose planned runs are cancelled, and why; None means all connected accounts, "" the account itself."""
 
     id: int
     rule_id: uuid.UUID
@@ -33,9 +33,9 @@ class _Mark:
 
 
 async def withdraw(session: AsyncSession, rule: Rule, connected_accounts: Sequence[str] | None, *, reason: str) -> int:
-    """Cancel the planned runs of a locked rule, for these connected accounts or all of it; returns how many there are.
+    """Cancel the planned runs of a locked rule, all or those of these connected accounts; returns their total.
 
-    A first batch goes in this transaction, the rest behind it.
+    The first batch is cancelled in this transaction, the rest later.
     """
     about = {"rule_id": rule.id, "accounts": None if connected_accounts is None else list(connected_accounts)}
     found = int((await session.execute(_COUNT, about)).scalar_one())
@@ -47,7 +47,7 @@ async def withdraw(session: AsyncSession, rule: Rule, connected_accounts: Sequen
 
 
 async def resume(session: AsyncSession) -> int:
-    """The next batch of any withdrawal; returns how many runs went. 0: there is nothing, or others are at it."""
+    """Cancel the next batch of any withdrawal; returns how many runs. 0: there is none, or other workers have them."""
     mark = await fetch_first(session, _Mark, _NEXT)
     return 0 if mark is None else max(1, await _cancel_batch(session, mark))
 
@@ -78,7 +78,7 @@ values (:rule_id, cast(:accounts as text[]), :reason) returning id, rule_id, con
 _NEXT = text("""
 select id, rule_id, connected_accounts, reason from withdrawals order by id limit 1 for no key update skip locked
 """)
-# Not those that somebody has retried by hand since.
+# Except those that were retried manually since.
 _PLANNED = text(f"""
 select id, attempt from runs where {_OF_MARK}
   and not exists (select from run_moves join withdrawals on withdrawals.id = :mark

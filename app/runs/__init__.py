@@ -1,5 +1,5 @@
-"""The life of a run, in order: schedule → request → settle → download; lookup and reconcile for what nobody told us.
+"""The life of a run, in order: plan → request → settle → download; lookup for runs that no webhook reported on.
 
-`rows.py` holds the moves between states, `claims.py` how work is taken: a lease that others respect, and a fence
-that stops whoever was only slow from writing over its successor.
+`moves.py` has the moves between states; `queue/claims.py` says how work is taken: with a lease that others respect,
+and a fence that stops a slow worker from overwriting its successor.
 """

@@ -1,4 +1,4 @@
-"""Runs without a rule: checked, written down once however often they are asked for, then made like any other."""
+"""Ad-hoc runs, without a rule: validated, stored once per Idempotency-Key, then made like any other run."""
 
 import uuid
 from collections.abc import Mapping, Sequence
@@ -21,7 +21,7 @@ from app.vocabulary import IntervalNeed, Lane, RunState
 
 @dataclass(frozen=True, slots=True)
 class AdHoc:
-    """What is asked for: the interval is `[start, end)`, in UTC and whole seconds, as far as the type takes one."""
+    """The requested run: its interval is `[start, end)`, in UTC and whole seconds, if the type takes one."""
 
     account: str
     report_type: str
@@ -34,7 +34,7 @@ class AdHoc:
 def check(asked: AdHoc, accounts: Sequence[str]) -> None:
     """Refuse what can never work. Raises BadInput with a pointer per field."""
     errors = [
-        FieldError(f"/parameters/{name}", f"is a field of its own: give `{name}` beside `parameters`")
+        FieldError(f"/parameters/{name}", f"is a field of its own: use `{name}` outside `parameters`")
         for name in sorted(OWN_FIELDS & set(asked.parameters))
     ]
     if asked.account not in accounts:
@@ -60,17 +60,17 @@ def _interval_errors(asked: AdHoc) -> list[FieldError]:
     if end is None:
         errors.append(FieldError("/interval_end", "is missing"))
     if start is not None and end is not None and start >= end:
-        errors.append(FieldError("/interval_end", "has to be later than interval_start"))
+        errors.append(FieldError("/interval_end", "must be later than interval_start"))
     return errors
 
 
 async def plan(
     session: AsyncSession, asked: AdHoc, *, attempts: int, by: str, request_key: str | None = None
 ) -> tuple[uuid.UUID, bool]:
-    """Write the run down, planned; returns its id, and whether it is new.
+    """Store the run as planned; returns its id, and whether it is new.
 
-    With a `request_key` the first run that was made under it is the answer to all later requests. Raises Conflict
-    when that was another request.
+    With a `request_key` every later request gets the first run made under it. Raises Conflict if that request was
+    a different one.
     """
     values = await _values(session, asked, attempts)
     if request_key is not None:
@@ -80,7 +80,7 @@ async def plan(
             return earlier, False
     await session.execute(insert(Run).values(values))
     move = {"run_id": values["id"], "account": asked.account, "to_state": RunState.PLANNED.value, "attempt": 1}
-    await session.execute(insert(RunMove).values({**move, "reason": f"asked for by {by}"}))
+    await session.execute(insert(RunMove).values({**move, "reason": f"requested by {by}"}))
     await audit.note(session, actor=by, action="run.created", subject=values["id"], after=asdict(asked))
     await wake(session, Lane.REQUESTS)
     return values["id"], True
@@ -111,7 +111,7 @@ async def _values(session: AsyncSession, asked: AdHoc, attempts: int) -> dict[st
 
 
 async def _made_earlier(session: AsyncSession, request_key: str, values: Mapping[str, Any]) -> uuid.UUID | None:
-    # Held until the commit: of two requests with one key the second one finds the run of the first.
+    # Held until the commit: of two requests with the same key the second finds the run of the first.
     await session.execute(_LOCK_KEY, {"key": request_key})
     query = select(Run).where(Run.rule_id.is_(None), Run.window_key == request_key)
     run = (await session.execute(query)).scalar_one_or_none()
@@ -119,12 +119,12 @@ async def _made_earlier(session: AsyncSession, request_key: str, values: Mapping
         return None
     asked = ("account", "report_type", "connected_account", "interval_start", "interval_end")
     if any(getattr(run, name) != values[name] for name in asked) or _without_start(run) != _without_start(values):
-        raise Conflict(f"this Idempotency-Key was used for another request, which made run {run.id}: draw a new one")
+        raise Conflict(f"this Idempotency-Key was used for a different request, which made run {run.id}: use a new key")
     return run.id
 
 
 def _without_start(run: Any) -> dict[str, Any]:
-    """The parameters without the bound that a refusal may have moved since (`runs/refusals`)."""
+    """The parameters without the start, which a refusal may have moved since (`runs/refusals`)."""
     parameters = run.parameters if isinstance(run, Run) else run["parameters"]
     return {name: value for name, value in parameters.items() if name != "interval_start"}
 

@@ -1,8 +1,8 @@
-"""A create whose answer never came, and whose idempotency key tells nothing more: look before asking anew.
+"""When a create got no answer and its idempotency key no longer helps: look for its run before creating another.
 
-Stripe keeps keys for 24 hours. Beyond that the same key would make a second run, so the run is looked for in Stripe's
-list: same type, same parameters, created since we asked, and not already ours. The same where Stripe has kept a server
-error for the key, which it would repeat for as long.
+Stripe keeps keys for 24 hours. After that the same key would create a second run, so the run is looked for in Stripe's
+list: same type, same parameters, created since we asked, and not already ours. The same applies when Stripe stored a
+server error under the key, which it would repeat until the key expires.
 """
 
 import secrets
@@ -23,21 +23,21 @@ CLOCK_SLACK_SECONDS = 300
 
 
 async def find_lost_run(res: Resources, claim: RequestClaim) -> StripeRun | None:
-    """The Stripe run that this claim's forgotten create made, if it made one: it belongs to the attempt from now on.
+    """The Stripe run that this claim's unanswered create made, if any: it belongs to the attempt from now on.
 
-    Raises what the door raises.
+    Raises what the Stripe client raises.
     """
     await _take_read(res, claim.account)
     listed = res.stripe.list_runs(claim.account, created_since=claim.asked_at, slack=CLOCK_SLACK_SECONDS)
     alike = [run async for run in listed if is_alike(run, claim)]
-    for run in reversed(alike):  # newest first: the last one is the one nearest to our call
+    for run in reversed(alike):  # newest first, so the last one is the nearest to our call
         if await _make_ours(res, claim, run.id):
             return run
     return None
 
 
 async def take_unclaimed(res: Resources, claim: RequestClaim) -> str | None:
-    """The id of the oldest Stripe run like this claim that this database did not know: the attempt's from now on."""
+    """The id of the oldest matching Stripe run that this database did not know: the attempt takes it over."""
     async with res.sessions.begin() as session:
         found = (await session.execute(*_unclaimed_like(claim))).all()
     for lost in found:
@@ -47,7 +47,7 @@ async def take_unclaimed(res: Resources, claim: RequestClaim) -> str | None:
 
 
 def _unclaimed_like(claim: RequestClaim) -> tuple[TextClause, dict[str, Any]]:
-    """The statement for what may be like the claim: found by index, as there may be very many."""
+    """The query for candidates that match the claim: by index, as there may be very many."""
     values: dict[str, Any] = {"run_id": claim.run_id, "report_type": claim.report_type}
     alike = ""
     for name in ("interval_end", "connected_account"):
@@ -60,9 +60,9 @@ def _unclaimed_like(claim: RequestClaim) -> tuple[TextClause, dict[str, Any]]:
 
 
 def is_alike(run: StripeRun, claim: RequestClaim) -> bool:
-    """Whether Stripe's run is about what the claim asks for.
+    """Whether Stripe's run is what the claim asks for.
 
-    What we send is a form: Stripe reads `true`, 1 and "1" as it likes, and echoes what it has read.
+    We send a form: Stripe may read `true`, 1 and "1" in its own way, and echoes what it has read.
     """
     return run.report_type == claim.report_type and _as_sent(run.parameters) == _as_sent(claim.parameters)
 
@@ -105,7 +105,7 @@ async def _make_ours(res: Resources, claim: RequestClaim, stripe_run_id: str) ->
         return (await session.execute(_ADOPT, {**ours, "stripe_run_id": stripe_run_id})).first() is not None
 
 
-# Under the lock of the Stripe run: of two attempts that look for one like it only one finds it unclaimed.
+# Under the Stripe run's lock: of two attempts that look for the same run only one finds it unclaimed.
 _ADOPT = text("""
 update attempts set stripe_run_id = :stripe_run_id, requested_at = now(), heard_at = now()
 where run_id = :run_id and number = :number and not exists (
@@ -113,8 +113,9 @@ where run_id = :run_id and number = :number and not exists (
         and (other.run_id, other.number) <> (:run_id, :number))
 returning 1
 """)
-# A new revision, or an ad-hoc run, is asked for to have it made now: nothing that is older will do. And what may be the
-# answer that a like run still waits for is that run's.
+# A new revision or an ad-hoc run is meant to be made now, so no older run will do. And a run that another, identical
+# run
+# may still be waiting for belongs to that one.
 _UNCLAIMED = """
 select lost.stripe_run_id, lost.parameters
 from runs as mine join unclaimed_runs as lost on lost.account = mine.account and lost.report_type = :report_type

@@ -1,7 +1,7 @@
-"""Fetch the file of a finished Stripe run: "ready" → "stored", streamed, in bounded memory, checked before it shows.
+"""Download the file of a finished Stripe run: "ready" → "stored", streamed in bounded memory, verified before it shows.
 
-Pieces are committed as they come, under the fence of the claim; the last commit holds the last pieces, the facts of
-the whole file and the move to "stored" together, so that a file is either there, whole, or not to be seen.
+Pieces are committed as they arrive, under the fence of the claim. The last commit contains the last pieces, the facts
+of the file and the move to "stored" together, so that a file is either complete or invisible.
 """
 
 import time
@@ -26,12 +26,12 @@ from app.stripe_api.objects import StripeFile
 from app.tables import loads
 from app.vocabulary import AttemptOutcome, CallKind, ErrorKind, RunState
 
-# Complete, but not what Stripe said it would be: asked for this often before the attempt is given up (contract §5).
+# How often a file that does not match Stripe's announcement is fetched before the attempt fails (contract §5).
 MOST_MISMATCHES = 10
 
 
 async def claim_downloads(res: Resources, limit: int, *, big: bool) -> list[DownloadClaim]:
-    """Take up to `limit` ready runs whose files are big (or are not), oldest first."""
+    """Claim up to `limit` ready runs with big files (or the others), oldest first."""
     claims: list[DownloadClaim] = []
     for account in in_turn(res.callable_accounts, res.random):
         if len(claims) < limit:
@@ -61,7 +61,7 @@ async def _claim_for_account(
 
 @puts_off(CallKind.FILES)
 async def download(res: Resources, claim: DownloadClaim) -> None:
-    """Fetch, check and store the file, and record what came of it."""
+    """Fetch, verify and store the file, and record the result."""
     try:
         size = await _store(res, claim)
         if size is None:
@@ -105,7 +105,7 @@ async def _record_stored(session: AsyncSession, stored: Sequence[tuple[DownloadC
     claims = [claim for claim, _ in stored]
     await lock_claims(session, claims, RunState.READY)
     await files.finish_all(session, [writer for _, writer in stored])
-    made = [Move(claim.run_id, "the file is whole", claim.attempt) for claim in claims]
+    made = [Move(claim.run_id, "the file is complete", claim.attempt) for claim in claims]
     await moves.move_all(session, made, to=RunState.STORED)
     attempts = [(claim.run_id, claim.attempt) for claim in claims]
     await moves.end_attempts(session, attempts, outcome=AttemptOutcome.STORED)
@@ -114,7 +114,7 @@ async def _record_stored(session: AsyncSession, stored: Sequence[tuple[DownloadC
 
 
 async def _restart(res: Resources, claim: DownloadClaim, error: WrongPart | StoreAway) -> None:
-    """What is here is not the beginning of what Stripe has, or cannot be gone on with."""
+    """The stored part is not the beginning of Stripe's file, or cannot be resumed: start over."""
     after = error.after if isinstance(error, WrongPart) else None
     async with fenced(res, claim) as session:
         await files.drop_partial(session, claim.run_id)
@@ -139,7 +139,7 @@ async def _mismatched(res: Resources, claim: DownloadClaim, message: str) -> Non
             error = RunError(ErrorKind.FILE_MISMATCH, message)
             await moves.try_again_or_fail(session, claim.run_id, claim.attempt, error)
         else:
-            # What is here of it may be what is wrong.
+            # The stored part itself may be wrong.
             await files.drop_partial(session, claim.run_id)
             await back_off(session, claim, res.backoff.seconds(claim.tries), message)
     log_lines.annotate(outcome="Mismatch", about=message, times=count)

@@ -1,4 +1,4 @@
-"""Runs as they are shown: with the file they ended in and the Stripe run of their present attempt. Only reads."""
+"""Runs for display, with their file and the Stripe run of their current attempt. Read-only."""
 
 import uuid
 from collections.abc import Sequence
@@ -17,18 +17,18 @@ from app.vocabulary import RunOrder, RunState
 
 @dataclass(frozen=True, slots=True)
 class RunFilters:
-    """Which runs are meant: all that have these values; None leaves a column open."""
+    """Selects runs with these values; None matches every value."""
 
     state: RunState | None = None
     rule_id: uuid.UUID | None = None
     report_type: str | None = None
     account: str | None = None
     connected_account: str | None = None
-    # The days that the windows count as, [first, until): see planning/dates.
+    # The days of the windows, [first, until): see planning/dates.
     first: date | None = None
     until: date | None = None
-    stored_after: datetime | None = None  # strictly later
-    latest: bool = False  # of each window its newest stored revision alone
+    stored_after: datetime | None = None  # exclusive
+    latest: bool = False  # only the newest stored revision of each window
 
     def narrow(self, query: Select[Any]) -> Select[Any]:
         """The query, for these runs only."""
@@ -47,12 +47,12 @@ class RunFilters:
 
 
 def window_day() -> ColumnElement[date]:
-    """The local day that a run's window counts as; the database has an index on it, for runs of rules."""
+    """The local day of a run's window; for runs of rules the database has an index on it."""
     return func.window_day(Run.window_key, Run.interval_start, Run.interval_end, Run.timezone, type_=Date)
 
 
 def _has_newer() -> ColumnElement[bool]:
-    """Whether the window has a later revision that is stored; a run without a rule is its own latest."""
+    """Whether the window has a newer stored revision; a run without a rule is always the latest."""
     newer = aliased(Run)
     same = (
         newer.rule_id == Run.rule_id,
@@ -64,7 +64,7 @@ def _has_newer() -> ColumnElement[bool]:
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """Where a page ends: the id of its last run, and what the list is ordered by before that."""
+    """The end of a page: the id of its last run, and the value that the list is ordered by."""
 
     run_id: uuid.UUID
     day: date | None = None
@@ -103,7 +103,7 @@ async def list_runs(
     order: RunOrder = RunOrder.PLANNED,
     after: Position | None = None,
 ) -> Sequence[RowMapping]:
-    """Up to `limit` runs that match, in this order, from the one after `after` on."""
+    """Up to `limit` matching runs in this order, starting after `after`."""
     query = filters.narrow(_SHOWN)
     match order:
         case RunOrder.PLANNED:
@@ -121,7 +121,7 @@ async def list_runs(
 async def _by_window(
     session: AsyncSession, query: Select[Any], after: Position | None, limit: int
 ) -> Sequence[RowMapping]:
-    """Runs of rules by their day, from the index; then those that have none, newest first."""
+    """Runs of rules by their day, from the index; then runs without one, newest first."""
     day, found = window_day(), []
     if after is None or after.day is not None:
         of_rules = query.where(Run.rule_id.is_not(None), day.is_not(None)).order_by(day.desc(), Run.id.desc())
@@ -157,7 +157,7 @@ async def history(session: AsyncSession, run_id: uuid.UUID) -> Sequence[RowMappi
 
 
 def file_of(run: RowMapping) -> dict[str, Any] | None:
-    """The whole file that a run (a row of `list_runs` or `get_run`) ended in, also one that was removed since."""
+    """The complete file of a run (a row of `list_runs` or `get_run`), even if it was removed since."""
     if run["file_id"] is None:
         return None
     return {name: run[f"file_{name}"] for name in _FILE}

@@ -1,4 +1,4 @@
-"""Ask Stripe about requested runs that nothing was heard of: the webhook may be lost, or the run stuck."""
+"""Ask Stripe about requested runs without news: the webhook may be lost, or the run stuck."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -19,7 +19,7 @@ from app.vocabulary import CallKind, ErrorKind, RunState
 
 @dataclass(frozen=True, slots=True)
 class LookupClaim(Claim):
-    """A requested run whose Stripe run is to be asked about; `stuck` when it has been pending for too long."""
+    """A requested run to look up at Stripe; `stuck` when it has been pending for too long."""
 
     stripe_run_id: str
     requested_at: datetime
@@ -27,7 +27,7 @@ class LookupClaim(Claim):
 
 
 async def claim_lookups(res: Resources, limit: int) -> list[LookupClaim]:
-    """Take up to `limit` requested runs that are due to be looked up, over all accounts."""
+    """Claim up to `limit` requested runs that are due for a lookup, over all accounts."""
     claims: list[LookupClaim] = []
     for account in in_turn(res.callable_accounts, res.random):
         if len(claims) < limit:
@@ -55,7 +55,7 @@ async def _claim_for_account(session: AsyncSession, account: str, limit: int, te
 
 @puts_off(CallKind.READ)
 async def look_up(res: Resources, claim: LookupClaim) -> None:
-    """Read the Stripe run and settle what it says; one that is stuck is given up and replaced."""
+    """Read the Stripe run and settle its outcome; a stuck one is given up and replaced."""
     try:
         stripe_run = await res.stripe.read_run(claim.account, claim.stripe_run_id)
     except Refused as refusal:
@@ -67,8 +67,8 @@ async def look_up(res: Resources, claim: LookupClaim) -> None:
         await holds.accepted(session, claim.account, CallKind.READ)
         await settle.settle(session, claim.account, [stripe_run], poll_seconds=res.settings.pending_poll_seconds)
     if claim.stuck and not settle.has_ended(stripe_run):
-        error = RunError(ErrorKind.TIMED_OUT, f"{claim.stripe_run_id} is pending since {claim.requested_at:%F %T} UTC")
-        await _give_up(res, claim, error)
+        message = f"{claim.stripe_run_id} has been pending since {claim.requested_at:%F %T} UTC"
+        await _give_up(res, claim, RunError(ErrorKind.TIMED_OUT, message))
 
 
 async def _give_up(res: Resources, claim: LookupClaim, error: RunError) -> None:

@@ -1,4 +1,4 @@
-"""What people do to runs: try again what failed or was cancelled, and cancel what is not stored yet."""
+"""Manual actions on runs: retry failed or cancelled ones, and cancel those not stored yet."""
 
 import uuid
 from collections.abc import Sequence
@@ -17,12 +17,12 @@ from app.runs.moves import Move
 from app.vocabulary import RunState
 
 RETRIED = (RunState.FAILED, RunState.CANCELLED)
-# Short transactions: whoever works on other runs waits for none of these for long.
+# Short transactions, so that work on these runs never waits long.
 BATCH = 200
 
 
 async def retry(session: AsyncSession, run_id: uuid.UUID, *, attempts: int, by: str) -> None:
-    """Plan a failed or cancelled run again, with `attempts` further attempts. Raises NotFound, Conflict."""
+    """Plan a failed or cancelled run again, with `attempts` more attempts. Raises NotFound, Conflict."""
     if not await retry_all(session, [run_id], attempts=attempts, by=by):
         state = await _state(session, run_id)
         raise Conflict(f"run {run_id} is {state}: only a failed or cancelled one can be retried")
@@ -30,10 +30,10 @@ async def retry(session: AsyncSession, run_id: uuid.UUID, *, attempts: int, by: 
 
 
 async def retry_all(session: AsyncSession, run_ids: Sequence[uuid.UUID], *, attempts: int, by: str) -> set[uuid.UUID]:
-    """The same for those of these runs that can be retried; returns them.
+    """Retry those of these runs that can be retried; returns their ids.
 
-    None of them has a file yet, so a rule's run takes the present parameters of its rule: what was wrong with the old
-    ones can be mended. The rules are locked first, so that nobody is changing them just now.
+    None of them has a file yet, so a rule's run takes the rule's current parameters: the old ones may have been wrong.
+    The rules are locked first, so that they cannot change meanwhile.
     """
     if not run_ids:
         return set()
@@ -41,7 +41,7 @@ async def retry_all(session: AsyncSession, run_ids: Sequence[uuid.UUID], *, atte
     renewed = set((await session.execute(_TAKE_PRESENT_PARAMETERS, {"ids": list(run_ids)})).scalars())
     reason = f"retried by {by}"
     again = [
-        Move(one, f"{reason}, with the rule's present parameters" if one in renewed else reason) for one in run_ids
+        Move(one, f"{reason}, with the rule's current parameters" if one in renewed else reason) for one in run_ids
     ]
     moved = await moves.move_all(session, again, to=RunState.PLANNED, sources=RETRIED)
     await session.execute(_GRANT, {"ids": list(moved), "attempts": attempts})
@@ -72,7 +72,7 @@ async def retry_matching(res: Resources, filters: RunFilters, *, by: str) -> int
 async def cancel(session: AsyncSession, run_id: uuid.UUID, *, by: str) -> None:
     """Cancel a run that is not stored: no file is fetched for it. Raises NotFound, Conflict.
 
-    It wins over a create in flight: the answer's id is still noted with the attempt, and leads to nothing.
+    It wins over a create in flight: the id in the answer is still recorded on the attempt, but has no effect.
     """
     if not await moves.cancel(session, run_id, reason=f"cancelled by {by}"):
         raise Conflict(f"run {run_id} is {await _state(session, run_id)}: there is nothing to cancel")
@@ -86,12 +86,12 @@ async def _state(session: AsyncSession, run_id: uuid.UUID) -> str:
     return state
 
 
-# After the move, so the present attempt is the first of those granted.
+# After the move, so the current attempt is the first of those granted.
 _GRANT = text("update runs set attempts_granted = attempt + :attempts - 1 where id = any(:ids)")
 _LOCK_RULES = text("""
 select 1 from rules where id in (select rule_id from runs where id = any(:ids)) order by id for share
 """)
-# The bounds and the connected account are the window's, and stay.
+# The interval and the connected account belong to the window, and stay.
 _TAKE_PRESENT_PARAMETERS = text("""
 with present as (
     select runs.id, rules.parameters || coalesce((

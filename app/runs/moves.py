@@ -15,11 +15,11 @@ from app.queue.wakeups import wake
 from app.targets import messages
 from app.vocabulary import AttemptOutcome, ErrorKind, Lane, RunState, sources_of
 
-# Whom a move concerns: the lane of the run's next step, and, where a slot became free, whoever waits for one.
+# The lanes that a move wakes: that of the run's next step and, if a slot became free, the one that waits for slots.
 _WAKES = {
     RunState.PLANNED: (Lane.REQUESTS,),
     RunState.REQUESTED: (),
-    RunState.READY: (Lane.REQUESTS,),  # and whoever downloads files of its size: see settle
+    RunState.READY: (Lane.REQUESTS,),  # and the download lane for its size: see settle
     RunState.STORED: (),
     RunState.FAILED: (Lane.REQUESTS,),
     RunState.CANCELLED: (Lane.REQUESTS,),
@@ -41,14 +41,14 @@ class RunError:
 
 @dataclass(frozen=True, slots=True)
 class Move:
-    """One run's move and why; where an attempt is given, only if the run is in it."""
+    """One run's move and its reason; with `attempt` only if the run is in that attempt."""
 
     run_id: uuid.UUID
     reason: str
     attempt: int | None = None
 
 
-# Leaving a state ends the lease, the back-off and whatever the state was waiting for.
+# Leaving a state clears the lease, the back-off and whatever the state was waiting for.
 _MOVE = """
 with wanted as (
     select * from unnest(cast(:run_ids as uuid[]), cast(:attempts as int[]), cast(:reasons as text[]))
@@ -90,7 +90,7 @@ async def move(
     sources: Iterable[RunState] | None = None,
     **values: Any,
 ) -> bool:
-    """Move a run, if its state (and attempt, where given) allow it; False when they do not."""
+    """Move a run if its state (and attempt, if given) allows it; otherwise return False."""
     return bool(await move_all(session, [Move(run_id, reason, attempt)], to=to, sources=sources, **values))
 
 
@@ -102,7 +102,7 @@ async def move_all(
     sources: Iterable[RunState] | None = None,
     **values: Any,
 ) -> set[uuid.UUID]:
-    """Move these runs, those that allow it; returns the ids of those that moved.
+    """Move those of these runs that allow it; returns their ids.
 
     `values`: `error` (JSON) for failed, `poll` (seconds until it is looked up) for requested.
     """
@@ -129,7 +129,7 @@ async def end_attempt(
     outcome: AttemptOutcome | ErrorKind,
     error: RunError | None = None,
 ) -> None:
-    """Note how an attempt ended; the first word stands."""
+    """Record how an attempt ended, unless that is recorded already."""
     await end_attempts(session, [(run_id, attempt)], outcome=outcome, error=error)
 
 
@@ -140,7 +140,7 @@ async def end_attempts(
     outcome: AttemptOutcome | ErrorKind,
     error: RunError | None = None,
 ) -> None:
-    """Note of these attempts (run and number) that they ended alike."""
+    """Record the same outcome for these attempts (run and number)."""
     values = {"run_ids": [run_id for run_id, _ in attempts], "numbers": [number for _, number in attempts]}
     ended = {"outcome": outcome.value, "error": error.as_json() if error else None}
     await session.execute(_END_ATTEMPTS, {**values, **ended})
@@ -149,7 +149,7 @@ async def end_attempts(
 async def cancel(
     session: AsyncSession, run_id: uuid.UUID, *, reason: str, sources: Iterable[RunState] | None = None
 ) -> bool:
-    """Cancel a run, and with it its attempt. What a download has left of its file is removed."""
+    """Cancel a run and its attempt. The remains of an unfinished download are removed."""
     moved = await move(session, run_id, to=RunState.CANCELLED, reason=reason, sources=sources)
     if moved:
         attempt = (await session.execute(_ATTEMPT, {"run_id": run_id})).scalar_one()
@@ -159,7 +159,7 @@ async def cancel(
 
 
 async def fail(session: AsyncSession, run_id: uuid.UUID, attempt: int, error: RunError) -> bool:
-    """Give the run up, visibly. What a download has left of its file is removed."""
+    """Fail the run, visibly. The remains of an unfinished download are removed."""
     moved = await move(
         session, run_id, to=RunState.FAILED, reason=f"{error.kind}: {error.message}", attempt=attempt,
         error=error.as_json(),
@@ -171,7 +171,7 @@ async def fail(session: AsyncSession, run_id: uuid.UUID, attempt: int, error: Ru
 
 
 async def try_again_or_fail(session: AsyncSession, run_id: uuid.UUID, attempt: int, error: RunError) -> None:
-    """The attempt came to nothing: make the next one, or, after the last one granted, give the run up."""
+    """End the failed attempt: start the next one or, after the last granted one, fail the run."""
     granted = (await session.execute(_GRANTED, {"run_id": run_id})).scalar_one()
     if attempt >= granted:
         await fail(session, run_id, attempt, error)

@@ -1,4 +1,4 @@
-"""Write planned runs down: the windows of a rule, its parameters frozen into each."""
+"""Store planned runs: the windows of a rule, each with the rule's parameters frozen in."""
 
 import uuid
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ from app.vocabulary import RunState
 
 @dataclass(frozen=True, slots=True)
 class RuleScope:
-    """A rule for one of its connected accounts, or for the account itself: what all runs of it have in common."""
+    """A rule for one of its connected accounts, or for the account itself: what its runs have in common."""
 
     rule_id: uuid.UUID
     account: str
@@ -30,7 +30,7 @@ class RuleScope:
 
 @dataclass(frozen=True, slots=True)
 class PlannedRun:
-    """A run that is to be written down, by the names of its columns."""
+    """A run to insert, by column name."""
 
     id: uuid.UUID
     account: str
@@ -80,14 +80,14 @@ def planned_run(scope: RuleScope, window: Window, *, start_offset: int, attempts
 
 
 async def write(session: AsyncSession, runs: Sequence[PlannedRun], *, reason: str) -> int:
-    """Write these runs down, except those whose identity there is already; returns how many are new."""
+    """Insert these runs, except those that exist already; returns how many are new."""
     if not runs:
         return 0
     values = {"runs": orjson.dumps(runs).decode(), "reason": reason}
     return int((await session.execute(_WRITE, values)).scalar_one())
 
 
-# As JSON: one statement, whatever the number of runs, that neither the driver nor SQLAlchemy has to put together.
+# As JSON: a single fixed statement for any number of runs.
 _WRITE = text("""
 with made as (
     insert into runs (id, account, rule_id, report_type, connected_account, window_key, revision, partial,

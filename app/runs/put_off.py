@@ -1,7 +1,7 @@
-"""What a failed call means for the run that it was about: decided here for every step, once.
+"""What a failed call means for its run: decided here, once, for every step.
 
-A step keeps only what is special to it; what may work later (`NotNow`), a refused key (`KeyRefused`) and errors of our
-own end the same in all of them.
+A step handles only its own special cases; temporary failures (`NotNow`), a refused key (`KeyRefused`) and our own bugs
+are handled the same in all of them.
 """
 
 from collections.abc import Callable, Coroutine
@@ -28,23 +28,23 @@ from app.vocabulary import CallKind, ErrorKind
 C = TypeVar("C", bound=Claim)
 Step = Callable[[Resources, C], Coroutine[Any, Any, None]]
 
-# Errors of our own are tried again this often before the run is `failed` (internal): a poison pill must end.
+# After this many bugs of ours the run is `failed` (internal): a poison pill must not go on forever.
 MOST_CRASHES = 5
-# A run that is refused this often while others of its account pass is `failed` (refused).
+# A run that is refused this often while others of its account succeed is `failed` (refused).
 MOST_REFUSALS = 10
 
 
 @dataclass(frozen=True, slots=True)
 class _Before:
-    """How a run stood when it was refused: so often before, while others passed each time."""
+    """A run's refusals so far: how often it was refused while others succeeded."""
 
     refusals: int
     refused_alone: bool
 
 
 def puts_off(kind: CallKind) -> Callable[[Step[C]], Step[C]]:
-    """Marks a step whose calls to Stripe are of this kind: a call that fails for a reason that is not special to the
-    step puts the claim off.
+    """Decorates a step with the kind of its Stripe calls: a failure that the step does not handle itself puts the
+    claim off.
     """
 
     def marked(step: Step[C]) -> Step[C]:
@@ -62,9 +62,9 @@ def puts_off(kind: CallKind) -> Callable[[Step[C]], Step[C]]:
 
 
 async def put_off(res: Resources, claim: Claim, kind: CallKind, error: NotNow | KeyRefused) -> None:
-    """Give the claim back, its idempotency key with it, due again later.
+    """Release the claim and its idempotency key, due again later.
 
-    Not before what the answer said (`NotNow.after`), otherwise with exponential back-off.
+    With exponential back-off, and no earlier than the answer asked for (`NotNow.after`).
     """
     async with res.sessions.begin() as session:
         if isinstance(error, KeyRefused):
@@ -75,7 +75,7 @@ async def put_off(res: Resources, claim: Claim, kind: CallKind, error: NotNow | 
 
 
 async def _refused(session: AsyncSession, claim: Claim, kind: CallKind, error: KeyRefused, backoff: Backoff) -> None:
-    """The run backs off; the account's calls of the kind are held too, unless it is refused alone: others pass."""
+    """Back off the run, and hold the account's calls of this kind, unless only this run is refused."""
     values = {
         "run_id": claim.run_id,
         "fence": claim.fence,
@@ -92,7 +92,7 @@ async def _refused(session: AsyncSession, claim: Claim, kind: CallKind, error: K
 
 
 async def crashed(res: Resources, claim: Claim, error: Exception) -> None:
-    """An error of our own: try again a bounded number of times, then fail the run, redacted."""
+    """Count a bug of ours: retry a limited number of times, then fail the run with a redacted message."""
     message = redact(f"{type(error).__name__}: {error}")[:500]
     async with res.sessions.begin() as session:
         values = {"run_id": claim.run_id, "fence": claim.fence, "seconds": res.settings.retry_base_seconds}
@@ -102,7 +102,7 @@ async def crashed(res: Resources, claim: Claim, error: Exception) -> None:
             await moves.fail(session, claim.run_id, claim.attempt, RunError(ErrorKind.INTERNAL, message))
 
 
-# Others have passed since the run was refused before: `holds.accepted` has counted that, and cleared `refused_at`.
+# Others have succeeded since the last refusal: `holds.accepted` has counted that, and cleared `refused_at`.
 _REFUSED = text("""
 with before as (
     select id, refusals, refusals > 0 and refused_at is null as refused_alone from runs

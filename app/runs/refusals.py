@@ -1,6 +1,6 @@
-"""Stripe looked at the request itself and said no: not yet, a second later, not with this type, or never.
+"""Stripe refused the request itself: not yet, one second later, not this type, or never.
 
-Only here does an idempotency key end: a 400 or 404 about the request may be replayed under the old one.
+Only here is an idempotency key replaced: under the old key Stripe may replay a 400 or 404 about the request.
 """
 
 import re
@@ -22,18 +22,18 @@ from app.runs.request_claim import RequestClaim
 from app.vocabulary import CallKind, ErrorKind, Lane, RunState
 
 _NOT_YET = re.compile(r"only available (through|until|up to)", re.IGNORECASE)
-# The type takes another interval than we know of: no other value will ever do.
+# The type takes a different kind of interval than we think: no other value will ever work.
 _NOT_ABOUT_THE_VALUE = frozenset({"parameter_missing", "parameter_unknown"})
 _LIVE_ONLY = re.compile(r"requires? a live[- ]mode", re.IGNORECASE)
 
 
 async def refused(session: AsyncSession, claim: RequestClaim, refusal: Refused, *, backoff: Backoff) -> None:
-    """Decide what a 400 or 404 to a create means; nothing of it spends an attempt, but the final ones.
+    """Decide what a 400 or 404 to a create means; only final refusals use up an attempt.
 
-    Raises `Overtaken`: a refusal that comes late must not end the key that a successor is using.
+    Raises `Overtaken`: a late refusal must not replace the key that a successor is using.
     """
     await lock_claim(session, claim, RunState.PLANNED)
-    # Stripe looks at the key first: one whose request it refuses works.
+    # Stripe checks the key first: a key whose request is refused works.
     await holds.accepted(session, claim.account, CallKind.CREATE)
     if _LIVE_ONLY.search(refusal.message) or (refusal.status == 404 and refusal.param in (None, "", "report_type")):
         await _type_is_missing(session, claim, refusal, backoff)
@@ -52,7 +52,7 @@ async def refused(session: AsyncSession, claim: RequestClaim, refusal: Refused, 
 
 
 async def accepted(session: AsyncSession, claim: RequestClaim) -> None:
-    """The create went through: remember what it taught about the report type."""
+    """The create succeeded: remember what it showed about the report type."""
     if claim.start_shifted:
         await report_types.remember_start_offset(session, claim.account, claim.report_type)
     if claim.type_missing:
@@ -72,13 +72,13 @@ def _draw_key(claim: RequestClaim) -> dict[str, object]:
 
 async def _not_yet(session: AsyncSession, claim: RequestClaim, *, seconds: float) -> None:
     await session.execute(_NEW_KEY, _draw_key(claim))
-    # What the refusal is measured against is what we knew when we asked: an advance since then is one worth a try.
+    # Compare with the availability at the time of the call: if it has advanced since, it is worth another try.
     values = {"run_id": claim.run_id, "fence": claim.fence, "available_until": claim.available_until}
     await session.execute(_WAIT_FOR_AVAILABILITY, {**values, "seconds": seconds})
 
 
 async def _not_to_be_had(session: AsyncSession, claim: RequestClaim, refusal: Refused, backoff: Backoff) -> None:
-    """What the run names (its connected account, its payout) is not there for this key: this run's trouble alone."""
+    """The key has no access to the run's connected account or payout: this concerns only this run."""
     await session.execute(_NEW_KEY, _draw_key(claim))
     values = {"run_id": claim.run_id, "fence": claim.fence, "seconds": backoff.seconds(claim.tries)}
     found = await session.execute(_COUNT_REFUSAL, {**values, "trouble": refusal.message[:MOST_TROUBLE]})
@@ -107,7 +107,7 @@ update runs set lease_until = null, leased_by = null, asked_at = null, tries = t
     due_at = clock_timestamp() + make_interval(secs => :seconds)
 where id = :run_id and fence = :fence and state = 'planned'
 """)
-# One second later: the object page's bound (stripe.md 3.5). The run's window stays what it is.
+# One second later, as Stripe's object page has it (stripe.md 3.5). The run's window does not change.
 _SHIFT_START = text("""
 with shifted as (
     update runs set parameters = jsonb_set(parameters, '{interval_start}',
@@ -116,7 +116,7 @@ with shifted as (
 )
 update attempts set idempotency_key = :key, key_drawn_at = now() where run_id = :run_id and number = :number
 """)
-# Where availability is not known there is nothing to wait for but time.
+# Without known availability there is nothing to wait for but time.
 _WAIT_FOR_AVAILABILITY = text("""
 update runs set lease_until = null, leased_by = null, asked_at = null, tries = 0,
     refused_at_availability = cast(:available_until as timestamptz),

@@ -1,7 +1,7 @@
 """Ask Stripe to make a run: "planned" → "requested".
 
-Claim, call, record: the idempotency key is stored before the call, and the same key is used until Stripe has looked
-at the request itself, so no crash and no retry makes a second Stripe run for one attempt.
+Claim, call, record: the idempotency key is stored before the call, and stays the same until Stripe has judged the
+request itself, so no crash and no retry creates a second Stripe run for one attempt.
 """
 
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ from app.vocabulary import CallKind, RunState
 
 @dataclass(frozen=True, slots=True)
 class Created:
-    """A create that went through, and the run that Stripe made (or made earlier, for the same key)."""
+    """A successful create, and the run that Stripe made (now, or earlier for the same key)."""
 
     claim: RequestClaim
     stripe_run: StripeRun
@@ -33,7 +33,7 @@ class Created:
 
 @puts_off(CallKind.CREATE)
 async def request_run(res: Resources, claim: RequestClaim) -> None:
-    """Make the call and record what came of it."""
+    """Make the call and record the result."""
     log_lines.annotate(report_type=claim.report_type)
     try:
         made = await _find_or_create(res, claim)
@@ -41,7 +41,7 @@ async def request_run(res: Resources, claim: RequestClaim) -> None:
         log_lines.annotate(outcome="Refused", about=str(refusal))
         async with res.sessions.begin() as session:
             if refusal.param is None and await holds.is_held(session, claim.account, CallKind.READ):
-                # What Stripe also answers when it is only asked what there is cannot be about this request.
+                # What Stripe also answers to a plain list call cannot be about this request.
                 raise KeyRefused(refusal.message, refusal.request_id, status=refusal.status) from refusal
             await refusals.refused(session, claim, refusal, backoff=res.backoff)
     else:
@@ -52,7 +52,7 @@ async def request_run(res: Resources, claim: RequestClaim) -> None:
 
 async def _find_or_create(res: Resources, claim: RequestClaim) -> StripeRun:
     if taken_up := claim.taken_up or (claim.maybe_made and await adopt.take_unclaimed(res, claim)):
-        # It is looked up when it is due, or an event has told of its end.
+        # It is looked up when due, unless an event reports its end first.
         return StripeRun(taken_up, claim.report_type, claim.parameters, claim.asked_at, "pending", None, None)
     if not claim.key_forgotten:
         try:
@@ -65,8 +65,8 @@ async def _find_or_create(res: Resources, claim: RequestClaim) -> StripeRun:
 
 
 async def _create(res: Resources, claim: RequestClaim, key: str) -> StripeRun:
-    # Whoever slept that long may have a successor, who may be done, under a key of his own: this one would make a
-    # second run.
+    # After that long a successor may have finished with a key of its own: this key would create a second
+    # run.
     if res.clock() - claim.claimed_at > res.settings.stalled_after_seconds:
         raise Overtaken
     return await res.stripe.create_run(
@@ -75,7 +75,7 @@ async def _create(res: Resources, claim: RequestClaim, key: str) -> StripeRun:
 
 
 async def record_created(session: AsyncSession, created: Sequence[Created], *, poll_seconds: float) -> None:
-    """Stripe has these runs of one account: note their ids, and what answers or earlier events say of their end."""
+    """Record the ids of these Stripe runs of one account, and their ends, if answers or earlier events report them."""
     account = created[0].claim.account
     ids = [one.stripe_run.id for one in created]
     await settle.lock_stripe_runs(session, account, ids)

@@ -1,4 +1,4 @@
-"""Which planned runs may be asked for now, and taking them: as many as there are free slots, fair between rules."""
+"""Claims planned runs that may be requested now: as many as there are free slots, fairly between rules."""
 
 import secrets
 import uuid
@@ -17,48 +17,48 @@ from app.resources import ClaimTerms, Resources
 from app.runs.slots import PENDING_AT_STRIPE
 from app.vocabulary import CallKind
 
-# Stripe keeps an idempotency key for 24 hours. An hour short of it: a call may be slow, and clocks differ.
+# Stripe keeps an idempotency key for 24 hours; an hour less, as calls may be slow and clocks differ.
 KEY_LIFE_HOURS = 23
-# A create that ended in a server error this long ago shows in Stripe's list, if it made a run.
+# After this long, a run made by a create that ended in a server error shows in Stripe's list.
 STALE_MINUTES = 10
-# Rules that one claim looks at.
+# The most rules that one claim looks at.
 MOST_RULES = 500
 
 
 @dataclass(frozen=True, slots=True)
 class RequestClaim(Claim):
-    """A planned run and all that the call needs."""
+    """A planned run and everything that the call needs."""
 
     claimed_at: float
     report_type: str
     parameters: dict[str, Any]
     idempotency_key: str
     asked_at: datetime  # when this key was first used
-    taken_up: str | None  # the Stripe run that was found for it, and not recorded yet
-    never_asked: bool  # no call was made with this key
-    maybe_made: bool  # Stripe has runs of the type that this database did not know (see restored)
-    key_stale: bool  # whatever it made is in Stripe's list by now (see adopt)
-    key_forgotten: bool  # Stripe has dropped it by now
-    start_shifted: bool  # asked for one second later than the window begins (see refusals)
-    type_missing: bool  # this call is the probe of a type that Stripe said was missing
-    available_until: datetime | None  # how far the type's data reached when this was claimed
+    taken_up: str | None  # a Stripe run that was found for it but not recorded yet
+    never_asked: bool  # this key was not used in a call yet
+    maybe_made: bool  # Stripe has runs of this type that this database did not know (see accounts/catch_up)
+    key_stale: bool  # a run that it made is in Stripe's list by now (see adopt)
+    key_forgotten: bool  # Stripe has forgotten the key by now
+    start_shifted: bool  # requested from one second after the start of the window (see refusals)
+    type_missing: bool  # this call probes a type that Stripe reported missing
+    available_until: datetime | None  # how far the type's data reached at the time of the claim
 
     @property
     def may_have_taken_effect(self) -> bool:
-        """A create with this key was sent before, and its answer is not known."""
+        """Whether a create with this key was sent before without a known answer."""
         return not self.never_asked
 
 
 @dataclass(frozen=True, slots=True)
 class _Picked:
-    """A run that may be asked for; `missing_type` where that is the probe of a type that Stripe said was missing."""
+    """A run that may be requested; `missing_type` if it probes a type that Stripe reported missing."""
 
     id: uuid.UUID
     missing_type: str | None
 
 
 async def claim_requests(res: Resources, limit: int) -> list[RequestClaim]:
-    """Take up to `limit` planned runs that may be asked for now, over all accounts."""
+    """Claim up to `limit` planned runs that may be requested now, over all accounts."""
     claims: list[RequestClaim] = []
     for account in in_turn(res.callable_accounts, res.random):
         if len(claims) < limit:
@@ -75,7 +75,7 @@ async def _claim_from(res: Resources, account: str, limit: int) -> list[RequestC
 
 
 async def _claim_for_account(session: AsyncSession, account: str, limit: int, terms: ClaimTerms) -> list[RequestClaim]:
-    # The lock makes counting free slots and taking them one step, over all processes.
+    # The lock makes counting and taking free slots atomic across processes.
     locked = await session.execute(_LOCK_ACCOUNT, {"account": account, "gap": catch_up.gap_seconds(terms.settings)})
     if (behind := locked.scalar()) is not None:
         raise WatermarkBehind(behind)
@@ -111,7 +111,7 @@ async def _pick(session: AsyncSession, account: str, limit: int, terms: ClaimTer
         "random": terms.random(),
     }
     picked = [_Picked(*row) for row in await session.execute(_PICK, values)]
-    # Of the runs of a type that Stripe said was missing one asks whether it still is.
+    # Of the runs of a type that Stripe reported missing, one probes whether it still is.
     probing = {run.missing_type: run.id for run in reversed(picked) if run.missing_type}
     return [run for run in picked if not run.missing_type or probing[run.missing_type] == run.id]
 
@@ -124,12 +124,12 @@ _DUE_COLUMNS = """run_id, interval_end, case when type_missing then report_type 
             row_number() over (order by interval_end desc, run_id) as rank"""
 _DUE = """state = 'planned' and asked_at is null and due_at <= clock_timestamp()
           and not (leased or beyond_availability or refused or type_missing and type_probe_at > clock_timestamp())"""
-# Fair between rules: each rule's place in the queue counts what it already has pending, so a long backfill never
-# holds up another rule; within a rule the newest window comes first, so neither does it hold up today's report.
-# A planned run whose create was sent and not answered may have taken effect: it keeps its slot, needs no new one, and
-# goes first, wherever it stands in its rule: else newer windows could wait for slots that only older ones can free.
-# What was refused last comes last of them: the probe of a held account is another run each time.
-# Nothing is picked of a rule some of whose runs are being withdrawn: they are to be cancelled, not requested.
+# Fair between rules: a rule's place in the queue counts its pending runs, so a long backfill never holds up another
+# rule; within a rule the newest window comes first, so it does not hold up today's report either.
+# A create that was sent and not answered may have taken effect: its run keeps its slot, needs no new one, and goes
+# first, wherever it stands in its rule. Otherwise newer windows could wait for slots that only older ones can free.
+# The most recently refused run comes last: each probe of a held account uses a different run.
+# Rules with a withdrawal are skipped: their runs will be cancelled, not requested.
 #
 #   head ─┐  the rules that have planned runs, found by jumping from one to the next in the index; where there are
 #   tail ─┴▶ more than `most_rules`, as many from a random one on: claiming costs the same, however many there are
@@ -189,7 +189,7 @@ with recursive pending as materialized (
 select chosen.run_id as id, chosen.missing_type from chosen join runs on runs.id = chosen.run_id
 order by runs.refused_at is not null, runs.refused_at, chosen.place, chosen.interval_end desc, runs.id limit :limit
 """)  # noqa: S608 - the parts come from constants
-# The attempt's row and its key are born here, in the commit before the call; a second claim finds the same key.
+# The attempt's row and key are created here, committed before the call; a second claim finds the same key.
 _CLAIM = text("""
 with wanted as (
     select w.id, w.key, runs.asked_at is null as never_asked
@@ -218,4 +218,4 @@ select claimed.id as run_id, claimed.account, claimed.attempt, claimed.fence, cl
 from claimed join attempt on attempt.run_id = claimed.id
 left join report_types as type on type.account = claimed.account and type.id = claimed.report_type
 """)
-# These types are about to be asked for: nobody makes another probe beside it.
+# These types are about to be probed: no second probe beside this one.

@@ -1,4 +1,4 @@
-"""Stripe said where runs stand, by event, by answer or when asked: record it. Hearing it twice changes nothing."""
+"""Record the state of Stripe runs, learned from events, answers or lookups. Idempotent."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -16,24 +16,24 @@ from app.vocabulary import ErrorKind, Lane, RunState
 
 
 async def lock_stripe_runs(session: AsyncSession, account: str, stripe_run_ids: Sequence[str]) -> None:
-    """Serialise all that is done about these Stripe runs until the transaction ends.
+    """Serialise all work on these Stripe runs until the transaction ends.
 
-    An event may overtake the answer that tells us the run's id: if its handler and the recorder of the answer
-    both only read, they could miss each other. Both take this lock first.
+    An event may overtake the answer with the run's id. Without this lock, its handler and the code that records
+    the answer could miss each other.
     """
     await session.execute(_LOCK, {"names": [f"{account}/{id_}" for id_ in stripe_run_ids]})
 
 
 def has_ended(stripe_run: StripeRun) -> bool:
-    """Whether Stripe is done with it; a success that comes without its file says nothing that we can go on with."""
+    """Whether Stripe has finished it; a success without its file does not count, as it leads nowhere."""
     return stripe_run.status == "failed" or (stripe_run.status == "succeeded" and stripe_run.file is not None)
 
 
 async def settle(session: AsyncSession, account: str, told: Sequence[StripeRun], *, poll_seconds: float) -> int:
-    """Record where these Stripe runs stand for every run that waits for them.
+    """Record the state of these Stripe runs on every run that waits for them.
 
-    Returns how many attempts they concern; those that are not ours (yet) concern none. Of a Stripe run that is told
-    of twice, the first word is heard first.
+    Returns how many attempts they concern; Stripe runs that are not ours (yet) concern none. Several reports about
+    one Stripe run are applied in their order.
     """
     if not told:
         return 0
@@ -47,14 +47,14 @@ async def settle(session: AsyncSession, account: str, told: Sequence[StripeRun],
 async def apply_earlier_events(
     session: AsyncSession, account: str, stripe_run_ids: Sequence[str], *, poll_seconds: float
 ) -> None:
-    """Apply the events about these Stripe runs that came before we knew that they are ours."""
+    """Apply events about these Stripe runs that arrived before we knew that the runs are ours."""
     found = await session.execute(_EARLIER_EVENTS, {"account": account, "stripe_run_ids": stripe_run_ids})
     told = [stripe_run_from(json.loads(payload)["data"]["object"]) for payload in found.scalars()]
     await settle(session, account, told, poll_seconds=poll_seconds)
 
 
 def _in_turns(told: Sequence[StripeRun]) -> Iterator[dict[str, StripeRun]]:
-    """Everything that was told, in order, a Stripe run at most once in a turn."""
+    """All reports in order, in batches with each Stripe run at most once."""
     turn: dict[str, StripeRun] = {}
     for stripe_run in told:
         if stripe_run.id in turn:
@@ -89,7 +89,7 @@ async def _settle_each_once(
 
 
 async def _note_ends(session: AsyncSession, attempts: Sequence[Any]) -> None:
-    """Stripe is done with what was cancelled here: its slots are free."""
+    """Stripe has finished runs that were cancelled here: free their slots."""
     if attempts:
         await session.execute(_ENDED, _names(attempts))
         await wake(session, Lane.REQUESTS)
@@ -115,7 +115,7 @@ async def _succeeded(session: AsyncSession, results: Sequence[tuple[Any, StripeF
 
 
 async def _failed(session: AsyncSession, attempt: Any, error: RunError) -> None:
-    # A failure after the success that we already have changes nothing: only a requested run waits for an outcome.
+    # A failure after a recorded success changes nothing: only a requested run waits for an outcome.
     state = (await session.execute(_STATE, {"run_id": attempt.run_id})).scalar_one()
     if state == RunState.REQUESTED:
         await moves.try_again_or_fail(session, attempt.run_id, attempt.number, error)
@@ -125,7 +125,7 @@ def _names(attempts: Sequence[Any]) -> dict[str, list[Any]]:
     return {"run_ids": [attempt.run_id for attempt in attempts], "numbers": [attempt.number for attempt in attempts]}
 
 
-# In one order everywhere, so that no two transactions wait for each other in a circle.
+# Always in the same order, so that no two transactions deadlock.
 _LOCK = text("""
 select pg_advisory_xact_lock(key) from (
     select distinct hashtextextended(name, 0) as key from unnest(cast(:names as text[])) as name order by key offset 0
@@ -162,7 +162,7 @@ update runs set due_at = now() + make_interval(secs => :poll), lease_until = nul
     tries = 0, refusals = 0, refused_at = null, last_trouble = null
 from told where id = told.run_id and state = 'requested' and attempt = told.number
 """)
-# Events that nobody has handled yet are left to the inbox.
+# Events that are still pending are left to the inbox.
 _EARLIER_EVENTS = text("""
 select payload from events
 where account = :account and object_id = any(:stripe_run_ids) and status = 'handled' and payload is not null

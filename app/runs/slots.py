@@ -1,4 +1,4 @@
-"""What is pending at Stripe, and so holds a slot, over all processes."""
+"""Which runs are pending at Stripe, and so hold a slot, across all processes."""
 
 import structlog
 from sqlalchemy import text
@@ -12,8 +12,8 @@ from app.vocabulary import CallKind
 log = structlog.get_logger()
 
 # Takes `:timeout`, the seconds after which a Stripe run is given up. A create that was sent and not answered may have
-# taken effect. A cancelled run is pending at Stripe until Stripe has ended it; one that timed out holds no slot: what
-# may never end must not keep its own replacement from being made.
+# taken effect. A cancelled run is pending at Stripe until Stripe has ended it; one that timed out holds no slot,
+# because it may never end and must not block its own replacement.
 PENDING_AT_STRIPE = """
 select account, rule_id from runs where state = 'requested' or state = 'planned' and asked_at is not null
 union all
@@ -24,7 +24,7 @@ where attempts.outcome = 'cancelled' and stripe_run_id is not null and stripe_fi
 
 
 async def look_up_cancelled(res: Resources, account: str) -> None:
-    """Ask about cancelled runs that are pending at Stripe, as no event may tell of their end. Raises NotNow."""
+    """Look up cancelled runs that are pending at Stripe, as no event may report their end. Raises NotNow."""
     async with res.sessions.begin() as session:
         values = {"account": account, "timeout": res.settings.run_timeout_seconds}
         left = (await session.execute(_CANCELLED, values)).scalars().all()
@@ -39,14 +39,14 @@ async def look_up_cancelled(res: Resources, account: str) -> None:
     for stripe_run_id in left[: permit.calls]:
         try:
             stripe_run = await res.stripe.read_run(account, stripe_run_id)
-        except (KeyRefused, Refused) as error:  # the others are asked about all the same
+        except (KeyRefused, Refused) as error:  # the others are looked up all the same
             log.info("run.cancelled_cannot_be_read", stripe_run_id=stripe_run_id, error=str(error))
             continue
         async with res.sessions.begin() as session:
             await holds.accepted(session, account, CallKind.READ)
             await settle.settle(session, account, [stripe_run], poll_seconds=res.settings.pending_poll_seconds)
     if permit.calls < len(left):
-        raise NotNow("the account's reads are held, or its rate limit is used up")
+        raise NotNow("the account's read calls are on hold, or its rate limit is used up")
 
 
 _CANCELLED = text("""

@@ -1,4 +1,4 @@
-"""Brings the bytes of one file over, from where an earlier try stopped; checked against what Stripe announced."""
+"""Transfers the bytes of one file, resuming where an earlier try stopped, and checks them against the announcement."""
 
 import asyncio
 import re
@@ -23,9 +23,9 @@ from app.vocabulary import CallKind, RunState
 
 log = structlog.get_logger()
 
-# A connection that brought at least this much is worth going on with at once; one that did not waits its turn.
+# After a break, a connection that brought at least this much is resumed at once; others wait their turn.
 WORTH_GOING_ON_BYTES = 1024 * 1024
-# A file that brings less than so many bytes in so many seconds keeps other files from its slot.
+# A file with less than this many bytes in this many seconds is too slow to keep its slot.
 LEAST_RATE_BYTES = 64 * 1024
 LEAST_RATE_SECONDS = 30.0
 
@@ -35,22 +35,22 @@ class DownloadClaim(Claim):
     """A ready run and its file at Stripe."""
 
     file: StripeFile
-    about: RowMapping  # what the file is named after; only in the step, where a failure is this run's alone
+    about: RowMapping  # what the file is named after; read only in the step, where a failure concerns this run alone
 
 
 @asynccontextmanager
 async def fenced(res: Resources, claim: DownloadClaim) -> AsyncIterator[AsyncSession]:
-    """A transaction in which the run is certainly still ours to download. Raises `Overtaken`."""
+    """A transaction in which the run is guaranteed to be still ours. Raises `Overtaken`."""
     async with res.sessions.begin() as session:
         await lock_claim(session, claim, RunState.READY)
         yield session
 
 
 async def transfer(res: Resources, claim: DownloadClaim) -> tuple[FileWriter, FileFacts]:
-    """Everything but the end: the file is here, whole and of the right size, and nobody sees it yet.
+    """Everything but the end: the file is complete and has the right size, but is not visible yet.
 
-    What came before trouble is kept, unless it does not fit to what Stripe has. Raises Mismatch and what the door
-    raises.
+    What arrived before an error is kept, unless it does not match Stripe's file. Raises Mismatch, and what the
+    Stripe client raises.
     """
     run = claim.about
     kind = kind_of(claim.file)
@@ -80,7 +80,7 @@ async def _all_of_it(res: Resources, claim: DownloadClaim, writer: FileWriter) -
 
 async def _fetch(res: Resources, claim: DownloadClaim, writer: FileWriter) -> None:
     furthest = writer.position
-    # Whoever died between the last piece and the end has left nothing to ask for.
+    # A writer that died after the last piece has left nothing to fetch.
     while writer.position != claim.file.size or claim.file.size == 0:
         try:
             await _fetch_rest(res, claim, writer)
@@ -97,32 +97,32 @@ async def _fetch(res: Resources, claim: DownloadClaim, writer: FileWriter) -> No
 async def _fetch_rest(res: Resources, claim: DownloadClaim, writer: FileWriter) -> None:
     async with res.stripe.open_file(claim.account, claim.file, start=writer.position) as stream:
         if stream.start != writer.position:
-            await writer.restart()  # the whole file comes, where its rest was asked for
+            await writer.restart()  # Stripe sends the whole file instead of the rest
         expected = stream.size if claim.file.size is None else claim.file.size
         rate = _LeastRate(asyncio.get_running_loop().time())
         async for piece in stream.pieces:
             rate.check(len(piece), asyncio.get_running_loop().time())
             if expected is not None and writer.position + len(piece) > expected:
-                raise Mismatch(f"more than the {expected} bytes that were announced came")
+                raise Mismatch(f"received more than the announced {expected} bytes")
             await writer.write(piece)
     if expected is not None and writer.position != expected:
-        raise Mismatch(f"{writer.position} bytes came, {expected} were announced")
+        raise Mismatch(f"received {writer.position} bytes, but {expected} were announced")
 
 
 @dataclass(slots=True)
 class _LeastRate:
-    """A file that only trickles gives its slot to others, and goes on later from where it is."""
+    """Watches the speed: a file that is too slow gives its slot to others, and is resumed later."""
 
     began: float
     got: int = 0
 
     def check(self, size: int, now: float) -> None:
-        """So many bytes came. Raises NotNow when too few have, for too long."""
+        """Count received bytes. Raises NotNow when there were too few for too long."""
         self.got += size
         if now - self.began < LEAST_RATE_SECONDS:
             return
         if self.got < LEAST_RATE_BYTES:
-            raise NotNow(f"the file trickles: {self.got} bytes in {now - self.began:.0f} s; it goes on later")
+            raise NotNow(f"the file is too slow: {self.got} bytes in {now - self.began:.0f} s; it is resumed later")
         self.began, self.got = now, 0
 
 
@@ -133,7 +133,7 @@ async def _may_call_again(res: Resources, claim: DownloadClaim) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class FileKind:
-    """What a file is: the ending of its name and the type it is served as."""
+    """The kind of a file: its extension and media type."""
 
     ending: str
     media_type: str
@@ -143,7 +143,7 @@ _KINDS = {"csv": "text/csv", "zip": "application/zip", "json": "application/json
 
 
 def kind_of(file: StripeFile) -> FileKind:
-    """What Stripe says that the file is; where it says nothing, what its name there ends in, and else a CSV."""
+    """The kind that Stripe states; otherwise by the extension of its name there, and CSV by default."""
     ending = (file.filename or "").rpartition(".")[2].lower()
     word = (file.type or (ending if ending in _KINDS else "csv")).lower()
     safe = re.sub(r"[^a-z0-9]", "", word)[:8] or "bin"
@@ -153,9 +153,9 @@ def kind_of(file: StripeFile) -> FileKind:
 def file_name(run_id: uuid.UUID, run: RowMapping | Mapping[str, Any], kind: FileKind) -> str:
     """`<type>_<account>_<first day>_<last day>_<zone>_<what it is filtered by>_<id>.<ending>`.
 
-    Readable, made of characters that need no quoting anywhere, and no other run's: the days are local and both inside
-    the window, as in Stripe's Dashboard; a bound that is not a midnight is told with its time; the end of the run's id
-    tells apart what the rest does not.
+    Readable, free of characters that need quoting, and unique: the days are local and both inside the window, as in
+    Stripe's Dashboard; a bound that is not a midnight is given with its time; the end of the run's id makes the name
+    unique.
     """
     parts = [run["report_type"], run["account"], run["connected_account"], *_window(run)]
     parts += [run["parameters"].get(name) for name in _TOLD_APART_BY]
@@ -164,11 +164,11 @@ def file_name(run_id: uuid.UUID, run: RowMapping | Mapping[str, Any], kind: File
     return f"{stem[:_LONGEST_STEM]}_{run_id.hex[-_ID_DIGITS:]}.{kind.ending}"
 
 
-# What two runs of one type over one window differ in; the rest of the parameters is about columns and spelling.
+# Parameters that filter the rows of a report; the others are about columns and formatting.
 _TOLD_APART_BY = ("payout", "reporting_category", "fee_category", "currency")
-# The random end of a UUID: with everything before it equal, two runs meet once in 10^14.
+# The random end of a UUID: with everything before it equal, two runs collide once in 10^14.
 _ID_DIGITS = 12
-# A file system takes 255 bytes, and an object store's key has the file's id as well.
+# File systems allow 255 bytes, and an object store's key contains the file's id as well.
 _LONGEST_STEM = 180
 
 
@@ -180,7 +180,7 @@ def _window(run: RowMapping | Mapping[str, Any]) -> list[str]:
 
 
 def _day_or_time(bound: datetime, zone: ZoneInfo, *, last: bool) -> str:
-    """The day that begins, or (`last`) ends, at the bound; its time as well where it lies within a day."""
+    """The day that begins, or with `last` ends, at the bound; with the time if it lies within a day."""
     before, after = (bound - timedelta(microseconds=1)).astimezone(zone), bound.astimezone(zone)
     if before.date() == after.date():
         return f"{after:%Y-%m-%dT%H%M%S}"

@@ -1,4 +1,4 @@
-"""Why a run stands still: derived from the rows when somebody asks, for a whole page of runs in one statement."""
+"""Why a run is waiting: derived from the rows on request, for a page of runs in one statement."""
 
 import uuid
 from collections.abc import Mapping, Sequence
@@ -17,9 +17,9 @@ from app.vocabulary import CallKind, RunState, WaitReason
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """Why, and until when: for `availability` where data has to reach, otherwise the time of the next try, if known.
+    """Why, and until when: for `availability` how far data must reach, otherwise the time of the next try, if known.
 
-    `message`: what the last try met, for a run that backs off.
+    `message`: the last error, for a run that backs off.
     """
 
     reason: WaitReason
@@ -29,7 +29,7 @@ class Waiting:
 
 @dataclass(frozen=True, slots=True)
 class Readiness:
-    """What may be in the way of a run's next step."""
+    """What may block a run's next step."""
 
     run_id: uuid.UUID
     account: str
@@ -42,7 +42,7 @@ class Readiness:
     type_missing: bool
     type_probe_at: datetime | None
     beyond_availability: bool
-    refused: bool  # "not yet": asked for when availability stood where it stands now
+    refused: bool  # "not yet": refused at the current availability
     held: bool
     hold_probe_at: datetime | None
     no_slot: bool
@@ -52,7 +52,7 @@ class Readiness:
 async def waiting_for(
     session: AsyncSession, run_ids: Sequence[uuid.UUID], terms: ClaimTerms
 ) -> Mapping[uuid.UUID, Waiting]:
-    """Why these runs stand still; those that do not, or are done, are left out."""
+    """Why these runs are waiting; runs that are not waiting, or are done, are left out."""
     if not run_ids:
         return {}
     values: dict[str, Any] = {"ids": list(run_ids), "slots": terms.settings.max_pending_runs}
@@ -67,7 +67,7 @@ async def waiting_for(
 
 
 def why(run: Readiness, *, has_key: bool) -> Waiting | None:
-    """The first thing in the way of a run's next step ; None when nothing is."""
+    """The first thing that blocks a run's next step; None if nothing does."""
     if run.leased or run.state not in (RunState.PLANNED, RunState.READY):
         return None
     if not has_key:

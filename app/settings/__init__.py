@@ -1,4 +1,4 @@
-"""Every setting, read once where a command begins; what is wrong is told all at once, and never repeats a value."""
+"""Every setting, read once when a command starts; all problems are reported at once, and no message repeats a value."""
 
 from app.settings.load import load_settings
 from app.settings.model import DEFAULT_ACCOUNT, SETTING_NAMES, Account, NamedToken, Settings, setting_name

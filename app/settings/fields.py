@@ -1,4 +1,4 @@
-"""What single settings have to look like. No message repeats a value: it might be a secret, or one misplaced."""
+"""Validates single settings. No message repeats a value, because it might be a secret in the wrong place."""
 
 import json
 import re
@@ -10,17 +10,17 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 
 _TEN_YEARS = 315_360_000
-# A shorter one is in half of all words: taking it out of every line would hide the log, and protect nothing.
+# A shorter one occurs in half of all words: redacting it would ruin the log, and protect nothing.
 SHORTEST_PASSWORD = 4
 
 
 def _credential(value: SecretStr) -> SecretStr:
     if not re.fullmatch(r"[\x21-\x7e]+", value.get_secret_value()):
-        raise ValueError("has to be printable ASCII without spaces, and not empty: copy it again")
+        raise ValueError("must be printable ASCII without spaces, and not empty: copy it again")
     return value
 
 
-# What people mix up, by how it begins: where it was put, and what belongs there.
+# What people mix up, by prefix: what it is, and where it belongs.
 _WRONG_KEYS = {
     "whsec_": "is a signing secret (whsec_…): it belongs in STRIPE_WEBHOOK_SECRET, the API key (rk_… or sk_…) here",
     "pk_": "is a publishable key (pk_…), which cannot read reports: use a restricted or secret key (rk_… or sk_…)",
@@ -35,7 +35,7 @@ def _not_one_of(wrong: Mapping[str, str]) -> AfterValidator:
     def check(value: SecretStr) -> SecretStr:
         text = value.get_secret_value()
         if text[0] in "'\"`" or text[-1] in "'\"`":
-            raise ValueError("is in quotes: take them away")
+            raise ValueError("is in quotes: remove them")
         for beginning, problem in wrong.items():
             if text.startswith(beginning):
                 raise ValueError(problem)
@@ -46,12 +46,12 @@ def _not_one_of(wrong: Mapping[str, str]) -> AfterValidator:
 
 def _long_enough(token: SecretStr) -> SecretStr:
     if len(token.get_secret_value()) < 32:
-        raise ValueError("has to have at least 32 characters: make one with `openssl rand -hex 32`")
+        raise ValueError("must have at least 32 characters: create one with `openssl rand -hex 32`")
     return token
 
 
 def _without_blanks(secrets: object) -> object:
-    """A list, or text with commas; what is blank there is no secret."""
+    """A list, or comma-separated text; blank entries are dropped."""
     parts = secrets.split(",") if isinstance(secrets, str) else secrets
     if not isinstance(parts, list):
         return parts
@@ -63,42 +63,42 @@ def _json_object(text: object) -> object:
     try:
         value = json.loads(text, object_pairs_hook=_without_doubles) if isinstance(text, str) else text
     except (json.JSONDecodeError, RecursionError):
-        raise ValueError("has to be JSON: check quotes, commas and braces") from None
+        raise ValueError("must be JSON: check quotes, commas and braces") from None
     if not isinstance(value, dict):
-        raise ValueError("has to be a JSON object: {…}")
+        raise ValueError("must be a JSON object: {…}")
     return value
 
 
 def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(dict(pairs)) < len(pairs):
-        raise ValueError("names the same thing twice: of two equal keys one would be lost")
+        raise ValueError("has the same key twice: remove one of them")
     return dict(pairs)
 
 
 def _sha256(digits: str) -> str:
     if not re.fullmatch(r"[0-9a-fA-F]{64}", digits):
-        raise ValueError("has to be the 64 hexadecimal digits of the token's SHA-256")
+        raise ValueError("must be the 64 hexadecimal digits of the token's SHA-256")
     return digits.lower()
 
 
 def _slug(name: str) -> str:
     if not re.fullmatch(r"[a-z0-9][a-z0-9_-]{0,62}", name):
-        raise ValueError("account names are 1–63 of a–z, 0–9, `_` and `-`, and begin with a letter or digit")
+        raise ValueError("account names have 1–63 of a–z, 0–9, `_` and `-`, and begin with a letter or digit")
     return name
 
 
 def _base(url: str) -> str:
-    """`http(s)://host[:port]` and nothing else: what follows it is ours to say."""
+    """`http(s)://host[:port]` and nothing else: we add the path."""
     try:
         usable = urlsplit(url).port != 0 and re.fullmatch(r"https?://[^/?#@\s]+/?", url)
     except ValueError:
         usable = False
     if not usable:
-        raise ValueError("has to be https://host or https://host:port, without path, query or credentials")
+        raise ValueError("must be https://host or https://host:port, without path, query or credentials")
     return url.rstrip("/")
 
 
-# What other tools write into the same URL. Only these are named: anything else might be a secret in the wrong place.
+# Parameters of other tools in the same URL. Only these are named: anything else might be a misplaced secret.
 _FOREIGN_PARAMETERS = (
     "pgbouncer", "connection_limit", "pool_timeout", "socket_timeout", "schema", "sslaccept", "pool_size",
     "max_overflow", "statement_cache_size", "prepare_threshold", "prepareThreshold",
@@ -107,8 +107,8 @@ _FOREIGN_PARAMETERS = (
 
 def _database(url: SecretStr) -> SecretStr:
     if not re.match(r"postgres(ql)?://", url.get_secret_value()):
-        raise ValueError("has to begin with postgresql://")
-    # Only here: `--help` is quick.
+        raise ValueError("must begin with postgresql://")
+    # Imported here to keep `--help` quick.
     import psycopg
     from psycopg.conninfo import make_conninfo
     from sqlalchemy import make_url
@@ -121,14 +121,14 @@ def _database(url: SecretStr) -> SecretStr:
             raise ValueError
     except (ArgumentError, ValueError, psycopg.Error):
         if foreign := [name for name in _FOREIGN_PARAMETERS if f"{name}=" in url.get_secret_value()]:
-            raise ValueError(f"has {', '.join(foreign)}, which PostgreSQL does not know: take it away") from None
-        form = "postgresql://user:password@host:5432/database, with what is special in a password as %XX"
+            raise ValueError(f"has {', '.join(foreign)}, which PostgreSQL does not know: remove it") from None
+        form = "postgresql://user:password@host:5432/database, with special characters of the password as %XX"
         raise ValueError(f"cannot be read: write it like {form}") from None
     return url
 
 
 def password_of(url: str) -> str | None:
-    """The password in a database's URL, if it is one that a reader could not guess: the user's name is no secret."""
+    """The password in a database URL, unless it is easy to guess: equal to the user name, for example."""
     from sqlalchemy import make_url
 
     parsed = make_url(url)
@@ -139,22 +139,22 @@ def password_of(url: str) -> str | None:
 
 
 def _file_store(url: str) -> str:
-    """A bucket or an absolute folder, without credentials: those are the store's own variables.
+    """A bucket or an absolute folder, without credentials, which belong in the store's own variables.
 
-    Which kinds of store there are is known where files are kept (app/files/backends.py).
+    app/files/backends.py knows which kinds of store there are.
     """
     if not re.fullmatch(
         r"(?a:(?!file:|https?:)[a-z][a-z0-9+]*://[A-Za-z0-9][\w.-]*(/[\w./-]*)?|file:///[\w./-]+)", url
     ):
-        raise ValueError("has to be s3://bucket/prefix, gs://bucket/prefix, az://container/prefix or file:///folder")
+        raise ValueError("must be s3://bucket/prefix, gs://bucket/prefix, az://container/prefix or file:///folder")
     return url.rstrip("/")
 
 
 def _schema_name(name: str) -> str:
-    """A schema that nobody else has; its personal sister has the same name and `_personal`."""
+    """A schema of our own; the one for personal columns has the same name and `_personal`."""
     taken = name in ("public", "report_rows", "information_schema") or name.startswith("pg_")
     if taken or not re.fullmatch(r"[a-z][a-z0-9_]{0,39}", name):
-        raise ValueError("has to be 1–40 of a–z, 0–9 and `_`, and no schema of PostgreSQL's or Tallyhook's own")
+        raise ValueError("must be 1–40 of a–z, 0–9 and `_`, and not a schema that PostgreSQL or Tallyhook uses itself")
     return name
 
 
@@ -162,7 +162,7 @@ def _network(text: object) -> IPv4Network | IPv6Network:
     try:
         return ip_network(str(text))
     except ValueError:
-        raise ValueError("has to be a network like 10.0.0.0/8, without host bits") from None
+        raise ValueError("must be a network like 10.0.0.0/8, without host bits") from None
 
 
 def _smtp(url: SecretStr) -> SecretStr:
@@ -172,25 +172,25 @@ def _smtp(url: SecretStr) -> SecretStr:
     except ValueError:
         usable = False
     if not usable:
-        raise ValueError("has to be smtp://user:password@host:587, or smtps://… where TLS begins at once")
+        raise ValueError("must be smtp://user:password@host:587, or smtps://… for TLS from the start")
     return url
 
 
 def _http_url(url: SecretStr) -> SecretStr:
     if not re.fullmatch(r"https?://[^\s/?#]+([/?#]\S*)?", url.get_secret_value()):
-        raise ValueError("has to be an http(s):// URL")
+        raise ValueError("must be an http(s):// URL")
     return url
 
 
 def _mail_address(text: str) -> str:
     if not re.fullmatch(r"([^<>@\r\n]* <)?[^\s@<>,;\"]+@[^\s@<>,;\"]+>?", text):
-        raise ValueError("has to be an address: reports@example.com, or Reports <reports@example.com>")
+        raise ValueError("must be an address: reports@example.com, or Reports <reports@example.com>")
     return text
 
 
 def _public_url(url: str) -> str:
     if not re.fullmatch(r"https?://[^\s/?#@]+(/[\w./~-]*)?", url):
-        raise ValueError("has to be the address that people reach the service at: https://reports.example.com")
+        raise ValueError("must be the address at which people reach the service: https://reports.example.com")
     return url.rstrip("/")
 
 
@@ -202,7 +202,7 @@ Token = Annotated[Credential, AfterValidator(_long_enough)]
 Base = Annotated[str, AfterValidator(_base)]
 DatabaseURL = Annotated[SecretStr, AfterValidator(_database)]
 FileStoreURL = Annotated[str, AfterValidator(_file_store)]
-# The upper bounds only keep sums with times and columns from overflowing.
+# The upper bounds only prevent overflows in dates and columns.
 Seconds = Annotated[float, Field(ge=0.1, le=_TEN_YEARS)]
 Count = Annotated[int, Field(ge=1, le=1_000_000)]
 Sha256 = Annotated[str, AfterValidator(_sha256), Field(repr=False)]

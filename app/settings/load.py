@@ -1,4 +1,4 @@
-"""Reads settings from the environment, a `.env` file and what `NAME_FILE` names, and tells all that is wrong."""
+"""Reads settings from the environment, a `.env` file and `NAME_FILE`, and reports all problems at once."""
 
 import difflib
 import os
@@ -15,15 +15,15 @@ from pydantic_core import ErrorDetails
 from app.errors import SettingsError
 from app.settings.model import SETTING_NAMES, Settings, setting_name
 
-# Kubernetes injects these into every pod beside a Service named after us.
+# Kubernetes injects these into every pod in the namespace of a Service with our name.
 _KUBERNETES = re.compile(r"_SERVICE_|_PORT(_|$)")
 _KNOWN_NAMES = [*SETTING_NAMES, *(f"{name}_FILE" for name in SETTING_NAMES)]
 
 
 def load_settings(environ: Mapping[str, str] | None = None, env_file: Path | None = Path(".env")) -> Settings:
-    """The settings of `environ` (default: the process's), which stand above those of `env_file`, if that exists.
+    """The settings from `environ` (default: the process's), which override those from `env_file`, if it exists.
 
-    SettingsError names everything that is missing or malformed, one line each.
+    Raises SettingsError, which names everything missing or malformed, one line each.
     """
     given = _from_env_file(env_file) | dict(os.environ if environ is None else environ)
     given = {name: value.strip() for name, value in given.items() if value.strip()}
@@ -43,7 +43,7 @@ def _from_env_file(env_file: Path | None) -> dict[str, str]:
     try:
         lines = dotenv_values(env_file, interpolate=False)
     except (OSError, UnicodeDecodeError):
-        raise SettingsError(f"{env_file} cannot be read: it has to be a readable file of UTF-8 text") from None
+        raise SettingsError(f"{env_file} cannot be read: it must be a readable file of UTF-8 text") from None
     return {name: value for name, value in lines.items() if value is not None}
 
 
@@ -60,8 +60,8 @@ def _with_files_read(given: Mapping[str, str]) -> tuple[dict[str, str], list[str
         try:
             values[name] = Path(path).read_text(encoding="utf-8").strip()
         except (OSError, ValueError):
-            # Not even the path is repeated: somebody may have put the secret itself there.
-            problems.append(f"{name}_FILE: has to name a readable file of UTF-8 text")
+            # Not even the path is repeated: the variable may hold the secret itself.
+            problems.append(f"{name}_FILE: must name a readable file of UTF-8 text")
     return {name: value for name, value in values.items() if value}, problems
 
 
@@ -71,12 +71,12 @@ def _described(error: ValidationError) -> Iterator[str]:
 
 
 def _one_line(detail: ErrorDetails) -> str:
-    # Keys of JSON may be misplaced secrets: of the place only our own words are told.
+    # A JSON key may be a misplaced secret: only keys that we know are shown.
     known = [str(part) for part in detail["loc"][1:] if part in ("api_key", "webhook_secrets", "sha256", "role")]
     place = " ".join([str(part) for part in detail["loc"][:1]] + known)
-    message = detail["msg"].removeprefix("Value error, ").replace("Input should be", "has to be")
+    message = detail["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
     if detail["type"] == "extra_forbidden":
-        message = "has a key that is not known there: check its spelling"
+        message = "has an unknown key: check its spelling"
     return f"{place}: {message}" if place else message
 
 
@@ -84,7 +84,7 @@ def _unknown_names(given: Mapping[str, str]) -> Iterator[str]:
     for name in sorted(given):
         if name.startswith("TALLYHOOK_") and name not in _KNOWN_NAMES and not _KUBERNETES.search(name):
             nearest = difflib.get_close_matches(name, _KNOWN_NAMES, n=1, cutoff=0)[0]
-            yield f"{name} is not a setting and does nothing; the nearest one is {nearest}"
+            yield f"{name} is not a setting and has no effect; the closest one is {nearest}"
 
 
 def _plain_http(settings: Settings) -> Iterator[str]:

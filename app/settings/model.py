@@ -39,7 +39,7 @@ DEFAULT_ACCOUNT = "default"
 
 
 def setting_name(field_name: str) -> str:
-    """How users write a field of `Settings`."""
+    """The environment variable of a field of `Settings`."""
     prefix = "" if field_name.startswith(("stripe_", "database_")) else "TALLYHOOK_"
     return prefix + field_name.upper()
 
@@ -49,7 +49,7 @@ class _Part(BaseModel):
 
 
 class NamedToken(_Part):
-    """A further bearer token, known only by the SHA-256 (64 hexadecimal digits) of its text."""
+    """An additional bearer token, known only by the SHA-256 (64 hexadecimal digits) of its text."""
 
     sha256: Sha256
     role: Role
@@ -68,7 +68,7 @@ class _AccountEntry(_Part):
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """A Stripe account that we hold a key or signing secrets for; `livemode` is None where the key does not say."""
+    """A Stripe account with a key or signing secrets; `livemode` is None if the key does not show it."""
 
     slug: str
     api_key: SecretStr | None
@@ -82,7 +82,7 @@ def _account(slug: str, api_key: SecretStr | None, webhook_secrets: tuple[Secret
 
 
 class Settings(_Part):
-    """All settings, checked. Fields are named like the settings, in lower case and without `TALLYHOOK_`."""
+    """All settings, validated. Fields are named like the variables, in lower case and without `TALLYHOOK_`."""
 
     model_config = ConfigDict(alias_generator=AliasGenerator(validation_alias=setting_name))
 
@@ -129,7 +129,7 @@ class Settings(_Part):
     target_folders: FolderURLs = ()
     target_proxy: SecretURL | None = None
     target_disable_days: Annotated[float, Field(ge=0, le=365)] = 5.0
-    # Not a setting: what `load_settings` found odd, but not wrong.
+    # Not a setting: what `load_settings` found odd but not wrong.
     warnings: Annotated[tuple[str, ...], Field(validation_alias="warnings")] = ()
 
     @model_validator(mode="after")
@@ -140,24 +140,24 @@ class Settings(_Part):
             )
         self._check_that_tokens_differ()
         if self.retry_base_seconds > self.retry_max_seconds:
-            raise ValueError("TALLYHOOK_RETRY_MAX_SECONDS: has to be at least TALLYHOOK_RETRY_BASE_SECONDS")
+            raise ValueError("TALLYHOOK_RETRY_MAX_SECONDS: must be at least TALLYHOOK_RETRY_BASE_SECONDS")
         return self
 
     def _check_that_tokens_differ(self) -> None:
-        """One token under two names: nobody could say what whoever holds it may do."""
+        """The same token under two names would have two roles."""
         names: dict[str, str] = {token.sha256: "TALLYHOOK_TOKENS" for token in self.tokens.values()}
         if len(names) < len(self.tokens):
-            raise ValueError("TALLYHOOK_TOKENS: gives the same token under two names: make one for each")
+            raise ValueError("TALLYHOOK_TOKENS: has the same token under two names: create one for each")
         for name, token in (("TALLYHOOK_ADMIN_TOKEN", self.admin_token), ("TALLYHOOK_READ_TOKEN", self.read_token)):
             if token is None:
                 continue
             digest = hashlib.sha256(token.get_secret_value().encode()).hexdigest()
             if digest in names:
-                raise ValueError(f"{name}: is the same token as in {names[digest]}: make one for each")
+                raise ValueError(f"{name}: is the same token as in {names[digest]}: create one for each")
             names[digest] = name
 
     def missing(self) -> Iterator[str]:
-        """What a service without would not do; said at its start, and no error."""
+        """What is not configured and what that means; logged at start, not an error."""
         if not self.accounts:
             yield (
                 "no Stripe account is configured, so nothing is received or fetched: set STRIPE_API_KEY and "
@@ -168,7 +168,7 @@ class Settings(_Part):
 
     @cached_property
     def accounts(self) -> Mapping[str, Account]:
-        """Every account by its slug; `default` is the one that has settings of its own."""
+        """Every account by its slug; `default` is the one from STRIPE_API_KEY and STRIPE_WEBHOOK_SECRET."""
         accounts = {
             slug: _account(slug, entry.api_key, entry.webhook_secrets) for slug, entry in self.stripe_accounts.items()
         }
@@ -177,7 +177,7 @@ class Settings(_Part):
         return MappingProxyType(accounts)
 
     def secret_values(self) -> frozenset[str]:
-        """Everything that no log, error, answer or row may show: for `configure_logs`."""
+        """Everything that no log, error, answer or row may contain: for `configure_logs`."""
         urls = [self.database_url, self.direct_database_url]
         keys = [account.api_key for account in self.accounts.values()]
         signing = [secret for account in self.accounts.values() for secret in account.webhook_secrets]

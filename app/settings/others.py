@@ -1,16 +1,16 @@
-"""Secrets in the environment that are not ours: object stores and OpenTelemetry read variables of their own."""
+"""Secrets of other libraries in the environment: object stores and OpenTelemetry read their own variables."""
 
 import re
 from collections.abc import Mapping
 
 _SECRET = re.compile(r"(?:AWS|AZURE|GOOGLE)_\w*(?:KEY|SECRET|TOKEN|SAS|PASSWORD)\w*")
 _HEADERS = re.compile(r"OTEL_EXPORTER_OTLP_(?:TRACES_)?HEADERS")
-# Shorter is the number of a tenant, say, or a password of a letter: it would be taken out of every word that holds it.
+# A shorter value may be a tenant number, for example: redacting it would remove it from every word that contains it.
 SHORTEST_SECRET = 8
 
 
 def secrets_of_others(environ: Mapping[str, str]) -> frozenset[str]:
-    """What no log may show of them; of headers (`name=value,…`) the values, often the key of a vendor."""
+    """The values that no log may show; of headers (`name=value,…`) the values, often a vendor's API key."""
     found = {value.strip() for name, value in environ.items() if _SECRET.fullmatch(name)}
     headers = [part for name, value in environ.items() if _HEADERS.fullmatch(name) for part in value.split(",")]
     found |= {header.partition("=")[2].strip() for header in headers}

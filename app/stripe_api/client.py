@@ -1,7 +1,7 @@
-"""The only door to Stripe: list types, create, read and list runs, open a file.
+"""The client for Stripe's API: list report types, create, read and list runs, open files.
 
-Everything that comes in leaves as a small frozen value of our own, everything that goes wrong as one of the
-`StripeCallError` classes: told apart here, once (contract §5, "How trouble is told apart").
+Answers become small frozen values of our own, failures one of the `StripeCallError` classes: decided here,
+once (contract §5).
 """
 
 import re
@@ -28,21 +28,21 @@ from app.stripe_api.objects import ReportTypeInfo, StripeFile, StripeRun, report
 T = TypeVar("T")
 log = structlog.get_logger()
 
-# A create answers in seconds; Stripe publishes no figure, its own SDK waits 80 s. Longer than 30 s is asked again
-# with the same idempotency key, which costs nothing.
+# A create answers in seconds; Stripe publishes no figure, and its own SDK waits 80 s. After 30 s we ask again with
+# the same idempotency key, which costs nothing.
 CALL_TIMEOUT = httpx.Timeout(30, connect=5)
 # Between two pieces of a file: Stripe streams steadily, so half a minute of silence is a broken connection.
 FILE_TIMEOUT = httpx.Timeout(30, connect=5)
 LIST_PAGE = 100
-# From the socket at once: four times httpcore's own measure, which takes a third off what a byte of a file costs.
+# Read size: four times httpcore's own, which saves a third of the CPU time per byte of a file.
 READ_BYTES = 256 * 1024
-# Stripe documents no `Retry-After`; whoever in between sends one must not put a report off for days.
+# Stripe documents no `Retry-After`; one sent by a proxy must not delay a report for days.
 LONGEST_RETRY_AFTER = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
 class OpenFile:
-    """A file that Stripe is sending from byte `start` on: 0, or where it was asked for; `size` is that of the whole."""
+    """A file that Stripe is sending, from byte `start` (0, or the requested one); `size` is that of the whole file."""
 
     start: int
     size: int | None
@@ -50,10 +50,10 @@ class OpenFile:
 
 
 class StripeClient:
-    """What the service asks of Stripe, for every configured account. Close it when done."""
+    """Calls Stripe for every configured account. Close it when done."""
 
     def __init__(self, settings: Settings, metrics: Metrics | None = None) -> None:
-        stripe.enable_telemetry = False  # it would write a file into the home directory
+        stripe.enable_telemetry = False  # telemetry would write a file into the home directory
         httpcore.AsyncHTTP11Connection.READ_NUM_BYTES = READ_BYTES
         self._files_base = str(settings.stripe_files_base).rstrip("/")
         self._accounts = {slug: account for slug, account in settings.accounts.items() if account.api_key}
@@ -70,11 +70,11 @@ class StripeClient:
 
     @property
     def accounts(self) -> frozenset[str]:
-        """The slugs of the accounts that we hold a key for."""
+        """The slugs of the accounts with an API key."""
         return frozenset(self._clients)
 
     def sdk(self, account: str) -> stripe.StripeClient:
-        """The SDK's client, for the other half of this door (`stripe_endpoints`) and for nobody else."""
+        """The SDK's client, for `webhook_endpoints` only."""
         return self._clients[account]
 
     async def close(self) -> None:
@@ -88,25 +88,25 @@ class StripeClient:
         return str((await translate_errors(self._clients[account].v1.accounts.retrieve_current_async())).id)
 
     async def list_report_types(self, account: str) -> list[ReportTypeInfo]:
-        """Every report type of the account: one call, Stripe does not page this list."""
+        """Every report type of the account, in one call: Stripe does not page this list."""
         answer = await translate_errors(self._clients[account].v1.reporting.report_types.list_async())
         return self._read_each(account, "report_type", report_type_from, _items_of(answer))
 
     async def create_run(
         self, account: str, report_type: str, *, parameters: Mapping[str, Any], idempotency_key: str
     ) -> StripeRun:
-        """Have a run made. The answer may already be `succeeded`, with its file."""
+        """Create a run. The answer may already be `succeeded`, with its file."""
         body: Any = {"report_type": report_type, "parameters": dict(parameters)}
         call = self._clients[account].v1.reporting.report_runs.create_async(body, {"idempotency_key": idempotency_key})
         return read_as(stripe_run_from, await translate_errors(call))
 
     async def read_run(self, account: str, stripe_run_id: str) -> StripeRun:
-        """Where a run stands."""
+        """The current state of a run."""
         call = self._clients[account].v1.reporting.report_runs.retrieve_async(stripe_run_id)
         return read_as(stripe_run_from, await translate_errors(call))
 
     async def list_runs(self, account: str, *, created_since: datetime, slack: int = 0) -> AsyncIterator[StripeRun]:
-        """Runs created since then (less `slack` seconds), newest first: Stripe filters by nothing else."""
+        """Runs created since then (less `slack` seconds), newest first: Stripe has no other filter."""
         query: Any = {"created": {"gte": int(created_since.timestamp()) - slack}, "limit": LIST_PAGE}
         while True:
             page = await translate_errors(self._clients[account].v1.reporting.report_runs.list_async(query))
@@ -120,11 +120,11 @@ class StripeClient:
 
     @asynccontextmanager
     async def open_file(self, account: str, file: StripeFile, *, start: int = 0) -> AsyncIterator[OpenFile]:
-        """Stream a file's bytes from `start` on, as they were written (no compression on the wire).
+        """Stream a file's bytes from `start`, without compression on the wire.
 
-        The key goes to the configured files host and to nobody else: a URL that points elsewhere is not used,
-        and no redirect is followed. Raises NotNow, KeyRefused, or Refused (404 and 410: the file is gone); WrongPart
-        where the file cannot be gone on with at `start`.
+        The key is sent only to the configured files host: a URL that points elsewhere is not used, and redirects
+        are not followed. Raises NotNow, KeyRefused, or Refused (404 and 410: the file is gone); WrongPart if the file
+        cannot be resumed at `start`.
         """
         headers = {"Authorization": f"Bearer {_key(self._accounts[account])}", "Accept-Encoding": "identity"}
         if start:
@@ -141,9 +141,9 @@ class StripeClient:
     def _read_each(
         self, account: str, kind: str, reader: Callable[[dict[str, Any]], T], items: list[dict[str, Any]]
     ) -> list[T]:
-        """The items of a list, each by itself: one that cannot be read hides no other; it is counted and logged.
+        """The items of a list, read one by one: an unreadable one is counted and logged, and does not hide the others.
 
-        Raises NotNow where none can be read.
+        Raises NotNow if none can be read.
         """
         found = []
         for item in items:
@@ -171,23 +171,23 @@ def _key(account: Account) -> str:
 
 
 def read_as(reader: Callable[[dict[str, Any]], T], value: Any) -> T:
-    """The SDK's object as a value of ours. Raises NotNow for one that cannot be read."""
+    """The SDK's object as a value of ours. Raises NotNow if it cannot be read."""
     try:
         return reader(value if isinstance(value, dict) else value.to_dict(for_json=True))
     except Malformed as error:
-        # A proxy's page or half an answer: it says nothing about what Stripe did.
+        # A proxy's page or a truncated answer: it says nothing about what Stripe did.
         raise NotNow(f"Stripe's answer cannot be read: {error}") from error
 
 
 def _items_of(page: stripe.StripeObject) -> list[dict[str, Any]]:
     items = page.to_dict(for_json=True).get("data")
     if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
-        raise NotNow("Stripe's answer cannot be read: it is no list of objects")
+        raise NotNow("Stripe's answer cannot be read: it is not a list of objects")
     return items
 
 
 async def translate_errors(call: Awaitable[T]) -> T:
-    """The call's answer; whatever goes wrong leaves as NotNow, KeyRefused or Refused."""
+    """Await the call; every failure is raised as NotNow, KeyRefused or Refused."""
     try:
         return await call
     except stripe.StripeError as error:
@@ -210,7 +210,7 @@ def _trouble(error: stripe.StripeError) -> NotNow | KeyRefused | Refused:
     return Refused(message, request_id, status=status, param=param, code=error.code)
 
 
-# An organisation's key without its context, a header that names no account of the key's: whatever the request is.
+# An organisation's key without its context, or a header that names a foreign account: true for any request.
 _ABOUT_THE_KEY = re.compile(r"\b(api key|secret key|stripe-context|stripe-account|organi[sz]ation)\b", re.IGNORECASE)
 
 
@@ -240,14 +240,14 @@ def _check_file_answer(response: httpx.Response, start: int) -> None:
 def _open_file(response: httpx.Response, file: StripeFile, start: int) -> OpenFile:
     encoded = "content-encoding" in response.headers
     if response.status_code == 200:
-        # Of a compressed answer, which we did not ask for, the length says nothing about the file.
+        # The length of a compressed answer, which we did not ask for, says nothing about the file.
         length = "" if encoded else response.headers.get("content-length", "")
         return OpenFile(0, int(length) if length.isdecimal() else None, response.aiter_bytes())
     found = _CONTENT_RANGE.fullmatch(response.headers.get("content-range", ""))
     first, last, size = map(int, found.groups()) if found else (0, 0, 0)
-    # The rest of the same file, as it was written, and all of it: anything else would not fit to what is there.
+    # It must be the complete, uncompressed rest of the same file: nothing else can follow the stored part.
     if encoded or (first, last) != (start, size - 1) or file.size not in (None, size):
-        raise WrongPart("the files host answered with another part than the one that was asked for")
+        raise WrongPart("the files host answered with a different range than requested")
     return OpenFile(start, size, response.aiter_bytes())
 
 
@@ -255,7 +255,7 @@ _CONTENT_RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18})", re.ASCII)
 
 
 def _origin(url: str) -> tuple[str, str, int | None] | None:
-    """Scheme, host and port, read by the same parser that makes the call: two could be told different things."""
+    """Scheme, host and port, read by the parser that also makes the call: two parsers might disagree."""
     try:
         parsed = httpx.URL(url)
     except httpx.InvalidURL:

@@ -1,6 +1,6 @@
-"""The HTTP client below the door to Stripe: every call passes here, and is counted by account, endpoint and status.
+"""The HTTP client below the Stripe SDK: it counts every call by account, endpoint and status.
 
-An answer that is no JSON object, a proxy's page say, ends here: the SDK would stumble over it, each one differently.
+An answer that is not a JSON object, such as a proxy's page, ends here: the SDK would fail on it in various ways.
 """
 
 import os
@@ -23,7 +23,7 @@ from app.observability.tracing import Kind
 # Called with the endpoint and the status of each call.
 Count = Callable[[str, str], None]
 
-# What a call that got no answer is counted under.
+# The status under which a call without an answer is counted.
 NO_ANSWER = "none"
 FILE_CONTENTS = "GET /v1/files/:id/contents"
 
@@ -34,7 +34,7 @@ _ENDPOINT = re.compile(
 
 @dataclass(slots=True)
 class Call:
-    """A call that is under way, and what came of it."""
+    """A call under way, and its status."""
 
     status: str = NO_ANSWER
     request_id: str | None = None
@@ -46,7 +46,7 @@ class Call:
 
 @contextmanager
 def call_to(endpoint: str, count: Count) -> Iterator[Call]:
-    """Around one call: it is counted, and a span where traces are on."""
+    """Wraps one call: counts it, and records a span when tracing is on."""
     call = Call()
     with tracing.span(f"stripe {endpoint}", kind=Kind.CLIENT):
         try:
@@ -57,7 +57,7 @@ def call_to(endpoint: str, count: Count) -> Iterator[Call]:
 
 
 class CountingClient(stripe.HTTPClient):
-    """What the SDK calls Stripe with, for one account."""
+    """The SDK's HTTP client for one account."""
 
     name = "httpx"
 
@@ -84,7 +84,7 @@ class CountingClient(stripe.HTTPClient):
 
 
 def trust() -> ssl.SSLContext:
-    """The authorities that every call to Stripe believes, those of `SSL_CERT_FILE` or `SSL_CERT_DIR` if set.
+    """The certificate authorities for every call to Stripe: those of `SSL_CERT_FILE` or `SSL_CERT_DIR` if set.
 
     Raises SettingsError. Loading them takes 40 ms: once for all clients.
     """
@@ -95,15 +95,15 @@ def trust() -> ssl.SSLContext:
 def _trust(_file: str | None, _folder: str | None) -> ssl.SSLContext:
     try:
         return httpx.create_ssl_context()
-    except OSError as error:  # also what is no certificate: SSLError is one
-        raise SettingsError("SSL_CERT_FILE: has to name a readable file of certificates (PEM)") from error
+    except OSError as error:  # SSLError, for a file without certificates, is an OSError too
+        raise SettingsError("SSL_CERT_FILE: must name a readable file of certificates (PEM)") from error
 
 
 def describe_failure(error: httpx.HTTPError) -> str:
-    """Why there is no answer, in one line; what TLS said stays in it."""
+    """Why there is no answer, in one line, including what TLS said."""
     said = f"Stripe cannot be reached: {type(error).__name__}{f': {error}' if str(error) else ''}"
     if "CERTIFICATE_VERIFY_FAILED" in said:
-        return f"{said}. Where a proxy inspects what is encrypted, SSL_CERT_FILE has to name your company's authorities"
+        return f"{said}. If a proxy inspects TLS, SSL_CERT_FILE must name your company's certificate authorities"
     return said
 
 
@@ -113,7 +113,7 @@ def _readable(body: bytes, status: int, headers: Mapping[str, str]) -> tuple[byt
     except orjson.JSONDecodeError:
         value = None
     if status < 300 and not isinstance(value, dict):
-        # It says nothing about what was done.
+        # Such an answer says nothing about what Stripe did.
         raise stripe.APIConnectionError("Stripe's answer cannot be read")  # type: ignore[no-untyped-call]  # the SDK's
     if status >= 300 and not (isinstance(value, dict) and isinstance(value.get("error"), dict)):
         body = orjson.dumps({"error": {"message": f"HTTP status {status}, with a body that is not Stripe's"}})

@@ -1,4 +1,4 @@
-"""Stripe's objects as small frozen values of our own, read tolerantly: event bodies may be years old or newer.
+"""Stripe's objects as small frozen values, read tolerantly: event bodies may be years old, or newer than this code.
 
 The same functions read an API answer and the object inside an event.
 """
@@ -34,12 +34,12 @@ class StripeFile:
     filename: str | None
     expires_at: datetime | None
     type: str | None = None
-    """What it is, in Stripe's word: `csv`, or `zip` where the run asked for `compress_file`."""
+    """Its type as Stripe names it: `csv`, or `zip` if the run asked for `compress_file`."""
 
 
 @dataclass(frozen=True, slots=True)
 class StripeRun:
-    """A `frr_…` object. `status` is pending, succeeded or failed; another word is treated as pending."""
+    """A `frr_…` object. `status` is pending, succeeded or failed; anything else is treated as pending."""
 
     id: str
     report_type: str
@@ -63,7 +63,7 @@ class WebhookEndpoint:
 
 @dataclass(frozen=True, slots=True)
 class NewEndpoint:
-    """An endpoint that was just made: the only time that Stripe tells its signing secret."""
+    """A newly created endpoint: the only answer in which Stripe shows the signing secret."""
 
     endpoint: WebhookEndpoint
     secret: str = field(repr=False)
@@ -141,12 +141,12 @@ def _optional_text(value: dict[str, Any], name: str) -> str | None:
 
 
 def _can_be_kept(text: str) -> bool:
-    """PostgreSQL keeps no NUL character and no half of a pair in a text, and Stripe sends none."""
+    """Whether PostgreSQL can store the text: no NUL and no lone surrogate. Stripe sends neither."""
     return not any(character == "\x00" or "\ud800" <= character <= "\udfff" for character in text)
 
 
 def _kept(value: Any) -> Any:
-    """The value without texts that cannot be kept."""
+    """The value without texts that PostgreSQL cannot store."""
     match value:
         case str():
             return value if _can_be_kept(value) else "".join(filter(_can_be_kept, value))

@@ -1,6 +1,6 @@
-"""How fast we may call Stripe, over all processes: one row per account and kind of call (GCRA).
+"""The rate limit for calls to Stripe, shared by all processes: one row per account and kind of call (GCRA).
 
-GCRA keeps one time, the "theoretical arrival" of the next call; a burst is how far it may lie ahead of now.
+GCRA stores one time, the "theoretical arrival" of the next call; the burst is how far it may be ahead of now.
 """
 
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from app.vocabulary import CallKind
 
 # Stripe allows 25 calls a second to each endpoint, and 20 file reads (stripe.md 4.6): files get 15 of our 20.
 FILES_SHARE = 0.75
-# Together with the rate this stays below Stripe's 25 in any one second: 20 + 5.
+# Rate and burst together stay within Stripe's 25 per second: 20 + 5.
 BURST_SHARE = 0.25
 
 # No call sets the arrival further ahead than its allowance and one step: what is further was written when the
@@ -48,9 +48,9 @@ class Limiter:
     per_second: float
 
     async def take(self, session: AsyncSession, account: str, kind: CallKind, *, wanted: int) -> int:
-        """How many of the `wanted` calls may be made now; they count from here on.
+        """Take up to `wanted` calls from the rate limit; returns how many may be made now.
 
-        The row stays locked until the caller's transaction ends: commit soon.
+        The row stays locked until the caller's transaction ends, so commit soon.
         """
         if self.per_second <= 0 or wanted <= 0:
             return wanted
@@ -63,7 +63,7 @@ class Limiter:
         return int(granted)
 
     async def seconds_until_next(self, session: AsyncSession, kind: CallKind) -> float | None:
-        """Seconds until a call of this kind may be made for some account; None when there is nothing to wait for."""
+        """Seconds until a call of this kind may be made for some account; None if there is nothing to wait for."""
         if self.per_second <= 0:
             return None
         seconds = (await session.execute(_WAIT, {"kind": kind.value, "ahead": self.ahead(kind)})).scalar_one()
@@ -77,5 +77,5 @@ class Limiter:
         return self.per_second * (FILES_SHARE if kind is CallKind.FILES else 1.0)
 
     def ahead(self, kind: CallKind) -> float:
-        """How far, in seconds, the arrival may lie ahead: the burst, less the call itself."""
+        """How many seconds the arrival may be ahead: the burst, less the call itself."""
         return max(0.0, BURST_SHARE - 1 / self._rate(kind))

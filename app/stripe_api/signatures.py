@@ -1,4 +1,4 @@
-"""How Stripe signs what it sends, and which of our secrets it did so with."""
+"""Stripe's signatures: verify a delivery, and find the secret that signed it."""
 
 import hashlib
 import re
@@ -12,8 +12,8 @@ _V1 = re.compile(r"(?:^|,)v1=[0-9a-f]{64}(?:,|$)")
 
 
 def header_fault(header: str, *, now: float) -> str | None:
-    """Why the header alone cannot belong to a delivery: `no_signature` where it is missing or malformed, `wrong_time`
-    where it was made more than 300 s from `now` (Unix seconds); None where it may.
+    """Why the header alone rules out a delivery: `no_signature` if it is missing or malformed, `wrong_time` if it is
+    more than 300 s from `now` (Unix seconds); None if it does not.
     """
     timestamp = _signed_at(header)
     if timestamp is None or not _V1.search(header):
@@ -22,10 +22,10 @@ def header_fault(header: str, *, now: float) -> str | None:
 
 
 def verify(body: str, header: str, secrets: tuple[str, ...], *, now: float) -> str | None:
-    """The first of the secrets that `header` signs `body` with, within 300 s either way of `now` (Unix seconds).
+    """The first secret with which `header` signs `body`, within 300 s either way of `now` (Unix seconds).
 
-    The SDK checks the signature; it raises more than it says for odd headers, and passes timestamps from the
-    future (stripe.md 2.5), so both are looked at first.
+    The SDK verifies the signature, but raises undocumented errors for odd headers, and accepts timestamps from
+    the future (stripe.md 2.5), so both are checked first.
     """
     if header_fault(header, now=now) is not None:
         return None
@@ -39,7 +39,7 @@ def verify(body: str, header: str, secrets: tuple[str, ...], *, now: float) -> s
 
 
 def fingerprint(secret: str) -> str:
-    """What a signing secret is known by in rows and in health: tells one's own apart, and is of no use to others."""
+    """The fingerprint of a signing secret, shown in rows and health: it tells secrets apart and reveals nothing."""
     return hashlib.sha256(secret.encode()).hexdigest()[:4]
 
 

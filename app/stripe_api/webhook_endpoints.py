@@ -1,6 +1,6 @@
-"""The other half of the door to Stripe, for setting up: webhook endpoints, Stripe's clock, and what a key may do.
+"""Calls to Stripe for setting up: webhook endpoints, Stripe's clock, and what a key may do.
 
-Only `tallyhook doctor` and health ask these; the same errors leave here as from `stripe_api`.
+Only `tallyhook doctor` and health use these; they raise the same errors as `client`.
 """
 
 import re
@@ -19,7 +19,7 @@ from app.stripe_api.objects import NewEndpoint, StripeFile, WebhookEndpoint, new
 
 # `*` stands for every event but those that have to be selected by name (stripe.md 4.2); this is the one we need.
 BY_NAME_ONLY = "reporting.report_type.updated"
-# Released versions: a date, since 2024 with a name. Bodies are read tolerantly, a preview's may change under us.
+# Released versions: a date, since 2024 with a name. Bodies are read tolerantly, but a preview's may change any time.
 _RELEASED = re.compile(r"\d{4}-\d{2}-\d{2}(\.(?!preview)[a-z]+)?")
 
 
@@ -48,20 +48,20 @@ async def repair_endpoint(
 
 
 def missing_events(endpoint: WebhookEndpoint, wanted: Iterable[str]) -> list[str]:
-    """Which of the events the endpoint is never sent, `*` or not."""
+    """Which of our events this endpoint is not sent, even with `*`."""
     covered = {*endpoint.events, *(set(wanted) - {BY_NAME_ONLY} if "*" in endpoint.events else ())}
     return sorted(set(wanted) - covered)
 
 
 def is_released(api_version: str | None) -> bool:
-    """Whether bodies of this version are what the service was made for; None is the account's default version."""
+    """Whether this is a released API version; None is the account's default version."""
     return api_version is None or _RELEASED.fullmatch(api_version) is not None
 
 
 async def check_files(client: StripeClient, account: str) -> None:
-    """Ask the files host for a file that nobody has: whoever may read files is told that it is not there.
+    """Check the permission to read files, by requesting a file that does not exist.
 
-    Raises KeyRefused where the key may not read files, NotNow where the host cannot be asked.
+    Raises KeyRefused if the key may not read files, NotNow if the host cannot be reached.
     """
     nobody_has = StripeFile("file_tallyhook_doctor", None, None, None, None)
     try:

@@ -155,7 +155,7 @@ def _made_room(
             room.append(period)
             continue
         if other.table_state == "leading" and not other.is_deleted:
-            raise Conflict(f"rule {other.name!r} says that it leads this table too: one of them has to be `kept`")
+            raise Conflict(f"rule {other.name!r} says that it leads this table too: one of them must be `kept`")
         if period.starts_at < rule.starts_at:
             window_end = ends.get((period.rule_id, period.scope, rule.starts_at), rule.starts_at)
             cut = max(window_end, rule.starts_at)

@@ -143,7 +143,7 @@ async def list_loads(session: AsyncSession, filters: LoadFilters, *, before: int
 
 
 async def get_load(session: AsyncSession, run_id: uuid.UUID, *, loaded: bool = False) -> ShownLoad:
-    """The load of a run. Raises NotFound; where it has to be `loaded`, Conflict and Gone."""
+    """The load of a run. Raises NotFound; where it must be `loaded`, Conflict and Gone."""
     load = (await loads_of(session, [run_id])).get(run_id)
     if load is None:
         if (await session.execute(_RUN_EXISTS, {"id": run_id})).first() is None:

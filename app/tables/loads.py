@@ -96,7 +96,7 @@ async def claim(session: AsyncSession, lease: Lease) -> LoadClaim | None:
 
 
 async def renew(session: AsyncSession, claims: Sequence[LoadClaim], *, seconds: float) -> None:
-    """Keep these claims for another `seconds`."""
+    """Extend these claims by `seconds`."""
     values = {"ids": [claim.id for claim in claims], "fences": [claim.fence for claim in claims], "seconds": seconds}
     await session.execute(_RENEW, values)
 

@@ -26,7 +26,7 @@ MEDIA_TYPE = "application/vnd.apache.parquet"
 
 @dataclass(frozen=True, slots=True)
 class Due:
-    """A load whose window's object has to be looked at; `shown_*`: the load that the views show of that window."""
+    """A load whose window's object must be written or removed; `shown_*`: the load that the views show."""
 
     id: int
     fence: int
@@ -64,7 +64,7 @@ async def publish_due(res: Resources) -> int:
 
 
 def next_due(parquet_store: str | None) -> str:
-    """For `worker/due`: when a window's object has to be looked at."""
+    """For `worker/due`: when a window's object must be written or removed."""
     return _NEVER if parquet_store is None else _DUE
 
 

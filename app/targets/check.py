@@ -51,7 +51,7 @@ def url_problems(url: str | None, settings: Settings) -> list[FieldError]:
     except ValueError:
         return [FieldError("/url", "cannot be read: write it like https://host/path")]
     if parts.scheme not in ("http", "https") or not host or port == 0 or re.search(r"[\s\x00-\x1f]", url or ""):
-        return [FieldError("/url", "has to be https://host/path")]
+        return [FieldError("/url", "must be https://host/path")]
     if parts.username or parts.password:
         return [FieldError("/url", "must not hold a user or password: targets are signed instead")]
     problems = []
@@ -63,9 +63,7 @@ def url_problems(url: str | None, settings: Settings) -> list[FieldError]:
     ):
         problems.append(FieldError("/url", f"{host} is not a public address: see TALLYHOOK_TARGET_NETWORKS"))
     elif parts.scheme == "http" and not settings.target_networks:
-        problems.append(
-            FieldError("/url", "has to be https: http is for networks that TALLYHOOK_TARGET_NETWORKS opens")
-        )
+        problems.append(FieldError("/url", "must be https: http is for networks that TALLYHOOK_TARGET_NETWORKS opens"))
     return problems
 
 
@@ -98,7 +96,7 @@ def _email_problems(new: NewTarget, settings: Settings) -> list[FieldError]:
         problems.append(FieldError("/recipients", "name at least one address"))
     for index, recipient in enumerate(new.recipients):
         if not re.fullmatch(r"[^\s@<>,;\"]+@[^\s@<>,;\"]+", recipient):
-            problems.append(FieldError(f"/recipients/{index}", "has to be an address like books@example.com"))
+            problems.append(FieldError(f"/recipients/{index}", "must be an address like books@example.com"))
     return problems
 
 
@@ -107,7 +105,7 @@ def _slack_problems(new: NewTarget, settings: Settings) -> list[FieldError]:
     known = sorted(settings.slack_urls)
     if new.url not in settings.slack_urls:
         names = ", ".join(known) if known else "none yet"
-        problems.append(FieldError("/url", f"has to be the name of one of TALLYHOOK_SLACK_URLS ({names})"))
+        problems.append(FieldError("/url", f"must be the name of one of TALLYHOOK_SLACK_URLS ({names})"))
     return problems
 
 
@@ -117,7 +115,7 @@ def _folder_problems(new: NewTarget, settings: Settings) -> list[FieldError]:
     allowed = [folder.rstrip("/") for folder in settings.target_folders]
     if ".." in url.split("/") or not any(url == folder or url.startswith(f"{folder}/") for folder in allowed):
         shown = ", ".join(allowed) if allowed else "none: set it first"
-        problems.append(FieldError("/url", f"has to lie below one of TALLYHOOK_TARGET_FOLDERS ({shown})"))
+        problems.append(FieldError("/url", f"must lie below one of TALLYHOOK_TARGET_FOLDERS ({shown})"))
     return problems
 
 

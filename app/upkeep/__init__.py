@@ -1,1 +1,1 @@
-"""What runs by the clock: asking Stripe what no webhook told us, and removing what is no longer kept."""
+"""Recurring work: asking Stripe what no webhook reported, and removing what is no longer kept."""

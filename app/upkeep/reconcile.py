@@ -1,6 +1,6 @@
-"""What no webhook told: on a timetable, ask Stripe what its report types' data reaches by now, and tidy up.
+"""Catch what no webhook reported: regularly ask Stripe how far its report types' data reaches, and tidy up.
 
-Together with the lookups of requested runs this alone brings every file in, without a single webhook.
+Together with the lookups of requested runs, this brings in every file without a single webhook.
 """
 
 import structlog
@@ -20,16 +20,16 @@ from app.vocabulary import CallKind, Lane, RunState
 
 log = structlog.get_logger()
 
-# A worker that was not heard of for this long is no worker any more; its work was taken over long before.
+# A worker that has not reported for this long is gone; its work was taken over long before.
 WORKER_DAYS = 1
 PRUNE_BATCH = 1000
-# Runs of one account and state that are pulled back at once.
+# Runs per account and state that are made due again at once.
 PULL_BACK_BATCH = 10_000
 CLOCK_SLACK_SECONDS = 300
 
 
 async def reconcile(res: Resources) -> None:
-    """Ask about every account; raises NotNow when one of them has to be asked again soon."""
+    """Ask about every account; raises NotNow when one of them must be asked again soon."""
     await pull_back(res)
     troubles = []
     for account in sorted(res.stripe.accounts):
@@ -37,7 +37,7 @@ async def reconcile(res: Resources) -> None:
             await check_identity(res, account)
             await refresh_report_types(res, account)
             await look_up_cancelled(res, account)
-        except NotNow as error:  # one account that does not answer keeps no other from being asked
+        except NotNow as error:  # an account that does not answer does not hold up the others
             troubles.append(f"{account}: {error}")
     await prune(res)
     if troubles:
@@ -45,17 +45,17 @@ async def reconcile(res: Resources) -> None:
 
 
 async def refresh_report_types(res: Resources, account: str) -> int:
-    """One call lists every report type of the account; returns the number of runs that were planned. Raises NotNow."""
+    """List every report type of the account in one call; returns the number of planned runs. Raises NotNow."""
     async with res.sessions.begin() as session:
         permit = await holds.permit(
             session, account, CallKind.READ, 1, limiter=res.limiter, probe_seconds=res.settings.retry_max_seconds
         )
         if not permit.calls:
-            raise NotNow("the account's reads are held, or its rate limit is used up")
+            raise NotNow("the account's read calls are on hold, or its rate limit is used up")
     try:
         types = await res.stripe.list_report_types(account)
     except (KeyRefused, Refused) as error:
-        # Nothing in this call is a matter of ours: whatever Stripe does not like is the key, or the account.
+        # The call has no parameters of ours: whatever Stripe refuses is the key, or the account.
         refused = KeyRefused(error.message, error.request_id, status=error.status)
         async with res.sessions.begin() as session:
             await holds.hold(session, account, CallKind.READ, refused, probing=permit.probing, backoff=res.backoff)
@@ -69,7 +69,7 @@ async def refresh_report_types(res: Resources, account: str) -> int:
 
 
 async def pull_back(res: Resources) -> None:
-    """What is due later than any step could have set it was written when the database's clock was ahead: due now."""
+    """Make due now what is due later than any step could have set it: the database's clock was ahead when it did."""
     settings = res.settings
     most = max(
         settings.retry_max_seconds, settings.pending_poll_seconds, settings.stalled_after_seconds, LONGEST_RETRY_AFTER
@@ -85,7 +85,7 @@ async def pull_back(res: Resources) -> None:
 
 
 async def prune(res: Resources) -> None:
-    """Forget events and Stripe runs that are older than they are worth, and workers that are long gone."""
+    """Delete old events and Stripe runs, and workers that are long gone."""
     async with res.sessions.begin() as session:
         await session.execute(_PRUNE_WORKERS, {"days": WORKER_DAYS})
         await session.execute(_PRUNE_UNCLAIMED, {"days": res.settings.event_days})
@@ -106,7 +106,7 @@ _TOO_FAR = " union all ".join(
         and due_at > clock_timestamp() + make_interval(secs => :most) limit :limit)"""  # noqa: S608
     for state in (RunState.PLANNED, RunState.REQUESTED, RunState.READY)
 )
-# Leases are few: only what is under way has one.
+# Leases are few: only work under way has one.
 _PULL_BACK_RUNS = text(f"""
 update runs set due_at = least(due_at, clock_timestamp()),
     lease_until = case when lease_until < clock_timestamp() + make_interval(secs => :most) then lease_until end

@@ -1,9 +1,9 @@
-"""Remove the bytes of files that were kept for long enough; that they were here, whole, and why they left, stays.
+"""Retention: remove the bytes of files that were kept long enough; their rows stay, with the reason.
 
-Objects of files that were given up go on the same occasion.
+Objects of abandoned downloads are removed at the same time.
 
-A file is first marked, from when on the API says 410, then its bytes are deleted, a bounded number per transaction.
-Whoever dies in between leaves a mark, by which the next one finds what is still to be deleted.
+A file is first marked, after which the API answers 410, then its bytes are deleted, a limited number per transaction.
+After a crash in between, the mark shows the next process what is still to be deleted.
 """
 
 import time
@@ -28,12 +28,12 @@ log = structlog.get_logger()
 ACTOR = "retention"
 TIMETABLE_ENTRY = "retention"
 FILES_AT_ONCE = 100
-# The timetable has other work too.
+# A limit, because the timetable has other work too.
 SECONDS_AT_ONCE = 20.0
 
 
 async def remove_old_files(res: Resources) -> bool:
-    """Remove what is due; True when there is more of it than fits into one turn."""
+    """Remove what is due; True if there is more than fits into one turn."""
     give_up_at = time.monotonic() + SECONDS_AT_ONCE
     while await _sweep(res) or await rows_removal.purge(res) or await _purge(res) or await _mark(res):
         if time.monotonic() > give_up_at:
@@ -108,7 +108,7 @@ def _waiting_for_the_store() -> Iterator[None]:
         raise NotNow(str(error)) from error
 
 
-# One short range of ix_files_kept for each rule, and one for the runs of no rule; what is kept is not looked at.
+# One short range of ix_files_kept per rule, and one for ad-hoc runs; files that are kept are not looked at.
 _DUE = text("""
 with kept_for as (
     select id as rule_id, coalesce(retention_days, cast(:days as int)) as days,

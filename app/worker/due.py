@@ -1,8 +1,8 @@
-"""When the lanes have something next: one statement asks for all of them, so that an idle process costs a few a minute.
+"""When each lane next has something to do: one statement asks for all lanes, so an idle process runs few queries.
 
-Each lane brings its own query for that: one timestamp, the earliest after `{since}`, which stands for the moment at
-which the lane looked last. What became due before then was seen by it and could not be done (the account is held, no
-slot is free): whatever changes that wakes the lane, or the next full round does.
+Each lane has its own query for that: one timestamp, the earliest after `{since}`, the time at which the lane last
+looked. What became due before was seen and could not be done (the account is on hold, no slot is free): whatever
+changes that wakes the lane, or the next full round does.
 """
 
 import asyncio
@@ -20,16 +20,16 @@ from app.resources import Resources
 from app.stripe_api.rate_limit import Limiter
 from app.vocabulary import CallKind, Lane, RunState
 
-# A busy lane is woken again within this time, and the lanes that fall idle together are asked about together.
+# A busy lane is woken again within this time, and lanes that become idle together are asked about together.
 BREATH_SECONDS = 0.02
-# After an error of the database, or of our own, before everything is looked at again.
+# How long to wait after a database error, or a bug of ours, before looking again.
 PAUSE_SECONDS = 1.0
 # Long before anything could be due.
 _AGES = 1e9
 
 
 class Alarm:
-    """Wakes the lanes of a process when something becomes due in them, and all that is due once in `poll_seconds`."""
+    """Wakes the lanes of a process when work becomes due, and every `poll_seconds` all lanes with due work."""
 
     def __init__(self, res: Resources, queries: Mapping[Lane, Iterable[str]], *, poll_seconds: float = POLL_SECONDS):
         self._res = res
@@ -41,20 +41,20 @@ class Alarm:
         self._next_round = time.monotonic()
 
     def looks(self, lane: Lane) -> None:
-        """The lane is about to look what it can do."""
+        """The lane is about to look for work."""
         self._looked[lane] = time.monotonic()
 
     def ask(self) -> None:
-        """A lane has nothing to do: find out when it will."""
+        """A lane has nothing to do: find out when it will have."""
         self._asked.set()
 
     def ask_again_soon(self) -> None:
-        """A lane could not look: begin a full round after a pause."""
+        """A lane could not look: start a full round after a pause."""
         self._next_round = min(self._next_round, time.monotonic() + PAUSE_SECONDS)
         self._asked.set()
 
     async def run(self) -> Never:
-        """Wake the lanes, for ever."""
+        """Wake the lanes, forever."""
         while True:
             self._asked.clear()
             seconds = await self._wake()
@@ -64,7 +64,7 @@ class Alarm:
                     await asyncio.sleep(BREATH_SECONDS)
 
     async def _wake(self) -> float:
-        """Wake the lanes that have something now; returns the seconds until one of them will, or until a full round."""
+        """Wake the lanes that have work now; returns the seconds until the next one does, or until a full round."""
         began = time.monotonic()
         if full_round := began >= self._next_round:
             self._next_round = began + self._poll_seconds
@@ -83,7 +83,7 @@ class Alarm:
 
 
 async def seconds_until_next(res: Resources, statement: TextClause, since: Mapping[Lane, float]) -> dict[Lane, float]:
-    """Seconds until something becomes due, for the lanes in which something will; `since` is in seconds before now."""
+    """Seconds until something becomes due, by lane; `since` is in seconds before now."""
     values = {f"since_{lane.value}": seconds for lane, seconds in since.items()}
     async with autocommit_session(res.sessions) as session:
         rows = (await session.execute(statement, values)).all()
@@ -102,8 +102,8 @@ def _due(lane: Lane, queries: Iterable[str]) -> str:
 
 
 def runs_due(state: RunState) -> str:
-    """Runs in this state that may be taken, or whose lease runs out: found by index, however many there are."""
-    # A planned run is leased from the moment on at which it is asked for.
+    """When runs in this state become due, or their leases expire: by index, however many there are."""
+    # A planned run has a lease only once it is being requested.
     leased = "and asked_at is not null" if state is RunState.PLANNED else ""
     return f"""
         select min(due.at) from accounts cross join lateral (
@@ -117,7 +117,7 @@ def runs_due(state: RunState) -> str:
 
 
 def probe_due(kind: CallKind) -> str:
-    """Accounts whose calls of this kind are held until a probe."""
+    """When held accounts are due for a probe with this kind of call."""
     return f"""
         select min(next_probe_at) from account_holds
         where call_kind = '{kind.value}' and next_probe_at > {{since}} and next_probe_at < 'infinity'
@@ -125,7 +125,7 @@ def probe_due(kind: CallKind) -> str:
 
 
 def rate_due(limiter: Limiter, kind: CallKind) -> list[str]:
-    """Accounts whose calls of this kind the rate limit holds back; no query where there is no limit."""
+    """When the rate limit allows calls of this kind again; no query without a limit."""
     if limiter.per_second <= 0:
         return []
     granted = f"arrival - make_interval(secs => {limiter.ahead(kind)})"

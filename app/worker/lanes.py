@@ -1,7 +1,7 @@
-"""The engine of the worker: loops and pools, leases, the grace at the end. Which lane does what is written in `steps`.
+"""The engine of the worker: loops, pools, leases and the grace period at the end. `steps` says which lane does what.
 
-Each lane asks the rows what is due, does it, and sleeps until it is woken or something becomes due (`due`). Any number
-of workers may run side by side: a claim is one statement, a lease and a fence.
+Each lane looks for due rows, works on them, and sleeps until it is woken or something becomes due (`due`). Any number
+of workers may run side by side: a claim is one statement, with a lease and a fence.
 """
 
 import asyncio
@@ -28,19 +28,19 @@ C = TypeVar("C")
 T = TypeVar("T")
 C_contra = TypeVar("C_contra", contravariant=True)
 
-# A call in flight may tell us the outcome of what we asked: it gets this long at the end (contract §2).
+# A call in flight may still bring its outcome: it gets this long at the end (contract §2).
 GRACE_SECONDS = 8.0
 
 
 class Renew(Protocol[C_contra]):
-    """Keep these claims for another `seconds`."""
+    """Extend these claims by `seconds`."""
 
     async def __call__(self, session: AsyncSession, claims: Sequence[C_contra], *, seconds: float) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """What the log calls a step, and by which ids; `parent` is the stored span that it goes on from."""
+    """The name and ids of a step in the log; `parent` is the stored span that it continues."""
 
     name: str
     ids: Mapping[str, Any]
@@ -49,10 +49,10 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Claimed(Generic[C_contra]):
-    """What the engine does with claims of one kind, whichever lane they are in.
+    """How the engine treats claims of one kind, in whichever lane.
 
-    `renew(session, claims, seconds=…)` keeps them, `release(session, claim)` gives one back untouched, and
-    `crashed(res, claim, error)` counts an error of our own against it.
+    `renew(session, claims, seconds=…)` extends them, `release(session, claim)` releases one untouched, and
+    `crashed(res, claim, error)` counts a bug of ours against it.
     """
 
     renew: Renew[C_contra]
@@ -62,7 +62,7 @@ class Claimed(Generic[C_contra]):
 
 @dataclass(frozen=True, slots=True)
 class Loop:
-    """A lane whose step does a bounded batch and says how much it did; it can be done again, and so stops at once."""
+    """A lane whose step does a bounded batch and returns how much; it can be repeated, and so is stopped at once."""
 
     lane: Lane
     step: Callable[[Resources], Awaitable[int]]
@@ -71,7 +71,7 @@ class Loop:
 
 @dataclass(frozen=True, slots=True)
 class Pool(Generic[C]):
-    """A lane that has up to `slots` claims under way at once; `grace` is what each gets at the end of the process."""
+    """A lane with up to `slots` claims under way; `grace` is how many seconds each gets when the process ends."""
 
     lane: Lane
     slots: int
@@ -85,7 +85,7 @@ class Pool(Generic[C]):
 
 @dataclass(slots=True)
 class _Engine:
-    """The lanes of one process at work, and what they have under way."""
+    """The running lanes of one process, and what they have under way."""
 
     res: Resources
     alarm: Alarm
@@ -99,9 +99,9 @@ async def run(
     poll_seconds: float,
     beat: Callable[[AsyncSession], Awaitable[None]],
 ) -> None:
-    """Work these lanes until `res.stopping` is set; calls in flight are then given their grace.
+    """Work these lanes until `res.stopping` is set; calls in flight then get their grace period.
 
-    `poll_seconds` is how often every lane looks that has something due. `beat` is done with each heartbeat.
+    Every `poll_seconds`, each lane with due work looks again. `beat` is called with each heartbeat.
     """
     alarm = Alarm(res, {lane.lane: lane.next_due for lane in lanes}, poll_seconds=poll_seconds)
     engine = _Engine(res, alarm)
@@ -148,7 +148,7 @@ async def _work_pool(engine: _Engine, pool: Pool[C]) -> None:
     running: set[asyncio.Task[None]] = set()
     try:
         while not engine.res.stopping.is_set():
-            # Where no more fits, a step that ends wakes the lane.
+            # When all slots are taken, a step that ends wakes the lane.
             if free := pool.slots - len(running):
                 claims = await _look(engine, pool.lane, pool.claim(engine.res, free))
                 for claim in claims or ():
@@ -161,7 +161,7 @@ async def _work_pool(engine: _Engine, pool: Pool[C]) -> None:
 
 
 async def _look(engine: _Engine, lane: Lane, looking: Awaitable[T]) -> T | None:
-    """What the lane found; None after an error, and then it is woken again soon."""
+    """What the lane found; None after an error, after which it is woken again soon."""
     engine.alarm.looks(lane)
     found = await outlive("lane", looking, lane=lane.value)
     if found is None:
@@ -198,7 +198,7 @@ async def _step(res: Resources, pool: Pool[C], claim: C, line: Line) -> None:
             raise
         except Exception as error:
             if is_transient(error):
-                # The database's trouble is never the row's: the lease runs out, and it is taken again.
+                # A database error never counts against the row: the lease expires, and it is claimed again.
                 log_lines.annotate(outcome="database_trouble")
                 log.warning("lane.database_trouble", error=type(error).__name__)
                 return
@@ -208,7 +208,7 @@ async def _step(res: Resources, pool: Pool[C], claim: C, line: Line) -> None:
 
 
 async def _beat(engine: _Engine, beat: Callable[[AsyncSession], Awaitable[None]]) -> None:
-    """Renew the leases of what is under way, and be seen; one that fails keeps no other from being done."""
+    """Renew the leases of what is under way, and report as alive; if one fails, the others are still done."""
     res = engine.res
     under_way: dict[Claimed[Any], list[Any]] = {}
     for kind, claim in engine.in_flight.values():
@@ -222,7 +222,7 @@ async def _beat(engine: _Engine, beat: Callable[[AsyncSession], Awaitable[None]]
 
 
 async def be_seen(res: Resources) -> None:
-    """Of a process that works no lane: say that it lives, and which version it is, until `res.stopping` is set."""
+    """For a process without lanes: report as alive, with its version, until `res.stopping` is set."""
     alive = partial(processes.say_alive, process_id=res.worker_id, works_queue=False)
     while not res.stopping.is_set():
         await outlive("heartbeat", _in_transaction(res, alive))

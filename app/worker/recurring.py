@@ -1,4 +1,4 @@
-"""The lane of recurring work: each entry of the timetable is a claim of its own, so that a long one delays no other."""
+"""The lane of recurring work: each timetable entry is a claim of its own, so that a long one delays no other."""
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -15,9 +15,9 @@ from app.worker.lanes import Claimed, Line, Pool
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A recurring piece of work and how often it is due, in seconds. The work answers True when there is more to do.
+    """A recurring piece of work and its period in seconds. The work returns True when there is more to do.
 
-    It raises NotNow to be tried again within a minute.
+    It raises NotNow to be retried within a minute.
     """
 
     name: str
@@ -26,7 +26,7 @@ class Entry:
 
 
 def recurring(entries: Sequence[Entry]) -> Pool[Entry]:
-    """The lane that does these entries when they are due."""
+    """The lane that works on these entries when they are due."""
     by_name = {entry.name: entry for entry in entries}
     every = {entry.name: entry.every for entry in entries}
 
@@ -46,7 +46,7 @@ def recurring(entries: Sequence[Entry]) -> Pool[Entry]:
 
 
 async def do(res: Resources, entry: Entry) -> bool:
-    """Do a claimed entry, and write down when it is due again; False when it broke off, and stays due soon."""
+    """Do a claimed entry and record when it is due again; False if it was interrupted, and so is due again soon."""
     try:
         more = await entry.work(res)
     except NotNow as error:
@@ -67,7 +67,7 @@ async def _release(session: AsyncSession, claim: Entry) -> None:
 
 
 async def _crashed(_res: Resources, _claim: Entry, _error: Exception) -> None:
-    """An error of our own is in the log; the entry is due again soon in any case."""
+    """Nothing to record: the bug is in the log, and the entry is due again soon in any case."""
 
 
 _ENTRIES: Claimed[Entry] = Claimed(renew=_renew, release=_release, crashed=_crashed)

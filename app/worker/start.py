@@ -1,4 +1,4 @@
-"""What a worker does once, before it takes up anything."""
+"""What a worker does once at its start."""
 
 from collections.abc import Sequence
 
@@ -10,7 +10,7 @@ from app.worker.recurring import Entry
 
 
 async def start(res: Resources, entries: Sequence[Entry]) -> None:
-    """Make the whole timetable due, find out whose the keys are, and have every hold probed."""
+    """Make the whole timetable due, identify the keys, and probe every hold."""
     async with res.sessions.begin() as session:
         await timetable.make_due(session, *(entry.name for entry in entries))
     await check_at_start(res)

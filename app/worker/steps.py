@@ -1,19 +1,20 @@
-"""START HERE: every lane of work with its step, and every recurring piece of work, in two lists.
+"""START HERE: two lists with every lane of work and its step, and every piece of recurring work.
 
-A lane looks for rows that are due, claims some, does a step with each, and sleeps until it is woken (`queue/wakeups`)
-or something becomes due.
+A lane looks for due rows, claims some, runs a step with each, and sleeps until it is woken (`queue/wakeups`) or
+something
+becomes due.
 
 To add a lane:
 1. name it in `vocabulary.Lane`;
 2. add a `Pool` to `lanes` below: `claim(res, limit)` takes up to `limit` due rows under a lease, in one statement, and
-   returns a frozen dataclass for each; `step(res, claim)` does the work and records what came of it; `kind` says how
-   such a claim is renewed, released, and marked when it crashes; `line` is its line in the log; `slots` is how many
-   one process has under way; `grace` is how long a step may go on at the end of the process;
+   returns a frozen dataclass for each; `step(res, claim)` does the work and records the result; `kind` says how such
+   a claim is renewed, released, and marked after a crash; `line` is its line in the log; `slots` is how many one
+   process has under way; `grace` is how many seconds a step may continue when the process ends;
    `next_due` are the queries for when the lane has something next: each yields one timestamp after `{since}`;
 3. call `wake(session, Lane.X)` in the transaction that makes something due in it.
 
 To add recurring work: write a function `work(res)` that returns True when there is more to do and raises NotNow when it
-should be tried again within a minute, and add an `Entry` to `timetable` below. `queue/timetable.make_due` has it done
+should be retried within a minute, and add an `Entry` to `timetable` below. `queue/timetable.make_due` makes it due
 now.
 """
 
@@ -52,16 +53,16 @@ from app.worker.lanes import GRACE_SECONDS, Claimed, Line, Loop, Pool, run
 from app.worker.recurring import Entry, recurring
 from app.worker.start import start
 
-# How many calls to Stripe one process has under way in a lane; Stripe's own limits are counted over all processes.
+# How many Stripe calls one process has under way per lane; Stripe's own limits are enforced across all processes.
 LOOKUPS_AT_ONCE = 4
 DOWNLOADS_AT_ONCE = 8
 BIG_DOWNLOADS_AT_ONCE = 2
-# Days are what retention counts in.
+# Retention counts in days.
 RETENTION_SECONDS = 3600.0
 
-# What lasts is told within this; a refused key or a late rule is worth a minute.
+# Lasting states are announced within this time; for a refused key or a late rule a minute is fine.
 NOTICES_SECONDS = 60.0
-# A target that is slow holds one of these for 15 s at most, and one that fails has a single one.
+# A slow target occupies one of these for 15 s at most, and a failing one has only one.
 DELIVERIES_AT_ONCE = 32
 
 RUNS: Claimed[Claim] = Claimed(renew=claims.renew, release=claims.release, crashed=crashed)
@@ -143,7 +144,7 @@ def lanes(res: Resources) -> list[Loop | Pool[Any]]:
 async def work(res: Resources) -> None:
     """Work every lane until `res.stopping` is set."""
     await start(res, timetable(res))
-    # A run that another process asked for wakes nobody here: look as often as lookups are wanted.
+    # A run requested by another process wakes no lane here: look as often as lookups are configured.
     poll_seconds = min(POLL_SECONDS, res.settings.pending_poll_seconds)
     try:
         await run(res, lanes(res), poll_seconds=poll_seconds, beat=partial(catch_up.move_marks, settings=res.settings))
@@ -153,7 +154,7 @@ async def work(res: Resources) -> None:
 
 
 def _downloads(lane: Lane, slots: int, *, next_due: Sequence[str]) -> Pool[DownloadClaim]:
-    # Another process goes on where a download broke off, so that it needs no grace.
+    # Another process resumes an interrupted download, so it needs no grace.
     return Pool(
         lane,
         slots=slots,
@@ -171,7 +172,7 @@ def _load_line(claim: LoadClaim) -> Line:
 
 
 def _line(name: str) -> Callable[[Claim], Line]:
-    """The log line of a step with a run."""
+    """The log line of a step that works on a run."""
 
     def line(claim: Claim) -> Line:
         ids = {"run_id": str(claim.run_id), "account": claim.account, "attempt": claim.attempt}

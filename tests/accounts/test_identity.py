@@ -93,7 +93,7 @@ async def test_an_answer_that_proves_nothing_lets_no_run_be_made_with_a_key_of_a
     assert (asked, len(simulator.creates), run["state"]) == (0, 0, "planned")
     assert waiting[run["id"]].reason is WaitReason.ACCOUNT_HELD
     (hold,) = await fetch(other, "select distinct reason from account_holds")
-    assert hold["reason"].startswith("it is not confirmed yet that the key is of acct_")
+    assert hold["reason"].startswith("it is not confirmed yet that the key belongs to acct_")
 
 
 @pytest.mark.parametrize("answer", PROVES_NOTHING[:4], ids=str)
@@ -124,7 +124,7 @@ async def test_the_account_in_a_refusal_is_proof_against_a_key_and_for_it(
     refuse("acct_somebodyelse")
     await check_at_start(other)
     (hold,) = await fetch(res, "select distinct reason from account_holds")
-    assert hold["reason"] == f"the key is of acct_somebodyelse; this account is bound to {bound}"
+    assert hold["reason"] == f"the key belongs to acct_somebodyelse; this account is bound to {bound}"
 
     refuse(bound)
     await check_at_start(res)
@@ -152,7 +152,7 @@ async def test_an_account_that_was_not_confirmed_at_start_goes_on_when_stripe_sa
 ) -> None:
     simulator.inject("status", status=500, times=2, match=ACCOUNT)
     await check_at_start(res)
-    with pytest.raises(NotNow, match=f"not confirmed yet that the key is of {bound}"):
+    with pytest.raises(NotNow, match=f"not confirmed yet that the key belongs to {bound}"):
         await reconcile(res)
     assert await request_due(res) == 0
 

@@ -158,7 +158,7 @@ async def test_no_route_changes_an_entry(res: Resources) -> None:
 
 
 async def test_every_write_of_the_api_is_known_to_this_test(res: Resources) -> None:
-    """A new route that writes has to be audited, and told here."""
+    """A new route that writes must be audited, and told here."""
     paths = build_app(res).openapi()["paths"]
     writes = {
         f"{method} {path}" for path, methods in paths.items() for method in methods

@@ -116,7 +116,7 @@ async def test_an_event_that_nobody_handles_is_told_with_its_age(res: Resources,
 
     status, detail = await check(api, "inbox")
     assert status == "degraded"
-    assert "1 event not handled yet, the oldest came 3 hours ago" in detail
+    assert "1 event not handled yet, the oldest arrived 3 hours ago" in detail
 
 
 async def test_an_event_that_failed_for_good_waits_for_somebody(res: Resources, api: httpx.AsyncClient) -> None:
@@ -201,7 +201,7 @@ async def test_a_rule_whose_newest_window_failed_or_takes_long_is_late(
     assert (await asked(api))["rules"][0]["status"] == "ok"
 
     await execute(res, "update runs set planned_at = now() - interval '7 hours'")
-    assert await rule_detail(api) == "the window until 2026-03-02 00:00 UTC is late: it is still requested"
+    assert await rule_detail(api) == "the window until 2026-03-02 00:00 UTC is late: still requested"
 
     await execute(res, "update runs set state = 'failed'")
     failed = "1 window failed, the newest until 2026-03-02 00:00 UTC: see its error, then retry"
@@ -216,7 +216,7 @@ async def test_a_rule_that_stripe_owes_data_to_is_late(
 
     detail = await rule_detail(api)
 
-    assert detail == "Stripe's data reaches 2026-03-02 00:00 UTC and should reach 2026-03-03 00:00 UTC by now"
+    assert detail == "Stripe's data reaches 2026-03-02 00:00 UTC, but should reach 2026-03-03 00:00 UTC by now"
 
 
 async def test_each_connected_account_of_a_rule_is_looked_at(
@@ -281,7 +281,7 @@ async def test_the_last_webhook_of_each_account_is_told(res: Resources, api: htt
     await deliver_value(res, event("evt_1"))
     await execute(res, "update events set received_at = now() - interval '5 minutes'")
 
-    assert await check(api, "webhooks") == ("ok", "default: the last webhook came 5 minutes ago")
+    assert await check(api, "webhooks") == ("ok", "default: the last webhook arrived 5 minutes ago")
 
 
 async def test_data_that_moved_without_a_webhook_is_told(
@@ -294,7 +294,7 @@ async def test_data_that_moved_without_a_webhook_is_told(
     status, detail = await check(api, "endpoint_selection")
     await deliver_value(res, event("evt_1", data={"object": {"id": REPORT_TYPE}}))
 
-    assert (status, f"({REPORT_TYPE}) moved and no webhook said so" in detail) == ("degraded", True)
+    assert (status, f"({REPORT_TYPE}) advanced without a webhook" in detail) == ("degraded", True)
     assert (await check(api, "endpoint_selection"))[0] == "ok"
 
 
@@ -303,13 +303,13 @@ async def test_polling_that_stopped_is_told(res: Resources, api: httpx.AsyncClie
     await execute(res, "update accounts set created_at = now() - interval '2 days'")
     assert await check(api, "polling") == (
         "failing",
-        "Stripe has never been asked what it has, and no webhook came since: nothing is learned of Stripe",
+        "Stripe has never been polled, and no webhook arrived since: no new data is noticed",
     )
     await deliver_value(res, event("evt_1"))
-    assert await check(api, "polling") == ("degraded", "Stripe has never been asked what it has")
+    assert await check(api, "polling") == ("degraded", "Stripe has never been polled")
 
     await execute(res, "insert into timetable values ('reconcile', now(), now(), now() - interval '1 minute')")
-    assert await check(api, "polling") == ("ok", "Stripe is asked what it has every 30 minutes")
+    assert await check(api, "polling") == ("ok", "Stripe is polled every 30 minutes")
 
 
 async def test_an_older_schema_is_told_and_nothing_else_is_asked(
@@ -347,7 +347,7 @@ async def test_a_check_that_breaks_or_takes_too_long_fails_and_the_others_are_ma
     assert found["status"] == "failing"
     seen = {one["name"]: one for one in found["checks"]}
     assert {name for name, one in seen.items() if one["status"] == "failing"} == {"sleeps", "breaks"}
-    assert seen["breaks"]["detail"] == "it could not be looked at: KeyError"
+    assert seen["breaks"]["detail"] == "the check failed: KeyError"
     assert seen["workers"]["status"] == "ok"
 
 

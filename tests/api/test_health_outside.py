@@ -22,7 +22,7 @@ from tests.service import execute, fetch, make_settings
 
 
 async def test_before_the_first_look_nothing_is_claimed(api: httpx.AsyncClient) -> None:
-    assert await check(api, "file_store") == ("ok", "not looked at yet: a worker does so at its start")
+    assert await check(api, "file_store") == ("ok", "not checked yet: a worker does so when it starts")
 
 
 async def test_a_store_that_keeps_files_leaves_nothing_behind(res: Resources, api: httpx.AsyncClient) -> None:
@@ -55,7 +55,7 @@ async def test_a_store_that_is_away_is_failing_in_health_and_doctor_and_looked_a
 
         async with client_of(res) as api:
             status, detail = await check(api, "file_store")
-        assert (status, "files cannot be kept" in detail) == ("failing", True)
+        assert (status, "files cannot be stored" in detail) == ("failing", True)
         assert statuses(await findings(settings)) == {"file_store": "failing"}
 
 
@@ -73,7 +73,7 @@ async def test_a_look_that_is_old_says_nothing_about_now(res: Resources, api: ht
     await look_at_store(res)
     await execute(res, "update kept_checks set looked_at = now() - interval '1 hour'")
 
-    assert await check(api, "file_store") == ("degraded", "not looked at for 60 minutes")
+    assert await check(api, "file_store") == ("degraded", "not checked for 60 minutes")
 
 
 @pytest.mark.parametrize(
@@ -116,7 +116,7 @@ async def test_where_webhooks_arrive_an_endpoint_leads_here_whatever_its_path(
     await look_at_stripe(res)
 
     assert await check(api, "webhook_endpoint") == (
-        "ok", "default: no webhook endpoint has our path, and webhooks arrive",
+        "ok", "default: no webhook endpoint has our path, but webhooks arrive",
     )  # fmt: skip
 
 

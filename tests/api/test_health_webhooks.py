@@ -57,7 +57,7 @@ async def test_a_secret_that_was_rotated_out_can_go_a_day_later(rotating: Resour
             f"default: 2 of 2 (SHA-256 {MARKS[1]}…) signed its last webhook 3 hours ago"
         )
         await heard(rotating, "evt_1", secret=OLD, hours_ago=28)
-        assert "28 hours ago, while another one is in use: if it was rotated out, it can go" in await said(api)
+        assert "28 hours ago, while another one is in use: if it was rotated out, remove it" in await said(api)
 
 
 async def test_a_secret_that_was_only_just_added_is_not_taken_for_an_old_one(rotating: Resources) -> None:

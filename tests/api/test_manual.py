@@ -36,7 +36,7 @@ async def test_an_ad_hoc_run_is_made_like_any_other(res: Resources, api: httpx.A
     assert shown["state"] == "stored"
     assert shown["parameters"] == {"columns": ["net"], "interval_start": 1772150400, "interval_end": 1772236800}
     assert (shown["interval_start"], shown["interval_end"]) == ("2026-02-27T00:00:00Z", "2026-02-28T00:00:00Z")
-    assert shown["history"][0]["reason"] == "asked for by admin"
+    assert shown["history"][0]["reason"] == "requested by admin"
 
 
 async def test_beyond_the_data_it_waits_until_there_is_some(

@@ -107,7 +107,7 @@ async def test_a_permission_that_cannot_be_told_fails(res: Resources, simulator:
     found = await findings(res.settings)
 
     assert statuses(found) == {"key_report_types": "failing"}
-    assert "cannot be told" in found["key_report_types"].detail
+    assert "cannot check whether" in found["key_report_types"].detail
 
 
 async def test_held_calls_are_shown_with_their_reason(res: Resources, simulator: Simulator) -> None:

@@ -110,11 +110,11 @@ def test_every_problem_is_told_with_its_line_and_rule() -> None:
 """
 
     assert problems(text) == [
-        "rules.yaml:6: daily: enabled: has to be a valid boolean",
-        "rules.yaml:4: daily: cadence: has to be 'every_update', 'daily', 'weekly', 'monthly', 'quarterly' or 'yearly'",
-        "rules.yaml:5: daily: settle_hours: has to be a valid number",
-        "rules.yaml:8: daily: parameters: columns has to be a list of names",
-        "rules.yaml:9: daily: colour: is no field of a rule",
+        "rules.yaml:6: daily: enabled: must be a valid boolean",
+        "rules.yaml:4: daily: cadence: must be 'every_update', 'daily', 'weekly', 'monthly', 'quarterly' or 'yearly'",
+        "rules.yaml:5: daily: settle_hours: must be a valid number",
+        "rules.yaml:8: daily: parameters: columns must be a list of names",
+        "rules.yaml:9: daily: colour: is not a field of a rule",
         "rules.yaml:10: name: is missing",
         "rules.yaml:10: report_type: is missing",
     ]
@@ -123,18 +123,21 @@ def test_every_problem_is_told_with_its_line_and_rule() -> None:
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        ("rules: [", "rules.yaml:1: is no YAML: "),
+        ("rules: [", "rules.yaml:1: is not valid YAML: "),
         ("a\x01", "rules.yaml: cannot be read as YAML: "),
-        ("name: a\ncadence: daily\nname: b", "rules.yaml:3: name stands twice"),
-        ("name: a\nparameters: {x: 1, x: 2}", "rules.yaml:2: x stands twice"),
-        ("name: a\nparameters: {1: x}", "rules.yaml:2: a key has to be a text"),
-        ("name: a\nparameters: {x: !!binary aGk=}", "rules.yaml:2: !!binary is not taken"),
-        ("name: a\nparameters: {x: !!python/name:os.system }", "rules.yaml:2: !!python/name:os.system is not taken"),
+        ("name: a\ncadence: daily\nname: b", "rules.yaml:3: name is a duplicate"),
+        ("name: a\nparameters: {x: 1, x: 2}", "rules.yaml:2: x is a duplicate"),
+        ("name: a\nparameters: {1: x}", "rules.yaml:2: a key must be text"),
+        ("name: a\nparameters: {x: !!binary aGk=}", "rules.yaml:2: !!binary is not supported"),
+        (
+            "name: a\nparameters: {x: !!python/name:os.system }",
+            "rules.yaml:2: !!python/name:os.system is not supported",
+        ),
         ("name: a\nretention_days: !!int x", "rules.yaml: cannot be read as YAML"),
-        ("- 1", "rules.yaml:1: is no rule"),
-        ("rules: 3", "rules.yaml:1: has to be a list"),
-        ("rules: []\nruels: []", "rules.yaml:2: beside `rules:`"),
-        ("name: &a [*a]\nreport_type: a.b\ncadence: daily", "rules.yaml:1: name: has to be"),
+        ("- 1", "rules.yaml:1: is not a rule"),
+        ("rules: 3", "rules.yaml:1: must be a list"),
+        ("rules: []\nruels: []", "rules.yaml:2: next to `rules:`"),
+        ("name: &a [*a]\nreport_type: a.b\ncadence: daily", "rules.yaml:1: name: must be"),
         ("name: a\nreport_type: a.b\ncadence: daily\nparameters: &p {x: *p}", "rules.yaml:4: a: parameters: is nested"),
     ],
 )
@@ -157,5 +160,5 @@ def test_a_name_may_stand_only_once() -> None:
     document = "name: a\nreport_type: a.b\ncadence: daily\n"
 
     assert problems(f"{document}---\n{document}") == [
-        "rules.yaml:5: a: name: there is a rule of this name in line 1 already"
+        "rules.yaml:5: a: name: the same rule name is used in line 1 already"
     ]

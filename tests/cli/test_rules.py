@@ -80,8 +80,8 @@ async def test_a_file_that_is_wrong_is_told_line_by_line_and_changes_nothing(com
     for verb in ("diff", "apply"):
         ended = await command("rules", verb, "-", stdin=text)
         assert ended.code == 1
-        assert "standard input:10: fortnightly: cadence: has to be" in ended.errors
-        assert "standard input:13: fortnightly: colour: is no field of a rule" in ended.errors
+        assert "standard input:10: fortnightly: cadence: must be" in ended.errors
+        assert "standard input:13: fortnightly: colour: is not a field of a rule" in ended.errors
         assert "Traceback" not in ended.errors
     assert await names(res) == []
 

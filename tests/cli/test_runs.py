@@ -185,7 +185,7 @@ async def test_events_are_listed_and_handled_again(command: Command, res: Resour
 
     assert listed.out.splitlines()[1].split("\t")[1] == "evt_1"
     assert others.json() == []
-    assert (replayed.code, "will be handled again" in replayed.out) == (0, True)
+    assert (replayed.code, "will be replayed" in replayed.out) == (0, True)
     assert (await fetch(res, "select status from events"))[0]["status"] == "pending"
     assert await handlers.drain(res) == 1
 
@@ -195,5 +195,5 @@ async def test_an_event_that_is_not_for_us_is_not_handled_again(command: Command
 
     ended = await command("events", "replay", "evt_1", "--json")
 
-    assert (ended.code, "there is nothing to handle again" in ended.errors) == (1, True)
+    assert (ended.code, "there is nothing to replay" in ended.errors) == (1, True)
     assert (await fetch(res, "select status from events"))[0]["status"] == "ignored"

@@ -1,4 +1,4 @@
-"""The PostgreSQL that comes along: real servers, real processes, real SIGKILL."""
+"""The embedded PostgreSQL: real servers, real processes, real SIGKILL."""
 
 import asyncio
 import fcntl
@@ -364,7 +364,7 @@ def test_a_system_server_does_where_nothing_comes_along(data: Path) -> None:
 
 
 def test_without_any_binaries_the_error_names_the_ways_out(data: Path) -> None:
-    with pytest.raises(EmbeddedPostgresError, match=r"no PostgreSQL comes along for .* set DATABASE_URL"):
+    with pytest.raises(EmbeddedPostgresError, match=r"there is no bundled PostgreSQL for .* set DATABASE_URL"):
         EmbeddedPostgres(data, folders=[]).acquire()
 
 
@@ -372,7 +372,7 @@ def test_other_files_in_the_data_directory_are_left_alone(data: Path) -> None:
     make_foreign(data)
     (data / "diary.txt").touch()
 
-    with pytest.raises(EmbeddedPostgresError, match="no PostgreSQL database: move it away"):
+    with pytest.raises(EmbeddedPostgresError, match="not a PostgreSQL database: move it away"):
         EmbeddedPostgres(data).acquire()
 
     assert [path.name for path in data.iterdir()] == ["diary.txt"]

@@ -102,7 +102,7 @@ def test_processes_that_migrate_at_once_do_not_collide(engine: Engine, empty_dat
 def test_a_step_that_fails_is_fatal_and_changes_nothing(
     engine: Engine, empty_database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # The table that the last step makes is there already: everything before it has to be undone.
+    # The table that the last step makes is there already: everything before it must be undone.
     with engine.begin() as connection:
         connection.execute(text("create table file_chunks (mine int)"))
     before = tables(engine)

@@ -239,7 +239,7 @@ async def test_what_a_killed_upload_leaves_in_a_folder_is_swept(
 
 async def test_a_kind_of_store_that_nobody_knows_is_refused_with_those_that_are(res: Resources) -> None:
     with pytest.raises(
-        SettingsError, match=r"TALLYHOOK_FILE_STORE: ftp:// is not a store .* s3://, gs://, az://, file://"
+        SettingsError, match=r"TALLYHOOK_FILE_STORE: ftp:// is not supported .* s3://, gs://, az://, file://"
     ):
         FileStore(res.sessions, "ftp://host/files")
 
@@ -390,7 +390,7 @@ async def test_a_reader_is_told_that_the_store_is_away(
     async with client_of(res) as api:
         answer: httpx.Response = await api.get(f"/v1/runs/{(await only_run(res))['id']}/file")
 
-    assert (answer.status_code, answer.json()["detail"]) == (503, "the file store does not answer; try again")
+    assert (answer.status_code, answer.json()["detail"]) == (503, "the file store is not answering; try again")
     assert "retry-after" in answer.headers
 
 

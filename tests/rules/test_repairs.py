@@ -49,7 +49,7 @@ async def test_a_run_that_a_wrong_parameter_failed_is_made_with_the_mended_one(
         name: run["parameters"][name] for name in ("interval_start", "interval_end")
     }
     moves = [move["reason"] for move in await fetch(res, "select reason from run_moves order by id")]
-    assert "retried by admin, with the rule's present parameters" in moves
+    assert "retried by admin, with the rule's current parameters" in moves
     details = [warning["detail"] for warning in changed.json()["warnings"] if warning["pointer"] == "/parameters"]
     assert details == ["1 failed runs get the new parameters when they are retried, or by a backfill"]
 
@@ -65,7 +65,7 @@ async def test_a_stored_window_keeps_its_parameters_until_a_rerun_makes_a_new_re
     await api.post(f"/v1/rules/{saved.id}/backfill", json={"from": "2026-02-28", "to": "2026-03-01", "rerun": True})
 
     assert [warning["detail"].split(";")[0] for warning in changed.json()["warnings"]] == [
-        "1 stored windows keep the parameters that they were made with"
+        "1 stored windows keep their old parameters"
     ]
     found = await fetch(res, "select revision, parameters ->> 'currency' as currency from runs order by revision")
     assert [(*one.values(),) for one in found] == [(1, "usd"), (2, "eur")]

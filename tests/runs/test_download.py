@@ -198,6 +198,6 @@ async def test_a_file_that_only_trickles_gives_its_slot_back_and_keeps_what_came
 
     run = await only_run(res)
     assert run["state"] == "ready"
-    assert "trickles" in run["last_trouble"]
+    assert "too slow" in run["last_trouble"]
     await work_off(res)
     assert (await only_run(res))["state"] == "stored"

@@ -1,4 +1,4 @@
-"""Stripe looked at the request itself and said no: not yet, a second later, not with this type, or never."""
+"""Stripe refused the request itself: not yet, one second later, not this type, or never."""
 
 import pytest
 

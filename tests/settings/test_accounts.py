@@ -90,7 +90,7 @@ def test_names_that_an_account_may_not_have(slug: str) -> None:
     problems = problems_of(STRIPE_ACCOUNTS=json.dumps({slug: {"api_key": "k"}}))
 
     assert problems == [
-        "STRIPE_ACCOUNTS: account names are 1–63 of a–z, 0–9, `_` and `-`, and begin with a letter or digit"
+        "STRIPE_ACCOUNTS: account names have 1–63 of a–z, 0–9, `_` and `-`, and begin with a letter or digit"
     ]
 
 
@@ -103,10 +103,10 @@ def test_named_tokens_have_a_digest_and_a_role() -> None:
 @pytest.mark.parametrize("name", ["TALLYHOOK_ADMIN_TOKEN", "TALLYHOOK_READ_TOKEN"])
 def test_a_short_token_is_refused(name: str) -> None:
     assert problems_of(**{name: "t" * 31}) == [
-        f"{name}: has to have at least 32 characters: make one with `openssl rand -hex 32`"
+        f"{name}: must have at least 32 characters: create one with `openssl rand -hex 32`"
     ]
     assert settings_of(**{name: "t" * 32})
 
 
 def test_a_token_that_no_header_can_carry_is_refused() -> None:
-    assert problems_of(TALLYHOOK_ADMIN_TOKEN="é" * 40)[0].startswith("TALLYHOOK_ADMIN_TOKEN: has to be printable")
+    assert problems_of(TALLYHOOK_ADMIN_TOKEN="é" * 40)[0].startswith("TALLYHOOK_ADMIN_TOKEN: must be printable")

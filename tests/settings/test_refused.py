@@ -81,10 +81,10 @@ def test_a_malformed_value_is_named_and_never_repeated(name: str, value: str) ->
     [
         ('{"eu": {}}', "every account needs an api_key, webhook_secrets or both"),
         ('{"eu": {"webhook_secrets": [" "]}}', "every account needs an api_key, webhook_secrets or both"),
-        ('{"eu": {"api_key": "k", "key": 1}}', "has a key that is not known there: check its spelling"),
-        ('{"eu": 1, "eu": 2}', "names the same thing twice: of two equal keys one would be lost"),
-        ("[]", "has to be a JSON object: {…}"),
-        ("{'eu': 1}", "has to be JSON: check quotes, commas and braces"),
+        ('{"eu": {"api_key": "k", "key": 1}}', "has an unknown key: check its spelling"),
+        ('{"eu": 1, "eu": 2}', "has the same key twice: remove one of them"),
+        ("[]", "must be a JSON object: {…}"),
+        ("{'eu': 1}", "must be JSON: check quotes, commas and braces"),
     ],
 )
 def test_what_is_wrong_with_the_accounts_is_said(accounts: str, problem: str) -> None:
@@ -127,7 +127,7 @@ def test_a_base_is_kept_without_its_slash() -> None:
      "s3://bucket?x=1", "file:///with space", "memory:///"],
 )  # fmt: skip
 def test_a_file_store_that_cannot_be_one_is_told_with_what_can(url: str) -> None:
-    assert "TALLYHOOK_FILE_STORE: has to be s3://bucket/prefix" in "\n".join(problems_of(TALLYHOOK_FILE_STORE=url))
+    assert "TALLYHOOK_FILE_STORE: must be s3://bucket/prefix" in "\n".join(problems_of(TALLYHOOK_FILE_STORE=url))
 
 
 @pytest.mark.parametrize(
@@ -136,8 +136,8 @@ def test_a_file_store_that_cannot_be_one_is_told_with_what_can(url: str) -> None
         ("whsec_1", "is a signing secret (whsec_…): it belongs in STRIPE_WEBHOOK_SECRET"),
         ("pk_live_1", "is a publishable key (pk_…)"),
         ("sk_org_live_1", "is the key of an organization (sk_org_…), which is not supported"),
-        ('"rk_live_1"', "is in quotes: take them away"),
-        ("'rk_live_1'", "is in quotes: take them away"),
+        ('"rk_live_1"', "is in quotes: remove them"),
+        ("'rk_live_1'", "is in quotes: remove them"),
     ],
 )
 def test_what_is_no_api_key_is_told_apart_at_start(value: str, problem: str) -> None:
@@ -163,10 +163,10 @@ def test_one_token_may_not_have_two_roles() -> None:
     twice = json.dumps({name: {"sha256": DIGEST, "role": "read"} for name in ("a", "b")})
 
     assert problems_of(TALLYHOOK_ADMIN_TOKEN=TOKEN, TALLYHOOK_READ_TOKEN=TOKEN) == [
-        "TALLYHOOK_READ_TOKEN: is the same token as in TALLYHOOK_ADMIN_TOKEN: make one for each"
+        "TALLYHOOK_READ_TOKEN: is the same token as in TALLYHOOK_ADMIN_TOKEN: create one for each"
     ]
     assert problems_of(TALLYHOOK_ADMIN_TOKEN=TOKEN, TALLYHOOK_TOKENS=named) == [
-        "TALLYHOOK_ADMIN_TOKEN: is the same token as in TALLYHOOK_TOKENS: make one for each"
+        "TALLYHOOK_ADMIN_TOKEN: is the same token as in TALLYHOOK_TOKENS: create one for each"
     ]
     assert len(problems_of(TALLYHOOK_TOKENS=twice)) == 1
 
@@ -183,5 +183,5 @@ def test_a_password_that_is_in_half_of_all_words_is_not_taken_out_of_them() -> N
 
 def test_what_other_tools_write_into_the_url_is_named() -> None:
     assert problems_of(DATABASE_URL="postgresql://u:p@h/d?pgbouncer=true&connection_limit=1") == [
-        "DATABASE_URL: has pgbouncer, connection_limit, which PostgreSQL does not know: take it away"
+        "DATABASE_URL: has pgbouncer, connection_limit, which PostgreSQL does not know: remove it"
     ]

@@ -95,8 +95,8 @@ def test_an_unreadable_file_is_told_without_its_path() -> None:
     problems = problems_of(STRIPE_API_KEY_FILE=f"/nowhere/{CANARY}", STRIPE_WEBHOOK_SECRET_FILE=f"{CANARY}\0")
 
     assert problems == [
-        "STRIPE_API_KEY_FILE: has to name a readable file of UTF-8 text",
-        "STRIPE_WEBHOOK_SECRET_FILE: has to name a readable file of UTF-8 text",
+        "STRIPE_API_KEY_FILE: must name a readable file of UTF-8 text",
+        "STRIPE_WEBHOOK_SECRET_FILE: must name a readable file of UTF-8 text",
     ]
 
 

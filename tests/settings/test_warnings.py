@@ -12,8 +12,8 @@ def test_an_unknown_name_is_told_with_the_nearest_known_one_and_without_its_valu
     warnings = settings_of(TALLYHOOK_ADMIN_TOKN=CANARY, TALLYHOOK_RECONCILE_SECOND="1").warnings
 
     assert warnings == (
-        "TALLYHOOK_ADMIN_TOKN is not a setting and does nothing; the nearest one is TALLYHOOK_ADMIN_TOKEN",
-        "TALLYHOOK_RECONCILE_SECOND is not a setting and does nothing; the nearest one is TALLYHOOK_RECONCILE_SECONDS",
+        "TALLYHOOK_ADMIN_TOKN is not a setting and has no effect; the closest one is TALLYHOOK_ADMIN_TOKEN",
+        "TALLYHOOK_RECONCILE_SECOND is not a setting and has no effect; the closest one is TALLYHOOK_RECONCILE_SECONDS",
     )
 
 

@@ -1,8 +1,8 @@
-"""One connection, in front of uvicorn's own protocol: what holds before anything is known of the caller.
+"""Limits on a single connection, in front of uvicorn's own protocol: they hold before we know who is calling.
 
-Heads are bounded in bytes, lines and time, bodies in time and in what they take of memory together, connections in
-number. Where room is short, the oldest connection that has not shown anything yet makes room for the newest: whoever
-signs is served, however many others hold on.
+Heads are limited in bytes, lines and time, bodies in time and in total memory, connections in number. When room is
+short, the oldest connection that has sent no complete request is dropped for the newest: signed deliveries are served,
+however many idle clients hold connections open.
 """
 
 import asyncio
@@ -22,23 +22,23 @@ from app.settings import Settings
 
 log = structlog.get_logger()
 
-# Each line of a head takes some two hundred bytes of memory, however short it is.
+# Each header line takes about two hundred bytes of memory, however short it is.
 MOST_HEADERS = 100
-# Requests sent before the answer to the first one: nobody needs them, and each takes some kilobytes.
+# Pipelined requests: no real client needs many, and each takes a few kilobytes.
 MOST_PIPELINED = 8
-# At most so much of a head is parsed before its limit is looked at again.
+# At most this much of a head is parsed before its limit is checked again.
 SLICE = 16 * 1024
-# Between an answer and the end, so that whoever still sends reads the answer before the connection is reset.
+# Between an early answer and the close, so that a client that is still sending can read the answer first.
 LINGER_SECONDS = 2.0
-# A reader that takes nothing for this long is gone.
+# A client that reads nothing for this long is considered gone.
 STALLED_READER_SECONDS = 60.0
-# One line for everything that was refused meanwhile: a flood is told of, and does not flood the log.
+# One summary line for everything refused in between: a flood is logged without flooding the log.
 REPORT_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Bytes, seconds, and how many connections."""
+    """Limits in bytes, in seconds, and in number of connections."""
 
     header_bytes: int
     header_seconds: float
@@ -49,7 +49,7 @@ class Limits:
 
     @classmethod
     def of(cls, settings: Settings, *, connections: int) -> "Limits":
-        """Those of the settings; two of the largest bodies always find room."""
+        """The configured limits; two bodies of the largest size always fit."""
         return cls(
             header_bytes=settings.max_header_bytes,
             header_seconds=settings.header_seconds,
@@ -61,25 +61,25 @@ class Limits:
 
 
 class Connections:
-    """All connections of one server, and who makes room for whom."""
+    """All connections of one server, and which of them is dropped when room is short."""
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
         self.held = 0  # bytes of bodies in memory whose request is not answered yet
         self.refused: Counter[str] = Counter()
         self._all: set[Connection] = set()
-        # Each in the order in which they came: nothing answered yet; answered before, and nothing to answer now.
+        # In order of arrival: those without an answer yet; those answered before that are idle now.
         self._strangers: dict[Connection, None] = {}
         self._idle: dict[Connection, None] = {}
         self._reading: dict[Connection, None] = {}  # in the middle of a body
         self._reported_at = 0.0
 
     def protocol(self) -> Any:
-        """What uvicorn makes a connection of."""
+        """The protocol factory that uvicorn calls for each new connection."""
         return partial(Connection, connections=self)
 
     def join(self, connection: "Connection") -> None:
-        """A connection is new; another one may have to go for it, or it itself."""
+        """Add a new connection; at the limit an older one is dropped for it, or it is dropped itself."""
         if len(self._all) >= self.limits.connections:
             waiting = self._strangers or self._idle
             next(iter(waiting), connection).drop("too_many_connections")
@@ -94,17 +94,17 @@ class Connections:
         self.release(connection)
 
     def busy(self, connection: "Connection") -> None:
-        """Its request is here, whole: it is being answered."""
+        """Its request has arrived completely and is being answered."""
         for group in (self._strangers, self._idle, self._reading):
             group.pop(connection, None)
 
     def wait(self, connection: "Connection") -> None:
-        """It has been answered, or does not take its answer: it is the first to go when room is short."""
+        """It was answered, or does not read its answer: it is the first to be dropped when room is short."""
         if connection in self._all:
             self._idle[connection] = None
 
     def hold(self, connection: "Connection", size: int) -> None:
-        """Bytes of a body have come in; the oldest half bodies go when there are too many."""
+        """Count bytes of a body; the oldest unfinished bodies are dropped when they take too much memory."""
         self._reading[connection] = None
         connection.held += size
         self.held += size
@@ -112,7 +112,7 @@ class Connections:
             next(iter(self._reading)).drop("too_many_bytes")
 
     def release(self, connection: "Connection") -> None:
-        """The request is answered: its body is not kept any longer."""
+        """The request is answered: its body is no longer in memory."""
         self._reading.pop(connection, None)
         self.held -= connection.held
         connection.held = 0
@@ -126,7 +126,7 @@ class Connections:
 
 
 class Phase(Enum):
-    """What is to come next on a connection."""
+    """What we expect next on a connection."""
 
     HEAD = auto()  # of the first request, or the rest of a head that has begun
     BODY = auto()
@@ -156,7 +156,7 @@ class Connection(HttpToolsProtocol):
         self._set_timer()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """It is over."""
+        """The connection has ended."""
         self.ended = True
         self._set_timer()
         self.resume_writing()
@@ -164,7 +164,7 @@ class Connection(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Parse what came in, a slice at a time."""
+        """Parse received bytes, a slice at a time."""
         if self._phase is Phase.IDLE:
             self._begin_head()
         while data and not self.ended:
@@ -181,7 +181,7 @@ class Connection(HttpToolsProtocol):
             if self._head_bytes > self._limits.header_bytes:
                 self._refuse(431, f"the head is larger than {self._limits.header_bytes} bytes", "head_too_large")
         elif self._phase is Phase.BODY:
-            # Sizes of chunks, and trailers, which are heads under another name.
+            # Chunk sizes, and trailers, which are headers by another name.
             self._framing += len(piece) - (self._body_bytes - body_bytes)
             if self._framing > 2 * self._limits.header_bytes + 8 * self._body_bytes:
                 self._refuse(400, "the body has more framing than content", "framing_too_large")
@@ -204,7 +204,7 @@ class Connection(HttpToolsProtocol):
         super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
-        """The head is here."""
+        """The head is complete."""
         self._phase = Phase.BODY
         if len(self.pipeline) >= MOST_PIPELINED:
             self.drop("too_many_pipelined")
@@ -219,13 +219,13 @@ class Connection(HttpToolsProtocol):
             self._connections.hold(self, len(body))
 
     def on_message_complete(self) -> None:
-        """The request is here, whole."""
+        """The request has arrived completely."""
         self._phase = Phase.IDLE
         self._connections.busy(self)
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
-        """The answer is out."""
+        """The answer has been sent."""
         self._connections.release(self)
         super().on_response_complete()
         if not self.pipeline:
@@ -238,7 +238,7 @@ class Connection(HttpToolsProtocol):
         self._connections.wait(self)
 
     def resume_writing(self) -> None:
-        """It goes on reading."""
+        """The client is reading again."""
         super().resume_writing()
         if self._stalled is not None:
             self._stalled.cancel()
@@ -246,7 +246,7 @@ class Connection(HttpToolsProtocol):
             self._connections.busy(self)
 
     def _set_timer(self) -> None:
-        """One timer for what is to come next; once a part has begun, more of it does not prolong the time."""
+        """One timer for what comes next; sending more of a part that has begun does not extend its time."""
         wanted = None if self.ended or self._phase is Phase.IDLE else self._phase
         if wanted is self._timed:
             return
@@ -260,7 +260,7 @@ class Connection(HttpToolsProtocol):
     def _too_slow(self) -> None:
         self._timed = self._timer = None
         if self.flow.read_paused or self._answers_an_earlier_one():
-            self._set_timer()  # it is us who do not read
+            self._set_timer()  # we are the side that is not reading
         elif self._phase is Phase.HEAD and self._head_bytes == 0:
             self.drop("idle")
         else:
@@ -271,12 +271,12 @@ class Connection(HttpToolsProtocol):
         return self.cycle is not None and not self.cycle.response_complete and not self.cycle.more_body
 
     def send_400_response(self, msg: str) -> None:
-        """What is not HTTP is answered as everything else that is wrong."""
+        """Answer what is not HTTP with a problem, like every other error."""
         if not self.ended:
-            self._refuse(400, "this is not an HTTP request that can be read", "not_http")
+            self._refuse(400, "this is not a valid HTTP request", "not_http")
 
     def _refuse(self, status: int, detail: str, reason: str) -> None:
-        """Answer and hang up, where no other answer is under way."""
+        """Answer and close, unless another answer is under way."""
         if self._answers_an_earlier_one() or (self.cycle is not None and self._half_answered()):
             self.drop(reason)
             return
@@ -291,7 +291,7 @@ class Connection(HttpToolsProtocol):
         return self.cycle.response_started and not self.cycle.response_complete
 
     def drop(self, reason: str) -> None:
-        """End it at once, whatever is under way."""
+        """Close at once, whatever is under way."""
         self._connections.note(reason)
         self.ended = True
         self._set_timer()
@@ -299,7 +299,7 @@ class Connection(HttpToolsProtocol):
         self._raw.abort()
 
     def hang_up(self) -> None:
-        """End it after what was written; what still comes in is thrown away, for a moment."""
+        """Close after what was written; for a moment, anything still received is discarded."""
         if self.ended:
             return
         self.ended = True

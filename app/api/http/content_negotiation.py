@@ -6,9 +6,10 @@ _CODING = re.compile(r"([!#$%&'*+.^_`|~0-9a-z-]+)(?:[ \t]*;[ \t]*q=(0(?:\.[0-9]{
 
 
 def prefers_zstd(header: str | None) -> bool:
-    """Whether zstd is what this client likes best of all it names.
+    """Whether this client prefers zstd to every other coding that it names.
 
-    A list of everything that a library can undo is no wish: of codings that are liked alike the first one counts.
+    HTTP libraries list every coding they can decode, which expresses no preference: among equal weights the first
+    counts.
     """
     liked = {found[1]: float(found[2] or 1) for part in (header or "").lower().split(",") if (found := _read(part))}
     others = {"identity": liked.get("*", 0.0), **{name: q for name, q in liked.items() if name not in ("zstd", "*")}}

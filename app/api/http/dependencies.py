@@ -1,6 +1,6 @@
-"""What endpoints may ask for: the resources, whose request it is, and a session to read with.
+"""FastAPI dependencies of the endpoints: the resources, the caller, and a read-only session.
 
-Endpoints that write open `res.sessions.begin()` themselves: the commit has to come before the answer.
+Endpoints that write open `res.sessions.begin()` themselves: they must commit before they answer.
 """
 
 from collections.abc import AsyncIterator
@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.api.http.tokens import Caller
 from app.resources import Resources
 
-# Only described here: the middleware has checked the token before any route is looked for.
+# For the OpenAPI document only: the middleware has checked the token before routing.
 bearer = HTTPBearer(
     auto_error=False, description="TALLYHOOK_ADMIN_TOKEN, TALLYHOOK_READ_TOKEN, or one of TALLYHOOK_TOKENS"
 )
@@ -38,5 +38,5 @@ async def _session(res: Res) -> AsyncIterator[AsyncSession]:
         yield session
 
 
-# Closed before the answer goes out: a reader that stalls holds no connection.
+# Closed before the answer is sent: a stalled client does not hold a database connection.
 Session = Annotated[AsyncSession, Depends(_session, scope="function")]

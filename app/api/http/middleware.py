@@ -1,5 +1,5 @@
-"""The first and the last thing that happens to a request: its id, the limit of its body, who may pass, and what
-becomes of an error that nobody expected. Whatever is not named as open needs a token.
+"""The outermost layer of every request: its id, the body limit, authentication, and the answer to unexpected
+errors. Every path that is not listed as open needs a token.
 """
 
 import re
@@ -27,7 +27,7 @@ log = structlog.get_logger()
 OPEN_PATHS = frozenset({"/health/live", "/health/ready", "/openapi.json", "/docs"})
 # Webhooks are signed, and read their own bodies.
 OPEN_PREFIX = "/webhooks/"
-# Asked again and again by machines: no line for each.
+# Polled by machines all the time: no log line for each.
 QUIET_PATHS = OPEN_PATHS | {"/health", "/metrics"}
 # POST because they take a body; they change nothing, so the read token will do.
 READING_POSTS = frozenset({"/v1/rules/preview"})
@@ -45,18 +45,18 @@ _CLOSED = "no admin token is set, so the admin API refuses everyone: set TALLYHO
 _READ_ONLY = "this token may only read; writing takes one of role admin"
 
 
-# Where a request may go past the framework's own layers and router; None: nowhere.
+# Finds the handler that takes a request past the framework's own layers and router; None for no short cut.
 ShortCut = Callable[[Scope], ASGIApp | None]
 
 
 @dataclass(slots=True)
 class _Exchange:
-    """One request and its answer: carries the request's id, and knows how far both have come."""
+    """One request and its answer: carries the request id, and tracks how far each has come."""
 
     request_id: str
     _receive: Receive
     _send: Send
-    unread: bool  # there is more of the body than was asked for
+    unread: bool  # part of the body has not been read
     status: int | None = None  # once the answer has begun
 
     async def receive(self) -> Message:
@@ -70,13 +70,13 @@ class _Exchange:
             headers = MutableHeaders(scope=message)
             headers[REQUEST_ID] = self.request_id
             if self.unread:
-                # What was refused before its body was read is not read for nothing afterwards.
+                # The body of a request that was refused early is not read afterwards.
                 headers["Connection"] = "close"
         await self._send(message)
 
 
 class Middleware:
-    """ASGI middleware around everything."""
+    """The ASGI middleware around the whole app."""
 
     def __init__(self, app: ASGIApp, *, access: Access, max_body_bytes: int, short_cut: ShortCut) -> None:
         self._app = app
@@ -96,7 +96,7 @@ class Middleware:
                 await self._answer(scope, headers, exchange.receive, exchange.send)
             except Exception as error:
                 if exchange.status is not None:
-                    raise  # half an answer is out: cutting the connection is the only way to say so
+                    raise  # half of the answer is sent: cutting the connection is the only way to report the error
                 await unexpected(error)(scope, exchange.receive, exchange.send)
             finally:
                 _tell(scope, exchange.status)
@@ -111,7 +111,7 @@ class Middleware:
         await (refusal or self._app)(scope, self._limited(receive), send)
 
     async def _refusal(self, scope: Scope, headers: Headers) -> Response | None:
-        """Why this request may not pass; None when it may. Whose it is becomes part of the request's state."""
+        """The refusal of this request, or None when it may pass. Stores the caller in the request's state."""
         if self._access.closed:
             return self._unauthorized("closed", _CLOSED)
         token = _BEARER.fullmatch(headers.get("authorization", ""))
@@ -151,7 +151,7 @@ class Middleware:
 def delivery_path(path: str) -> str | None:
     """The path of a delivery as its route is written, None for others.
 
-    A slash too many and capitals are slips of whoever typed the URL into Stripe's Dashboard.
+    Extra slashes and capitals are typos made when the URL was entered in Stripe's Dashboard.
     """
     plain = _SLASHES.sub("/", path).rstrip("/").lower()
     return plain if plain.startswith(OPEN_PREFIX) else None
@@ -162,13 +162,13 @@ def _has_body(headers: Headers) -> bool:
 
 
 def announces_more(headers: Headers, limit: int) -> bool:
-    """Whether the request itself says that its body is larger than the limit, in bytes."""
+    """Whether the request's own headers announce a body larger than the limit, in bytes."""
     announced = headers.get("content-length", "")
     return announced.isdecimal() and (len(announced) > 18 or int(announced) > limit)
 
 
 def _watched(scope: Scope, headers: Headers, request_id: str) -> AbstractContextManager[object]:
-    """A line in the log and a span for what people ask; of Stripe's deliveries, which are many, only the span."""
+    """A log line and a span for requests by people; only a span for Stripe's deliveries, which are many."""
     path, method = scope["path"], scope["method"]
     watched = ExitStack()
     watched.enter_context(structlog.contextvars.bound_contextvars(request_id=request_id))

@@ -14,9 +14,9 @@ T = TypeVar("T")
 
 
 def page_of(kind: str, rows: Sequence[T], limit: int, key: Callable[[T], Sequence[object]]) -> Page[T]:
-    """The page that these rows make. `rows` hold one more than `limit` where there is another page.
+    """Build a page from these rows. `rows` holds one more than `limit` when there is another page.
 
-    `key` is a row's place in the order of the list: what its cursor holds.
+    `key` gives a row's position in the order of the list, which its cursor holds.
     """
     shown = list(rows[:limit])
     more = make_cursor(kind, *map(str, key(shown[-1]))) if len(rows) > limit else None
@@ -24,7 +24,7 @@ def page_of(kind: str, rows: Sequence[T], limit: int, key: Callable[[T], Sequenc
 
 
 def make_cursor(kind: str, *position: str) -> str:
-    """An opaque cursor for lists of this kind; no part may hold a line break."""
+    """An opaque cursor for lists of this kind; no part may contain a line break."""
     return base64.urlsafe_b64encode("\n".join((kind, *position)).encode()).decode().rstrip("=")
 
 
@@ -49,7 +49,7 @@ def read_id_cursor(kind: str, cursor: str) -> uuid.UUID:
 
 
 def read_number_cursor(kind: str, cursor: str) -> int:
-    """The same of a list that is ordered by a number. Raises BadInput."""
+    """The number in a cursor of a list that is ordered by a number. Raises BadInput."""
     (text,) = read_cursor(kind, cursor, parts=1)
     if not text.isdecimal() or len(text) > len(str(LARGEST_NUMBER)) or int(text) > LARGEST_NUMBER:
         raise bad_cursor()
@@ -57,5 +57,5 @@ def read_number_cursor(kind: str, cursor: str) -> int:
 
 
 def bad_cursor() -> BadInput:
-    """What a cursor that is none of ours is answered with."""
-    return BadInput(FieldError("cursor", "is no cursor of this list; take it from `next_cursor`"))
+    """The error for a cursor that this list did not issue."""
+    return BadInput(FieldError("cursor", "is not a cursor of this list; use the `next_cursor` of the page before"))

@@ -68,19 +68,19 @@ def problem(
     if errors:
         shown = errors[:MOST_ERRORS]
         body["errors"] = [{"pointer": redact(error.pointer), "detail": redact(error.detail)} for error in shown]
-    # Escaped, because input may hold half of a surrogate pair, which no encoding takes.
+    # Escaped, because input may contain a lone surrogate, which UTF-8 cannot encode.
     return Response(json.dumps(body), status_code=status, media_type=MEDIA_TYPE, headers=headers)
 
 
 def database_away() -> Response:
-    """The database does not answer: nothing was done, and the same request will work later."""
-    return problem(503, "the database does not answer; try again", headers=RETRY_AFTER)
+    """The database does not answer: nothing was changed, and the same request will work later."""
+    return problem(503, "the database is not answering; try again", headers=RETRY_AFTER)
 
 
 def unexpected(error: Exception) -> Response:
-    """An error of our own: logged with all we know, answered with nothing of it."""
+    """A bug of ours: logged with everything we know, and answered with none of it."""
     log.error("api.crashed", error=type(error).__name__, exc_info=error)
-    return problem(500, "an unexpected error; the log of this process says more, under this answer's X-Request-Id")
+    return problem(500, "an unexpected error; search this process's log for this answer's X-Request-Id")
 
 
 def handle_problems(app: FastAPI) -> None:
@@ -105,7 +105,7 @@ def _plain(status: int) -> Any:
 
 async def _store_away(_: Request, error: Exception) -> Response:
     log.warning("api.file_store_trouble", error=str(error))
-    return problem(503, "the file store does not answer; try again", headers=RETRY_AFTER)
+    return problem(503, "the file store is not answering; try again", headers=RETRY_AFTER)
 
 
 async def _database_trouble(_: Request, error: Exception) -> Response:
@@ -116,15 +116,15 @@ async def _database_trouble(_: Request, error: Exception) -> Response:
 
 
 async def _clash(_: Request, error: Exception) -> Response:
-    # Only a race comes here: what can be known beforehand is refused with a better sentence.
+    # Only a race gets here: conflicts that can be seen beforehand are refused with a better message.
     if getattr(getattr(error, "orig", None), "sqlstate", None) != "23505":
         return unexpected(error)
-    return problem(409, "somebody else made the same thing at the same moment; look at it, then try again")
+    return problem(409, "another request created the same thing at the same moment; look at it, then try again")
 
 
 async def _bad_input(_: Request, error: Exception) -> Response:
     assert isinstance(error, BadInput)
-    return problem(422, "the request holds values that cannot work", errors=error.errors)
+    return problem(422, "the request has invalid values", errors=error.errors)
 
 
 async def _invalid(request: Request, error: Exception) -> Response:
@@ -132,7 +132,7 @@ async def _invalid(request: Request, error: Exception) -> Response:
     found = error.errors()
     if any(one["loc"][:1] == ("path",) for one in found):
         return problem(404, f"there is nothing at {request.url.path}")
-    return problem(422, "the request holds values that cannot work", errors=_field_errors(found))
+    return problem(422, "the request has invalid values", errors=_field_errors(found))
 
 
 def _field_errors(found: Iterable[ErrorDetails]) -> list[FieldError]:
@@ -140,7 +140,7 @@ def _field_errors(found: Iterable[ErrorDetails]) -> list[FieldError]:
 
 
 def _place(one: ErrorDetails) -> Sequence[int | str]:
-    """Where it is; of a value that was looked at as a whole, the part that is wrong."""
+    """Where the error is; for a value that was checked as a whole, the part that is wrong."""
     error = one.get("ctx", {}).get("error")
     return (*one["loc"], error.name) if isinstance(error, BadParameter) else one["loc"]
 
@@ -149,7 +149,7 @@ def _pointer(loc: Sequence[int | str]) -> str:
     """A JSON pointer into the body; for anything else the name of the parameter."""
     place, *parts = loc
     if isinstance(parts[0] if parts else "", int):
-        return ""  # a position in a text that is no JSON
+        return ""  # a position in text that is not JSON
     if place != "body":
         return str(parts[0] if parts else place)[:LONGEST_POINTER]
     escaped = (str(part).replace("~", "~0").replace("/", "~1") for part in parts if part != "[key]")
@@ -159,13 +159,13 @@ def _pointer(loc: Sequence[int | str]) -> str:
 def _sentence(one: ErrorDetails) -> str:
     match one["type"]:
         case "json_invalid":
-            return f"is no JSON: {one['ctx']['error']}"
+            return f"is not valid JSON: {one['ctx']['error']}"
         case "missing":
             return "is missing"
         case "extra_forbidden":
-            return "is not known; check the spelling"
+            return "is unknown; check the spelling"
         case "model_attributes_type" | "dict_type" | "model_type":
-            return _NO_JSON_OBJECT if len(one["loc"]) == 1 else "has to be a JSON object"
+            return _NO_JSON_OBJECT if len(one["loc"]) == 1 else "must be a JSON object"
         case "value_error":
             return str(one["ctx"]["error"])
     return one["msg"]
@@ -184,7 +184,7 @@ async def _http(request: Request, error: Exception) -> Response:
 
 
 def _allowed_methods(request: Request) -> list[str]:
-    """Over all routes of the path: the router itself names those of the first one only."""
+    """The methods of all routes of this path: the router itself names those of the first route only."""
     known = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
     routes = request.app.router.routes
     return [method for method in known if any(_takes(route, request, method) for route in routes)]

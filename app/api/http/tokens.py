@@ -1,4 +1,4 @@
-"""Who may pass: bearer tokens, known by their SHA-256, compared in constant time, wrong ones slowed down."""
+"""Authentication: bearer tokens, known by their SHA-256 and compared in constant time; wrong ones are slowed down."""
 
 import asyncio
 import hashlib
@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from app.settings import Settings
 from app.vocabulary import Role
 
-# A guess costs this long; a right token never waits, whatever others do.
+# Each wrong guess is delayed by this long; a valid token never waits, whatever others do.
 WRONG_TOKEN_SECONDS = 0.5
-# So that waiting answers are bounded in number. Beyond it they are refused at once, which helps no guess: there are
+# Bounds the number of delayed answers. Beyond it wrong tokens are refused at once, which does not help guessing: there
+# are
 # 2^128 of them at least.
 MOST_SLOWED = 500
 
@@ -25,7 +26,7 @@ class Caller:
 
 
 class Access:
-    """All tokens of the settings; `refused` counts what did not pass, by reason."""
+    """All configured tokens; `refused` counts refusals by reason."""
 
     def __init__(self, settings: Settings) -> None:
         self.refused: Counter[str] = Counter()
@@ -44,7 +45,7 @@ class Access:
         return self._closed
 
     def caller(self, token: str) -> Caller | None:
-        """Whose token this is. Takes equally long for every token, right or wrong."""
+        """The caller with this token, or None. Takes equally long for every token, right or wrong."""
         digest, found = _digest(token), None
         for known, caller in self._known:
             if hmac.compare_digest(known, digest):
@@ -52,7 +53,7 @@ class Access:
         return None if self._closed else found
 
     async def slow_down(self) -> None:
-        """Let whoever sent a wrong token wait."""
+        """Delay the answer to a wrong token."""
         if self._slowed >= MOST_SLOWED:
             return
         self._slowed += 1

@@ -1,4 +1,4 @@
-"""The API's description, as far as it cannot be read off the routes: what is common to all, and problems."""
+"""The parts of the OpenAPI document that the routes do not show: what all have in common, and problems."""
 
 from functools import cache
 from http import HTTPStatus
@@ -38,27 +38,27 @@ _PROBLEM = {
 
 
 def problem_shown(description: str) -> dict[str, Any]:
-    """A problem among the answers of a route."""
+    """The OpenAPI entry of a problem that a route may answer with."""
     return {"description": description, "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}}
 
 
 PROBLEMS: dict[int | str, dict[str, Any]] = {
-    401: problem_shown("No token, or one that is not known."),
+    401: problem_shown("No token, or an unknown one."),
     403: problem_shown("The token may only read."),
     404: problem_shown("There is no such thing."),
-    409: problem_shown("The state of things does not allow it."),
+    409: problem_shown("The current state does not allow it."),
     413: problem_shown("The body is too large."),
     422: problem_shown("Bad input."),
     503: problem_shown("The database does not answer; try again."),
 }
 
 CHANGED_MEANWHILE: dict[int | str, dict[str, Any]] = {
-    412: problem_shown("`If-Match` names another version than the present one.")
+    412: problem_shown("`If-Match` does not name the current version.")
 }
 
 
 def _show(operation: dict[str, Any]) -> None:
-    """An example for whatever comes in or goes out."""
+    """Attach an example to each request and response body."""
     for form in operation.get("requestBody", {}).get("content", {}).values():
         _add_example(form, 200)
     for status, answer in operation["responses"].items():
@@ -70,7 +70,7 @@ def _show(operation: dict[str, Any]) -> None:
 
 def _add_example(form: dict[str, Any], status: int, media_type: str = "application/json") -> None:
     schema = form.get("schema", {})
-    # A body that may be left out is one of two shapes.
+    # An optional body is described as one of two shapes.
     names = [one.get("$ref", "").split("/")[-1] for one in (schema, *schema.get("anyOf", ()))]
     if media_type == MEDIA_TYPE:
         form["example"] = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status}
@@ -82,7 +82,7 @@ def _add_example(form: dict[str, Any], status: int, media_type: str = "applicati
 
 
 def describe(app: FastAPI) -> None:
-    """Have the app's OpenAPI document hold what FastAPI cannot know."""
+    """Add to the app's OpenAPI document what FastAPI cannot know."""
     generate = app.openapi
 
     @cache

@@ -1,4 +1,4 @@
-"""One example for each shape of the API, and for each problem: a service with one daily rule, and its first report."""
+"""One example for each schema of the API, and for each problem: a service with one daily rule and its first report."""
 
 from typing import Any
 
@@ -77,7 +77,7 @@ _HISTORY: list[dict[str, Any]] = [
     {"at": _RUN["planned_at"], "from_state": None, "to_state": "planned", "reason": "the window is due"},
     {"at": _RUN["requested_at"], "from_state": "planned", "to_state": "requested", "reason": _RUN["stripe_run_id"]},
     {"at": _RUN["ready_at"], "from_state": "requested", "to_state": "ready", "reason": "Stripe finished the run"},
-    {"at": _STORED_AT, "from_state": "ready", "to_state": "stored", "reason": "the file is whole"},
+    {"at": _STORED_AT, "from_state": "ready", "to_state": "stored", "reason": "the file is complete"},
 ]
 _EVENT: dict[str, Any] = {
     "id": 16,
@@ -173,8 +173,8 @@ SHAPES: dict[str, Any] = {
     "FullHealthOut": {**_HEALTH, "rules": [_RULE_HEALTH]},
     **TARGET_SHAPES,
 }
-_FIELD = {"pointer": "/timezone", "detail": "is not an IANA time zone; write it like Europe/Berlin"}
-# By status: what somebody is told who gets it.
+_FIELD = {"pointer": "/timezone", "detail": "is not an IANA time zone; use a name like Europe/Berlin"}
+# By status: the `detail` that goes with it.
 PROBLEMS: dict[int, dict[str, Any]] = {
     400: {"detail": "the body is not JSON"},
     401: {"detail": "this token is not known"},
@@ -187,10 +187,10 @@ PROBLEMS: dict[int, dict[str, Any]] = {
     412: {"detail": "the rule is at version 2 by now: read it again, then decide"},
     413: {"detail": "the body is larger than 1048576 bytes"},
     416: {"detail": "the file has 53075 bytes"},
-    422: {"detail": "the request holds values that cannot work", "errors": [_FIELD]},
-    503: {"detail": "the database does not answer; try again"},
+    422: {"detail": "the request has invalid values", "errors": [_FIELD]},
+    503: {"detail": "the database is not answering; try again"},
 }
-# By media type: what is no JSON.
+# By media type: bodies that are not JSON.
 TEXTS = {
     "application/zip": "PK…",
     "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet": "PK…",

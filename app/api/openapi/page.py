@@ -1,4 +1,4 @@
-"""The page at `/docs`: the OpenAPI document for people. It fetches nothing and runs no script, so it works anywhere."""
+"""The page at `/docs`: the OpenAPI document for people. It loads nothing and runs no script, so it works anywhere."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -19,12 +19,12 @@ pre { overflow-x: auto; padding: .7rem; border: 1px solid #8886; border-radius: 
 summary code { font-weight: 600 }
 table { border-collapse: collapse } td, th { padding: .2rem 1rem .2rem 0; text-align: left; vertical-align: top }
 """
-# Nothing may be fetched, and nothing run: the page holds all that it shows.
+# Nothing may be loaded or run: the page contains everything it shows.
 _POLICY = {"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'"}
 
 
 def open_routes(app: FastAPI) -> list[Route]:
-    """`/docs` and `/openapi.json`, which are open to everybody: both are made once and served ready-made."""
+    """Add `/docs` and `/openapi.json`, which are public; each is rendered once and then served from memory."""
 
     @cache
     def page() -> Response:

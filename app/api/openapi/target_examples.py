@@ -1,4 +1,4 @@
-"""One example for each shape of targets: a webhook that hears of every stored report, and its first message."""
+"""One example for each target schema: a webhook that receives every stored report, and its first message."""
 
 from typing import Any
 
@@ -73,7 +73,7 @@ def _page(item: dict[str, Any], cursor: str | None) -> dict[str, Any]:
     return {"data": [item], "next_cursor": cursor}
 
 
-# By the name of the shape.
+# By schema name.
 TARGET_SHAPES: dict[str, Any] = {
     "TargetIn": _TARGET_IN,
     "TargetChange": {"message_types": ["*"]},

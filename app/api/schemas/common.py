@@ -64,13 +64,13 @@ def _day_text(value: object) -> object:
     # Numbers would be taken for seconds since 1970.
     if isinstance(value, date) or (isinstance(value, str) and re.fullmatch(r"\d{4}-\d{2}-\d{2}", value, re.ASCII)):
         return value
-    raise ValueError("has to be a date like 2026-10-01")
+    raise ValueError("must be a date like 2026-10-01")
 
 
 def _time_text(value: object) -> object:
     if isinstance(value, datetime) or (isinstance(value, str) and re.match(r"\d{4}-\d{2}-\d{2}[Tt ]", value, re.ASCII)):
         return value
-    raise ValueError("has to be a time like 2026-10-01T07:00:00Z")
+    raise ValueError("must be a time like 2026-10-01T07:00:00Z")
 
 
 def _in_utc(value: datetime) -> datetime:
@@ -81,7 +81,7 @@ def _whole_second(value: datetime) -> datetime:
     if value.tzinfo is None:
         raise ValueError("has no offset; write 2026-10-01T07:00:00Z, or +02:00 in place of Z")
     if value.microsecond or not FIRST_DAY.year < value.year <= LAST_DAY.year:
-        raise ValueError(f"has to be a whole second between {FIRST_DAY.year + 1} and {LAST_DAY.year}")
+        raise ValueError(f"must be a whole second between {FIRST_DAY.year + 1} and {LAST_DAY.year}")
     return value.astimezone(UTC)
 
 
@@ -105,9 +105,9 @@ def _parameters(value: dict[str, Any]) -> dict[str, Any]:
 
 def _check_parameter(name: str, value: object) -> None:
     if name in _TEXT_PARAMETERS and not isinstance(value, str):
-        raise BadParameter(name, "has to be text")
+        raise BadParameter(name, "must be text")
     if name == "columns" and not (isinstance(value, list) and all(isinstance(column, str) for column in value)):
-        raise BadParameter(name, "has to be a list of names")
+        raise BadParameter(name, "must be a list of names")
 
 
 def _parts(value: object, depth: int) -> Iterator[tuple[object, int]]:

@@ -47,7 +47,7 @@ class RuleHealthOut(Out):
     detail: str
     newest_window_end: Time | None = Field(description="Where the newest window ends that a run was made for.")
     newest_state: str | None = Field(description="The state of that run.")
-    next_due_at: Time | None = Field(description="Where Stripe's data has to reach for the next window.")
+    next_due_at: Time | None = Field(description="How far Stripe's data must reach for the next window.")
     expected_by: Time | None = Field(description="When what is due should be there at the latest.")
 
 

@@ -135,7 +135,7 @@ else:
 
 
 class WarningOut(Out):
-    """Something that may be meant, and probably is not."""
+    """Something that is allowed, but probably a mistake."""
 
     pointer: str
     detail: str

@@ -127,7 +127,7 @@ class WaitingOut(Out):
 
     reason: WaitReason
     until: Time | None = Field(
-        description="For `availability` where Stripe's data has to reach, otherwise when it is tried next; if known."
+        description="For `availability` how far data must reach, otherwise the time of the next try; null if unknown."
     )
     message: str | None = Field(
         None, description="For `backoff`: what the last try met.", exclude_if=lambda message: message is None

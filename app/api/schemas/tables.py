@@ -35,7 +35,7 @@ class LoadOut(Out):
     table: str
     rows: int | None
     header_sha256: str | None = Field(description="Of the header's names, joined by line feeds.")
-    set_aside: list[str] | None = Field(description="Columns that nobody knows, and so are not loaded.")
+    set_aside: list[str] | None = Field(description="Unknown columns, which are not loaded.")
     error: LoadErrorOut | None
     loaded_at: Time | None
 

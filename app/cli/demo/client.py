@@ -1,4 +1,4 @@
-"""The demo as a user of the admin API."""
+"""The demo's client of the admin API."""
 
 from collections.abc import AsyncIterator
 from typing import Any

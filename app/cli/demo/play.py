@@ -1,7 +1,7 @@
 """`tallyhook demo`: the whole flow on this machine with no account anywhere, shown as it happens.
 
-The simulator plays Stripe over real HTTP; database, service and worker are the real ones. The demo itself only does
-what a user would: it makes rules and downloads files through the admin API.
+The simulator plays Stripe over real HTTP; database, service and worker are real. The demo itself only does what a
+user would: it creates rules and downloads files through the admin API.
 """
 
 import asyncio
@@ -54,7 +54,7 @@ SAMPLES = (
 
 
 async def play(stop: asyncio.Event, *, once: bool, days: int, port: int) -> list[str]:
-    """Play the demo until it ends, or until `stop` is set; returns what is not as it should be."""
+    """Play the demo until it ends, or until `stop` is set; returns what went wrong."""
     console = Console()
     first = datetime.combine(datetime.now(UTC).date() - timedelta(days=days), datetime.min.time(), UTC)
     simulator = _stripe_with_data(until=first)
@@ -69,7 +69,7 @@ async def play(stop: asyncio.Event, *, once: bool, days: int, port: int) -> list
                     failures = await _play(service, simulator, client, story=story, first=first, days=days, stop=stop)
                 await show_stored(console, client, url=str(service.url), token=token)
                 if not once and not stop.is_set():
-                    console.print("\nLook around; Ctrl-C ends the demo, and removes what it has stored.")
+                    console.print("\nLook around; Ctrl-C ends the demo and removes its data.")
                     await stop.wait()
     return failures
 
@@ -93,7 +93,7 @@ async def _play(
     days: int,
     stop: asyncio.Event,
 ) -> list[str]:
-    """A few days in fast motion; returns what is not as it should be at the end."""
+    """A few days in fast motion; returns what is wrong at the end."""
     for sample in SAMPLES:
         await _add_rule(client, sample, first.date())
     for step in range(1, 2 * days + 1):
@@ -123,7 +123,7 @@ async def _add_rule(client: httpx.AsyncClient, sample: Sample, first: date) -> N
 
 
 def _owed(sample: Sample, first: date, availability: Availability) -> int:
-    """How many files the rule owes at the end; each advance makes one for `every_update`, unless seen together."""
+    """How many files the rule is owed at the end; each advance makes one for `every_update`, unless seen together."""
     if sample.cadence is Cadence.EVERY_UPDATE:
         return 0
     schedule = Schedule(sample.cadence, sample.timezone, first - timedelta(days=sample.days), timedelta(0))
@@ -152,7 +152,7 @@ async def _check(client: httpx.AsyncClient, simulator: Simulator, owed: dict[str
 
 
 class _data_dir:
-    """A folder of the demo's own, which root's lent account may pass through; gone at the end."""
+    """A temporary folder of the demo, readable for the account that root lends to PostgreSQL."""
 
     def __enter__(self) -> Path:
         self._folder = Path(tempfile.mkdtemp(prefix="tallyhook-demo-"))

@@ -1,4 +1,4 @@
-"""What the demo shows: the story as it happens, then a table of what is stored."""
+"""The demo's output: the story as it happens, then a table of the stored files."""
 
 import asyncio
 import time
@@ -54,14 +54,14 @@ class Story:
             self._console.print(marked, highlight=False, soft_wrap=True)
 
     async def follow(self, seconds: float) -> None:
-        """Show what happens for a while."""
+        """Show what happens for some seconds."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             await self._look()
             await asyncio.sleep(LOOK_SECONDS)
 
     async def follow_until_stored(self, least: int, *, patience: float, stop: asyncio.Event) -> None:
-        """Show what happens until at least so many files are stored and nothing is under way."""
+        """Show what happens until at least this many files are stored and nothing is under way."""
         end = time.monotonic() + patience
         while time.monotonic() < end and not stop.is_set():
             await self.follow(LOOK_SECONDS)

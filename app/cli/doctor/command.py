@@ -1,4 +1,4 @@
-"""`tallyhook doctor`: looks at everything that has to be right, and says what to do about what is not."""
+"""`tallyhook doctor`: checks everything that must be right, and says how to fix what is not."""
 
 from typing import TYPE_CHECKING, Annotated
 from urllib.parse import urlsplit
@@ -11,7 +11,9 @@ if TYPE_CHECKING:
     from app.settings import Settings
     from app.stripe_api.client import StripeClient
 
-Url = Annotated[str | None, typer.Option(help="Where this service takes webhooks: https://YOUR-HOST/webhooks/stripe.")]
+Url = Annotated[
+    str | None, typer.Option(help="Where this service receives webhooks: https://YOUR-HOST/webhooks/stripe.")
+]
 
 
 def doctor(
@@ -25,7 +27,7 @@ def doctor(
     """
     base = _checked(url)
     if fix and base is None:
-        raise typer.BadParameter("needs --url: where is the endpoint to point to?", param_hint="--fix")
+        raise typer.BadParameter("needs --url, the URL that the endpoint should point to", param_hint="--fix")
 
     from app.cli.doctor import view
     from app.cli.session import run_once
@@ -45,12 +47,12 @@ def _checked(url: str | None) -> str | None:
         return None
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname or not parts.path.endswith("/webhooks/stripe"):
-        raise typer.BadParameter("has to be like https://YOUR-HOST/webhooks/stripe", param_hint="--url")
+        raise typer.BadParameter("must be like https://YOUR-HOST/webhooks/stripe", param_hint="--url")
     return url
 
 
 async def examine(base: str | None, *, fix: bool) -> "tuple[list[Check], list[Fixed]]":
-    """Read the settings, repair if asked to, look at everything; returns also what was repaired."""
+    """Read the settings, repair on request, check everything; also returns what was repaired."""
     from app.cli.session import quieten
     from app.errors import SettingsError
     from app.health.results import failing
@@ -60,14 +62,14 @@ async def examine(base: str | None, *, fix: bool) -> "tuple[list[Check], list[Fi
     try:
         settings = load_settings()
     except SettingsError as error:
-        advice = "put it right in the environment, in `.env`, or in the file that NAME_FILE names"
+        advice = "fix it in the environment, in `.env`, or in the file that NAME_FILE names"
         return [failing("settings", line, advice) for line in str(error).splitlines()], []
     quieten(settings)
     return await examine_with(settings, base, fix=fix)
 
 
 async def examine_with(settings: "Settings", base: str | None, *, fix: bool) -> "tuple[list[Check], list[Fixed]]":
-    """The same with settings that are valid."""
+    """Examine an installation with valid settings."""
     import asyncio
 
     from app.cli.doctor.database import examine_database
@@ -89,7 +91,7 @@ async def examine_with(settings: "Settings", base: str | None, *, fix: bool) -> 
 
 
 async def _fix(client: "StripeClient", base: str) -> "tuple[list[Fixed], list[Check]]":
-    """Every account that we hold a key for gets its endpoint; what Stripe does not allow is a finding."""
+    """Register or repair the endpoint of every account with a key; what Stripe does not allow becomes a finding."""
     from app.cli.doctor.endpoint import fix_endpoint
     from app.errors import StripeCallError
     from app.health.endpoints import url_for

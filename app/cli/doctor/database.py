@@ -1,4 +1,4 @@
-"""The doctor's look at the database: reachable, at head, and what the checks of health say."""
+"""The doctor's database checks: reachable, at head, and the checks of health."""
 
 import asyncio
 from collections.abc import Mapping
@@ -24,7 +24,7 @@ from app.settings import Settings
 
 @dataclass(frozen=True, slots=True)
 class Bound:
-    """The Stripe account and mode that a slug was first used for, as far as they are known."""
+    """The Stripe account and mode that a slug is bound to, if known."""
 
     slug: str
     stripe_account_id: str | None
@@ -33,33 +33,35 @@ class Bound:
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """What matters of the server and the database."""
+    """The facts about the server and the database that matter."""
 
     read_only: bool
     encoding: str
 
 
-# Checks of the outside, which doctor makes itself.
+# Checks of outside systems, which doctor makes itself.
 LOOKED_AT_NOW = frozenset({"file_store", "clock", "webhook_endpoint"})
 
-# By slug; empty where no row could be read.
+# By slug; empty if no row could be read.
 Known = Mapping[str, Bound]
 
 
 async def examine_database(settings: Settings) -> tuple[list[Check], Known]:
-    """Look at the database, if there is one; one is never made for this."""
+    """Check the database if there is one; never create one."""
     if not has_database(settings):
         detail = f"there is no database in {settings.data_dir} yet"
-        advice = "`tallyhook serve` or `tallyhook migrate` makes it; or set DATABASE_URL to one of your own"
+        advice = "`tallyhook serve` or `tallyhook migrate` creates it; or set DATABASE_URL to your own"
         return [degraded("database", detail, advice)], {}
     try:
         async with open_database(settings) as url:
             return await _examine(settings, url)
     except EmbeddedPostgresError as error:
-        return [failing("database", f"the database that comes along cannot be used: {error}", _LOG)], {}
+        return [failing("database", f"the embedded database cannot be used: {error}", _LOG)], {}
     except (SQLAlchemyError, psycopg.Error, OSError, ValueError) as error:
         detail = f"the database cannot be used: {_first_line(error)}"
-        return [failing("database", detail, "check DATABASE_URL, and that the server runs and lets us in")], {}
+        return [
+            failing("database", detail, "check DATABASE_URL, and that the server is running and accepts our login")
+        ], {}
 
 
 async def _examine(settings: Settings, url: str) -> tuple[list[Check], Known]:
@@ -75,11 +77,11 @@ async def _examine(settings: Settings, url: str) -> tuple[list[Check], Known]:
             try:
                 await asyncio.to_thread(require_schema, direct_url)
             except SchemaError as error:
-                advice = "run `tallyhook migrate`, or start `tallyhook serve`, which does so"
+                advice = "run `tallyhook migrate`, or start `tallyhook serve`, which migrates"
                 return [reached, failing("schema", str(error), advice)], {}
             bound = await fetch(session, Bound, _BOUND)
         judgement = await judge(sessions, settings)
-        # What others have kept of a look outside is taken anew: it may just have been put right.
+        # Stored results of outside checks are not used here: the problem may just have been fixed.
         kept = [one for one in judgement.checks if one.name not in LOOKED_AT_NOW]
         store = await examine_store(FileStore(sessions, settings.file_store))
         known = {one.slug: one for one in bound}
@@ -89,12 +91,12 @@ async def _examine(settings: Settings, url: str) -> tuple[list[Check], Known]:
 
 
 def _first_line(error: Exception) -> str:
-    # A driver's message may go on with the statement; what it says of passwords is taken out.
+    # A driver's message may continue with the statement; passwords in it are redacted.
     said = str(getattr(error, "orig", None) or error).strip()
     return redact(said.splitlines()[0] if said else type(error).__name__)
 
 
-_LOG = "look at its log in the data directory's `postgres/log`, or set DATABASE_URL to a PostgreSQL of your own"
+_LOG = "look at its log in `postgres/log` of the data directory, or set DATABASE_URL to your own PostgreSQL"
 _SERVER = text("""
 select pg_is_in_recovery() or cast(current_setting('transaction_read_only') as bool) as read_only,
     current_setting('server_encoding') as encoding

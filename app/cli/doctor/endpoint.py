@@ -1,4 +1,4 @@
-"""The repair of a webhook endpoint: registered, enabled, sent the right events."""
+"""Repairs a webhook endpoint: registers it, enables it, selects the right events."""
 
 from dataclasses import dataclass, field
 
@@ -14,7 +14,7 @@ from app.vocabulary import EventType
 
 @dataclass(frozen=True, slots=True)
 class Fixed:
-    """What was done about an account's endpoint; `secret` only where it was just registered."""
+    """What was done about an account's endpoint; `secret` only if it was just registered."""
 
     account: str
     url: str

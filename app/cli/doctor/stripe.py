@@ -1,4 +1,4 @@
-"""The doctor's look at Stripe: its clock, and for each account the key, whose it is and what it may do."""
+"""The doctor's Stripe checks: for each account the key, whose it is and what it may do."""
 
 from collections.abc import Awaitable
 from datetime import UTC, datetime
@@ -13,28 +13,28 @@ from app.stripe_api.objects import StripeRun
 from app.stripe_api.webhook_endpoints import check_files
 from app.vocabulary import Role
 
-_REPORTING = "give the key the permission `All Reporting resources: write` (or make a restricted key that has it)"
+_REPORTING = "give the key the permission `All Reporting resources: write` (or create a restricted key with it)"
 _FILES = "give the key the permission `Files: read`"
 
 
 def examine_settings(settings: Settings) -> list[Check]:
-    """What is odd about the settings, although they are valid."""
-    found = [degraded("settings", odd, "put it right, or remove it") for odd in settings.warnings]
+    """What is odd about valid settings."""
+    found = [degraded("settings", odd, "fix it, or remove it") for odd in settings.warnings]
     if not settings.accounts:
         advice = "set STRIPE_API_KEY and STRIPE_WEBHOOK_SECRET, or STRIPE_ACCOUNTS for several"
         found.append(failing("settings", "no Stripe account is configured", advice))
     if settings.admin_token is None and all(token.role is not Role.ADMIN for token in settings.tokens.values()):
-        advice = "set TALLYHOOK_ADMIN_TOKEN to what `openssl rand -hex 32` prints"
+        advice = "set TALLYHOOK_ADMIN_TOKEN to the output of `openssl rand -hex 32`"
         found.append(degraded("settings", "there is no admin token: the admin API refuses every write", advice))
     return found or [ok("settings", "the settings are valid")]
 
 
 async def examine_account(client: StripeClient, account: Account, known: Known, *, base: str | None) -> list[Check]:
-    """Everything about one account; `base` is the URL of the webhooks, if it is known."""
+    """All checks of one account; `base` is the URL of the webhooks, if known."""
     slug = account.slug
     own = [_secrets(account)]
     if account.api_key is None:
-        advice = f"set {_setting(slug, 'STRIPE_API_KEY', 'api_key')}: without it nothing can be asked for"
+        advice = f"set {_setting(slug, 'STRIPE_API_KEY', 'api_key')}: without it no reports can be requested"
         return [failing("key", "there is no API key for this account", advice, account=slug), *own]
     key, seen = await _key(client, account)
     if key.status is Status.FAILING:
@@ -51,39 +51,39 @@ async def examine_account(client: StripeClient, account: Account, known: Known, 
 
 
 async def _key(client: StripeClient, account: Account) -> tuple[Check, str | None]:
-    """Whether Stripe takes the key; and the `acct_…` it belongs to, if it may be told."""
+    """Whether Stripe accepts the key, and the `acct_…` it belongs to, if the key may read that."""
     slug = account.slug
     mode = {None: "a key", True: "a live key", False: "a test key"}[account.livemode]
     try:
         seen = await client.read_account_id(slug)
     except KeyRefused as error:
         if error.status == 403:
-            detail = f"{mode}, taken; it may not read which account it belongs to, so that cannot be compared"
+            detail = f"{mode}, accepted; it may not read which account it belongs to, so that cannot be checked"
             return ok("key", detail, account=slug), None
-        advice = f"make a new key in Stripe's Dashboard and set {_setting(slug, 'STRIPE_API_KEY', 'api_key')}"
+        advice = f"create a new key in Stripe's Dashboard and set {_setting(slug, 'STRIPE_API_KEY', 'api_key')}"
         return failing("key", f"Stripe refuses the key: {error}", advice, account=slug), None
     except StripeCallError as error:
         advice = "check the network, a proxy, and STRIPE_API_BASE"
-        return failing("key", f"Stripe cannot be asked: {error}", advice, account=slug), None
+        return failing("key", f"Stripe cannot be reached: {error}", advice, account=slug), None
     return ok("key", f"{mode} of {seen}", account=slug), seen
 
 
 def _binding(account: Account, seen: str | None, known: Known) -> list[Check]:
-    """A slug stays with the account and mode that it was bound to first (runs/identity)."""
+    """A slug stays bound to its first account and mode (accounts/identity)."""
     bound = known.get(account.slug)
     if bound is None or (bound.stripe_account_id is None and bound.livemode is None):
         return []
     same_account = None in (bound.stripe_account_id, seen) or bound.stripe_account_id == seen
     same_mode = None in (bound.livemode, account.livemode) or bound.livemode == account.livemode
     if same_account and same_mode:
-        return [ok("account", "the key is of the account that this name was first used for", account=account.slug)]
+        return [ok("account", "the key belongs to the account that this name is bound to", account=account.slug)]
     other = (
         f"{seen}, not of {bound.stripe_account_id}"
         if not same_account
         else "the other mode, live or test, not of the one"
     )
-    detail = f"the key is of {other} that this name was first used for: nothing is asked with it"
-    advice = "put the right key back, or give the other account a name of its own in STRIPE_ACCOUNTS"
+    detail = f"the key belongs to {other} that this name is bound to: it is not used"
+    advice = "restore the right key, or give the other account its own name in STRIPE_ACCOUNTS"
     return [failing("account", detail, advice, account=account.slug)]
 
 
@@ -93,13 +93,13 @@ async def _permission(call: Awaitable[object], name: str, what: str, account: st
     except KeyRefused as error:
         return failing(name, f"the key may not {what}: {error}", advice, account=account)
     except StripeCallError as error:
-        detail = f"whether the key may {what} cannot be told: {error}"
+        detail = f"cannot check whether the key may {what}: {error}"
         return failing(name, detail, "check STRIPE_API_BASE and STRIPE_FILES_BASE, and try again", account=account)
     return ok(name, f"the key may {what}", account=account)
 
 
 async def _newest(client: StripeClient, account: str) -> list[StripeRun]:
-    """Whatever was created since this moment: an empty page, as a rule."""
+    """Runs created since now: usually an empty page."""
     return [run async for run in client.list_runs(account, created_since=datetime.now(UTC))]
 
 

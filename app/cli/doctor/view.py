@@ -1,4 +1,4 @@
-"""How `tallyhook doctor` shows its findings, and the new signing secret: once, here, and nowhere else."""
+"""How `tallyhook doctor` shows its findings, and a new signing secret, which appears only here and only once."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -14,13 +14,13 @@ _COLOURS = {Status.OK: "green", Status.DEGRADED: "yellow", Status.FAILING: "red"
 
 
 def show_json(findings: Sequence[Check], fixed: Sequence[Fixed]) -> None:
-    """Everything for a program: `status`, `findings`, `fixed`."""
+    """Output for programs: `status`, `findings`, `fixed`."""
     repairs = [asdict(one) | {"advice": _next_step(one)} for one in fixed]
     show_value({"status": worst(findings), "findings": [asdict(one) for one in findings], "fixed": repairs})
 
 
 def show(findings: Sequence[Check], fixed: Sequence[Fixed]) -> None:
-    """Everything for people; colours on a terminal only."""
+    """Output for people; colours only on a terminal."""
     for finding in findings:
         sign = typer.style(f"{finding.status:<8}", fg=_COLOURS[finding.status])
         name = finding.name if finding.account is None else f"{finding.account}/{finding.name}"
@@ -40,4 +40,4 @@ def _next_step(fixed: Fixed) -> str | None:
     where = "STRIPE_WEBHOOK_SECRET (after a comma, if there is one already)"
     if fixed.account != DEFAULT_ACCOUNT:
         where = f"the `webhook_secrets` of `{fixed.account}` in STRIPE_ACCOUNTS"
-    return f"It is shown only now: put it into {where}, and restart `tallyhook serve`."
+    return f"It is not shown again: put it into {where}, and restart `tallyhook serve`."

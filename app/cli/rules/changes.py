@@ -1,4 +1,4 @@
-"""What a file of rules changes of those in the database, and the change itself: all of it, or nothing."""
+"""Plans and applies the changes from a rule file to the rules in the database, all or nothing."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -21,7 +21,7 @@ from app.settings import Settings
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What has to be done, each part by name. `kept` are rules that the file is silent on."""
+    """The planned changes, by rule name. `kept` are rules that the file does not mention."""
 
     removed: list[Rule]
     changed: list[tuple[Rule, Written, NewRule]]
@@ -32,7 +32,7 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What was done about one rule, and what followed from it."""
+    """What was done about one rule, and its effects."""
 
     name: str
     action: str  # removed, changed, created
@@ -53,7 +53,7 @@ class Outcome:
 
     @property
     def may_rename(self) -> bool:
-        """Whether somebody may think that a rule was renamed."""
+        """Whether it looks as if a rule was renamed."""
         actions = {step.action for step in self.steps}
         return "created" in actions and bool(self.kept or "removed" in actions)
 
@@ -64,7 +64,7 @@ def as_text(saved: Sequence[Rule]) -> str:
 
 
 def make_plan(saved: Sequence[Rule], wanted: Sequence[Written], *, prune: bool) -> Plan:
-    """What has to be done so that the rules are as they are wanted; with `prune` those that nobody wants go."""
+    """The changes that turn the rules into the wanted ones; with `prune` all others are removed."""
     by_name = {rule.name: rule for rule in saved}
     in_order = sorted(wanted, key=lambda written: written.rule.name)
     names = {written.rule.name for written in in_order}
@@ -84,9 +84,9 @@ def make_plan(saved: Sequence[Rule], wanted: Sequence[Written], *, prune: bool) 
 async def apply(
     res: Resources, wanted: Sequence[Written], *, file: str, prune: bool = False, dry_run: bool = False
 ) -> Outcome:
-    """Carry it out in one transaction, which a dry run takes back at its end.
+    """Apply the plan in one transaction, which a dry run rolls back.
 
-    Raises RuleFileError with everything that stands against it: then nothing has changed.
+    Raises RuleFileError with every problem; then nothing has changed.
     """
     try:
         async with res.sessions() as session:
@@ -95,7 +95,7 @@ async def apply(
             return outcome
     except OperationalError as error:
         if isinstance(error.orig, psycopg.errors.DeadlockDetected):
-            message = "somebody else changed rules at the same time: nothing was changed here, try again"
+            message = "rules were changed by somebody else at the same time: nothing was applied, try again"
             raise TallyhookError(message) from error
         raise
 
@@ -138,7 +138,7 @@ async def _carry_out(session: AsyncSession, plan: Plan, *, settings: Settings) -
 
 
 def _meant(rule: Rule, written: Written) -> NewRule:
-    """The rule as the file wants it; a start that it leaves out stays as it is."""
+    """The rule as the file defines it; a start date that it leaves out does not change."""
     new = written.rule.as_new()
     return new if written.rule.starts_on is not None else replace(new, starts_on=rule.starts_on)
 

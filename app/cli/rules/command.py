@@ -1,4 +1,4 @@
-"""`tallyhook rules`: rules as YAML, to be reviewed like code."""
+"""`tallyhook rules`: rules as YAML, reviewed like code."""
 
 import sys
 from dataclasses import asdict
@@ -58,13 +58,13 @@ def diff(file: File, prune: Prune = False, as_json: AsJson = False) -> None:
 @rules.command()
 def apply(
     file: File,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be done without doing it.")] = False,
     prune: Prune = False,
     as_json: AsJson = False,
 ) -> None:
-    """Make the rules what the file says, in one transaction: all of it, or nothing.
+    """Apply the file's rules in one transaction, all or nothing.
 
-    Rules are told apart by name. Rules that the file does not name stay, unless --prune.
+    Rules are identified by name. Rules that the file does not name are kept, unless --prune is given.
     """
     from app.cli.output import show_json
 
@@ -98,7 +98,7 @@ def _read(file: str) -> str:
     except OSError as error:
         raise typer.BadParameter(f"{file} cannot be read: {error.strerror}", param_hint="FILE") from error
     except UnicodeDecodeError as error:
-        raise typer.BadParameter(f"{file} is no UTF-8 text", param_hint="FILE") from error
+        raise typer.BadParameter(f"{file} is not UTF-8 text", param_hint="FILE") from error
 
 
 def _show_steps(outcome: "Outcome", *, dry_run: bool) -> None:
@@ -111,7 +111,7 @@ def _show_steps(outcome: "Outcome", *, dry_run: bool) -> None:
 
 
 def _note(outcome: "Outcome") -> None:
-    """What is easily overlooked, on standard error."""
+    """Show what is easily overlooked, on standard error."""
     for step in outcome.steps:
         for warning in step.warnings:
             typer.echo(f"warning: {step.name}: {warning}", err=True)

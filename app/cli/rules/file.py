@@ -1,7 +1,7 @@
-"""Rules as YAML: read with every problem told by line, and written so that equal rules make equal text.
+"""Rules as YAML: read with the line of every problem, and written so that equal rules make equal text.
 
-A file has a list under `rules:`, or one rule per document, or both. Of YAML only what JSON knows is taken, so that
-`yes` stays a text and `12:30` no number; a key that stands twice is an error.
+A file has a list under `rules:`, or one rule per document, or both. Only YAML that JSON can express is accepted, so
+`yes` stays text and `12:30` is not a number; a duplicate key is an error.
 """
 
 import re
@@ -17,7 +17,7 @@ from app.api.schemas.rules import RuleIn
 from app.errors import BadInput, RuleFileError
 from app.rules.rule import DEFAULT_TABLE, RULE_FIELDS, NewRule
 
-# Left out of a file where they say nothing.
+# Left out of a file when empty.
 _DEFAULTS = {"enabled": True, "settle_hours": 0, "parameters": {}, "connected_accounts": [], "retention_days": None}
 _DEFAULTS |= {"connected": None, "table": dict(DEFAULT_TABLE), "recheck_days": []}
 _TAG = "tag:yaml.org,2002:"
@@ -37,7 +37,7 @@ class Written:
         return _problem(self.file, self.node, path, message)
 
     def problems(self, error: BadInput) -> list[str]:
-        """The lines for what `app.rules.rule` refused."""
+        """The lines of the errors that `app.rules.rule` raised."""
         paths = [found.pointer.strip("/").split("/") for found in error.errors]
         return [self.problem(found.detail, path=path) for found, path in zip(error.errors, paths, strict=True)]
 
@@ -54,7 +54,7 @@ def read_rules(text: str, *, file: str) -> list[Written]:
         return _validated([(node, loader.construct_document(node)) for node in entries], file=file)
     except yaml.MarkedYAMLError as error:
         line = 0 if error.problem_mark is None else error.problem_mark.line + 1
-        raise RuleFileError(f"{file}:{line}: is no YAML: {error.problem}") from error
+        raise RuleFileError(f"{file}:{line}: is not valid YAML: {error.problem}") from error
     except (yaml.YAMLError, ValueError) as error:
         raise RuleFileError(f"{file}: cannot be read as YAML: {' '.join(str(error).split())}") from error
 
@@ -68,7 +68,7 @@ def write_rules(rules: Iterable[NewRule]) -> str:
 
 
 def as_written(rule: NewRule) -> dict[str, Any]:
-    """What a user writes of a rule: no defaults but those that anybody would look for."""
+    """A rule as users write it, without defaults except those that readers expect."""
     values = {name: getattr(rule, name) for name in RULE_FIELDS}
     return {name: _plain(value) for name, value in values.items() if name not in _DEFAULTS or value != _DEFAULTS[name]}
 
@@ -89,13 +89,13 @@ def _plain(value: Any) -> Any:
 
 
 class _Loader(yaml.SafeLoader):
-    """Plain words as JSON has them: every other one is a text."""
+    """Plain scalars as in JSON: everything else is text."""
 
     yaml_implicit_resolvers = {}  # noqa: RUF012  PyYAML's own spelling
 
 
 class _Dumper(yaml.SafeDumper):
-    """Quotes whatever any reader of YAML could take for something else than the text it is."""
+    """Quotes every text that some YAML reader could take for something else."""
 
     def ignore_aliases(self, data: Any) -> bool:
         return True
@@ -128,7 +128,7 @@ def _documents(loader: _Loader) -> Iterator[yaml.Node]:
 
 
 def _unfit(nodes: Iterable[yaml.Node]) -> Iterator[tuple[yaml.Node, str]]:
-    """Whatever JSON could not say, and keys that stand twice; each part once, however often it is referred to."""
+    """What JSON cannot express, and duplicate keys; each node once, however often it is referenced."""
     seen: set[int] = set()
     todo = list(nodes)[::-1]
     while todo:
@@ -137,7 +137,7 @@ def _unfit(nodes: Iterable[yaml.Node]) -> Iterator[tuple[yaml.Node, str]]:
             continue
         seen.add(id(node))
         if node.tag not in _KNOWN_TAGS:
-            yield node, f"{node.tag.replace(_TAG, '!!')} is not taken: rules are text, numbers, true, false and lists"
+            yield node, f"{node.tag.replace(_TAG, '!!')} is not supported: use text, numbers, true, false, lists"
         if isinstance(node, yaml.SequenceNode):
             todo += node.value[::-1]
         elif isinstance(node, yaml.MappingNode):
@@ -149,9 +149,9 @@ def _unfit_keys(node: yaml.MappingNode) -> Iterator[tuple[yaml.Node, str]]:
     seen = set()
     for key, _ in node.value:
         if key.tag not in (_TAG + "str", _MERGE):
-            yield key, "a key has to be a text: put it into quotes"
+            yield key, "a key must be text: put it in quotes"
         elif key.value in seen:
-            yield key, f"{key.value} stands twice: the first one would be lost"
+            yield key, f"{key.value} is a duplicate: remove one of them"
         else:
             seen.add(key.value)
 
@@ -165,11 +165,13 @@ def _entries(document: yaml.Node, *, file: str) -> list[yaml.MappingNode]:
         others = [key for key, _ in document.value if key.value != "rules" and not str(key.value).startswith("x-")]
         (rules,) = [value for key, value in document.value if key.value == "rules"]
         if others or not isinstance(rules, yaml.SequenceNode):
-            message = "beside `rules:` there can only be keys that begin with `x-`" if others else "has to be a list"
+            message = "next to `rules:` only keys that begin with `x-` are allowed" if others else "must be a list"
             raise RuleFileError(_at(file, others[0] if others else rules, message))
         listed = rules.value
     wrong = [
-        _at(file, node, "is no rule: it needs `name: …`") for node in listed if not isinstance(node, yaml.MappingNode)
+        _at(file, node, "is not a rule: it needs `name: …`")
+        for node in listed
+        if not isinstance(node, yaml.MappingNode)
     ]
     if wrong:
         raise RuleFileError("\n".join(wrong))
@@ -187,7 +189,7 @@ def _validated(entries: Iterable[tuple[yaml.MappingNode, Any]], *, file: str) ->
             continue
         first = found.setdefault(written.rule.name, written)
         if first is not written:
-            message = f"there is a rule of this name in line {first.node.start_mark.line + 1} already"
+            message = f"the same rule name is used in line {first.node.start_mark.line + 1} already"
             problems.append(written.problem(message, path=("name",)))
     if problems:
         raise RuleFileError("\n".join(problems))
@@ -196,10 +198,10 @@ def _validated(entries: Iterable[tuple[yaml.MappingNode, Any]], *, file: str) ->
 
 def _described(detail: ErrorDetails) -> str:
     if detail["type"] == "extra_forbidden":
-        return "is no field of a rule"
+        return "is not a field of a rule"
     if detail["type"] == "missing":
         return "is missing"
-    return detail["msg"].removeprefix("Value error, ").replace("Input should be", "has to be")
+    return detail["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
 
 
 def _problem(file: str, rule: yaml.MappingNode, path: Sequence[str | int], message: str) -> str:

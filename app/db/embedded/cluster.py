@@ -56,7 +56,7 @@ def server_settings(socket_folder: Path, *, fast_unsafe: bool) -> dict[str, str]
 def socket_folder_for(data: Path) -> Path:
     """The data directory itself; a folder in /tmp where its path is too long for a socket, or would need quoting.
 
-    /tmp and not TMPDIR: every process has to arrive at the same name. libpq and the server split at commas.
+    /tmp and not TMPDIR: every process must derive the same name. libpq and the server split at commas.
     """
     if len(os.fsencode(data)) <= LONGEST_SOCKET_FOLDER and re.fullmatch(r"[\w./-]+", str(data)):
         return data
@@ -104,7 +104,7 @@ def make_cluster(data: Path, *, binaries: Binaries, account: Account, fast_unsaf
     if (data / "PG_VERSION").exists():
         return
     if data.exists() and any(data.iterdir()):
-        raise EmbeddedPostgresError(f"{data} has files in it that are no PostgreSQL database: move it away")
+        raise EmbeddedPostgresError(f"{data} contains files that are not a PostgreSQL database: move it away")
     for interrupted in data.parent.glob(f".{data.name}.init-*"):
         shutil.rmtree(interrupted, ignore_errors=True)
     unfinished = Path(tempfile.mkdtemp(prefix=f".{data.name}.init-", dir=data.parent))

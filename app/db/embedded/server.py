@@ -1,4 +1,4 @@
-"""The PostgreSQL that comes along: every process of the service starts or joins it where no DATABASE_URL is set.
+"""The embedded PostgreSQL: every process of the service starts or joins it when DATABASE_URL is not set.
 
 The way of a start: join what answers, else find the binaries, make the data directory, drop what a dead server left,
 start, wait. Why this is safe with any number of processes, `kill -9` and reused process ids: `embedded_locks`.

@@ -63,7 +63,7 @@ async def _arguments(request: Request) -> dict[str, Any]:
     body = await request.body()
     given = orjson.loads(body) if body else {}
     if not isinstance(given, dict):
-        raise ValueError("the body has to be a JSON object")
+        raise ValueError("the body must be a JSON object")
     return {**request.query_params, **given, **request.path_params}
 
 
