@@ -43,6 +43,8 @@ async def command(
     process = await asyncio.create_subprocess_exec(
         "sh", "-c", shell, "sh", *arguments,
         cwd=folder, env=environ, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+        # A shell starts what runs in its background with SIGINT ignored, and children inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
     try:
         yield process
