@@ -17,6 +17,7 @@ import httpx
 from rich.console import Console
 
 from app.cli.demo.client import client_of, pages
+from app.cli.demo.numbers import show_numbers
 from app.cli.demo.story import Story, show_stored
 from app.planning.planner import Availability, Schedule, due_windows
 from app.serving import Running, running
@@ -67,6 +68,7 @@ async def play(stop: asyncio.Event, *, once: bool, days: int, port: int) -> list
                 simulator.add_endpoint(f"{service.url}/webhooks/stripe", secrets=[secret])
                 with Story(console, service.res) as story:
                     failures = await _play(service, simulator, client, story=story, first=first, days=days, stop=stop)
+                await show_numbers(console, client)
                 await show_stored(console, client, url=str(service.url), token=token)
                 if not once and not stop.is_set():
                     console.print("\nLook around; Ctrl-C ends the demo and removes its data.")

@@ -1,0 +1,42 @@
+"""The demo ends in money: what the files add up to per currency, and whether the numbers in them agree."""
+
+import asyncio
+import time
+from collections import Counter
+from decimal import Decimal
+
+import httpx
+from rich.console import Console
+from rich.table import Table
+
+from app.cli.demo.client import pages
+
+TABLE = "balance_change_from_activity_itemized"
+PATIENCE_SECONDS = 30.0
+
+
+async def show_numbers(console: Console, client: httpx.AsyncClient) -> None:
+    """Print the net of every currency, and how many of the checks agree."""
+    await _loaded(client)
+    nets: dict[str, Decimal] = {}
+    async for load in pages(client, "/v1/loads"):
+        if load["table"] == TABLE and load["state"] == "loaded" and load["is_current"] and load["leads"]:
+            facts = (await client.get(f"/v1/runs/{load['run_id']}/facts")).json()
+            for one in facts["sums"]:
+                nets[one["currency"]] = nets.get(one["currency"], Decimal(0)) + Decimal(one["net"] or 0)
+    table = Table(title=f"sum(net) of reports.{TABLE}")
+    table.add_column("currency")
+    table.add_column("net", justify="right")
+    for currency, net in sorted(nets.items()):
+        table.add_row(currency, f"{net:,f}")
+    console.print(table)
+    verdicts = Counter([check["verdict"] async for check in pages(client, "/v1/checks")])
+    console.print(f"numbers   {verdicts['agrees']} that must agree do, {verdicts['differs']} differ (GET /v1/checks)")
+
+
+async def _loaded(client: httpx.AsyncClient) -> None:
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while time.monotonic() < deadline:
+        if not (await client.get("/v1/loads", params={"state": "due", "limit": 1})).json()["data"]:
+            return
+        await asyncio.sleep(0.2)
