@@ -64,11 +64,16 @@ async def check_identity(res: Resources, account: str, *, seconds: float | None 
 
     Raises NotNow while the account must not be used: its key belongs to another one, or is not confirmed yet.
     """
+    configured = res.settings.accounts[account]
     seen = await _look(res, account, seconds)
+    # A proxy that drops the header, or a context that leads elsewhere: nothing is bound to what answers then.
+    elsewhere = configured.named_id is not None and seen.account_id not in (None, configured.named_id)
     async with res.sessions.begin() as session:
-        values = {"account": account, "seen": seen.account_id, "livemode": res.settings.accounts[account].livemode}
+        values = {"account": account, "seen": None if elsewhere else seen.account_id, "livemode": configured.livemode}
         bound = await fetch_one(session, _Bound, _BIND, values)
         problem = _problem(bound, seen, unconfirmed=account in res.unconfirmed)
+        if elsewhere:
+            problem = f"Stripe answers for {seen.account_id}; {configured.named_id} is named beside the key"
         if problem is not None:
             await session.execute(_HOLD, {"account": account, "reason": problem})
         elif seen.account_id is not None:
@@ -106,7 +111,9 @@ async def _ask(res: Resources, account: str) -> _Seen:
     try:
         return _Seen(await res.stripe.read_account_id(account))
     except (KeyRefused, Refused, NotNow) as error:
-        if isinstance(error, KeyRefused) and (named := _OWN_ACCOUNT.search(error.message)) is not None:
+        # A platform's or an organization's key is of another account than the one that it is used for.
+        key_is_its_own = res.settings.accounts[account].named_id is None
+        if key_is_its_own and isinstance(error, KeyRefused) and (named := _OWN_ACCOUNT.search(error.message)):
             return _Seen(named[1])
         return await _by_a_stored_run(res, account) or _Seen(None, f"GET /v1/account: {error}")
 

@@ -43,7 +43,9 @@ async def deliveries_refused(view: View) -> Check:
     """Whether Stripe's own deliveries are refused: signed, but not with our secret, or not at our time."""
     heard = await view.once(_heard)
     refused = await rows.refused_deliveries(view.session, configured=sorted(view.settings.accounts))
-    lost = [one for one in refused if one.reason in _OF_STRIPE and _is_lost(one, heard)]
+    lost = [
+        one for one in refused if one.reason in _OF_STRIPE and _is_lost(one, heard, view.settings.accounts[one.account])
+    ]
     if not lost:
         said = "; ".join(_refused(one, view.now) for one in refused)
         return ok("deliveries_refused", f"none that Stripe could have sent{f' ({said})' if said else ''}")
@@ -57,9 +59,12 @@ def _refused(one: rows.Refused, now: datetime) -> str:
     return f"{one.account}: {one.number} refused ({one.reason}), the last {span(now - one.last_at)} ago"
 
 
-def _is_lost(one: rows.Refused, heard: list[rows.Heard]) -> bool:
+def _is_lost(one: rows.Refused, heard: list[rows.Heard], account: Account) -> bool:
     """Whether nothing was accepted since these began: else somebody else sends them, beside Stripe's own."""
-    accepted = max((row.last_at for row in heard if row.account == one.account), default=None)
+    marks = {fingerprint(secret.get_secret_value()) for secret in account.webhook_secrets}
+    accepted = max(
+        (row.last_at for row in heard if row.account == one.account or row.signed_with in marks), default=None
+    )
     return accepted is None or accepted < max(one.first_at, one.last_at - QUIET)
 
 
@@ -76,7 +81,7 @@ async def endpoint_selection(view: View) -> Check:
     if found:
         advice = "select reporting.report_type.updated by name: `tallyhook doctor --fix --url …` does it"
         return degraded("endpoint_selection", "; ".join(found), advice)
-    silent = [account.slug for account in accounts if not account.webhook_secrets]
+    silent = [account.slug for account in accounts if not account.webhook_secrets and not account.heard_by_others]
     if silent:
         detail = f"without a signing secret, so relying only on polling: {names(silent)}"
         return ok("endpoint_selection", detail, advice="set STRIPE_WEBHOOK_SECRET to get new data sooner")
@@ -93,7 +98,8 @@ async def webhook_secrets(view: View) -> Check:
 
 def _secrets_of(heard: list[rows.Heard], account: Account, now: datetime) -> list[str]:
     """A secret is shown by its place in the setting and the first digits of its SHA-256, never by itself."""
-    uses = _uses(heard, account)
+    # By the secret alone: a platform's signs the events of the accounts that are connected to it, too.
+    uses = {row.signed_with: row.last_at for row in sorted(heard, key=lambda row: row.last_at)}
     marks = [fingerprint(secret.get_secret_value()) for secret in account.webhook_secrets]
     newest = max((uses[mark] for mark in marks if mark in uses), default=None)
     lines = []

@@ -1,7 +1,7 @@
 """Reads a delivery: verifies it against the account's secrets, and decides whether it is for us."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -35,6 +35,30 @@ class IncomingEvent:
     traceparent: str | None
 
 
+class Members:
+    """The configured accounts that are connected to a platform or are an organization's: their events come in by its
+    endpoint, and say whose they are."""
+
+    def __init__(self, accounts: Iterable[Account]) -> None:
+        self._accounts: dict[tuple[str, str], list[Account]] = {}
+        for account in accounts:
+            for field, named in (("account", account.stripe_account), ("context", account.stripe_context)):
+                if named is not None:
+                    self._accounts.setdefault((field, named), []).append(account)
+
+    def of(self, event: Mapping[str, Any]) -> Account | None:
+        """The account that is named in the event, in its mode if there is one of it; None if none is configured."""
+        found = [
+            account
+            for field in ("account", "context")
+            if isinstance(named := event.get(field), str)
+            for account in self._accounts.get((field, named), ())
+        ]
+        return next(
+            (account for account in found if account.livemode is event.get("livemode")), next(iter(found), None)
+        )
+
+
 def check_header(signature: str, *, now: float) -> None:
     """Reject what can be rejected before the body is read. Raises RejectedDelivery."""
     fault = header_fault(signature, now=now)
@@ -42,8 +66,10 @@ def check_header(signature: str, *, now: float) -> None:
         raise RejectedDelivery(fault)
 
 
-def read_event(body: bytes, signature: str, account: Account, *, now: float) -> IncomingEvent:
-    """The event in a delivery, verified. Raises RejectedDelivery."""
+def read_event(
+    body: bytes, signature: str, account: Account, members: Members | None = None, *, now: float
+) -> IncomingEvent:
+    """The event in a delivery to this account's path, verified. Raises RejectedDelivery."""
     check_header(signature, now=now)
     try:
         text = body.decode()
@@ -57,15 +83,17 @@ def read_event(body: bytes, signature: str, account: Account, *, now: float) -> 
         event = orjson.loads(body)
     except orjson.JSONDecodeError as error:
         raise RejectedDelivery("not_json") from error
-    return _judge(event, text, account, signed_with=fingerprint(secret))
+    return _judge(event, text, account, members, signed_with=fingerprint(secret))
 
 
-def _judge(event: object, text: str, account: Account, *, signed_with: str) -> IncomingEvent:
+def _judge(event: object, text: str, account: Account, members: Members | None, *, signed_with: str) -> IncomingEvent:
     if not isinstance(event, dict) or event.get("object") not in ("event", "v2.core.event"):
         raise RejectedDelivery("not_an_event")
     if not _is_name(event.get("id")) or not _is_name(event.get("type")):
         raise RejectedDelivery("no_id_or_type")
-    reason = _why_ignored(event, account)
+    member = None if members is None else members.of(event)
+    account = member or account
+    reason = _why_ignored(event, account, of_a_member=member is not None)
     used = event["type"] in _USED_TYPES and event["object"] == "event"
     return IncomingEvent(
         account=account.slug,
@@ -87,12 +115,12 @@ def _is_name(value: object) -> bool:
     return isinstance(value, str) and 0 < len(value) <= 255 and value.isprintable()
 
 
-def _why_ignored(event: Mapping[str, Any], account: Account) -> str | None:
+def _why_ignored(event: Mapping[str, Any], account: Account, *, of_a_member: bool) -> str | None:
     if event["object"] == "v2.core.event":
         return "thin_event"
     if event["type"] not in _USED_TYPES:
         return "unused_type"
-    if event.get("account") is not None or event.get("context") is not None:
+    if not of_a_member and (event.get("account") is not None or event.get("context") is not None):
         return "connected_account"
     if account.livemode is not None and event.get("livemode") is (not account.livemode):
         return "wrong_mode"

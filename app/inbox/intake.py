@@ -15,7 +15,7 @@ import structlog
 
 from app.db.engine import is_transient, make_engine, raw_connection
 from app.errors import RejectedDelivery, Unavailable
-from app.inbox.delivery import IncomingEvent, check_header, read_event
+from app.inbox.delivery import IncomingEvent, Members, check_header, read_event
 from app.inbox.refused import RefusedDeliveries
 from app.observability.metrics import Metrics
 from app.queue.wakeups import CHANNEL
@@ -69,6 +69,7 @@ class Intake:
     def __init__(self, url: str, settings: Settings, metrics: Metrics | None = None) -> None:
         self._metrics = metrics or Metrics()
         self._accounts = settings.accounts
+        self._members = Members(settings.accounts.values())
         self._engine = make_engine(url, pool_size=WRITERS, transaction_seconds=TRANSACTION_SECONDS, autocommit=True)
         self._waiting: asyncio.Queue[tuple[IncomingEvent, asyncio.Future[None]]] = asyncio.Queue(QUEUE_LIMIT)
         self._writers: list[asyncio.Task[None]] = []
@@ -101,7 +102,7 @@ class Intake:
     async def accept(self, body: bytes, signature: str, account: Account) -> None:
         """Store the event of this delivery; returns after the commit. Raises RejectedDelivery, Unavailable."""
         with self._counting(account):
-            event = read_event(body, signature, account, now=time.time())
+            event = read_event(body, signature, account, self._members, now=time.time())
         kept = asyncio.get_running_loop().create_future()
         try:
             self._waiting.put_nowait((event, kept))
@@ -110,7 +111,7 @@ class Intake:
         except (asyncio.QueueFull, TimeoutError) as error:
             raise Unavailable("the database is not answering") from error
         type_ = "other" if event.payload is None else event.type
-        self._metrics.deliveries.labels(account.slug, type_, event.status.value).inc()
+        self._metrics.deliveries.labels(event.account, type_, event.status.value).inc()
 
     @contextmanager
     def _counting(self, account: Account) -> Iterator[None]:

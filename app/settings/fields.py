@@ -24,8 +24,11 @@ def _credential(value: SecretStr) -> SecretStr:
 _WRONG_KEYS = {
     "whsec_": "is a signing secret (whsec_…): it belongs in STRIPE_WEBHOOK_SECRET, the API key (rk_… or sk_…) here",
     "pk_": "is a publishable key (pk_…), which cannot read reports: use a restricted or secret key (rk_… or sk_…)",
-    "sk_org_": "is the key of an organization (sk_org_…), which is not supported: use a key of the account itself",
 }
+_OF_AN_ORGANIZATION = (
+    "is the key of an organization (sk_org_…), which needs a `stripe_context` that says for which account: "
+    "use it in STRIPE_ACCOUNTS, or a key of the account itself"
+)
 _WRONG_SECRETS = dict.fromkeys(
     ("sk_", "rk_", "pk_"), "is an API key: the endpoint's signing secret (whsec_…) belongs here, see Stripe's Dashboard"
 )
@@ -42,6 +45,30 @@ def _not_one_of(wrong: Mapping[str, str]) -> AfterValidator:
         return value
 
     return AfterValidator(check)
+
+
+def of_an_organization(api_key: SecretStr) -> bool:
+    """Whether this key is of an organization, and so of no account by itself."""
+    return api_key.get_secret_value().startswith("sk_org_")
+
+
+def of_one_account(api_key: SecretStr | None) -> SecretStr | None:
+    """The key. Raises ValueError for one that says nothing about which account is meant."""
+    if api_key is not None and of_an_organization(api_key):
+        raise ValueError(_OF_AN_ORGANIZATION)
+    return api_key
+
+
+def _account_id(text: str) -> str:
+    if not re.fullmatch(r"acct_[A-Za-z0-9]{1,250}", text):
+        raise ValueError("must be the id of a connected account: acct_…")
+    return text
+
+
+def _context(text: str) -> str:
+    if len(text) > 500 or not re.fullmatch(r"(acct_[A-Za-z0-9]+/)?acct_[A-Za-z0-9]+", text):
+        raise ValueError("must be the account that an organization's key is used for: acct_…, or acct_…/acct_…")
+    return text
 
 
 def _long_enough(token: SecretStr) -> SecretStr:
@@ -196,6 +223,8 @@ def _public_url(url: str) -> str:
 
 Credential = Annotated[SecretStr, AfterValidator(_credential)]
 ApiKey = Annotated[Credential, _not_one_of(_WRONG_KEYS)]
+StripeAccountId = Annotated[str, AfterValidator(_account_id)]
+StripeContext = Annotated[str, AfterValidator(_context)]
 SigningSecret = Annotated[Credential, _not_one_of(_WRONG_SECRETS)]
 SigningSecrets = Annotated[tuple[SigningSecret, ...], BeforeValidator(_without_blanks)]
 Token = Annotated[Credential, AfterValidator(_long_enough)]

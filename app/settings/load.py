@@ -17,6 +17,7 @@ from app.settings.model import SETTING_NAMES, Settings, setting_name
 
 # Kubernetes injects these into every pod in the namespace of a Service with our name.
 _KUBERNETES = re.compile(r"_SERVICE_|_PORT(_|$)")
+_OUR_KEYS = ("api_key", "webhook_secrets", "stripe_account", "stripe_context", "sha256", "role")
 _KNOWN_NAMES = [*SETTING_NAMES, *(f"{name}_FILE" for name in SETTING_NAMES)]
 
 
@@ -72,7 +73,7 @@ def _described(error: ValidationError) -> Iterator[str]:
 
 def _one_line(detail: ErrorDetails) -> str:
     # A JSON key may be a misplaced secret: only keys that we know are shown.
-    known = [str(part) for part in detail["loc"][1:] if part in ("api_key", "webhook_secrets", "sha256", "role")]
+    known = [str(part) for part in detail["loc"][1:] if part in _OUR_KEYS]
     place = " ".join([str(part) for part in detail["loc"][:1]] + known)
     message = detail["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
     if detail["type"] == "extra_forbidden":

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Literal, Self
 
-from pydantic import AliasGenerator, BaseModel, ConfigDict, Field, SecretStr, model_validator
+from pydantic import AfterValidator, AliasGenerator, BaseModel, ConfigDict, Field, SecretStr, model_validator
 
 from app.settings.fields import (
     SMTPURL,
@@ -29,8 +29,12 @@ from app.settings.fields import (
     Sha256,
     SigningSecrets,
     Slug,
+    StripeAccountId,
+    StripeContext,
     Token,
     Tokens,
+    of_an_organization,
+    of_one_account,
     password_of,
 )
 from app.vocabulary import Role
@@ -58,27 +62,60 @@ class NamedToken(_Part):
 class _AccountEntry(_Part):
     api_key: ApiKey | None = None
     webhook_secrets: SigningSecrets = ()
+    stripe_account: StripeAccountId | None = None
+    stripe_context: StripeContext | None = None
 
     @model_validator(mode="after")
     def _is_of_use(self) -> Self:
         if self.api_key is None and not self.webhook_secrets:
             raise ValueError("every account needs an api_key, webhook_secrets or both")
+        if self.stripe_account and self.stripe_context:
+            raise ValueError(
+                "stripe_account (a platform's key) and stripe_context (an organization's) exclude each other"
+            )
+        if self.api_key is not None and of_an_organization(self.api_key) and self.stripe_account:
+            raise ValueError("the key of an organization goes with a stripe_context, not with a stripe_account")
+        if self.stripe_context is None:
+            of_one_account(self.api_key)
         return self
 
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """A Stripe account with a key or signing secrets; `livemode` is None if the key does not show it."""
+    """A Stripe account with a key or signing secrets; `livemode` is None if the key does not show it.
+
+    `stripe_account` is a connected account that a platform's key is used for (the header `Stripe-Account`),
+    `stripe_context` the account that an organization's key is used for (`Stripe-Context`). Without them the key says.
+    """
 
     slug: str
     api_key: SecretStr | None
     webhook_secrets: tuple[SecretStr, ...]
     livemode: bool | None
+    stripe_account: str | None = None
+    stripe_context: str | None = None
+
+    @property
+    def named_id(self) -> str | None:
+        """The `acct_…` that calls are made for, where it is said beside the key."""
+        return self.stripe_account or (self.stripe_context and self.stripe_context.rpartition("/")[2])
+
+    @property
+    def heard_by_others(self) -> bool:
+        """Whether its events come in by the endpoint of its platform or organization alone."""
+        return self.named_id is not None and not self.webhook_secrets
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """What every call has to carry beside the key."""
+        given = {"Stripe-Account": self.stripe_account, "Stripe-Context": self.stripe_context}
+        return {name: value for name, value in given.items() if value is not None}
 
 
-def _account(slug: str, api_key: SecretStr | None, webhook_secrets: tuple[SecretStr, ...]) -> Account:
-    mode = re.match(r"[sr]k_(live|test)_", api_key.get_secret_value() if api_key else "")
-    return Account(slug, api_key, webhook_secrets, livemode=None if mode is None else mode[1] == "live")
+def _account(slug: str, entry: _AccountEntry) -> Account:
+    mode = re.match(r"[sr]k_(?:org_)?(live|test)_", entry.api_key.get_secret_value() if entry.api_key else "")
+    livemode = None if mode is None else mode[1] == "live"
+    return Account(slug, entry.api_key, entry.webhook_secrets, livemode, entry.stripe_account, entry.stripe_context)
 
 
 class Settings(_Part):
@@ -89,7 +126,7 @@ class Settings(_Part):
     database_url: DatabaseURL | None = None
     direct_database_url: DatabaseURL | None = Field(default_factory=lambda given: given.get("database_url"))
     data_dir: Path = Path("./.tallyhook")
-    stripe_api_key: ApiKey | None = None
+    stripe_api_key: Annotated[ApiKey | None, AfterValidator(of_one_account)] = None
     stripe_webhook_secret: SigningSecrets = ()
     stripe_accounts: Annotated[Mapping[Slug, _AccountEntry], JSONObject] = Field(default_factory=dict)
     stripe_api_base: Base = "https://api.stripe.com"
@@ -139,9 +176,19 @@ class Settings(_Part):
                 "STRIPE_ACCOUNTS: names `default`, the account of STRIPE_API_KEY and STRIPE_WEBHOOK_SECRET: rename it"
             )
         self._check_that_tokens_differ()
+        self._check_that_accounts_differ()
         if self.retry_base_seconds > self.retry_max_seconds:
             raise ValueError("TALLYHOOK_RETRY_MAX_SECONDS: must be at least TALLYHOOK_RETRY_BASE_SECONDS")
         return self
+
+    def _check_that_accounts_differ(self) -> None:
+        """One connected account under two names: nobody could say whose its events are."""
+        named = [(one.named_id, one.livemode) for one in self.accounts.values() if one.named_id is not None]
+        if len(set(named)) < len(named):
+            raise ValueError(
+                "STRIPE_ACCOUNTS: two accounts have the same stripe_account or stripe_context: "
+                "its events could belong to either"
+            )
 
     def _check_that_tokens_differ(self) -> None:
         """The same token under two names would have two roles."""
@@ -168,12 +215,11 @@ class Settings(_Part):
 
     @cached_property
     def accounts(self) -> Mapping[str, Account]:
-        """Every account by its slug; `default` is the one from STRIPE_API_KEY and STRIPE_WEBHOOK_SECRET."""
-        accounts = {
-            slug: _account(slug, entry.api_key, entry.webhook_secrets) for slug, entry in self.stripe_accounts.items()
-        }
+        """Every account by its slug; `default` is the one that has settings of its own."""
+        accounts = {slug: _account(slug, entry) for slug, entry in self.stripe_accounts.items()}
         if self.stripe_api_key or self.stripe_webhook_secret:
-            accounts[DEFAULT_ACCOUNT] = _account(DEFAULT_ACCOUNT, self.stripe_api_key, self.stripe_webhook_secret)
+            own = _AccountEntry(api_key=self.stripe_api_key, webhook_secrets=self.stripe_webhook_secret)
+            accounts[DEFAULT_ACCOUNT] = _account(DEFAULT_ACCOUNT, own)
         return MappingProxyType(accounts)
 
     def secret_values(self) -> frozenset[str]:

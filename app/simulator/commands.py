@@ -14,6 +14,7 @@ def commands_of(simulator: Simulator) -> Commands:
         "settle": {"POST": simulator.settle},
         "accounts": {"POST": simulator.add_account},
         "keys": {"POST": simulator.add_key},
+        "organization_keys": {"POST": simulator.add_organization_key},
         "keys/{secret}": {"POST": simulator.change_key},
         "connected": {"POST": simulator.connect_account},
         "connected/{id}": {"DELETE": simulator.disconnect_account},

@@ -83,6 +83,11 @@ def no_access(secret: str, account_id: str) -> ApiError:
     )
 
 
+def no_context() -> ApiError:
+    """The key of an organization, which is of no account by itself."""
+    return ApiError(400, "Please include the Stripe-Context header to authenticate with an Organization API key.")
+
+
 def rate_limited(reason: str | None) -> ApiError:
     error = ApiError(
         429,

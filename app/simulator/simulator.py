@@ -130,6 +130,10 @@ class Simulator:
         """A further key, or one with other permissions under the same secret."""
         return accounts.add_key(self.world, self.world.account(account), secret, permissions)
 
+    def add_organization_key(self, secret: str, accounts: list[str]) -> None:
+        """A key of an organization with these accounts: every call needs a `Stripe-Context` (400 without)."""
+        self.world.organizations[secret] = [self.world.account(name).name for name in accounts]
+
     def change_key(
         self, secret: str, *, revoked: bool | None = None, permissions: set[Permission] | None = None
     ) -> ApiKey:

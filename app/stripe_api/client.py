@@ -62,7 +62,12 @@ class StripeClient:
         addresses: Any = {"api": str(settings.stripe_api_base).rstrip("/"), "files": self._files_base}
         self._clients = {
             slug: stripe.StripeClient(
-                _key(account), base_addresses=addresses, http_client=self._http[slug], max_network_retries=0
+                _key(account),
+                stripe_account=account.stripe_account,
+                stripe_context=account.stripe_context,
+                base_addresses=addresses,
+                http_client=self._http[slug],
+                max_network_retries=0,
             )
             for slug, account in self._accounts.items()
         }
@@ -84,7 +89,7 @@ class StripeClient:
             await client.close_async()
 
     async def read_account_id(self, account: str) -> str:
-        """The `acct_…` id that the key belongs to."""
+        """The `acct_…` id that calls are made for: the key's own, or the one that is named beside it."""
         return str((await translate_errors(self._clients[account].v1.accounts.retrieve_current_async())).id)
 
     async def list_report_types(self, account: str) -> list[ReportTypeInfo]:
@@ -126,7 +131,8 @@ class StripeClient:
         are not followed. Raises NotNow, KeyRefused, or Refused (404 and 410: the file is gone); WrongPart if the file
         cannot be resumed at `start`.
         """
-        headers = {"Authorization": f"Bearer {_key(self._accounts[account])}", "Accept-Encoding": "identity"}
+        of = self._accounts[account]
+        headers = {"Authorization": f"Bearer {_key(of)}", "Accept-Encoding": "identity", **of.headers}
         if start:
             headers["Range"] = f"bytes={start}-"
         with call_to(FILE_CONTENTS, partial(self._count, account)) as call:

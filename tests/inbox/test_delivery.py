@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from pydantic import SecretStr
 
 from app.errors import RejectedDelivery
-from app.inbox.delivery import read_event
+from app.inbox.delivery import Members, read_event
 from app.resources import Resources
 from app.settings import Account
 from app.simulator import Simulator
@@ -134,3 +134,32 @@ async def test_accounts_without_a_secret_and_unknown_ones_take_no_events(
     async with intake_of(make_settings(database_url, simulator, STRIPE_WEBHOOK_SECRET="")) as intake:
         assert intake.account("default") is None
     assert res.intake.account("elsewhere") is None
+
+
+SHOP = Account("shop", SecretStr("sk_live_1"), (), livemode=True, stripe_account="acct_shop")
+SHOP_TESTS = Account("shop-tests", SecretStr("sk_test_1"), (), livemode=False, stripe_account="acct_shop")
+MEMBER = Account("member", SecretStr("sk_org_test_1"), (), livemode=False, stripe_context="acct_member")
+
+
+@pytest.mark.parametrize(
+    ("changes", "whose", "reason"),
+    [
+        ({"account": "acct_shop", "livemode": True}, "shop", None),
+        ({"account": "acct_shop", "context": "acct_shop", "livemode": False}, "shop-tests", None),
+        ({"context": "acct_member"}, "member", None),
+        ({"context": "acct_member", "livemode": True}, "member", "wrong_mode"),
+        ({"account": "acct_member"}, "default", "connected_account"),  # the key of an organization does not go there
+        ({"account": "acct_other"}, "default", "connected_account"),
+        ({"account": ["acct_shop"]}, "default", "connected_account"),
+        ({"account": "acct_shop", "type": "customer.created", "livemode": True}, "shop", "unused_type"),
+        ({}, "default", None),
+    ],
+)
+def test_an_event_belongs_to_the_account_that_it_names_whichever_path_it_came_by(
+    account: Account, changes: dict[str, object], whose: str, reason: str | None
+) -> None:
+    body = json.dumps(an_event(**changes)).encode()
+
+    found = read_event(body, signed(body, at=1), account, Members([account, SHOP, SHOP_TESTS, MEMBER]), now=1.0)
+
+    assert (found.account, found.reason) == (whose, reason)

@@ -225,3 +225,20 @@ async def test_a_delivery_that_was_given_up_by_the_sender_is_kept_all_the_same(r
     await accept(res.intake, an_event(id="evt_2"))
 
     assert "evt_2" in {event["stripe_event_id"] for event in await kept(res)}
+
+
+async def test_an_event_that_comes_by_two_paths_is_kept_once_for_the_account_that_it_names(
+    database_url: str, simulator: Simulator, res: Resources
+) -> None:
+    accounts = {
+        "platform": {"webhook_secrets": [WEBHOOK_SECRET]},
+        "shop": {"api_key": "sk_test_1", "webhook_secrets": [WEBHOOK_SECRET], "stripe_account": "acct_1"},
+    }
+    settings = make_settings(
+        database_url, simulator, STRIPE_API_KEY="", STRIPE_WEBHOOK_SECRET="", STRIPE_ACCOUNTS=json.dumps(accounts)
+    )
+    async with intake_of(settings) as intake:
+        await accept(intake, an_event(account="acct_1"), slug="platform")
+        await accept(intake, an_event(account="acct_1"), slug="shop")
+
+    assert [(event["account"], event["status"]) for event in await kept(res)] == [("shop", "pending")]

@@ -110,3 +110,48 @@ def test_a_short_token_is_refused(name: str) -> None:
 
 def test_a_token_that_no_header_can_carry_is_refused() -> None:
     assert problems_of(TALLYHOOK_ADMIN_TOKEN="é" * 40)[0].startswith("TALLYHOOK_ADMIN_TOKEN: must be printable")
+
+
+def test_one_key_may_be_used_for_several_accounts_in_both_modes() -> None:
+    accounts = {
+        "shop": {"api_key": "rk_live_1", "stripe_account": "acct_1"},
+        "shop-tests": {"api_key": "rk_test_1", "stripe_account": "acct_1"},
+        "member": {"api_key": "sk_org_live_1", "stripe_context": "acct_2/acct_3"},
+    }
+
+    found = settings_of(STRIPE_ACCOUNTS=json.dumps(accounts)).accounts
+
+    assert [(one.livemode, one.named_id, one.headers) for one in found.values()] == [
+        (True, "acct_1", {"Stripe-Account": "acct_1"}),
+        (False, "acct_1", {"Stripe-Account": "acct_1"}),
+        (True, "acct_3", {"Stripe-Context": "acct_2/acct_3"}),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("entry", "problem"),
+    [
+        ({"api_key": "sk_org_live_1"}, "needs a `stripe_context`"),
+        ({"api_key": "sk_org_live_1", "stripe_account": "acct_1"}, "goes with a stripe_context"),
+        ({"api_key": "k", "stripe_account": "acct_1", "stripe_context": "acct_1"}, "exclude each other"),
+        ({"api_key": "k", "stripe_account": "acct 1"}, "must be the id of a connected account: acct_…"),
+        ({"api_key": "k", "stripe_account": "sk_live_1"}, "stripe_account: must be the id"),
+        ({"api_key": "k", "stripe_context": "acct_1\nX: y"}, "stripe_context: must be the account"),
+        ({"stripe_account": "acct_1"}, "needs an api_key, webhook_secrets or both"),
+    ],
+)
+def test_a_named_account_that_cannot_be_used_is_told_at_start(entry: dict[str, str], problem: str) -> None:
+    problems = problems_of(STRIPE_ACCOUNTS=json.dumps({"eu": entry}))
+
+    assert len(problems) == 1
+    assert problem in problems[0]
+    assert "sk_live_1" not in problems[0]
+
+
+def test_two_names_for_one_connected_account_are_refused() -> None:
+    entry = {"api_key": "rk_live_1", "stripe_account": "acct_1"}
+    other = {"api_key": "sk_org_live_1", "stripe_context": "acct_1"}
+
+    (problem,) = problems_of(STRIPE_ACCOUNTS=json.dumps({"a": entry, "b": other}))
+
+    assert problem.startswith("STRIPE_ACCOUNTS: two accounts have the same")

@@ -135,7 +135,7 @@ def test_a_file_store_that_cannot_be_one_is_told_with_what_can(url: str) -> None
     [
         ("whsec_1", "is a signing secret (whsec_…): it belongs in STRIPE_WEBHOOK_SECRET"),
         ("pk_live_1", "is a publishable key (pk_…)"),
-        ("sk_org_live_1", "is the key of an organization (sk_org_…), which is not supported"),
+        ("sk_org_live_1", "is the key of an organization (sk_org_…), which needs a `stripe_context`"),
         ('"rk_live_1"', "is in quotes: remove them"),
         ("'rk_live_1'", "is in quotes: remove them"),
     ],

@@ -79,7 +79,7 @@ async def examine_with(settings: "Settings", base: str | None, *, fix: bool) -> 
 
     client = StripeClient(settings)
     try:
-        fixed, unfixed = await _fix(client, base) if fix and base is not None else ([], [])
+        fixed, unfixed = await _fix(client, settings, base) if fix and base is not None else ([], [])
         database, known = await examine_database(settings)
         clock = await examine_clock(settings)
         accounts = [settings.accounts[slug] for slug in sorted(settings.accounts)]
@@ -90,15 +90,16 @@ async def examine_with(settings: "Settings", base: str | None, *, fix: bool) -> 
     return [*examine_settings(settings), *database, clock, *unfixed, *about_accounts], fixed
 
 
-async def _fix(client: "StripeClient", base: str) -> "tuple[list[Fixed], list[Check]]":
-    """Register or repair the endpoint of every account with a key; what Stripe does not allow becomes a finding."""
+async def _fix(client: "StripeClient", settings: "Settings", base: str) -> "tuple[list[Fixed], list[Check]]":
+    """Register or repair the endpoint of every account with a key that has one of its own; what Stripe does not allow
+    becomes a finding."""
     from app.cli.doctor.endpoint import fix_endpoint
     from app.errors import StripeCallError
     from app.health.endpoints import url_for
     from app.health.results import failing
 
     fixed, unfixed = [], []
-    for account in sorted(client.accounts):
+    for account in sorted(slug for slug in client.accounts if not settings.accounts[slug].heard_by_others):
         try:
             fixed.append(await fix_endpoint(client, account, url=url_for(base, account)))
         except StripeCallError as error:

@@ -45,7 +45,7 @@ async def examine_account(client: StripeClient, account: Account, known: Known, 
         await _permission(client.list_report_types(slug), "key_report_types", "list report types", slug, _REPORTING),
         await _permission(_newest(client, slug), "key_report_runs", "list report runs", slug, _REPORTING),
         await _permission(check_files(client, slug), "key_files", "download files", slug, _FILES),
-        await webhook_endpoint(client, slug, url=None if base is None else url_for(base, slug)),
+        *([] if account.heard_by_others else [await webhook_endpoint(client, slug, url=base and url_for(base, slug))]),
         *own,
     ]
 
@@ -108,6 +108,9 @@ def _secrets(account: Account) -> Check:
     if count:
         detail = "one signing secret is" if count == 1 else f"{count} signing secrets are"
         return ok("webhook_secret", f"{detail} configured", account=account.slug)
+    if account.heard_by_others:
+        detail = "no signing secret of its own: its events come in by the endpoint of its platform or organization"
+        return ok("webhook_secret", detail, account=account.slug)
     setting = _setting(account.slug, "STRIPE_WEBHOOK_SECRET", "webhook_secrets")
     advice = (
         f"set {setting}: the Dashboard shows an endpoint's secret, `tallyhook doctor --fix --url …` that of a new one"

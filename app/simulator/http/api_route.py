@@ -58,7 +58,8 @@ class ApiRoute:
         if wrong is not None:
             return wrong
         try:
-            key = authenticate(self._world, secret, permission=self._permission, route=self.name)
+            context = request.headers.get("stripe-context", "")
+            key = authenticate(self._world, secret, context, permission=self._permission, route=self.name)
             if problem is not None:
                 raise problem
             call = Call(

@@ -31,11 +31,14 @@ def secret_of(headers: Mapping[str, str]) -> str:
         return ""
 
 
-def authenticate(world: World, secret: str, *, permission: Permission | None, route: str) -> ApiKey:
-    """The key, if it is good, may do this and is not used too often; otherwise an API error."""
+def authenticate(world: World, secret: str, context: str, *, permission: Permission | None, route: str) -> ApiKey:
+    """The key, if it is good, may do this and is not used too often; otherwise an API error.
+
+    `context` is the `Stripe-Context` header: an organization's key becomes one of the account that begins it.
+    """
     if not secret:
         raise errors.no_key()
-    key = world.keys.get(secret)
+    key = _of_organization(world, secret, context) if secret in world.organizations else world.keys.get(secret)
     if key is None:
         raise errors.unknown_key(secret)
     if key.revoked:
@@ -46,3 +49,15 @@ def authenticate(world: World, secret: str, *, permission: Permission | None, ro
     if limited is not None:
         raise limited
     return key
+
+
+def _of_organization(world: World, secret: str, context: str) -> ApiKey:
+    if not context:
+        raise errors.no_context()
+    wanted = context.partition("/")[0]
+    account = next(
+        (world.accounts[name] for name in world.organizations[secret] if world.accounts[name].id == wanted), None
+    )
+    if account is None:
+        raise errors.no_access(secret, wanted)
+    return ApiKey(secret, account)

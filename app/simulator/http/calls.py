@@ -16,7 +16,8 @@ from app.simulator.webhooks.events import Carrying
 
 @dataclass(slots=True)
 class Call:
-    """A call whose key is known to be good. `names` are the path's parameters, `owner` the `Stripe-Account` header."""
+    """A call whose key is known to be good. `names` are the path's parameters, `owner` the `Stripe-Account` header (or
+    the last account of `Stripe-Context`)."""
 
     world: World
     method: str
@@ -29,7 +30,7 @@ class Call:
 
     @property
     def owner(self) -> str | None:
-        wanted = self.headers.get("stripe-account")
+        wanted = self.headers.get("stripe-account") or self.headers.get("stripe-context", "").rpartition("/")[2]
         return None if wanted in (None, "", self.account.id) else wanted
 
     @property

@@ -81,6 +81,7 @@ class World:
         self.sender = sender(settings, self.clock)
         self.accounts: dict[str, Account] = {}
         self.keys: dict[str, ApiKey] = {}
+        self.organizations: dict[str, list[str]] = {}  # its key, the names of its accounts
         self.base_url = "http://127.0.0.1:12111"
 
     def account(self, name: str | None) -> Account:
