@@ -9,6 +9,7 @@ from fastapi import Depends, FastAPI
 
 from app import __version__
 from app.api import (
+    accounts,
     audit,
     checks,
     events,
@@ -38,7 +39,7 @@ from app.resources import Resources
 
 ADMIN_PARTS = (
     rule_actions, rule_files, rules, runs, run_file, packs, report_types, events, tables, loads, checks, audit, targets,
-    messages,
+    messages, accounts,
 )  # fmt: skip
 ADMIN_ROUTERS = tuple(part.router for part in ADMIN_PARTS)
 

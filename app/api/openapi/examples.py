@@ -108,6 +108,23 @@ _REPORT_TYPE = {
     "missing_reason": None,
     "refreshed_at": "2026-10-02T12:03:58Z",
 }
+_ACCOUNT = {
+    "account": "default",
+    "stripe_account_id": "acct_1Example",
+    "livemode": True,
+    "stripe_account": None,
+    "stripe_context": None,
+    "has_key": True,
+    "webhook_secrets": 1,
+    "holds": [],
+    "limits": {"pending_runs": 2, "max_pending_runs": 20, "requests_per_second": 20.0},
+    "availability": {
+        "report_types": 83,
+        "data_available_end": "2026-10-02T12:00:00Z",
+        "refreshed_at": "2026-10-02T12:03:58Z",
+    },
+    "created_at": "2026-10-01T09:00:00Z",
+}
 _AUDIT = {
     "id": 7,
     "at": "2026-10-01T10:00:00Z",
@@ -165,6 +182,8 @@ SHAPES: dict[str, Any] = {
     "Page_EventOut_": _page("events", _EVENT),
     "EventDetailOut": {**_EVENT, "payload": DELIVERY},
     "Page_ReportTypeOut_": {"data": [_REPORT_TYPE], "next_cursor": None},
+    "AccountOut": _ACCOUNT,
+    "Page_AccountOut_": {"data": [_ACCOUNT], "next_cursor": None},
     "Accepted": {"asked_at": "2026-10-02T12:03:58Z"},
     "Page_AuditOut_": _page("audit", _AUDIT),
     "HealthOut": _HEALTH,
