@@ -26,8 +26,6 @@ from app.vocabulary import EventStatus, EventType
 log = structlog.get_logger()
 
 BATCH = 50
-# After a bug of ours: about two hours of back-off, then the event is `failed`, visible, and can be replayed.
-MOST_TRIES = 8
 
 # Handles all objects of one account and event type in a batch, in order; must be idempotent.
 Handler = Callable[[AsyncSession, Settings, str, list[dict[str, Any]]], Awaitable[None]]
@@ -126,4 +124,4 @@ def _failed(event: PendingEvent, error: Exception) -> Outcome:
         return Outcome(event, EventStatus.IGNORED, f"malformed: {error}")
     reason = redact(f"{type(error).__name__}: {error}")[:500]
     log.error("event.handler_failed", event_id=event.stripe_event_id, type=event.type, error=reason)
-    return Outcome(event, EventStatus.FAILED if event.tries + 1 >= MOST_TRIES else None, reason)
+    return Outcome(event, EventStatus.FAILED if event.tries + 1 >= inbox.MOST_TRIES else None, reason)

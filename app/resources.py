@@ -6,8 +6,9 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import TypedDict, Unpack
 
 import structlog
 from sqlalchemy import text
@@ -53,9 +54,9 @@ class ClaimTerms:
     random: Callable[[], float]
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Resources:
-    """Passed as `res` to everything that talks to the outside."""
+    """Passed as `res` to everything that talks to the outside; `dataclasses.replace` makes one that differs."""
 
     settings: Settings
     engine: AsyncEngine
@@ -95,6 +96,15 @@ class Resources:
         return ClaimTerms(self.settings, self.limiter, lease, self.stripe.accounts, self.clock(), self.random)
 
 
+class OfProcess(TypedDict, total=False):
+    """What may differ between processes, and in tests."""
+
+    works_queue: bool
+    requests_at_once: int
+    random: Callable[[], float]
+    clock: Callable[[], float]
+
+
 def has_database(settings: Settings) -> bool:
     """Whether there is a database to open; False where `open_database` would make an embedded one."""
     try:
@@ -132,11 +142,12 @@ async def _acquire_again(server: EmbeddedPostgres) -> None:
 
 @asynccontextmanager
 async def open_resources(
-    settings: Settings, *, schema: Callable[[str], None] | None = None
+    settings: Settings, *, schema: Callable[[str], None] | None = None, **ours: Unpack[OfProcess]
 ) -> AsyncIterator[Resources]:
     """Open everything, after bringing the schema to head; close everything in reverse order.
 
     `schema` prepares or checks the schema, given the database's URL; commands of the command line only check it.
+    `ours` is what this process does differently from most.
     """
     async with open_database(settings) as url:
         direct = settings.direct_database_url
@@ -145,7 +156,7 @@ async def open_resources(
         await asyncio.to_thread(schema or bring_to_head, direct_url)
         async with _connect(settings, url, direct_url) as res:
             await _note_accounts(res)
-            yield res
+            yield replace(res, **ours)
 
 
 @asynccontextmanager

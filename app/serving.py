@@ -49,8 +49,7 @@ async def running(
 ) -> AsyncIterator[Running]:
     """The running service; shut down cleanly at the end of the block. `port` None: no web server; 0: any free port."""
     with tracing.exporting():
-        async with open_resources(settings) as res:
-            res.works_queue, res.requests_at_once = works_queue, concurrency
+        async with open_resources(settings, works_queue=works_queue, requests_at_once=concurrency) as res:
             server = None if port is None else make_server(app(res), settings, host=host, port=port)
             parts = [asyncio.create_task(work(res) if works_queue else be_seen(res), name="worker")]
             try:

@@ -13,6 +13,7 @@ import random
 import time
 import uuid
 from collections.abc import Iterator
+from dataclasses import replace
 
 import psycopg
 from sqlalchemy import text
@@ -53,8 +54,8 @@ async def _year(url: str, *, days: int, files: int, kept: int) -> None:
         for day in range(1, days + 1):
             for content in _contents(day, files):
                 await _store(res, content, days_ago=days - day)
-            res.settings = settings.model_copy(update={"retention_days": days - day + kept})
-            while await remove_old_files(res):
+            ending = replace(res, settings=settings.model_copy(update={"retention_days": days - day + kept}))
+            while await remove_old_files(ending):
                 pass
             if day % 30 == 0 or day == days:
                 await _print(res, day, time.monotonic() - began)

@@ -10,6 +10,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app import handlers
+from app.inbox.events import MOST_TRIES
 from app.resources import Resources
 from app.settings import Settings
 from app.simulator import Simulator
@@ -116,12 +117,12 @@ async def test_an_event_whose_handler_raises_is_tried_a_bounded_number_of_times_
     await handlers.drain(res)
     assert await statuses(res) == {"evt_poison": "pending", "evt_healthy": "handled"}
     assert await handlers.drain(res) == 0, "it waits"
-    for _ in range(handlers.MOST_TRIES):
+    for _ in range(MOST_TRIES):
         await everything_is_due(res)
         await handlers.drain(res)
 
     (event,) = await fetch(res, "select * from events where stripe_event_id = 'evt_poison'")
-    assert (event["status"], event["tries"]) == ("failed", handlers.MOST_TRIES - 1)
+    assert (event["status"], event["tries"]) == ("failed", MOST_TRIES - 1)
     assert event["reason"].startswith("RuntimeError: no luck with")
     assert "4242" not in event["reason"]
 
@@ -209,7 +210,7 @@ async def test_trouble_of_the_database_is_not_the_events_and_is_not_counted(
 
     monkeypatch.setitem(handlers.HANDLERS, EventType.REPORT_TYPE_UPDATED, cut_off)
     await deliver_value(res, told(simulator))
-    for _ in range(2 * handlers.MOST_TRIES):
+    for _ in range(2 * MOST_TRIES):
         with pytest.raises(DBAPIError):
             await handlers.drain(res)
 
@@ -234,7 +235,7 @@ async def test_what_the_database_will_never_do_for_an_event_is_the_events_own_an
 
     monkeypatch.setitem(handlers.HANDLERS, EventType.REPORT_TYPE_UPDATED, impossible)
     await deliver_value(res, told(simulator))
-    for _ in range(handlers.MOST_TRIES):
+    for _ in range(MOST_TRIES):
         await handlers.drain(res)
         await execute(res, "update events set due_at = now()")
 

@@ -57,6 +57,11 @@ async def catch_up(res: Resources, account: str, behind: WatermarkBehind) -> boo
     return True
 
 
+async def prune(session: AsyncSession, *, days: int, limit: int) -> int:
+    """Forget up to `limit` Stripe runs that were made more than `days` ago and wanted by nobody; returns how many."""
+    return len((await session.execute(_PRUNE, {"days": days, "limit": limit})).all())
+
+
 async def _list(res: Resources, account: str, since: datetime) -> list[StripeRun]:
     async with res.sessions.begin() as session:
         if not await res.limiter.take(session, account, CallKind.READ, wanted=1):
@@ -87,4 +92,10 @@ select :account, cast(:id as text), :report_type, :parameters, :created_at
 where not exists (select from attempts where account = :account and stripe_run_id = cast(:id as text))
 on conflict do nothing
 """).bindparams(bindparam("parameters", type_=JSONB))
+_PRUNE = text("""
+delete from unclaimed_runs where (account, stripe_run_id) in (
+    select account, stripe_run_id from unclaimed_runs where created_at < now() - make_interval(days => :days)
+    order by account, stripe_run_id limit :limit)
+returning 1
+""")
 _CAUGHT_UP = text("update accounts set known_until = now() where slug = :account")

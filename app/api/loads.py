@@ -56,7 +56,7 @@ async def load_run(res: Res, caller: CalledBy, run_id: uuid.UUID) -> RunDetailOu
     """Load the file of this run, again if it is loaded."""
     async with res.sessions.begin() as session:
         await manual.load_run(session, run_id, by=caller.name)
-        return await shown_in_full(res, session, run_id)
+        return await shown_in_full(session, run_id, res.claim_terms)
 
 
 @router.get("/runs/{run_id:uuid}/facts")

@@ -18,7 +18,7 @@ from app.api.schemas.runs import MoveOut, RemoveIn, RetriedOut, RetryIn, RunDeta
 from app.errors import BadInput, FieldError
 from app.planning.dates import LocalDates, local_dates
 from app.queue import timetable
-from app.resources import Resources
+from app.resources import ClaimTerms
 from app.rules import store
 from app.runs import ad_hoc, listing, manual
 from app.runs.ad_hoc import AdHoc
@@ -51,7 +51,7 @@ async def list_runs(res: Res, session: Session, asked: Annotated[RunListIn, Quer
     after = None if asked.cursor is None else _place(asked.order, asked.cursor)
     found = await listing.list_runs(session, filters, limit=asked.limit + 1, order=asked.order, after=after)
     rows = {row["id"]: row for row in found}
-    page = await shown(res, session, found)
+    page = await shown(session, found, res.claim_terms)
     return page_of(f"runs{asked.order}", page, asked.limit, lambda run: _key(asked.order, rows[run.id]))
 
 
@@ -84,7 +84,7 @@ def _place(order: RunOrder, cursor: str) -> Position:
 @router.get("/{run_id:uuid}")
 async def show_run(res: Res, session: Session, run_id: uuid.UUID) -> RunDetailOut:
     """One run, with its history."""
-    return await shown_in_full(res, session, run_id)
+    return await shown_in_full(session, run_id, res.claim_terms)
 
 
 @router.post("", status_code=201)
@@ -99,7 +99,7 @@ async def create_run(res: Res, caller: CalledBy, new: RunIn, response: Response,
         )
         if await _is_unknown(session, asked):
             await timetable.make_due(session, "reconcile")
-        (answer,) = await shown(res, session, [await listing.get_run(session, run_id)])
+        (answer,) = await shown(session, [await listing.get_run(session, run_id)], res.claim_terms)
     response.headers["Location"] = f"/v1/runs/{run_id}"
     if not is_new:
         response.headers["Idempotent-Replayed"] = "true"
@@ -121,7 +121,7 @@ async def retry_run(res: Res, caller: CalledBy, run_id: uuid.UUID) -> RunDetailO
     """Try a failed or cancelled run again, with as many attempts as a new one has."""
     async with res.sessions.begin() as session:
         await manual.retry(session, run_id, attempts=res.settings.max_run_attempts, by=caller.name)
-        return await shown_in_full(res, session, run_id)
+        return await shown_in_full(session, run_id, res.claim_terms)
 
 
 @router.post("/{run_id:uuid}/cancel")
@@ -129,7 +129,7 @@ async def cancel_run(res: Res, caller: CalledBy, run_id: uuid.UUID) -> RunDetail
     """Cancel a run that is not stored yet: no file will be fetched for it."""
     async with res.sessions.begin() as session:
         await manual.cancel(session, run_id, by=caller.name)
-        return await shown_in_full(res, session, run_id)
+        return await shown_in_full(session, run_id, res.claim_terms)
 
 
 @router.post("/{run_id:uuid}/file/remove", status_code=202)
@@ -140,7 +140,7 @@ async def remove_file(res: Res, caller: CalledBy, run_id: uuid.UUID, asked: Remo
     """
     async with res.sessions.begin() as session:
         await retention.remove_by_hand(session, run_id, reason=asked.reason, by=caller.name)
-        return await shown_in_full(res, session, run_id)
+        return await shown_in_full(session, run_id, res.claim_terms)
 
 
 async def _is_unknown(session: AsyncSession, asked: AdHoc) -> bool:
@@ -152,16 +152,16 @@ def _given(asked: RetryIn) -> dict[str, Any]:
     return asked.model_dump(exclude_none=True)
 
 
-async def shown_in_full(res: Resources, session: AsyncSession, run_id: uuid.UUID) -> RunDetailOut:
+async def shown_in_full(session: AsyncSession, run_id: uuid.UUID, terms: ClaimTerms) -> RunDetailOut:
     """A run with its history. Raises NotFound."""
-    (run,) = await shown(res, session, [await listing.get_run(session, run_id)])
+    (run,) = await shown(session, [await listing.get_run(session, run_id)], terms)
     moves = [MoveOut.model_validate(dict(move)) for move in await listing.history(session, run_id)]
     return RunDetailOut(**dict(run), history=moves)
 
 
-async def shown(res: Resources, session: AsyncSession, found: Sequence[RowMapping]) -> list[RunOut]:
+async def shown(session: AsyncSession, found: Sequence[RowMapping], terms: ClaimTerms) -> list[RunOut]:
     """Rows of `listing` as they are shown, with why they stand still."""
-    waiting = await waiting_for(session, [run["id"] for run in found], res.claim_terms)
+    waiting = await waiting_for(session, [run["id"] for run in found], terms)
     loads = await loads_of(session, [run["id"] for run in found])
     derived = [
         {

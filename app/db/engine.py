@@ -7,11 +7,15 @@ import socket
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from datetime import UTC, datetime
 from typing import Any
 from weakref import WeakKeyDictionary
 
 import psycopg
+from psycopg.abc import AdaptContext, Buffer
+from psycopg.adapt import Loader
 from psycopg.conninfo import make_conninfo
+from psycopg.pq import Format
 from sqlalchemy import AdaptedConnection, event, make_url
 from sqlalchemy.engine import URL, Engine, ExceptionContext
 from sqlalchemy.exc import DBAPIError, DisconnectionError
@@ -54,6 +58,11 @@ _SESSION = {
     "TimeZone": "UTC",
     "standard_conforming_strings": "on",
 }
+
+
+# What stands for times before and after those that Python has: a day inside, so that any zone can show them.
+FIRST_TIME = datetime(1, 1, 2, tzinfo=UTC)
+LAST_TIME = datetime(9999, 12, 30, tzinfo=UTC)
 
 
 def is_transient(error: BaseException) -> bool:
@@ -131,11 +140,34 @@ def make_engine(
     return engine
 
 
+class _Times(Loader):
+    """Reads any time that the database can hold: `infinity` and what lies outside Python's years as the last of them.
+
+    One such value in a row would otherwise be an error for all that reads the row.
+    """
+
+    format = Format.TEXT
+    usual = psycopg.adapters.get_loader(psycopg.adapters.types["timestamptz"].oid, Format.TEXT)
+
+    def __init__(self, oid: int, context: AdaptContext | None = None) -> None:
+        super().__init__(oid, context)
+        assert self.usual is not None
+        self._usual = self.usual(oid, context)
+
+    def load(self, data: Buffer) -> Any:
+        try:
+            return self._usual.load(data)
+        except psycopg.DataError:
+            text = bytes(data)
+            return FIRST_TIME if text.startswith(b"-") or text.endswith(b"BC") else LAST_TIME
+
+
 def prepare_connections(engine: Engine) -> None:
     """Give every connection of the engine the settings that its statements rely on."""
 
     def prepare(dbapi_connection: Any, _record: Any) -> None:
         raw = getattr(dbapi_connection, "driver_connection", dbapi_connection)
+        raw.adapters.register_loader("timestamptz", _Times)
         said = {name: raw.info.parameter_status(name) for name in _SESSION}
         others = {name: _SESSION[name] for name, value in said.items() if value not in (None, _SESSION[name])}
         if others:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
@@ -65,12 +66,6 @@ def read_revision(url: str) -> str | None:
         return MigrationContext.configure(connection).get_current_revision()
 
 
-def require_database(url: str) -> None:
-    """Raise `SchemaError` unless the database at `url` can serve: the server's version, and how it stores text."""
-    with _engine(url) as engine, engine.connect() as connection:
-        _check(connection)
-
-
 def head_revision() -> str:
     """The revision that this version of the code needs."""
     head = ScriptDirectory(str(MIGRATIONS)).get_current_head()
@@ -102,18 +97,28 @@ def _in_one_transaction(url: str, step: Callable[[Config, Connection], None]) ->
         step(config, connection)
 
 
+@dataclass(frozen=True, slots=True)
+class Database:
+    """What a database has to be like for Tallyhook; `version` is PostgreSQL's `server_version_num`."""
+
+    version: int
+    encoding: str
+
+    def unfit(self) -> tuple[str, str] | None:
+        """What is wrong with it, and what to do about that; None for one that will do."""
+        if self.version < OLDEST_VERSION * 10_000:
+            what = f"this PostgreSQL is version {self.version // 10_000}, and Tallyhook needs {OLDEST_VERSION} or newer"
+            return what, "upgrade the server, or let DATABASE_URL lead to a newer one"
+        if self.encoding != "UTF8":
+            what = f"the database stores text as {self.encoding}, and Tallyhook needs UTF8"
+            make = "make one with `create database … ENCODING 'UTF8' TEMPLATE template0`"
+            return what, f"{make}, and let DATABASE_URL lead to it"
+        return None
+
+
 def _check(connection: Connection) -> None:
-    found = connection.execute(_DATABASE).one()
-    if found.version < OLDEST_VERSION * 10_000:
-        raise SchemaError(
-            f"this PostgreSQL is version {found.version // 10_000}, and Tallyhook needs {OLDEST_VERSION} or newer: "
-            "upgrade the server, or let DATABASE_URL lead to a newer one"
-        )
-    if found.encoding != "UTF8":
-        raise SchemaError(
-            f"the database {found.name} stores text as {found.encoding}, and Tallyhook needs UTF8: "
-            "make one with `create database … encoding 'UTF8' template template0`, and let DATABASE_URL lead to it"
-        )
+    if unfit := Database(**connection.execute(_DATABASE).mappings().one()).unfit():
+        raise SchemaError(": ".join(unfit))
 
 
 def _upgrade(config: Config, connection: Connection, revision: str, reports_schema: str | None) -> None:
@@ -128,7 +133,5 @@ def _upgrade(config: Config, connection: Connection, revision: str, reports_sche
 
 
 _DATABASE = text("""
-select current_database() as name, cast(current_setting('server_version_num') as int) as version,
-    pg_encoding_to_char(encoding) as encoding
-from pg_database where datname = current_database()
+select cast(current_setting('server_version_num') as int) as version, current_setting('server_encoding') as encoding
 """)

@@ -32,9 +32,9 @@ async def read_families(res: Resources) -> Families:
             await _runs(session),
             *await _inbox(session),
             await _file_chunks(session),
-            await _lanes(res, session),
+            await _lanes(session, sorted(res.settings.accounts)),
             await _workers(session),
-            await _holds(res, session),
+            await _holds(session, sorted(res.stripe.accounts)),
             *await _availability(session),
             *await _tables(session),
         ]
@@ -89,13 +89,13 @@ async def _file_chunks(session: AsyncSession) -> GaugeMetricFamily:
     return GaugeMetricFamily("tallyhook_file_chunks_bytes", "Disk space of file contents in the database.", value=size)
 
 
-async def _lanes(res: Resources, session: AsyncSession) -> GaugeMetricFamily:
+async def _lanes(session: AsyncSession, accounts: Sequence[str]) -> GaugeMetricFamily:
     family = GaugeMetricFamily(
         "tallyhook_oldest_due_run_age_seconds",
         "Seconds that the oldest workable run of a lane has been waiting; 0 if there is none.",
         labels=["lane"],
     )
-    found = {lane.lane: lane.oldest for lane in await rows.lanes(session, configured=sorted(res.settings.accounts))}
+    found = {lane.lane: lane.oldest for lane in await rows.lanes(session, configured=accounts)}
     now = await rows.now(session)
     for lane in rows.DUE_LANES:
         family.add_metric([lane], max(0.0, (now - found[lane]).total_seconds()) if lane in found else 0.0)
@@ -111,14 +111,14 @@ async def _workers(session: AsyncSession) -> GaugeMetricFamily:
     return family
 
 
-async def _holds(res: Resources, session: AsyncSession) -> GaugeMetricFamily:
+async def _holds(session: AsyncSession, accounts: Sequence[str]) -> GaugeMetricFamily:
     family = GaugeMetricFamily(
         "tallyhook_account_held",
         "Whether Stripe refuses the account's key for this kind of call (1) or not (0).",
         labels=["account", "call_kind"],
     )
     held = {(row.account, row.call_kind) for row in await session.execute(_HOLDS)}
-    for account in sorted(res.stripe.accounts):
+    for account in accounts:
         for kind in CallKind:
             family.add_metric([account, kind.value], float((account, kind.value) in held))
     return family

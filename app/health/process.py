@@ -7,7 +7,7 @@ from functools import cache
 from sqlalchemy import text
 
 from app.db.engine import leave_server
-from app.db.migrate import head_revision, known_revisions
+from app.db.migrate import Database, head_revision, known_revisions
 from app.db.rows import fetch_one
 from app.health.results import Check, Status, failing, ok
 from app.resources import Resources
@@ -20,6 +20,7 @@ ANSWER_SECONDS = 3.0
 class _Facts:
     revision: str
     read_only: bool
+    version: int
     encoding: str
     worker_seen: bool
 
@@ -51,14 +52,13 @@ def database_away(how: str) -> Check:
     return failing("database", f"the database cannot be used: {how}", advice)
 
 
-def database(*, read_only: bool, encoding: str) -> Check:
+def database(found: Database, *, read_only: bool) -> Check:
     """The check of a database that answers."""
     if read_only:
         advice = "is it a standby, after a fail-over? Let DATABASE_URL lead to the primary"
         return failing("database", "the database answers but refuses writes: it is read-only", advice)
-    if encoding != "UTF8":
-        detail = f"the database's encoding is {encoding}: it cannot hold what Stripe sends"
-        return failing("database", detail, "create one with ENCODING 'UTF8' and let DATABASE_URL lead to it")
+    if unfit := found.unfit():
+        return failing("database", *unfit)
     return ok("database", "the database answers and can be written to")
 
 
@@ -72,7 +72,8 @@ async def _ask(res: Resources) -> list[Check]:
         return [database_away(type(error).__name__)]
     if found.read_only:
         leave_server(res.engine.sync_engine)
-    checks = [database(read_only=found.read_only, encoding=found.encoding), _schema(found.revision)]
+    reached = database(Database(found.version, found.encoding), read_only=found.read_only)
+    checks = [reached, _schema(found.revision)]
     return [*checks, _worker(seen=found.worker_seen)] if res.works_queue else checks
 
 
@@ -97,7 +98,7 @@ _known = cache(known_revisions)
 _FACTS = text("""
 select (select version_num from alembic_version) as revision,
     pg_is_in_recovery() or cast(current_setting('transaction_read_only') as bool) as read_only,
-    current_setting('server_encoding') as encoding,
+    cast(current_setting('server_version_num') as int) as version, current_setting('server_encoding') as encoding,
     exists (select from workers
             where id = :worker and seen_at > clock_timestamp() - make_interval(secs => :seconds)) as worker_seen
 """)

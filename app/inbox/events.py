@@ -15,6 +15,10 @@ from app.ids import LARGEST_NUMBER
 from app.queue.wakeups import wake
 from app.vocabulary import EventStatus, EventType, Lane
 
+# After a bug of ours: about two hours of back-off, then the event is `failed`, visible, and can be replayed.
+MOST_TRIES = 8
+FIRST_WAIT_SECONDS = 30
+LONGEST_WAIT_SECONDS = FIRST_WAIT_SECONDS * 2.0**MOST_TRIES
 # How logs name an event that will be tried again; its status stays `pending`.
 RETRIED = "retried"
 
@@ -86,7 +90,8 @@ async def mark(session: AsyncSession, outcomes: Sequence[Outcome]) -> None:
     """Record the outcomes of events that `take` has locked."""
     for outcome in outcomes:
         if outcome.status is None:
-            await session.execute(_TRY_LATER, {"id": outcome.event.id, "reason": outcome.reason})
+            about = {"id": outcome.event.id, "reason": outcome.reason}
+            await session.execute(_TRY_LATER, {**about, "first": FIRST_WAIT_SECONDS})
     finished = [(one.event.id, one.status.value, one.reason) for one in outcomes if one.status is not None]
     if finished:
         ids, statuses, reasons = zip(*finished, strict=True)
@@ -162,7 +167,7 @@ where events.id = done.id
 """)
 _TRY_LATER = text("""
 update events set tries = tries + 1, reason = :reason,
-    due_at = clock_timestamp() + make_interval(secs => 30 * 2 ^ tries) where id = :id
+    due_at = clock_timestamp() + make_interval(secs => cast(:first as float8) * 2 ^ tries) where id = :id
 """)
 _LOCK = text("""
 select status, reason, payload is not null as has_payload, handled_at from events where id = :id for update

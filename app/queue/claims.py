@@ -5,7 +5,7 @@ free for the next claim, which raises the fence again, and so the first claimer'
 """
 
 import uuid
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import text
@@ -57,18 +57,6 @@ async def lock_claims(session: AsyncSession, claims: Sequence[Claim], state: Run
         raise Overtaken
 
 
-def in_turn(accounts: Collection[str], random: Callable[[], float]) -> list[str]:
-    """These accounts in rotation, so that none is always last."""
-    in_order = sorted(accounts)
-    first = int(random() * len(in_order))
-    return in_order[first:] + in_order[:first]
-
-
-async def accounts_due(session: AsyncSession, state: RunState, accounts: Collection[str]) -> list[str]:
-    """Those accounts that have a due run in this state, in one query however many accounts there are."""
-    return list((await session.execute(_ACCOUNTS_DUE[state], {"accounts": list(accounts)})).scalars())
-
-
 async def renew(session: AsyncSession, claims: Sequence[Claim], *, seconds: float) -> None:
     """Extend these claims by `seconds`; overtaken ones are left alone."""
     values = {"ids": [c.run_id for c in claims], "fences": [c.fence for c in claims], "seconds": seconds}
@@ -86,22 +74,6 @@ async def back_off(session: AsyncSession, claim: Claim, seconds: float, error: s
     await session.execute(_BACK_OFF, values)
 
 
-# Jumps through the index from one account with such a run to the next.
-_ACCOUNTS_DUE = {
-    state: text(f"""
-with recursive found as (
-    (select account from runs where state = '{state.value}' order by account limit 1)
-    union all
-    select next.account from found cross join lateral (
-        select account from runs where state = '{state.value}' and account > found.account order by account limit 1
-    ) as next
-)
-select account from found where account = any(cast(:accounts as text[])) and exists (
-    select from runs where account = found.account and state = '{state.value}' and due_at <= clock_timestamp()
-        and (lease_until is null or lease_until < clock_timestamp()))
-""")  # noqa: S608 - words of ours
-    for state in (RunState.PLANNED, RunState.REQUESTED, RunState.READY)
-}
 _LOCK = text("""
 select 1 from unnest(cast(:ids as uuid[]), cast(:fences as bigint[])) as held(id, fence)
 join runs on runs.id = held.id and runs.fence = held.fence and state = :state

@@ -45,6 +45,11 @@ async def say_gone(sessions: async_sessionmaker[AsyncSession], process_id: uuid.
         await session.execute(_GONE, {"id": process_id})
 
 
+async def prune(session: AsyncSession, *, days: int, limit: int) -> int:
+    """Forget up to `limit` processes that were not heard of for so many days; returns how many."""
+    return len((await session.execute(_PRUNE, {"days": days, "limit": limit})).all())
+
+
 async def older_than(session: AsyncSession, words: int) -> list[Process]:
     """The living processes that cannot read a rule with words of this number (see `vocabulary.WORDS`)."""
     rows = await session.execute(_OLDER, {"words": words, "seconds": ALIVE_SECONDS})
@@ -57,6 +62,11 @@ values (:id, :host, :pid, :version, :words, :works_queue)
 on conflict (id) do update set seen_at = now()
 """)
 _GONE = text("delete from workers where id = :id")
+_PRUNE = text("""
+delete from workers where id in (
+    select id from workers where seen_at < now() - make_interval(days => :days) order by id limit :limit)
+returning 1
+""")
 _OLDER = text("""
 select id, host, pid, version, words from workers
 where words < :words and seen_at > clock_timestamp() - make_interval(secs => :seconds) order by host, pid

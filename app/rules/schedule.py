@@ -169,6 +169,12 @@ _IS_DUE = """
 type.data_available_end is not null and exists (select from rule_progress as p where p.rule_id = rules.id
     and (p.next_due_at is null or p.next_due_at <= type.data_available_end))
 """
+# For `worker/due`: when the data of a type moved for which there is something to plan, after `{since}`.
+PLANNING_DUE = f"""
+    select min(type.refreshed_at) from report_types as type where type.refreshed_at > {{since}} and exists (
+        select from rules where rules.account = type.account and rules.report_type = type.id
+            and rules.enabled and rules.deleted_at is null and {_IS_DUE})
+"""  # noqa: S608 - of constants only
 _LOCK_DUE = f"""
 select rules.id from rules
 join report_types as type on type.account = rules.account and type.id = rules.report_type

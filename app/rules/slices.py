@@ -9,7 +9,7 @@ from app.rules import backfill, schedule, withdrawals
 
 # Wake-ups normally say when there is something; these queries are for a lost one.
 SLICES_DUE = (
-    "select min(refreshed_at) from report_types where refreshed_at > {since}",
+    schedule.PLANNING_DUE,
     "select min(marked_at) from withdrawals where marked_at > {since}",
     "select min(asked_at) from backfills where asked_at > {since}",
 )

@@ -118,14 +118,15 @@ async def _made_earlier(session: AsyncSession, request_key: str, values: Mapping
     if run is None:
         return None
     asked = ("account", "report_type", "connected_account", "interval_start", "interval_end")
-    if any(getattr(run, name) != values[name] for name in asked) or _without_start(run) != _without_start(values):
+    if any(getattr(run, name) != values[name] for name in asked) or _without_start(run.parameters) != _without_start(
+        values["parameters"]
+    ):
         raise Conflict(f"this Idempotency-Key was used for a different request, which made run {run.id}: use a new key")
     return run.id
 
 
-def _without_start(run: Any) -> dict[str, Any]:
+def _without_start(parameters: Mapping[str, Any]) -> dict[str, Any]:
     """The parameters without the start, which a refusal may have moved since (`runs/refusals`)."""
-    parameters = run.parameters if isinstance(run, Run) else run["parameters"]
     return {name: value for name, value in parameters.items() if name != "interval_start"}
 
 

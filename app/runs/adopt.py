@@ -6,10 +6,12 @@ server error under the key, which it would repeat until the key expires.
 """
 
 import secrets
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import TextClause, text
 
+from app.db.rows import fetch
 from app.errors import NotNow, Overtaken
 from app.queue.claims import lock_claim
 from app.resources import Resources
@@ -20,6 +22,14 @@ from app.vocabulary import CallKind, RunState
 
 # Stripe's clock against ours.
 CLOCK_SLACK_SECONDS = 300
+
+
+@dataclass(frozen=True, slots=True)
+class _Unclaimed:
+    """A Stripe run that this database did not know."""
+
+    stripe_run_id: str
+    parameters: dict[str, Any]
 
 
 async def find_lost_run(res: Resources, claim: RequestClaim) -> StripeRun | None:
@@ -39,10 +49,10 @@ async def find_lost_run(res: Resources, claim: RequestClaim) -> StripeRun | None
 async def take_unclaimed(res: Resources, claim: RequestClaim) -> str | None:
     """The id of the oldest matching Stripe run that this database did not know: the attempt takes it over."""
     async with res.sessions.begin() as session:
-        found = (await session.execute(*_unclaimed_like(claim))).all()
+        found = await fetch(session, _Unclaimed, *_unclaimed_like(claim))
     for lost in found:
         if _as_sent(lost.parameters) == _as_sent(claim.parameters) and await _make_ours(res, claim, lost.stripe_run_id):
-            return str(lost.stripe_run_id)
+            return lost.stripe_run_id
     return None
 
 

@@ -7,7 +7,7 @@ of the file and the move to "stored" together, so that a file is either complete
 import time
 from collections.abc import Sequence
 
-from sqlalchemy import RowMapping, text
+from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app import files
@@ -15,14 +15,14 @@ from app.accounts import holds
 from app.errors import Mismatch, Refused, StoreAway, WrongPart
 from app.files import FileWriter
 from app.observability import log_lines
-from app.queue.claims import back_off, in_turn, lock_claims
+from app.queue.claims import back_off, lock_claims
 from app.queue.wakeups import BIG_BYTES
 from app.resources import ClaimTerms, Resources
 from app.runs import moves
 from app.runs.moves import Move, RunError
 from app.runs.put_off import puts_off
 from app.runs.transfer import DownloadClaim, fenced, transfer
-from app.stripe_api.objects import StripeFile
+from app.runs.turns import accounts_due
 from app.tables import loads
 from app.vocabulary import AttemptOutcome, CallKind, ErrorKind, RunState
 
@@ -33,7 +33,7 @@ MOST_MISMATCHES = 10
 async def claim_downloads(res: Resources, limit: int, *, big: bool) -> list[DownloadClaim]:
     """Claim up to `limit` ready runs with big files (or the others), oldest first."""
     claims: list[DownloadClaim] = []
-    for account in in_turn(res.callable_accounts, res.random):
+    for account in await accounts_due(res, RunState.READY):
         if len(claims) < limit:
             async with res.sessions.begin() as session:
                 claims += await _claim_for_account(session, account, limit - len(claims), res.claim_terms, big=big)
@@ -56,7 +56,8 @@ async def _claim_for_account(
     if not permit.calls:
         return []
     taken = {"ids": due[: permit.calls], "worker": terms.lease.worker, "seconds": terms.lease.seconds}
-    return [_as_claim(row, probing=permit.probing) for row in (await session.execute(_CLAIM, taken)).mappings()]
+    claimed = (await session.execute(_CLAIM, taken)).mappings()
+    return [DownloadClaim(**row, probing=permit.probing) for row in claimed]
 
 
 @puts_off(CallKind.FILES)
@@ -78,17 +79,15 @@ async def download(res: Resources, claim: DownloadClaim) -> None:
     else:
         res.metrics.stored_bytes.labels(claim.account).inc(size)
         res.metrics.stored_files.labels(claim.account).inc()
-        if claim.about["rule_id"] is not None:
-            res.metrics.availability_to_stored_seconds.observe(
-                max(0.0, time.time() - claim.about["planned_at"].timestamp())
-            )
+        if claim.rule_id is not None:
+            res.metrics.availability_to_stored_seconds.observe(max(0.0, time.time() - claim.planned_at.timestamp()))
         log_lines.annotate(outcome="stored", bytes=size)
 
 
 async def _store(res: Resources, claim: DownloadClaim) -> int | None:
     """Its size; None where a re-check brought what is here already, of which no second copy is kept."""
     writer, facts = await transfer(res, claim)
-    if claim.about["recheck"] and await _leave_unchanged(res, claim, facts.sha256):
+    if claim.recheck and await _leave_unchanged(res, claim, facts.sha256):
         return None
     await res.group_commit.record(("stored", claim.account), _record_stored, (claim, writer))
     return facts.size
@@ -145,34 +144,13 @@ async def _mismatched(res: Resources, claim: DownloadClaim, message: str) -> Non
     log_lines.annotate(outcome="Mismatch", about=message, times=count)
 
 
-def _as_claim(row: RowMapping, *, probing: bool) -> DownloadClaim:
-    return DownloadClaim(
-        run_id=row["run_id"],
-        account=row["account"],
-        attempt=row["attempt"],
-        fence=row["fence"],
-        tries=row["tries"],
-        probing=probing,
-        caused_by=row["caused_by"],
-        traceparent=row["traceparent"],
-        file=StripeFile(
-            row["stripe_file_id"],
-            row["file_url"],
-            row["file_size"],
-            row["file_name"],
-            row["file_expires_at"],
-            row["file_type"],
-        ),
-        about=row,
-    )
-
-
+# What was refused last comes last: the probe of a held account is another run each time.
 _DUE = text("""
 select runs.id from runs join attempts on attempts.run_id = runs.id and attempts.number = runs.attempt
 where runs.account = :account and state = 'ready' and due_at <= clock_timestamp()
   and (lease_until is null or lease_until < clock_timestamp())
   and (coalesce(attempts.file_size, 0) >= :big_bytes) = :big
-order by refused_at is not null, due_at, runs.id limit :limit for update of runs skip locked
+order by refused_at nulls first, due_at, runs.id limit :limit for update of runs skip locked
 """)
 _CLAIM = text("""
 with claimed as (

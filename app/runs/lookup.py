@@ -9,11 +9,12 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.accounts import holds
 from app.errors import Refused
 from app.observability import log_lines
-from app.queue.claims import Claim, in_turn, lock_claim
+from app.queue.claims import Claim, lock_claim
 from app.resources import ClaimTerms, Resources
 from app.runs import moves, settle
 from app.runs.moves import RunError
 from app.runs.put_off import puts_off
+from app.runs.turns import accounts_due
 from app.vocabulary import CallKind, ErrorKind, RunState
 
 
@@ -29,7 +30,7 @@ class LookupClaim(Claim):
 async def claim_lookups(res: Resources, limit: int) -> list[LookupClaim]:
     """Claim up to `limit` requested runs that are due for a lookup, over all accounts."""
     claims: list[LookupClaim] = []
-    for account in in_turn(res.callable_accounts, res.random):
+    for account in await accounts_due(res, RunState.REQUESTED):
         if len(claims) < limit:
             async with res.sessions.begin() as session:
                 claims += await _claim_for_account(session, account, limit - len(claims), res.claim_terms)
@@ -78,10 +79,11 @@ async def _give_up(res: Resources, claim: LookupClaim, error: RunError) -> None:
         await moves.try_again_or_fail(session, claim.run_id, claim.attempt, error)
 
 
+# What was refused last comes last: the probe of a held account is another run each time.
 _DUE = text("""
 select id from runs where account = :account and state = 'requested' and due_at <= clock_timestamp()
     and (lease_until is null or lease_until < clock_timestamp())
-order by refused_at is not null, due_at limit :limit for update skip locked
+order by refused_at nulls first, due_at, id limit :limit for update skip locked
 """)
 _CLAIM = text("""
 with claimed as (

@@ -12,10 +12,11 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app import report_types
 from app.accounts import catch_up, holds
 from app.errors import WatermarkBehind
-from app.queue.claims import Claim, in_turn
+from app.queue.claims import Claim
 from app.resources import ClaimTerms, Resources
 from app.runs.slots import PENDING_AT_STRIPE
-from app.vocabulary import CallKind
+from app.runs.turns import accounts_due
+from app.vocabulary import CallKind, RunState
 
 # Stripe keeps an idempotency key for 24 hours; an hour less, as calls may be slow and clocks differ.
 KEY_LIFE_HOURS = 23
@@ -60,7 +61,7 @@ class _Picked:
 async def claim_requests(res: Resources, limit: int) -> list[RequestClaim]:
     """Claim up to `limit` planned runs that may be requested now, over all accounts."""
     claims: list[RequestClaim] = []
-    for account in in_turn(res.callable_accounts, res.random):
+    for account in await accounts_due(res, RunState.PLANNED):
         if len(claims) < limit:
             claims += await _claim_from(res, account, limit - len(claims))
     return claims

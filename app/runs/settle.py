@@ -1,18 +1,33 @@
 """Record the state of Stripe runs, learned from events, answers or lookups. Idempotent."""
 
 import json
+import uuid
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from app.db.rows import fetch
 from app.observability import log_lines
 from app.queue.wakeups import BIG_BYTES, wake
 from app.runs import moves
 from app.runs.moves import Move, RunError
 from app.stripe_api.objects import StripeFile, StripeRun, stripe_run_from
 from app.vocabulary import ErrorKind, Lane, RunState
+
+
+@dataclass(frozen=True, slots=True)
+class _Attempt:
+    """An attempt that made a Stripe run; `left_pending`: it was cancelled, and Stripe may be at it still."""
+
+    run_id: uuid.UUID
+    number: int
+    stripe_run_id: str
+    traceparent: str | None
+    is_current: bool
+    left_pending: bool | None
 
 
 async def lock_stripe_runs(session: AsyncSession, account: str, stripe_run_ids: Sequence[str]) -> None:
@@ -67,10 +82,10 @@ def _in_turns(told: Sequence[StripeRun]) -> Iterator[dict[str, StripeRun]]:
 async def _settle_each_once(
     session: AsyncSession, account: str, told: dict[str, StripeRun], *, poll_seconds: float
 ) -> int:
-    known = (await session.execute(_ATTEMPTS_OF, {"account": account, "stripe_run_ids": list(told)})).all()
+    known = await fetch(session, _Attempt, _ATTEMPTS_OF, {"account": account, "stripe_run_ids": list(told)})
     await _note_ends(session, [one for one in known if one.left_pending and has_ended(told[one.stripe_run_id])])
     attempts = [one for one in known if one.is_current]
-    succeeded: list[tuple[Any, StripeFile]] = []
+    succeeded: list[tuple[_Attempt, StripeFile]] = []
     pending = []
     for attempt in attempts:
         stripe_run = told[attempt.stripe_run_id]
@@ -88,14 +103,14 @@ async def _settle_each_once(
     return len(attempts)
 
 
-async def _note_ends(session: AsyncSession, attempts: Sequence[Any]) -> None:
+async def _note_ends(session: AsyncSession, attempts: Sequence[_Attempt]) -> None:
     """Stripe has finished runs that were cancelled here: free their slots."""
     if attempts:
         await session.execute(_ENDED, _names(attempts))
         await wake(session, Lane.REQUESTS)
 
 
-async def _succeeded(session: AsyncSession, results: Sequence[tuple[Any, StripeFile]]) -> None:
+async def _succeeded(session: AsyncSession, results: Sequence[tuple[_Attempt, StripeFile]]) -> None:
     if not results:
         return
     attempts, files = [attempt for attempt, _ in results], [file for _, file in results]
@@ -114,14 +129,14 @@ async def _succeeded(session: AsyncSession, results: Sequence[tuple[Any, StripeF
         await wake(session, *(Lane.BIG_DOWNLOADS if is_big else Lane.DOWNLOADS for is_big in big))
 
 
-async def _failed(session: AsyncSession, attempt: Any, error: RunError) -> None:
+async def _failed(session: AsyncSession, attempt: _Attempt, error: RunError) -> None:
     # A failure after a recorded success changes nothing: only a requested run waits for an outcome.
     state = (await session.execute(_STATE, {"run_id": attempt.run_id})).scalar_one()
     if state == RunState.REQUESTED:
         await moves.try_again_or_fail(session, attempt.run_id, attempt.number, error)
 
 
-def _names(attempts: Sequence[Any]) -> dict[str, list[Any]]:
+def _names(attempts: Sequence[_Attempt]) -> dict[str, list[Any]]:
     return {"run_ids": [attempt.run_id for attempt in attempts], "numbers": [attempt.number for attempt in attempts]}
 
 

@@ -11,7 +11,6 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import structlog
-from sqlalchemy import RowMapping
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.errors import KeyRefused, Mismatch, NotNow, WrongPart
@@ -31,11 +30,53 @@ LEAST_RATE_SECONDS = 30.0
 
 
 @dataclass(frozen=True, slots=True)
-class DownloadClaim(Claim):
-    """A ready run and its file at Stripe."""
+class NamedRun:
+    """What a file is named after; the interval is in UTC, its days are those of `timezone` (None: UTC)."""
 
-    file: StripeFile
-    about: RowMapping  # what the file is named after; read only in the step, where a failure concerns this run alone
+    run_id: uuid.UUID
+    report_type: str
+    account: str
+    connected_account: str | None
+    interval_start: datetime | None
+    interval_end: datetime | None
+    timezone: str | None
+    parameters: Mapping[str, Any]
+    revision: int
+
+
+@dataclass(frozen=True, slots=True)
+class DownloadClaim(Claim):
+    """A ready run and its file at Stripe; `partial_id` is what an earlier try has left of it here."""
+
+    rule_id: uuid.UUID | None
+    report_type: str
+    connected_account: str | None
+    interval_start: datetime | None
+    interval_end: datetime | None
+    timezone: str | None
+    parameters: dict[str, Any]
+    revision: int
+    recheck: bool
+    planned_at: datetime
+    stripe_file_id: str
+    file_url: str | None
+    file_size: int | None
+    file_name: str | None
+    file_expires_at: datetime | None
+    file_type: str | None
+    partial_id: uuid.UUID | None
+
+    @property
+    def file(self) -> StripeFile:
+        """The file, as Stripe told of it."""
+        return StripeFile(
+            self.stripe_file_id, self.file_url, self.file_size, self.file_name, self.file_expires_at, self.file_type
+        )
+
+    @property
+    def named(self) -> NamedRun:
+        """What the file is named after."""
+        return NamedRun(**{name: getattr(self, name) for name in NamedRun.__slots__})
 
 
 @asynccontextmanager
@@ -52,11 +93,10 @@ async def transfer(res: Resources, claim: DownloadClaim) -> tuple[FileWriter, Fi
     What arrived before an error is kept, unless it does not match Stripe's file. Raises Mismatch, and what the
     Stripe client raises.
     """
-    run = claim.about
     kind = kind_of(claim.file)
-    name = file_name(claim.run_id, run, kind)
+    name = file_name(claim.named, kind)
     metadata = FileMetadata(
-        claim.run_id, run["rule_id"], claim.account, run["report_type"], claim.file.id, name, kind.media_type
+        claim.run_id, claim.rule_id, claim.account, claim.report_type, claim.stripe_file_id, name, kind.media_type
     )
     writer = res.files.writer(metadata, lambda: fenced(res, claim))
     try:
@@ -67,8 +107,8 @@ async def transfer(res: Resources, claim: DownloadClaim) -> tuple[FileWriter, Fi
 
 
 async def _all_of_it(res: Resources, claim: DownloadClaim, writer: FileWriter) -> FileFacts:
-    if claim.about["partial_id"] is not None:
-        await writer.resume(res.sessions, claim.about["partial_id"])
+    if claim.partial_id is not None:
+        await writer.resume(res.sessions, claim.partial_id)
     try:
         await _fetch(res, claim, writer)
     except (NotNow, KeyRefused) as error:
@@ -150,18 +190,18 @@ def kind_of(file: StripeFile) -> FileKind:
     return FileKind(safe, _KINDS.get(word, "application/octet-stream"))
 
 
-def file_name(run_id: uuid.UUID, run: RowMapping | Mapping[str, Any], kind: FileKind) -> str:
+def file_name(run: NamedRun, kind: FileKind) -> str:
     """`<type>_<account>_<first day>_<last day>_<zone>_<what it is filtered by>_<id>.<ending>`.
 
     Readable, free of characters that need quoting, and unique: the days are local and both inside the window, as in
     Stripe's Dashboard; a bound that is not a midnight is given with its time; the end of the run's id makes the name
     unique.
     """
-    parts = [run["report_type"], run["account"], run["connected_account"], *_window(run)]
-    parts += [run["parameters"].get(name) for name in _TOLD_APART_BY]
-    parts.append(f"r{run['revision']}" if run["revision"] > 1 else None)
+    parts = [run.report_type, run.account, run.connected_account, *_window(run)]
+    parts += [run.parameters.get(name) for name in _TOLD_APART_BY]
+    parts.append(f"r{run.revision}" if run.revision > 1 else None)
     stem = re.sub(r"[^A-Za-z0-9._+-]+", "-", "_".join(str(part) for part in parts if part))
-    return f"{stem[:_LONGEST_STEM]}_{run_id.hex[-_ID_DIGITS:]}.{kind.ending}"
+    return f"{stem[:_LONGEST_STEM]}_{run.run_id.hex[-_ID_DIGITS:]}.{kind.ending}"
 
 
 # Parameters that filter the rows of a report; the others are about columns and formatting.
@@ -172,8 +212,8 @@ _ID_DIGITS = 12
 _LONGEST_STEM = 180
 
 
-def _window(run: RowMapping | Mapping[str, Any]) -> list[str]:
-    start, end, zone = run["interval_start"], run["interval_end"], ZoneInfo(run["timezone"] or "UTC")
+def _window(run: NamedRun) -> list[str]:
+    start, end, zone = run.interval_start, run.interval_end, ZoneInfo(run.timezone or "UTC")
     bounds = [_day_or_time(start, zone, last=False)] if start is not None else []
     bounds += [_day_or_time(end, zone, last=True)] if end is not None else []
     return [*bounds, zone.key] if bounds else []

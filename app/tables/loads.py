@@ -35,6 +35,8 @@ class LoadClaim:
     revision: int
     tries: int
     fence: int
+    caused_by: str | None  # what its run goes back to, for logs and traces
+    traceparent: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +179,9 @@ where id = (
     select id from loads where state = 'due' and due_at <= clock_timestamp()
         and (lease_until is null or lease_until < clock_timestamp())
     order by due_at, id limit 1 for update skip locked
-) returning id, run_id, rule_id, account, report_type, table_name, revision, tries, fence
+) returning id, run_id, rule_id, account, report_type, table_name, revision, tries, fence,
+    (select caused_by from runs where runs.id = loads.run_id) as caused_by,
+    (select traceparent from runs where runs.id = loads.run_id) as traceparent
 """)
 _RENEW = text("""
 update loads set lease_until = clock_timestamp() + make_interval(secs => :seconds)

@@ -7,6 +7,7 @@ DELAYS = (0, 5, 5 * 60, 30 * 60, 2 * 3600, 5 * 3600, 10 * 3600, 14 * 3600, 20 * 
 MOST_TRIES = len(DELAYS)
 # So that what failed together is not sent together.
 JITTER = 0.1
+LONGEST_WAIT_SECONDS = max(DELAYS) * (1 + JITTER)
 
 
 def seconds_until_retry(tries: int, *, retry_after: float | None = None, random: Callable[[], float]) -> float | None:

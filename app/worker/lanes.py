@@ -27,6 +27,8 @@ log = structlog.get_logger()
 C = TypeVar("C")
 T = TypeVar("T")
 C_contra = TypeVar("C_contra", contravariant=True)
+# What is done in a transaction that the engine opens for it.
+Work = Callable[[AsyncSession], Awaitable[None]]
 
 # A call in flight may still bring its outcome: it gets this long at the end (contract §2).
 GRACE_SECONDS = 8.0
@@ -97,7 +99,7 @@ async def run(
     lanes: Sequence[Loop | Pool[Any]],
     *,
     poll_seconds: float,
-    beat: Callable[[AsyncSession], Awaitable[None]],
+    beat: Work,
 ) -> None:
     """Work these lanes until `res.stopping` is set; calls in flight then get their grace period.
 
@@ -207,7 +209,7 @@ async def _step(res: Resources, pool: Pool[C], claim: C, line: Line) -> None:
             await outlive("lane", pool.kind.crashed(res, claim, error))
 
 
-async def _beat(engine: _Engine, beat: Callable[[AsyncSession], Awaitable[None]]) -> None:
+async def _beat(engine: _Engine, beat: Work) -> None:
     """Renew the leases of what is under way, and report as alive; if one fails, the others are still done."""
     res = engine.res
     under_way: dict[Claimed[Any], list[Any]] = {}
@@ -232,6 +234,6 @@ async def be_seen(res: Resources) -> None:
     await outlive("heartbeat", processes.say_gone(res.sessions, res.worker_id))
 
 
-async def _in_transaction(res: Resources, work: Callable[[AsyncSession], Awaitable[None]]) -> None:
+async def _in_transaction(res: Resources, work: Work) -> None:
     async with res.sessions.begin() as session:
         await work(session)

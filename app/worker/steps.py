@@ -46,6 +46,7 @@ from app.targets.deliveries import DeliveryClaim
 from app.targets.send import claim_deliveries, deliver
 from app.targets.send import crashed as delivery_crashed
 from app.upkeep import retention
+from app.upkeep.prune import prune
 from app.upkeep.reconcile import reconcile
 from app.vocabulary import CallKind, Lane, RunState
 from app.worker.due import EVENTS_DUE, MISSING_TYPES_DUE, probe_due, rate_due, runs_due
@@ -59,6 +60,7 @@ DOWNLOADS_AT_ONCE = 8
 BIG_DOWNLOADS_AT_ONCE = 2
 # Retention counts in days.
 RETENTION_SECONDS = 3600.0
+PRUNE_SECONDS = 3600.0
 
 # Lasting states are announced within this time; for a refused key or a late rule a minute is fine.
 NOTICES_SECONDS = 60.0
@@ -81,6 +83,7 @@ def timetable(res: Resources) -> list[Entry]:
         Entry("loads", loading.look_for_loads, every=loading.LOOK_SECONDS),
         Entry("rechecks", plan_rechecks, every=EVERY_SECONDS),
         Entry(retention.TIMETABLE_ENTRY, retention.remove_old_files, every=RETENTION_SECONDS),
+        Entry("prune", prune, every=PRUNE_SECONDS),
         Entry("notices", announce_lasting, every=NOTICES_SECONDS),
     ]
 
@@ -168,7 +171,7 @@ def _downloads(lane: Lane, slots: int, *, next_due: Sequence[str]) -> Pool[Downl
 
 def _load_line(claim: LoadClaim) -> Line:
     ids = {"run_id": str(claim.run_id), "account": claim.account, "table": claim.table_name}
-    return Line("file.loaded", ids)
+    return Line("file.loaded", {**ids, "caused_by": claim.caused_by}, parent=claim.traceparent)
 
 
 def _line(name: str) -> Callable[[Claim], Line]:

@@ -30,8 +30,7 @@ class Backups:
     @asynccontextmanager
     async def service(self) -> AsyncIterator[Resources]:
         """The service on the present database."""
-        async with open_resources(make_settings(self.url, self.simulator)) as res:
-            res.random = lambda: 0.0
+        async with open_resources(make_settings(self.url, self.simulator), random=lambda: 0.0) as res:
             yield res
 
     @contextmanager

@@ -6,12 +6,16 @@ import pytest
 
 from app.errors import NotNow
 from app.resources import Resources
+from app.runs import listing
+from app.runs.listing import RunFilters
 from app.runs.waiting import Waiting, waiting_for
 from app.simulator import Simulator
 from app.upkeep.reconcile import reconcile
 from app.vocabulary import WaitReason
 from tests.runs.stories import (
+    CONTENTS,
     CREATE,
+    READ_RUN,
     another_process,
     days_due,
     everything_is_due,
@@ -21,8 +25,10 @@ from tests.runs.stories import (
 from tests.service import (
     REPORT_TYPE,
     add_rule,
+    download_due,
     execute,
     fetch,
+    look_up_due,
     only_run,
     request_due,
     turn,
@@ -162,6 +168,85 @@ async def test_one_connected_account_that_is_refused_stops_no_other_and_fails_in
     assert await fetch(res, "select 1 from report_types where missing_since is not null") == []
 
 
+async def test_one_file_that_is_refused_stops_no_other_and_its_run_fails_in_the_end(
+    res: Resources, simulator: Simulator
+) -> None:
+    # Given a file whose contents are refused for ever
+    await days_due(res, simulator, 1)
+    await request_due(res)
+    await everything_is_due(res)
+    await look_up_due(res)
+    bad = simulator.files[0]
+    simulator.inject("status", status=403, times=None, match={"path": f"{bad.id}/contents$"})
+
+    # When others come, day after day
+    for day in range(3, 16):
+        unpublished(simulator, until=f"2026-03-{day:02}")
+        await reconcile(res)
+        for _ in range(2):
+            await everything_is_due(res)
+            await turn(res)
+
+    # Then they are stored, and the run of the bad one is failed as refused, visibly
+    by_state = {run["state"]: run for run in await fetch(res, "select * from runs where interval_end < '2026-03-13'")}
+    assert set(by_state) == {"stored", "failed"}
+    assert by_state["failed"]["error"]["kind"] == "refused"
+    failed = await fetch(res, "select stripe_file_id from attempts join runs on id = run_id where state = 'failed'")
+    assert [row["stripe_file_id"] for row in failed] == [bad.id]
+
+
+async def test_one_stripe_run_that_may_not_be_read_stops_no_other_look_up_and_fails_in_the_end(
+    res: Resources, simulator: Simulator
+) -> None:
+    # Given a Stripe run that may not be read, and no webhooks at all
+    await days_due(res, simulator, 1)
+    await request_due(res)
+    bad = simulator.runs[0]
+    simulator.inject("status", status=403, times=None, match={"method": "GET", "path": f"{bad.id}$"})
+
+    # When others are made, day after day
+    for day in range(3, 16):
+        unpublished(simulator, until=f"2026-03-{day:02}")
+        await reconcile(res)
+        for _ in range(2):
+            await everything_is_due(res)
+            await turn(res)
+
+    # Then they are stored, and the bad one is failed as refused, visibly
+    by_state = {run["state"]: run for run in await fetch(res, "select * from runs where interval_end < '2026-03-13'")}
+    assert set(by_state) == {"stored", "failed"}
+    assert by_state["failed"]["error"]["kind"] == "refused"
+    failed = await fetch(res, "select stripe_run_id from attempts join runs on id = run_id where state = 'failed'")
+    assert [row["stripe_run_id"] for row in failed] == [bad.id]
+
+
+PROBES = {"read": (READ_RUN, look_up_due), "files": (CONTENTS, download_due)}
+
+
+@pytest.mark.parametrize("kind", PROBES)
+async def test_the_probe_of_held_reads_and_files_is_another_run_each_time_too(
+    res: Resources, simulator: Simulator, kind: str
+) -> None:
+    # Given three runs whose next call is refused
+    match, step = PROBES[kind]
+    await days_due(res, simulator, 3)
+    await request_due(res)
+    if kind == "files":
+        await everything_is_due(res)
+        await look_up_due(res)
+    simulator.inject("status", status=403, times=None, match=match)
+
+    # When the account is probed
+    probed = []
+    for _ in range(4):
+        await everything_is_due(res)
+        await step(res)
+        probed += await fetch(res, "select id from runs order by refused_at desc limit 1")
+
+    # Then each probe was another one
+    assert len({run["id"] for run in probed[1:]}) == 3
+
+
 async def test_the_probe_of_a_held_account_is_another_run_each_time(res: Resources, simulator: Simulator) -> None:
     await days_due(res, simulator, 3)
     simulator.inject("status", status=403, times=None, match=CREATE)
@@ -222,6 +307,20 @@ async def test_runs_of_a_slug_that_has_another_accounts_key_can_still_be_shown(
         waiting = await waiting_for(session, [run["id"]], res.claim_terms)
 
     assert waiting == {run["id"]: Waiting(WaitReason.ACCOUNT_HELD, None)}
+
+
+async def test_a_run_with_a_time_that_python_has_not_is_shown_with_all_others(
+    res: Resources, simulator: Simulator
+) -> None:
+    await days_due(res, simulator, 2)
+    await execute(res, "update runs set due_at = 'infinity' where interval_start = '2026-03-01+00'")
+
+    async with res.sessions.begin() as session:
+        found = await listing.list_runs(session, RunFilters(), limit=10)
+        waiting = await waiting_for(session, [run["id"] for run in found], res.claim_terms)
+
+    assert len(found) == 2
+    assert {one.reason for one in waiting.values()} == {WaitReason.BACKOFF}
 
 
 async def reconcile_in_vain(res: Resources) -> None:

@@ -1,11 +1,28 @@
 """Alive and ready: by name, and soon, also when the database is away."""
 
+from collections.abc import AsyncIterator
+from dataclasses import replace
+
 import httpx
 import pytest
 
 from app.health import process
 from app.resources import Resources
+from tests.api.conftest import client_of
 from tests.service import execute, working
+
+
+@pytest.fixture
+def res(res: Resources) -> Resources:
+    """A process that leaves the queue to another one."""
+    return replace(res, works_queue=False)
+
+
+@pytest.fixture
+async def worker(res: Resources) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of a process that works the queue as well."""
+    async with client_of(replace(res, works_queue=True), None) as client:
+        yield client
 
 
 def found(answer: httpx.Response) -> dict[str, str]:
@@ -19,24 +36,22 @@ async def seen_ready(api: httpx.AsyncClient) -> httpx.Response:
     return answer
 
 
-async def test_a_process_with_its_worker_is_ready(res: Resources, nobody: httpx.AsyncClient) -> None:
+async def test_a_process_with_its_worker_is_ready(res: Resources, worker: httpx.AsyncClient) -> None:
     async with working(res):
-        answer = await seen_ready(nobody)
+        answer = await seen_ready(worker)
 
     assert answer.json()["status"] == "ok"
     assert found(answer) == {"database": "ok", "schema": "ok", "worker": "ok"}
 
 
-async def test_a_process_whose_worker_is_not_heard_of_is_not_ready(res: Resources, nobody: httpx.AsyncClient) -> None:
-    answer = await nobody.get("/health/ready")
+async def test_a_process_whose_worker_is_not_heard_of_is_not_ready(worker: httpx.AsyncClient) -> None:
+    answer = await worker.get("/health/ready")
 
     assert answer.status_code == 503
     assert found(answer) == {"database": "ok", "schema": "ok", "worker": "failing"}
 
 
-async def test_a_process_without_a_worker_needs_none(res: Resources, nobody: httpx.AsyncClient) -> None:
-    res.works_queue = False
-
+async def test_a_process_without_a_worker_needs_none(nobody: httpx.AsyncClient) -> None:
     answer = await nobody.get("/health/ready")
 
     assert (answer.status_code, found(answer)) == (200, {"database": "ok", "schema": "ok"})
@@ -46,7 +61,6 @@ async def test_a_process_without_a_worker_needs_none(res: Resources, nobody: htt
 async def test_an_older_schema_is_not_enough_and_a_newer_one_is(
     res: Resources, nobody: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch, revision: str, status: int
 ) -> None:
-    res.works_queue = False
     monkeypatch.setattr(process, "_known", lambda: frozenset({"0000_older"}))
     await execute(res, "update alembic_version set version_num = :revision", revision=revision)
 
@@ -56,7 +70,6 @@ async def test_an_older_schema_is_not_enough_and_a_newer_one_is(
 async def test_a_database_that_is_away_is_named_and_the_process_lives(
     res: Resources, nobody: httpx.AsyncClient
 ) -> None:
-    res.works_queue = False
     await execute(res, "alter table alembic_version rename to elsewhere")
 
     ready = await nobody.get("/health/ready")
@@ -68,7 +81,6 @@ async def test_a_database_that_is_away_is_named_and_the_process_lives(
 async def test_a_database_that_says_nothing_does_not_keep_anybody_waiting(
     res: Resources, nobody: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    res.works_queue = False
     monkeypatch.setattr(process, "ANSWER_SECONDS", 0.05)
     async with res.sessions.begin() as session:
         # Whoever asks for the revision waits for this transaction.
@@ -85,8 +97,6 @@ async def test_a_database_that_says_nothing_does_not_keep_anybody_waiting(
 async def test_probes_may_use_head_and_the_long_answer_needs_a_token(
     res: Resources, nobody: httpx.AsyncClient, api: httpx.AsyncClient
 ) -> None:
-    res.works_queue = False
-
     assert [(await nobody.head(f"/health/{name}")).status_code for name in ("live", "ready")] == [200, 200]
     assert (await nobody.get("/health")).status_code == 401
     assert (await api.get("/health")).status_code == 200

@@ -1,5 +1,6 @@
 """What `/health` tells an operator: every check made to appear, and what it says to do."""
 
+from dataclasses import replace
 from datetime import date, timedelta
 from typing import Any
 
@@ -36,8 +37,7 @@ SECRETS = (ADMIN_TOKEN, READ_TOKEN, WEBHOOK_SECRET)
 @pytest.fixture
 def res(res: Resources) -> Resources:
     """A process that leaves the queue to another one, which is at work."""
-    res.works_queue = False
-    return res
+    return replace(res, works_queue=False)
 
 
 async def a_worker_is_seen(res: Resources, *, seconds_ago: float = 0) -> None:

@@ -1,5 +1,6 @@
 """Runs over HTTP: listed, filtered, shown with their history, and why they stand still."""
 
+from dataclasses import replace
 from datetime import date
 from typing import Any
 
@@ -7,7 +8,9 @@ import httpx
 
 from app.resources import Resources
 from app.simulator import Simulator
+from app.stripe_api.rate_limit import Limiter
 from app.upkeep.reconcile import reconcile
+from tests.api.conftest import client_of
 from tests.service import REPORT_TYPE, add_rule, execute, fetch, request_due, work_off
 
 LAST_DAY = date(2026, 2, 28)  # that there is data for
@@ -145,13 +148,14 @@ async def test_a_run_says_why_it_stands_still(res: Resources, api: httpx.AsyncCl
     assert run["waiting"] is None, "somebody is at it just now"
 
 
-async def test_a_run_waits_for_the_rate_limit(res: Resources, api: httpx.AsyncClient) -> None:
+async def test_a_run_waits_for_the_rate_limit(res: Resources) -> None:
     await reconcile(res)
     await add_rule(res, starts_on=LAST_DAY)
-    res.limiter = type(res.limiter)(4.0)
     await execute(res, "insert into rate_limits values ('default', 'create', '2999-01-01T00:00Z')")
 
-    found = await waiting(res, api)
+    limited = replace(res, limiter=Limiter(4.0))
+    async with client_of(limited) as api:
+        found = await waiting(limited, api)
 
     # Not until then: no call puts the next one off for longer than a step.
     assert found is not None

@@ -204,8 +204,7 @@ WORLDS = [
 async def played(world: World, url: str, simulator: Simulator, folder: Path) -> AsyncIterator[Place]:
     """A service that is well but for this."""
     given = {name: value.format(folder=folder) for name, value in world.settings.items()}
-    async with open_resources(make_settings(url, simulator, **given)) as res:
-        res.works_queue = False
+    async with open_resources(make_settings(url, simulator, **given), works_queue=False) as res:
         await make_healthy(res, simulator)
         async with client_of(res) as api:
             with pytest.MonkeyPatch.context() as patched:

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
+from zoneinfo import ZoneInfo
 
 import psycopg
 import pytest
@@ -9,7 +10,16 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from app.db.engine import is_slow, is_transient, is_wrong_server, make_engine, make_sessions, raw_connection
+from app.db.engine import (
+    FIRST_TIME,
+    LAST_TIME,
+    is_slow,
+    is_transient,
+    is_wrong_server,
+    make_engine,
+    make_sessions,
+    raw_connection,
+)
 from app.db.migrate import migrate
 from app.errors import SchemaError, Unavailable
 from app.resources import open_resources
@@ -61,6 +71,22 @@ async def test_a_database_with_other_ways_to_write_dates_and_text_is_read_alike(
     assert found["at"] == datetime(2026, 3, 1, tzinfo=UTC)
     assert (found["said"], found["isolation"]) == ("ä\\", "read committed")
     assert found["json"] == "2026-03-01T00:00:00+00:00"
+
+
+@pytest.mark.parametrize(
+    ("held", "read"),
+    [("infinity", LAST_TIME), ("10000-01-01T00:00Z", LAST_TIME), ("294276-12-31T00:00Z", LAST_TIME),
+     ("-infinity", FIRST_TIME), ("4713-01-01T00:00Z BC", FIRST_TIME),
+     ("2026-03-01T00:00Z", datetime(2026, 3, 1, tzinfo=UTC))],
+)  # fmt: skip
+async def test_every_time_that_the_database_can_hold_can_be_read(
+    engine: AsyncEngine, held: str, read: datetime
+) -> None:
+    async with make_sessions(engine)() as session:
+        found = (await session.execute(text("select cast(:held as timestamptz)"), {"held": held})).scalar_one()
+
+    assert found == read
+    assert found.astimezone(ZoneInfo("Pacific/Kiritimati")) == found.astimezone(ZoneInfo("Etc/GMT+12")) == read
 
 
 @pytest.mark.parametrize("encoding", ["LATIN1", "SQL_ASCII"])

@@ -65,8 +65,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mo
 @pytest.fixture
 async def res(database_url: str, simulator: Simulator, store: Store) -> AsyncIterator[Resources]:
     settings = make_settings(database_url, simulator, TALLYHOOK_FILE_STORE=store.url)
-    async with open_resources(settings) as res:
-        res.random = lambda: 0.0
+    async with open_resources(settings, random=lambda: 0.0) as res:
         yield res
 
 
@@ -345,8 +344,7 @@ async def test_pieces_in_the_database_are_dropped_where_the_file_now_goes_elsewh
 ) -> None:
     await one_ready_run(res, simulator)
     simulator.inject("file_cut", bytes=1000)
-    async with open_resources(make_settings(database_of(res), simulator)) as without:
-        without.random = lambda: 0.0
+    async with open_resources(make_settings(database_of(res), simulator), random=lambda: 0.0) as without:
         await download_due(without)
     assert len(await fetch(res, "select 1 from file_chunks")) == 1
 

@@ -54,12 +54,13 @@ class Stage:
             if self.effects.died.is_set():
                 self.effects.revive()
             try:
-                self.res = await self._life.enter_async_context(open_resources(self._settings))
+                opened = open_resources(
+                    self._settings, random=lambda: 0.0, clock=lambda: time.time() + self.hours * 3600
+                )
+                self.res = await self._life.enter_async_context(opened)
             except Crashed:
                 await self.stop()
                 continue
-            self.res.random = lambda: 0.0
-            self.res.clock = lambda: time.time() + self.hours * 3600
             if await self._survives(_begin_to_work):
                 return
             await self.stop()
@@ -90,8 +91,7 @@ class Stage:
     async def live_with_key(self, api_key: str) -> None:
         """A process beside this one that has another key does everything that is due to it."""
         settings = service.make_settings(self._url, self.simulator, STRIPE_API_KEY=api_key)
-        async with open_resources(settings) as other:
-            other.random = lambda: 0.0
+        async with open_resources(settings, random=lambda: 0.0) as other:
             await identity.check_at_start(other)
             await everything_due(other)
 

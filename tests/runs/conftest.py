@@ -1,5 +1,7 @@
 """Back-off takes no time here: what is tried again is due at once."""
 
+from dataclasses import replace
+
 import pytest
 
 from app.resources import Resources
@@ -7,5 +9,4 @@ from app.resources import Resources
 
 @pytest.fixture
 async def res(res: Resources) -> Resources:
-    res.random = lambda: 0.0
-    return res
+    return replace(res, random=lambda: 0.0)

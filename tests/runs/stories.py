@@ -73,8 +73,7 @@ async def deliver_value(res: Resources, value: dict[str, Any], *, secret: str = 
 @asynccontextmanager
 async def another_process(res: Resources, simulator: Simulator, **overrides: object) -> AsyncIterator[Resources]:
     """A second process on the same database."""
-    async with open_resources(make_settings(database_of(res), simulator, **overrides)) as other:
-        other.random = lambda: 0.0
+    async with open_resources(make_settings(database_of(res), simulator, **overrides), random=lambda: 0.0) as other:
         yield other
 
 

@@ -1,6 +1,7 @@
 """A create whose answer never came and whose key Stripe has forgotten: its list is looked into first."""
 
 import asyncio
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -27,6 +28,7 @@ from tests.service import (
     REPORT_TYPE,
     add_rule,
     execute,
+    fetch,
     only_run,
     request_due,
     work_off,
@@ -90,6 +92,41 @@ async def test_an_old_ambiguous_create_that_took_no_effect_is_asked_anew_with_a_
     assert first != second
     assert (await attempts(res))[0]["idempotency_key"] == second
     assert len(simulator.runs) == 1
+
+
+async def test_what_is_like_a_run_is_found_by_index_among_very_many_unknown_ones(
+    res: Resources, simulator: Simulator
+) -> None:
+    # Given 20,000 Stripe runs that this database did not know, one of them like the run that is wanted
+    run = await one_due_run(res, simulator)
+    await execute(
+        res,
+        "insert into unclaimed_runs (account, stripe_run_id, report_type, parameters, created_at)"
+        " select 'default', 'frr_' || number, :type, jsonb_build_object('interval_end', number), now()"
+        " from generate_series(1, 20000) as number",
+        type=run["report_type"],
+    )
+    await execute(
+        res,
+        "insert into unclaimed_runs (account, stripe_run_id, report_type, parameters, created_at)"
+        " select account, 'frr_wanted', report_type, parameters, now() from runs",
+    )
+    await execute(res, "analyze unclaimed_runs")
+    claim = await claim_one(res)
+
+    # When it is looked for, then only what has its end is read, by index
+    statement, values = adopt._unclaimed_like(claim)
+    plan = await fetch(res, f"explain (analyze, format json) {statement.text}", **values)
+    (node,) = [node for node in _nodes(plan[0]["QUERY PLAN"][0]["Plan"]) if node.get("Alias") == "lost"]
+    assert node["Node Type"] in ("Index Scan", "Bitmap Heap Scan")
+    assert node["Actual Rows"] == 1
+    assert await adopt.take_unclaimed(res, claim) == "frr_wanted"
+
+
+def _nodes(node: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield node
+    for child in node.get("Plans", []):
+        yield from _nodes(child)
 
 
 async def test_a_run_in_stripes_list_that_belongs_to_another_run_of_ours_is_not_adopted(

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.resources import Resources
-from app.runs.transfer import FileKind, file_name, kind_of
+from app.runs.transfer import FileKind, NamedRun, file_name, kind_of
 from app.simulator import Simulator
 from app.stripe_api.objects import StripeFile
 from tests.api.conftest import client_of
@@ -27,10 +27,9 @@ def local(text: str, zone: str) -> datetime:
     return datetime.fromisoformat(text).replace(tzinfo=ZoneInfo(zone)).astimezone(UTC)
 
 
-def run_of(
-    start: str | None, end: str | None, zone: str | None = "America/Los_Angeles", **changes: Any
-) -> dict[str, Any]:
+def run_of(start: str | None, end: str | None, zone: str | None = "America/Los_Angeles", **changes: Any) -> NamedRun:
     run: dict[str, Any] = {
+        "run_id": RUN,
         "report_type": "payouts.itemized.5",
         "account": "default",
         "connected_account": None,
@@ -40,7 +39,7 @@ def run_of(
         "revision": 1,
         "parameters": {},
     }
-    return run | changes
+    return NamedRun(**{**run, **changes})
 
 
 @pytest.mark.parametrize(
@@ -63,14 +62,14 @@ def run_of(
         (run_of(None, None, None, parameters={"payout": "po_1", "columns": ["net"]}), "po_1"),
     ],
 )
-def test_the_name_says_what_tells_runs_apart(run: dict[str, Any], name: str) -> None:
-    assert file_name(RUN, run, CSV) == f"payouts.itemized.5_default_{name}_00a1b2c3d4e5.csv"
+def test_the_name_says_what_tells_runs_apart(run: NamedRun, name: str) -> None:
+    assert file_name(run, CSV) == f"payouts.itemized.5_default_{name}_00a1b2c3d4e5.csv"
 
 
 def test_a_connected_account_stands_beside_its_platform() -> None:
     run = run_of(None, None, account="eu", connected_account="acct_1", parameters={"payout": "po_1"})
 
-    assert file_name(RUN, run, CSV) == "payouts.itemized.5_eu_acct_1_po_1_00a1b2c3d4e5.csv"
+    assert file_name(run, CSV) == "payouts.itemized.5_eu_acct_1_po_1_00a1b2c3d4e5.csv"
 
 
 WORDS = st.text(max_size=120)
@@ -82,7 +81,8 @@ def test_a_name_needs_no_quoting_and_fits_into_any_file_system(
 ) -> None:
     parameters = {"payout": payout, "reporting_category": category}
 
-    name = file_name(run_id, run_of("2026-10-01", "2026-11-01", account=account, parameters=parameters), CSV)
+    run = run_of("2026-10-01", "2026-11-01", run_id=run_id, account=account, parameters=parameters)
+    name = file_name(run, CSV)
 
     assert all(letter.isascii() and (letter.isalnum() or letter in "._+-") for letter in name)
     assert len(name) <= 200

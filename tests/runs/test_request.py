@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
@@ -30,14 +31,32 @@ from tests.service import (
 )
 
 
+class Clock:
+    """The machine's clock, as it goes on while the process does not."""
+
+    slept = 0.0
+
+    def __call__(self) -> float:
+        return time.time() + self.slept
+
+    def sleep(self, seconds: float) -> None:
+        """The whole machine sleeps, in the middle of whatever it does."""
+        self.slept = seconds
+
+
 @pytest.fixture
-def sleep(res: Resources) -> Callable[[float], None]:
-    """The whole machine sleeps for so many seconds, in the middle of whatever it does."""
+def clock() -> Clock:
+    return Clock()
 
-    def fall_asleep(seconds: float) -> None:
-        res.clock = lambda: time.time() + seconds
 
-    return fall_asleep
+@pytest.fixture
+def res(res: Resources, clock: Clock) -> Resources:
+    return replace(res, clock=clock)
+
+
+@pytest.fixture
+def sleep(clock: Clock) -> Callable[[float], None]:
+    return clock.sleep
 
 
 async def test_whoever_slept_through_his_lease_makes_no_call(

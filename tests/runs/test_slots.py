@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+from dataclasses import replace
 
 import pytest
 
@@ -174,10 +175,10 @@ async def test_of_more_rules_than_one_claim_looks_at_each_has_its_turn(
     await reconcile(res)
     rules = {(await add_rule(res, name=f"rule {number}")).id for number in range(7)}
     draws = itertools.cycle([0.0, 0.3, 0.6, 0.9])
-    res.random = lambda: next(draws)
+    drawing = replace(res, random=lambda: next(draws))
 
     for _ in range(20):
-        for claim in await claim_requests(res, 1):
+        for claim in await claim_requests(drawing, 1):
             await request_run(res, claim)
 
     asked = await fetch(res, "select rule_id from runs where state = 'requested'")

@@ -3,6 +3,7 @@
 import csv
 import io
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,8 @@ ABOUT = {"report type": "x.y.1", "times are in": "Europe/Berlin"}
 
 @pytest.fixture
 async def api(res: Resources, tmp_path: Path) -> AsyncIterator[httpx.AsyncClient]:
-    res.settings = res.settings.model_copy(update={"data_dir": tmp_path / "data"})
-    async with client_of(res) as client:
+    settings = res.settings.model_copy(update={"data_dir": tmp_path / "data"})
+    async with client_of(replace(res, settings=settings)) as client:
         yield client
 
 

@@ -1,5 +1,6 @@
 """Parquet out: the same sums as the view, read back by another engine; one object per window, replaced in place."""
 
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -19,10 +20,17 @@ VIEW = "reports.balance_change_from_activity_itemized"
 
 
 @pytest.fixture
-def warehouse(tables: Resources, tmp_path: Path) -> Path:
+def warehouse(tmp_path: Path) -> Path:
     """A Parquet store in a folder."""
-    tables.settings = tables.settings.model_copy(update={"parquet_store": f"file://{tmp_path}/warehouse"})
     return tmp_path / "warehouse"
+
+
+@pytest.fixture
+def tables(tables: Resources, warehouse: Path, request: pytest.FixtureRequest) -> Resources:
+    """The service's resources, with that store where a test names it."""
+    if "warehouse" not in request.node.function.__code__.co_varnames:
+        return tables
+    return replace(tables, settings=tables.settings.model_copy(update={"parquet_store": f"file://{warehouse}"}))
 
 
 async def publish_all(res: Resources) -> None:

@@ -40,6 +40,5 @@ async def res(
         TALLYHOOK_TARGET_NETWORKS="127.0.0.0/8",
         TALLYHOOK_TARGET_FOLDERS=f"file://{tmp_path}/drop",
     )
-    async with open_resources(settings) as res:
-        res.random = lambda: 0.5
+    async with open_resources(settings, random=lambda: 0.5) as res:
         yield res

@@ -21,7 +21,6 @@ from tests.service import (
     fetch,
     make_settings,
     make_timetable_due,
-    request_due,
     timetable_due,
     unpublished,
     work_off,
@@ -151,20 +150,6 @@ async def test_an_account_that_does_not_answer_keeps_no_other_account_from_being
         assert [row["account"] for row in asked] == ["b"]
 
 
-async def test_old_events_are_forgotten_but_never_one_that_was_not_handled(res: Resources) -> None:
-    await execute(
-        res,
-        "insert into events (account, stripe_event_id, type, payload_sha256, status, received_at)"
-        " select 'default', 'evt_' || status || age, 't', 's', status, now() - age * interval '1 day'"
-        " from unnest(array['handled', 'ignored', 'pending', 'failed']) as status, unnest(array[89, 91]) as age",
-    )
-
-    await reconcile(res)
-
-    left = {row["stripe_event_id"] for row in await fetch(res, "select stripe_event_id from events")}
-    assert left == {"evt_handled89", "evt_ignored89", "evt_pending89", "evt_failed89", "evt_pending91", "evt_failed91"}
-
-
 async def test_a_run_in_a_state_that_this_version_does_not_know_is_left_alone(
     res: Resources, simulator: Simulator
 ) -> None:
@@ -174,24 +159,6 @@ async def test_a_run_in_a_state_that_this_version_does_not_know_is_left_alone(
     await work_off(res)
 
     assert await states(res) == {"archived": 1, "stored": 1}
-
-
-async def test_a_clock_that_was_ahead_stops_nothing_once_it_is_right_again(
-    res: Resources, simulator: Simulator
-) -> None:
-    unpublished(simulator, until="2026-03-03")
-    await reconcile(res)
-    await add_rule(res)
-    ahead = "now() + interval '30 days'"
-    await execute(res, f"update runs set due_at = {ahead} where window_key = '2026-03-01'")
-    await execute(res, f"update runs set lease_until = {ahead}, asked_at = now() where window_key = '2026-03-02'")
-    await execute(res, f"insert into account_holds values ('default', 'create', '403', now(), 0, {ahead})")
-    assert await request_due(res) == 0
-
-    await reconcile(res)
-    await work_off(res)
-
-    assert {run["state"] for run in await fetch(res, "select state from runs")} == {"stored"}
 
 
 async def test_one_odd_report_type_hides_no_other(res: Resources, simulator: Simulator) -> None:

@@ -3,20 +3,23 @@
 import pytest
 from sqlalchemy import event
 
-from app.resources import Resources
+from app.resources import Resources, open_resources
+from app.runs.request import request_run
+from app.runs.request_claim import claim_requests
 from app.simulator import Simulator
 from app.vocabulary import Lane
 from app.worker.due import seconds_until_next, statement_of
 from app.worker.steps import lanes
-from tests.runs.stories import days_due, one_due_run
-from tests.service import REPORT_TYPE, execute, request_due, working
+from tests.runs.stories import days_due, everything_is_due, one_due_run, states
+from tests.service import REPORT_TYPE, execute, look_up_due, make_settings, request_due, working
 from tests.until import until
+from tests.worker.workers import until_stored
 
 
-async def waits(res: Resources) -> dict[Lane, float]:
-    """The seconds until each lane has something that it did not see when it looked, a moment ago."""
+async def waits(res: Resources, *, since: float = 0.05) -> dict[Lane, float]:
+    """The seconds until each lane has something that it did not see when it looked, so many seconds ago."""
     queries = {lane.lane: lane.next_due for lane in lanes(res)}
-    return await seconds_until_next(res, statement_of(queries), dict.fromkeys(queries, 0.05))
+    return await seconds_until_next(res, statement_of(queries), dict.fromkeys(queries, since))
 
 
 async def test_lanes_with_nothing_that_they_can_do_sleep_instead_of_spinning(
@@ -63,12 +66,26 @@ async def test_a_lane_sleeps_until_the_next_thing_in_it_is_due(res: Resources, s
     assert 0 < (await waits(res))[Lane.REQUESTS] <= 5
 
 
+async def test_the_lane_of_the_rules_is_woken_by_data_that_moved_for_a_rule_and_by_no_other(
+    res: Resources, simulator: Simulator
+) -> None:
+    # Given a rule that is planned for all the data there is, as a full round sees it
+    await days_due(res, simulator, 2)
+    full_round = 1e9
+    assert Lane.RULES not in await waits(res, since=full_round)
+
+    # When the data of another type moves, then there is nothing to do; when its own does, there is
+    move = "update report_types set data_available_end = data_available_end + interval '1 day', refreshed_at = now()"
+    await execute(res, f"{move} where id <> :type", type=REPORT_TYPE)
+    assert Lane.RULES not in await waits(res, since=full_round)
+    await execute(res, f"{move} where id = :type", type=REPORT_TYPE)
+    assert (await waits(res, since=full_round))[Lane.RULES] <= 0
+
+
 async def test_one_statement_asks_for_all_lanes_and_an_idle_lane_asks_nothing(
     res: Resources, simulator: Simulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("app.worker.steps.POLL_SECONDS", 0.1)
-    # This lane looks in every full round: what it plans has no due time of its own.
-    monkeypatch.setattr("app.worker.steps.SLICES_DUE", ["select cast(null as timestamptz)"])
     statements: list[str] = []
     event.listen(res.engine.sync_engine, "before_cursor_execute", lambda *about: statements.append(about[2]))
 
@@ -79,3 +96,44 @@ async def test_one_statement_asks_for_all_lanes_and_an_idle_lane_asks_nothing(
 async def _only_one_is_asked(statements: list[str], *, rounds: int) -> bool:
     latest = statements[-rounds:]
     return len(latest) == rounds and all("since_inbox" in statement for statement in latest)
+
+
+async def test_a_limiter_that_has_refilled_since_the_lane_looked_is_something_to_go_on_with(
+    database_url: str, simulator: Simulator
+) -> None:
+    # Given a file that the rate limit held back an hour ago, and a limiter that granted ten minutes ago
+    async with open_resources(make_settings(database_url, simulator, TALLYHOOK_REQUESTS_PER_SECOND=20)) as res:
+        await execute(res, "delete from timetable")
+        await execute(res, "insert into rate_limits values ('default', 'files', now() - interval '10 minutes')")
+        # When the alarm asks after that
+        found = await waits(res, since=3600)
+
+        # Then the lanes that fetch files go on at once; one that looked later than that waits for nothing
+        assert {lane for lane, seconds in found.items() if seconds <= 0} == {Lane.DOWNLOADS, Lane.BIG_DOWNLOADS}
+        assert await waits(res) == {}
+        await execute(res, "update rate_limits set arrival = now() + interval '1 hour'")
+        assert {lane: seconds > 0 for lane, seconds in (await waits(res)).items()} == {
+            Lane.DOWNLOADS: True,
+            Lane.BIG_DOWNLOADS: True,
+        }
+
+
+async def test_a_backlog_that_the_rate_limit_slows_goes_on_whenever_the_limiter_grants(
+    database_url: str, simulator: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given far more files than the limiter grants at once, and nobody who looks again by the clock
+    monkeypatch.setattr("app.worker.steps.POLL_SECONDS", 3600.0)
+    slowed = {"TALLYHOOK_REQUESTS_PER_SECOND": 20, "TALLYHOOK_PENDING_POLL_SECONDS": 3600}
+    async with open_resources(make_settings(database_url, simulator, **slowed)) as res:
+        await days_due(res, simulator, 25)
+        for claim in await claim_requests(res, 25):
+            await request_run(res, claim)
+        while (await states(res))["requested"] + (await states(res))["planned"]:
+            await execute(res, "delete from rate_limits")
+            await everything_is_due(res)
+            await request_due(res)
+            await look_up_due(res)
+
+        # When a worker fetches them, then it never sleeps on while it could go on
+        async with working(res):
+            await until_stored(res, 25)

@@ -232,8 +232,7 @@ async def test_a_poison_event_does_not_stop_the_lane_that_it_lies_in(
 
     monkeypatch.setitem(handlers.HANDLERS, EventType.REPORT_RUN_FAILED, poisoned)
     hour = {"TALLYHOOK_RETRY_BASE_SECONDS": 3600, "TALLYHOOK_RETRY_MAX_SECONDS": 3600}
-    async with open_resources(make_settings(database_url, simulator, **hour)) as res:
-        res.random = lambda: 1.0
+    async with open_resources(make_settings(database_url, simulator, **hour), random=lambda: 1.0) as res:
         event = {"id": "evt_1", "object": "event", "created": 1, "livemode": False}
         await deliver_value(res, {**event, "type": "reporting.report_run.failed", "data": {"object": {"id": "frr_1"}}})
         async with working(res):

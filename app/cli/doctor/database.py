@@ -9,7 +9,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
 from app.db.engine import make_engine, make_sessions
-from app.db.migrate import read_revision, require_schema, schema_is_at
+from app.db.migrate import Database, read_revision, require_schema, schema_is_at
 from app.db.rows import fetch, fetch_one
 from app.errors import EmbeddedPostgresError, SchemaError
 from app.files import FileStore
@@ -36,6 +36,7 @@ class Server:
     """The facts about the server and the database that matter."""
 
     read_only: bool
+    version: int
     encoding: str
 
 
@@ -73,7 +74,7 @@ async def _examine(settings: Settings, url: str) -> tuple[list[Check], Known]:
         sessions = make_sessions(engine)
         async with sessions() as session:
             server = await fetch_one(session, Server, _SERVER)
-            reached = database(read_only=server.read_only, encoding=server.encoding)
+            reached = database(Database(server.version, server.encoding), read_only=server.read_only)
             try:
                 await asyncio.to_thread(require_schema, direct_url)
             except SchemaError as error:
@@ -99,6 +100,6 @@ def _first_line(error: Exception) -> str:
 _LOG = "look at its log in `postgres/log` of the data directory, or set DATABASE_URL to your own PostgreSQL"
 _SERVER = text("""
 select pg_is_in_recovery() or cast(current_setting('transaction_read_only') as bool) as read_only,
-    current_setting('server_encoding') as encoding
+    cast(current_setting('server_version_num') as int) as version, current_setting('server_encoding') as encoding
 """)
 _BOUND = text("select slug, stripe_account_id, livemode from accounts")

@@ -48,7 +48,7 @@ async def find(wanted: Wanted, *, limit: int) -> tuple[list[RunOut], Mapping[uui
     """The runs, newest first, and the names of their rules by id."""
     async with opened() as res, res.sessions() as session:
         filters = await _filters(session, wanted)
-        found = await shown(res, session, await listing.list_runs(session, filters, limit=limit))
+        found = await shown(session, await listing.list_runs(session, filters, limit=limit), res.claim_terms)
         rules = {run.rule_id for run in found}
         named = await session.execute(select(Rule.id, Rule.name).where(Rule.id.in_(rules)))
         return found, {row.id: row.name for row in named}
@@ -57,7 +57,7 @@ async def find(wanted: Wanted, *, limit: int) -> tuple[list[RunOut], Mapping[uui
 async def read(run_id: uuid.UUID) -> RunDetailOut:
     """One run, with its history. Raises NotFound."""
     async with opened() as res, res.sessions() as session:
-        return await shown_in_full(res, session, run_id)
+        return await shown_in_full(session, run_id, res.claim_terms)
 
 
 async def retry(run_ids: Sequence[uuid.UUID]) -> int:

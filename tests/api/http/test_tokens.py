@@ -5,6 +5,7 @@ import hashlib
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import httpx
 import pytest
@@ -13,7 +14,7 @@ from fastapi import FastAPI
 from app.api.http import middleware, tokens
 from app.main import build_app
 from app.resources import Resources
-from app.settings import Settings, load_settings
+from app.settings import load_settings
 from tests.api.conftest import BASE_URL, bearer, client_of
 from tests.service import ADMIN_TOKEN, READ_TOKEN
 
@@ -34,16 +35,9 @@ def is_open(path: str) -> bool:
 async def with_settings(res: Resources, **changes: object) -> AsyncIterator[httpx.AsyncClient]:
     """A client without a token of an app with other tokens."""
     settings = load_settings({name: str(value) for name, value in changes.items()}, env_file=None)
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(_app(res, settings)), base_url=BASE_URL) as client:
+    app = build_app(replace(res, settings=settings))
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url=BASE_URL) as client:
         yield client
-
-
-def _app(res: Resources, settings: Settings) -> FastAPI:
-    before, res.settings = res.settings, settings
-    try:
-        return build_app(res)
-    finally:
-        res.settings = before
 
 
 async def test_every_route_but_the_open_ones_refuses_without_a_token(res: Resources, nobody: httpx.AsyncClient) -> None:

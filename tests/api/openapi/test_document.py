@@ -3,6 +3,7 @@
 import asyncio
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -21,8 +22,8 @@ async def test_every_answer_is_as_described_and_none_is_an_error_of_ours(
     res: Resources, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(tokens, "WRONG_TOKEN_SECONDS", 0)
-    res.works_queue = False  # so that it is ready without a worker
-    async with listening(res) as port:
+    # So that it is ready without a worker.
+    async with listening(replace(res, works_queue=False)) as port:
         tool = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "schemathesis.cli", "--config-file", str(CONFIG), "run",
             f"http://127.0.0.1:{port}/openapi.json", "--header", f"Authorization: Bearer {ADMIN_TOKEN}",

@@ -1,0 +1,78 @@
+"""Accounts take turns, and those that owe nothing cost nothing, however many there are."""
+
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import pytest
+from sqlalchemy import event
+
+from app.resources import Resources
+from app.runs.download import claim_downloads
+from app.runs.lookup import claim_lookups
+from app.runs.request_claim import claim_requests
+from app.runs.turns import accounts_due
+from app.simulator import Simulator
+from app.vocabulary import RunState
+from tests.runs.stories import another_process, everything_is_due, one_due_run
+from tests.service import execute, request_due
+
+CLAIMS: dict[RunState, Callable[[Resources], Awaitable[Sequence[Any]]]] = {
+    RunState.PLANNED: lambda res: claim_requests(res, 10),
+    RunState.REQUESTED: lambda res: claim_lookups(res, 10),
+    RunState.READY: lambda res: claim_downloads(res, 10, big=False),
+}
+
+
+@asynccontextmanager
+async def with_accounts(res: Resources, simulator: Simulator, slugs: Sequence[str]) -> AsyncIterator[Resources]:
+    """Another process on the same database, with keys for these accounts beside the usual one."""
+    keys = {slug: {"api_key": f"sk_test_{number:024}"} for number, slug in enumerate(slugs)}
+    async with another_process(res, simulator, STRIPE_ACCOUNTS=json.dumps(keys)) as process:
+        yield process
+
+
+@pytest.mark.parametrize("state", CLAIMS)
+async def test_accounts_with_nothing_due_cost_a_claim_no_statement(
+    res: Resources, simulator: Simulator, state: RunState
+) -> None:
+    # Given one run of one account, and 200 accounts that owe nothing
+    await one_due_run(res, simulator)
+    if state is not RunState.PLANNED:
+        await request_due(res)
+        await execute(res, "update runs set state = :state", state=state.value)
+        await everything_is_due(res)
+    async with with_accounts(res, simulator, [f"account-{number}" for number in range(200)]) as many:
+        statements: list[str] = []
+        event.listen(many.engine.sync_engine, "before_cursor_execute", lambda *about: statements.append(about[2]))
+
+        # When it is claimed
+        claimed = await CLAIMS[state](many)
+
+    # Then the statements are those of one account
+    assert len(claimed) == 1
+    assert len(statements) < 12
+
+
+async def test_of_many_accounts_with_something_due_another_one_comes_first_each_time(
+    res: Resources, simulator: Simulator
+) -> None:
+    await one_due_run(res, simulator)
+    async with with_accounts(res, simulator, ["a", "b"]) as process:
+        for slug in ("a", "b"):
+            await execute(
+                res,
+                "insert into runs (id, account, report_type, state, parameters, attempts_granted)"
+                " select gen_random_uuid(), :slug, report_type, state, parameters, 3 from runs limit 1",
+                slug=slug,
+            )
+
+        turns = []
+        for chance in (0.0, 0.4, 0.9):
+            drawn = replace(process, random=partial(float, chance))
+            turns.append(await accounts_due(drawn, RunState.PLANNED))
+
+    assert turns == [["a", "b", "default"], ["b", "default", "a"], ["default", "a", "b"]]
