@@ -8,7 +8,7 @@ EXTRAS ?=
 EXTRA = $(EXTRAS:%=$(VENV)/.%)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo run test fuzz check fix lock audit sweep search bench
+.PHONY: help setup demo run test fuzz browser check fix lock audit sweep search bench
 
 help: ## this list
 	@grep -hE '^[a-z][a-z-]*:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 10
@@ -43,6 +43,9 @@ test: setup ## all tests, on a PostgreSQL that comes along (or on TEST_DATABASE_
 
 fuzz: setup ## ask the API for everything that its OpenAPI document describes, rightly and wrongly
 	$(BIN)/pytest -m fuzz $(ARGS)
+
+browser: setup $(VENV)/.browser ## the pages in a real browser (BROWSER=/path/to/chromium, default: the one on the PATH)
+	$(BIN)/pytest tests/web/browser -m browser $(ARGS)
 
 check: setup ## format, lint, types, import contracts, containers
 	$(BIN)/ruff format --check .

@@ -1,8 +1,9 @@
-"""Builds the web apps on the opened resources: webhooks, the admin API, health.
+"""Builds the web apps on the opened resources: webhooks, the admin API, health, the pages.
 
 A worker process serves only health and metrics.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 from fastapi import Depends, FastAPI
@@ -29,13 +30,15 @@ from app.api import (
     webhooks,
 )
 from app.api.http.dependencies import bearer
-from app.api.http.middleware import Middleware, ShortCut
+from app.api.http.middleware import Middleware, Pages, ShortCut
 from app.api.http.problems import handle_problems
 from app.api.http.tokens import Access
 from app.api.openapi import page
 from app.api.openapi.document import DESCRIPTION, PROBLEMS, describe
 from app.health.process import Probe
 from app.resources import Resources
+from app.web import login_links
+from app.web.app import build_pages
 
 ADMIN_PARTS = (
     rule_actions, rule_files, rules, runs, run_file, packs, report_types, events, tables, loads, checks, audit, targets,
@@ -45,10 +48,11 @@ ADMIN_ROUTERS = tuple(part.router for part in ADMIN_PARTS)
 
 
 def build_app(res: Resources) -> FastAPI:
-    """The web app. Every path that `api/http/middleware` does not list as open needs a token."""
-    app = _app(res, short_cut=webhooks.short_cut, description=DESCRIPTION)
+    """The web app. Every path of the API that `api/http/middleware` does not list as open needs a token."""
+    pages = build_pages if res.settings.web == "on" else _no_pages
+    app = _app(res, short_cut=webhooks.short_cut, pages=pages, description=DESCRIPTION)
     webhooks.add_webhooks(app)
-    for router in ADMIN_ROUTERS:
+    for router in (*ADMIN_ROUTERS, login_links.router):
         app.include_router(router, dependencies=[Depends(bearer)], responses=PROBLEMS)
     app.include_router(health.router)
     app.include_router(metrics.router)
@@ -65,7 +69,17 @@ def build_probes(res: Resources) -> FastAPI:
     return app
 
 
-def _app(res: Resources, *, short_cut: ShortCut | None = None, **more: Any) -> FastAPI:
+def _no_pages(_res: Resources, _access: Access) -> Pages:
+    return lambda _scope, _headers: None
+
+
+def _app(
+    res: Resources,
+    *,
+    short_cut: ShortCut | None = None,
+    pages: Callable[[Resources, Access], Pages] = _no_pages,
+    **more: Any,
+) -> FastAPI:
     app = FastAPI(
         title="Tallyhook",
         version=__version__,
@@ -83,6 +97,11 @@ def _app(res: Resources, *, short_cut: ShortCut | None = None, **more: Any) -> F
     app.state.res, app.state.access, app.state.probe = res, access, Probe()
     handle_problems(app)
     app.add_middleware(
-        Middleware, access=access, max_body_bytes=res.settings.max_body_bytes, short_cut=short_cut or (lambda _: None)
+        Middleware,
+        access=access,
+        max_body_bytes=res.settings.max_body_bytes,
+        short_cut=short_cut or (lambda _: None),
+        pages=pages(res, access),
+        base_path=res.settings.base_path,
     )
     return app

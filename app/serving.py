@@ -115,6 +115,8 @@ def make_server(app: FastAPI, settings: Settings, *, host: str, port: int) -> _S
         lifespan="off",
         timeout_graceful_shutdown=WEB_GRACE_SECONDS,
         server_header=False,
+        # Who speaks to us is who connected: a proxy is believed by its own setting alone (app/web/visitors.py).
+        proxy_headers=False,
         # Proxies usually keep connections open for 60 s: closing later than they do avoids resets.
         timeout_keep_alive=limits.idle_seconds,  # type: ignore[arg-type]  # a float will do
     )

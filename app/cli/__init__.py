@@ -43,6 +43,7 @@ def _register() -> None:
     from app.cli.commands import demo, migrate, serve, worker
     from app.cli.doctor.command import doctor
     from app.cli.events import events
+    from app.cli.login import login_link
     from app.cli.rules.command import rules
     from app.cli.runs.command import runs
     from app.cli.simulator import simulator
@@ -50,9 +51,9 @@ def _register() -> None:
     from app.cli.tables.command import tables
     from app.cli.tables.export import export
 
-    every: tuple[Callable[..., None], ...] = (serve, worker, migrate, demo, simulator, doctor)
+    every: tuple[Callable[..., None], ...] = (serve, worker, migrate, demo, simulator, doctor, login_link)
     for command in every:
-        app.command()(command)
+        app.command(command.__name__.replace("_", "-"))(command)
     for name, group in (
         ("rules", rules),
         ("runs", runs),

@@ -312,6 +312,12 @@ class Run(Base):
         Index("ix_runs_account", "account", text("id desc")),
         Index("ix_runs_connected_account", "connected_account", text("id desc")),
         Index("ix_runs_stored", "stored_at", "id", postgresql_where=text("state = 'stored'")),
+        Index(
+            "ix_runs_rule_day",
+            "rule_id",
+            text("window_day(window_key, interval_start, interval_end, timezone)"),
+            postgresql_where=text("rule_id is not null"),
+        ),
         # The day that the window counts as (app/planning/dates.py).
         Index(
             "ix_runs_window_day",
@@ -577,6 +583,32 @@ class FileStoreProbe(Base):
     id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
     data: Mapped[bytes] = mapped_column(LargeBinary)
     written_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class WebSession(Base):
+    """Somebody who is logged in to the pages (app/web/sessions.py)."""
+
+    __tablename__ = "web_sessions"
+    id_sha256: Mapped[str] = mapped_column(primary_key=True)
+    name: Mapped[str]
+    role: Mapped[str]
+    accounts: Mapped[list[str] | None]  # none: all
+    origin: Mapped[str]  # the token that it came from; once that is removed, it is over
+    began_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    expires_at: Mapped[datetime] = mapped_column(index=True)
+
+
+class LoginLink(Base):
+    """A link that logs in once; it is deleted when it is used."""
+
+    __tablename__ = "login_links"
+    id_sha256: Mapped[str] = mapped_column(primary_key=True)
+    name: Mapped[str]
+    role: Mapped[str]
+    accounts: Mapped[list[str] | None]
+    origin: Mapped[str]
+    made_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    expires_at: Mapped[datetime] = mapped_column(index=True)
 
 
 class AuditEntry(Base):

@@ -5,6 +5,7 @@ import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from enum import StrEnum
 
 from app.health import rows, rule_rows
 from app.health.lateness import data_within
@@ -21,6 +22,15 @@ STORED_WITHIN = timedelta(hours=6)
 LISTED_WITHIN = timedelta(hours=1)
 
 
+class Trouble(StrEnum):
+    """What is wrong with a rule; where it is several things, the first of them."""
+
+    TYPE_MISSING = "type_missing"
+    FAILED = "failed"  # windows that were given up, and perhaps others that are late
+    LATE = "late"  # windows that take too long
+    DATA_LATE = "data_late"  # Stripe's data is not where it should be by now
+
+
 @dataclass(frozen=True, slots=True)
 class RuleHealth:
     """A rule for one connected account: how it stands, what there is of it, and what is due next."""
@@ -34,6 +44,7 @@ class RuleHealth:
     newest_state: str | None
     next_due_at: datetime | None
     expected_by: datetime | None
+    trouble: Trouble | None = None
 
 
 async def rules_of(view: View) -> list[RuleHealth]:
@@ -94,17 +105,25 @@ def _rule(row: RuleRow, now: datetime, missing: Mapping[tuple[str, str], str], o
     if expected_by is None:
         following, expected_by = _next(row, now)
     type_missing = missing.get((row.account, row.report_type))
-    problem = type_missing or (None if owed is None else _owed(owed)) or newest or following
+    owed_line = None if owed is None else _owed(owed)
+    detail = type_missing or owed_line or newest or following
+    kinds = (
+        (Trouble.TYPE_MISSING, type_missing),
+        (Trouble.FAILED, owed is not None and owed.failed_end),
+        (Trouble.LATE, owed_line or newest),
+        (Trouble.DATA_LATE, following),
+    )
     return RuleHealth(
         rule_id=row.id,
         name=row.name,
         connected_account=row.connected_account,
-        status=Status.OK if problem is None else Status.DEGRADED,
-        detail=problem or "on time",
+        status=Status.OK if detail is None else Status.DEGRADED,
+        detail=detail or "on time",
         newest_window_end=row.window_end,
         newest_state=row.state,
         next_due_at=row.next_due_at,
         expected_by=expected_by,
+        trouble=next((kind for kind, found in kinds if found), None),
     )
 
 

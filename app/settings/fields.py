@@ -221,6 +221,19 @@ def _public_url(url: str) -> str:
     return url.rstrip("/")
 
 
+def _base_path(path: str) -> str:
+    path = path.rstrip("/")
+    if not re.fullmatch(r"(/[A-Za-z0-9._~-]+)*", path):
+        raise ValueError("has to be a path like /tallyhook, without a slash at its end")
+    return path
+
+
+def _header_name(name: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9-]{1,100}", name):
+        raise ValueError("has to be the name of a header, like X-Forwarded-User")
+    return name.lower()
+
+
 Credential = Annotated[SecretStr, AfterValidator(_credential)]
 ApiKey = Annotated[Credential, _not_one_of(_WRONG_KEYS)]
 StripeAccountId = Annotated[str, AfterValidator(_account_id)]
@@ -247,3 +260,6 @@ SMTPURL = Annotated[SecretStr, AfterValidator(_smtp)]
 SecretURL = Annotated[SecretStr, AfterValidator(_http_url)]
 MailAddress = Annotated[str, AfterValidator(_mail_address)]
 PublicURL = Annotated[str, AfterValidator(_public_url)]
+BasePath = Annotated[str, AfterValidator(_base_path)]
+HeaderName = Annotated[str, AfterValidator(_header_name)]
+Words = Annotated[tuple[str, ...], BeforeValidator(_without_blanks)]

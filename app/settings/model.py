@@ -15,10 +15,12 @@ from app.settings.fields import (
     SMTPURL,
     ApiKey,
     Base,
+    BasePath,
     Count,
     DatabaseURL,
     FileStoreURL,
     FolderURLs,
+    HeaderName,
     JSONObject,
     MailAddress,
     Networks,
@@ -33,6 +35,7 @@ from app.settings.fields import (
     StripeContext,
     Token,
     Tokens,
+    Words,
     of_an_organization,
     of_one_account,
     password_of,
@@ -134,6 +137,11 @@ class Settings(_Part):
     admin_token: Token | None = None
     read_token: Token | None = None
     tokens: Annotated[Mapping[str, NamedToken], JSONObject] = Field(default_factory=dict)
+    web: Literal["on", "off"] = "on"
+    base_path: BasePath = ""
+    proxy_user_header: HeaderName | None = None
+    trusted_proxies: Networks = ()
+    proxy_admins: Words = ()
     reconcile_seconds: Seconds = 1800.0
     pending_poll_seconds: Seconds = 900.0
     run_timeout_seconds: Seconds = 86_400.0
@@ -179,6 +187,11 @@ class Settings(_Part):
         self._check_that_accounts_differ()
         if self.retry_base_seconds > self.retry_max_seconds:
             raise ValueError("TALLYHOOK_RETRY_MAX_SECONDS: must be at least TALLYHOOK_RETRY_BASE_SECONDS")
+        if (self.proxy_user_header is None) != (self.trusted_proxies == ()):
+            raise ValueError(
+                "TALLYHOOK_PROXY_USER_HEADER: goes with TALLYHOOK_TRUSTED_PROXIES, the networks that it is "
+                "believed from: set both or neither"
+            )
         return self
 
     def _check_that_accounts_differ(self) -> None:

@@ -56,6 +56,11 @@ def test_nothing_is_needed_and_the_defaults_are_those_of_the_contract() -> None:
         "target_folders": (),
         "target_proxy": None,
         "target_disable_days": 5,
+        "web": "on",
+        "base_path": "",
+        "proxy_user_header": None,
+        "trusted_proxies": (),
+        "proxy_admins": (),
         "warnings": (),
     }
     assert settings.accounts == {}

@@ -49,6 +49,10 @@ _READ_ONLY = "this token may only read; writing takes one of role admin"
 ShortCut = Callable[[Scope], ASGIApp | None]
 
 
+# What answers a request for a page, which has doors of its own (app/web); None: it is for the API.
+Pages = Callable[[Scope, Headers], ASGIApp | None]
+
+
 @dataclass(slots=True)
 class _Exchange:
     """One request and its answer: carries the request id, and tracks how far each has come."""
@@ -78,8 +82,18 @@ class _Exchange:
 class Middleware:
     """The ASGI middleware around the whole app."""
 
-    def __init__(self, app: ASGIApp, *, access: Access, max_body_bytes: int, short_cut: ShortCut) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        access: Access,
+        max_body_bytes: int,
+        short_cut: ShortCut,
+        pages: Pages,
+        base_path: str = "",
+    ) -> None:
         self._app = app
+        self._pages, self._base_path = pages, base_path
         self._short_cut = short_cut
         self._access = access
         self._max_body_bytes = max_body_bytes
@@ -89,6 +103,8 @@ class Middleware:
             await self._app(scope, receive, send)
             return
         headers = Headers(scope=scope)
+        if self._base_path:
+            scope["path"] = _below(self._base_path, scope["path"])
         scope["path"] = delivery_path(scope["path"]) or scope["path"]
         exchange = _Exchange(_request_id(headers), receive, send, unread=_has_body(headers))
         with _watched(scope, headers, exchange.request_id):
@@ -105,10 +121,11 @@ class Middleware:
         if scope["path"].startswith(OPEN_PREFIX):
             await (self._short_cut(scope) or self._app)(scope, receive, send)
             return
-        refusal = None if scope["path"] in OPEN_PATHS else await self._refusal(scope, headers)
+        pages = self._pages(scope, headers)
+        refusal = None if pages or scope["path"] in OPEN_PATHS else await self._refusal(scope, headers)
         if refusal is None and announces_more(headers, self._max_body_bytes):
             refusal = problem(413, f"the body is larger than {self._max_body_bytes} bytes")
-        await (refusal or self._app)(scope, self._limited(receive), send)
+        await (refusal or pages or self._app)(scope, self._limited(receive), send)
 
     async def _refusal(self, scope: Scope, headers: Headers) -> Response | None:
         """The refusal of this request, or None when it may pass. Stores the caller in the request's state."""
@@ -146,6 +163,13 @@ class Middleware:
             return message
 
         return limited
+
+
+def _below(base_path: str, path: str) -> str:
+    """The path below the prefix of a proxy, whether the proxy took that away or not."""
+    if path == base_path or path.startswith(f"{base_path}/"):
+        return path[len(base_path) :] or "/"
+    return path
 
 
 def delivery_path(path: str) -> str | None:

@@ -132,10 +132,11 @@ async def _invalid(request: Request, error: Exception) -> Response:
     found = error.errors()
     if any(one["loc"][:1] == ("path",) for one in found):
         return problem(404, f"there is nothing at {request.url.path}")
-    return problem(422, "the request has invalid values", errors=_field_errors(found))
+    return problem(422, "the request has invalid values", errors=field_errors(found))
 
 
-def _field_errors(found: Iterable[ErrorDetails]) -> list[FieldError]:
+def field_errors(found: Iterable[ErrorDetails]) -> list[FieldError]:
+    """Each with the part that is wrong, and a sentence; also of a shape that was read by itself."""
     return [FieldError(_pointer(_place(one)), _sentence(one)) for one in found]
 
 

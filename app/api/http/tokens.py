@@ -23,6 +23,7 @@ class Caller:
 
     name: str
     role: Role
+    origin: str = ""  # what a session that begins with it lives on (app/web/sessions.py): never the token itself
 
 
 class Access:
@@ -32,11 +33,11 @@ class Access:
         self.refused: Counter[str] = Counter()
         self._closed = settings.admin_token is None
         self._known: list[tuple[bytes, Caller]] = [
-            (bytes.fromhex(token.sha256), Caller(name, token.role)) for name, token in settings.tokens.items()
+            _known(bytes.fromhex(token.sha256), name, token.role) for name, token in settings.tokens.items()
         ]
         for token, role in ((settings.admin_token, Role.ADMIN), (settings.read_token, Role.READ)):
             if token is not None:
-                self._known.append((_digest(token.get_secret_value()), Caller(role.value, role)))
+                self._known.append(_known(_digest(token.get_secret_value()), role.value, role))
         self._slowed = 0
 
     @property
@@ -52,6 +53,11 @@ class Access:
                 found = caller
         return None if self._closed else found
 
+    def by_origin(self, origin: str) -> Caller | None:
+        """Whose token has this origin, if it is still one of the settings."""
+        found = next((caller for _, caller in self._known if caller.origin == origin), None)
+        return None if self._closed else found
+
     async def slow_down(self) -> None:
         """Delay the answer to a wrong token."""
         if self._slowed >= MOST_SLOWED:
@@ -61,6 +67,11 @@ class Access:
             await asyncio.sleep(WRONG_TOKEN_SECONDS)
         finally:
             self._slowed -= 1
+
+
+def _known(digest: bytes, name: str, role: Role) -> tuple[bytes, Caller]:
+    # A digest of the digest: who reads it in a row learns nothing that the settings would accept.
+    return digest, Caller(name, role, f"token:{hashlib.sha256(digest).hexdigest()}")
 
 
 def _digest(token: str) -> bytes:

@@ -1,0 +1,30 @@
+"""`tallyhook login-link`: a link to the pages for somebody who has no token."""
+
+from typing import Annotated
+
+import typer
+
+from app.cli.session import actor, opened, run_once
+from app.vocabulary import Role
+
+
+def login_link(
+    name: Annotated[str | None, typer.Option(help="Whom it logs in, as the audit names him. Default: you.")] = None,
+    role: Annotated[Role, typer.Option(help="What he may do.")] = Role.ADMIN,
+    url: Annotated[
+        str | None, typer.Option(help="Where people reach the pages. Default: TALLYHOOK_PUBLIC_URL, or this machine.")
+    ] = None,
+) -> None:
+    """Print a link that logs somebody in to the pages, once, within five minutes."""
+    from app.web import sessions
+    from app.web.login_links import link_address
+
+    async def make() -> str:
+        async with opened() as res:
+            by = actor()
+            async with res.sessions.begin() as session:
+                link, _ = await sessions.make_link(session, name=name or by, role=role, origin=by, by=by)
+            here = f"http://127.0.0.1:8000{res.settings.base_path}"
+            return link_address((url or res.settings.public_url or here).rstrip("/"), link)
+
+    typer.echo(run_once(make))

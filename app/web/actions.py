@@ -1,0 +1,219 @@
+"""What people do: each is a page that says what will happen, and a button; by the functions of the API's routes."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from sqlalchemy.ext.asyncio import AsyncSession
+from starlette.responses import Response
+from starlette.routing import Route
+
+from app.api.rule_actions import BackfillIn
+from app.db.models import Rule
+from app.errors import BadInput
+from app.inbox import events as inbox
+from app.rules import backfill, changes, store
+from app.rules.backfill import Backfill, BackfillCounts
+from app.runs import listing, manual
+from app.web.forms import checked
+from app.web.run import dates_of_run
+from app.web.visit import Visit, get, post
+from app.web.words import count
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A page that asks before something is done."""
+
+    title: str
+    what: str  # what will happen, in a sentence or two
+    button: str
+    back: str
+    fields: Mapping[str, str] = field(default_factory=dict)  # hidden ones
+    is_grave: bool = False
+    is_possible: bool = True
+
+
+def confirmed(
+    path: str, question: Callable[[Visit], Awaitable[Question]], do: Callable[[Visit], Awaitable[Response]]
+) -> tuple[Route, Route]:
+    """The two routes of an action: the page that asks, and what is done."""
+
+    async def ask(visit: Visit) -> Response:
+        if not visit.visitor or not visit.visitor.may_change:
+            return visit.show("error.html", status=403, title="Not allowed", detail="You may look, and change nothing.")
+        return visit.show("confirm.html", question=await question(visit))
+
+    return get(path, ask), post(path, do)
+
+
+async def _ask_retry(visit: Visit) -> Question:
+    run = await _run(visit)
+    attempts = visit.res.settings.max_run_attempts
+    what = (
+        f"The report {run['report_type']} for {dates_of_run(run)} is asked for again, up to {count(attempts, 'time')},"
+        " with the present parameters of its rule."
+    )
+    return Question("Retry this run", what, "Retry", f"/runs/{run['id']}")
+
+
+async def _retry(visit: Visit) -> Response:
+    run_id = visit.request.path_params["run_id"]
+    async with visit.res.sessions.begin() as session:
+        await manual.retry(session, run_id, attempts=visit.res.settings.max_run_attempts, by=visit.name)
+    return visit.go(f"/runs/{run_id}", done="It is tried again.")
+
+
+async def _ask_cancel(visit: Visit) -> Question:
+    run = await _run(visit)
+    what = f"No file is fetched for {run['report_type']}, {dates_of_run(run)}. It can be retried later."
+    return Question("Cancel this run", what, "Cancel the run", f"/runs/{run['id']}", is_grave=True)
+
+
+async def _cancel(visit: Visit) -> Response:
+    run_id = visit.request.path_params["run_id"]
+    async with visit.res.sessions.begin() as session:
+        await manual.cancel(session, run_id, by=visit.name)
+    return visit.go(f"/runs/{run_id}", done="It is cancelled.")
+
+
+async def _run(visit: Visit) -> Any:
+    async with visit.res.sessions() as session:
+        return await listing.get_run(session, visit.request.path_params["run_id"])
+
+
+async def _ask_enable(visit: Visit) -> Question:
+    rule = await _rule(visit)
+    what = "Its windows are asked for again from where it stood."
+    return Question(f"Switch {rule.name} on", what, "Switch on", f"/rules/{rule.id}")
+
+
+async def _ask_disable(visit: Visit) -> Question:
+    rule = await _rule(visit)
+    what = "Nothing new is asked for. What is under way is finished, and all files stay."
+    return Question(f"Switch {rule.name} off", what, "Switch off", f"/rules/{rule.id}")
+
+
+def _switch(*, on: bool) -> Callable[[Visit], Awaitable[Response]]:
+    async def do(visit: Visit) -> Response:
+        async with visit.res.sessions.begin() as session:
+            rule = await store.find(session, visit.request.path_params["rule"], lock=True)
+            wanted = replace(store.values_of(rule), enabled=on)
+            effect = await changes.change(session, rule, wanted, settings=visit.res.settings, by=visit.name)
+        said = f"It is on: {count(effect.asks_for, 'report')} asked for now." if on else "It is off."
+        return visit.go(f"/rules/{rule.id}", done=said)
+
+    return do
+
+
+async def _ask_delete(visit: Visit) -> Question:
+    rule = await _rule(visit)
+    what = "Its runs and files stay. Runs that were not requested yet are cancelled; others finish."
+    return Question(f"Delete {rule.name}", what, "Delete the rule", f"/rules/{rule.id}", is_grave=True)
+
+
+async def _delete(visit: Visit) -> Response:
+    async with visit.res.sessions.begin() as session:
+        rule = await store.find(session, visit.request.path_params["rule"], lock=True)
+        name = rule.name
+        await changes.remove(session, rule, by=visit.name)
+    return visit.go("/rules", done=f"{name} is deleted.")
+
+
+async def _rule(visit: Visit) -> Rule:
+    async with visit.res.sessions() as session:
+        return await store.find(session, visit.request.path_params["rule"])
+
+
+async def _show_backfill(visit: Visit) -> Response:
+    """The form; once days are given, also what the button would do."""
+    counts, problem = None, None
+    async with visit.res.sessions() as session:
+        rule = await store.find(session, visit.request.path_params["rule"])
+        if "from" in visit.query:
+            try:
+                counts = await backfill.count(session, rule, _asked(visit.query))
+            except BadInput as error:
+                problem = "; ".join(f"{one.pointer.strip('/')} {one.detail}" for one in error.errors)
+    return visit.show("backfill.html", rule=rule, counts=counts, problem=problem)
+
+
+async def _backfill(visit: Visit) -> Response:
+    return await _make(visit, _asked(await visit.form()))
+
+
+def _asked(given: Mapping[str, str]) -> Backfill:
+    values = {name: given[name] for name in ("from", "through") if given.get(name)}
+    return checked(BackfillIn, {**values, "rerun": given.get("rerun") == "yes"}).asked()
+
+
+async def _ask_missing(visit: Visit) -> Question:
+    async with visit.res.sessions() as session:
+        rule = await store.find(session, visit.request.path_params["rule"])
+        counts = await backfill.count(session, rule, _everything(rule))
+    return Question(
+        f"Make what is missing of {rule.name}",
+        f"{_what(counts)} All days from {rule.starts_on} on are looked at; nothing that is stored is made again.",
+        f"Make {count(counts.planned + counts.retried, 'report')}",
+        f"/rules/{rule.id}",
+        is_possible=any(counts),
+    )
+
+
+async def _make_missing(visit: Visit) -> Response:
+    return await _make(visit, None)
+
+
+async def _make(visit: Visit, asked: Backfill | None) -> Response:
+    async with visit.res.sessions.begin() as session:
+        rule = await store.find(session, visit.request.path_params["rule"], lock=True)
+        counts = await _begin(visit, session, rule, asked or _everything(rule))
+    return visit.go(f"/rules/{rule.id}", done=_what(counts))
+
+
+async def _begin(visit: Visit, session: AsyncSession, rule: Rule, asked: Backfill) -> BackfillCounts:
+    attempts = visit.res.settings.max_run_attempts
+    return await backfill.begin(session, rule, asked, attempts=attempts, by=visit.name)
+
+
+def _everything(rule: Rule) -> Backfill:
+    # A day further than any zone is now: what is not due is left out anyway.
+    return Backfill(rule.starts_on, datetime.now(UTC).date() + timedelta(days=2), rerun=False)
+
+
+def _what(counts: BackfillCounts) -> str:
+    parts = [
+        (counts.planned, "is asked for because it is missing", "are asked for because they are missing"),
+        (counts.retried, "is retried", "are retried"),
+        (counts.rerun, "is made again", "are made again"),
+    ]
+    said = [f"{count(number, 'report')} {one if number == 1 else more}" for number, one, more in parts if number]
+    return f"{', '.join(said)}." if said else "Nothing is missing."
+
+
+async def _ask_replay(visit: Visit) -> Question:
+    async with visit.res.sessions() as session:
+        event = await inbox.find(session, visit.request.path_params["event"])
+    what = f"{event.type} of {event.account} is handled again, as if it had just come. That changes nothing twice."
+    return Question("Handle this event again", what, "Handle it again", f"/events/{event.id}")
+
+
+async def _replay(visit: Visit) -> Response:
+    async with visit.res.sessions.begin() as session:
+        event = await inbox.find(session, visit.request.path_params["event"])
+        await inbox.replay(session, event.id, by=visit.name)
+    return visit.go(f"/events/{event.id}", done="It is handled again.")
+
+
+ROUTES = (
+    *confirmed("/runs/{run_id:uuid}/retry", _ask_retry, _retry),
+    *confirmed("/runs/{run_id:uuid}/cancel", _ask_cancel, _cancel),
+    *confirmed("/rules/{rule}/enable", _ask_enable, _switch(on=True)),
+    *confirmed("/rules/{rule}/disable", _ask_disable, _switch(on=False)),
+    *confirmed("/rules/{rule}/delete", _ask_delete, _delete),
+    *confirmed("/rules/{rule}/missing", _ask_missing, _make_missing),
+    *confirmed("/events/{event}/replay", _ask_replay, _replay),
+    get("/rules/{rule}/backfill", _show_backfill),
+    post("/rules/{rule}/backfill", _backfill),
+)

@@ -1,0 +1,136 @@
+"""Calendars: the days of a rule with a state each, also of windows that no run was made for yet. Pure."""
+
+import uuid
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+from app.planning.dates import local_dates
+from app.planning.windows import day_start, next_unit, unit_start
+from app.vocabulary import Cadence
+from app.web.days import RuleLine, WindowLine
+from app.web.words import days
+
+# A window whose end is not reached yet: nothing is owed for it so far.
+LATER = "later"
+_ONE_DAY = timedelta(days=1)
+_INTO_THE_NEXT_UNIT = timedelta(hours=12)
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One day of a calendar: its state (of `words.STATES`, LATER, or "" where nothing is owed), and its run."""
+
+    day: date
+    state: str
+    label: str = ""
+    run_id: uuid.UUID | None = None
+    note: str = ""
+    odd_hours: float | None = None  # how long the day is where clocks changed
+
+
+@dataclass(frozen=True, slots=True)
+class Unmade:
+    """A calendar window that no run was made for yet: its dates, both inside, and why."""
+
+    first: date
+    last: date
+    state: str  # waiting (for Stripe's data), missing (due: it is being planned), or LATER
+
+
+def unmade(rule: RuleLine, first: date, until: date, now: datetime) -> Iterator[Unmade]:
+    """The windows of an enabled rule that count as one of the days [first, until) and come after what was planned."""
+    cadence = Cadence(rule.cadence)
+    if cadence is Cadence.EVERY_UPDATE or not rule.enabled:
+        return
+    zone = ZoneInfo(rule.timezone)
+    unit = max(_begins(rule, cadence, zone), unit_start(first, cadence))
+    while unit < until:
+        following = next_unit(unit, cadence)
+        last = following - _ONE_DAY
+        if first <= last < until:
+            yield Unmade(unit, last, _why(rule, day_start(following, zone), now))
+        unit = following
+
+
+def _begins(rule: RuleLine, cadence: Cadence, zone: ZoneInfo) -> date:
+    """The first day of the first unit that was not planned yet."""
+    begins = unit_start(rule.starts_on, cadence)
+    if begins < rule.starts_on:
+        begins = next_unit(begins, cadence)
+    planned = None if rule.planned_until is None else rule.planned_until + _INTO_THE_NEXT_UNIT
+    for bound in (planned, rule.data_available_start):
+        if bound is not None:
+            begins = max(begins, unit_start(bound.astimezone(zone).date(), cadence))
+    return begins
+
+
+def _why(rule: RuleLine, ends: datetime, now: datetime) -> str:
+    if ends > now:
+        return LATER
+    due = ends + timedelta(hours=rule.settle_hours)
+    reached = rule.data_available_end
+    return "missing" if reached is not None and due <= reached and not rule.type_missing else "waiting"
+
+
+def cell_of(window: WindowLine, zone: str, others: int = 0) -> Cell:
+    """The cell of a window that a run was made for; `others` is how many accounts share it."""
+    hours = (window.interval_end - window.interval_start) / timedelta(hours=1)
+    is_odd = _is_daily(window) and hours != 24 and not window.partial
+    note = ", ".join(_facts(window, hours if is_odd else None, others))
+    first, last = dates_of(window.interval_start, window.interval_end, zone)
+    state = state_of(window.state)
+    return Cell(window.day, state, days(first, last), window.run_id, note, hours if is_odd else None)
+
+
+def dates_of(start: datetime, end: datetime, zone: str) -> tuple[date, date]:
+    """The local dates of a window, both inside."""
+    found = local_dates(start, end, zone)
+    return found.first, found.last
+
+
+def state_of(state: str) -> str:
+    """A run's state as calendars show it."""
+    return "in_progress" if state in ("planned", "requested", "ready") else state
+
+
+def _is_daily(window: WindowLine) -> bool:
+    return window.interval_end - window.interval_start < timedelta(hours=36)
+
+
+def _facts(window: WindowLine, hours: float | None, others: int) -> Iterator[str]:
+    if window.rows is not None:
+        yield f"{window.rows:,} rows"
+    if window.revision > 1:
+        yield f"revision {window.revision}"
+    if hours is not None:
+        yield f"{hours:g} hours: clocks changed"
+    if window.partial:
+        yield "begins where Stripe's data begins"
+    if window.error is not None:
+        yield str(window.error.get("message", ""))[:200]
+    if others:
+        yield f"of {others} accounts"
+
+
+def months_of(cells: Mapping[date, Cell], until: date) -> list[tuple[date, list[Cell | None]]]:
+    """Months, newest first, back to the first one that has something; each with a cell for the days 1 to 31.
+
+    None where there is no such day.
+    """
+    months = []
+    first = min((day for day, cell in cells.items() if cell.state), default=until - _ONE_DAY)
+    month = (until - _ONE_DAY).replace(day=1)
+    while month >= first.replace(day=1):
+        row: list[Cell | None] = []
+        for number in range(1, 32):
+            try:
+                day = month.replace(day=number)
+            except ValueError:
+                row.append(None)
+            else:
+                row.append(cells.get(day, Cell(day, "")))
+        months.append((month, row))
+        month = (month - _ONE_DAY).replace(day=1)
+    return months

@@ -1,0 +1,135 @@
+"""What there is of rules, day by day: the one statement behind the overview, and the one behind a rule's calendar."""
+
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import Any
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.db.rows import fetch
+
+
+@dataclass(frozen=True, slots=True)
+class RuleLine:
+    """A rule with what its calendar follows from, over all of its connected accounts."""
+
+    id: uuid.UUID
+    name: str
+    account: str
+    report_type: str
+    enabled: bool
+    cadence: str
+    timezone: str
+    starts_on: date
+    settle_hours: float
+    connected_accounts: int
+    planned_until: datetime | None  # of the account that is least far; None: one was never planned
+    data_available_start: datetime | None
+    data_available_end: datetime | None
+    type_missing: bool
+
+
+@dataclass(frozen=True, slots=True)
+class DayState:
+    """The windows of a rule that count as one day, over its accounts: the worst of their states, and its run."""
+
+    rule_id: uuid.UUID
+    day: date
+    state: str
+    run_id: uuid.UUID
+    windows: int
+    stored: int
+
+
+@dataclass(frozen=True, slots=True)
+class WindowLine:
+    """One window of a rule for one connected account: the run that counts for it, and its file."""
+
+    run_id: uuid.UUID
+    day: date
+    connected_account: str | None
+    window_key: str
+    state: str
+    attempt: int
+    revision: int
+    partial: bool
+    interval_start: datetime
+    interval_end: datetime
+    error: dict[str, Any] | None
+    ready_at: datetime | None
+    planned_at: datetime
+    stored_at: datetime | None
+    size: int | None
+    rows: int | None
+    removed_at: datetime | None
+
+
+async def rule_lines(session: AsyncSession, rule_ids: Sequence[uuid.UUID]) -> list[RuleLine]:
+    """These rules, in this order."""
+    return await fetch(session, RuleLine, _RULE_LINES, {"ids": list(rule_ids)})
+
+
+async def day_states(session: AsyncSession, rule_ids: Sequence[uuid.UUID], first: date, until: date) -> list[DayState]:
+    """What there is of these rules on the days [first, until): a row where anything was made."""
+    return await fetch(session, DayState, _DAY_STATES, {"ids": list(rule_ids), "first": first, "until": until})
+
+
+async def windows(
+    session: AsyncSession, rule_id: uuid.UUID, first: date, until: date, *, account: str | None, limit: int
+) -> list[WindowLine]:
+    """The windows of a rule on the days [first, until), newest first: all of them, or one connected account's."""
+    values = {"rule_id": rule_id, "first": first, "until": until, "account": account, "limit": limit}
+    return await fetch(session, WindowLine, _WINDOWS, values)
+
+
+_DAY = "window_day(window_key, interval_start, interval_end, timezone)"
+_RULE_LINES = text("""
+select rules.id, rules.name, rules.account, rules.report_type, rules.enabled, rules.cadence, rules.timezone,
+    rules.starts_on, rules.settle_hours, cardinality(rules.connected_accounts) as connected_accounts,
+    progress.planned_until, type.data_available_start, type.data_available_end,
+    type.missing_since is not null as type_missing
+from unnest(cast(:ids as uuid[])) with ordinality as wanted(id, place)
+join rules on rules.id = wanted.id
+left join report_types as type on type.account = rules.account and type.id = rules.report_type
+left join lateral (
+    select case when count(*) = count(planned_until) then min(planned_until) end as planned_until
+    from rule_progress where rule_id = rules.id
+) as progress on true
+order by wanted.place
+""")
+# A stored revision covers its window, also while a newer one is under way; otherwise the newest one counts.
+_DAY_STATES = text(f"""
+with counting as (
+    select distinct on (rule_id, connected_account, window_key) rule_id, {_DAY} as day, id, state
+    from runs
+    where rule_id = any(cast(:ids as uuid[])) and {_DAY} >= :first and {_DAY} < :until
+    order by rule_id, connected_account, window_key, state = 'stored' desc, revision desc
+), graded as (
+    select rule_id, day, id, case state when 'failed' then 1 when 'cancelled' then 3 when 'stored' then 4 else 2 end
+        as grade
+    from counting
+)
+select rule_id, day, case min(grade) when 1 then 'failed' when 3 then 'cancelled' when 4 then 'stored'
+        else 'in_progress' end as state,
+    (array_agg(id order by grade, id))[1] as run_id, count(*) as windows, count(*) filter (where grade = 4) as stored
+from graded group by rule_id, day
+""")  # noqa: S608 - of constants only
+_WINDOWS = text(f"""
+with counting as (
+    select distinct on (connected_account, window_key) id as run_id, {_DAY} as day, connected_account, window_key,
+        state, attempt, revision, partial, interval_start, interval_end, error, ready_at, planned_at
+    from runs
+    where rule_id = :rule_id and {_DAY} >= :first and {_DAY} < :until
+      and (cast(:account as text) is null or connected_account = :account)
+    order by connected_account, window_key, state = 'stored' desc, revision desc
+)
+select counting.*, files.stored_at, files.size, coalesce(loads.rows, greatest(files.line_count - 1, 0)) as rows,
+    files.removed_at
+from counting
+left join files on files.run_id = counting.run_id and files.stored_at is not null
+left join loads on loads.run_id = counting.run_id and loads.rows is not null
+order by day desc, window_key desc, connected_account nulls first limit :limit
+""")  # noqa: S608 - of constants only

@@ -1,0 +1,224 @@
+"""A run: why is this one not here? Can I trust it? Its history, the first rows of its file, its other revisions."""
+
+import csv
+import io
+import uuid
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+from sqlalchemy import RowMapping, text
+from starlette.responses import Response
+
+from app.api import run_file
+from app.db.rows import fetch, fetch_first
+from app.errors import StoreAway
+from app.runs import listing
+from app.runs.waiting import waiting_for
+from app.web.calendar import dates_of, state_of
+from app.web.visit import Visit, get
+from app.web.why import why_not_here
+from app.web.words import days as in_words
+
+PREVIEW_BYTES = 256 * 1024
+PREVIEW_ROWS = 50
+REVISIONS_SHOWN = 20
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptLine:
+    """One try to have the run made, as a timeline shows it."""
+
+    number: int
+    stripe_run_id: str | None
+    requested_at: datetime | None
+    ended_at: datetime | None
+    outcome: str | None
+    error: dict[str, Any] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Revision:
+    """Another run of the same window."""
+
+    id: uuid.UUID
+    revision: int
+    state: str
+    stored_at: datetime | None
+    size: int | None
+    sha256: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class LoadLine:
+    """What became of the file's rows."""
+
+    id: int
+    state: str
+    table_name: str
+    rows: int | None
+    set_aside: list[str] | None
+    error: dict[str, Any] | None
+    loaded_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class SumLine:
+    """What the file adds up to in one category and currency."""
+
+    category: str
+    currency: str
+    rows: int
+    gross: Decimal | None
+    fee: Decimal | None
+    net: Decimal | None
+
+
+@dataclass(frozen=True, slots=True)
+class DiffLine:
+    """How a file differs from the revision before."""
+
+    against_revision: int
+    added: int
+    removed: int
+    changed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """The first rows of a file; `is_number` says which columns hold amounts."""
+
+    header: list[str]
+    is_number: list[bool]
+    rows: list[list[str]]
+    is_all: bool
+
+
+async def show(visit: Visit) -> Response:
+    """One run."""
+    res, run_id = visit.res, visit.request.path_params["run_id"]
+    async with res.sessions() as session:
+        run = await listing.get_run(session, run_id)
+        history = await listing.history(session, run_id)
+        waiting = (await waiting_for(session, [run_id], res.claim_terms)).get(run_id)
+        about = {"run_id": run_id, "rule_id": run["rule_id"], "window_key": run["window_key"]}
+        attempts = await fetch(session, AttemptLine, _ATTEMPTS, {"run_id": run_id})
+        revisions = []
+        if run["rule_id"] is not None:
+            more = {"account": run["connected_account"], "limit": REVISIONS_SHOWN}
+            revisions = await fetch(session, Revision, _REVISIONS, about | more)
+        load = await fetch_first(session, LoadLine, _LOAD, {"run_id": run_id})
+        sums = [] if load is None else await fetch(session, SumLine, _SUMS, {"load_id": load.id})
+        diff = None if load is None else await fetch_first(session, DiffLine, _DIFF, {"load_id": load.id})
+        rule_name = await _rule_name(session, run)
+        reach = (await session.execute(_REACH, {"account": run["account"], "type": run["report_type"]})).scalar()
+    return visit.show(
+        "run.html",
+        run=run,
+        rule_name=rule_name,
+        dates=dates_of_run(run),
+        state=state_of(run["state"]),
+        why=why_not_here(run, waiting, reach),
+        history=history,
+        attempts=attempts,
+        revisions=revisions,
+        load=load,
+        sums=sums,
+        diff=diff,
+        preview=await _preview(visit, run),
+        newest=max((one.revision for one in revisions if one.state == "stored"), default=run["revision"]),
+    )
+
+
+async def download(visit: Visit) -> Response:
+    """The file itself, by the function that the API's route has."""
+    return await run_file.download_file(visit.res, visit.request.path_params["run_id"], visit.request)
+
+
+def dates_of_run(run: RowMapping) -> str:
+    """A run's window in local dates of its zone."""
+    start, end = run["interval_start"], run["interval_end"]
+    if end is None:
+        return "one payout" if start is None else in_words(*dates_of(start, start, run["timezone"] or "UTC"))
+    return in_words(*dates_of(start or end, end, run["timezone"] or "UTC"))
+
+
+async def _rule_name(session: Any, run: RowMapping) -> str | None:
+    if run["rule_id"] is None:
+        return None
+    name: str | None = (await session.execute(_RULE_NAME, {"id": run["rule_id"]})).scalar()
+    return name
+
+
+async def _preview(visit: Visit, run: RowMapping) -> Preview | str | None:
+    """The first rows; a sentence where they cannot be shown; None where there is no file."""
+    if run["file_id"] is None or run["file_removed_at"] is not None:
+        return None
+    if run["file_media_type"] != "text/csv":
+        return "The file is no CSV: download it to look into it."
+    if not run["file_size"]:
+        return "The file is empty."
+    stop = min(PREVIEW_BYTES, run["file_size"])
+    try:
+        pieces = visit.res.files.read(run["file_id"], run["file_location"], start=0, stop=stop)
+        return preview_of(await _joined(pieces), is_whole=stop == run["file_size"])
+    except StoreAway:
+        return "The file store does not answer, so nothing of the file can be shown now."
+
+
+async def _joined(pieces: AsyncIterator[bytes]) -> bytes:
+    return b"".join([piece async for piece in pieces])
+
+
+def preview_of(data: bytes, *, is_whole: bool) -> Preview | str:
+    """The first rows of a CSV of which at least the beginning is here."""
+    if not is_whole:
+        data = data[: data.rfind(b"\n") + 1]
+    text_ = data.decode("utf-8-sig", errors="replace")
+    if not text_:
+        return "The first line is longer than can be shown: download the file."
+    reader = csv.reader(io.StringIO(text_, newline=""))
+    try:
+        header = next(reader, [])
+        rows = [row for row, _ in zip(reader, range(PREVIEW_ROWS + 1), strict=False)]
+    except csv.Error:
+        return "The file cannot be read as a CSV: download it to look into it."
+    shown = rows[:PREVIEW_ROWS]
+    if not is_whole and len(rows) <= PREVIEW_ROWS and shown:
+        shown = shown[:-1]  # its last field may have been cut inside quotes
+    numbers = [_is_amount(column, shown) for column in range(len(header))]
+    return Preview(header, numbers, shown, is_whole and len(rows) <= PREVIEW_ROWS)
+
+
+def _is_amount(column: int, rows: Sequence[Sequence[str]]) -> bool:
+    values = [row[column] for row in rows if column < len(row) and row[column] != ""]
+    return bool(values) and all(_is_number(value) for value in values)
+
+
+def _is_number(value: str) -> bool:
+    digits = value.removeprefix("-").replace(".", "", 1)
+    return digits.isascii() and digits.isdigit()
+
+
+_ATTEMPTS = text("""
+select number, stripe_run_id, requested_at, ended_at, outcome, error from attempts where run_id = :run_id
+order by number desc limit 50
+""")
+_REVISIONS = text("""
+select runs.id, runs.revision, runs.state, files.stored_at, files.size, files.sha256
+from runs left join files on files.run_id = runs.id and files.stored_at is not null
+where runs.rule_id = :rule_id and runs.window_key = :window_key and runs.id <> :run_id
+  and runs.connected_account is not distinct from cast(:account as text)
+order by runs.revision desc limit :limit
+""")
+_LOAD = text("select id, state, table_name, rows, set_aside, error, loaded_at from loads where run_id = :run_id")
+_SUMS = text("""
+select category, currency, rows, gross, fee, net from load_sums where load_id = :load_id
+order by currency, category limit 200
+""")
+_DIFF = text("select against_revision, added, removed, changed from diffs where load_id = :load_id")
+_RULE_NAME = text("select name from rules where id = :id")
+_REACH = text("select data_available_end from report_types where account = :account and id = :type")
+ROUTES = (get("/runs/{run_id:uuid}", show), get("/runs/{run_id:uuid}/file", download))

@@ -1,0 +1,33 @@
+"""Runs, as a list: the API's filters are in the address, so that what somebody looks at can be sent to a colleague."""
+
+from starlette.responses import Response
+
+from app.api import runs as api
+from app.api.schemas.runs import RunListIn, RunOut
+from app.vocabulary import RunState
+from app.web.days import rule_lines
+from app.web.forms import checked
+from app.web.visit import Visit, get
+from app.web.words import days
+
+
+async def show(visit: Visit) -> Response:
+    """The runs that match, newest first."""
+    async with visit.res.sessions() as session:
+        page = await api.list_runs(visit.res, session, checked(RunListIn, visit.query))
+        rules = await rule_lines(session, list({run.rule_id for run in page.data if run.rule_id is not None}))
+    return visit.show(
+        "runs.html",
+        runs=page.data,
+        names={rule.id: rule.name for rule in rules},
+        states=list(RunState),
+        dates_of=_dates,
+        next_cursor=page.next_cursor,
+    )
+
+
+def _dates(run: RunOut) -> str:
+    return "one payout" if run.window is None else days(run.window.first, run.window.last)
+
+
+ROUTES = (get("/runs", show),)

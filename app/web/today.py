@@ -1,0 +1,209 @@
+"""Today: is everything there that should be? What is not, why, and what to do; and each rule's last thirty days."""
+
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+
+from sqlalchemy import text
+from starlette.responses import Response
+
+from app.db.rows import fetch
+from app.health.judge import Judgement, judge
+from app.health.results import Check, Link, LinkKind, Status, worst
+from app.health.rules import RuleHealth, Trouble
+from app.web import days
+from app.web.calendar import Cell, dates_of, unmade
+from app.web.days import DayState, RuleLine
+from app.web.visit import Visit, get, segment
+from app.web.words import days as in_words
+
+DAYS = 30
+RULES_SHOWN = 100
+FAILED_SHOWN = 20
+# What these say is said better by the rules and runs themselves.
+_SAID_BELOW = frozenset({"freshness", "failed_runs", "report_types"})
+_WORDS = {
+    Trouble.TYPE_MISSING: "no such report type",
+    Trouble.FAILED: "failed",
+    Trouble.LATE: "late",
+    Trouble.DATA_LATE: "Stripe’s data is late",
+}
+_PATHS = {
+    LinkKind.ACCOUNTS: "/accounts",
+    LinkKind.EVENTS: "/events",
+    LinkKind.REPORT_TYPES: "/report-types",
+    LinkKind.RULES: "/rules",
+    LinkKind.RUNS: "/runs",
+    LinkKind.TARGETS: "/targets",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class FailedRun:
+    """A window that was given up, and that no newer revision has taken the place of."""
+
+    run_id: uuid.UUID
+    rule: str | None
+    account: str
+    connected_account: str | None
+    report_type: str
+    interval_start: datetime | None
+    interval_end: datetime | None
+    timezone: str | None
+    error: dict[str, Any] | None
+
+    @property
+    def dates(self) -> str:
+        """Its window in local dates."""
+        if self.interval_start is None or self.interval_end is None:
+            return ""
+        return in_words(*dates_of(self.interval_start, self.interval_end, self.timezone or "UTC"))
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Rules with the same trouble."""
+
+    trouble: Trouble
+    detail: str
+    rules: list[RuleHealth]
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """The days [first, until) that are shown."""
+
+    first: date
+    until: date
+    now: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class RuleRow:
+    """A line of the overview."""
+
+    line: RuleLine
+    path: str
+    status: Status
+    word: str  # what is wrong, in short; `detail` is the sentence
+    detail: str
+    cells: list[Cell]
+
+
+async def show(visit: Visit) -> Response:
+    """The first page."""
+    judgement = await judge(visit.res.sessions, visit.res.settings)
+    shown, page, pages = _page(judgement, visit.query.get("page"))
+    now = datetime.now(UTC)
+    until = now.date() + timedelta(days=1)
+    first = until - timedelta(days=DAYS)
+    span = Span(first, until, now)
+    async with visit.res.sessions() as session:
+        failed = await fetch(session, FailedRun, _FAILED, {"limit": FAILED_SHOWN + 1})
+        lines = await days.rule_lines(session, [rule.rule_id for rule in shown])
+        states = await days.day_states(session, [line.id for line in lines], first, until)
+    health = {rule.rule_id: rule for rule in reversed(shown)}
+    of_rule: dict[uuid.UUID, list[DayState]] = {}
+    for state in states:
+        of_rule.setdefault(state.rule_id, []).append(state)
+    rows = [_row(line, health[line.id], of_rule.get(line.id, []), span) for line in lines]
+    return visit.show(
+        "today.html",
+        now=now,
+        checks=[check for check in judgement.checks if check.status is not Status.OK and check.name not in _SAID_BELOW],
+        failed=failed[:FAILED_SHOWN],
+        more_failed=len(failed) > FAILED_SHOWN,
+        groups=_groups(judgement.rules),
+        counts=_counts(judgement),
+        worst=worst(judgement.checks),
+        expected=_next_data(judgement, now),
+        days=[first + timedelta(days=number) for number in range(DAYS)],
+        rows=rows,
+        page=page,
+        pages=pages,
+        link=link_path,
+    )
+
+
+def _next_data(judgement: Judgement, now: datetime) -> datetime | None:
+    coming = (rule.expected_by for rule in judgement.rules if rule.expected_by is not None)
+    return min((moment for moment in coming if moment > now), default=None)
+
+
+def link_path(link: Link) -> str:
+    """The page that lists what a check speaks of."""
+    query = "&".join(f"{segment(name)}={segment(value)}" for name, value in link.filter.items())
+    return _PATHS[link.kind] + (f"?{query}" if query else "")
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """Of all rules that are on, however many are shown."""
+
+    rules: int
+    in_trouble: int
+    checks: int
+
+
+def _counts(judgement: Judgement) -> Counts:
+    every = {rule.rule_id for rule in judgement.rules}
+    bad = {rule.rule_id for rule in judgement.rules if rule.status is not Status.OK}
+    checks: Sequence[Check] = judgement.checks
+    return Counts(
+        len(every), len(bad), sum(one.status is not Status.OK and one.name not in _SAID_BELOW for one in checks)
+    )
+
+
+def _page(judgement: Judgement, asked: str | None) -> tuple[list[RuleHealth], int, int]:
+    """The rules of a page, trouble first, each once: with the worst of its accounts."""
+    each: dict[uuid.UUID, RuleHealth] = {}
+    for rule in sorted(judgement.rules, key=lambda one: (one.status is Status.OK, one.name)):
+        each.setdefault(rule.rule_id, rule)
+    pages = max(1, -(-len(each) // RULES_SHOWN))
+    page = min(pages, max(1, int(asked))) if asked is not None and asked.isdecimal() and len(asked) < 6 else 1
+    return list(each.values())[(page - 1) * RULES_SHOWN : page * RULES_SHOWN], page, pages
+
+
+def _groups(rules: Sequence[RuleHealth]) -> list[Group]:
+    found: dict[tuple[Trouble, str], Group] = {}
+    for rule in rules:
+        if rule.trouble is None or rule.trouble is Trouble.FAILED:
+            continue
+        # The sentence about a missing type names its rule; the rest is the same for all of them.
+        key = (rule.trouble, rule.detail if rule.trouble is not Trouble.LATE else rule.name)
+        found.setdefault(key, Group(rule.trouble, rule.detail, [])).rules.append(rule)
+    return list(found.values())
+
+
+def _row(line: RuleLine, health: RuleHealth, states: Sequence[DayState], span: Span) -> RuleRow:
+    cells = {
+        one.last: Cell(one.last, one.state, in_words(one.first, one.last))
+        for one in unmade(line, span.first, span.until, span.now)
+    }
+    for state in states:
+        note = "" if state.windows == 1 else f"{state.stored} of {state.windows} stored"
+        cells[state.day] = Cell(state.day, state.state, in_words(state.day, state.day), state.run_id, note)
+    ordered = [span.first + timedelta(days=number) for number in range(DAYS)]
+    return RuleRow(
+        line,
+        f"/rules/{line.id}",
+        health.status,
+        "" if health.trouble is None else _WORDS[health.trouble],
+        health.detail,
+        [cells.get(day, Cell(day, "")) for day in ordered],
+    )
+
+
+_FAILED = text("""
+select failed.id as run_id, rules.name as rule, failed.account, failed.connected_account, failed.report_type,
+    failed.interval_start, failed.interval_end, failed.timezone, failed.error
+from (select * from runs where state = 'failed' order by id desc limit 1000) as failed
+left join rules on rules.id = failed.rule_id
+where failed.rule_id is null or not exists (
+    select from runs as newer where newer.rule_id = failed.rule_id and newer.window_key = failed.window_key
+      and newer.connected_account is not distinct from failed.connected_account and newer.revision > failed.revision)
+order by failed.id desc limit :limit
+""")
+ROUTES = (get("/", show),)

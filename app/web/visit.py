@@ -1,0 +1,142 @@
+"""One visit of a page: who came, what was asked for, and the answer. Here it is decided who may see and do what."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+from urllib.parse import parse_qs, quote, urlencode
+
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+from starlette.routing import Route
+
+from app.api.http.tokens import Access
+from app.errors import BadInput, FieldError
+from app.observability import log_lines
+from app.resources import Resources
+from app.web import render
+from app.web.visitors import Visitor, is_our_form, visitor_of
+
+
+class Query(dict[str, str]):
+    """Parameters of an address, for templates too: one that is not there reads as an empty text."""
+
+    def __missing__(self, name: str) -> str:
+        return ""
+
+
+@dataclass
+class Visit:
+    """A request for a page by somebody who may look (of `/login`: by anybody)."""
+
+    request: Request
+    res: Resources
+    access: Access
+    visitor: Visitor | None
+
+    @property
+    def name(self) -> str:
+        """Who acts, as histories and the audit name him."""
+        return "" if self.visitor is None else self.visitor.name
+
+    @property
+    def base(self) -> str:
+        """What every link begins with."""
+        return self.res.settings.base_path
+
+    @cached_property
+    def query(self) -> "Query":
+        """The parameters of the address that are not empty."""
+        return Query((name, value) for name, value in self.request.query_params.items() if value != "")
+
+    async def form(self) -> dict[str, str]:
+        """The fields of a form that was sent, those left empty too; of a field that comes twice the last one."""
+        try:
+            fields = parse_qs((await self.request.body()).decode(), keep_blank_values=True, max_num_fields=200)
+        except ValueError:
+            raise BadInput(FieldError("", "the form cannot be read")) from None
+        return {name: values[-1] for name, values in fields.items()}
+
+    def show(self, template: str, *, status: int = 200, **values: Any) -> Response:
+        """A page."""
+        return render.page(self.request, template, status, self._common() | values)
+
+    def go(self, path: str, **query: str) -> Response:
+        """On to another page after something was done."""
+        where = self.base + path + (f"?{urlencode(query)}" if query else "")
+        return RedirectResponse(where, status_code=303)
+
+    def _common(self) -> dict[str, Any]:
+        return {
+            "base": self.base,
+            "visitor": self.visitor,
+            "may_change": self.visitor is not None and self.visitor.may_change,
+            "path": self.request.scope["path"],
+            "query": self.query,
+            "done": self.query.get("done"),
+        }
+
+
+Handler = Callable[[Visit], Awaitable[Response]]
+
+
+def open_to_all(path: str, handler: Handler, *, method: str = "GET") -> Route:
+    """A page that needs no log-in. A form of it has to be our own all the same."""
+
+    async def answer(request: Request) -> Response:
+        visit = _visit(request, None)
+        if method == "POST" and not is_our_form(request, visit.res.settings):
+            return _foreign(visit)
+        return await handler(visit)
+
+    return Route(path, answer, methods=[method])
+
+
+def get(path: str, handler: Handler) -> Route:
+    """A page that whoever is logged in may look at."""
+
+    async def answer(request: Request) -> Response:
+        visit = await _logged_in(request)
+        if visit.visitor is None:
+            wanted = request.scope["path"] + (f"?{request.url.query}" if request.url.query else "")
+            return visit.go("/login", **({} if wanted == "/" else {"next": wanted}))
+        return await handler(visit)
+
+    return Route(path, answer, methods=["GET"])
+
+
+def post(path: str, handler: Handler) -> Route:
+    """Something that is done: from a form of ours, by somebody who may change things."""
+
+    async def answer(request: Request) -> Response:
+        visit = await _logged_in(request)
+        if not is_our_form(request, visit.res.settings):
+            return _foreign(visit)
+        if visit.visitor is None:
+            return visit.go("/login")
+        if not visit.visitor.may_change:
+            return visit.show("error.html", status=403, title="Not allowed", detail="You may look, and change nothing.")
+        return await handler(visit)
+
+    return Route(path, answer, methods=["POST"])
+
+
+async def _logged_in(request: Request) -> Visit:
+    visit = _visit(request, None)
+    visit.visitor = await visitor_of(request, visit.res, visit.access)
+    log_lines.annotate(actor=visit.name or None)
+    return visit
+
+
+def _visit(request: Request, visitor: Visitor | None) -> Visit:
+    return Visit(request, request.app.state.res, request.app.state.access, visitor)
+
+
+def _foreign(visit: Visit) -> Response:
+    detail = "This form was not sent from a page of Tallyhook, so nothing was done. Open the page itself and try again."
+    return visit.show("error.html", status=403, title="Nothing was done", detail=detail)
+
+
+def segment(text: str) -> str:
+    """One part of a path, whatever is in it."""
+    return quote(text, safe="")

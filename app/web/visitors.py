@@ -1,0 +1,121 @@
+"""Who looks at a page: by a session's cookie, or by what a trusted proxy says; and whether a form is our own."""
+
+from dataclasses import dataclass
+from ipaddress import ip_address
+from urllib.parse import urlsplit
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from app.api.http.tokens import Access
+from app.resources import Resources
+from app.settings import Settings
+from app.vocabulary import Role
+from app.web import sessions
+
+COOKIE = "tallyhook"
+# Beginning like this, a cookie comes from this very host over TLS, or the browser does not take it.
+SAFE_COOKIE = f"__Host-{COOKIE}"
+_LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
+
+
+@dataclass(frozen=True, slots=True)
+class Visitor:
+    """Somebody who may look; `session_id` is None for one whom a proxy has logged in."""
+
+    name: str
+    role: Role
+    session_id: str | None = None
+
+    @property
+    def may_change(self) -> bool:
+        """Whether there are buttons."""
+        return self.role is Role.ADMIN
+
+
+async def visitor_of(request: Request, res: Resources, access: Access) -> Visitor | None:
+    """Whose request this is; None for somebody who has to log in first."""
+    by_proxy = _by_proxy(request, res.settings)
+    if by_proxy is not None:
+        return by_proxy
+    session_id = request.cookies.get(cookie_name(request, res.settings))
+    if session_id is None:
+        return None
+    async with res.sessions() as session:
+        login = await sessions.find(session, session_id)
+    if login is None:
+        return None
+    role = _role_now(login, access)
+    return None if role is None else Visitor(login.name, role, session_id)
+
+
+def _role_now(login: sessions.Login, access: Access) -> Role | None:
+    """What it may do now: never more than its token may by now; None once that is gone."""
+    if not login.origin.startswith("token:"):
+        return Role(login.role)
+    owner = access.by_origin(login.origin)
+    if owner is None:
+        return None
+    return Role.READ if Role.READ in (owner.role, Role(login.role)) else Role.ADMIN
+
+
+def _by_proxy(request: Request, settings: Settings) -> Visitor | None:
+    """The user that a trusted proxy names. Nobody else is believed, whatever headers he sends."""
+    header = settings.proxy_user_header
+    if header is None or request.client is None:
+        return None
+    try:
+        peer = ip_address(request.client.host)
+    except ValueError:
+        return None
+    name = request.headers.get(header, "").strip()
+    if not any(peer in network for network in settings.trusted_proxies) or not name.isprintable() or not name:
+        return None
+    is_admin = any(_is_meant(admin, name, request) for admin in settings.proxy_admins)
+    return Visitor(name[:200], Role.ADMIN if is_admin else Role.READ)
+
+
+def _is_meant(admin: str, name: str, request: Request) -> bool:
+    """`admin` is a name, or `Header=value`, where the header may list several values."""
+    header, is_header, value = admin.partition("=")
+    if not is_header:
+        return admin == name
+    return value.strip() in [part.strip() for part in request.headers.get(header.strip(), "").split(",")]
+
+
+def is_plain(request: Request, settings: Settings) -> bool:
+    """Whether people come over plain http: as the public URL says or, where there is none, on this very machine."""
+    if settings.public_url is not None:
+        return settings.public_url.startswith("http://")
+    return request.url.scheme == "http" and request.url.hostname in _LOOPBACK
+
+
+def cookie_name(request: Request, settings: Settings) -> str:
+    """What the session's cookie is called for this request."""
+    return COOKIE if is_plain(request, settings) else SAFE_COOKIE
+
+
+def set_cookie(response: Response, request: Request, settings: Settings, session_id: str | None) -> None:
+    """Give the browser its session, or take it away. Lax: a link from a mail or a chat leads to the page, logged in."""
+    response.set_cookie(
+        cookie_name(request, settings),
+        session_id or "",
+        max_age=sessions.SESSION_HOURS * 3600 if session_id else 0,
+        path="/",
+        secure=not is_plain(request, settings),
+        httponly=True,
+        samesite="lax",
+    )
+
+
+def is_our_form(request: Request, settings: Settings) -> bool:
+    """Whether a form was sent from one of our own pages: what browsers say about it, and no page can change."""
+    site = request.headers.get("sec-fetch-site")
+    if site is not None:
+        return site in ("same-origin", "none")
+    # Older browsers, and plain http on other hosts than this machine.
+    origin = urlsplit(request.headers.get("origin", "")).netloc
+    ours = {request.headers.get("host", "")}
+    if settings.public_url is not None:
+        ours.add(urlsplit(settings.public_url).netloc)
+    return origin != "" and origin in ours

@@ -1,0 +1,77 @@
+"""A person at a browser: who sees the pages, and whether anything is wrong with them besides what they say."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from importlib.resources import files
+from typing import Any
+
+from playwright.async_api import Browser, Page
+
+from tests.service import ADMIN_TOKEN
+from tests.web.books import Books
+
+AXE = files("axe_playwright_python").joinpath("axe.min.js").read_text(encoding="utf-8")
+WIDE, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
+# What a page must not do, told by the page itself.
+_WATCH = """
+window.violations = [];
+document.addEventListener("securitypolicyviolation", (event) => window.violations.push(event.violatedDirective));
+"""
+
+
+@dataclass
+class Look:
+    """A page of somebody who is logged in, and every message that its console ever had."""
+
+    page: Page
+    url: str
+    messages: list[str] = field(default_factory=list)
+
+    async def open(self, path: str) -> None:
+        """Go there."""
+        answer = await self.page.goto(self.url + path)
+        assert answer is not None
+        assert answer.status < 400, (path, answer.status)
+
+    async def heading(self) -> str:
+        """What the page is called."""
+        return " ".join((await self.page.locator("h1").first.inner_text()).split())
+
+    async def problems(self) -> list[str]:
+        """What axe, the console and the policy have against the page; and whether it is wider than the window."""
+        await self.page.evaluate(AXE)
+        found: dict[str, Any] = await self.page.evaluate("axe.run()")
+        axe = [
+            f"{one['id']}: {one['nodes'][0]['html'][:200]} {one['nodes'][0].get('failureSummary', '')[:300]}"
+            for one in found["violations"]
+        ]
+        policy: list[str] = await self.page.evaluate("window.violations")
+        return axe + policy + self.messages + await self.overflow()
+
+    async def overflow(self) -> list[str]:
+        """Nothing but tables in their own boxes may be wider than the window."""
+        wide = await self.page.evaluate("document.documentElement.scrollWidth > window.innerWidth + 1")
+        return [f"{self.page.url} is wider than the window"] if wide else []
+
+
+@asynccontextmanager
+async def looking(
+    browser: Browser, books: Books, *, token: str = ADMIN_TOKEN, script: bool = True, **how: Any
+) -> AsyncIterator[Look]:
+    """Somebody who has logged in; `how`: as Playwright's contexts take it."""
+    how.setdefault("viewport", WIDE)
+    context = await browser.new_context(reduced_motion="reduce", java_script_enabled=script, **how)
+    if script:
+        await context.add_init_script(_WATCH)
+    page = await context.new_page()
+    look = Look(page, books.url)
+    page.on("console", lambda message: look.messages.append(f"console: {message.text}"))
+    page.on("pageerror", lambda error: look.messages.append(f"error: {error}"))
+    try:
+        await page.goto(f"{books.url}/login")
+        await page.get_by_label("Token").fill(token)
+        await page.get_by_role("button", name="Log in").click()
+        yield look
+    finally:
+        await context.close()

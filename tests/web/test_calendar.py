@@ -1,0 +1,81 @@
+"""Calendars, from rows alone."""
+
+import uuid
+from dataclasses import replace
+from datetime import UTC, date, datetime
+
+import pytest
+
+from app.web.calendar import LATER, Cell, months_of, unmade
+from app.web.days import RuleLine
+
+NOW = datetime(2026, 11, 26, 12, tzinfo=UTC)
+RULE = RuleLine(
+    id=uuid.UUID(int=1),
+    name="daily",
+    account="default",
+    report_type="payouts.itemized.5",
+    enabled=True,
+    cadence="daily",
+    timezone="UTC",
+    starts_on=date(2026, 11, 1),
+    settle_hours=0,
+    connected_accounts=0,
+    planned_until=datetime(2026, 11, 24, tzinfo=UTC),
+    data_available_start=datetime(2026, 1, 1, tzinfo=UTC),
+    data_available_end=datetime(2026, 11, 24, 12, tzinfo=UTC),
+    type_missing=False,
+)
+
+
+def states(rule: RuleLine) -> dict[str, str]:
+    return {f"{one.last:%m-%d}": one.state for one in unmade(rule, date(2026, 11, 1), date(2026, 11, 27), NOW)}
+
+
+def test_after_what_was_planned_days_wait_for_data_and_today_is_not_over() -> None:
+    assert states(RULE) == {"11-24": "waiting", "11-25": "waiting", "11-26": LATER}
+
+
+def test_a_day_whose_data_is_there_and_that_has_no_run_is_missing() -> None:
+    assert states(replace(RULE, data_available_end=NOW))["11-25"] == "missing"
+    assert states(replace(RULE, data_available_end=NOW, settle_hours=48))["11-25"] == "waiting"
+    assert states(replace(RULE, data_available_end=NOW, type_missing=True))["11-25"] == "waiting"
+
+
+def test_days_are_those_of_the_rules_zone() -> None:
+    planned = datetime(2026, 11, 23, 15, tzinfo=UTC)  # midnight in Tokyo
+
+    assert states(replace(RULE, timezone="Asia/Tokyo", planned_until=planned)) == {
+        "11-24": "waiting",
+        "11-25": "waiting",
+        "11-26": LATER,
+    }
+
+
+@pytest.mark.parametrize(
+    ("cadence", "expected"),
+    [("weekly", {"11-08": "waiting", "11-15": "waiting", "11-22": "waiting"}), ("monthly", {}), ("every_update", {})],
+)
+def test_a_longer_window_counts_as_its_last_day(cadence: str, expected: dict[str, str]) -> None:
+    assert states(replace(RULE, cadence=cadence, planned_until=None, data_available_end=None)) == expected
+
+
+def test_a_rule_that_is_off_owes_nothing_and_one_without_runs_begins_where_data_begins() -> None:
+    assert states(replace(RULE, enabled=False)) == {}
+    begun = replace(RULE, planned_until=None, data_available_start=datetime(2026, 11, 23, 6, tzinfo=UTC))
+    assert min(states(begun)) == "11-23"
+
+
+def test_months_go_back_to_the_first_day_that_has_something() -> None:
+    cells = {day: Cell(day, "stored") for day in (date(2026, 9, 30), date(2026, 11, 1))}
+
+    months = months_of(cells, date(2026, 11, 27))
+
+    assert [month for month, _ in months] == [date(2026, 11, 1), date(2026, 10, 1), date(2026, 9, 1)]
+    november, _, september = (row for _, row in months)
+    assert november[30] is None  # there is no 31 November
+    assert september[29] == Cell(date(2026, 9, 30), "stored")
+
+
+def test_a_calendar_of_nothing_is_the_present_month() -> None:
+    assert [month for month, _ in months_of({}, date(2026, 11, 27))] == [date(2026, 11, 1)]
