@@ -1,8 +1,12 @@
-"""Writes one file into the database, in chunks that are committed as they arrive, so that a later writer can resume."""
+"""Writes one file into the database, in chunks that are committed as they come: a later writer goes on from there.
 
+A group is committed while the next one is received and compressed: storing is as fast as the slower of the two, and
+not their sum.
+"""
+
+import asyncio
 import uuid
-
-from sqlalchemy.ext.asyncio import AsyncSession
+from collections.abc import Sequence
 
 from app.files import database, rows
 from app.files.chunker import Chunk, Chunker, FileFacts
@@ -10,8 +14,8 @@ from app.files.database import Sessions
 from app.files.rows import FileMetadata
 from app.files.writer import Ending, Transaction
 
-# Committed together: a resume point every 16 MiB is often enough, and costs few commits.
-CHUNKS_PER_COMMIT = 64
+# Committed together: 8 MiB are a resume point often enough, and few enough commits. Two groups are held at most.
+CHUNKS_PER_COMMIT = 32
 
 
 class DatabaseWriter:
@@ -23,6 +27,7 @@ class DatabaseWriter:
         self._file_id: uuid.UUID | None = None
         self._chunker = Chunker()
         self._waiting: list[Chunk] = []
+        self._committing: asyncio.Task[None] | None = None
         self._facts: FileFacts | None = None
 
     async def resume(self, sessions: Sessions, partial: uuid.UUID) -> None:
@@ -30,6 +35,7 @@ class DatabaseWriter:
         self._file_id = partial
 
     async def restart(self) -> None:
+        await self._committed()
         self._file_id, self._chunker, self._waiting = None, Chunker(), []
 
     @property
@@ -39,20 +45,24 @@ class DatabaseWriter:
     async def write(self, piece: bytes) -> None:
         self._waiting += await self._chunker.write(piece)
         if len(self._waiting) >= CHUNKS_PER_COMMIT:
-            await self._commit()
+            await self._begin_commit()
 
     async def checkpoint(self) -> None:
         self._waiting += await self._chunker.flush()
         if self._waiting:
-            await self._commit()
+            await self._begin_commit()
+        await self._committed()
 
     async def facts(self) -> FileFacts:
         self._waiting += await self._chunker.flush()
+        await self._committed()
         self._facts = self._chunker.facts()
         return self._facts
 
     async def abort(self) -> None:
-        """Nothing to close: nothing is held open between commits."""
+        if self._committing is not None:
+            self._committing.cancel()
+            await asyncio.gather(self._committing, return_exceptions=True)
 
     def ending(self) -> Ending:
         assert self._facts is not None, "call `facts` before finishing a file"
@@ -60,13 +70,20 @@ class DatabaseWriter:
             return Ending(uuid.uuid4(), self._facts, self._waiting, self._metadata)
         return Ending(self._file_id, self._facts, self._waiting)
 
-    async def _commit(self) -> None:
-        async with self._transaction() as session:
-            await self._append(session)
+    async def _begin_commit(self) -> None:
+        """Commit what waits, in a task, once the group before it is committed. Raises what went wrong with that one."""
+        await self._committed()
+        group, self._waiting = self._waiting, []
+        self._committing = asyncio.create_task(self._commit(group))
 
-    async def _append(self, session: AsyncSession) -> None:
-        if self._file_id is None:
-            self._file_id = uuid.uuid4()
-            await rows.begin_all(session, {self._file_id: self._metadata})
-        await database.append(session, [(self._file_id, chunk) for chunk in self._waiting])
-        self._waiting = []
+    async def _committed(self) -> None:
+        """Return once nothing is being committed any more. Raises what went wrong."""
+        if self._committing is not None:
+            await self._committing
+
+    async def _commit(self, chunks: Sequence[Chunk]) -> None:
+        async with self._transaction() as session:
+            if self._file_id is None:
+                self._file_id = uuid.uuid4()
+                await rows.begin_all(session, {self._file_id: self._metadata})
+            await database.append(session, [(self._file_id, chunk) for chunk in chunks])

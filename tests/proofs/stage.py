@@ -154,6 +154,7 @@ async def staged(url: str, **settings: object) -> AsyncIterator[Stage]:
 def _small_and_quick() -> Iterator[None]:
     with (
         patch.object(chunker, "CHUNK_BYTES", CHUNK_BYTES),
+        patch.object(chunker, "BLOCK_BYTES", CHUNK_BYTES),
         patch.object(database_writer, "CHUNKS_PER_COMMIT", 1),
         patch.object(object_writer, "PASS_ON_BYTES", CHUNK_BYTES),
         patch.object(client, "READ_BYTES", CHUNK_BYTES),

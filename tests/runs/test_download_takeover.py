@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 
 from app.errors import Overtaken
-from app.files.chunker import CHUNK_BYTES, Chunker
+from app.files.chunker import BLOCK_BYTES, CHUNK_BYTES, Chunker
 from app.resources import Resources
 from app.runs.download import claim_downloads, download
 from app.simulator import Simulator
@@ -161,7 +161,7 @@ async def test_a_line_without_end_fills_no_buffer(res: Resources) -> None:
     for _ in range(200):
         for chunk in await chunker.write(b"x" * 100_000):
             most = max(most, chunk.raw_size)
-        assert sum(map(len, chunker._filling)) < CHUNK_BYTES
+        assert sum(map(len, chunker._filling)) < BLOCK_BYTES
     await chunker.flush()
 
     assert most == CHUNK_BYTES
