@@ -1,7 +1,8 @@
 """A CSV of 1 GiB: from the files server into PostgreSQL by one worker process, and back out through the API.
 
-Storing stands beside `curl` into /dev/null from the same server, and COPY of the same chunks from memory; reading
-beside COPY out of the same chunks. All rates are of the original's bytes.
+The limit is a bare pipeline that does the same work in plain threads (`bare_files`): to receive, hash, compress and
+COPY; to COPY out, decompress and send. `curl` into /dev/null and COPY alone, which do a part of it, stand beside it
+without an aim. All rates are of the original's bytes.
 """
 
 import asyncio
@@ -9,10 +10,10 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
-from statistics import median
 
 import psycopg
 
+from benchmarks import bare_files
 from benchmarks.harness import Row, against, alone, alternate, at_least, below
 from benchmarks.rows import add_rules, one, rule, until
 from benchmarks.stage import ADMIN_TOKEN, KEY, Stage
@@ -37,20 +38,24 @@ def measure(stage: Stage) -> Iterator[Row]:
 def _storing(stage: Stage, simulator: Stripe, size: int) -> Iterator[Row]:
     peaks: list[float] = []
 
-    def ours() -> tuple[float, float, float]:
+    def ours() -> tuple[float, ...]:
         with stage.database() as url:
             peaks.append(_store(stage, simulator, url))
             where = one(url, "select file_url from attempts")
             stored = size / MB / float(one(url, SECONDS))
-            return stored, size / MB / _curl(where, KEY), size / MB / _copy_in(url)
+            limits = (bare_files.store(where, KEY, url), _curl(where, KEY), _copy_in(url))
+            return stored, *(size / MB / seconds for seconds in limits)
 
-    # Each round stores a file, fetches the same one, and copies its chunks: subject and limits by turns.
+    # Each round stores a file, and then the same one bare; fetches it, and copies its chunks: by turns.
     given = alternate(1 if stage.short else 3, {"ours": ours})["ours"]
-    stored, fetched, copied = (list(rates) for rates in zip(*given, strict=True))
-    limits = {"curl from the same server": fetched, "COPY of the same chunks from memory": copied}
-    slower = min(limits, key=lambda name: median(limits[name]))
+    stored, bare, fetched, copied = (list(rates) for rates in zip(*given, strict=True))
+    limits = {
+        "a bare pipeline of threads": bare,
+        "curl from the same server": fetched,
+        "COPY of the same chunks from memory": copied,
+    }
     for name, rates in limits.items():
-        aim = at_least(0.6) if name == slower else None
+        aim = at_least(0.7) if rates is bare else None
         yield against(f"store a file of {size / 2**30:g} GiB", stored, "MB/s", limit=name, limits=rates, aim=aim)
     yield alone("store a file: most memory of the worker", peaks, "MiB", aim=below(150, "MiB"))
 
@@ -87,19 +92,24 @@ def _copy_in(url: str) -> float:
 
 def _reading(stage: Stage, url: str, size: int) -> Iterator[Row]:
     run_id = one(url, "select id from runs where state = 'stored'")
-    with stage.service("serve", "--no-worker", "--port", "0", url=url) as service:
+    with (
+        stage.service("serve", "--no-worker", "--port", "0", url=url) as service,
+        bare_files.reading(url, size) as bare,
+    ):
         where = f"{service.url}/v1/runs/{run_id}/file"
         contenders: dict[str, Callable[[], float]] = {
             "ours": partial(_curl, where, ADMIN_TOKEN),
             "packed": partial(_curl, where, ADMIN_TOKEN, "Accept-Encoding: zstd"),
+            "bare": partial(_curl, bare, ""),
             "copy": partial(_copy_out, url),
         }
         given = alternate(1 if stage.short else 3, contenders)
     rates = {name: [size / MB / seconds for seconds in taken] for name, taken in given.items()}
-    limit = "COPY out of the same chunks"
-    what = f"read a file of {size / 2**30:g} GiB back through the API"
-    yield against(what, rates["ours"], "MB/s", limit=limit, limits=rates["copy"], aim=at_least(0.5))
-    yield against(f"{what}, as zstd", rates["packed"], "MB/s", limit=limit, limits=rates["copy"])
+    what, copy = f"read a file of {size / 2**30:g} GiB back through the API", "COPY out of the same chunks"
+    bare_limit = "COPY out, decompress, socket, bare"
+    yield against(what, rates["ours"], "MB/s", limit=bare_limit, limits=rates["bare"], aim=at_least(0.5))
+    yield against(what, rates["ours"], "MB/s", limit=copy, limits=rates["copy"])
+    yield against(f"{what}, as zstd", rates["packed"], "MB/s", limit=copy, limits=rates["copy"])
 
 
 def _copy_out(url: str) -> float:
