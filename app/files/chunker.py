@@ -102,7 +102,7 @@ class Chunker:
         """What is left, as chunks."""
         ready = await self._hand_over() if self._filling else []
         while self._compressing:
-            ready += await asyncio.wrap_future(self._compressing.popleft())
+            ready += await self._next_compressed()
         await self._digested()
         return ready
 
@@ -120,6 +120,9 @@ class Chunker:
         self._cut += len(raw)
         if len(self._compressing) <= COMPRESSED_AT_ONCE:
             return []
+        return await self._next_compressed()
+
+    async def _next_compressed(self) -> list[Chunk]:
         return await asyncio.wrap_future(self._compressing.popleft())
 
     async def _digested(self) -> None:

@@ -19,6 +19,7 @@ import stripe
 from app.errors import SettingsError
 from app.observability import tracing
 from app.observability.tracing import Kind
+from app.stripe_api.transport import open_http
 
 # Called with the endpoint and the status of each call.
 Count = Callable[[str, str], None]
@@ -64,7 +65,7 @@ class CountingClient(stripe.HTTPClient):
     def __init__(self, count: Count, *, timeout: httpx.Timeout) -> None:
         super().__init__()
         self._count = count
-        self._http = httpx.AsyncClient(timeout=timeout, verify=trust())
+        self._http = open_http(timeout, trust())
 
     async def request_async(
         self, method: str, url: str, headers: Mapping[str, str], post_data: Any = None

@@ -23,6 +23,7 @@ from sqlalchemy import Connection, Engine, event
 from sqlalchemy.dialects.postgresql.psycopg import PGDialectAsync_psycopg
 
 import app.db.engine
+from app.stripe_api.transport import AiohttpTransport
 
 APP = f"{Path(__file__).parents[2] / 'app'}{os.sep}"
 ENGINE = app.db.engine.__file__
@@ -95,10 +96,10 @@ class Effects:
 def watched() -> Iterator[Effects]:
     """The effects of whatever runs inside; one process of the service at a time."""
     effects = Effects()
-    send = httpx.AsyncHTTPTransport.handle_async_request
+    send = AiohttpTransport.handle_async_request
     places: dict[int, str] = {}
 
-    async def call(transport: httpx.AsyncHTTPTransport, request: httpx.Request) -> httpx.Response:
+    async def call(transport: AiohttpTransport, request: httpx.Request) -> httpx.Response:
         effect = effects.begin("call", f"{request.method} {_ID.sub('*', request.url.path)}")
         try:
             response = await send(transport, request)
@@ -124,7 +125,7 @@ def watched() -> Iterator[Effects]:
     with (
         _listening("before_cursor_execute", statement),
         patch.object(PGDialectAsync_psycopg, "do_commit", commit),
-        patch.object(httpx.AsyncHTTPTransport, "handle_async_request", call),
+        patch.object(AiohttpTransport, "handle_async_request", call),
     ):
         yield effects
 

@@ -15,7 +15,7 @@ from app.db.models import Base
 from app.files import chunker, database_writer, object_writer
 from app.resources import Resources, open_resources
 from app.simulator import Simulator, serve
-from app.stripe_api import client
+from app.stripe_api import transport
 from tests import service
 from tests.proofs.effects import Crashed, Effects, watched
 from tests.proofs.post import Post
@@ -157,7 +157,7 @@ def _small_and_quick() -> Iterator[None]:
         patch.object(chunker, "BLOCK_BYTES", CHUNK_BYTES),
         patch.object(database_writer, "CHUNKS_PER_COMMIT", 1),
         patch.object(object_writer, "PASS_ON_BYTES", CHUNK_BYTES),
-        patch.object(client, "READ_BYTES", CHUNK_BYTES),
+        patch.object(transport, "READ_BYTES", CHUNK_BYTES),
         # What most of a start goes by with, and is not proved here: the schema is at head, and nothing is encrypted.
         patch("app.resources.migrate"),
         patch.object(ssl.SSLContext, "load_verify_locations"),
