@@ -15,9 +15,9 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 CHUNK_BYTES = 256 * 1024
-# Handed to a thread at once: a hand-over costs the event loop as much as a tenth of a chunk.
-BLOCK_BYTES = 4 * CHUNK_BYTES
-# Blocks of one file that are being compressed at a time.
+# Handed to a thread at once: fewer hand-overs by the event loop.
+BLOCK_BYTES = 2 * CHUNK_BYTES
+# Blocks of one file that are compressed at the same time.
 COMPRESSED_AT_ONCE = 2
 
 # Version 330d95e stored chunks that do not shrink uncompressed: we read them forever, and no longer write them.
@@ -99,7 +99,7 @@ class Chunker:
         return ready
 
     async def flush(self) -> list[Chunk]:
-        """What is left, as chunks."""
+        """The remaining bytes, as chunks."""
         ready = await self._hand_over() if self._filling else []
         while self._compressing:
             ready += await self._next_compressed()
@@ -111,7 +111,7 @@ class Chunker:
         return self._digest.facts()
 
     async def _hand_over(self) -> list[Chunk]:
-        """Hand the filled block over; the digest goes in order, compressing beside it."""
+        """Hand over the filled block: hashed in order, compressed in parallel."""
         raw = b"".join(self._filling)
         self._filling, self._filled = [], 0
         await self._digested()
@@ -131,7 +131,7 @@ class Chunker:
 
 
 def _compress(start: int, block: bytes) -> list[Chunk]:
-    """The block as chunks; what does not shrink becomes a few bytes longer than it was."""
+    """The block as chunks; data that does not shrink becomes a few bytes longer than before."""
     parts = [memoryview(block)[cut : cut + CHUNK_BYTES] for cut in range(0, len(block), CHUNK_BYTES)]
     starts = range(start, start + len(block), CHUNK_BYTES)
     return [

@@ -1,7 +1,6 @@
-"""Writes one file into the database, in chunks that are committed as they come: a later writer goes on from there.
+"""Writes one file into the database, in chunks that are committed as they arrive, so that a later writer can resume.
 
-A group is committed while the next one is received and compressed: storing is as fast as the slower of the two, and
-not their sum.
+One group is committed while the next is received and compressed.
 """
 
 import asyncio
@@ -14,7 +13,7 @@ from app.files.database import Sessions
 from app.files.rows import FileMetadata
 from app.files.writer import Ending, Transaction
 
-# Committed together: 8 MiB are a resume point often enough, and few enough commits. Two groups are held at most.
+# Committed together: a resume point every 8 MiB is often enough, and costs few commits. At most two groups are held.
 CHUNKS_PER_COMMIT = 32
 
 
@@ -71,13 +70,13 @@ class DatabaseWriter:
         return Ending(self._file_id, self._facts, self._waiting)
 
     async def _begin_commit(self) -> None:
-        """Commit what waits, in a task, once the group before it is committed. Raises what went wrong with that one."""
+        """Start committing the waiting chunks, once the previous group is committed. Raises its error if it failed."""
         await self._committed()
         group, self._waiting = self._waiting, []
         self._committing = asyncio.create_task(self._commit(group))
 
     async def _committed(self) -> None:
-        """Return once nothing is being committed any more. Raises what went wrong."""
+        """Wait for the commit under way. Raises its error if it failed."""
         if self._committing is not None:
             await self._committing
 
