@@ -14,8 +14,10 @@ from typing import Any
 import pytest
 from sqlalchemy import make_url
 
+from app.db.engine import raw_connection
 from app.resources import open_resources
 from app.simulator import Simulator
+from tests.runs.stories import deliver_value
 from tests.service import add_rule, fetch, make_settings, unpublished, work_off, working
 
 PGBOUNCER = shutil.which("pgbouncer", path=os.environ.get("PATH", "") + ":/usr/sbin")
@@ -70,6 +72,20 @@ async def test_everything_but_listen_works_through_a_transaction_mode_pooler(
             {"state": "stored", "runs": 8}
         ]
         assert len(simulator.runs) == 8
+
+
+async def test_the_inbox_prepares_its_statements_where_nobody_stands_between_and_nowhere_else(
+    pooled_url: str, database_url: str, simulator: Simulator
+) -> None:
+    for url, direct in ((database_url, True), (pooled_url, False)):
+        async with open_resources(make_settings(url, simulator, TALLYHOOK_DIRECT_DATABASE_URL=database_url)) as res:
+            for number in range(20):  # through the pooler: on all of its server connections
+                await deliver_value(res, {"object": "event", "id": f"evt_{direct}_{number}", "type": "x.y"})
+            async with res.intake._engine.connect() as connection, raw_connection(connection) as raw:
+                assert (raw.prepare_threshold, bool(raw._prepared._names)) == ((0, True) if direct else (None, False))
+            assert await fetch(res, "select count(*) as n from events where stripe_event_id like 'evt_%'") == [
+                {"n": 20 if direct else 40}
+            ]
 
 
 def _has(account: str) -> bool:

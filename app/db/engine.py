@@ -109,13 +109,19 @@ def libpq_conninfo(url: str) -> str:
 
 
 def make_engine(
-    url: str, *, pool_size: int, transaction_seconds: float = TRANSACTION_SECONDS, autocommit: bool = False
+    url: str,
+    *,
+    pool_size: int,
+    transaction_seconds: float = TRANSACTION_SECONDS,
+    autocommit: bool = False,
+    prepared: bool = False,
 ) -> AsyncEngine:
     """An engine whose connections keep no session state, so that a transaction-mode pooler may stand between.
 
-    No prepared statements (a pooler hands the next transaction to another server connection), no session
-    settings but those that every pooler carries along, and a connection that died is noticed before it is handed out,
-    or at last when a transaction on it takes longer than `transaction_seconds`. A server that became read-only is left.
+    No prepared statements (a pooler hands the next transaction to another server connection) unless `prepared` asks
+    for them and the connection was found to lead to the server itself, no session settings but those that every pooler
+    carries along. A connection that died is noticed before it is handed out, or at last when a transaction on it takes
+    longer than `transaction_seconds`. A server that became read-only is left.
     With `autocommit` every statement is a transaction, in one round trip.
     """
     engine = create_async_engine(
@@ -134,6 +140,8 @@ def make_engine(
         },
     )
     prepare_connections(engine.sync_engine)
+    if prepared:
+        event.listen(engine.sync_engine, "connect", _prepare_statements_where_direct)
     event.listen(engine.sync_engine, "checkout", _refuse_a_dead_connection)
     _leave_wrong_servers(engine.sync_engine)
     _watch(engine, transaction_seconds)
@@ -178,6 +186,17 @@ def prepare_connections(engine: Engine) -> None:
             dbapi_connection.commit()
 
     event.listen(engine, "connect", prepare)
+
+
+def _prepare_statements_where_direct(dbapi_connection: Any, _record: Any) -> None:
+    # A server tells its process id at the login. A pooler answers the login itself, with a number of its own.
+    cursor = dbapi_connection.cursor()
+    cursor.execute("select pg_backend_pid()")
+    (pid,) = cursor.fetchone() or (None,)
+    cursor.close()
+    raw = dbapi_connection.driver_connection
+    if pid == raw.info.backend_pid:
+        raw.prepare_threshold = 0
 
 
 # When an engine noticed that its connections lead to a server that became read-only.

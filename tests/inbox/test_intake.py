@@ -172,7 +172,7 @@ async def test_a_database_that_stalls_is_told_within_five_seconds_and_the_intake
         await accept(intake, an_event(id="evt_before"))
         way.stall()
         with monkeypatch.context() as hasty:
-            hasty.setattr("app.inbox.intake.ANSWER_SECONDS", 0.3)
+            hasty.setattr(intake._deadlines, "_seconds", 0.3)
             with pytest.raises(Unavailable):
                 await accept(intake, an_event(id="evt_during"))
         way.flow()
@@ -190,7 +190,7 @@ async def test_an_intake_whose_connections_a_network_swallowed_goes_on_with_new_
         await asyncio.gather(*(accept(intake, an_event(id=f"evt_{number}")) for number in range(10)))
         way.swallow()
         with monkeypatch.context() as hasty:
-            hasty.setattr("app.inbox.intake.ANSWER_SECONDS", 0.3)
+            hasty.setattr(intake._deadlines, "_seconds", 0.3)
             with pytest.raises(Unavailable):
                 await accept(intake, an_event(id="evt_during"))
         delivered = False
