@@ -10,12 +10,15 @@ import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
 
 import structlog
-from sqlalchemy import RowMapping, text
+from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app import audit
+from app.db.rows import fetch
 from app.errors import Conflict, Gone, NotNow, StoreAway
 from app.files import removal
 from app.queue import timetable
@@ -30,6 +33,36 @@ TIMETABLE_ENTRY = "retention"
 FILES_AT_ONCE = 100
 # A limit, because the timetable has other work too.
 SECONDS_AT_ONCE = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Due:
+    """A file that was kept for long enough, and by whose word."""
+
+    id: uuid.UUID
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Marked:
+    """A file that was marked as removed just now."""
+
+    id: uuid.UUID
+    run_id: uuid.UUID
+    account: str
+    filename: str
+    size: int
+    sha256: str
+    stored_at: datetime
+    removed_reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Leaving:
+    """A removed file whose bytes are still here; `location` is None for those in the database."""
+
+    id: uuid.UUID
+    location: str | None
 
 
 async def remove_old_files(res: Resources) -> bool:
@@ -55,15 +88,15 @@ async def remove_by_hand(session: AsyncSession, run_id: uuid.UUID, *, reason: st
     await timetable.make_due(session, TIMETABLE_ENTRY)
 
 
-async def _mark_removed(session: AsyncSession, reasons: Mapping[uuid.UUID, str], *, by: str) -> Sequence[RowMapping]:
+async def _mark_removed(session: AsyncSession, reasons: Mapping[uuid.UUID, str], *, by: str) -> Sequence[_Marked]:
     """Mark files as removed, for these reasons, with their rows; those that were not yet. Each is audited."""
     named = {"ids": list(reasons), "reasons": list(reasons.values())}
-    marked = (await session.execute(_MARK, named)).mappings().all()
-    await rows_removal.remove_of_files(session, [file["id"] for file in marked])
+    marked = await fetch(session, _Marked, _MARK, named)
+    await rows_removal.remove_of_files(session, [file.id for file in marked])
     for file in marked:
-        facts = {name: file[name] for name in ("filename", "size", "sha256", "stored_at")}
-        after = {"reason": file["removed_reason"]}
-        await audit.note(session, actor=by, action="file.removed", subject=file["run_id"], before=facts, after=after)
+        facts = {name: getattr(file, name) for name in ("filename", "size", "sha256", "stored_at")}
+        after = {"reason": file.removed_reason}
+        await audit.note(session, actor=by, action="file.removed", subject=file.run_id, before=facts, after=after)
     return marked
 
 
@@ -71,21 +104,21 @@ async def _mark(res: Resources) -> int:
     """Mark files as removed; returns how many."""
     async with res.sessions.begin() as session:
         values = {"days": res.settings.retention_days, "limit": FILES_AT_ONCE}
-        due = (await session.execute(_DUE, values)).all()
+        due = await fetch(session, _Due, _DUE, values)
         if not due:
             return 0
         marked = await _mark_removed(session, {file.id: file.reason for file in due}, by=ACTOR)
     for file in marked:
-        res.metrics.removed_files.labels(file["account"]).inc()
-        res.metrics.removed_bytes.labels(file["account"]).inc(file["size"])
-        log.info("file.removed", run_id=str(file["run_id"]), account=file["account"], reason=file["removed_reason"])
+        res.metrics.removed_files.labels(file.account).inc()
+        res.metrics.removed_bytes.labels(file.account).inc(file.size)
+        log.info("file.removed", run_id=str(file.run_id), account=file.account, reason=file.removed_reason)
     return len(due)
 
 
 async def _purge(res: Resources) -> int:
     """Delete the bytes of some marked files; returns how many files there were. Raises NotNow."""
     async with res.sessions.begin() as session:
-        leaving = (await session.execute(_LEAVING, {"limit": FILES_AT_ONCE})).all()
+        leaving = await fetch(session, _Leaving, _LEAVING, {"limit": FILES_AT_ONCE})
     if leaving:
         ids = [file.id for file in leaving]
         with _waiting_for_the_store():
