@@ -31,6 +31,7 @@ BENCHMARKS = (
     "claiming",
     "rules",
     "lists",
+    "pages",
     "idle",
     "growth",
     "health",

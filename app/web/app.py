@@ -18,14 +18,15 @@ from app.api.http.tokens import Access
 from app.db.engine import is_slow, is_transient
 from app.errors import BadInput, Conflict, Gone, NotFound, PreconditionFailed, StoreAway
 from app.resources import Resources
-from app.web import actions, login, render, rule, run, runs, today
+from app.web import accounts, actions, lists, login, months, more_actions, render, rule, rule_form, run, runs, today
 from app.web.visit import Visit
 
 log = structlog.get_logger()
 
 # What belongs to the API and to machines, whoever asks.
 _OTHERS = ("v1", "health", "metrics", "openapi.json", "docs", "webhooks")
-_PARTS = (login, today, rule, run, runs, actions)
+# In the order in which paths are looked up: `/rules/new` before `/rules/{rule}`.
+_PARTS = (login, today, rule_form, more_actions, rule, run, runs, months, lists, accounts, actions)
 _FOR_PROGRAMS = "Tallyhook. The API is below /v1 (a bearer token in the Authorization header), described at /docs; / has pages for browsers.\n"  # noqa: E501
 
 

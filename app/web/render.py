@@ -38,7 +38,15 @@ _HEADERS = {
 NAV = (
     ("/", "Today"),
     ("/rules", "Rules"),
+    ("/months", "Months"),
     ("/runs", "Runs"),
+    ("/checks", "Checks"),
+    ("/tables", "Tables"),
+    ("/targets", "Targets"),
+    ("/events", "Events"),
+    ("/accounts", "Accounts"),
+    ("/audit", "Audit"),
+    ("/setup", "Setup"),
 )
 _LEAST_PACKED = 1024
 _MEDIA_TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}

@@ -7,24 +7,33 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
-from typing import Any
+from typing import Any, Literal
 
 from sqlalchemy import RowMapping, text
 from starlette.responses import Response
 
 from app.api import run_file
+from app.api.schemas.common import In
 from app.db.rows import fetch, fetch_first
-from app.errors import StoreAway
+from app.errors import Gone, StoreAway
 from app.runs import listing
 from app.runs.waiting import waiting_for
 from app.web.calendar import dates_of, state_of
+from app.web.forms import checked
 from app.web.visit import Visit, get
 from app.web.why import why_not_here
 from app.web.words import days as in_words
+from app.web.words import sentence
 
 PREVIEW_BYTES = 256 * 1024
 PREVIEW_ROWS = 50
 REVISIONS_SHOWN = 20
+
+
+class FileIn(In):
+    """What to make of a file."""
+
+    format: Literal["csv", "xlsx", "parquet"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,8 +142,9 @@ async def show(visit: Visit) -> Response:
 
 
 async def download(visit: Visit) -> Response:
-    """The file itself, by the function that the API's route has."""
-    return await run_file.download_file(visit.res, visit.request.path_params["run_id"], visit.request)
+    """The file itself, or made into another format, by the function that the API's routes have."""
+    form = checked(FileIn, {"format": visit.query["format"] or "csv"}).format
+    return await run_file.answer_with_file(visit.res, visit.request.path_params["run_id"], visit.request, form)
 
 
 def dates_of_run(run: RowMapping) -> str:
@@ -166,6 +176,11 @@ async def _preview(visit: Visit, run: RowMapping) -> Preview | str | None:
         return preview_of(await _joined(pieces), is_whole=stop == run["file_size"])
     except StoreAway:
         return "The file store does not answer, so nothing of the file can be shown now."
+    except (
+        Gone,
+        RuntimeError,
+    ) as error:  # its bytes are not where they should be: the rest of the page says what it is
+        return sentence(f"Nothing of it can be shown: {error}")
 
 
 async def _joined(pieces: AsyncIterator[bytes]) -> bytes:

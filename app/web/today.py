@@ -7,9 +7,10 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
 from starlette.responses import Response
 
-from app.db.rows import fetch
+from app.db.rows import fetch, fetch_one
 from app.health.judge import Judgement, judge
 from app.health.results import Check, Link, LinkKind, Status, worst
 from app.health.rules import RuleHealth, Trouble
@@ -32,7 +33,9 @@ _WORDS = {
 }
 _PATHS = {
     LinkKind.ACCOUNTS: "/accounts",
+    LinkKind.CHECKS: "/checks",
     LinkKind.EVENTS: "/events",
+    LinkKind.LOADS: "/tables",
     LinkKind.REPORT_TYPES: "/report-types",
     LinkKind.RULES: "/rules",
     LinkKind.RUNS: "/runs",
@@ -60,6 +63,20 @@ class FailedRun:
         if self.interval_start is None or self.interval_end is None:
             return ""
         return in_words(*dates_of(self.interval_start, self.interval_end, self.timezone or "UTC"))
+
+
+@dataclass(frozen=True, slots=True)
+class Total:
+    """How many rules are on."""
+
+    rules: int
+
+
+@dataclass(frozen=True, slots=True)
+class RuleId:
+    """A rule that is on."""
+
+    id: uuid.UUID
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,20 +112,22 @@ class RuleRow:
 async def show(visit: Visit) -> Response:
     """The first page."""
     judgement = await judge(visit.res.sessions, visit.res.settings)
-    shown, page, pages = _page(judgement, visit.query.get("page"))
     now = datetime.now(UTC)
     until = now.date() + timedelta(days=1)
     first = until - timedelta(days=DAYS)
     span = Span(first, until, now)
     async with visit.res.sessions() as session:
+        everything = await fetch_one(session, Total, _TOTAL)
+        page, pages = _page(everything.rules, visit.query.get("page"))
+        shown = await _shown_rules(session, judgement, page)
         failed = await fetch(session, FailedRun, _FAILED, {"limit": FAILED_SHOWN + 1})
-        lines = await days.rule_lines(session, [rule.rule_id for rule in shown])
+        lines = await days.rule_lines(session, shown)
         states = await days.day_states(session, [line.id for line in lines], first, until)
-    health = {rule.rule_id: rule for rule in reversed(shown)}
+    health = _worst_of(judgement)
     of_rule: dict[uuid.UUID, list[DayState]] = {}
     for state in states:
         of_rule.setdefault(state.rule_id, []).append(state)
-    rows = [_row(line, health[line.id], of_rule.get(line.id, []), span) for line in lines]
+    rows = [_row(line, health.get(line.id), of_rule.get(line.id, []), span) for line in lines]
     return visit.show(
         "today.html",
         now=now,
@@ -116,7 +135,7 @@ async def show(visit: Visit) -> Response:
         failed=failed[:FAILED_SHOWN],
         more_failed=len(failed) > FAILED_SHOWN,
         groups=_groups(judgement.rules),
-        counts=_counts(judgement),
+        counts=_counts(judgement, everything.rules),
         worst=worst(judgement.checks),
         expected=_next_data(judgement, now),
         days=[first + timedelta(days=number) for number in range(DAYS)],
@@ -147,23 +166,33 @@ class Counts:
     checks: int
 
 
-def _counts(judgement: Judgement) -> Counts:
-    every = {rule.rule_id for rule in judgement.rules}
+def _counts(judgement: Judgement, rules: int) -> Counts:
     bad = {rule.rule_id for rule in judgement.rules if rule.status is not Status.OK}
     checks: Sequence[Check] = judgement.checks
-    return Counts(
-        len(every), len(bad), sum(one.status is not Status.OK and one.name not in _SAID_BELOW for one in checks)
-    )
+    return Counts(rules, len(bad), sum(one.status is not Status.OK and one.name not in _SAID_BELOW for one in checks))
 
 
-def _page(judgement: Judgement, asked: str | None) -> tuple[list[RuleHealth], int, int]:
-    """The rules of a page, trouble first, each once: with the worst of its accounts."""
-    each: dict[uuid.UUID, RuleHealth] = {}
-    for rule in sorted(judgement.rules, key=lambda one: (one.status is Status.OK, one.name)):
-        each.setdefault(rule.rule_id, rule)
-    pages = max(1, -(-len(each) // RULES_SHOWN))
-    page = min(pages, max(1, int(asked))) if asked is not None and asked.isdecimal() and len(asked) < 6 else 1
-    return list(each.values())[(page - 1) * RULES_SHOWN : page * RULES_SHOWN], page, pages
+def _page(rules: int, asked: str | None) -> tuple[int, int]:
+    """Which page is shown, of how many."""
+    pages = max(1, -(-rules // RULES_SHOWN))
+    page = int(asked) if asked is not None and asked.isdecimal() and len(asked) < 6 else 1
+    return min(pages, max(1, page)), pages
+
+
+def _worst_of(judgement: Judgement) -> dict[uuid.UUID, RuleHealth]:
+    """How each rule stands that was looked at: as the worst of its accounts does."""
+    worst_first = sorted(judgement.rules, key=lambda rule: (rule.status is Status.OK, rule.name))
+    return {rule.rule_id: rule for rule in reversed(worst_first)}
+
+
+async def _shown_rules(session: AsyncSession, judgement: Judgement, page: int) -> list[uuid.UUID]:
+    """The rules of a page: every one in trouble first, then the others, by name."""
+    troubled = sorted({(rule.name, rule.rule_id) for rule in judgement.rules if rule.status is not Status.OK})
+    ids = [rule_id for _, rule_id in troubled]
+    start = (page - 1) * RULES_SHOWN
+    shown = ids[start : start + RULES_SHOWN]
+    values = {"others": ids, "offset": max(0, start - len(ids)), "limit": RULES_SHOWN - len(shown)}
+    return shown + [one.id for one in await fetch(session, RuleId, _OTHERS, values)]
 
 
 def _groups(rules: Sequence[RuleHealth]) -> list[Group]:
@@ -177,7 +206,7 @@ def _groups(rules: Sequence[RuleHealth]) -> list[Group]:
     return list(found.values())
 
 
-def _row(line: RuleLine, health: RuleHealth, states: Sequence[DayState], span: Span) -> RuleRow:
+def _row(line: RuleLine, health: RuleHealth | None, states: Sequence[DayState], span: Span) -> RuleRow:
     cells = {
         one.last: Cell(one.last, one.state, in_words(one.first, one.last))
         for one in unmade(line, span.first, span.until, span.now)
@@ -189,13 +218,18 @@ def _row(line: RuleLine, health: RuleHealth, states: Sequence[DayState], span: S
     return RuleRow(
         line,
         f"/rules/{line.id}",
-        health.status,
-        "" if health.trouble is None else _WORDS[health.trouble],
-        health.detail,
+        Status.OK if health is None else health.status,
+        "" if health is None or health.trouble is None else _WORDS[health.trouble],
+        "on time" if health is None else health.detail,
         [cells.get(day, Cell(day, "")) for day in ordered],
     )
 
 
+_TOTAL = text("select count(*) as rules from rules where enabled and deleted_at is null")
+_OTHERS = text("""
+select id from rules where enabled and deleted_at is null and id <> all(cast(:others as uuid[]))
+order by name offset :offset limit :limit
+""")
 _FAILED = text("""
 select failed.id as run_id, rules.name as rule, failed.account, failed.connected_account, failed.report_type,
     failed.interval_start, failed.interval_end, failed.timezone, failed.error

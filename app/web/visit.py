@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
-from app.api.http.tokens import Access
+from app.api.http.tokens import Access, Caller
 from app.errors import BadInput, FieldError
 from app.observability import log_lines
 from app.resources import Resources
@@ -38,6 +38,12 @@ class Visit:
     def name(self) -> str:
         """Who acts, as histories and the audit name him."""
         return "" if self.visitor is None else self.visitor.name
+
+    @property
+    def caller(self) -> Caller:
+        """The same as the functions of the API take it."""
+        assert self.visitor is not None
+        return Caller(self.visitor.name, self.visitor.role)
 
     @property
     def base(self) -> str:

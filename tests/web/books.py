@@ -50,6 +50,7 @@ async def books(database_url: str, **overrides: object) -> AsyncIterator[Books]:
         async with running(settings) as life:
             assert life.url is not None
             found = Books(life.url, life.res, simulator, today)
+            simulator.add_endpoint(f"{life.url}/webhooks/stripe", secrets=[service.WEBHOOK_SECRET])
             await _make_rules(found)
             await _until_quiet(found)
             yield found
@@ -79,10 +80,13 @@ async def _make_rules(found: Books) -> None:
     async with found.api() as api:
         # One whole run of bad luck: each of its attempts fails at Stripe.
         found.simulator.inject("run_fails", match={"report_type": PAYOUTS}, times=3)
+        deaf = {"name": "ledger", "kind": "webhook", "url": "http://127.0.0.1:9/", "message_types": ["run.failed"]}
+        (await api.post("/v1/targets", json=deaf)).raise_for_status()
         await _begin_badly(found, api, "payouts-one-failed", PAYOUTS, "stripe_failed")
         refusal = {"status": 400, "message": "Invalid column: nett", "param": "parameters[columns]"}
         found.simulator.inject("status", match={"method": "POST", "report_type": BALANCE}, times=1, **refusal)
         await _begin_badly(found, api, "balance-one-rejected", BALANCE, "rejected")
+        found.simulator.inject("report_extra_column", match={"report_type": ACTIVITY}, column="loyalty_tier")
         await _add(api, name="activity-los-angeles", report_type=ACTIVITY, **daily, **zoned)
         await _add(api, name="activity-monthly", report_type=MONTHLY, cadence="monthly", starts_on=_back(found, 400))
         await _add(api, name="reconciled-weekly", report_type=RECONCILED, cadence="weekly", starts_on=_back(found, 90))

@@ -1,5 +1,7 @@
 """Every page that there is, with something on it."""
 
+from datetime import timedelta
+
 from tests.web.books import Books
 
 
@@ -13,6 +15,9 @@ async def paths_of(morning: Books) -> dict[str, str]:
             return str((await api.get("/v1/runs", params=query)).json()["data"][0]["id"])
 
         stored = await run_of("activity-los-angeles", state="stored")
+        event = (await api.get("/v1/events")).json()["data"][0]["id"]
+        table = (await api.get("/v1/tables")).json()["data"][0]["name"]
+        target = (await api.get("/v1/targets")).json()["data"][0]["id"]
         failed, rejected = (
             await run_of("payouts-one-failed", state="failed"),
             await run_of("balance-one-rejected", state="failed"),
@@ -42,4 +47,24 @@ async def paths_of(morning: Books) -> dict[str, str]:
         "switch off": f"/rules/{rule}/disable",
         "switch on": f"/rules/{rules['switched-off']}/enable",
         "delete": f"/rules/{rule}/delete",
+        "new rule": "/rules/new",
+        "change a rule": f"/rules/{rule}/edit",
+        "month": f"/months/{morning.today - timedelta(days=morning.today.day):%Y-%m}",
+        "this month": f"/months/{morning.today:%Y-%m}",
+        "month of nothing": "/months/2020-01",
+        "events": "/events",
+        "event": f"/events/{event}",
+        "audit": "/audit",
+        "tables": "/tables",
+        "table": f"/tables/{table}",
+        "checks": "/checks",
+        "all checks": "/checks?verdict=all",
+        "targets": "/targets",
+        "target": f"/targets/{target}",
+        "new target": "/targets/new",
+        "test a target": f"/targets/{target}/test",
+        "deliveries": "/deliveries",
+        "accounts": "/accounts",
+        "setup": "/setup",
+        "report types": "/report-types",
     }

@@ -1,0 +1,133 @@
+"""Is it wired right? Accounts with Stripe's words, how the service stands, its settings, and which report one wants."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from pydantic import SecretStr
+from sqlalchemy import text
+from starlette.responses import Response
+
+from app.api import report_types
+from app.db.rows import fetch
+from app.health import rows
+from app.health.judge import judge
+from app.settings import Settings, setting_name
+from app.web.forms import checked
+from app.web.today import link_path
+from app.web.visit import Visit, get
+
+
+@dataclass(frozen=True, slots=True)
+class AccountLine:
+    """A configured account: whose key it is, and what there is for it."""
+
+    slug: str
+    stripe_account_id: str | None
+    livemode: bool | None
+    rules: int
+    report_types: int
+    data_until: datetime | None
+
+
+async def show_accounts(visit: Visit) -> Response:
+    """Every account that there is a key or a secret for."""
+    configured = sorted(visit.res.settings.accounts)
+    async with visit.res.sessions() as session:
+        known = {line.slug: line for line in await fetch(session, AccountLine, _ACCOUNTS)}
+        holds = await rows.holds(session, configured=configured)
+        refused = await rows.refused_deliveries(session, configured=configured)
+        heard = await rows.heard(session)
+    none = (None, None, 0, 0, None)
+    return visit.show(
+        "accounts.html",
+        accounts=[known.get(slug, AccountLine(slug, *none)) for slug in configured],
+        settings=visit.res.settings.accounts,
+        holds=holds,
+        refused=refused,
+        heard={one.account: max(other.last_at for other in heard if other.account == one.account) for one in heard},
+    )
+
+
+async def show_setup(visit: Visit) -> Response:
+    """Every check, and every setting without its secrets."""
+    judgement = await judge(visit.res.sessions, visit.res.settings)
+    return visit.show(
+        "setup.html", checks=judgement.checks, settings=settings_shown(visit.res.settings), link=link_path
+    )
+
+
+async def show_report_types(visit: Visit) -> Response:
+    """Which report one wants, and which the accounts have."""
+    async with visit.res.sessions() as session:
+        asked = checked(report_types.ReportTypesIn, {"limit": 100, **visit.query})
+        page = await report_types.list_report_types(session, asked)
+    newest = _newest([one.id for one in page.data])
+    return visit.show(
+        "report_types.html", page=page, guide=[(task, newest.get(family, family)) for task, family in GUIDE]
+    )
+
+
+# What bookkeepers want to know, and the family of types that says it.
+GUIDE: Sequence[tuple[str, str]] = (
+    ("What came in and went out, each transaction", "balance_change_from_activity.itemized"),
+    ("The same, added up by category", "balance_change_from_activity.summary"),
+    ("What Stripe paid out to the bank", "payouts.itemized"),
+    ("Which transactions make up each payout, to match the bank statement", "payout_reconciliation.itemized"),
+    ("The balance at the beginning and the end", "balance.summary"),
+    ("What was not paid out yet at the end of a period", "ending_balance_reconciliation.itemized"),
+    ("What Stripe's fees were made of", "all_fees.balance_transaction_created.itemized"),
+    ("What was done for connected accounts", "connected_account_balance_change_from_activity.itemized"),
+)
+
+
+def _newest(ids: Sequence[str]) -> dict[str, str]:
+    """The newest version of each family."""
+    newest: dict[str, tuple[int, str]] = {}
+    for id_ in ids:
+        family, _, version = id_.rpartition(".")
+        if version.isdecimal():
+            newest[family] = max(newest.get(family, (0, "")), (int(version), id_))
+    return {family: id_ for family, (_, id_) in newest.items()}
+
+
+def settings_shown(settings: Settings) -> list[tuple[str, str, bool]]:
+    """Each setting as people write it, its value, and whether it is not the default; of secrets only that they are set.
+
+    Whatever may hold one, a text inside of it too, is not shown.
+    """
+    defaults = Settings.model_validate({})
+    shown = []
+    for name in Settings.model_fields:
+        if name == "warnings":
+            continue
+        value, default = getattr(settings, name), getattr(defaults, name)
+        shown.append((setting_name(name), _shown(value), value != default))
+    return shown
+
+
+def _shown(value: object) -> str:
+    if value is None or value in ((), {}):
+        return "–"
+    if _is_secret(value):
+        return "set"
+    if isinstance(value, tuple):
+        return ", ".join(map(str, value))
+    return str(value)
+
+
+def _is_secret(value: object) -> bool:
+    if isinstance(value, tuple):
+        return any(_is_secret(one) for one in value)
+    return isinstance(value, SecretStr | Mapping)
+
+
+_ACCOUNTS = text("""
+select accounts.slug, stripe_account_id, livemode,
+    (select count(*) from rules where account = accounts.slug and deleted_at is null) as rules,
+    (select count(*) from report_types where account = accounts.slug and data_available_end is not null)
+        as report_types,
+    (select max(data_available_end) from report_types where account = accounts.slug) as data_until
+from accounts order by slug limit 1000
+""")
+ROUTES = (get("/accounts", show_accounts), get("/setup", show_setup), get("/report-types", show_report_types))

@@ -1,0 +1,155 @@
+"""What happened, what was checked, and whom we told: lists and their details, read by the functions of the API."""
+
+import json
+import uuid
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from sqlalchemy import text
+from starlette.responses import Response
+
+from app.api import audit, checks, events, loads, messages, tables, targets
+from app.api.schemas.common import PageIn
+from app.api.schemas.tables import CheckListIn, LoadListIn
+from app.db.rows import fetch
+from app.tables.checks.results import Verdict
+from app.vocabulary import DeliveryState, EventStatus
+from app.web.forms import checked
+from app.web.visit import Visit, get
+
+MOST_SHOWN = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """A file that a verdict was found from."""
+
+    run_id: uuid.UUID
+    report_type: str
+    revision: int
+    rows: int | None
+    interval_start: datetime | None
+    interval_end: datetime | None
+
+
+async def show_events(visit: Visit) -> Response:
+    """Kept events."""
+    async with visit.res.sessions() as session:
+        page = await events.list_events(session, checked(events.EventsIn, visit.query))
+    return visit.show("events.html", page=page, statuses=list(EventStatus))
+
+
+async def show_event(visit: Visit) -> Response:
+    """One event, and what Stripe signed."""
+    async with visit.res.sessions() as session:
+        event = await events.show_event(session, visit.request.path_params["event"])
+    payload = None if event.payload is None else json.dumps(event.payload, indent=2, ensure_ascii=False)
+    return visit.show("event.html", event=event, payload=payload)
+
+
+async def show_audit(visit: Visit) -> Response:
+    """Who changed what."""
+    async with visit.res.sessions() as session:
+        page = await audit.list_audit(session, checked(audit.AuditIn, visit.query))
+    return visit.show("audit.html", page=page, differences=_differences)
+
+
+def _differences(entry: audit.AuditOut) -> list[tuple[str, str, str]]:
+    """What changed, as name, before, after."""
+    before, after = entry.before or {}, entry.after or {}
+    names = [name for name in {**before, **after} if before.get(name) != after.get(name)]
+    return [(name, _short(before.get(name)), _short(after.get(name))) for name in names]
+
+
+def _short(value: Any) -> str:
+    written = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return "" if value is None else written[:120] + ("…" if len(written) > 120 else "")
+
+
+async def show_tables(visit: Visit) -> Response:
+    """Which tables there are, what waits for a decision, and which files could not be loaded."""
+    async with visit.res.sessions() as session:
+        found = await tables.list_tables(session)
+        failed = await loads.list_loads(session, checked(LoadListIn, {"state": "failed", "limit": 20}))
+    return visit.show("tables.html", tables=found.data, failed=failed.data, schema=visit.res.settings.reports_schema)
+
+
+async def show_table(visit: Visit) -> Response:
+    """One table: its columns, and whose windows it shows."""
+    async with visit.res.sessions() as session:
+        table = await tables.show_table(session, visit.request.path_params["table"])
+    return visit.show("table.html", table=table, schema=visit.res.settings.reports_schema)
+
+
+async def show_checks(visit: Visit) -> Response:
+    """Whether the numbers agree: what differs first, unless something else is asked for."""
+    asked = dict(visit.query)
+    verdict = asked.pop("verdict", "differs")
+    if verdict != "all":
+        asked["verdict"] = verdict
+    async with visit.res.sessions() as session:
+        page = await checks.list_checks(session, checked(CheckListIn, asked))
+    return visit.show("checks.html", page=page, verdict=verdict, verdicts=list(Verdict))
+
+
+async def show_check(visit: Visit) -> Response:
+    """One verdict, with both sides."""
+    async with visit.res.sessions() as session:
+        check = await checks.show_check(session, visit.request.path_params["check"])
+        compared = await fetch(session, Compared, _COMPARED, {"ids": check.loads})
+    return visit.show("check.html", check=check, compared=compared)
+
+
+async def show_targets(visit: Visit) -> Response:
+    """Whom we tell."""
+    async with visit.res.sessions() as session:
+        page = await targets.list_targets(session, checked(PageIn, {"limit": MOST_SHOWN, **visit.query}))
+        asked = {"state": "failed", "limit": 20}
+        failed = await messages.list_deliveries(session, checked(messages.DeliveriesIn, asked))
+    return visit.show("targets.html", page=page, failed=failed.data)
+
+
+async def show_target(visit: Visit) -> Response:
+    """One target and its newest deliveries."""
+    target_id = visit.request.path_params["target"]
+    async with visit.res.sessions() as session:
+        target = await targets.show_target(session, target_id, Response())
+        asked = {"target": target_id, "limit": 20}
+        newest = await messages.list_deliveries(session, checked(messages.DeliveriesIn, asked))
+    since = datetime.now(UTC) - timedelta(days=7)
+    return visit.show("target.html", target=target, deliveries=newest.data, since=since)
+
+
+async def show_deliveries(visit: Visit) -> Response:
+    """What was sent, and what came of it."""
+    async with visit.res.sessions() as session:
+        page = await messages.list_deliveries(session, checked(messages.DeliveriesIn, visit.query))
+    return visit.show("deliveries.html", page=page, states=list(DeliveryState))
+
+
+async def show_message(visit: Visit) -> Response:
+    """One message: its body, and each try to deliver it."""
+    async with visit.res.sessions() as session:
+        message = await messages.show_message(visit.res, session, visit.request.path_params["message"])
+    body = json.dumps(message.body, indent=2, ensure_ascii=False, default=str)
+    return visit.show("message.html", message=message, body=body)
+
+
+_COMPARED = text("""
+select run_id, report_type, revision, rows, interval_start, interval_end from loads
+where id = any(cast(:ids as bigint[])) order by interval_start, id limit 100
+""")
+ROUTES = (
+    get("/events", show_events),
+    get("/events/{event}", show_event),
+    get("/audit", show_audit),
+    get("/tables", show_tables),
+    get("/tables/{table}", show_table),
+    get("/checks", show_checks),
+    get("/checks/{check:int}", show_check),
+    get("/targets", show_targets),
+    get("/targets/{target:uuid}", show_target),
+    get("/deliveries", show_deliveries),
+    get("/messages/{message:uuid}", show_message),
+)

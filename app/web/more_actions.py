@@ -1,0 +1,241 @@
+"""What people do about numbers and targets: columns, notes, tests, secrets, sending again. As in `actions`."""
+
+import uuid
+from datetime import UTC, datetime, timedelta
+
+from starlette.responses import Response
+
+from app.api import checks, messages, tables, targets
+from app.api.schemas.tables import ColumnIn, NoteIn
+from app.api.schemas.targets import RecoverIn, TargetChange, TargetIn, TargetOut
+from app.errors import BadInput, Conflict
+from app.vocabulary import MessageType, TargetKind
+from app.web.actions import Question, confirmed
+from app.web.forms import checked
+from app.web.visit import Visit, get, post, segment
+from app.web.words import count
+
+
+def _column(visit: Visit) -> tuple[str, str]:
+    return visit.request.path_params["table"], visit.request.path_params["column"]
+
+
+async def _ask_approve(visit: Visit) -> Question:
+    table, column = _column(visit)
+    what = (
+        f"The column {column} of {table} is loaded from now on, as personal data: only the personal schema shows it. "
+        "Files that have it are loaded again."
+    )
+    return Question(f"Approve {column}", what, "Approve", f"/tables/{table}")
+
+
+async def _ask_ignore(visit: Visit) -> Question:
+    table, column = _column(visit)
+    return Question(
+        f"Ignore {column}",
+        "Nobody is asked about it again; its values stay in the files.",
+        "Ignore",
+        f"/tables/{table}",
+    )
+
+
+async def _approve(visit: Visit) -> Response:
+    return await _decide(visit, "approved")
+
+
+async def _ignore(visit: Visit) -> Response:
+    return await _decide(visit, "ignored")
+
+
+async def _decide(visit: Visit, state: str) -> Response:
+    table, column = _column(visit)
+    asked = await tables.decide_column(visit.res, visit.caller, table, column, checked(ColumnIn, {"state": state}))
+    return visit.go(
+        f"/tables/{segment(table)}", done=f"{column} is {state}: {count(asked.loads, 'file')} loaded again."
+    )
+
+
+async def _show_note(visit: Visit) -> Response:
+    async with visit.res.sessions() as session:
+        check = await checks.show_check(session, visit.request.path_params["check"])
+    return visit.show("note.html", check=check)
+
+
+async def _note(visit: Visit) -> Response:
+    check_id = visit.request.path_params["check"]
+    note = checked(NoteIn, {"note": (await visit.form()).get("note", "").strip()})
+    await checks.note_check(visit.res, visit.caller, check_id, note)
+    return visit.go(f"/checks/{check_id}", done="The note is kept.")
+
+
+async def _target(visit: Visit) -> TargetOut:
+    async with visit.res.sessions() as session:
+        return await targets.show_target(session, visit.request.path_params["target"], Response())
+
+
+async def _ask_test(visit: Visit) -> Question:
+    target = await _target(visit)
+    return Question(
+        f"Test {target.name}", "A ping is sent now, and its answer shown.", "Send a ping", f"/targets/{target.id}"
+    )
+
+
+async def _test(visit: Visit) -> Response:
+    target_id = visit.request.path_params["target"]
+    tried = await targets.test_target(visit.res, visit.caller, target_id)
+    answered = f"answered {tried.status}" if tried.status else (tried.error or "no answer").replace("_", " ")
+    said = f"The ping {'arrived' if tried.delivered else 'did not arrive'}: {answered}, {tried.milliseconds} ms."
+    return visit.go(f"/targets/{target_id}", done=said)
+
+
+async def _ask_rotate(visit: Visit) -> Question:
+    target = await _target(visit)
+    what = "It gets a new secret, which is shown once it is made. The present one is valid for 24 hours more."
+    return Question(f"A new secret for {target.name}", what, "Make a new secret", f"/targets/{target.id}")
+
+
+async def _rotate(visit: Visit) -> Response:
+    target_id = visit.request.path_params["target"]
+    made = await targets.rotate_secret(visit.res, visit.caller, target_id)
+    return visit.show("secret.html", secret=made.secret, target_id=target_id)
+
+
+async def _ask_recover(visit: Visit) -> Question:
+    target, since = await _target(visit), _since(visit.query)
+    what = f"What failed or was skipped since {since:%Y-%m-%d %H:%M} UTC is sent again."
+    return Question(
+        f"Send again to {target.name}", what, "Send again", f"/targets/{target.id}", {"since": since.isoformat()}
+    )
+
+
+async def _recover(visit: Visit) -> Response:
+    target_id = visit.request.path_params["target"]
+    since = _since(await visit.form())
+    done = await targets.recover_target(visit.res, visit.caller, target_id, RecoverIn(since=since))
+    return visit.go(f"/targets/{target_id}", done=f"{count(done.recovered, 'message')} sent again.")
+
+
+def _since(given: "dict[str, str]") -> datetime:
+    try:
+        return datetime.fromisoformat(given["since"]).astimezone(UTC)
+    except (KeyError, ValueError):
+        return datetime.now(UTC) - timedelta(days=7)
+
+
+async def _ask_switch_on(visit: Visit) -> Question:
+    target = await _target(visit)
+    return Question(
+        f"Switch {target.name} on",
+        "New messages are sent to it; what it missed is sent by “Send again”.",
+        "Switch on",
+        f"/targets/{target.id}",
+    )
+
+
+async def _ask_switch_off(visit: Visit) -> Question:
+    target = await _target(visit)
+    return Question(
+        f"Switch {target.name} off",
+        "Nothing is sent; what happens meanwhile is kept as skipped.",
+        "Switch off",
+        f"/targets/{target.id}",
+    )
+
+
+async def _switch_on(visit: Visit) -> Response:
+    return await _change(visit, TargetChange(enabled=True), "It is on.")
+
+
+async def _switch_off(visit: Visit) -> Response:
+    return await _change(visit, TargetChange(enabled=False), "It is off.")
+
+
+async def _change(visit: Visit, change: TargetChange, done: str) -> Response:
+    target_id = visit.request.path_params["target"]
+    await targets.change_target(visit.res, visit.caller, target_id, change, response=Response())
+    return visit.go(f"/targets/{target_id}", done=done)
+
+
+async def _ask_delete(visit: Visit) -> Question:
+    target = await _target(visit)
+    what = "Nothing is sent to it any more. Its deliveries can still be read."
+    return Question(f"Delete {target.name}", what, "Delete the target", f"/targets/{target.id}", is_grave=True)
+
+
+async def _delete(visit: Visit) -> Response:
+    await targets.delete_target(visit.res, visit.caller, visit.request.path_params["target"])
+    return visit.go("/targets", done="It is deleted.")
+
+
+async def _ask_again(visit: Visit) -> Question:
+    message = visit.request.path_params["message"]
+    return Question(
+        "Send this message again",
+        "It is sent with the same id, so that its receiver can tell.",
+        "Send again",
+        f"/messages/{message}",
+    )
+
+
+async def _again(visit: Visit) -> Response:
+    message_id: uuid.UUID = visit.request.path_params["message"]
+    await messages.retry_delivery(visit.res, visit.caller, message_id, visit.request.path_params["target"])
+    return visit.go(f"/messages/{message_id}", done="It is sent again.")
+
+
+async def _show_new(visit: Visit) -> Response:
+    return _new_form(visit, {"kind": "webhook", "message_types": "*"}, [])
+
+
+def _new_form(visit: Visit, given: "dict[str, str]", problems: list[tuple[str, str]]) -> Response:
+    shown = {name: given.get(name, "") for name in ("name", "kind", "url", "recipients", "message_types", "rules")}
+    return visit.show(
+        "target_form.html",
+        status=422 if problems else 200,
+        given=shown,
+        problems=problems,
+        kinds=list(TargetKind),
+        types=list(MessageType),
+        settings=visit.res.settings,
+    )
+
+
+async def _make(visit: Visit) -> Response:
+    form = await visit.form()
+    lists = {name: form.get(name, "").replace(",", " ").split() for name in ("recipients", "message_types")}
+    rules = [name.strip() for name in form.get("rules", "").split(",") if name.strip()]
+    values = {
+        "name": form.get("name", "").strip(),
+        "kind": form.get("kind", ""),
+        "url": form.get("url", "").strip() or None,
+    }
+    try:
+        new = checked(TargetIn, {**values, **lists, "rules": rules or None})
+        made = await targets.create_target(visit.res, visit.caller, new, Response())
+    except (BadInput, Conflict) as error:
+        found = (
+            [(one.pointer.strip("/"), one.detail) for one in error.errors]
+            if isinstance(error, BadInput)
+            else [("", str(error))]
+        )
+        return _new_form(visit, form, found)
+    if made.secret is not None:
+        return visit.show("secret.html", secret=made.secret, target_id=made.id)
+    return visit.go(f"/targets/{made.id}", done="It is made.")
+
+
+ROUTES = (
+    *confirmed("/tables/{table}/columns/{column}/approve", _ask_approve, _approve),
+    *confirmed("/tables/{table}/columns/{column}/ignore", _ask_ignore, _ignore),
+    get("/checks/{check:int}/note", _show_note),
+    post("/checks/{check:int}/note", _note),
+    get("/targets/new", _show_new),
+    post("/targets/new", _make),
+    *confirmed("/targets/{target:uuid}/test", _ask_test, _test),
+    *confirmed("/targets/{target:uuid}/rotate", _ask_rotate, _rotate),
+    *confirmed("/targets/{target:uuid}/recover", _ask_recover, _recover),
+    *confirmed("/targets/{target:uuid}/enable", _ask_switch_on, _switch_on),
+    *confirmed("/targets/{target:uuid}/disable", _ask_switch_off, _switch_off),
+    *confirmed("/targets/{target:uuid}/delete", _ask_delete, _delete),
+    *confirmed("/deliveries/{message:uuid}/{target:uuid}/retry", _ask_again, _again),
+)

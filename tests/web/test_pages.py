@@ -1,0 +1,153 @@
+"""Pages without a browser: bounded, guarded, and honest about what they cannot show."""
+
+import re
+import uuid
+from datetime import date
+
+import pytest
+
+from app.health.results import Link, LinkKind
+from app.resources import Resources
+from app.simulator import Simulator
+from app.web.accounts import settings_shown
+from app.web.render import POLICY
+from app.web.run import Preview, preview_of
+from app.web.today import link_path
+from app.web.words import days, sentence, size
+from tests.service import READ_TOKEN, add_rule, at, execute, fetch, work_off
+from tests.web.visiting import heading, log_in, submit, visitor
+
+EVERY_LIST = (
+    "/ /rules /months/2026-03 /runs /events /audit /tables /checks /targets /deliveries /accounts /setup /report-types"
+)
+
+
+@pytest.mark.parametrize("path", EVERY_LIST.split())
+async def test_every_page_of_an_empty_house_answers_and_runs_nothing_inline(res: Resources, path: str) -> None:
+    async with visitor(res) as client:
+        await log_in(client)
+        page = await client.get(path)
+
+    assert page.status_code == 200
+    assert page.headers["content-security-policy"] == POLICY
+    assert "unsafe" not in POLICY
+    assert not re.search(r"<[^>]+ (style|on\w+)=|<style|<script(?! src=)|javascript:", page.text)
+
+
+async def test_what_others_wrote_is_shown_as_text(res: Resources) -> None:
+    await add_rule(res, name="<script>alert(1)</script>")
+    async with visitor(res) as client:
+        await log_in(client)
+        pages = [await client.get(path) for path in ("/", "/rules", "/audit")]
+
+    assert all("<script>alert" not in page.text for page in pages)
+    assert "&lt;script&gt;alert(1)" in pages[1].text
+
+
+async def test_a_failed_run_is_on_the_first_page_until_a_newer_revision_takes_its_place(
+    res: Resources, simulator: Simulator
+) -> None:
+    await add_rule(res, name="activity")
+    simulator.advance("balance_change_from_activity.itemized.7", to=at("2026-03-02"))
+    await work_off(res)
+    await execute(res, "update runs set state = 'failed', error = '{\"message\": \"bad luck\"}'")
+    async with visitor(res) as client:
+        await log_in(client)
+        assert "Bad luck." in (await client.get("/")).text
+
+        (run,) = await fetch(res, "select * from runs")
+        copied = {name: value for name, value in run.items() if name not in ("id", "revision", "state", "error")}
+        names = ", ".join(copied)
+        await execute(
+            res,
+            f"insert into runs (id, revision, state, {names}) select :id, 2, 'stored', {names} from runs",
+            id=uuid.uuid4(),
+        )
+
+        assert "Bad luck." not in (await client.get("/")).text
+
+
+async def test_with_more_rules_than_fit_trouble_comes_first_and_everything_is_counted(res: Resources) -> None:
+    await execute(
+        res,
+        """insert into rules (id, account, name, report_type, enabled, cadence, timezone, starts_on, settle_hours,
+               parameters, connected_accounts)
+           select gen_random_uuid(), 'default', 'rule ' || to_char(n, 'FM0000'), 'payouts.itemized.5', true, 'daily',
+               'UTC', '2026-03-01', 0, '{}', '{}' from generate_series(1, 250) as n""",
+    )
+    async with visitor(res) as client:
+        await log_in(client)
+        pages = [await client.get(f"/?page={page}") for page in (1, 3, 99)]
+
+    rows = [re.findall(r'<th scope="row"><a href="/rules/[^"]+">([^<]+)', page.text) for page in pages]
+    assert [len(row) for row in rows] == [100, 50, 50]
+    assert rows[1] == rows[2] == [f"rule {number:04}" for number in range(201, 251)]
+    assert "250 rules" in pages[0].text
+    assert all(len(page.content) < 300_000 for page in pages)
+
+
+async def test_a_page_that_is_not_there_says_so(res: Resources) -> None:
+    async with visitor(res) as client:
+        await log_in(client)
+        for path in ("/nothing", "/rules/none", f"/runs/{uuid.uuid4()}", "/months/2026-13", "/targets/x"):
+            page = await client.get(path)
+            assert page.status_code == 404, path
+            assert heading(page).startswith("There is no such"), path
+        assert (await client.get("/runs?state=odd")).status_code == 422
+        assert (await submit(client, f"/runs/{uuid.uuid4()}/retry")).status_code == 404
+
+
+async def test_an_action_is_noted_under_the_persons_name(res: Resources) -> None:
+    rule = await add_rule(res)
+    async with visitor(res) as client, visitor(res) as reader:
+        await log_in(client)
+        await log_in(reader, READ_TOKEN)
+        assert (await submit(reader, f"/rules/{rule.id}/disable")).status_code == 403
+        assert (await submit(client, f"/rules/{rule.id}/disable")).status_code == 303
+
+    assert not (await fetch(res, "select enabled from rules"))[0]["enabled"]
+    noted = await fetch(res, "select actor from audit where action = 'rule.changed'")
+    assert [entry["actor"] for entry in noted] == ["admin"]
+
+
+async def test_a_change_that_somebody_made_meanwhile_is_not_overwritten(res: Resources) -> None:
+    rule = await add_rule(res, name="contested")
+    form = {"name": "contested", "report_type": rule.report_type, "cadence": "daily", "timezone": "UTC", "do": "save"}
+    async with visitor(res) as client:
+        await log_in(client)
+        first = await submit(client, f"/rules/{rule.id}/edit", **form, version="1", settle_hours="5")
+        second = await submit(client, f"/rules/{rule.id}/edit", **form, version="1", settle_hours="7")
+
+    assert first.status_code == 303
+    assert second.status_code == 422
+    assert "version 2 by now" in second.text or "version 2" in second.text
+    assert (await fetch(res, "select settle_hours from rules"))[0]["settle_hours"] == 5
+
+
+async def test_settings_are_shown_without_their_secrets(res: Resources) -> None:
+    shown = {name: value for name, value, _ in settings_shown(res.settings)}
+
+    assert shown["STRIPE_API_KEY"] == shown["TALLYHOOK_ADMIN_TOKEN"] == shown["STRIPE_WEBHOOK_SECRET"] == "set"
+    for secret in res.settings.secret_values():
+        assert all(secret not in value for value in shown.values())
+
+
+def test_every_link_of_a_check_has_a_page() -> None:
+    assert {link_path(Link(kind)).split("?")[0] for kind in LinkKind} <= set(EVERY_LIST.split())
+
+
+def test_a_preview_ends_with_the_last_whole_row_and_knows_amounts() -> None:
+    shown = preview_of(b"id,net,note\na,1.50,x\nb,-2,\nc,3", is_whole=False)
+
+    assert isinstance(shown, Preview)
+    assert shown.is_number == [False, True, False]
+    assert [row[0] for row in shown.rows] == ["a"]
+    assert preview_of(b"x" * 100, is_whole=False) == "The first line is longer than can be shown: download the file."
+
+
+def test_values_are_written_for_people() -> None:
+    assert days(date(2026, 10, 1), date(2026, 10, 31)) == "1–31 Oct 2026"
+    assert days(date(2026, 11, 30), date(2026, 12, 6)) == "30 Nov – 6 Dec 2026"
+    assert (size(999), size(53_075), size(12_345_678)) == ("999 B", "53.1 kB", "12.3 MB")
+    assert sentence("payouts.itemised.5 is missing") == "payouts.itemised.5 is missing."
+    assert sentence("it waits") == "It waits."
