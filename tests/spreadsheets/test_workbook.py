@@ -23,9 +23,14 @@ ABOUT = {"report type": "x.y.1", "times are in": "Europe/Berlin"}
 
 
 @pytest.fixture
-async def api(res: Resources, tmp_path: Path) -> AsyncIterator[httpx.AsyncClient]:
-    settings = res.settings.model_copy(update={"data_dir": tmp_path / "data"})
-    async with client_of(replace(res, settings=settings)) as client:
+def res(res: Resources, tmp_path: Path) -> Resources:
+    """A process with a data directory of its own."""
+    return replace(res, settings=res.settings.model_copy(update={"data_dir": tmp_path / "data"}))
+
+
+@pytest.fixture
+async def api(res: Resources) -> AsyncIterator[httpx.AsyncClient]:
+    async with client_of(res) as client:
         yield client
 
 
