@@ -47,10 +47,13 @@ ADMIN_PARTS = (
 ADMIN_ROUTERS = tuple(part.router for part in ADMIN_PARTS)
 
 
-def build_app(res: Resources) -> FastAPI:
-    """The web app. Every path of the API that `api/http/middleware` does not list as open needs a token."""
+def build_app(res: Resources, *, access: Access | None = None) -> FastAPI:
+    """The web app. Every path of the API that `api/http/middleware` does not list as open needs a token.
+
+    `access` says whose tokens; by default those of the settings.
+    """
     pages = build_pages if res.settings.web == "on" else _no_pages
-    app = _app(res, short_cut=webhooks.short_cut, pages=pages, description=DESCRIPTION)
+    app = _app(res, short_cut=webhooks.short_cut, access=access, pages=pages, description=DESCRIPTION)
     webhooks.add_webhooks(app)
     for router in (*ADMIN_ROUTERS, login_links.router):
         app.include_router(router, dependencies=[Depends(bearer)], responses=PROBLEMS)
@@ -77,6 +80,7 @@ def _app(
     res: Resources,
     *,
     short_cut: ShortCut | None = None,
+    access: Access | None = None,
     pages: Callable[[Resources, Access], Pages] = _no_pages,
     **more: Any,
 ) -> FastAPI:
@@ -93,7 +97,7 @@ def _app(
         telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
         **more,
     )
-    access = Access(res.settings)
+    access = access or Access(res.settings)
     app.state.res, app.state.access, app.state.probe = res, access, Probe()
     handle_problems(app)
     app.add_middleware(

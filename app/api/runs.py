@@ -4,7 +4,7 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, date, datetime
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Header, Query, Response
 from sqlalchemy import RowMapping
@@ -22,7 +22,7 @@ from app.resources import ClaimTerms
 from app.rules import store
 from app.runs import ad_hoc, listing, manual
 from app.runs.ad_hoc import AdHoc
-from app.runs.listing import Position
+from app.runs.listing import Position, RunFilters
 from app.runs.waiting import waiting_for
 from app.tables.listing import loads_of
 from app.upkeep import retention
@@ -43,11 +43,7 @@ IdempotencyKey = Annotated[
 @router.get("")
 async def list_runs(res: Res, session: Session, asked: Annotated[RunListIn, Query()]) -> Page[RunOut]:
     """All runs that match, in the order that is asked for."""
-    filters = asked.filters()
-    if asked.rule is not None:
-        if asked.rule_id is not None:
-            raise BadInput(FieldError("/rule", "says the same as `rule_id`, another way: give one of them"))
-        filters = replace(filters, rule_id=(await store.find(session, asked.rule)).id)
+    filters = await _named(session, asked, asked.filters())
     after = None if asked.cursor is None else _place(asked.order, asked.cursor)
     found = await listing.list_runs(session, filters, limit=asked.limit + 1, order=asked.order, after=after)
     rows = {row["id"]: row for row in found}
@@ -110,8 +106,12 @@ async def create_run(res: Res, caller: CalledBy, new: RunIn, response: Response,
 async def retry_runs(
     res: Res, caller: CalledBy, asked: Annotated[RetryIn, Query()], body: RetryIn | None = None
 ) -> RetriedOut:
-    """Retry every failed run that matches the filters, given in the query or as a body."""
-    filters = replace((body or asked).filters(), **_given(asked))
+    """Retry every failed run that matches the filters, given in the query or as a body; or the runs of `ids`."""
+    wanted = (body or asked).model_copy(update=asked.model_dump(exclude_none=True))
+    if wanted.ids is not None:
+        return RetriedOut(retried=await _retry_these(res, wanted.ids, by=caller.name))
+    async with res.sessions() as session:
+        filters = await _named(session, wanted, wanted.filters())
     filters = replace(filters, state=filters.state or RunState.FAILED)
     return RetriedOut(retried=await manual.retry_matching(res, filters, by=caller.name))
 
@@ -148,8 +148,21 @@ async def _is_unknown(session: AsyncSession, asked: AdHoc) -> bool:
     return known is None or known.availability is None
 
 
-def _given(asked: RetryIn) -> dict[str, Any]:
-    return asked.model_dump(exclude_none=True)
+async def _named(session: AsyncSession, asked: RunListIn | RetryIn, filters: RunFilters) -> RunFilters:
+    """The filters, for the rule that is asked for by name. Raises NotFound."""
+    if asked.rule is None:
+        return filters
+    if asked.rule_id is not None:
+        raise BadInput(FieldError("/rule", "says the same as `rule_id`, another way: give one of them"))
+    return replace(filters, rule_id=(await store.find(session, asked.rule)).id)
+
+
+async def _retry_these(res: Resources, run_ids: Sequence[uuid.UUID], *, by: str) -> int:
+    """All of them or none. Raises NotFound, Conflict."""
+    async with res.sessions.begin() as session:
+        for run_id in dict.fromkeys(run_ids):
+            await manual.retry(session, run_id, attempts=res.settings.max_run_attempts, by=by)
+    return len(set(run_ids))
 
 
 async def shown_in_full(session: AsyncSession, run_id: uuid.UUID, terms: ClaimTerms) -> RunDetailOut:

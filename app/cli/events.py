@@ -1,65 +1,57 @@
-"""`tallyhook events`: list and replay the events that Stripe has sent."""
+"""`tallyhook events`: what Stripe has told, and to handle it again."""
 
 from typing import Annotated
+from urllib.parse import quote
 
 import typer
 
+from app.cli.api import Api, AsJson, Limit, command
 from app.vocabulary import EventStatus
 
 events = typer.Typer(help="The events that Stripe has sent.", no_args_is_help=True)
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 _COLUMNS = ("id", "stripe_event_id", "account", "type", "object_id", "received_at", "status", "reason")
 
 
-@events.command("list")
-def list_command(
+@command(events, "list")
+async def list_command(
+    api: Api,
     *,
-    status: Annotated[EventStatus | None, typer.Option(help="Only events with this status.")] = None,
+    status: Annotated[EventStatus | None, typer.Option(help="Only events that stand there.")] = None,
     type_: Annotated[str | None, typer.Option("--type", help="Only events of this type.")] = None,
     account: Annotated[str | None, typer.Option(help="Only events of this account.")] = None,
-    limit: Annotated[int, typer.Option(help="At most this many, the newest.", min=1, max=10_000)] = 50,
+    limit: Limit = 50,
     as_json: AsJson = False,
 ) -> None:
-    """List stored events, newest first."""
-    from app.api.events import EventOut
-    from app.cli.output import show_json, show_table
-    from app.cli.session import opened, run_once
-    from app.inbox.events import EventFilters, list_events
+    """List kept events, newest first."""
+    from app.cli.output import show_list
 
-    filters = EventFilters(status=status, type=type_, account=account)
-
-    async def read() -> list[EventOut]:
-        async with opened() as res, res.sessions() as session:
-            return [EventOut.model_validate(event) for event in await list_events(session, filters, limit=limit)]
-
-    found = run_once(read)
-    if as_json:
-        show_json([event.model_dump(mode="json") for event in found])
-    else:
-        show_table(_COLUMNS, [[getattr(event, name) for name in _COLUMNS] for event in found])
+    found = await api.list("/v1/events", limit=limit, status=status, type=type_, account=account)
+    show_list(_COLUMNS, found, as_json=as_json)
 
 
-@events.command("replay")
-def replay_command(
+@command(events, "show")
+async def show_command(
+    api: Api, event_id: Annotated[str, typer.Argument(metavar="EVENT_ID", help="Our id, or Stripe's (evt_…).")]
+) -> None:
+    """Show an event as it came; as JSON."""
+    from app.cli.output import show_json
+
+    show_json(await api.get(f"/v1/events/{quote(event_id, safe='')}"))
+
+
+@command(events, "replay")
+async def replay_command(
+    api: Api,
     event_ids: Annotated[list[str], typer.Argument(metavar="EVENT_ID", help="Our ids, or Stripe's (evt_…).")],
     as_json: AsJson = False,
 ) -> None:
-    """Replay events, all or none; a worker handles them."""
-    from app.api.events import EventOut
+    """Handle events again; the worker does it. One that is not known stops it before the first."""
     from app.cli.output import show_json
-    from app.cli.session import actor, opened, run_once
-    from app.inbox.events import find, replay
 
-    async def act() -> list[EventOut]:
-        async with opened() as res, res.sessions.begin() as session:
-            found = [await find(session, event_id) for event_id in event_ids]
-            for event in found:
-                await replay(session, event.id, by=actor())
-            return [EventOut.model_validate(await find(session, str(event.id))) for event in found]
-
-    found = run_once(act)
+    known = [await api.get(f"/v1/events/{quote(event_id, safe='')}") for event_id in event_ids]
+    found = [await api.post(f"/v1/events/{event['id']}/replay") for event in known]
     if as_json:
-        show_json([event.model_dump(mode="json") for event in found])
+        show_json(found)
         return
     for event in found:
-        typer.echo(f"event {event.id} ({event.stripe_event_id}) will be replayed")
+        typer.echo(f"event {event['id']} ({event['stripe_event_id']}) will be handled again")

@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -37,3 +37,30 @@ def _cell(value: object) -> str:
     if isinstance(value, datetime):
         return value.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     return "" if value is None else " ".join(str(value).split())
+
+
+def show_list(columns: Sequence[str], found: Sequence[Mapping[str, Any]], *, as_json: bool) -> None:
+    """These columns of what the API listed, as a table; or all of it as JSON."""
+    if as_json:
+        show_json(found)
+    else:
+        show_table(columns, [[_flat(one.get(name)) for name in columns] for one in found])
+
+
+def show_fields(found: Mapping[str, Any], *, as_json: bool) -> None:
+    """What the API said of one thing, one line for each field that has a value; or as JSON."""
+    if as_json:
+        show_json(found)
+        return
+    for name, value in found.items():
+        if value not in (None, [], {}):
+            typer.echo(f"{name + ':':<20} {_flat(value)}")
+
+
+def _flat(value: Any) -> Any:
+    match value:
+        case dict():
+            return ", ".join(f"{name} {_flat(one)}" for name, one in value.items() if one is not None)
+        case list():
+            return ", ".join(str(_flat(one)) for one in value)
+    return value

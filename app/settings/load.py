@@ -18,6 +18,8 @@ from app.settings.model import SETTING_NAMES, Settings, setting_name
 # Kubernetes injects these into every pod in the namespace of a Service with our name.
 _KUBERNETES = re.compile(r"_SERVICE_|_PORT(_|$)")
 _OUR_KEYS = ("api_key", "webhook_secrets", "stripe_account", "stripe_context", "sha256", "role")
+# Where the command line finds a server: options of its commands (app/cli/api.py), and no settings of the service.
+_OF_COMMANDS = ("TALLYHOOK_URL", "TALLYHOOK_TOKEN")
 _KNOWN_NAMES = [*SETTING_NAMES, *(f"{name}_FILE" for name in SETTING_NAMES)]
 
 
@@ -83,7 +85,8 @@ def _one_line(detail: ErrorDetails) -> str:
 
 def _unknown_names(given: Mapping[str, str]) -> Iterator[str]:
     for name in sorted(given):
-        if name.startswith("TALLYHOOK_") and name not in _KNOWN_NAMES and not _KUBERNETES.search(name):
+        known = name in _KNOWN_NAMES or name in _OF_COMMANDS or _KUBERNETES.search(name)
+        if name.startswith("TALLYHOOK_") and not known:
             nearest = difflib.get_close_matches(name, _KNOWN_NAMES, n=1, cutoff=0)[0]
             yield f"{name} is not a setting and has no effect; the closest one is {nearest}"
 

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import pytest
 
 from app.cli.output import show_table
-from app.cli.runs.view import progress
+from app.cli.saving import progress
 from app.db.migrate import head_revision
 from tests.cli.conftest import Command
 

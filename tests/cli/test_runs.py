@@ -68,7 +68,7 @@ async def test_one_run_is_shown_with_its_history(command: Command, stored: str) 
     [
         (("runs", "show", "no-uuid"), 2, "RUN_ID"),
         (("runs", "show", uuid.UUID(int=7)), 1, "there is no run"),
-        (("runs", "list", "--rule", "nobody"), 1, "there is no rule 'nobody'"),
+        (("runs", "list", "--rule", "nobody"), 1, "there is no rule nobody"),
         (("runs", "list", "--state", "lost"), 2, "lost"),
         (("runs", "retry"), 2, "--failed"),
         (("runs", "retry", uuid.UUID(int=7), "--failed"), 2, "--failed"),

@@ -83,8 +83,10 @@ class RunIn(In):
 
 
 class RetryIn(RunFiltersIn):
-    """Which runs to retry: the failed ones that match, or with `state` the cancelled ones."""
+    """Which runs to retry: the failed ones that match, or with `state` the cancelled ones; or `ids`, all or none."""
 
+    rule: Name | None = Field(default=None, description="The rule's name (or id), in place of `rule_id`.")
+    ids: list[uuid.UUID] | None = Field(default=None, max_length=1000, description="These runs, in place of a filter.")
     state: RunState | None = Field(default=None, description="`failed` (default) or `cancelled`.")
 
 

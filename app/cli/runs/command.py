@@ -1,15 +1,13 @@
-"""`tallyhook runs`: list and show runs, retry or cancel them, download their files."""
+"""`tallyhook runs`: see runs, have them made, try them again, take their files."""
 
 import uuid
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
+from app.cli.api import Api, AsJson, Limit, command
+from app.cli.saving import Force, Output
 from app.vocabulary import RunState
-
-if TYPE_CHECKING:
-    pass
 
 runs = typer.Typer(help="Runs: one per report that is owed.", no_args_is_help=True)
 RunId = Annotated[uuid.UUID, typer.Argument(metavar="RUN_ID", help="The run's id.")]
@@ -17,49 +15,82 @@ RuleOption = Annotated[str | None, typer.Option("--rule", help="Only runs of thi
 TypeOption = Annotated[str | None, typer.Option("--report-type", help="Only runs of this report type.")]
 AccountOption = Annotated[str | None, typer.Option("--account", help="Only runs of this account.")]
 ConnectedOption = Annotated[str | None, typer.Option("--connected-account", help="Only runs for this acct_….")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+_DATE = "a local date like 2026-10-01"
 
 
-@runs.command("list")
-def list_(
+@command(runs, "list")
+async def list_(
+    api: Api,
     *,
     state: Annotated[RunState | None, typer.Option(help="Only runs in this state.")] = None,
     rule: RuleOption = None,
     report_type: TypeOption = None,
     account: AccountOption = None,
     connected_account: ConnectedOption = None,
-    limit: Annotated[int, typer.Option(help="At most this many, the newest.", min=1, max=10_000)] = 50,
+    first: Annotated[str | None, typer.Option("--from", help=f"Windows from this day on: {_DATE}.")] = None,
+    to: Annotated[str | None, typer.Option("--to", help="Windows before this day.")] = None,
+    through: Annotated[str | None, typer.Option("--through", help="Windows up to this day, included.")] = None,
+    stored_after: Annotated[str | None, typer.Option("--stored-after", help="Stored later than this time.")] = None,
+    latest: Annotated[bool, typer.Option("--latest", help="Of each window its newest stored revision.")] = False,
+    limit: Limit = 50,
     as_json: AsJson = False,
 ) -> None:
-    """List runs, newest first."""
+    """List runs, newest first; with --stored-after what was stored since, oldest first."""
     from app.cli.output import show_json
-    from app.cli.runs import work
     from app.cli.runs.view import show_runs
-    from app.cli.session import run_once
 
-    wanted = work.Wanted(state, rule, report_type, account, connected_account)
-    found, names = run_once(lambda: work.find(wanted, limit=limit))
+    found = await api.list(
+        "/v1/runs", limit=limit, state=state, rule=rule, report_type=report_type, account=account,
+        connected_account=connected_account, from_=first, to=to, through=through, stored_after=stored_after,
+        latest=latest or None, order="stored" if stored_after else None,
+    )  # fmt: skip
     if as_json:
-        show_json([run.model_dump(mode="json") for run in found])
-    else:
-        show_runs(found, names)
+        show_json(found)
+        return
+    rules = await api.list("/v1/rules", limit=10_000) if any(run["rule_id"] for run in found) else []
+    show_runs(found, {one["id"]: one["name"] for one in rules})
 
 
-@runs.command()
-def show(run_id: RunId, as_json: AsJson = False) -> None:
+@command(runs)
+async def show(api: Api, run_id: RunId, as_json: AsJson = False) -> None:
     """Show one run, with its history."""
-    from app.cli.runs import work
     from app.cli.runs.view import show_run
-    from app.cli.session import run_once
 
-    show_run(run_once(lambda: work.read(run_id)), as_json=as_json)
+    show_run(await api.get(f"/v1/runs/{run_id}"), as_json=as_json)
 
 
-@runs.command()
-def retry(
+@command(runs)
+async def create(
+    api: Api,
+    report_type: Annotated[str, typer.Argument(metavar="REPORT_TYPE", help="With its version: balance.summary.1")],
+    *,
+    start: Annotated[str | None, typer.Option("--start", help="Inclusive: 2026-10-01T00:00:00Z.")] = None,
+    end: Annotated[str | None, typer.Option("--end", help="Exclusive.")] = None,
+    parameter: Annotated[list[str] | None, typer.Option("--parameter", "-p", help="name=value; repeatable.")] = None,
+    account: Annotated[str | None, typer.Option(help="The account; default: `default`.")] = None,
+    connected_account: Annotated[str | None, typer.Option(help="An acct_….")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Have a report made without a rule; beyond Stripe's data it waits."""
+    from app.cli.output import show_json
+
+    asked = {
+        "report_type": report_type, "interval_start": start, "interval_end": end, "account": account,
+        "connected_account": connected_account, "parameters": _parameters(parameter or []),
+    }  # fmt: skip
+    run = await api.post("/v1/runs", {name: value for name, value in asked.items() if value is not None})
+    if as_json:
+        show_json(run)
+    else:
+        typer.echo(f"run {run['id']} is {run['state']}")
+
+
+@command(runs)
+async def retry(
+    api: Api,
     *,
     run_ids: Annotated[list[uuid.UUID] | None, typer.Argument(metavar="RUN_ID", help="The runs' ids.")] = None,
-    failed: Annotated[bool, typer.Option("--failed", help="Every failed run that matches the options.")] = False,
+    failed: Annotated[bool, typer.Option("--failed", help="All failed runs that match the options.")] = False,
     rule: RuleOption = None,
     report_type: TypeOption = None,
     account: AccountOption = None,
@@ -68,74 +99,98 @@ def retry(
 ) -> None:
     """Try failed or cancelled runs again: those named, all or none of them; or with --failed all that match."""
     from app.cli.output import show_json
-    from app.cli.runs import work
-    from app.cli.session import run_once
 
-    filters = (rule, report_type, account, connected_account)
-    if bool(run_ids) == failed or (run_ids and any(filters)):
-        raise typer.BadParameter("give run ids, or --failed (narrowed by the other options), not both")
-    if run_ids:
-        retried = run_once(lambda: work.retry(run_ids))
-    else:
-        wanted = work.Wanted(RunState.FAILED, *filters)
-        retried = run_once(lambda: work.retry_matching(wanted))
+    filters = {"rule": rule, "report_type": report_type, "account": account, "connected_account": connected_account}
+    if bool(run_ids) == failed or (run_ids and any(filters.values())):
+        raise typer.BadParameter("name the runs, or say --failed (which the other options narrow), not both")
+    asked = {"ids": [str(run_id) for run_id in run_ids]} if run_ids else {"state": RunState.FAILED, **filters}
+    retried = (await api.post("/v1/runs/retry", asked))["retried"]
     if as_json:
         show_json({"retried": retried})
     else:
         typer.echo(f"{retried} run{' is' if retried == 1 else 's are'} tried again")
 
 
-@runs.command()
-def download(
-    run_id: RunId,
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="The file to write; default: the file's own name, here.")
-    ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace the file if it exists.")] = False,
+@command(runs)
+async def cancel(api: Api, run_id: RunId, as_json: AsJson = False) -> None:
+    """Cancel a run that is not stored yet: no file will be fetched for it."""
+    from app.cli.output import show_json
+
+    run = await api.post(f"/v1/runs/{run_id}/cancel")
+    if as_json:
+        show_json(run)
+    else:
+        typer.echo(f"run {run_id} is {run['state']}")
+
+
+@command(runs)
+async def download(
+    api: Api,
+    run_or_rule: Annotated[str, typer.Argument(metavar="RUN_ID|RULE", help="A run's id, or a rule's name.")],
+    date: Annotated[str | None, typer.Argument(metavar="[DATE]", help=f"Of a rule: {_DATE}, or `latest`.")] = None,
+    *,
+    connected_account: ConnectedOption = None,
+    form: Annotated[str, typer.Option("--format", help="csv (the bytes as they are), xlsx or parquet.")] = "csv",
+    output: Output = None,
+    force: Force = False,
     as_json: AsJson = False,
 ) -> None:
-    """Download and verify a run's file: it appears only when complete."""
-    from app.cli.output import show_json
-    from app.cli.runs import work
-    from app.cli.session import run_once
+    """Write a file, verified: it appears when it is whole, and never half. Of a run, or of a rule's window by date."""
+    from urllib.parse import quote
 
-    saved = run_once(lambda: work.download(run_id, output, force=force))
-    if as_json:
-        show_json({"path": str(saved.path), "size": saved.size, "sha256": saved.sha256})
+    from app.cli.saving import save, tell
+
+    if date is None:
+        if not _is_id(run_or_rule):
+            raise typer.BadParameter(f"{run_or_rule} is not the id of a run; of a rule say a DATE too, or `latest`")
+        path = f"/v1/runs/{run_or_rule}/file"
     else:
-        typer.echo(f"{saved.path}  {saved.size:,} bytes  sha256 {saved.sha256}")
+        path = f"/v1/rules/{quote(run_or_rule, safe='')}/files/{quote(date, safe='')}"
+    asked = {"connected_account": connected_account} if date is not None else {}
+    async with api.stream(path, **asked, format=None if form == "csv" else form) as answer:
+        tell(await save(answer, output, force=force, verify=form == "csv"), as_json=as_json)
 
 
-@runs.command()
-def facts(run_id: RunId) -> None:
+@command(runs)
+async def facts(api: Api, run_id: RunId) -> None:
     """Show what is known of a run's file: rows, header, sums; as JSON."""
-    from app.api.loads import facts_of
     from app.cli.output import show_json
-    from app.cli.session import opened, run_once
 
-    async def read() -> dict[str, Any]:
-        async with opened() as res, res.sessions() as session:
-            return (await facts_of(session, run_id)).model_dump(mode="json")
-
-    show_json(run_once(read))
+    show_json(await api.get(f"/v1/runs/{run_id}/facts"))
 
 
-@runs.command()
-def diff(
+@command(runs)
+async def diff(
+    api: Api,
     run_id: RunId,
     against: Annotated[int | None, typer.Option(help="A revision; default: the loaded one before.", min=1)] = None,
 ) -> None:
     """Show how a run's file differs from an earlier revision of its window; as JSON."""
-    from app.api.schemas.tables import DiffOut
     from app.cli.output import show_json
-    from app.cli.session import opened, run_once
-    from app.tables import listing
 
-    async def read() -> dict[str, Any]:
-        async with opened() as res, res.sessions() as session:
-            load = await listing.get_load(session, run_id, loaded=True)
-            pair = await listing.pair_of(session, load, against)
-            found = DiffOut.model_validate(await listing.compare(session, load, pair))
-            return found.model_dump(mode="json", exclude={"data", "next_cursor"})
+    found = await api.get(f"/v1/runs/{run_id}/diff", against=against)
+    show_json({name: value for name, value in found.items() if name not in ("data", "next_cursor")})
 
-    show_json(run_once(read))
+
+def _is_id(text: str) -> bool:
+    try:
+        uuid.UUID(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _parameters(given: list[str]) -> dict[str, Any]:
+    """`name=value`, the value as JSON where it is JSON (`columns=["net"]`), else as text."""
+    import json
+
+    found: dict[str, Any] = {}
+    for one in given:
+        name, sign, value = one.partition("=")
+        if not sign:
+            raise typer.BadParameter(f"{one} is no parameter: write name=value", param_hint="--parameter")
+        try:
+            found[name] = json.loads(value)
+        except ValueError:
+            found[name] = value
+    return found

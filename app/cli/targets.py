@@ -1,0 +1,116 @@
+"""`tallyhook targets`: whom Tallyhook tells, and what became of it."""
+
+import uuid
+from typing import Annotated, Any
+
+import typer
+
+from app.cli.api import Api, AsJson, Limit, command
+from app.errors import TallyhookError
+from app.vocabulary import TargetKind
+
+targets = typer.Typer(help="Targets: who is told by webhook, e-mail, Slack or a copy.", no_args_is_help=True)
+Target = Annotated[str, typer.Argument(metavar="TARGET", help="The target's name or id.")]
+_TARGETS = ("name", "kind", "enabled", "message_types", "url", "recipients", "id")
+_DELIVERIES = ("message_id", "target", "type", "state", "tries", "due_at", "delivered_at", "last_status", "last_error")
+
+
+@command(targets, "list")
+async def list_(api: Api, as_json: AsJson = False) -> None:
+    """List targets, newest first."""
+    from app.cli.output import show_list
+
+    show_list(_TARGETS, await api.list("/v1/targets", limit=10_000), as_json=as_json)
+
+
+@command(targets)
+async def show(api: Api, target: Target, as_json: AsJson = False) -> None:
+    """Show one target."""
+    from app.cli.output import show_fields
+
+    show_fields(await api.get(await _path(api, target)), as_json=as_json)
+
+
+@command(targets)
+async def create(
+    api: Api,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="How it is called.")],
+    *,
+    kind: Annotated[TargetKind, typer.Option(help="What it is.")] = TargetKind.WEBHOOK,
+    to: Annotated[str | None, typer.Option("--to", help="A webhook's URL, a folder's, or a Slack URL's name.")] = None,
+    recipient: Annotated[list[str] | None, typer.Option(help="An e-mail address; repeatable.")] = None,
+    message_type: Annotated[list[str] | None, typer.Option(help="run.stored, …; repeatable; default: all.")] = None,
+    rule: Annotated[list[str] | None, typer.Option(help="Only of this rule; repeatable; default: all.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make a target. Of a webhook the secret is shown, with which its receiver verifies signatures."""
+    from app.cli.output import show_fields
+
+    asked: dict[str, Any] = {"name": name, "kind": kind, "url": to, "recipients": recipient, "rules": rule}
+    asked["message_types"] = message_type
+    given = {field: value for field, value in asked.items() if value is not None}
+    show_fields(await api.post("/v1/targets", given), as_json=as_json)
+
+
+@command(targets, "test")
+async def ping(api: Api, target: Target, as_json: AsJson = False) -> None:
+    """Send a ping now, and show what was answered; exit code 1 when it did not arrive."""
+    from app.cli.output import show_fields
+
+    found = await api.post(f"{await _path(api, target)}/test")
+    show_fields(found, as_json=as_json)
+    if not found["delivered"]:
+        raise typer.Exit(1)
+
+
+@command(targets)
+async def rotate(
+    api: Api,
+    target: Target,
+    overlap_hours: Annotated[float, typer.Option(help="How long the old secret signs too.", min=0)] = 24,
+) -> None:
+    """Give a webhook target a new secret, and show it."""
+    found = await api.post(f"{await _path(api, target)}/rotate", {"overlap_hours": overlap_hours})
+    typer.echo(found["secret"])
+
+
+@command(targets)
+async def secret(api: Api, target: Target) -> None:
+    """Show the secret that a webhook's receiver verifies signatures with; noted in the audit."""
+    typer.echo((await api.post(f"{await _path(api, target)}/secret"))["secret"])
+
+
+@command(targets)
+async def recover(
+    api: Api,
+    target: Target,
+    since: Annotated[str, typer.Option(help="A time like 2026-10-01T00:00:00Z.")],
+) -> None:
+    """Send again what failed or was skipped since a time."""
+    found = await api.post(f"{await _path(api, target)}/recover", {"since": since})
+    typer.echo(f"{found['recovered']} sent again")
+
+
+@command(targets)
+async def remove(api: Api, target: Target) -> None:
+    """Remove a target; its deliveries can still be read."""
+    await api.delete(await _path(api, target))
+    typer.echo(f"removed {target}")
+
+
+@command(targets)
+async def deliveries(api: Api, limit: Limit = 50, as_json: AsJson = False) -> None:
+    """List what was sent and what became of it, newest first."""
+    from app.cli.output import show_list
+
+    show_list(_DELIVERIES, await api.list("/v1/deliveries", limit=limit), as_json=as_json)
+
+
+async def _path(api: Api, target: str) -> str:
+    try:
+        return f"/v1/targets/{uuid.UUID(target)}"
+    except ValueError:
+        for one in await api.list("/v1/targets", limit=10_000):
+            if one["name"] == target:
+                return f"/v1/targets/{one['id']}"
+    raise TallyhookError(f"there is no target {target!r}; `tallyhook targets list` shows them")

@@ -1,0 +1,193 @@
+"""Commands say the same over the database and over HTTP, where they need no database at hand."""
+
+import hashlib
+import json
+import zipfile
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app.resources import Resources
+from app.simulator import Simulator
+from tests import service
+from tests.api.conftest import listening
+from tests.cli.command import Ended, tallyhook
+from tests.cli.conftest import Command
+from tests.service import ADMIN_TOKEN, READ_TOKEN, only_run
+
+
+@pytest.fixture
+async def stored(res: Resources, simulator: Simulator) -> str:
+    """A rule `daily`, whose only window is stored: the last day of March."""
+    simulator.advance(service.REPORT_TYPE, to=service.at("2026-04-01"))
+    await service.add_rule(res, name="daily", starts_on=service.at("2026-03-31").date())
+    await service.work_off(res)
+    return str((await only_run(res))["id"])
+
+
+@pytest.fixture
+async def remote(res: Resources, tmp_path: Path) -> AsyncIterator[Command]:
+    """Runs `tallyhook` with nothing but the address of a server and a token."""
+    async with listening(res) as port:
+
+        async def run(*arguments: object, **environ: str) -> Ended:
+            given = {"TALLYHOOK_URL": f"http://127.0.0.1:{port}", "TALLYHOOK_TOKEN": ADMIN_TOKEN, **environ}
+            return await tallyhook(*arguments, environ=given, folder=tmp_path)
+
+        yield run
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("runs", "list"),
+        ("runs", "list", "--rule", "daily", "--from", "2026-03-31", "--through", "2026-03-31", "--latest", "--json"),
+        ("rules", "list"),
+        ("rules", "show", "daily"),
+        ("rules", "coverage", "daily", "--to", "2026-04-01"),
+        ("rules", "backfill", "daily", "--from", "2026-03-31", "--through", "2026-03-31", "--rerun", "--dry-run"),
+        ("report-types",),
+        ("events", "list"),
+        ("targets", "list"),
+    ],
+    ids=" ".join,
+)
+async def test_a_command_says_the_same_over_the_database_and_over_http(
+    command: Command, remote: Command, stored: str, arguments: tuple[str, ...]
+) -> None:
+    here, there = await command(*arguments), await remote(*arguments)
+
+    assert (here.code, here.errors) == (0, "")
+    assert (there.code, there.out, there.errors) == (0, here.out, "")
+
+
+async def test_what_a_rule_owes_and_what_comes_next_is_told(remote: Command, stored: str) -> None:
+    coverage = (await remote("rules", "coverage", "daily", "--to", "2026-04-01", "--json")).json()
+    preview = await remote("rules", "preview", "daily")
+
+    assert [(one["state"], one["run_id"]) for one in coverage] == [("stored", stored)]
+    assert preview.out.startswith("0 would run now; next:\n")
+    assert "2026-04-01T00:00:00Z" in preview.out
+
+
+async def test_a_file_is_found_by_its_rule_and_date(
+    remote: Command, simulator: Simulator, stored: str, tmp_path: Path
+) -> None:
+    by_date = await remote("runs", "download", "daily", "2026-03-31", "-o", "report.csv", "--json")
+    latest = await remote("runs", "download", "daily", "latest", "-o", "-")
+    nothing = await remote("runs", "download", "daily", "2026-03-30")
+    no_id = await remote("runs", "download", "daily")
+
+    content = b"".join(simulator.files[0].content.chunks())
+    assert (tmp_path / "report.csv").read_bytes() == content
+    assert by_date.json()["sha256"] == hashlib.sha256(content).hexdigest()
+    assert latest.out.encode() == content
+    assert nothing.errors == ("tallyhook: rule 'daily' owes no window that holds 2026-03-30: it starts on 2026-03-31\n")
+    assert (no_id.code, "of a rule say a DATE too, or `latest`" in _joined(no_id)) == (2, True)
+
+
+@pytest.mark.parametrize("over_http", [True, False])
+async def test_a_month_is_packed_into_one_file(
+    command: Command, remote: Command, stored: str, tmp_path: Path, over_http: bool
+) -> None:
+    run = remote if over_http else command
+
+    packed = await run("pack", "2026-03", "--json")
+
+    assert packed.json()["path"] == "reports_2026-03.zip"
+    with zipfile.ZipFile(tmp_path / "reports_2026-03.zip") as archive:
+        (file,) = json.loads(archive.read("manifest.json"))["files"]
+        assert hashlib.sha256(archive.read(file["filename"])).hexdigest() == file["sha256"]
+
+
+async def test_a_month_that_is_not_whole_says_what_is_not_there(
+    res: Resources, remote: Command, stored: str, tmp_path: Path
+) -> None:
+    await service.execute(res, "update runs set state = 'failed'")
+
+    refused, partly = await remote("pack", "2026-03"), await remote("pack", "2026-03", "--incomplete")
+    no_month = await remote("pack", "March")
+
+    assert refused.errors.startswith(
+        "tallyhook: of 2026-03 1 of the reports are not there: daily 2026-03-31: failed. incomplete=true"
+    )
+    assert (refused.code, partly.code, no_month.code) == (1, 0, 2)
+    assert (tmp_path / "reports_2026-03_incomplete.zip").exists()
+
+
+async def test_a_run_is_made_and_cancelled_without_a_rule(res: Resources, remote: Command) -> None:
+    times = ("--start", "2026-03-01T00:00:00Z", "--end", "2026-03-02T00:00:00Z")
+    made = await remote("runs", "create", "balance.summary.1", *times, "-p", "currency=usd", "--json")
+    run = made.json()
+
+    cancelled = await remote("runs", "cancel", run["id"])
+    again = await remote("runs", "retry", run["id"])
+
+    assert run["parameters"]["currency"] == "usd"
+    assert cancelled.out == f"run {run['id']} is cancelled\n"
+    assert again.out == "1 run is tried again\n"
+
+
+async def test_targets_are_made_tried_and_removed(remote: Command) -> None:
+    refused = await remote("targets", "create", "mail", "--kind", "webhook")
+    unknown = await remote("targets", "test", "nobody")
+
+    assert (refused.code, refused.errors.startswith("tallyhook: ")) == (1, True)
+    assert unknown.errors == "tallyhook: there is no target 'nobody'; `tallyhook targets list` shows them\n"
+
+
+async def test_who_acts_over_the_database_is_named_in_the_audit(command: Command, stored: str) -> None:
+    await command("rules", "backfill", "daily", "--from", "2026-03-31", "--through", "2026-03-31", "--rerun")
+
+    (entry, *_) = (await command("audit", "--action", "rule.backfilled", "--json")).json() or [None]
+
+    assert entry is not None
+    assert entry["actor"].startswith("cli:")
+
+
+@pytest.mark.parametrize(
+    ("environ", "said"),
+    [
+        ({"TALLYHOOK_TOKEN": "wrong"}, "this token is not known"),
+        ({"TALLYHOOK_TOKEN": ""}, "--url needs a token: give --token, or set TALLYHOOK_TOKEN"),
+        ({"TALLYHOOK_URL": "reports.example.com"}, "--url has to be a server's address like https://"),
+        ({"TALLYHOOK_URL": "http://127.0.0.1:9"}, "http://127.0.0.1:9 cannot be reached"),
+    ],
+)
+async def test_a_server_that_cannot_be_asked_is_one_clear_line(
+    remote: Command, environ: dict[str, str], said: str
+) -> None:
+    ended = await remote("rules", "list", **environ)
+
+    assert (ended.code, said in ended.errors, len(ended.errors.splitlines())) == (1, True, 1)
+
+
+async def test_whoever_may_only_read_is_told_so(remote: Command, stored: str) -> None:
+    refused = await remote("runs", "retry", stored, TALLYHOOK_TOKEN=READ_TOKEN)
+
+    assert refused.errors == "tallyhook: this token may only read; writing takes one of role admin\n"
+
+
+async def test_the_version_is_told_without_any_setting(tmp_path: Path) -> None:
+    ended = await tallyhook("--version", environ={}, folder=tmp_path)
+
+    assert (ended.code, ended.out.split()[0]) == (0, "tallyhook")
+
+
+def test_help_needs_no_large_library() -> None:
+    """`--help` stays under 0.4 s of processor time: what takes longest to import is what must not be."""
+    import subprocess
+    import sys
+
+    heavy = {"fastapi", "sqlalchemy", "psycopg", "httpx", "stripe", "uvicorn", "alembic", "yaml"}
+    shown = "import sys; from app.cli import app; print(*{name.split('.')[0] for name in sys.modules})"
+    found = subprocess.run([sys.executable, "-c", shown], capture_output=True, text=True, check=True).stdout.split()
+
+    assert heavy & set(found) == set()
+
+
+def _joined(ended: Any) -> str:
+    """The text of a framed error, in one line."""
+    return " ".join(ended.errors.replace("│", " ").split())
