@@ -19,6 +19,7 @@ from app.api import (
     messages,
     metrics,
     packs,
+    report_guide,
     report_types,
     rule_actions,
     rule_files,
@@ -41,8 +42,8 @@ from app.web import login_links
 from app.web.app import build_pages
 
 ADMIN_PARTS = (
-    rule_actions, rule_files, rules, runs, run_file, packs, report_types, events, tables, loads, checks, audit, targets,
-    messages, accounts,
+    rule_actions, rule_files, rules, runs, run_file, packs, report_types, report_guide, events, tables, loads,
+    checks, audit, targets, messages, accounts,
 )  # fmt: skip
 ADMIN_ROUTERS = tuple(part.router for part in ADMIN_PARTS)
 

@@ -37,6 +37,7 @@ async def read_families(res: Resources) -> Families:
             await _holds(session, sorted(res.stripe.accounts)),
             *await _availability(session),
             *await _tables(session),
+            *await _targets(session),
         ]
 
 
@@ -65,6 +66,19 @@ async def _tables(session: AsyncSession) -> list[GaugeMetricFamily]:
     set_aside = (await session.execute(_SET_ASIDE)).scalar_one()
     aside = GaugeMetricFamily("tallyhook_columns_set_aside", "Unknown columns, which are not loaded.", value=set_aside)
     return [loads, verdicts, aside]
+
+
+async def _targets(session: AsyncSession) -> list[GaugeMetricFamily]:
+    pending = GaugeMetricFamily(
+        "tallyhook_target_deliveries_pending", "Messages on their way, at most 10,000 per target.", labels=["target"]
+    )
+    age = GaugeMetricFamily(
+        "tallyhook_target_oldest_pending_age_seconds", "Age of the oldest message on its way.", labels=["target"]
+    )
+    for row in await session.execute(_PENDING_DELIVERIES, {"most": MOST_COUNTED}):
+        pending.add_metric([row.name], row.pending)
+        age.add_metric([row.name], row.age)
+    return [pending, age]
 
 
 async def _inbox(session: AsyncSession) -> list[GaugeMetricFamily]:
@@ -191,4 +205,14 @@ select account, id, data_available_end as available_end,
     make_interval(secs => longest_data_age_seconds) as longest_data_age
 from report_types
 where data_available_end is not null order by account, id limit :limit
+""")
+# Of each target the ones that have been due for longest; a disabled one's wait for nobody.
+_PENDING_DELIVERIES = text("""
+select name, waiting.pending, greatest(0, coalesce(extract(epoch from clock_timestamp() - waiting.oldest), 0)) as age
+from targets cross join lateral (
+    select count(*) as pending, min(messages.created_at) as oldest from (
+        select message_id from deliveries where target_id = targets.id and state = 'pending'
+        order by due_at limit :most
+    ) as due join messages on messages.id = due.message_id
+) as waiting where deleted_at is null and enabled order by name limit 1000
 """)

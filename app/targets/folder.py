@@ -7,7 +7,7 @@ from sqlalchemy import text
 
 from app.db.rows import fetch_first
 from app.errors import Gone, StoreAway
-from app.files import objects
+from app.files.backends import backend_of
 from app.resources import Resources
 from app.targets.answers import Answer
 from app.targets.deliveries import DeliveryClaim
@@ -48,7 +48,7 @@ async def send(res: Resources, claim: DeliveryClaim) -> Answer:
 
 
 async def _copy(res: Resources, file: _Stored, where: str) -> None:
-    upload = objects.upload(where, media_type=file.media_type)
+    upload = backend_of(where).upload(where, media_type=file.media_type)
     try:
         async for piece in res.files.read(file.id, file.location, start=0, stop=file.size):
             await upload.write(piece)

@@ -125,6 +125,13 @@ _ACCOUNT = {
     },
     "created_at": "2026-10-01T09:00:00Z",
 }
+_GUIDE_ENTRY = {
+    "task": "Book every transaction that changed the balance",
+    "family": _TYPE.rpartition(".")[0],
+    "report_type": _TYPE,
+    "newest_known": "balance_change_from_activity.itemized.7",
+    "columns": [{"name": "net", "kind": "decimal", "meaning": "Gross less fee: what the line changes the balance by."}],
+}
 _AUDIT = {
     "id": 7,
     "at": "2026-10-01T10:00:00Z",
@@ -184,6 +191,7 @@ SHAPES: dict[str, Any] = {
     "Page_ReportTypeOut_": {"data": [_REPORT_TYPE], "next_cursor": None},
     "AccountOut": _ACCOUNT,
     "Page_AccountOut_": {"data": [_ACCOUNT], "next_cursor": None},
+    "GuideOut": {"data": [_GUIDE_ENTRY]},
     "Accepted": {"asked_at": "2026-10-02T12:03:58Z"},
     "Page_AuditOut_": _page("audit", _AUDIT),
     "HealthOut": _HEALTH,

@@ -1,0 +1,53 @@
+"""For each task of a bookkeeper the report to take: its newest version that the account has, its columns in words."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+from pydantic import Field
+from sqlalchemy import select
+
+from app.api.http.dependencies import Res, Session
+from app.api.schemas.common import Out, Slug
+from app.db.models import ReportType
+from app.errors import BadInput, FieldError
+from app.settings import DEFAULT_ACCOUNT
+from app.tables.catalogue import Kind
+from app.tables.guide import guide
+
+router = APIRouter(prefix="/v1/report-guide", tags=["report types"])
+
+Account = Annotated[Slug, Query(description="Whose report types count.")]
+
+
+class GuideColumnOut(Out):
+    """A column of a report."""
+
+    name: str
+    kind: Kind
+    meaning: str | None = Field(description="In words, if it is known.")
+
+
+class GuideEntryOut(Out):
+    """A task, and the report for it."""
+
+    task: str
+    family: str = Field(description="The report without its version.")
+    report_type: str | None = Field(description="The newest version that the account has; null: it has none.")
+    newest_known: str = Field(description="The newest version that Tallyhook knows of.")
+    columns: list[GuideColumnOut]
+
+
+class GuideOut(Out):
+    """The guide of an account."""
+
+    data: list[GuideEntryOut]
+
+
+@router.get("")
+async def show_guide(res: Res, session: Session, account: Account = DEFAULT_ACCOUNT) -> GuideOut:
+    """What to take for which task; `report_type` can be written into a rule as it stands."""
+    if account not in res.settings.accounts:
+        names = ", ".join(sorted(res.settings.accounts)) or "none"
+        raise BadInput(FieldError("account", f"{account} is not configured; the accounts are: {names}"))
+    query = select(ReportType.id).where(ReportType.account == account, ReportType.missing_since.is_(None))
+    return GuideOut.model_validate({"data": guide((await session.execute(query)).scalars().all())})
