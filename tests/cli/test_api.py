@@ -84,7 +84,9 @@ async def test_a_file_is_found_by_its_rule_and_date(
     assert (tmp_path / "report.csv").read_bytes() == content
     assert by_date.json()["sha256"] == hashlib.sha256(content).hexdigest()
     assert latest.out.encode() == content
-    assert nothing.errors == ("tallyhook: rule 'daily' owes no window that holds 2026-03-30: it starts on 2026-03-31\n")
+    assert nothing.errors == (
+        "tallyhook: rule 'daily' owes no window that contains 2026-03-30: it starts on 2026-03-31\n"
+    )
     assert (no_id.code, "of a rule say a DATE too, or `latest`" in _joined(no_id)) == (2, True)
 
 
