@@ -24,6 +24,7 @@ from app.api import (
     rule_actions,
     rule_files,
     rules,
+    rules_as_code,
     run_file,
     runs,
     tables,
@@ -42,8 +43,8 @@ from app.web import login_links
 from app.web.app import build_pages
 
 ADMIN_PARTS = (
-    rule_actions, rule_files, rules, runs, run_file, packs, report_types, report_guide, events, tables, loads,
-    checks, audit, targets, messages, accounts,
+    rules_as_code, rule_actions, rule_files, rules, runs, run_file, packs, report_types, report_guide, events, tables,
+    loads, checks, audit, targets, messages, accounts,
 )  # fmt: skip
 ADMIN_ROUTERS = tuple(part.router for part in ADMIN_PARTS)
 

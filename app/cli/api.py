@@ -43,6 +43,13 @@ class Api:
         """The JSON of an answer; parameters that are None are left out."""
         return _read(await self.client.get(path, params=_given(params)))
 
+    async def text(self, path: str) -> str:
+        """The text of an answer."""
+        answer = await self.client.get(path)
+        if answer.is_error:
+            _read(answer)
+        return answer.text
+
     async def post(self, path: str, body: Any = None, **params: Any) -> Any:
         """The same of a POST."""
         return _read(await self.client.post(path, json=body, params=_given(params)))

@@ -16,7 +16,7 @@ from typing import Any
 
 _PROCESSES = multiprocessing.get_context("forkserver")
 _PROCESSES.set_forkserver_preload(
-    ["app.cli.doctor.view", "app.cli.doctor.stripe", "app.cli.rules.changes", "app.cli.in_process", "app.serving"]
+    ["app.cli.doctor.view", "app.cli.doctor.stripe", "app.api.rule_apply", "app.cli.in_process", "app.serving"]
 )
 
 

@@ -46,6 +46,7 @@ async def remote(res: Resources, tmp_path: Path) -> AsyncIterator[Command]:
         ("runs", "list", "--rule", "daily", "--from", "2026-03-31", "--through", "2026-03-31", "--latest", "--json"),
         ("rules", "list"),
         ("rules", "show", "daily"),
+        ("rules", "export"),
         ("rules", "coverage", "daily", "--to", "2026-04-01"),
         ("rules", "backfill", "daily", "--from", "2026-03-31", "--through", "2026-03-31", "--rerun", "--dry-run"),
         ("report-types",),
@@ -117,6 +118,27 @@ async def test_a_month_that_is_not_whole_says_what_is_not_there(
     )
     assert (refused.code, partly.code, no_month.code) == (1, 0, 2)
     assert (tmp_path / "reports_2026-03_incomplete.zip").exists()
+
+
+async def test_rules_are_compared_and_applied_as_code_over_http(
+    command: Command, remote: Command, stored: str, tmp_path: Path
+) -> None:
+    exported = await remote("rules", "export")
+    (tmp_path / "rules.yaml").write_text(exported.out.replace("cadence: daily", "cadence: daily\n  settle_hours: 2"))
+    (tmp_path / "wrong.yaml").write_text("rules:\n- name: daily\n  cadence: hourly\n")
+
+    same, here = await remote("rules", "diff", "rules.yaml"), await command("rules", "diff", "rules.yaml")
+    applied = await remote("rules", "apply", "rules.yaml")
+    nothing = await remote("rules", "diff", "rules.yaml")
+    wrong = await remote("rules", "apply", "wrong.yaml")
+    reader = await remote("rules", "apply", "rules.yaml", TALLYHOOK_TOKEN=READ_TOKEN)
+
+    assert (same.code, same.out) == (3, here.out)
+    assert "+  settle_hours: 2" in same.out
+    assert applied.out == "changed daily: settle_hours\n"
+    assert (nothing.code, nothing.out) == (0, "")
+    assert (wrong.code, "wrong.yaml:3: daily: cadence: " in wrong.errors) == (1, True)
+    assert reader.code == 1
 
 
 async def test_a_run_is_made_and_cancelled_without_a_rule(res: Resources, remote: Command) -> None:

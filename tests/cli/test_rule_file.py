@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from app.api.rule_file import read_rules, write_rules
 from app.api.schemas.rules import RuleIn
-from app.cli.rules.file import read_rules, write_rules
 from app.errors import RuleFileError
 from app.rules.rule import NewRule
 

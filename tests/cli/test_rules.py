@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from app.cli.rules.changes import Outcome, apply
-from app.cli.rules.file import read_rules
+from app.api.rule_apply import Outcome, apply
+from app.api.rule_file import read_rules
 from app.errors import RuleFileError
 from app.resources import Resources
 from app.simulator import Simulator
@@ -32,7 +32,7 @@ WEEKLY = f"""
 
 async def applied(res: Resources, text: str, *, prune: bool = False, dry_run: bool = False) -> Outcome:
     wanted = read_rules(text, file="rules.yaml")
-    return await apply(res, wanted, file="rules.yaml", prune=prune, dry_run=dry_run)
+    return await apply(res, wanted, file="rules.yaml", by="cli:test", prune=prune, dry_run=dry_run)
 
 
 def actions(outcome: Outcome) -> list[tuple[str, str]]:

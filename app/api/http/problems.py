@@ -29,6 +29,7 @@ from app.errors import (
     NotAcceptable,
     NotFound,
     PreconditionFailed,
+    RuleFileError,
     StoreAway,
 )
 from app.observability.logs import redact
@@ -50,6 +51,7 @@ _STATUS: Mapping[type[Exception], int] = {
     Conflict: 409,
     Gone: 410,
     PreconditionFailed: 412,
+    RuleFileError: 422,
 }
 _NO_JSON_OBJECT = "has to be a JSON object, sent as Content-Type: application/json"
 

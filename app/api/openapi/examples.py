@@ -39,6 +39,14 @@ _RULE = {
     "updated_at": "2026-10-01T09:00:00Z",
     "warnings": [],
 }
+_STEP = {
+    "name": "daily-activity",
+    "action": "changed",
+    "fields": ["settle_hours"],
+    "runs_planned": 0,
+    "runs_cancelled": 0,
+    "warnings": [],
+}
 _FILE = {
     "stripe_file_id": "file_1uXJnLNyedg60BRrzV6s8cKxU",
     "filename": f"{_TYPE}_default_2026-10-01_2026-10-01_America-Los_Angeles_4c5d6e7f8091.csv",
@@ -173,6 +181,14 @@ SHAPES: dict[str, Any] = {
     "RuleOut": _RULE,
     "ChangedRuleOut": {**_RULE, "asks_for": 30},
     "Page_RuleOut_": _page("rules", _RULE),
+    "ApplyIn": {"rules": [_RULE_IN], "dry_run": True},
+    "AppliedOut": {
+        "steps": [_STEP],
+        "kept": [],
+        "unchanged": 0,
+        "difference": "--- database\n+++ rules\n@@ -1 +1 @@\n-…\n+…",
+        "may_rename": False,
+    },
     "PreviewIn": {name: _RULE_IN[name] for name in ("report_type", "cadence", "timezone", "starts_on")},
     "PreviewOut": {"now": [], "now_total": 0, "next": [_UPCOMING], "warnings": [], "checks": [_FED_CHECK]},
     "BackfillIn": {"from": "2026-09-01", "to": "2026-10-01", "rerun": False, "dry_run": False},
@@ -220,6 +236,7 @@ PROBLEMS: dict[int, dict[str, Any]] = {
 # By media type: bodies that are not JSON.
 TEXTS = {
     "application/zip": "PK…",
+    "application/yaml": "rules:\n- name: daily-activity\n  …\n",
     "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet": "PK…",
     "text/csv": 'balance_transaction_id,created,currency,net\n"txn_1Example","2026-10-01 00:12:09","usd","12.34"\n',
     "text/plain": '# TYPE tallyhook_runs gauge\ntallyhook_runs{report_type="balance.summary.1",state="planned"} 1.0\n',

@@ -8,8 +8,7 @@ import psycopg
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.cli.rules.file import Written, write_rules
-from app.cli.session import actor
+from app.api.rule_file import Written, write_rules
 from app.db.models import Rule
 from app.errors import BadInput, Conflict, RuleFileError, TallyhookError
 from app.resources import Resources
@@ -82,7 +81,7 @@ def make_plan(saved: Sequence[Rule], wanted: Sequence[Written], *, prune: bool) 
 
 
 async def apply(
-    res: Resources, wanted: Sequence[Written], *, file: str, prune: bool = False, dry_run: bool = False
+    res: Resources, wanted: Sequence[Written], *, file: str, by: str, prune: bool = False, dry_run: bool = False
 ) -> Outcome:
     """Apply the plan in one transaction, which a dry run rolls back.
 
@@ -90,7 +89,7 @@ async def apply(
     """
     try:
         async with res.sessions() as session:
-            outcome = await _apply(session, wanted, file=file, prune=prune, settings=res.settings)
+            outcome = await _apply(session, wanted, file=file, prune=prune, by=by, settings=res.settings)
             await (session.rollback() if dry_run else session.commit())
             return outcome
     except OperationalError as error:
@@ -101,25 +100,25 @@ async def apply(
 
 
 async def _apply(
-    session: AsyncSession, wanted: Sequence[Written], *, file: str, prune: bool, settings: Settings
+    session: AsyncSession, wanted: Sequence[Written], *, file: str, prune: bool, by: str, settings: Settings
 ) -> Outcome:
     saved = await store.read_all(session, lock=True)
     before = as_text(saved)
     plan = make_plan(saved, wanted, prune=prune)
-    steps = await _carry_out(session, plan, settings=settings)
+    steps = await _carry_out(session, plan, by=by, settings=settings)
     after = as_text(await store.read_all(session))
     lines = unified_diff(before.splitlines(), after.splitlines(), fromfile="database", tofile=file, lineterm="")
     return Outcome(steps, plan.kept, plan.unchanged, "\n".join(lines))
 
 
-async def _carry_out(session: AsyncSession, plan: Plan, *, settings: Settings) -> list[Step]:
+async def _carry_out(session: AsyncSession, plan: Plan, *, by: str, settings: Settings) -> list[Step]:
     """Rules that go make room for their names first. Raises RuleFileError with every problem, not only the first."""
-    steps = [_step(rule, "removed", await changes.remove(session, rule, by=actor())) for rule in plan.removed]
+    steps = [_step(rule, "removed", await changes.remove(session, rule, by=by)) for rule in plan.removed]
     problems: list[str] = []
     for rule, written, wanted in plan.changed:
         differing = _differing(store.values_of(rule), wanted)
         try:
-            effect = await changes.change(session, rule, wanted, settings=settings, by=actor())
+            effect = await changes.change(session, rule, wanted, settings=settings, by=by)
         except (BadInput, Conflict) as error:
             problems += _problems(written, error)
         else:
@@ -127,7 +126,7 @@ async def _carry_out(session: AsyncSession, plan: Plan, *, settings: Settings) -
             steps.append(_step(rule, "changed", effect, fields=differing, warnings=warnings))
     for written in plan.created:
         try:
-            rule, effect = await changes.create(session, written.rule.as_new(), settings=settings, by=actor())
+            rule, effect = await changes.create(session, written.rule.as_new(), settings=settings, by=by)
         except (BadInput, Conflict) as error:
             problems += _problems(written, error)
         else:

@@ -1,0 +1,66 @@
+"""All rules at once, as a list or as YAML: applied whole or not at all."""
+
+from typing import Any
+
+import httpx
+import pytest
+
+from app.resources import Resources
+from tests.service import fetch
+
+DAILY: dict[str, Any] = {
+    "name": "daily", "report_type": "balance_change_from_activity.itemized.7", "cadence": "daily", "timezone": "UTC",
+    "starts_on": "2026-03-01",
+}  # fmt: skip
+
+
+async def names(res: Resources) -> list[str]:
+    return [row["name"] for row in await fetch(res, "select name from rules where deleted_at is null order by name")]
+
+
+async def apply(api: httpx.AsyncClient, **asked: Any) -> httpx.Response:
+    return await api.post("/v1/rules/apply", json=asked)
+
+
+async def test_rules_are_made_changed_and_pruned_by_a_list(res: Resources, api: httpx.AsyncClient) -> None:
+    made = await apply(api, rules=[DAILY, DAILY | {"name": "weekly", "cadence": "weekly"}])
+    dry = await apply(api, rules=[DAILY | {"settle_hours": 2}], prune=True, dry_run=True)
+    before = await names(res)
+    changed = await apply(api, rules=[DAILY | {"settle_hours": 2}], prune=True)
+
+    assert made.status_code == 200, made.text
+    assert [step["action"] for step in made.json()["steps"]] == ["created", "created"]
+    assert (dry.json(), before) == (changed.json(), ["daily", "weekly"])
+    assert [(step["action"], step["name"]) for step in changed.json()["steps"]] == [
+        ("removed", "weekly"), ("changed", "daily"),
+    ]  # fmt: skip
+    assert await names(res) == ["daily"]
+
+
+async def test_the_audit_names_whose_token_it_was(res: Resources, api: httpx.AsyncClient) -> None:
+    await apply(api, rules=[DAILY])
+
+    assert [row["actor"] for row in await fetch(res, "select actor from audit")] == ["admin"]
+
+
+async def test_what_was_exported_changes_nothing(api: httpx.AsyncClient) -> None:
+    await apply(api, rules=[DAILY])
+    exported = await api.get("/v1/rules.yaml")
+
+    again = await apply(api, yaml=exported.text, prune=True)
+
+    assert exported.headers["content-type"].startswith("application/yaml")
+    assert (again.json()["steps"], again.json()["unchanged"], again.json()["difference"]) == ([], 1, "")
+
+
+async def test_one_wrong_rule_lets_none_be_made(res: Resources, api: httpx.AsyncClient) -> None:
+    wrong = await apply(api, rules=[DAILY, DAILY | {"name": "other", "timezone": "Mars"}])
+
+    assert wrong.status_code == 422
+    assert "other: timezone: " in wrong.json()["detail"]
+    assert await names(res) == []
+
+
+@pytest.mark.parametrize("asked", [{}, {"rules": [], "yaml": ""}, {"rules": "daily"}, {"rules": [], "prune": "yes"}])
+async def test_what_to_apply_has_to_be_said_in_one_way(api: httpx.AsyncClient, asked: dict[str, Any]) -> None:
+    assert (await apply(api, **asked)).status_code == 422
