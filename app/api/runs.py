@@ -18,7 +18,7 @@ from app.api.schemas.runs import MoveOut, RemoveIn, RetriedOut, RetryIn, RunDeta
 from app.errors import BadInput, FieldError
 from app.planning.dates import LocalDates, local_dates
 from app.queue import timetable
-from app.resources import ClaimTerms
+from app.resources import ClaimTerms, Resources
 from app.rules import store
 from app.runs import ad_hoc, listing, manual
 from app.runs.ad_hoc import AdHoc

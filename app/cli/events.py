@@ -54,4 +54,4 @@ async def replay_command(
         show_json(found)
         return
     for event in found:
-        typer.echo(f"event {event['id']} ({event['stripe_event_id']}) will be handled again")
+        typer.echo(f"event {event['id']} ({event['stripe_event_id']}) will be replayed")

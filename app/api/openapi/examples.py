@@ -208,6 +208,8 @@ SHAPES: dict[str, Any] = {
     "AccountOut": _ACCOUNT,
     "Page_AccountOut_": {"data": [_ACCOUNT], "next_cursor": None},
     "GuideOut": {"data": [_GUIDE_ENTRY]},
+    "LoginLinkIn": {"name": "dana", "role": "read"},
+    "LoginLinkOut": {"url": "https://reports.example.com/login/…", "expires_at": "2026-10-02T12:08:58Z"},
     "Accepted": {"asked_at": "2026-10-02T12:03:58Z"},
     "Page_AuditOut_": _page("audit", _AUDIT),
     "HealthOut": _HEALTH,

@@ -21,13 +21,15 @@ Prune = Annotated[bool, typer.Option("--prune", help="Also remove rules that are
 @command(rules)
 async def export(api: Api, as_json: AsJson = False) -> None:
     """Print every rule as YAML, ordered by name; `rules apply` takes it back."""
+    import json
+
     import yaml
 
     from app.cli.output import show_json
 
     text = await api.text("/v1/rules.yaml")
     if as_json:
-        show_json(yaml.safe_load(text))
+        show_json(json.loads(json.dumps(yaml.safe_load(text), default=str)))  # YAML has dates, JSON has none
     else:
         typer.echo(text, nl=False)
 
