@@ -8,7 +8,7 @@ EXTRAS ?=
 EXTRA = $(EXTRAS:%=$(VENV)/.%)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo run test fuzz browser check fix lock audit sweep search bench
+.PHONY: help setup demo run test fuzz browser pictures check fix lock audit sweep search bench
 
 help: ## this list
 	@grep -hE '^[a-z][a-z-]*:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 10
@@ -46,6 +46,9 @@ fuzz: setup ## ask the API for everything that its OpenAPI document describes, r
 
 browser: setup $(VENV)/.browser ## the pages in a real browser (BROWSER=/path/to/chromium, default: the one on the PATH)
 	$(BIN)/pytest tests/web/browser -m browser $(ARGS)
+
+pictures: setup $(VENV)/.browser ## take the README's pictures of the pages again
+	$(BIN)/python -m tests.web.pictures
 
 check: setup ## format, lint, types, import contracts, containers
 	$(BIN)/ruff format --check .

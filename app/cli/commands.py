@@ -4,6 +4,7 @@ import asyncio
 import json
 import logging
 import signal
+import socket
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Annotated
 
@@ -76,7 +77,9 @@ def demo(
         bool, typer.Option("--once", help="Exit when done: code 0 if everything is stored, else 1.")
     ] = False,
     days: Annotated[int, typer.Option(help="How many days to simulate.", min=1, max=60)] = 3,
-    port: Annotated[int, typer.Option(help="Port of the service; 0 picks a free one.", min=0, max=65535)] = 8000,
+    port: Annotated[
+        int | None, typer.Option(help="Port of the service. Default: 8000, or a free one.", min=0, max=65535)
+    ] = None,
 ) -> None:
     """Show the whole flow on this machine, with no account anywhere: simulator, database, service, stored files."""
     from app.cli.demo.play import play
@@ -86,11 +89,22 @@ def demo(
     failures: list[str] = []
 
     async def show(stop: asyncio.Event) -> None:
-        failures.extend(await play(stop, once=once, days=days, port=port))
+        failures.extend(await play(stop, once=once, days=days, port=_free(8000) if port is None else port))
 
     run(show)
     if failures:
         raise TallyhookError("the demo did not finish: " + "; ".join(failures))
+
+
+def _free(port: int) -> int:
+    """This port, or 0 (any) where somebody has it."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return 0
+    return port
 
 
 def _settings() -> Settings:

@@ -9,6 +9,7 @@ import hashlib
 import secrets
 import shutil
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -19,17 +20,21 @@ from rich.console import Console
 from app.cli.demo.client import client_of, pages
 from app.cli.demo.numbers import show_numbers
 from app.cli.demo.story import Story, show_stored
+from app.cli.demo.troubles import Trouble, second_worker, troubles
 from app.planning.planner import Availability, Schedule, due_windows
 from app.serving import Running, running
-from app.settings import Settings, load_settings
+from app.settings import load_settings
 from app.simulator import Simulator, serve
-from app.vocabulary import Cadence
+from app.vocabulary import Cadence, Role
+from app.web import sessions
+from app.web.login_links import link_address
 
 HALF_DAY = timedelta(hours=12)  # Stripe publishes twice a day
 HISTORY = timedelta(days=400)  # how far the simulated data reaches back
 STEP_SECONDS = 0.8  # how long half a simulated day takes
 RUN_SECONDS = 0.3  # how long a simulated run stays pending
 PATIENCE_SECONDS = 90.0
+_A_DAY_MINUTES = 24 * 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,14 +68,22 @@ async def play(stop: asyncio.Event, *, once: bool, days: int, port: int) -> list
     console.print("Starting PostgreSQL, the Stripe simulator and the service …")
     with _data_dir() as folder:
         async with serve(simulator) as stripe_url:
-            settings = _settings(folder, simulator, stripe_url=stripe_url, token=token, secret=secret)
-            async with running(settings, port=port) as service, client_of(str(service.url), token) as client:
+            environ = _environ(folder, simulator, stripe_url=stripe_url, token=token, secret=secret)
+            settings = load_settings(environ, env_file=None)
+            async with (
+                running(settings, port=port) as service,
+                client_of(str(service.url), token) as client,
+                second_worker(environ) as worker,
+            ):
                 simulator.add_endpoint(f"{service.url}/webhooks/stripe", secrets=[secret])
-                with Story(console, service.res) as story:
-                    failures = await _play(service, simulator, client, story=story, first=first, days=days, stop=stop)
+                page = None if once else await _page_address(service)
+                with Story(console, service.res, page) as story:
+                    tricks = troubles(simulator, worker)
+                    failures = await _play(client, simulator, tricks, story=story, first=first, days=days, stop=stop)
                 await show_numbers(console, client)
-                await show_stored(console, client, url=str(service.url), token=token)
-                if not once and not stop.is_set():
+                await show_stored(console, client, url=None if once else str(service.url), token=token)
+                if page is not None and not stop.is_set():
+                    console.print(f"\nLook at it: {page}", highlight=False, soft_wrap=True)
                     console.print("\nLook around; Ctrl-C ends the demo and removes its data.")
                     await stop.wait()
     return failures
@@ -85,10 +98,19 @@ def _stripe_with_data(*, until: datetime) -> Simulator:
     return simulator
 
 
+async def _page_address(service: Running) -> str:
+    """An address that logs in by itself, once: `#go` has the page press its button."""
+    async with service.res.sessions.begin() as session:
+        link, _ = await sessions.make_link(
+            session, name="demo", role=Role.ADMIN, origin="demo", by="demo", minutes=_A_DAY_MINUTES
+        )
+    return f"{link_address(str(service.url), link)}#go"
+
+
 async def _play(
-    service: Running,
-    simulator: Simulator,
     client: httpx.AsyncClient,
+    simulator: Simulator,
+    tricks: Sequence[Trouble],
     *,
     story: Story,
     first: datetime,
@@ -103,6 +125,9 @@ async def _play(
             return []
         reached = first + step * HALF_DAY
         story.tell(f"Stripe has data until {reached:%Y-%m-%d %H:%M} UTC")
+        if step <= len(tricks):
+            story.tell(tricks[step - 1].told, style="bold red")
+            tricks[step - 1].make()
         for sample in SAMPLES:
             simulator.advance(sample.report_type, to=reached)
         await story.follow(STEP_SECONDS)
@@ -165,13 +190,17 @@ class _data_dir:
         shutil.rmtree(self._folder, ignore_errors=True)
 
 
-def _settings(folder: Path, simulator: Simulator, *, stripe_url: str, token: str, secret: str) -> Settings:
-    environ = {
+def _environ(folder: Path, simulator: Simulator, *, stripe_url: str, token: str, secret: str) -> dict[str, str]:
+    return {
         "TALLYHOOK_DATA_DIR": str(folder),
         "STRIPE_API_KEY": next(iter(simulator.world.keys)),
         "STRIPE_WEBHOOK_SECRET": secret,
         "STRIPE_API_BASE": stripe_url,
         "STRIPE_FILES_BASE": stripe_url,
         "TALLYHOOK_ADMIN_TOKEN": token,
+        # Healing is to be seen: what takes minutes elsewhere takes seconds here.
+        "TALLYHOOK_RECONCILE_SECONDS": "4",
+        "TALLYHOOK_PENDING_POLL_SECONDS": "4",
+        "TALLYHOOK_STALLED_AFTER_SECONDS": "4",
+        "TALLYHOOK_RETRY_MAX_SECONDS": "4",
     }
-    return load_settings(environ, env_file=None)

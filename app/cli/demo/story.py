@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import Any, Self
 
 import httpx
+from rich.box import SIMPLE_HEAD
 from rich.console import Console, Group
 from rich.live import Live
 from rich.panel import Panel
@@ -17,7 +18,7 @@ from sqlalchemy import text
 from app.cli.demo.client import pages
 from app.resources import Resources
 
-LINES = 14
+LINES = 6
 LOOK_SECONDS = 0.1
 _STYLES = {"planned": "cyan", "requested": "yellow", "ready": "magenta", "stored": "green", "failed": "red"}
 
@@ -25,8 +26,8 @@ _STYLES = {"planned": "cyan", "requested": "yellow", "ready": "magenta", "stored
 class Story:
     """Follows events and runs in the database and shows them: live in a terminal, line by line elsewhere."""
 
-    def __init__(self, console: Console, res: Resources) -> None:
-        self._console, self._res = console, res
+    def __init__(self, console: Console, res: Resources, page: str | None = None) -> None:
+        self._console, self._res, self._page = console, res, page
         self._lines: deque[str] = deque(maxlen=LINES)
         self._last_move = self._last_event = 0
         self._counts: list[Any] = []
@@ -86,19 +87,20 @@ class Story:
             self.tell(f"  {move.to_state:<10} {move.name} {_window(move)}", style=_STYLES.get(move.to_state, "white"))
 
     def _picture(self) -> Group:
-        table = Table(title="Tallyhook demo", expand=True)
-        for heading in ("rule", "cadence", "time zone"):
-            table.add_column(heading)
-        for heading in ("planned", "requested", "ready", "stored"):
-            table.add_column(heading, justify="right", style=_STYLES[heading])
+        table = Table(title="Tallyhook demo", box=SIMPLE_HEAD, expand=True, padding=(0, 1))
+        table.add_column("rule", no_wrap=True)
+        table.add_column("its windows: ✓ stored  … under way  ✕ failed", no_wrap=True, ratio=1)
+        table.add_column("stored", justify="right", style=_STYLES["stored"])
         for row in self._counts:
-            numbers = (row.planned, row.requested, row.ready, row.stored)
-            table.add_row(row.name, row.cadence, row.timezone, *(str(number or "") for number in numbers))
-        return Group(table, Panel("\n".join(self._lines), title="what happens", height=LINES + 2))
+            table.add_row(row.name, row.strip, str(row.stored or ""))
+        return Group(table, Panel("\n".join(self._lines), title="what happens", height=LINES + 2), self._foot())
+
+    def _foot(self) -> str:
+        return "" if self._page is None else f"Watch it in a browser: {self._page}"
 
 
-async def show_stored(console: Console, client: httpx.AsyncClient, *, url: str, token: str) -> None:
-    """A table of what was stored, and how to look around."""
+async def show_stored(console: Console, client: httpx.AsyncClient, *, url: str | None, token: str) -> None:
+    """A table of what was stored, and how to look around while `url` answers."""
     runs = [run async for run in pages(client, "/v1/runs?state=stored")]
     table = Table(title=f"{len(runs)} files are stored")
     for heading in ("file", "bytes", "sha-256"):
@@ -106,6 +108,8 @@ async def show_stored(console: Console, client: httpx.AsyncClient, *, url: str, 
     for run in sorted(runs, key=lambda run: str(run["file"]["filename"])):
         table.add_row(run["file"]["filename"], f"{run['file']['size']:,}", run["file"]["sha256"][:16] + "…")
     console.print(table)
+    if url is None:
+        return
     console.print(f"API       {url}/docs", highlight=False, soft_wrap=True)
     console.print(f"token     {token}", highlight=False, soft_wrap=True)
     if runs:
@@ -129,6 +133,8 @@ join runs on runs.id = m.run_id join rules on rules.id = runs.rule_id where m.id
 _COUNTS = text("""
 select rules.name, rules.cadence, rules.timezone,
     count(*) filter (where state = 'planned') as planned, count(*) filter (where state = 'requested') as requested,
+    right(string_agg(case state when 'stored' then '✓' when 'failed' then '✕' when 'cancelled' then '–' else '…' end, ''
+        order by window_key), 44) as strip,
     count(*) filter (where state = 'ready') as ready, count(*) filter (where state = 'stored') as stored
 from rules left join runs on runs.rule_id = rules.id group by rules.id order by rules.created_at, rules.name
 """)

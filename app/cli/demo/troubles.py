@@ -1,0 +1,62 @@
+"""Four troubles that the demo makes on purpose, and a second worker that is there to be killed."""
+
+import asyncio
+import os
+import sys
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+
+from app.simulator import Simulator
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """What goes wrong, in a sentence that names what heals it; and how it is made."""
+
+    told: str
+    make: Callable[[], object]
+
+
+def troubles(simulator: Simulator, worker: asyncio.subprocess.Process) -> Sequence[Trouble]:
+    """One for each half day, from the first on."""
+    return (
+        Trouble(
+            "TROUBLE: a webhook is lost. Stripe is asked what it has all the same.",
+            lambda: simulator.inject("event_lost", match={"event": "report_type.updated"}),
+        ),
+        Trouble(
+            "TROUBLE: Stripe fails to make a report. It is asked for again.",
+            lambda: simulator.inject("run_fails"),
+        ),
+        Trouble(
+            "TROUBLE: a download breaks off. It goes on where it was.",
+            lambda: simulator.inject("file_cut", bytes=200),
+        ),
+        Trouble(
+            "TROUBLE: a worker is killed (SIGKILL). Another takes over its work.",
+            lambda: _kill(worker),
+        ),
+    )
+
+
+@asynccontextmanager
+async def second_worker(environ: Mapping[str, str]) -> AsyncIterator[asyncio.subprocess.Process]:
+    """`tallyhook worker` beside the service; gone in the end, however the demo ends."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "app", "worker"),
+        env={**os.environ, **environ},
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.DEVNULL,
+    )
+    try:
+        yield process
+    finally:
+        _kill(process)
+        await process.wait()
+
+
+def _kill(process: asyncio.subprocess.Process) -> None:
+    with suppress(ProcessLookupError):
+        process.kill()
