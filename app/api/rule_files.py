@@ -14,6 +14,7 @@ from app.api.schemas.common import ConnectedAccount, Moment
 from app.api.schemas.rules import RuleRef
 from app.errors import BadInput, FieldError
 from app.rules import store, windows
+from app.rules.rule import connected_of
 
 router = APIRouter(prefix="/v1/rules", tags=["rules"])
 
@@ -21,7 +22,10 @@ When = Annotated[
     str,
     Path(description="A local date (`2026-10-01`), a time (`2026-10-01T09:30:00Z`), or `latest`."),
 ]
-Account = Annotated[ConnectedAccount | None, Query(description="Where the rule has several connected accounts.")]
+Account = Annotated[
+    ConnectedAccount | None,
+    Query(description="Which of the rule's connected accounts; of one file for all, its lines."),
+]
 _MOMENT: TypeAdapter[datetime] = TypeAdapter(Moment)
 
 
@@ -43,11 +47,14 @@ async def download_by_date(
     """
     async with res.sessions() as session:
         rule = await store.find(session, rule_id)
+        # One run for all of them has none of its own: the account's lines are picked out of its file.
+        kind = connected_of(rule.report_type, rule.connected, rule.connected_accounts)
+        of_run = None if kind == "together" else connected_account
         if when == "latest":
-            run_id = await windows.latest_file(session, rule, connected_account)
+            run_id = await windows.latest_file(session, rule, of_run)
         else:
-            run_id = await windows.file_at(session, rule, _when(when), connected_account, res.claim_terms)
-    return await answer_with_file(res, run_id, request, form)
+            run_id = await windows.file_at(session, rule, _when(when), of_run, res.claim_terms)
+    return await answer_with_file(res, run_id, request, form, connected_account)
 
 
 def _when(given: str) -> date | datetime:

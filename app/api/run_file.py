@@ -16,10 +16,12 @@ from app import files
 from app.api.http.content_negotiation import names_tag, prefers_zstd
 from app.api.http.dependencies import Res
 from app.api.http.problems import problem
+from app.api.run_lines import answer_with_lines, check_account, holds_several
 from app.api.run_parquet import answer_with_parquet
 from app.api.run_xlsx import MEDIA_TYPE as XLSX
 from app.api.run_xlsx import answer_with_workbook
-from app.errors import Conflict, Gone, Unsatisfiable
+from app.api.schemas.common import ConnectedAccount
+from app.errors import Conflict, Gone, NotAcceptable, Unsatisfiable
 from app.resources import Resources
 from app.runs import listing
 
@@ -30,6 +32,10 @@ Form = Annotated[
     Query(alias="format", description="Made into this; `csv`: the bytes as they are."),
 ]
 _RANGE = re.compile(r"bytes=[ \t]*([0-9]{0,18})-([0-9]{0,18})[ \t]*")
+Whose = Annotated[
+    ConnectedAccount | None,
+    Query(description="Of a file with the lines of all connected accounts, the header and this one's alone."),
+]
 ANSWERS: dict[int | str, dict[str, Any]] = {
     200: {"description": "The whole file.", "content": {"text/csv": {}, "application/zip": {}, XLSX: {}}},
     206: {"description": "The range that was asked for.", "content": {"text/csv": {}, "application/zip": {}}},
@@ -51,17 +57,21 @@ class ByteRange:
 
 @router.get("/{run_id:uuid}/file", response_class=Response, responses=ANSWERS)
 @router.head("/{run_id:uuid}/file", response_class=Response, include_in_schema=False)
-async def download_file(res: Res, run_id: uuid.UUID, request: Request, form: Form = "csv") -> Response:
+async def download_file(
+    res: Res, run_id: uuid.UUID, request: Request, form: Form = "csv", connected_account: Whose = None
+) -> Response:
     """The file that the run ended in. `Range`, `If-Range` and `If-None-Match` are honoured.
 
     A client that likes zstd best (`Accept-Encoding`) gets the whole file as it is stored; parts are never compressed.
     With `format=xlsx` it is made into an Excel workbook: numbers as numbers, and a sheet that says what it is; with
     `format=parquet` every column of it is made into Parquet, where pyarrow is installed.
     """
-    return await answer_with_file(res, run_id, request, form)
+    return await answer_with_file(res, run_id, request, form, connected_account)
 
 
-async def answer_with_file(res: Resources, run_id: uuid.UUID, request: Request, form: Form = "csv") -> Response:
+async def answer_with_file(
+    res: Resources, run_id: uuid.UUID, request: Request, form: Form = "csv", connected_account: str | None = None
+) -> Response:
     """The answer to a request for a run's file, whichever route it came by.
 
     Raises NotFound, Conflict, Gone, NotAcceptable.
@@ -69,6 +79,12 @@ async def answer_with_file(res: Resources, run_id: uuid.UUID, request: Request, 
     async with res.sessions() as session:
         run = await listing.get_run(session, run_id)
         _check_there(run)
+    if connected_account is not None:
+        check_account(run, connected_account)
+        if holds_several(run):
+            if form != "csv":
+                raise NotAcceptable("the lines of one account come as CSV alone: leave `format` out")
+            return await answer_with_lines(res, request, run, connected_account)
     if form == "parquet":
         return await answer_with_parquet(res, run_id)
     if form == "xlsx":

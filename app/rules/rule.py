@@ -132,6 +132,8 @@ def parameter_warnings(new: NewRule) -> list[RuleWarning]:
     if printed is not None and printed not in known_zones():
         detail = f"{printed!r} is not an IANA time zone, and Stripe will refuse it; use a name like Europe/Berlin"
         found.append(RuleWarning("/parameters/timezone", detail))
+    if connected_of(new.report_type, new.connected, new.connected_accounts) == "together":
+        found += _together_warnings(new)
     currency = new.parameters.get("currency")
     if currency is not None and not _is_currency(currency):
         lower = currency.strip().lower()
@@ -139,6 +141,15 @@ def parameter_warnings(new: NewRule) -> list[RuleWarning]:
         detail = f"{currency!r} is not a currency code as Stripe writes it, three lower-case letters: {instead}"
         found.append(RuleWarning("/parameters/currency", detail))
     return found
+
+
+def _together_warnings(new: NewRule) -> list[RuleWarning]:
+    """Itemized types tell whose a line is only in a column of that name; summaries have none."""
+    columns = new.parameters.get("columns")
+    if ".itemized" not in new.report_type or (isinstance(columns, list) and "connected_account" in columns):
+        return []
+    detail = "name `connected_account` among them: without it the file cannot be had for one account alone"
+    return [RuleWarning("/parameters/columns", detail)]
 
 
 def _is_currency(text: str) -> bool:

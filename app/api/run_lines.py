@@ -1,0 +1,70 @@
+"""One connected account's lines of a file that holds those of all of them."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+from sqlalchemy import RowMapping
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+
+from app.api.http.content_negotiation import names_tag
+from app.errors import Malformed, NotAcceptable, NotFound
+from app.files.account_lines import AccountLines
+from app.resources import Resources
+
+
+def holds_several(run: RowMapping) -> bool:
+    """Whether the run's file is not one account's already."""
+    return run["connected_account"] is None
+
+
+def check_account(run: RowMapping, account: str) -> None:
+    """Whether a run's file may hold this account's lines. Raises NotFound, NotAcceptable."""
+    if not holds_several(run) and run["connected_account"] != account:
+        raise NotFound(f"the file of run {run['id']} is of {run['connected_account']}, not of {account}")
+    if holds_several(run) and run["file_media_type"] != "text/csv":
+        raise NotAcceptable("only lines of a CSV file can be picked: download it whole, without `connected_account`")
+
+
+async def answer_with_lines(res: Resources, request: Request, run: RowMapping, account: str) -> Response:
+    """The header and the lines of this account, as they were written; the header alone where it has none.
+
+    Raises NotAcceptable for a file that does not say whose its lines are.
+    """
+    name = Path(run["file_filename"])
+    headers = {
+        "ETag": f'"{run["file_sha256"]}-{account}"',
+        "Content-Disposition": f'attachment; filename="{name.stem}_{account}{name.suffix}"',
+        "Cache-Control": "private, no-transform",
+        "X-Content-Type-Options": "nosniff",
+    }
+    if names_tag(request.headers.get("if-none-match"), headers["ETag"]):
+        return Response(status_code=304, headers=headers)
+    pieces = res.files.read(run["file_id"], run["file_location"], start=0, stop=run["file_size"])
+    lines = _picked(pieces, AccountLines(account))
+    try:
+        first = await anext(lines, b"")  # the header is in it: what is wrong with it can still be answered
+    except Malformed as error:
+        advice = "add it to the rule's parameter `columns`, or download the whole file"
+        raise NotAcceptable(f"the lines of one account cannot be picked: {error}; {advice}") from error
+    body = _nothing() if request.method == "HEAD" else _all(first, lines)
+    return StreamingResponse(body, media_type=run["file_media_type"], headers=headers)
+
+
+async def _picked(pieces: AsyncIterator[bytes], lines: AccountLines) -> AsyncIterator[bytes]:
+    async for piece in pieces:
+        if found := lines.take(piece):
+            yield found
+    if found := lines.end():
+        yield found
+
+
+async def _all(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    yield first
+    async for piece in rest:
+        yield piece
+
+
+async def _nothing() -> AsyncIterator[bytes]:
+    return
+    yield
