@@ -1,6 +1,6 @@
 # One image for serve, worker and migrate. The final stage has no compiler; the service's environment has no package
 # installer. It runs as an ordinary user and needs no writable file system (with DATABASE_URL).
-# To fix the base for good, build with `--build-arg PYTHON_IMAGE=python:3.13-slim@sha256:…`.
+# To pin the base image, build with `--build-arg PYTHON_IMAGE=python:3.13-slim@sha256:…`.
 # The core and the object store are always in it; EXTRAS names further locks of requirements/: `--build-arg EXTRAS="tracing parquet"`.
 ARG PYTHON_IMAGE=python:3.13-slim
 
@@ -39,7 +39,7 @@ ENV PATH=/opt/tallyhook/bin:$PATH \
     TALLYHOOK_DATA_DIR=/data
 USER 10001:10001
 EXPOSE 8000
-# Asks only whether the process answers: a database that is away is no reason to restart the service.
+# Only checks whether the process answers: restarting the service does not help when the database is down.
 HEALTHCHECK --interval=10s --timeout=4s --start-period=30s --start-interval=1s --retries=3 CMD ["healthy", "live"]
 ENTRYPOINT ["tallyhook"]
 CMD ["serve", "--host", "0.0.0.0", "--port", "8000"]

@@ -38,7 +38,7 @@ demo: $(VENV)/.run ## the whole flow on this machine, no account anywhere (ARGS=
 run: $(VENV)/.run $(EXTRA) ## the service, with the settings of the environment or .env (EXTRAS="tracing parquet" adds those)
 	$(BIN)/python -m app serve $(ARGS)
 
-test: setup ## all tests, on a PostgreSQL that comes along (or on TEST_DATABASE_URL)
+test: setup ## all tests, on an embedded PostgreSQL (or on TEST_DATABASE_URL)
 	$(BIN)/pytest -n 2 $(ARGS)
 
 fuzz: setup ## ask the API for everything that its OpenAPI document describes, rightly and wrongly

@@ -28,7 +28,7 @@ class HoldOut(Out):
 
 
 class LimitsOut(Out):
-    """What is pending at Stripe, over all processes, and how much may be."""
+    """How many runs are pending at Stripe, across all processes, and the limit."""
 
     pending_runs: int
     max_pending_runs: int

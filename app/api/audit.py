@@ -1,4 +1,4 @@
-"""Who changed what, and when: listed, and nothing else. No route changes or removes an entry."""
+"""The audit log: read-only. No route changes or removes an entry."""
 
 from typing import Annotated, Any
 
@@ -38,7 +38,7 @@ class AuditOut(Out):
 
 @router.get("")
 async def list_audit(session: Session, asked: Annotated[AuditIn, Query()]) -> Page[AuditOut]:
-    """Every write through the admin API and the command line, newest first; kept for good."""
+    """Every write through the admin API and the command line, newest first; kept forever."""
     query = select(AuditEntry).order_by(AuditEntry.id.desc()).limit(asked.limit + 1)
     given = asked.model_dump(exclude={"limit", "cursor"}, exclude_none=True)
     query = query.where(*(getattr(AuditEntry, name) == value for name, value in given.items()))

@@ -1,4 +1,4 @@
-"""Kept events: listed, shown with what Stripe signed, and handled again when somebody asks."""
+"""Stored events: list, show with the signed body, and replay."""
 
 import json
 from typing import Annotated, Any
@@ -32,7 +32,7 @@ class EventsIn(PageIn):
 
 
 class EventOut(Out):
-    """An event as it was kept, and what became of it."""
+    """A stored event and its outcome."""
 
     id: int
     account: str
@@ -51,12 +51,12 @@ class EventOut(Out):
 class EventDetailOut(EventOut):
     """An event with its body."""
 
-    payload: dict[str, Any] | None = Field(description="What Stripe signed; not kept for types that are not used.")
+    payload: dict[str, Any] | None = Field(description="What Stripe signed; null for types that are not used.")
 
 
 @router.get("")
 async def list_events(session: Session, asked: Annotated[EventsIn, Query()]) -> Page[EventOut]:
-    """All kept events that match, newest first."""
+    """All stored events that match, newest first."""
     before = None if asked.cursor is None else read_number_cursor("events", asked.cursor)
     filters = EventFilters(**asked.model_dump(exclude={"limit", "cursor"}))
     found = await inbox.list_events(session, filters, before=before, limit=asked.limit + 1)
@@ -74,7 +74,7 @@ async def show_event(session: Session, event_id: EventId) -> EventDetailOut:
 
 @router.post("/{event_id}/replay", status_code=202)
 async def replay_event(res: Res, caller: CalledBy, event_id: EventId) -> EventOut:
-    """Handle an event again."""
+    """Replay an event."""
     async with res.sessions.begin() as session:
         event = await inbox.find(session, event_id)
         await inbox.replay(session, event.id, by=caller.name)

@@ -1,4 +1,4 @@
-"""Is the process alive, is it ready, and is everything as it should be? Named checks, within a few seconds."""
+"""Liveness, readiness and the full health report: named checks, within a few seconds."""
 
 from typing import Annotated
 
@@ -27,14 +27,14 @@ TheProbe = Annotated[Probe, Depends(_probe)]
 @router.get("/health/live")
 @router.head("/health/live", include_in_schema=False)
 async def live() -> HealthOut:
-    """200 while the process can answer; asks nobody."""
+    """200 while the process can answer; checks nothing else."""
     return health_out([])
 
 
 @router.get("/health/ready", responses={503: {"model": HealthOut}})
 @router.head("/health/ready", include_in_schema=False)
 async def ready(res: Res, probe: TheProbe, response: Response) -> HealthOut:
-    """200 when requests and work can be taken, 503 with the check that fails."""
+    """200 when the process can take requests and work, else 503 with the failing check."""
     found = health_out(await probe.ask(res))
     if found.status is Status.FAILING:
         response.status_code = 503
@@ -43,7 +43,7 @@ async def ready(res: Res, probe: TheProbe, response: Response) -> HealthOut:
 
 @router.get("/health", dependencies=[Depends(bearer)], responses={401: PROBLEMS[401]})
 async def health(res: Res, probe: TheProbe) -> FullHealthOut:
-    """What an operator wants to know: the status is in the body, and the answer is a 200 whatever it is."""
+    """Everything an operator wants to know; always a 200, with the status in the body."""
     checks = await probe.ask(res)
     # The rows are asked only where they can answer.
     if not can_judge(checks):
@@ -51,6 +51,6 @@ async def health(res: Res, probe: TheProbe) -> FullHealthOut:
     try:
         return full_health_out(checks, await judge(res.sessions, res.settings))
     except Exception as error:
-        # Whatever it is: an operator who asks what is wrong must get an answer.
+        # Any error at all: an operator who asks what is wrong must get an answer.
         log.exception("health.broke")
         return full_health_out([*checks[1:], database_away(type(error).__name__)], None)

@@ -1,4 +1,4 @@
-"""Messages and their deliveries: what was told to whom, with every attempt."""
+"""Messages and their deliveries to each target, with every attempt."""
 
 import uuid
 from typing import Annotated

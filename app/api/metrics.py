@@ -1,4 +1,4 @@
-"""`GET /metrics`: what this process counted, and what the rows say at this moment, as Prometheus text."""
+"""`GET /metrics`: the counters of this process and gauges from the rows, as Prometheus text."""
 
 from collections.abc import Iterator
 from typing import Annotated
@@ -38,7 +38,7 @@ def _probe(request: Request) -> Probe:
 
 
 class _Scrape(Collector):
-    """What is only known when somebody asks."""
+    """What is read at each scrape."""
 
     def __init__(self, families: Families) -> None:
         self._families = families
@@ -65,16 +65,16 @@ async def metrics(
 
 def _of_process(res: Resources, access: Access) -> Families:
     refused = CounterMetricFamily(
-        "tallyhook_deliveries_refused", "Webhook deliveries that were not believed, by reason.", labels=["reason"]
+        "tallyhook_deliveries_refused", "Rejected webhook deliveries, by reason.", labels=["reason"]
     )
     for reason, count in res.intake.refused.by_reason.items():
         refused.add_metric([reason], count)
     failed = CounterMetricFamily(
-        "tallyhook_authentication_failures", "Requests without a token that may do it, by reason.", labels=["reason"]
+        "tallyhook_authentication_failures", "Requests without a sufficient token, by reason.", labels=["reason"]
     )
     for reason, count in access.refused.items():
         failed.add_metric([reason], count)
-    build = InfoMetricFamily("tallyhook_build", "The version that runs.", value={"version": __version__})
+    build = InfoMetricFamily("tallyhook_build", "The running version.", value={"version": __version__})
     return [refused, failed, build]
 
 
@@ -87,7 +87,7 @@ async def _of_rows(res: Resources, probe: Probe) -> Families:
             families = await read_families(res)
             checks = [*checks, *(await judge(res.sessions, res.settings)).checks]
         except Exception as error:
-            # What the process counted is worth most when something is in trouble, whatever it is.
+            # The process's counters matter most when something is broken, so any error here is tolerated.
             log.warning("metrics.database_trouble", error=type(error).__name__)
             families, checks = [], [*checks[1:], database_away(type(error).__name__)]
     up.add_metric([], float(bool(families)))
@@ -95,7 +95,7 @@ async def _of_rows(res: Resources, probe: Probe) -> Families:
 
 
 def _checks(checks: list[Check]) -> GaugeMetricFamily:
-    """What `/health` says, so that alerts need not judge for themselves what is late or stuck."""
+    """The results of `/health`, so that alerts need not decide themselves what is late or stuck."""
     family = GaugeMetricFamily(
         "tallyhook_check_status", "The checks of /health: 0 ok, 1 degraded, 2 failing.", labels=["check"]
     )

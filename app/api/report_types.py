@@ -1,4 +1,4 @@
-"""What the accounts can run, how far its data reaches, and asking Stripe for it anew."""
+"""Report types: what accounts can run, how far its data reaches, and refreshing that from Stripe."""
 
 from datetime import datetime
 from typing import Annotated
@@ -40,14 +40,14 @@ class ReportTypeOut(Out):
 
 
 class Accepted(Out):
-    """The work goes on behind."""
+    """The work continues in the background."""
 
     asked_at: Time
 
 
 @router.get("")
 async def list_report_types(session: Session, asked: Annotated[ReportTypesIn, Query()]) -> Page[ReportTypeOut]:
-    """All report types that Stripe told of, by account and name."""
+    """All report types that Stripe lists, by account and name."""
     order = tuple_(ReportType.account, ReportType.id)
     query = select(ReportType).order_by(ReportType.account, ReportType.id).limit(asked.limit + 1)
     if asked.account is not None:
@@ -61,7 +61,7 @@ async def list_report_types(session: Session, asked: Annotated[ReportTypesIn, Qu
 
 @router.post("/refresh", status_code=202)
 async def refresh_report_types(res: Res, caller: CalledBy) -> Accepted:
-    """Ask Stripe what its report types' data reaches by now; what becomes due is planned."""
+    """Ask Stripe how far its report types' data reaches, and plan what became due."""
     async with res.sessions.begin() as session:
         asked_at: datetime = (await session.execute(select(func.now()))).scalar_one()
         await timetable.make_due(session, "reconcile")

@@ -1,4 +1,4 @@
-"""What else can be done with a rule: see what it would run, make its past, see what it has."""
+"""Actions on rules: preview, backfill, coverage."""
 
 import uuid
 from datetime import UTC, datetime
@@ -70,11 +70,11 @@ class PreviewOut(Out):
 
 
 class BackfillIn(Days):
-    """Which days to make."""
+    """The days to backfill."""
 
     first: Day = Field(alias="from")
-    rerun: StrictBool = Field(default=False, description="Also make again what is stored, as a new revision.")
-    dry_run: StrictBool = Field(default=False, description="Only say what would be made.")
+    rerun: StrictBool = Field(default=False, description="Also make stored windows again, as new revisions.")
+    dry_run: StrictBool = Field(default=False, description="Only return what would be planned.")
 
     def asked(self) -> Backfill:
         """The backfill that is meant. Raises BadInput."""
@@ -94,7 +94,7 @@ class BackfillIn(Days):
 
 
 class BackfillOut(Out):
-    """How many runs this makes; they are planned and made behind."""
+    """How many runs this plans; the work continues in the background."""
 
     planned: int
     retried: int
@@ -136,7 +136,7 @@ async def preview_rule(res: Res, session: Session, asked: PreviewIn) -> PreviewO
 async def backfill_rule(
     res: Res, caller: CalledBy, rule_id: RuleRef, asked: BackfillIn, response: Response
 ) -> BackfillOut:
-    """Make what is missing of these days, and retry what failed or was cancelled; it goes on behind the answer."""
+    """Plan what is missing on these days, and retry failed or cancelled runs; the rest continues in the background."""
     wanted = asked.asked()
     async with res.sessions.begin() as session:
         if asked.dry_run:

@@ -1,4 +1,4 @@
-"""The file of a rule's window, found by a local date: for whoever thinks in days and not in run ids."""
+"""The file of a rule's window by local date, for clients that think in days instead of run ids."""
 
 import re
 from datetime import date, datetime

@@ -1,4 +1,4 @@
-"""Rules: made, shown, changed and removed; what a new or changed rule owes is planned with it."""
+"""Rules: create, show, change, remove; what a new or changed rule owes is planned with it."""
 
 from collections.abc import Sequence
 from typing import Annotated
@@ -36,7 +36,7 @@ async def list_rules(session: Session, asked: Annotated[PageIn, Query()]) -> Pag
 
 @router.post("", status_code=201)
 async def create_rule(res: Res, caller: CalledBy, new: RuleIn, response: Response) -> ChangedRuleOut:
-    """Make a rule; it is planned at once, and `asks_for` says how many runs that makes."""
+    """Create a rule; its due windows are planned at once, and `asks_for` says how many runs that makes."""
     async with res.sessions.begin() as session:
         rule, effect = await changes.create(session, new.as_new(), settings=res.settings, by=caller.name)
         answer = await _changed(session, rule, effect)
@@ -57,7 +57,7 @@ async def show_rule(session: Session, rule_id: RuleRef, response: Response) -> R
 async def change_rule(
     res: Res, caller: CalledBy, rule_id: RuleRef, change: RuleChange, *, response: Response, if_match: IfMatch = None
 ) -> ChangedRuleOut:
-    """Change what is given; it is planned at once. Without a difference nothing changes, the version neither."""
+    """Change the given fields; the rule is planned at once. If nothing differs, the version stays the same."""
     async with res.sessions.begin() as session:
         saved = await store.find(session, rule_id, lock=True)
         _check_version(saved, if_match)
@@ -70,7 +70,7 @@ async def change_rule(
 
 @router.delete("/{rule_id}", status_code=204, responses=CHANGED_MEANWHILE)
 async def delete_rule(res: Res, caller: CalledBy, rule_id: RuleRef, if_match: IfMatch = None) -> None:
-    """Remove a rule: its runs and files stay, runs that were not requested yet are cancelled."""
+    """Remove a rule: its runs and files stay, but runs not requested yet are cancelled."""
     async with res.sessions.begin() as session:
         saved = await store.find(session, rule_id, lock=True)
         _check_version(saved, if_match)
@@ -114,4 +114,4 @@ def _check_version(rule: Rule, if_match: str | None) -> None:
     if if_match is None or if_match.strip() == "*":
         return
     if _etag(rule.version) not in [tag.strip() for tag in if_match.split(",")]:
-        raise PreconditionFailed(f"the rule is at version {rule.version} by now: read it again, then decide")
+        raise PreconditionFailed(f"the rule is now at version {rule.version}: read it again, then decide")

@@ -62,7 +62,7 @@ async def download_file(
 ) -> Response:
     """The file that the run ended in. `Range`, `If-Range` and `If-None-Match` are honoured.
 
-    A client that likes zstd best (`Accept-Encoding`) gets the whole file as it is stored; parts are never compressed.
+    A client that prefers zstd (`Accept-Encoding`) gets the whole file as it is stored; parts are never compressed.
     With `format=xlsx` it is made into an Excel workbook: numbers as numbers, and a sheet that says what it is; with
     `format=parquet` every column of it is made into Parquet, where pyarrow is installed.
     """
@@ -102,7 +102,7 @@ async def answer_with_file(
 
 
 def _wants_zstd(request: Request, run: RowMapping) -> bool:
-    # In an object store files lie plain; and no frame at all, which an empty file would be, is no zstd.
+    # Files in an object store are not compressed; and an empty file would have no zstd frame at all.
     is_compressed = run["file_location"] is None and run["file_size"] > 0
     return is_compressed and "range" not in request.headers and prefers_zstd(request.headers.get("accept-encoding"))
 
@@ -130,7 +130,7 @@ async def _answer(
 
 
 async def _begun(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """The same, with the first piece in hand: what keeps it from coming can still be told."""
+    """The stream, with its first piece fetched: an error so far can still become a problem."""
     first = await anext(pieces, b"")
 
     async def all_of_them() -> AsyncIterator[bytes]:
@@ -168,7 +168,7 @@ def _headers(run: RowMapping, *, compressed: bool) -> dict[str, str]:
 
 
 def _wanted(request: Request, *, size: int, etag: str) -> ByteRange | None:
-    """The range that is asked for; None for the whole file. Raises Unsatisfiable.
+    """The requested range; None for the whole file. Raises Unsatisfiable.
 
     Ranges concern GET alone. What cannot be read, and several ranges at once, count as no range (RFC 9110, 14.2).
     """

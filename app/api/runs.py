@@ -1,4 +1,4 @@
-"""Runs: listed, shown, and asked for again by hand."""
+"""Runs: list, show, create, retry, cancel."""
 
 import uuid
 from collections.abc import Sequence
@@ -85,7 +85,7 @@ async def show_run(res: Res, session: Session, run_id: uuid.UUID) -> RunDetailOu
 
 @router.post("", status_code=201)
 async def create_run(res: Res, caller: CalledBy, new: RunIn, response: Response, key: IdempotencyKey = None) -> RunOut:
-    """Have a run made without a rule. With an `Idempotency-Key` a repeated request is answered with the first run."""
+    """Create a run without a rule. With an `Idempotency-Key` a repeated request gets the first run."""
     asked = AdHoc(**{name: getattr(new, name) for name in RunIn.model_fields})
     ad_hoc.check(asked, list(res.settings.accounts))
     request_key = None if key is None else f"{caller.name}/{key}"
@@ -118,7 +118,7 @@ async def retry_runs(
 
 @router.post("/{run_id:uuid}/retry", status_code=202)
 async def retry_run(res: Res, caller: CalledBy, run_id: uuid.UUID) -> RunDetailOut:
-    """Try a failed or cancelled run again, with as many attempts as a new one has."""
+    """Retry a failed or cancelled run, with as many attempts as a new one."""
     async with res.sessions.begin() as session:
         await manual.retry(session, run_id, attempts=res.settings.max_run_attempts, by=caller.name)
         return await shown_in_full(session, run_id, res.claim_terms)
@@ -173,7 +173,7 @@ async def shown_in_full(session: AsyncSession, run_id: uuid.UUID, terms: ClaimTe
 
 
 async def shown(session: AsyncSession, found: Sequence[RowMapping], terms: ClaimTerms) -> list[RunOut]:
-    """Rows of `listing` as they are shown, with why they stand still."""
+    """Rows of `listing` as they are shown, with what they wait for."""
     waiting = await waiting_for(session, [run["id"] for run in found], terms)
     loads = await loads_of(session, [run["id"] for run in found])
     derived = [

@@ -1,4 +1,4 @@
-"""Targets: made, shown, changed and removed; tried, rotated and recovered by hand."""
+"""Targets: create, show, change, remove; test, rotate the secret, recover."""
 
 import uuid
 from dataclasses import replace
@@ -91,7 +91,7 @@ async def change_target(
 
 @router.delete("/{target_id:uuid}", status_code=204, responses=CHANGED_MEANWHILE)
 async def delete_target(res: Res, caller: CalledBy, target_id: uuid.UUID, if_match: IfMatch = None) -> None:
-    """Remove a target: nothing is sent to it any more. Its deliveries can still be read."""
+    """Remove a target: nothing more is sent to it. Its deliveries can still be read."""
     async with res.sessions.begin() as session:
         target = await store.get(session, target_id, lock=True)
         _check_version(target, if_match)
@@ -166,7 +166,7 @@ async def _changed(session: AsyncSession, target: Target, change: TargetChange) 
     given = {name: getattr(change, name) for name in change.model_fields_set}
     nulls = [name for name, value in given.items() if value is None and name not in ("url", "rules", "accounts")]
     if nulls:
-        raise BadInput(*(FieldError(f"/{name}", "cannot be null; leave it out to keep it") for name in nulls))
+        raise BadInput(*(FieldError(f"/{name}", "cannot be null; omit it to keep its value") for name in nulls))
     if "rules" in given:
         named = given.pop("rules")
         given["rule_ids"] = None if named is None else await store.find_rules(session, named)
@@ -181,4 +181,4 @@ def _check_version(target: Target, if_match: str | None) -> None:
     if if_match is None or if_match.strip() == "*":
         return
     if _etag(target.version) not in [tag.strip() for tag in if_match.split(",")]:
-        raise PreconditionFailed(f"the target is at version {target.version} by now: read it again, then decide")
+        raise PreconditionFailed(f"the target is now at version {target.version}: read it again, then decide")

@@ -1,7 +1,7 @@
-"""Stripe's deliveries: read the body within the limit, have the event kept, answer after the commit.
+"""Stripe's deliveries: read the body within the limit, store the event, answer after the commit.
 
-Whatever is sent here, the answer is never a 500: what Stripe may repair by delivering again is a 503, everything else
-says what is wrong.
+The answer is never a 500: an error that another delivery may solve is a 503, every other answer says what is
+wrong.
 """
 
 import re
@@ -31,7 +31,7 @@ _WHY_NOT = {
     "not_utf8": "the body is not UTF-8",
     "no_signature": "the Stripe-Signature header is missing or malformed",
     "wrong_time": "the Stripe-Signature header is more than 300 seconds away from this machine's clock",
-    "bad_signature": "the signature was made with another secret, or the body was changed on its way",
+    "bad_signature": "the signature was made with another secret, or the body was changed in transit",
     "not_json": "the body is not JSON",
     "not_an_event": "the body is not an event object",
     "no_id_or_type": "the event has no id or no type",
@@ -52,7 +52,7 @@ _EVENT = {
 
 
 class Received(Out):
-    """The event is kept, or was before, or is not for us."""
+    """The event is stored, was stored before, or is not for us."""
 
     received: Literal[True] = True
 
@@ -61,14 +61,14 @@ _ROUTE: dict[str, Any] = {
     "methods": ["POST"],
     "tags": ["webhooks"],
     "response_model": Received,
-    "response_description": "The event is kept, or was before, or is not for us.",
+    "response_description": "The event is stored, was stored before, or is not for us.",
     "description": "Where Stripe delivers events, signed. The answer comes after the event is committed.",
     "responses": {
-        400: problem_shown("The delivery cannot be believed, or is not an event."),
+        400: problem_shown("The delivery is not authentic, or is not an event."),
         404: problem_shown("There is no such account, or it has no webhook secret."),
         405: problem_shown("Only POST."),
         413: problem_shown("The body is too large."),
-        503: problem_shown("The event could not be kept: deliver it again."),
+        503: problem_shown("The event could not be stored: deliver it again."),
     },
 }
 
@@ -78,7 +78,7 @@ async def receive_event(request: Request) -> Response:
     try:
         return await _receive(request, request.path_params.get("account", DEFAULT_ACCOUNT))
     except ClientDisconnect:
-        return Response(status_code=400)  # nobody is there to read it
+        return Response(status_code=400)  # the client is gone
     except Exception:
         # Stripe delivers again, and by then it may work: an event is never lost to an error of our own.
         log.exception("webhook.crashed")
@@ -128,7 +128,7 @@ async def _receive(request: Request, slug: str) -> Response:
         return problem(413, f"the body is larger than {limit} bytes")
     except RejectedDelivery as error:
         log.info("webhook.refused", account=account.slug, reason=error.reason)
-        return problem(400, _WHY_NOT.get(error.reason, "the delivery cannot be believed"))
+        return problem(400, _WHY_NOT.get(error.reason, "the delivery is not authentic"))
     except Unavailable as error:
         return _unavailable(str(error))
     return Response(_RECEIVED, media_type="application/json")

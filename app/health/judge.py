@@ -27,7 +27,7 @@ ALL_SECONDS = 4.0
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """Every check, by name; and the rules, those in trouble first."""
+    """Every check, by name; and the rules, those with problems first."""
 
     checks: Sequence[Check]
     rules: Sequence[RuleHealth]

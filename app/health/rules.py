@@ -48,7 +48,7 @@ class RuleHealth:
 
 
 async def rules_of(view: View) -> list[RuleHealth]:
-    """Every enabled rule that was looked at, those in trouble first."""
+    """Every enabled rule that was looked at, those with problems first."""
     missing = {(one.account, one.report_type): line for one, line in await view.once(missing_types)}
     owed = await rule_rows.owed_windows(view.session, stored_within=STORED_WITHIN)
     owed_of = {(one.rule_id, one.connected_account): one for one in owed}

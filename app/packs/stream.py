@@ -21,7 +21,7 @@ _OLDEST_YEAR = 1980  # that a ZIP can tell
 async def pack_bytes(store: FileStore, pack: Pack) -> AsyncIterator[bytes]:
     """The ZIP: the manifests, then the files in the order of their names; the same bytes for the same pack.
 
-    Raises Gone where retention takes a file meanwhile, and StoreAway: whoever reads then sees an answer cut short.
+    Raises Gone if retention removes a file meanwhile, and StoreAway: the reader then sees a truncated answer.
     """
     made = _Made()
     with zipfile.ZipFile(made, "w") as archive:

@@ -104,7 +104,7 @@ def make_run(
 
 
 def arrange_end(world: World, account: Account, run: Run, plan: Plan) -> None:
-    """Ends the run now or on the clock, or leaves it pending for ever."""
+    """Ends the run now or on the clock, or leaves it pending forever."""
     if plan.outcome == "hang":
         return
     if plan.delay <= 0:

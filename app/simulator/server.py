@@ -57,7 +57,7 @@ async def _stop(server: asyncio.Server, state: ServerState) -> None:
 
 
 class _Quiet:
-    """An answer that the end of the server interrupts is no error that uvicorn should log."""
+    """An answer interrupted by the end of the server is not an error that uvicorn should log."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

@@ -47,7 +47,7 @@ def serve(questions: TextIO, answers: TextIO) -> None:
 
 
 class Connections:
-    """One to write with, one to read the file with; made when needed, and anew after any error."""
+    """One to write with, one to read the file with; opened when needed, and reopened after any error."""
 
     def __init__(self, conninfo: str) -> None:
         self._conninfo = conninfo
@@ -90,7 +90,7 @@ def _ended(error: Exception) -> dict[str, Any]:
     if isinstance(error, Unloadable):
         return _failed(error.message, error.row, error.column, error.expected)
     if isinstance(error, psycopg.DataError):
-        # Its text repeats the value; only the place is told.
+        # The message repeats the value, so only the place is shown.
         line = _COPY_LINE.search(error.diag.context or "")
         return _failed("the database does not take a value of this row", int(line[1]) if line else None)
     if isinstance(error, LoadOvertaken | psycopg.errors.UniqueViolation):

@@ -62,7 +62,7 @@ class ColumnPlan:
 
     @property
     def set_aside(self) -> list[str]:
-        """The unknown ones that nobody has ignored."""
+        """The unknown columns that were not ignored."""
         return [column.name for column in self.left if column.state is ColumnState.SET_ASIDE]
 
 
@@ -103,7 +103,7 @@ def _judge(name: str, family: Family, known: KnownColumn | None) -> tuple[Kind, 
 
 
 def suggested_kind(name: str) -> Kind:
-    """What an unknown column probably holds, by its name: a suggestion to whoever approves it, and no more."""
+    """What an unknown column probably holds, judging by its name: only a suggestion for its approval."""
     if (found := find_column(name)) is not None:
         return found.kind
     if name.endswith(("_utc", "_at", "_created", "_date")) or name.startswith(("created", "available_on")):

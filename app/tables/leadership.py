@@ -89,7 +89,7 @@ def check(table_state: str, parameters: dict[str, Any]) -> None:
 
 
 async def settle(session: AsyncSession, account: str, report_type: str) -> None:
-    """Decide anew who leads the type's table, after a rule came, changed or went. Raises Conflict.
+    """Decide again which rule leads the type's table, after a rule was added, changed or removed. Raises Conflict.
 
     Doing it twice changes nothing. What the views show follows in the same transaction.
     """

@@ -1,4 +1,4 @@
-"""The rows of loads: owed with the file, claimed by whoever loads, and where they stand. Database only."""
+"""The rows of loads: created with the file, claimed by loaders, and their state. Database only."""
 
 import uuid
 from collections.abc import Sequence
@@ -203,7 +203,7 @@ update loads set lease_until = null, leased_by = null, crashes = crashes + 1,
     due_at = clock_timestamp() + make_interval(secs => :seconds * (2 ^ crashes))
 where id = :id and fence = :fence and state = 'due' returning crashes
 """)
-# A new fence: whoever is loading it just now finds that it was overtaken.
+# A new fence: a load under way finds that it was overtaken.
 _AGAIN = text("""
 update loads set state = 'due', due_at = now(), tries = 0, crashes = 0, lease_until = null, leased_by = null,
     fence = fence + 1

@@ -1,4 +1,4 @@
-"""What somebody asks for by hand: load again, approve or ignore a column, write a note. Audited. Database only."""
+"""Manual actions: load again, approve or ignore a column, write a note. Audited. Database only."""
 
 import uuid
 from dataclasses import asdict

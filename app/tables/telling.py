@@ -1,4 +1,4 @@
-"""What targets are told of the numbers: that two of them differ, and that a report's columns changed."""
+"""Messages about the numbers: two of them differ, or a report's columns changed."""
 
 import uuid
 from dataclasses import dataclass

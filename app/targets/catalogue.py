@@ -49,7 +49,7 @@ class Described:
 
 
 DESCRIBED: Mapping[MessageType, Described] = {
-    MessageType.RUN_STORED: Described("A report is here, whole.", {"run": _RUN, "file": _FILE}),
+    MessageType.RUN_STORED: Described("A report is stored.", {"run": _RUN, "file": _FILE}),
     MessageType.RUN_FAILED: Described(
         "A report was given up; `run.error` says why.",
         {"run": {**_RUN, "state": "failed", "error": _ERROR, "stored_at": None}, "file": None},
@@ -116,10 +116,10 @@ DESCRIBED: Mapping[MessageType, Described] = {
         {**_RULE, "month": "2026-10", "windows": 31, "text": "daily-activity: October 2026 is complete (31 reports)"},
     ),
     MessageType.TARGET_DISABLED: Described(
-        "A target was disabled because nothing reached it any more.",
+        "A target was disabled because it could not be reached any longer.",
         {"target": {"id": "01a1fe99-9c4a-7000-bd32-e12b7cda8e63", "name": "ledger"}, "text": "ledger: 410 Gone"},
     ),
-    MessageType.PING: Described("A test, sent by hand.", {"text": "ping from Tallyhook"}),
+    MessageType.PING: Described("A test message.", {"text": "ping from Tallyhook"}),
 }
 
 

@@ -1,6 +1,6 @@
 """Deliveries as rows: claimed target by target, recorded with every attempt, sent again on request. Only SQL.
 
-Each target has its own few places, and one that fails has a single one: a dead target holds up nobody else.
+Each target has a few slots of its own, and a failing one has only one: a dead target does not hold up the others.
 """
 
 import uuid
@@ -90,7 +90,7 @@ class _Due:
 
 
 async def claim(session: AsyncSession, *, worker: uuid.UUID, seconds: float, limit: int) -> list[DeliveryClaim]:
-    """Take what is due, at most `limit` calls' worth; nobody else takes it for `seconds`."""
+    """Claim due messages for at most `limit` calls, for `seconds`."""
     values = {
         "worker": worker,
         "seconds": seconds,

@@ -1,6 +1,6 @@
-"""Messages are born here, in the transaction of the fact they announce, with a delivery for each target that wants it.
+"""Messages are created in the transaction of the fact they announce, with a delivery for each target that wants it.
 
-Where nobody is to be told, nothing is written: without targets a run costs one cheap question more.
+Without targets nothing is written, and a run costs only one cheap query more.
 """
 
 import uuid
@@ -19,9 +19,9 @@ from app.planning.dates import local_dates
 from app.queue.wakeups import wake
 from app.vocabulary import Lane, MessageType, RunState
 
-# E-mail and Slack collect for so long: 10,000 refused accounts are one mail.
+# E-mail and Slack collect messages for this long: 10,000 refused accounts are one mail.
 COLLECT_SECONDS = 45
-# What went well is told by e-mail once a day, at this hour of UTC.
+# Good news goes out by e-mail once a day, at this hour in UTC.
 DIGEST_HOUR = 6
 
 _TYPES = {
@@ -56,7 +56,7 @@ class NewMessage:
 
 
 async def has_targets(session: AsyncSession) -> bool:
-    """Whether anybody is to be told anything."""
+    """Whether there is any target."""
     return bool((await session.execute(_HAS_TARGETS)).scalar_one())
 
 
@@ -76,7 +76,7 @@ async def announce(session: AsyncSession, new: Sequence[NewMessage]) -> int:
 
 
 async def announce_missed(session: AsyncSession, *, seconds: float) -> int:
-    """Tell what an older version, which knows no targets, recorded within the last `seconds`; returns how many runs."""
+    """Announce runs that an older version without targets moved within the last `seconds`; returns how many."""
     found = await fetch(session, _Missed, _MISSED, {"seconds": seconds, "states": [state.value for state in _TYPES]})
     for state in _TYPES:
         await announce_runs(session, [one.run_id for one in found if one.state == state], state)
@@ -90,7 +90,7 @@ class _Missed:
 
 
 async def announce_runs(session: AsyncSession, run_ids: Collection[uuid.UUID], state: RunState) -> None:
-    """Tell that these runs have just moved to `state`: nothing for the states in between, nothing without targets."""
+    """Announce that these runs have just moved to `state`, if it is an end state and there are targets."""
     if state not in _TYPES or not run_ids:
         return
     runs = await fetch(session, _Run, _RUNS, {"run_ids": list(run_ids)})
@@ -225,7 +225,7 @@ left join lateral (
 where runs.id = any(:run_ids) and exists (select from targets where deleted_at is null)
 order by runs.id
 """)
-# Only where somebody is to be told, only since then, and only of the state that a run is still in.
+# Only if there are targets, only since the first one, and only the current state of a run.
 _MISSED = text("""
 select runs.id as run_id, runs.state from runs
 where runs.id in (

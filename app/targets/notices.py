@@ -1,6 +1,6 @@
-"""States that last: told once when they begin and once when they end, whatever is looked at how often.
+"""Lasting states: announced once when they begin and once when they end, however often they are checked.
 
-A row per state that was told is the memory; insert-or-nothing tells a beginning once, however many processes look.
+A row remembers each announced state; insert-or-nothing announces a beginning once, however many processes check.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -17,7 +17,7 @@ from app.db.rows import fetch
 from app.targets.messages import NewMessage, announce, as_time
 from app.vocabulary import MessageType
 
-# How the end of a state is told, where it has a type of its own; else by the same type, with `state` "ended".
+# The message type of the end of a state; by default the same type, with `state` "ended".
 _ENDS = {
     MessageType.RULE_LATE: MessageType.RULE_ON_TIME,
     MessageType.ACCOUNT_HELD: MessageType.ACCOUNT_RELEASED,
@@ -26,7 +26,7 @@ _ENDS = {
 
 @dataclass(frozen=True, slots=True)
 class Lasting:
-    """A state as it is now. `subject` tells it apart from others of its type; `ended` is what is said at its end."""
+    """A current state. `subject` identifies it among others of its type; `ended` is the text at its end."""
 
     type: MessageType
     subject: str
@@ -46,7 +46,7 @@ class _Told:
 
 
 async def announce_changes(session: AsyncSession, types: Collection[MessageType], now: Sequence[Lasting]) -> int:
-    """Tell what began and what ended since the last look at these types; returns how many states changed."""
+    """Announce which states of these types began or ended since the last check; returns how many."""
     await session.execute(_LOCK)
     current = {(state.type.value, state.subject): state for state in now}
     rows = [{"type": type_, "subject": subject, "data": _kept(state)} for (type_, subject), state in current.items()]
@@ -59,7 +59,7 @@ async def announce_changes(session: AsyncSession, types: Collection[MessageType]
 
 
 async def once(session: AsyncSession, message: NewMessage, subject: str) -> bool:
-    """Tell this if it was never told: also when the message itself was pruned since. Returns whether it was told."""
+    """Announce this only once, even after the message was pruned. Returns whether it was announced now."""
     row: list[dict[str, Any]] = [{"type": message.type.value, "subject": subject, "data": {}}]
     if not await fetch(session, _Told, _BEGIN, {"rows": orjson.dumps(row).decode()}):
         return False

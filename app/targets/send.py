@@ -13,7 +13,7 @@ from app.targets.deliveries import DeliveryClaim, Outcome
 from app.targets.schedule import seconds_until_retry
 from app.vocabulary import TargetKind
 
-# A receiver has 15 s; whoever lost its worker is taken over soon after.
+# A receiver has 15 s; after a crash another worker takes over soon after that.
 LEASE_SECONDS = 60.0
 LONGEST_ANSWER = 1024
 

@@ -70,7 +70,7 @@ async def change(session: AsyncSession, target: Target, changed: NewTarget, *, s
 
 
 async def remove(session: AsyncSession, target: Target, *, by: str) -> None:
-    """Remove a locked target; its deliveries stay to be read, and none goes out any more."""
+    """Remove a locked target; its deliveries can still be read, but nothing is sent any longer."""
     target.deleted_at = func.now()
     target.enabled = False
     await session.flush()

@@ -7,7 +7,7 @@ from typing import Any
 from app.targets.deliveries import DueMessage
 from app.vocabulary import MessageType
 
-# Of one type and rule so many are told in full; the rest is a number.
+# How many messages of one type and rule are shown in full; the rest is a number.
 MOST_LINES = 10
 
 _HEADINGS = {

@@ -46,7 +46,7 @@ async def log_in(visit: Visit) -> Response:
 
 
 async def log_out(visit: Visit) -> Response:
-    """End the session, here and for whoever copied its cookie."""
+    """End the session, also for copies of its cookie."""
     session_id = visit.request.cookies.get(cookie_name(visit.request, visit.res.settings))
     if session_id is not None:
         async with visit.res.sessions.begin() as session:

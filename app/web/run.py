@@ -167,7 +167,7 @@ async def _preview(visit: Visit, run: RowMapping) -> Preview | str | None:
     if run["file_id"] is None or run["file_removed_at"] is not None:
         return None
     if run["file_media_type"] != "text/csv":
-        return "The file is no CSV: download it to look into it."
+        return "The file is not a CSV: download it to look into it."
     if not run["file_size"]:
         return "The file is empty."
     stop = min(PREVIEW_BYTES, run["file_size"])

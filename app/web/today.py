@@ -81,7 +81,7 @@ class RuleId:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Rules with the same trouble."""
+    """Rules with the same problem."""
 
     trouble: Trouble
     detail: str

@@ -36,7 +36,7 @@ class Visit:
 
     @property
     def name(self) -> str:
-        """Who acts, as histories and the audit name him."""
+        """The caller's name in histories and the audit log."""
         return "" if self.visitor is None else self.visitor.name
 
     @property
@@ -99,7 +99,7 @@ def open_to_all(path: str, handler: Handler, *, method: str = "GET") -> Route:
 
 
 def get(path: str, handler: Handler) -> Route:
-    """A page that whoever is logged in may look at."""
+    """A page for everyone who is logged in."""
 
     async def answer(request: Request) -> Response:
         visit = await _logged_in(request)
@@ -112,7 +112,7 @@ def get(path: str, handler: Handler) -> Route:
 
 
 def post(path: str, handler: Handler) -> Route:
-    """Something that is done: from a form of ours, by somebody who may change things."""
+    """A change: from a form of ours, by a user who may change things."""
 
     async def answer(request: Request) -> Response:
         visit = await _logged_in(request)

@@ -34,7 +34,7 @@ class Visitor:
 
 
 async def visitor_of(request: Request, res: Resources, access: Access) -> Visitor | None:
-    """Whose request this is; None for somebody who has to log in first."""
+    """The caller; None if a log-in is needed first."""
     by_proxy = _by_proxy(request, res.settings)
     if by_proxy is not None:
         return by_proxy
@@ -60,7 +60,7 @@ def _role_now(login: sessions.Login, access: Access) -> Role | None:
 
 
 def _by_proxy(request: Request, settings: Settings) -> Visitor | None:
-    """The user that a trusted proxy names. Nobody else is believed, whatever headers he sends."""
+    """The user that a trusted proxy names. The same headers from anyone else are ignored."""
     header = settings.proxy_user_header
     if header is None or request.client is None:
         return None

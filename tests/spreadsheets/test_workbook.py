@@ -109,7 +109,9 @@ def test_what_no_cell_or_sheet_holds_is_refused(tmp_path: Path, monkeypatch: pyt
         written(tmp_path, "gross", "1", "2", "3")
     with pytest.raises(NotAcceptable, match="row 1 has more than 32,767 characters, which no cell holds; take the CSV"):
         written(tmp_path, "description", "x" * 32768)
-    with pytest.raises(NotAcceptable, match=r"the file is no table: the row has 1 values, the header has 2 \(row 1\)"):
+    with pytest.raises(
+        NotAcceptable, match=r"the file is not a table: the row has 1 values, the header has 2 \(row 1\)"
+    ):
         written(tmp_path, "a,b", "1")
 
 
@@ -176,5 +178,5 @@ async def test_a_file_that_is_no_table_is_refused_by_the_process_that_would_writ
     answer = await api.get(f"/v1/runs/{run_id}/file?format=xlsx")
 
     assert answer.status_code == 406
-    assert answer.json()["detail"].startswith("the file is no table: the row has 1 values, the header has 2 (row 1)")
+    assert answer.json()["detail"].startswith("the file is not a table: the row has 1 values, the header has 2 (row 1)")
     assert list((res.settings.data_dir / "spool").iterdir()) == []

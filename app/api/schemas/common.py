@@ -125,7 +125,7 @@ def _check_part(part: object) -> None:
         case None:
             raise ValueError("holds a null; leave the parameter out")
         case str() if "\x00" in part or not _is_unicode(part):
-            raise ValueError("holds a character that is no text")
+            raise ValueError("has a character that is not text")
         case float() if not math.isfinite(part):
             raise ValueError("holds a number that is not finite")
         case int() if not -(2**63) <= part < 2**63:
@@ -161,9 +161,9 @@ class Days(In):
     through: Day | None = Field(default=None, description="Inclusive; in place of `to`.")
 
     def end(self) -> date | None:
-        """The first day that is not part of them any more. Raises BadInput where both forms are given."""
+        """The first day after the range. Raises BadInput if both forms are given."""
         if self.through is None:
             return self.until
         if self.until is not None:
-            raise BadInput(FieldError("/through", "says the same as `to`, another way: give one of them"))
+            raise BadInput(FieldError("/through", "says the same as `to`: use only one of them"))
         return self.through + timedelta(days=1)

@@ -54,7 +54,7 @@ class RuleHealthOut(Out):
 class FullHealthOut(HealthOut):
     """What an operator wants to know."""
 
-    rules: list[RuleHealthOut] = Field(description="Enabled rules, those in trouble first; at most 100 are shown.")
+    rules: list[RuleHealthOut] = Field(description="Enabled rules, those with problems first; at most 100 are shown.")
 
 
 def health_out(checks: Sequence[Check]) -> HealthOut:

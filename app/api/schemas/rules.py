@@ -39,7 +39,7 @@ RetentionDays = Annotated[
 
 RecheckDays = Annotated[
     list[Annotated[int, Field(ge=1, le=_A_YEAR_DAYS, strict=True)]],
-    Field(max_length=10, description="The same question again, so many days after a window was first stored."),
+    Field(max_length=10, description="Request the report again this many days after a window was first stored."),
 ]
 _ColumnName = Annotated[str, Field(min_length=1, max_length=500, pattern=r"^[^\x00]*$")]
 
@@ -97,7 +97,7 @@ class RuleIn(In):
 def refuse_null(value: object, info: ValidationInfo) -> object:
     """In a change null means something for `retention_days` alone."""
     if value is None and info.field_name != "retention_days":
-        raise ValueError("cannot be null; leave it out to keep it as it is")
+        raise ValueError("cannot be null; omit it to keep its value")
     return value
 
 
@@ -176,4 +176,4 @@ class RuleOut(Out):
 class ChangedRuleOut(RuleOut):
     """A rule as it is after the change, and what follows from that."""
 
-    asks_for: int = Field(description="How many runs this makes now, over all accounts of the rule.")
+    asks_for: int = Field(description="How many runs this plans now, for all accounts of the rule.")

@@ -91,7 +91,7 @@ class RetryIn(RunFiltersIn):
 
 
 class RemoveIn(In):
-    """Why a file has to go."""
+    """Why a file must be removed."""
 
     reason: str = Field(min_length=1, max_length=500, pattern=r"\S", description="Kept in the audit and shown by 410.")
 

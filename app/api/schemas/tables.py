@@ -211,7 +211,7 @@ class TableDetailOut(TableOut):
 
 
 class ColumnIn(In):
-    """What is to be done with a column that nobody knew."""
+    """What to do with an unknown column."""
 
     state: Literal["approved", "ignored"]
     kind: Kind | None = Field(default=None, description="What its values are; by default what its name suggests.")

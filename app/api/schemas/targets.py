@@ -155,5 +155,5 @@ class MessageTypeOut(Out):
 
     type: MessageType
     description: str
-    lasting: bool = Field(description="About a state: told once when it begins, and its end is told too.")
+    lasting: bool = Field(description="About a lasting state: sent once when it begins and once when it ends.")
     example: dict[str, Any] = Field(description="The body that a webhook carries.")

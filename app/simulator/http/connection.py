@@ -28,6 +28,6 @@ async def cut(scope: Scope, receive: Receive, *, at_once: bool = True) -> None:
         transport.abort()
     else:
         transport.close()
-    # uvicorn takes a return without an answer for a bug, unless it has heard of the loss before.
+    # uvicorn treats a return without an answer as a bug, unless it already knows about the loss.
     while (await receive())["type"] != "http.disconnect":
         pass
