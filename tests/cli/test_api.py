@@ -135,7 +135,7 @@ async def test_rules_are_compared_and_applied_as_code_over_http(
 
     assert (same.code, same.out) == (3, here.out)
     assert "+  settle_hours: 2" in same.out
-    assert applied.out == "changed daily: settle_hours\n"
+    assert applied.out == "changed daily: settle_hours\n0 unchanged\n"
     assert (nothing.code, nothing.out) == (0, "")
     assert (wrong.code, "wrong.yaml:3: daily: cadence: " in wrong.errors) == (1, True)
     assert reader.code == 1
