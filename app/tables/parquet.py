@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 
 # Rows that become one row group.
 GROUP_ROWS = 50_000
-NEEDS = "Parquet needs the extra `parquet`: pip install 'tallyhook[parquet]' (image: EXTRAS=parquet)"
+NEEDS = (
+    "Parquet needs the extra `parquet`: start with `make run EXTRAS=parquet`, or build the image with EXTRAS=parquet"
+)
 
 
 def is_possible() -> bool:

@@ -122,7 +122,7 @@ async def test_the_file_route_gives_all_columns_as_parquet(
     monkeypatch.setattr("app.tables.parquet.find_spec", lambda name: None)
     missing = await api.get(route, params={"format": "parquet"})
     assert missing.status_code == 406
-    assert "pip install" in missing.json()["detail"]
+    assert "EXTRAS=parquet" in missing.json()["detail"]
     assert (await api.get(route, params={"format": "csv"})).headers["content-type"].startswith("text/csv")
 
 
