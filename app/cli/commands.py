@@ -6,15 +6,14 @@ import logging
 import signal
 import socket
 from collections.abc import Awaitable, Callable, Iterable
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-import structlog
 import typer
-import uvloop
 
 from app.errors import TallyhookError
-from app.observability.logs import configure_logs
-from app.settings import Settings, load_settings
+
+if TYPE_CHECKING:
+    from app.settings import Settings
 
 Host = Annotated[str, typer.Option(help="The address to listen on.")]
 Port = Annotated[int, typer.Option(help="The port to listen on.", min=0, max=65535)]
@@ -83,6 +82,7 @@ def demo(
 ) -> None:
     """Show the whole flow on this machine, with no account anywhere: simulator, database, service, stored files."""
     from app.cli.demo.play import play
+    from app.observability.logs import configure_logs
 
     configure_logs()
     logging.getLogger().setLevel(logging.ERROR)  # the screen shows the story; only errors are logged
@@ -107,7 +107,10 @@ def _free(port: int) -> int:
     return port
 
 
-def _settings() -> Settings:
+def _settings() -> "Settings":
+    from app.observability.logs import configure_logs
+    from app.settings import load_settings
+
     settings = load_settings()
     configure_logs(secrets=settings.secret_values())
     _tell(settings.warnings)
@@ -115,12 +118,15 @@ def _settings() -> Settings:
 
 
 def _tell(warnings: Iterable[str]) -> None:
+    import structlog
+
     for warning in warnings:
         structlog.get_logger().warning("settings.warning", detail=warning)
 
 
 def run(command: Callable[[asyncio.Event], Awaitable[None]]) -> None:
     """Run a command on an event loop; a signal that ends the process (ENDING_SIGNALS) sets the command's stop event."""
+    import uvloop
 
     async def with_signals() -> None:
         stop = asyncio.Event()

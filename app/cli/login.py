@@ -4,7 +4,6 @@ from typing import Annotated
 
 import typer
 
-from app.cli.session import actor, opened, run_once
 from app.vocabulary import Role
 
 
@@ -16,6 +15,7 @@ def login_link(
     ] = None,
 ) -> None:
     """Print a link that logs somebody in to the pages, once, within five minutes."""
+    from app.cli.session import actor, opened, run_once
     from app.web import sessions
     from app.web.login_links import link_address
 

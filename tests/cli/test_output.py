@@ -1,6 +1,7 @@
 """What commands show on a terminal, and what where somebody pipes them."""
 
 import io
+import subprocess
 import sys
 from datetime import UTC, datetime
 
@@ -67,3 +68,12 @@ async def test_migrate_says_where_the_schema_is(command: Command) -> None:
 
     assert plain.out == f"the schema is at {head_revision()}\n"
     assert for_programs.json() == {"revision": head_revision()}
+
+
+def test_help_loads_neither_settings_nor_logs_nor_the_database() -> None:
+    heavy = "{'pydantic', 'structlog', 'sqlalchemy', 'fastapi', 'rich'}"
+    code = f"import sys, app.cli; print(*sorted({heavy} & set(sys.modules)))"
+
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert loaded.stdout.strip() == ""
