@@ -60,15 +60,15 @@ class Api:
 
     async def list(self, path: str, *, limit: int, **params: Any) -> list[Any]:
         """Up to `limit` items of a list, over its pages."""
-        found: list[Any] = []
+        answered: list[Any] = []
         cursor = None
-        while len(found) < limit:
-            page = await self.get(path, limit=min(PAGE, limit - len(found)), cursor=cursor, **params)
-            found += page["data"]
+        while len(answered) < limit:
+            page = await self.get(path, limit=min(PAGE, limit - len(answered)), cursor=cursor, **params)
+            answered += page["data"]
             cursor = page.get("next_cursor")
             if cursor is None:
                 break
-        return found
+        return answered
 
     @asynccontextmanager
     async def stream(self, path: str, **params: Any) -> AsyncIterator["httpx.Response"]:
