@@ -41,13 +41,13 @@ async def add_rules(url: str, *rules: NewRule) -> int:
     engine = make_engine(url, pool_size=1)
     try:
         sessions = make_sessions(engine)
+        # In one transaction: a worker that is running must not plan some of them, or we would count too early.
         async with sessions.begin() as session:
             for new in rules:
                 await store.create(session, new)
-        while True:
-            async with sessions.begin() as session:
-                if not await schedule.plan_any(session, attempts=settings.max_run_attempts):
-                    return int((await session.execute(text("select count(*) from runs"))).scalar_one())
+            while await schedule.plan_any(session, attempts=settings.max_run_attempts):
+                pass
+            return int((await session.execute(text("select count(*) from runs"))).scalar_one())
     finally:
         await engine.dispose()
 
