@@ -168,6 +168,7 @@ async def test_every_write_of_the_api_is_known_to_this_test(res: Resources) -> N
     assert writes == {
         "post /v1/rules", "patch /v1/rules/{rule_id}", "delete /v1/rules/{rule_id}",
         "post /v1/rules/{rule_id}/backfill", "post /v1/rules/preview",  # the last one changes nothing
+        "post /v1/rules/apply",  # tests/api/test_rules_as_code.py
         "post /v1/runs", "post /v1/runs/retry", "post /v1/runs/{run_id}/retry", "post /v1/runs/{run_id}/cancel",
         "post /v1/report-types/refresh", "post /v1/events/{event_id}/replay",
         # tests/targets/test_api.py

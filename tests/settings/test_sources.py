@@ -66,6 +66,10 @@ def test_any_setting_may_be_read_from_a_file_of_its_own(name: str, tmp_path: Pat
         "TALLYHOOK_MAX_HEADER_BYTES": "7777",
         "TALLYHOOK_MAX_UNVERIFIED_BYTES": "777777",
         "TALLYHOOK_SIGNING_KEY": TOKEN,
+        "TALLYHOOK_WEB": "off",
+        "TALLYHOOK_BASE_PATH": "/tallyhook",
+        "TALLYHOOK_PROXY_USER_HEADER": "X-Forwarded-User",
+        "TALLYHOOK_TRUSTED_PROXIES": "10.0.0.0/8",
         "TALLYHOOK_PUBLIC_URL": "https://reports.test/tallyhook",
         "TALLYHOOK_SMTP_URL": "smtp://mail.test:587",
         "TALLYHOOK_MAIL_FROM": "Reports <reports@mail.test>",
@@ -76,10 +80,13 @@ def test_any_setting_may_be_read_from_a_file_of_its_own(name: str, tmp_path: Pat
     }
     value = examples.get(name, "77")
     (tmp_path / "value").write_text(value + "\n")
+    # These two are only believed together.
+    pair = {"TALLYHOOK_PROXY_USER_HEADER", "TALLYHOOK_TRUSTED_PROXIES"}
+    beside = {other: examples[other] for other in pair - {name}} if name in pair else {}
 
-    by_file = settings_of(**{f"{name}_FILE": str(tmp_path / "value")})
+    by_file = settings_of(**{f"{name}_FILE": str(tmp_path / "value")}, **beside)
 
-    assert by_file == settings_of(**{name: value})
+    assert by_file == settings_of(**{name: value}, **beside)
     assert by_file != settings_of()
 
 

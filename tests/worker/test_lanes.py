@@ -176,7 +176,9 @@ async def test_connections_that_break_again_and_again_lose_and_double_nothing(
 async def test_a_worker_whose_connections_a_network_swallowed_goes_on_with_new_ones(
     database_url: str, simulator: Simulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(make_engine, "__kwdefaults__", {"transaction_seconds": 1.0, "autocommit": False})
+    monkeypatch.setattr(
+        make_engine, "__kwdefaults__", {**(make_engine.__kwdefaults__ or {}), "transaction_seconds": 1.0}
+    )
     monkeypatch.setattr("app.queue.wakeups.POLL_SECONDS", 0.2)  # LISTEN may be deaf for a while
     monkeypatch.setattr("app.worker.steps.POLL_SECONDS", 0.2)
     simulator.configure(delay=0.05)
