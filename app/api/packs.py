@@ -30,7 +30,9 @@ ANSWERS: dict[int | str, dict[str, Any]] = {
     409: {"description": "Something of the month is not there; `missing` lists it."},
 }
 
-Month = Annotated[str, Path(description="A month, like `2026-10`.", pattern=r"^[0-9]{4}-(0[1-9]|1[0-2])$")]
+Month = Annotated[
+    str, Path(description="A month, like `2026-10`.", pattern=r"^(19[7-9][0-9]|[2-8][0-9]{3})-(0[1-9]|1[0-2])$")
+]
 Rules = Annotated[list[str] | None, Query(alias="rule", description="Only these rules: names or ids; default: all.")]
 Incomplete = Annotated[bool, Query(description="What there is, also while something is not there.")]
 
