@@ -5,15 +5,18 @@ of the file and the move to "stored" together, so that a file is either complete
 """
 
 import time
+import uuid
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app import files
 from app.accounts import holds
+from app.db.rows import fetch_first
 from app.errors import Mismatch, Refused, StoreAway, WrongPart
-from app.files import FileWriter
+from app.files import FileFacts, FileWriter
 from app.observability import log_lines
 from app.queue.claims import back_off, lock_claims
 from app.queue.wakeups import BIG_BYTES
@@ -24,10 +27,20 @@ from app.runs.put_off import puts_off
 from app.runs.transfer import DownloadClaim, fenced, transfer
 from app.runs.turns import accounts_due
 from app.tables import loads
+from app.tables.loading import have_same_rows
 from app.vocabulary import AttemptOutcome, CallKind, ErrorKind, RunState
 
 # How often a file that does not match Stripe's announcement is fetched before the attempt fails (contract §5).
 MOST_MISMATCHES = 10
+
+
+@dataclass(frozen=True, slots=True)
+class _Before:
+    """The file that a re-check is compared with."""
+
+    file_id: uuid.UUID
+    sha256: str
+    is_loaded: bool
 
 
 async def claim_downloads(res: Resources, limit: int, *, big: bool) -> list[DownloadClaim]:
@@ -87,17 +100,30 @@ async def download(res: Resources, claim: DownloadClaim) -> None:
 async def _store(res: Resources, claim: DownloadClaim) -> int | None:
     """Its size; None where a re-check brought what is here already, of which no second copy is kept."""
     writer, facts = await transfer(res, claim)
-    if claim.recheck and await _leave_unchanged(res, claim, facts.sha256):
+    if claim.recheck and await _leave_unchanged(res, claim, writer, facts):
         return None
     await res.group_commit.record(("stored", claim.account), _record_stored, (claim, writer))
     return facts.size
 
 
-async def _leave_unchanged(res: Resources, claim: DownloadClaim, sha256: str) -> bool:
-    """Cancel a re-check whose bytes are those of the newest stored revision; False where they are not."""
+async def _leave_unchanged(res: Resources, claim: DownloadClaim, writer: FileWriter, facts: FileFacts) -> bool:
+    """Cancel a re-check that brought what the newest stored revision has; False where something differs."""
     async with fenced(res, claim) as session:
-        newest = (await session.execute(_NEWEST_SHA256, {"run_id": claim.run_id})).scalar_one_or_none()
-        return newest == sha256 and await moves.cancel(session, claim.run_id, reason="unchanged")
+        before = await fetch_first(session, _Before, _BEFORE, {"run_id": claim.run_id})
+    if before is None or not await _is_same(res, before, writer, facts):
+        return False
+    async with fenced(res, claim) as session:
+        return await moves.cancel(session, claim.run_id, reason="unchanged")
+
+
+async def _is_same(res: Resources, before: _Before, writer: FileWriter, facts: FileFacts) -> bool:
+    """The same bytes or, where the file before is in a table, the same rows: the order of rows and columns is free."""
+    if before.sha256 == facts.sha256:
+        return True
+    if not before.is_loaded or res.settings.tables == "off":
+        return False
+    await writer.checkpoint()
+    return await have_same_rows(res, before.file_id, writer.ending().file_id, facts.size)
 
 
 async def _record_stored(session: AsyncSession, stored: Sequence[tuple[DownloadClaim, FileWriter]]) -> None:
@@ -168,11 +194,13 @@ from claimed join attempts on attempts.run_id = claimed.id and attempts.number =
 left join files as partial on partial.run_id = claimed.id and partial.stripe_file_id = attempts.stripe_file_id
     and partial.stored_at is null and partial.location is null
 """)
-_NEWEST_SHA256 = text("""
-select files.sha256 from runs as checked join runs on runs.rule_id = checked.rule_id
+_BEFORE = text("""
+select files.id as file_id, files.sha256, coalesce(loads.state = 'loaded', false) as is_loaded
+from runs as checked join runs on runs.rule_id = checked.rule_id
     and runs.window_key = checked.window_key and runs.connected_account is not distinct from checked.connected_account
     and runs.revision < checked.revision and runs.state = 'stored'
 join files on files.run_id = runs.id and files.stored_at is not null
+left join loads on loads.run_id = runs.id
 where checked.id = :run_id order by runs.revision desc limit 1
 """)
 _COUNT_MISMATCH = text("""

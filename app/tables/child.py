@@ -15,6 +15,7 @@ from typing import Any, TextIO
 import psycopg
 
 from app.errors import FileIsGone, LoadOvertaken, StoreAway, Unloadable
+from app.tables.comparing import same_rows
 from app.tables.ddl import Connection
 from app.tables.load_file import How, load_file
 
@@ -33,7 +34,7 @@ def main() -> None:
 
 
 def serve(questions: TextIO, answers: TextIO) -> None:
-    """Answer each question, a line (a load, or a file to write as Parquet), with how it ended, a line."""
+    """Answer each question, a line (a load, a file to write as Parquet, two files to compare), with a line."""
     opening = json.loads(questions.readline() or "null")
     if opening is None:
         return
@@ -72,6 +73,9 @@ def _answer(connections: Connections, asked: dict[str, Any], how: How) -> dict[s
         one, other = connections.both()
         if "parquet" in asked:
             return {"outcome": "written", "rows": _write_parquet(one, other, asked, how)}
+        if "same_rows" in asked:
+            old, new = map(uuid.UUID, asked["same_rows"])
+            return {"outcome": "compared", "same": same_rows(other, old, new, asked["size"])}
         return {"outcome": "loaded", "rows": load_file(one, other, asked["id"], asked["fence"], how)}
     except Exception as error:
         connections.close()

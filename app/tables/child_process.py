@@ -42,6 +42,10 @@ class Child:
         """Have a run's file written as Parquet, with all its columns or with what the views show. As `load`."""
         return await self._ask({"parquet": str(run_id), "path": str(path), "whole": whole})
 
+    async def same_rows(self, one: uuid.UUID, other: uuid.UUID, size: int) -> Mapping[str, Any]:
+        """Have a stored file compared with one of `size` bytes that is not visible yet. As `load`."""
+        return await self._ask({"same_rows": [str(one), str(other)], "size": size})
+
     async def _ask(self, question: Mapping[str, Any]) -> Mapping[str, Any]:
         async with self._free:
             self._keep()

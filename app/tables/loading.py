@@ -2,13 +2,14 @@
 
 import asyncio
 import time
+import uuid
 from collections.abc import Mapping
 from typing import Any
 from weakref import WeakKeyDictionary
 
 from sqlalchemy import text
 
-from app.errors import ChildEnded
+from app.errors import ChildEnded, NotNow
 from app.observability import log_lines
 from app.queue.claims import Lease
 from app.resources import Resources
@@ -92,6 +93,20 @@ async def look_for_loads(res: Resources) -> bool:
         await loads.retry_failed_of_older_loaders(session)
         found = await loads.owe_missing(session, limit=MISSING_AT_ONCE)
     return found == MISSING_AT_ONCE or await checking.check_due(res) == checking.LOADS_AT_ONCE
+
+
+async def have_same_rows(res: Resources, one: uuid.UUID, other: uuid.UUID, size: int) -> bool:
+    """Whether a stored file has the rows of one of `size` bytes that is complete, but not visible yet.
+
+    Raises NotNow where that cannot be found out at present.
+    """
+    try:
+        answer = await child_of(res).same_rows(one, other, size)
+    except ChildEnded as error:
+        raise NotNow(str(error)) from error
+    if answer["outcome"] != "compared":
+        raise NotNow(f"the file could not be compared with the one before it: {answer.get('message', 'unreadable')}")
+    return bool(answer["same"])
 
 
 def child_of(res: Resources) -> Child:

@@ -1,10 +1,16 @@
 """The same question again, days later: what is unchanged leaves no file, what differs is a new revision."""
 
+from dataclasses import replace
 from datetime import date
+from pathlib import Path
 
+import pytest
+
+from app.files import FileStore
 from app.resources import Resources
 from app.rules.rechecks import plan_rechecks
 from app.simulator import Simulator
+from app.tables.comparing import rows_digest
 from tests.service import REPORT_TYPE, add_rule, at, execute, fetch, unpublished, work_off
 from tests.tables.stored import load_all
 
@@ -76,3 +82,50 @@ async def test_days_that_had_passed_when_the_rule_said_so_are_not_made_up_for(
     await plan_rechecks(tables)
 
     assert await runs(tables) == [(1, "stored", False)]
+
+
+@pytest.mark.parametrize("store", ["database", "file"])
+async def test_the_same_rows_in_other_bytes_are_unchanged_where_there_is_a_table(
+    tables: Resources, simulator: Simulator, store: str, tmp_path: Path
+) -> None:
+    if store == "file":
+        tables = replace(tables, files=FileStore(tables.sessions, f"file://{tmp_path}"))
+    await one_stored_window(tables, simulator)
+    await load_all(tables)
+    await stored_days_ago(tables, 4)
+    simulator.inject("report_unquoted")
+    simulator.inject("report_bom")
+
+    await plan_rechecks(tables)
+    await work_off(tables)
+
+    assert await runs(tables) == [(1, "stored", False), (2, "cancelled", True)]
+    assert len(await fetch(tables, "select 1 from files")) == 1
+
+
+async def test_other_bytes_are_a_new_revision_where_there_is_no_table(tables: Resources, simulator: Simulator) -> None:
+    await one_stored_window(tables, simulator)
+    await stored_days_ago(tables, 4)
+    simulator.inject("report_unquoted")
+
+    await plan_rechecks(tables)
+    await work_off(tables)
+
+    assert await runs(tables) == [(1, "stored", False), (2, "stored", True)]
+
+
+@pytest.mark.parametrize(
+    ("other", "same"),
+    [
+        (b"b,a\n2,1\n4,3\n", True),  # columns in another order
+        (b"a,b\n3,4\n1,2\n", True),  # rows in another order
+        (b'\xef\xbb\xbf"a","b"\r\n"1","2"\r\n"3","4"\r\n', True),
+        (b"a,b\n1,2\n3,4\n3,4\n", False),  # a row twice
+        (b"a,b\n1,2\n", False),
+        (b"a,b\n1,2\n4,3\n", False),
+        (b"a,c\n1,2\n3,4\n", False),
+        (b"a,b,c\n1,2,\n3,4,\n", False),
+    ],
+)
+def test_rows_are_the_same_in_any_order_and_any_writing(other: bytes, same: bool) -> None:
+    assert (rows_digest([b"a,b\n1,2\n3,4\n"]) == rows_digest([other])) is same
