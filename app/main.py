@@ -37,6 +37,7 @@ from app.api.http.problems import handle_problems
 from app.api.http.tokens import Access
 from app.api.openapi import page
 from app.api.openapi.document import DESCRIPTION, PROBLEMS, describe
+from app.health.judgements import Judgements
 from app.health.process import Probe
 from app.resources import Resources
 from app.web import login_links
@@ -74,7 +75,7 @@ def build_probes(res: Resources) -> FastAPI:
     return app
 
 
-def _no_pages(_res: Resources, _access: Access) -> Pages:
+def _no_pages(_res: Resources, _access: Access, _judgements: Judgements) -> Pages:
     return lambda _scope, _headers: None
 
 
@@ -83,7 +84,7 @@ def _app(
     *,
     short_cut: ShortCut | None = None,
     access: Access | None = None,
-    pages: Callable[[Resources, Access], Pages] = _no_pages,
+    pages: Callable[[Resources, Access, Judgements], Pages] = _no_pages,
     **more: Any,
 ) -> FastAPI:
     app = FastAPI(
@@ -100,14 +101,15 @@ def _app(
         **more,
     )
     access = access or Access(res.settings)
-    app.state.res, app.state.access, app.state.probe = res, access, Probe()
+    judgements = Judgements()
+    app.state.res, app.state.access, app.state.probe, app.state.judgements = res, access, Probe(), judgements
     handle_problems(app)
     app.add_middleware(
         Middleware,
         access=access,
         max_body_bytes=res.settings.max_body_bytes,
         short_cut=short_cut or (lambda _: None),
-        pages=pages(res, access),
+        pages=pages(res, access, judgements),
         base_path=res.settings.base_path,
     )
     return app

@@ -12,6 +12,7 @@ import structlog
 from hypothesis import HealthCheck, settings
 
 from app.db.migrate import migrate
+from app.health import judgements
 from app.observability.logs import configure_logs
 from app.resources import Resources, open_resources
 from app.simulator import Simulator, serve
@@ -66,6 +67,14 @@ def certificates_are_loaded_once() -> Iterator[None]:
     """Loading the authorities takes 20 ms, and each `Resources` does it twice; no test changes a context."""
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(ssl, "create_default_context", cache(ssl.create_default_context))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def every_judgement_is_new() -> Iterator[None]:
+    """Tests change the world and ask again; on a busy machine a judgement takes long enough to be kept."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(judgements, "KEPT_SECONDS", 0.0)
         yield
 
 

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Depends, Request, Response
 from app.api.http.dependencies import Res, bearer
 from app.api.openapi.document import PROBLEMS
 from app.api.schemas.health import FullHealthOut, HealthOut, full_health_out, health_out
-from app.health.judge import judge
+from app.health.judgements import Judgements
 from app.health.process import Probe, can_judge, database_away
 from app.health.results import Status
 
@@ -21,7 +21,13 @@ def _probe(request: Request) -> Probe:
     return probe
 
 
+def _judgements(request: Request) -> Judgements:
+    judgements: Judgements = request.app.state.judgements
+    return judgements
+
+
 TheProbe = Annotated[Probe, Depends(_probe)]
+TheJudgements = Annotated[Judgements, Depends(_judgements)]
 
 
 @router.get("/health/live")
@@ -42,14 +48,14 @@ async def ready(res: Res, probe: TheProbe, response: Response) -> HealthOut:
 
 
 @router.get("/health", dependencies=[Depends(bearer)], responses={401: PROBLEMS[401]})
-async def health(res: Res, probe: TheProbe) -> FullHealthOut:
+async def health(res: Res, probe: TheProbe, judgements: TheJudgements) -> FullHealthOut:
     """Everything an operator wants to know; always a 200, with the status in the body."""
     checks = await probe.ask(res)
     # The rows are asked only where they can answer.
     if not can_judge(checks):
         return full_health_out(checks, None)
     try:
-        return full_health_out(checks, await judge(res.sessions, res.settings))
+        return full_health_out(checks, await judgements.newest(res))
     except Exception as error:
         # Any error at all: an operator who asks what is wrong must get an answer.
         log.exception("health.broke")

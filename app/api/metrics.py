@@ -10,11 +10,12 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoM
 from prometheus_client.registry import Collector
 
 from app import __version__
+from app.api.health import TheJudgements, TheProbe
 from app.api.http.dependencies import Res, bearer
 from app.api.http.tokens import Access
 from app.api.openapi.document import PROBLEMS
 from app.health.gauges import Families, read_families
-from app.health.judge import judge
+from app.health.judgements import Judgements
 from app.health.process import Probe, can_judge, database_away
 from app.health.results import Check, Status
 from app.resources import Resources
@@ -30,11 +31,6 @@ _TEXT = {"description": "Prometheus text.", "content": {MEDIA_TYPE: {"schema": {
 def _access(request: Request) -> Access:
     access: Access = request.app.state.access
     return access
-
-
-def _probe(request: Request) -> Probe:
-    probe: Probe = request.app.state.probe
-    return probe
 
 
 class _Scrape(Collector):
@@ -54,11 +50,11 @@ class _Scrape(Collector):
     dependencies=[Depends(bearer)],
 )
 async def metrics(
-    res: Res, access: Annotated[Access, Depends(_access)], probe: Annotated[Probe, Depends(_probe)]
+    res: Res, access: Annotated[Access, Depends(_access)], probe: TheProbe, judgements: TheJudgements
 ) -> Response:
     """Prometheus text. Counters are of this process; what is read from the rows is the same on every process."""
     scraped = CollectorRegistry(auto_describe=False)
-    scraped.register(_Scrape([*_of_process(res, access), *await _of_rows(res, probe)]))
+    scraped.register(_Scrape([*_of_process(res, access), *await _of_rows(res, probe, judgements)]))
     body = generate_latest(res.metrics.registry) + generate_latest(scraped)
     return Response(body, media_type=MEDIA_TYPE)
 
@@ -78,14 +74,14 @@ def _of_process(res: Resources, access: Access) -> Families:
     return [refused, failed, build]
 
 
-async def _of_rows(res: Resources, probe: Probe) -> Families:
+async def _of_rows(res: Resources, probe: Probe, judgements: Judgements) -> Families:
     up = GaugeMetricFamily("tallyhook_database_up", "Whether the rows could be read for this answer (1) or not (0).")
     checks = await probe.ask(res)
     families: Families = []
     if can_judge(checks):
         try:
             families = await read_families(res)
-            checks = [*checks, *(await judge(res.sessions, res.settings)).checks]
+            checks = [*checks, *(await judgements.newest(res)).checks]
         except Exception as error:
             # The process's counters matter most when something is broken, so any error here is tolerated.
             log.warning("metrics.database_trouble", error=type(error).__name__)

@@ -11,7 +11,6 @@ from starlette.responses import Response
 from app.api import report_types
 from app.db.rows import fetch
 from app.health import rows
-from app.health.judge import judge
 from app.settings import Settings, setting_name
 from app.web.forms import checked
 from app.web.today import link_path
@@ -51,7 +50,7 @@ async def show_accounts(visit: Visit) -> Response:
 
 async def show_setup(visit: Visit) -> Response:
     """Every check, and every setting without its secrets."""
-    judgement = await judge(visit.res.sessions, visit.res.settings)
+    judgement = await visit.judgement()
     return visit.show(
         "setup.html", checks=judgement.checks, settings=settings_shown(visit.res.settings), link=link_path
     )

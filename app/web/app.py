@@ -17,6 +17,7 @@ from app.api.http.middleware import Pages
 from app.api.http.tokens import Access
 from app.db.engine import is_slow, is_transient
 from app.errors import BadInput, Conflict, Gone, NotFound, PreconditionFailed, StoreAway
+from app.health.judgements import Judgements
 from app.resources import Resources
 from app.web import accounts, actions, lists, login, months, more_actions, render, rule, rule_form, run, runs, today
 from app.web.visit import Visit
@@ -30,14 +31,14 @@ _PARTS = (login, today, rule_form, more_actions, rule, run, runs, months, lists,
 _FOR_PROGRAMS = "Tallyhook. The API is below /v1 (a bearer token in the Authorization header), described at /docs; / has pages for browsers.\n"  # noqa: E501
 
 
-def build_pages(res: Resources, access: Access) -> Pages:
+def build_pages(res: Resources, access: Access, judgements: Judgements) -> Pages:
     """Which app answers a request: the pages, or None for the API."""
     app = Starlette(
         routes=[*(route for part in _PARTS for route in part.ROUTES), _static_route()],
         exception_handlers=_error_pages(),
     )
     app.router.redirect_slashes = False
-    app.state.res, app.state.access = res, access
+    app.state.res, app.state.access, app.state.judgements = res, access, judgements
     known = {route.path.split("/")[1] for route in app.routes if isinstance(route, Route)}
 
     def pages(scope: Scope, headers: Headers) -> ASGIApp | None:

@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from starlette.responses import Response
 
 from app.db.rows import fetch, fetch_one
-from app.health.judge import Judgement, judge
+from app.health.judge import Judgement
 from app.health.results import Check, Link, LinkKind, Status, worst
 from app.health.rules import RuleHealth, Trouble
 from app.web import days
@@ -111,7 +111,7 @@ class RuleRow:
 
 async def show(visit: Visit) -> Response:
     """The first page."""
-    judgement = await judge(visit.res.sessions, visit.res.settings)
+    judgement = await visit.judgement()
     now = datetime.now(UTC)
     until = now.date() + timedelta(days=1)
     first = until - timedelta(days=DAYS)

@@ -12,6 +12,8 @@ from starlette.routing import Route
 
 from app.api.http.tokens import Access, Caller
 from app.errors import BadInput, FieldError
+from app.health.judge import Judgement
+from app.health.judgements import Judgements
 from app.observability import log_lines
 from app.resources import Resources
 from app.web import render
@@ -54,6 +56,11 @@ class Visit:
     def query(self) -> "Query":
         """The parameters of the address that are not empty."""
         return Query((name, value) for name, value in self.request.query_params.items() if value != "")
+
+    async def judgement(self) -> Judgement:
+        """How everything stands; a few seconds old at most."""
+        judgements: Judgements = self.request.app.state.judgements
+        return await judgements.newest(self.res)
 
     async def form(self) -> dict[str, str]:
         """The fields of a form that was sent, those left empty too; of a field that comes twice the last one."""
