@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from benchmarks.harness import Row, against, alternate, at_least
 from benchmarks.history import History, write_chunks, write_events, write_rules, write_runs
@@ -93,7 +94,7 @@ def _grown(stage: Stage, simulator: Stripe, factor: int) -> Iterator[Grown]:
             yield Grown(stage, service, url)
 
 
-_QUICK = {"TALLYHOOK_MAX_PENDING_RUNS": 50}
+_QUICK: dict[str, Any] = {"TALLYHOOK_MAX_PENDING_RUNS": 50}
 _STARTED = "select count(*) from timetable where finished_at is not null"
 _PENDING = "select count(*) from events where status = 'pending'"
 # By an index: to look through the whole history at every poll would be counted as the cost of a run.

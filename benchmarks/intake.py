@@ -1,17 +1,18 @@
 """Intake: verify, keep, wake, commit, answer; one `serve --no-worker` process, load from another one.
 
-Beside it: pgbench writing the same rows one transaction each, and two engines that upsert one object per event.
+Beside it: pgbench writing the same rows one transaction each, two engines that upsert one object per event, and this
+service as it was before.
 """
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from statistics import median
 
 import psycopg
 
-from benchmarks import engines
+from benchmarks import before, engines
 from benchmarks.deliveries import BODY_BYTES
 from benchmarks.harness import Row, against, alone, alternate, at_least, below, not_measured
 from benchmarks.load import Order, Outcome, send
@@ -70,7 +71,7 @@ def measure(stage: Stage) -> Iterator[Row]:
             send(Order(f"{service.url}/webhooks/stripe", SECRET, requests=5000))
         print_hints(stage.folder / "profile")
         return
-    lacking = engines.why_not()
+    lacking, no_before = engines.why_not(), before.why_not()
     with ExitStack() as stack:
         ours = stack.enter_context(stage.database())
         service = stack.enter_context(stage.service(*SERVE, url=ours))
@@ -78,6 +79,9 @@ def measure(stage: Stage) -> Iterator[Row]:
         with psycopg.connect(limits, autocommit=True) as connection:
             connection.execute(_JOBS)
         servers = {}
+        if no_before is None:
+            old = stack.enter_context(stage.database(empty=True))
+            was = stack.enter_context(stage.service(*SERVE, url=old, root=before.unpacked(stage)))
         for package, name in engines.ENGINES.items() if lacking is None else ():
             theirs = stack.enter_context(stage.database(empty=True))
             servers[name] = stack.enter_context(engines.engine(stage, package, url=theirs)), theirs
@@ -85,12 +89,20 @@ def measure(stage: Stage) -> Iterator[Row]:
             requests = 2000 if stage.short else 6000
             order = Order(f"{service.url}/webhooks/stripe", SECRET, requests=requests, connections=connections)
             contenders: dict[str, Callable[[], Taken]] = {"ours": partial(_load, stage, service, order, ours, "events")}
+            if no_before is None:
+                its = replace(order, url=f"{was.url}/webhooks/stripe")
+                contenders[before.NAME] = partial(_load, stage, was, its, old, "events")
             for name, script in SCRIPTS.items():
                 contenders[name] = partial(_pgbench, stage, limits, script, connections, requests)
             for name, (server, theirs) in servers.items():
                 fewer = Order(server.url, SECRET, requests=requests // 2, connections=connections, kind="customer")
                 contenders[name] = partial(_load, stage, server, fewer, theirs, "stripe.customers")
-            yield from _rows(connections, alternate(1 if stage.short else 3, contenders), lacking)
+            given = alternate(1 if stage.short else 3, contenders)
+            yield from _rows(connections, given, lacking)
+            if no_before is None:
+                yield from _beside_before(connections, given)
+            else:
+                yield not_measured(f"intake, {connections} connections, beside {before.NAME}", no_before)
 
 
 def _load(stage: Stage, server: Process, order: Order, database: str, table: str) -> Taken:
@@ -117,7 +129,7 @@ def _pgbench(stage: Stage, url: str, script: str, connections: int, transactions
 def _rows(connections: int, given: Mapping[str, list[Taken]], lacking: str | None) -> Iterator[Row]:
     what = f"intake, {connections} connections"
     rates = {name: [taken.per_second for taken in rounds] for name, rounds in given.items()}
-    for limit, aim in ((EVENT_AND_JOB, at_least(1.0)), (EVENT, at_least(0.35))):
+    for limit, aim in ((EVENT_AND_JOB, at_least(1.5)), (EVENT, at_least(0.4))):
         yield against(what, rates["ours"], "events/s", limit=limit, limits=rates[limit], aim=aim)
     others = [name for name in engines.ENGINES.values() if name in rates]
     if not others:
@@ -135,10 +147,20 @@ def _rows(connections: int, given: Mapping[str, list[Taken]], lacking: str | Non
     yield from _processor_time(what, given, others)
 
 
+def _beside_before(connections: int, given: Mapping[str, list[Taken]]) -> Iterator[Row]:
+    what = f"intake, {connections} connections"
+    now, then = given["ours"], given[before.NAME]
+    rates = [[taken.per_second for taken in rounds] for rounds in (now, then)]
+    yield against(what, rates[0], "events/s", limit=before.NAME, limits=rates[1])
+    p99s = [[taken.outcome.p99 for taken in rounds if taken.outcome is not None] for rounds in (now, then)]
+    aim = at_least(round(1 / 0.3, 2)) if connections == CONNECTIONS[-1] else None
+    yield against(f"{what}: p99", p99s[0], "ms", limit=before.NAME, limits=p99s[1], aim=aim, less_is_better=True)
+
+
 def _processor_time(what: str, given: Mapping[str, list[Taken]], others: list[str]) -> Iterator[Row]:
     what = f"{what}: processor time of an event"
     yield alone(f"{what}, our process alone", [taken.server_us for taken in given["ours"]], "µs")
     ours = [taken.both_us for taken in given["ours"]]
-    for name in (EVENT_AND_JOB, *others):
+    for name in (EVENT_AND_JOB, *others, *({before.NAME} & given.keys())):
         theirs = [taken.both_us for taken in given[name]]
         yield against(f"{what}, with PostgreSQL's", ours, "µs", limit=name, limits=theirs, less_is_better=True)

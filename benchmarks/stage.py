@@ -89,9 +89,12 @@ class Stage:
 
     @contextmanager
     def service(
-        self, *arguments: str, url: str, stripe: str = "http://127.0.0.1:9", **more: object
+        self, *arguments: str, url: str, stripe: str = "http://127.0.0.1:9", root: Path | None = None, **more: object
     ) -> Iterator["Process"]:
-        """`python -m app <arguments>` on the database at `url`, up; ended cleanly afterwards."""
+        """`python -m app <arguments>` on the database at `url`, up; ended cleanly afterwards.
+
+        `root` is where its program lies: elsewhere for another commit (`before`).
+        """
         environ = {
             "DATABASE_URL": url,
             "STRIPE_API_KEY": KEY,
@@ -104,7 +107,7 @@ class Stage:
         }
         program = ["benchmarks.profiled", str(self.folder / "profile")] if self.profile else ["app"]
         command = [sys.executable, "-m", *program, *arguments]
-        with running(command, environ=environ, folder=self.folder) as process:
+        with running(command, environ=environ, folder=self.folder, root=root or ROOT) as process:
             process.url = process.wait_for("service.started")["url"]
             yield process
 
@@ -146,11 +149,11 @@ class Process:
 
 @contextmanager
 def running(
-    command: list[str], *, environ: Mapping[str, str], folder: Path, cwd: Path | None = None
+    command: list[str], *, environ: Mapping[str, str], folder: Path, cwd: Path | None = None, root: Path = ROOT
 ) -> Iterator[Process]:
     """A process with these variables and no others of ours; SIGTERM in the end. It logs into `folder`."""
     log = folder / f"{uuid.uuid4().hex[:8]}.log"
-    paths = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "HOME": str(folder)}
+    paths = {"PATH": os.environ["PATH"], "PYTHONPATH": str(root), "HOME": str(folder)}
     with log.open("wb") as file:
         process = subprocess.Popen(
             command, cwd=cwd or folder, env={**environ, **paths}, stdin=subprocess.DEVNULL, stdout=file, stderr=file
