@@ -183,17 +183,18 @@ order by rules.id limit :limit for no key update of rules skip locked
 """  # noqa: S608 - of constants only
 _LOCK_OF_TYPES = text(_LOCK_DUE.format(which="and rules.account = :account and rules.report_type = any(:types)"))
 _LOCK_ANY = text(_LOCK_DUE.format(which=""))
-# Rules take turns, so that one with a thousand connected accounts leaves room for the others. Progress rows are locked
-# too, as they are all that an older version beside this one locks.
+# Rules take turns, so that one with a thousand connected accounts leaves room for the others; its accounts come in a
+# new order each time, so that none is always last. Progress rows are locked too, as they are all that an older version
+# beside this one locks.
 _DUE = text("""
 with due as (
-    select p.id, row_number() over (partition by p.rule_id order by p.id) as turn
+    select p.id, row_number() over (partition by p.rule_id order by random()) as turn
     from rules join rule_progress as p on p.rule_id = rules.id
     join report_types as type on type.account = rules.account and type.id = rules.report_type
     where rules.id = any(:rule_ids) and rules.enabled and rules.deleted_at is null
       and type.data_available_end is not null
       and (p.next_due_at is null or p.next_due_at <= type.data_available_end)
-    order by turn, p.id limit :limit
+    order by turn limit :limit
 )
 select p.id as progress_id, p.connected_account, p.planned_until, rules.id as rule_id, rules.account,
     rules.report_type, rules.cadence, rules.timezone, rules.starts_on, rules.settle_hours, rules.parameters,

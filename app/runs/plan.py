@@ -87,13 +87,16 @@ async def write(session: AsyncSession, runs: Sequence[PlannedRun], *, reason: st
     return int((await session.execute(_WRITE, values)).scalar_one())
 
 
-# As JSON: a single fixed statement for any number of runs.
+# As JSON: a single fixed statement for any number of runs. Within a window runs are requested in the order of `due_at`
+# (runs/request_claim): a random one, so that where slots do not suffice for all connected accounts, it is not always
+# the same ones that get none.
 _WRITE = text("""
 with made as (
     insert into runs (id, account, rule_id, report_type, connected_account, window_key, revision, partial,
         interval_start, interval_end, timezone, parameters, state, attempts_granted,
-        caused_by, traceparent)
-    select * from jsonb_to_recordset(cast(:runs as jsonb)) as run(id uuid, account text, rule_id uuid,
+        caused_by, traceparent, due_at)
+    select run.*, now() - random() * interval '1 second'
+    from jsonb_to_recordset(cast(:runs as jsonb)) as run(id uuid, account text, rule_id uuid,
         report_type text, connected_account text, window_key text, revision int, partial bool,
         interval_start timestamptz, interval_end timestamptz, timezone text, parameters jsonb, state text,
         attempts_granted int, caused_by text, traceparent text)

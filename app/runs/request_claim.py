@@ -122,11 +122,12 @@ select case when known_until < now() - make_interval(secs => :gap) then known_un
 where slug = :account for no key update
 """)
 _DUE_COLUMNS = """run_id, interval_end, case when type_missing then report_type end as missing_type,
-            row_number() over (order by interval_end desc, run_id) as rank"""
+            row_number() over (order by interval_end desc, due_at, run_id) as rank"""
 _DUE = """state = 'planned' and asked_at is null and due_at <= clock_timestamp()
           and not (leased or beyond_availability or refused or type_missing and type_probe_at > clock_timestamp())"""
 # Fair between rules: a rule's place in the queue counts its pending runs, so a long backfill never holds up another
-# rule; within a rule the newest window comes first, so it does not hold up today's report either.
+# rule; within a rule the newest window comes first, so it does not hold up today's report either. Within a window
+# connected accounts go in the order of `due_at`, which planning shuffles and back-off moves to the end.
 # A create that was sent and not answered may have taken effect: its run keeps its slot, needs no new one, and goes
 # first, wherever it stands in its rule. Otherwise newer windows could wait for slots that only older ones can free.
 # The most recently refused run comes last: each probe of a held account uses a different run.
@@ -170,14 +171,14 @@ with recursive pending as materialized (
     cross join lateral (
         select {_DUE_COLUMNS} from run_readiness as run
         where run.account = :account and run.rule_id = waiting.rule_id and {_DUE}
-        order by interval_end desc, run_id limit :most_pending
+        order by interval_end desc, due_at, run_id limit :most_pending
     ) as next
     union all
     select next.*, (select coalesce(sum(runs), 0) from pending where rule_id is null) + next.rank
     from (
         select {_DUE_COLUMNS} from run_readiness as run
         where run.account = :account and run.rule_id is null and {_DUE}
-        order by interval_end desc, run_id limit :most_pending
+        order by interval_end desc, due_at, run_id limit :most_pending
     ) as next
 ), chosen as (
     select run_id, 0 as place, interval_end, null as missing_type from run_readiness

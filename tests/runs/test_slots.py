@@ -22,9 +22,20 @@ from tests.runs.stories import (
     somebody_waits_for_a_lock,
     states,
 )
-from tests.service import REPORT_TYPE, add_rule, at, execute, fetch, make_settings, request_due, unpublished
+from tests.service import (
+    REPORT_TYPE,
+    add_rule,
+    at,
+    execute,
+    fetch,
+    make_settings,
+    request_due,
+    unpublished,
+    until_found,
+)
 
 OTHER_TYPE = "balance.summary.1"
+CONNECT_TYPE = "connected_account_balance_change_from_activity.itemized.3"
 
 
 async def test_three_processes_at_once_never_have_more_stripe_runs_pending_than_there_are_slots(
@@ -208,3 +219,37 @@ async def test_a_run_that_waits_for_nothing_but_a_slot_is_the_one_that_is_claime
 
     assert claimed == workable
     assert len(claimed) == 2
+
+
+async def test_where_slots_do_not_suffice_it_is_not_always_the_same_connected_accounts_that_get_none(
+    res: Resources, simulator: Simulator
+) -> None:
+    unpublished(simulator, CONNECT_TYPE)
+    await reconcile(res)
+    accounts = [f"acct_{number:02}" for number in range(30)]
+    await add_rule(res, report_type=CONNECT_TYPE, connected_accounts=accounts)
+    orders = []
+    for day in ("2026-03-02", "2026-03-03", "2026-03-04"):
+        unpublished(simulator, CONNECT_TYPE, until=day)
+        await reconcile(res)
+        async with another_process(res, simulator, TALLYHOOK_MAX_PENDING_RUNS=30) as process:
+            claims = await claim_requests(process, 30)
+        orders.append([str(claim.parameters["connected_account"]) for claim in claims])
+        assert sorted(orders[-1]) == accounts  # the newest window of each, before the rest of older ones
+        await execute(res, "update runs set state = 'stored', asked_at = null, lease_until = null")
+
+    assert len({tuple(order) for order in orders}) == len(orders)
+
+
+async def test_of_one_window_the_account_that_backed_off_comes_last(res: Resources, simulator: Simulator) -> None:
+    unpublished(simulator, CONNECT_TYPE)
+    await reconcile(res)
+    await add_rule(res, report_type=CONNECT_TYPE, connected_accounts=["acct_a", "acct_b", "acct_c"])
+    unpublished(simulator, CONNECT_TYPE, until="2026-03-02")
+    await reconcile(res)
+    await execute(res, "update runs set due_at = due_at + interval '1 second' where connected_account = 'acct_a'")
+    await until_found(res, "select 1 from runs having bool_and(due_at <= clock_timestamp())")
+
+    claims = await claim_requests(res, 3)
+
+    assert claims[-1].parameters["connected_account"] == "acct_a"
