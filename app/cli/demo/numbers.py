@@ -3,7 +3,10 @@
 import asyncio
 import time
 from collections import Counter
+from datetime import datetime
 from decimal import Decimal
+from typing import Any
+from zoneinfo import ZoneInfo
 
 import httpx
 from rich.console import Console
@@ -30,8 +33,21 @@ async def show_numbers(console: Console, client: httpx.AsyncClient) -> None:
     for currency, net in sorted(nets.items()):
         table.add_row(currency, f"{net:,f}")
     console.print(table)
-    verdicts = Counter([check["verdict"] async for check in pages(client, "/v1/checks")])
-    console.print(f"numbers   {verdicts['agrees']} that must agree do, {verdicts['differs']} differ (GET /v1/checks)")
+    checks = [check async for check in pages(client, "/v1/checks")]
+    verdicts = Counter(check["verdict"] for check in checks)
+    console.print(f"checks    {verdicts['agrees']} agree, {verdicts['differs']} differ (GET /v1/checks)")
+    for check in checks:
+        if check["verdict"] != "agrees":
+            console.print(_line(check), highlight=False, soft_wrap=True, markup=False)
+
+
+def _line(check: dict[str, Any]) -> str:
+    window = check["window"]
+    day = datetime.fromisoformat(window["interval_start"]).astimezone(ZoneInfo(window["timezone"] or "UTC"))
+    where = f"{check['name']} of {day:%Y-%m-%d}, {check['currency'] or 'every currency'}"
+    if check["verdict"] == "differs":
+        return f"          {where}: {check['left']} and {check['right']} differ by {check['difference']}"
+    return f"          {where}: {check['reason']}"
 
 
 async def _loaded(client: httpx.AsyncClient) -> None:

@@ -50,7 +50,7 @@ class Sample:
 
 SAMPLES = (
     Sample("activity-los-angeles", "balance_change_from_activity.itemized.7", Cadence.DAILY, "America/Los_Angeles"),
-    Sample("balance-berlin", "balance.summary.1", Cadence.DAILY, "Europe/Berlin"),
+    Sample("balance-los-angeles", "balance.summary.1", Cadence.DAILY, "America/Los_Angeles"),
     Sample("payouts-lord-howe", "payouts.itemized.5", Cadence.DAILY, "Australia/Lord_Howe"),
     Sample("reconciliation-live", "payout_reconciliation.itemized.7", Cadence.EVERY_UPDATE, "UTC"),
     Sample("ending-balance-tokyo", "ending_balance_reconciliation.summary.1", Cadence.DAILY, "Asia/Tokyo"),

@@ -1,4 +1,4 @@
-"""Four troubles that the demo makes on purpose, and a second worker that is there to be killed."""
+"""Five failures that the demo makes on purpose, and a second worker that is there to be killed."""
 
 import asyncio
 import os
@@ -36,6 +36,12 @@ def troubles(simulator: Simulator, worker: asyncio.subprocess.Process) -> Sequen
         Trouble(
             "TROUBLE: a worker is killed (SIGKILL). Another takes over its work.",
             lambda: _kill(worker),
+        ),
+        Trouble(
+            "TROUBLE: a report comes with a row missing. Its sums do not agree with the balance.",
+            lambda: simulator.inject(
+                "report_missing_row", match={"report_type": "balance_change_from_activity.itemized.7"}
+            ),
         ),
     )
 
