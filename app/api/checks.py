@@ -1,11 +1,13 @@
 """Checks: whether the numbers in the files agree with each other, and what somebody wrote about it."""
 
+from dataclasses import replace
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Query
 
 from app.api.http.dependencies import CalledBy, Res, Session
 from app.api.http.paging import page_of, read_number_cursor
+from app.api.named_rule import rule_id_of
 from app.api.schemas.common import Page
 from app.api.schemas.tables import CheckListIn, CheckWindowOut, NoteIn, VerdictOut
 from app.ids import LARGEST_NUMBER
@@ -22,7 +24,8 @@ _Id = Annotated[int, Path(ge=1, le=LARGEST_NUMBER)]
 async def list_checks(session: Session, asked: Annotated[CheckListIn, Query()]) -> Page[VerdictOut]:
     """The newest verdict about each subject, newest first; with `history` all that were ever given."""
     before = None if asked.cursor is None else read_number_cursor("checks", asked.cursor)
-    found = await listing.list_checks(session, asked.filters(), before=before, limit=asked.limit + 1)
+    filters = replace(asked.filters(), rule_id=await rule_id_of(session, asked))
+    found = await listing.list_checks(session, filters, before=before, limit=asked.limit + 1)
     return page_of("checks", [shown(check) for check in found], asked.limit, lambda check: [check.id])
 
 

@@ -2,6 +2,7 @@
 
 import json
 import uuid
+from dataclasses import replace
 from typing import Annotated
 
 from fastapi import APIRouter, Query
@@ -10,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.api.http.dependencies import CalledBy, Res, Session
 from app.api.http.paging import make_cursor, page_of, read_cursor, read_number_cursor
 from app.api.http.tokens import Caller
+from app.api.named_rule import rule_id_of
 from app.api.runs import shown_in_full
 from app.api.schemas.common import Page
 from app.api.schemas.runs import RunDetailOut
@@ -38,15 +40,16 @@ router = APIRouter(prefix="/v1", tags=["tables"])
 async def list_loads(session: Session, asked: Annotated[LoadListIn, Query()]) -> Page[LoadDetailOut]:
     """All loads that match, newest first."""
     before = None if asked.cursor is None else read_number_cursor("loads", asked.cursor)
-    found = await listing.list_loads(session, asked.filters(), before=before, limit=asked.limit + 1)
+    filters = replace(asked.filters(), rule_id=await rule_id_of(session, asked))
+    found = await listing.list_loads(session, filters, before=before, limit=asked.limit + 1)
     return page_of("loads", [LoadDetailOut.model_validate(one) for one in found], asked.limit, lambda load: [load.id])
 
 
 @router.post("/loads", status_code=202)
 async def load_matching(res: Res, caller: CalledBy, asked: LoadMatchingIn) -> LoadsAskedOut:
     """Load every stored file that matches and is not loaded, or failed; also those from before there were tables."""
-    filters = LoadFilters(asked.state, asked.table, asked.rule_id, asked.account)
     async with res.sessions.begin() as session:
+        filters = LoadFilters(asked.state, asked.table, await rule_id_of(session, asked), asked.account)
         loads = await manual.load_matching(session, filters, again=asked.again, by=caller.name)
     return LoadsAskedOut(loads=loads)
 

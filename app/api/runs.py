@@ -13,16 +13,15 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app import report_types
 from app.api.http.dependencies import CalledBy, Res, Session
 from app.api.http.paging import bad_cursor, page_of, read_cursor, read_id_cursor
+from app.api.named_rule import rule_id_of
 from app.api.schemas.common import Page
 from app.api.schemas.runs import MoveOut, RemoveIn, RetriedOut, RetryIn, RunDetailOut, RunIn, RunListIn, RunOut
-from app.errors import BadInput, FieldError
 from app.planning.dates import LocalDates, local_dates
 from app.queue import timetable
 from app.resources import ClaimTerms, Resources
-from app.rules import store
 from app.runs import ad_hoc, listing, manual
 from app.runs.ad_hoc import AdHoc
-from app.runs.listing import Position, RunFilters
+from app.runs.listing import Position
 from app.runs.waiting import waiting_for
 from app.tables.listing import loads_of
 from app.upkeep import retention
@@ -43,7 +42,7 @@ IdempotencyKey = Annotated[
 @router.get("")
 async def list_runs(res: Res, session: Session, asked: Annotated[RunListIn, Query()]) -> Page[RunOut]:
     """All runs that match, in the order that is asked for."""
-    filters = await _named(session, asked, asked.filters())
+    filters = replace(asked.filters(), rule_id=await rule_id_of(session, asked))
     after = None if asked.cursor is None else _place(asked.order, asked.cursor)
     found = await listing.list_runs(session, filters, limit=asked.limit + 1, order=asked.order, after=after)
     rows = {row["id"]: row for row in found}
@@ -111,7 +110,7 @@ async def retry_runs(
     if wanted.ids is not None:
         return RetriedOut(retried=await _retry_these(res, wanted.ids, by=caller.name))
     async with res.sessions() as session:
-        filters = await _named(session, wanted, wanted.filters())
+        filters = replace(wanted.filters(), rule_id=await rule_id_of(session, wanted))
     filters = replace(filters, state=filters.state or RunState.FAILED)
     return RetriedOut(retried=await manual.retry_matching(res, filters, by=caller.name))
 
@@ -146,15 +145,6 @@ async def remove_file(res: Res, caller: CalledBy, run_id: uuid.UUID, asked: Remo
 async def _is_unknown(session: AsyncSession, asked: AdHoc) -> bool:
     known = await report_types.read(session, asked.account, asked.report_type)
     return known is None or known.availability is None
-
-
-async def _named(session: AsyncSession, asked: RunListIn | RetryIn, filters: RunFilters) -> RunFilters:
-    """The filters, for the rule that is asked for by name. Raises NotFound."""
-    if asked.rule is None:
-        return filters
-    if asked.rule_id is not None:
-        raise BadInput(FieldError("/rule", "says the same as `rule_id`, another way: give one of them"))
-    return replace(filters, rule_id=(await store.find(session, asked.rule)).id)
 
 
 async def _retry_these(res: Resources, run_ids: Sequence[uuid.UUID], *, by: str) -> int:

@@ -1,5 +1,6 @@
 """What the admin API shows of tables, loads, files and checks, and what can be asked of it."""
 
+import uuid
 from collections.abc import AsyncIterator
 
 import httpx
@@ -205,3 +206,22 @@ async def test_checks_are_listed_by_their_newest_verdict_and_noted(
     in_october = {"from": "2026-10-01", "through": "2026-10-01", "name": "row_net"}
     assert len((await client.get("/v1/checks", params=in_october)).json()["data"]) == 1
     assert (await client.get("/v1/checks", params={"to": "2026-10-01"})).json()["data"] == []
+
+
+async def test_loads_and_checks_are_listed_by_the_name_of_their_rule(
+    tables: Resources, client: httpx.AsyncClient
+) -> None:
+    rules = {name: str(await rule(tables, name=name)) for name in ("daily", "monthly")}
+    for rule_id in rules.values():
+        await stored_and_loaded(tables, rows(line(1)), rule_id=uuid.UUID(rule_id))
+
+    async def listed(route: str, **asked: str) -> list[dict[str, object]]:
+        found: list[dict[str, object]] = (await client.get(route, params=asked)).json()["data"]
+        return found
+
+    for route in ("/v1/loads", "/v1/checks"):
+        assert await listed(route, rule="daily") == await listed(route, rule_id=rules["daily"]) != []
+        assert (await client.get(route, params={"rule": "weekly"})).status_code == 404
+    assert len(await listed("/v1/loads")) == 2
+    assert await listed("/v1/checks", rule="monthly") == []  # it does not lead
+    assert (await client.post("/v1/loads", json={"rule": "daily", "again": True})).json() == {"loads": 1}

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, StrictBool
 
-from app.api.schemas.common import Day, In, Out, PageIn, Slug, Time
+from app.api.schemas.common import Day, In, Name, Out, PageIn, Slug, Time
 from app.tables.catalogue import Kind
 from app.tables.checks.listing import CheckFilters
 from app.tables.checks.results import Verdict
@@ -61,6 +61,7 @@ class LoadFiltersIn(BaseModel):
     state: Literal["due", "loaded", "failed", "removed"] | None = None
     table: TableName | None = None
     rule_id: uuid.UUID | None = None
+    rule: Name | None = Field(default=None, description="The rule's name (or id), in place of `rule_id`.")
     account: Slug | None = None
 
     def filters(self) -> LoadFilters:
@@ -78,6 +79,7 @@ class LoadMatchingIn(In):
     state: Literal["loaded", "failed"] | None = None
     table: TableName | None = None
     rule_id: uuid.UUID | None = None
+    rule: Name | None = Field(default=None, description="The rule's name (or id), in place of `rule_id`.")
     account: Slug | None = None
     again: StrictBool = False
 
@@ -251,6 +253,7 @@ class CheckListIn(PageIn):
     verdict: Verdict | None = None
     name: _Word | None = None
     rule_id: uuid.UUID | None = None
+    rule: Name | None = Field(default=None, description="The rule's name (or id), in place of `rule_id`.")
     account: Slug | None = None
     first: Day | None = Field(default=None, alias="from", description="A local date of the window.")
     until: Day | None = Field(default=None, alias="to", description="Exclusive.")
