@@ -105,7 +105,7 @@ def alternate(rounds: int, contenders: Mapping[str, Callable[[], T]]) -> dict[st
     """Run every contender once a round, in turn; what each of them gave, round by round."""
     given: dict[str, list[T]] = {name: [] for name in contenders}
     for turn in range(rounds):
-        # Every other round backwards: whoever goes second does so as often as the others.
+        # Every other round runs backwards, so that each contender is first as often as last.
         order = list(contenders) if turn % 2 == 0 else list(contenders)[::-1]
         for name in order:
             given[name].append(contenders[name]())

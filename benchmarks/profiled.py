@@ -1,6 +1,6 @@
 """`python -m benchmarks.profiled FILE serve …`: the service under cProfile, counting its thread's processor time only.
 
-Time on the clock would show whoever waits, and how busy the machine is with other things.
+Time on the clock would show what waits, and how busy the machine is with other things.
 """
 
 import cProfile

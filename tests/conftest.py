@@ -48,7 +48,7 @@ LOGGERS += ["sqlalchemy.engine", "sqlalchemy.pool", "asyncio"]
 
 @pytest.fixture
 def logging_as_it_was() -> Iterator[None]:
-    """For whoever configures logging, which is one per process: in the end it is as it was before."""
+    """For tests that configure logging, which is one per process: afterwards it is as it was before."""
     loggers = [logging.getLogger(name) for name in LOGGERS]
     before = [(logger.handlers, logger.propagate, logger.level) for logger in loggers]
     raises = logging.raiseExceptions

@@ -60,7 +60,8 @@ def running_server() -> Iterator[PostgresServer]:
 
 @contextmanager
 def fresh_database(server: PostgresServer, *, template: str | None = None) -> Iterator[str]:
-    """The name of a new database, empty or a copy of `template`; dropped afterwards, whoever is still connected."""
+    """The name of a new database, empty or a copy of `template`; dropped afterwards, even while somebody is
+    connected."""
     name = f"tallyhook_test_{uuid.uuid4().hex}"
     if template is None:
         _execute(server, sql.SQL("create database {}").format(sql.Identifier(name)))

@@ -202,7 +202,7 @@ async def test_a_type_of_event_that_this_version_does_not_know_is_left_for_the_o
     assert await statuses(res) == {"evt_1": "pending"}
 
 
-async def test_trouble_of_the_database_is_not_the_events_and_is_not_counted(
+async def test_an_error_of_the_database_is_not_the_events_and_is_not_counted(
     res: Resources, simulator: Simulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def cut_off(session: AsyncSession, settings: Settings, account: str, values: list[dict[str, Any]]) -> None:

@@ -72,7 +72,7 @@ WHERE = {
     "unknown job kind": "tests/queue/test_wakeups.py::test_a_lane_that_this_version_does_not_know_is_passed_over",
     "unknown state":
         "tests/upkeep/test_reconcile.py::test_a_run_in_a_state_that_this_version_does_not_know_is_left_alone",
-    "non-UTF-8 body": "tests/inbox/test_delivery.py::test_what_is_no_event_is_refused_and_only_counted",
+    "non-UTF-8 body": "tests/inbox/test_delivery.py::test_what_is_not_an_event_is_refused_and_only_counted",
     "empty secret": "tests/stripe_api/test_client.py::test_without_a_secret_nothing_is_believed",
     "future timestamp": "tests/inbox/test_delivery.py::test_an_old_or_future_time_stamp_is_not_believed",
     "oversized body": "tests/api/test_webhooks.py::test_a_body_of_just_the_limit_is_taken_and_a_byte_more_is_not",

@@ -32,7 +32,7 @@ class LimitsOut(Out):
 
     pending_runs: int
     max_pending_runs: int
-    requests_per_second: float = Field(description="To each kind of endpoint; 0 is no limit.")
+    requests_per_second: float = Field(description="To each kind of endpoint; 0 means no limit.")
 
 
 class AvailabilityOut(Out):

@@ -147,7 +147,7 @@ async def _own() -> AsyncIterator["httpx.AsyncClient"]:
     from app.vocabulary import Role
 
     class OwnAccess(Access):
-        """Whoever can open the database may do everything; histories name them by their account of this machine."""
+        """Anyone who can open the database may do everything; histories name them by their account on this machine."""
 
         @property
         def closed(self) -> bool:

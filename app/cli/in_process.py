@@ -38,7 +38,7 @@ class _Exchange(httpx.AsyncByteStream):
 
     async def _receive(self) -> Message:
         if self._asked:
-            await asyncio.Event().wait()  # whoever asks stays until the end
+            await asyncio.Event().wait()  # the client stays until the end
         self._asked = True
         return {"type": "http.request", "body": self._body, "more_body": False}
 

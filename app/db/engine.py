@@ -24,7 +24,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, a
 from sqlalchemy.pool import ConnectionPoolEntry
 
 # Kinds of error, by SQLSTATE, told apart here only. By class, what passes: connections, who may log in, which databases
-# there are, circles of locks, no room, locked, shutting down or starting, trouble with the disk.
+# there are, circles of locks, no room, locked, shutting down or starting, disk errors.
 _PASSING_CLASSES = frozenset({"08", "28", "3D", "40", "53", "55", "57", "58"})
 # A server that became a standby refuses to write (25006) or to lock (55000) for as long as it is one.
 _WRONG_SERVER = frozenset({"25006", "55000"})
@@ -204,7 +204,7 @@ _left_at: WeakKeyDictionary[Engine, float] = WeakKeyDictionary()
 
 
 def leave_server(engine: Engine) -> None:
-    """Use none of the connections again that there are by now: each is made anew when it is wanted."""
+    """Never use the present connections again: each is replaced when it is next needed."""
     _left_at[engine] = time.monotonic()
 
 
@@ -247,7 +247,7 @@ def _watch(engine: AsyncEngine, seconds: float) -> None:
 
 
 def _cut(raw: Any) -> None:
-    # Whoever waits for an answer wakes up with the connection's end; to cancel the task would wait for the server.
+    # Closing the connection wakes up the task that waits for an answer; cancelling the task would wait for the server.
     with suppress(OSError, psycopg.Error), socket.socket(fileno=os.dup(raw.fileno())) as shared:
         shared.shutdown(socket.SHUT_RDWR)
 

@@ -539,7 +539,7 @@ class TimetableEntry(Base):
 
 
 class Worker(Base):
-    """A process of the service, which version it runs, and when it was last heard of (app/queue/processes.py)."""
+    """A process of the service, which version it runs, and when it last reported (app/queue/processes.py)."""
 
     __tablename__ = "workers"
     id: Mapped[uuid.UUID] = mapped_column(primary_key=True)

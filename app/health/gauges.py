@@ -44,7 +44,7 @@ async def read_families(res: Resources) -> Families:
 async def _runs(session: AsyncSession) -> GaugeMetricFamily:
     family = GaugeMetricFamily(
         "tallyhook_runs",
-        "Runs that are not stored or cancelled, by state and report type (`other`: one that Stripe never told of).",
+        "Runs that are not stored or cancelled, by state and report type (`other`: a type never announced).",
         labels=["state", "report_type"],
     )
     for row in await session.execute(_RUNS, {"most": MOST_COUNTED}):
@@ -176,8 +176,8 @@ where not exists (select 1 from checks as later where later.subject = checks.sub
 group by name, verdict
 """)
 _SET_ASIDE = text("select count(*) from table_columns where state = 'set_aside'")
-# Stored and cancelled runs are a million some day, and say nothing about now; a name that Stripe never told of may be
-# anything that somebody asked for.
+# Stored and cancelled runs may be a million one day, and say nothing about now; a report type that Stripe never
+# announced may be anything that somebody typed.
 # Each state by itself and by name: asked for as a value, the planner walks back through all runs for the rarest.
 _NEWEST = """
     (select state, account, report_type from runs where state = '{state}' order by id desc limit :most)

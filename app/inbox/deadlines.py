@@ -15,7 +15,7 @@ class Deadlines:
         self._timer: asyncio.TimerHandle | None = None
 
     def future(self) -> asyncio.Future[None]:
-        """A new future, which whoever waits for awaits."""
+        """A new future for a caller to await."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[None] = loop.create_future()
         while self._waiting and self._waiting[0][1].done():

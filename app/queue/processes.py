@@ -46,7 +46,7 @@ async def say_gone(sessions: async_sessionmaker[AsyncSession], process_id: uuid.
 
 
 async def prune(session: AsyncSession, *, days: int, limit: int) -> int:
-    """Forget up to `limit` processes that were not heard of for so many days; returns how many."""
+    """Forget up to `limit` processes that have not reported for `days` days; returns how many."""
     return len((await session.execute(_PRUNE, {"days": days, "limit": limit})).all())
 
 

@@ -163,8 +163,8 @@ async def _note_progress(session: AsyncSession, plans: Sequence[_Plan]) -> None:
     await session.execute(_NOTE_PROGRESS, values)
 
 
-# What a type's data has reached is due. A rule that is locked for a change or for planning is skipped: whoever has
-# the lock plans it, or wakes the lane afterwards.
+# What a type's data has reached is due. A rule that is locked for a change or for planning is skipped: the holder
+# of the lock plans it, or wakes the lane afterwards.
 _IS_DUE = """
 type.data_available_end is not null and exists (select from rule_progress as p where p.rule_id = rules.id
     and (p.next_due_at is null or p.next_due_at <= type.data_available_end))

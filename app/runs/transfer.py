@@ -68,7 +68,7 @@ class DownloadClaim(Claim):
 
     @property
     def file(self) -> StripeFile:
-        """The file, as Stripe told of it."""
+        """The file, as Stripe announced it."""
         return StripeFile(
             self.stripe_file_id, self.file_url, self.file_size, self.file_name, self.file_expires_at, self.file_type
         )

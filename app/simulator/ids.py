@@ -1,5 +1,5 @@
 """Identifiers in Stripe's shape. They are random even where everything else follows the seed: a simulator that is
-started anew beside an old database must not hand out the same ids again."""
+restarted beside an old database must not hand out the same ids again."""
 
 import hashlib
 import random

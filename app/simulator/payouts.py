@@ -49,8 +49,8 @@ def add_manual(
 
 
 def tell_reconciled(world: World, account: Account, *, owner: str | None, until: int) -> int:
-    """Tells `payout.reconciliation_completed` of the automatic payouts up to `until` that it was not told of yet (the
-    first time: those of a day); answers how many."""
+    """Announces (`payout.reconciliation_completed`) the automatic payouts up to `until` that were not announced yet
+    (the first time: those of one day); returns how many."""
     since = account.payouts_announced.get(owner or "", until - DAY)
     due = list(_automatic(world, account, owner=owner, start=since + 1, end=until + 1))
     account.payouts_announced[owner or ""] = max(since, until)

@@ -34,7 +34,7 @@ CALL_TIMEOUT = httpx.Timeout(30, connect=5)
 # Between two pieces of a file: Stripe streams steadily, so half a minute of silence is a broken connection.
 FILE_TIMEOUT = httpx.Timeout(30, connect=5)
 LIST_PAGE = 100
-# Stripe documents no `Retry-After`; whoever in between sends one must not put a report off for days.
+# Stripe documents no `Retry-After`; a proxy that sends one must not delay a report for days.
 LONGEST_RETRY_AFTER = 3600.0
 
 

@@ -161,7 +161,7 @@ def _kept(value: Any) -> Any:
 def _time(value: dict[str, Any], name: str) -> datetime:
     found = _optional_time(value, name)
     if found is None:
-        raise Malformed(f"`{name}` is no time")
+        raise Malformed(f"`{name}` is not a time")
     return found
 
 

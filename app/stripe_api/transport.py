@@ -81,7 +81,7 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
 
 def _open_session(context: ssl.SSLContext) -> aiohttp.ClientSession:
     return aiohttp.ClientSession(
-        # How many calls are under way is limited by whoever makes them.
+        # The callers limit how many calls are under way.
         connector=aiohttp.TCPConnector(ssl=context, limit=0, keepalive_timeout=KEEP_ALIVE_SECONDS),
         cookie_jar=aiohttp.DummyCookieJar(),
         auto_decompress=False,

@@ -1,4 +1,4 @@
-"""What is known of Stripe's report types, from `app/catalogue/reports.yaml`: facts only, each with its mark.
+"""What is known about Stripe's report types, from `app/catalogue/reports.yaml`: facts only, each with its mark.
 
 What is not known there stays unknown here: nothing is guessed into a table.
 """
@@ -15,7 +15,7 @@ import yaml
 
 CATALOGUE = Path(__file__).parents[1] / "catalogue" / "reports.yaml"
 
-# Every release of Stripe's that has a `connected_account_` sister tells the account in a column of this name.
+# Every Stripe report with a `connected_account_` version names the account in a column of this name.
 CONNECT_PREFIX = "connected_account_"
 _METADATA = re.compile(r"([a-z_]+_metadata)\[(.*)\]", re.DOTALL)
 
@@ -32,14 +32,14 @@ class Kind(StrEnum):
 class Personal(StrEnum):
     """Whose data a column holds."""
 
-    YES = "yes"  # a person's own: loaded only where it is asked for by name
-    FREE_TEXT = "free_text"  # may hold a person's data: likewise
+    YES = "yes"  # a person's own: loaded only where a rule names it
+    FREE_TEXT = "free_text"  # may hold a person's data: treated alike
     PSEUDONYM = "pseudonym"  # an id that leads to a person at Stripe: loaded
     NO = "no"
 
     @property
     def is_withheld(self) -> bool:
-        """Whether such a column is loaded only on request, and shown only in the personal schema."""
+        """Whether such a column is loaded only on request and shown only in the personal schema."""
         return self in (Personal.YES, Personal.FREE_TEXT)
 
 
@@ -56,7 +56,7 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """The versions of one report, which share a table. `row_key` is None where equal lines may both be real."""
+    """The versions of one report, which share a table. `row_key` is None where two equal lines can both be real."""
 
     id: str
     table: str
@@ -66,7 +66,7 @@ class Family:
 
     @property
     def is_summary(self) -> bool:
-        """Whether a line is a sum (per category and currency), not a transaction."""
+        """Whether a line is a sum (per category and currency) rather than a transaction."""
         return self.row_key == ("reporting_category", "currency")
 
 
@@ -107,7 +107,7 @@ def catalogue() -> Catalogue:
 
 
 def family_of(report_type: str) -> Family:
-    """The family of a report type; of one that the catalogue does not have, a family without known rows."""
+    """The family of a report type; a family without known rows for a type that the catalogue does not have."""
     id_, _, version = report_type.rpartition(".")
     id_ = id_ if version.isdecimal() or version == "latest" else report_type
     known = catalogue().families.get(id_)
@@ -120,7 +120,8 @@ def table_name(family: str) -> str:
 
 
 def find_column(name: str) -> Column | None:
-    """What is known of a column by its exact name; of a metadata column by its kind, whatever its key. Else None."""
+    """What is known about a column by its exact name, or about a metadata column by its kind, whatever its key; or
+    None."""
     known = catalogue().columns
     if (found := known.get(name)) is not None and not name.endswith("[key]"):
         return found
@@ -132,7 +133,7 @@ def find_column(name: str) -> Column | None:
 
 
 def is_metadata(name: str) -> bool:
-    """Whether the column holds one key of somebody's metadata, and so lives in the one JSON column."""
+    """Whether the column holds one key of somebody's metadata, and so goes into the one JSON column."""
     return _METADATA.fullmatch(name) is not None
 
 

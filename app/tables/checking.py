@@ -31,7 +31,7 @@ class WaitingLoad:
 
 
 async def check_due(res: Resources) -> int:
-    """Check what was loaded since, some loads in one transaction; returns how many there were."""
+    """Check what was loaded since the last time, several loads in one transaction; returns how many there were."""
     done = 0
     while done < LOADS_AT_ONCE and (checked := await _check_some(res)):
         done += checked
@@ -45,7 +45,7 @@ async def _check_some(res: Resources) -> int:
         loads = [load for load in found if load.account == found[0].account]
         if not loads:
             return 0
-        # Two that see the same pair at once would both say so.
+        # Two processes that see the same pair at once would both report it.
         await session.execute(_LOCK, {"account": loads[0].account})
         await session.execute(_DONE, {"ids": [load.id for load in loads]})
         led = await inputs.led_families(session, loads[0].account)
@@ -78,7 +78,7 @@ async def check(session: AsyncSession, load_id: int, led: frozenset[str]) -> lis
 
 
 async def _add(session: AsyncSession, check: Check, finding: Finding) -> bool:
-    """Add a verdict, unless the newest about the same says the same; whether it was added."""
+    """Add a verdict unless the newest one on the same subject is equal; returns whether it was added."""
     window = finding.window_of
     values: dict[str, Any] = {
         "subject": _subject(check, finding),
@@ -101,7 +101,7 @@ async def _add(session: AsyncSession, check: Check, finding: Finding) -> bool:
 
 
 def _subject(check: Check, finding: Finding) -> str:
-    """What a verdict is about; a later one about the same takes its place."""
+    """What a verdict is about; a later one with the same subject replaces it."""
     window = finding.window_of
     about = [check.name, window.account, window.scope, window.family, window.timezone, _text(window.interval_start),
              _text(window.interval_end), finding.currency]  # fmt: skip

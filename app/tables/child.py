@@ -1,4 +1,4 @@
-"""The process that loads files, one at a time: `python -m app.tables.child`, spoken to in lines of JSON.
+"""The process that loads files, one at a time: `python -m app.tables.child`. Questions and answers are lines of JSON.
 
 It gets the database's address and ids, never values. It ends when its parent does, or closes its input.
 """
@@ -48,7 +48,7 @@ def serve(questions: TextIO, answers: TextIO) -> None:
 
 
 class Connections:
-    """One to write with, one to read the file with; opened when needed, and reopened after any error."""
+    """One connection to write with, one to read the file with; opened when needed, and reopened after any error."""
 
     def __init__(self, conninfo: str) -> None:
         self._conninfo = conninfo
@@ -83,7 +83,7 @@ def _answer(connections: Connections, asked: dict[str, Any], how: How) -> dict[s
 
 
 def _write_parquet(one: Connection, other: Connection, asked: dict[str, Any], how: How) -> int:
-    # Only here: pyarrow is large, and few need it.
+    # Imported only here: pyarrow is large, and few need it.
     from app.tables.parquet import write_file
 
     run_id = uuid.UUID(asked["parquet"])
@@ -96,7 +96,7 @@ def _ended(error: Exception) -> dict[str, Any]:
     if isinstance(error, psycopg.DataError):
         # The message repeats the value, so only the place is shown.
         line = _COPY_LINE.search(error.diag.context or "")
-        return _failed("the database does not take a value of this row", int(line[1]) if line else None)
+        return _failed("the database does not accept a value of this row", int(line[1]) if line else None)
     if isinstance(error, LoadOvertaken | psycopg.errors.UniqueViolation):
         return {"outcome": "overtaken"}
     if isinstance(error, FileIsGone | StoreAway):
@@ -118,7 +118,7 @@ def _passes(error: psycopg.Error) -> bool:
 
 
 def _where(error: Exception) -> str:
-    """What went wrong in us and where, without the error's own words: they may repeat a value."""
+    """Which error of ours was raised and where, without its message, which may repeat a value."""
     frames = traceback.extract_tb(error.__traceback__)
     place = next((f for f in reversed(frames) if "/app/" in f.filename), frames[-1] if frames else None)
     code = getattr(error, "sqlstate", None)

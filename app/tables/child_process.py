@@ -21,7 +21,7 @@ _ROOT = Path(__file__).parents[2]
 
 
 class Child:
-    """At most one process, which does one thing at a time; who comes meanwhile waits."""
+    """At most one process, which does one thing at a time; other callers wait."""
 
     def __init__(self, res: Resources) -> None:
         self._opening = _opening(res)
@@ -35,15 +35,16 @@ class Child:
         return None if self._process is None else self._process.pid
 
     async def load(self, load_id: int, fence: int) -> Mapping[str, Any]:
-        """Have a load done; how it ended. Raises ChildEnded. Whoever cancels this ends the child."""
+        """Have the child do a load; returns how it ended. Raises ChildEnded. Cancelling this ends the child."""
         return await self._ask({"id": load_id, "fence": fence})
 
     async def write_parquet(self, run_id: uuid.UUID, path: Path, *, whole: bool) -> Mapping[str, Any]:
-        """Have a run's file written as Parquet, with all its columns or with what the views show. As `load`."""
+        """Have a run's file written as Parquet, with all its columns or with what the views show. Otherwise like
+        `load`."""
         return await self._ask({"parquet": str(run_id), "path": str(path), "whole": whole})
 
     async def same_rows(self, one: uuid.UUID, other: uuid.UUID, size: int) -> Mapping[str, Any]:
-        """Have a stored file compared with one of `size` bytes that is not visible yet. As `load`."""
+        """Have a stored file compared with one of `size` bytes that is not visible yet. Otherwise like `load`."""
         return await self._ask({"same_rows": [str(one), str(other)], "size": size})
 
     async def _ask(self, question: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -59,7 +60,7 @@ class Child:
             return answer
 
     async def end(self) -> None:
-        """Have no process any more."""
+        """End the process."""
         self._keep()
         process, self._process = self._process, None
         if process is not None:

@@ -13,12 +13,12 @@ METADATA = "_metadata"
 
 
 class ColumnState(StrEnum):
-    """What is done with a column that came in a file of a table."""
+    """What is done with a column of a table's files."""
 
     LOADED = "loaded"
-    APPROVED = "approved"  # unknown to the catalogue, and loaded because somebody said so
-    WITHHELD = "withheld"  # personal, and no rule asks for it
-    SET_ASIDE = "set_aside"  # unknown: it waits for somebody to approve or ignore it
+    APPROVED = "approved"  # unknown to the catalogue, and loaded because somebody approved it
+    WITHHELD = "withheld"  # personal, and no rule names it
+    SET_ASIDE = "set_aside"  # unknown, until somebody approves or ignores it
     IGNORED = "ignored"
 
 
@@ -74,10 +74,8 @@ def plan_columns(
     personal: Collection[str],
     all_personal: bool = False,
 ) -> ColumnPlan:
-    """Decide about every column of a header. `personal` are the columns that the rule asks for by name.
-
-    What the table knows about a column goes before the catalogue: a kind once given is never changed by a file.
-    """
+    """Decide about every column of a header. `personal` are the columns that the rule names. What the table knows about
+    a column wins over the catalogue: a kind once given is never changed by a file."""
     fields: list[Field] = []
     left: list[Left] = []
     for index, name in enumerate(header):

@@ -1,6 +1,6 @@
-"""Whether two files of the same question have the same rows, whatever the order of rows and columns. In the child.
+"""Whether two answers to the same question have the same rows, whatever the order of rows and columns. In the child.
 
-In bounded memory: of each file only the number of its rows and the sum of their hashes is kept. A value counts as it is
+Memory is bounded: only the number of each file's rows and the sum of their hashes are kept. Values are compared as
 written: `1.0` and `1.00` differ.
 """
 
@@ -21,7 +21,7 @@ _HASH_BYTES = 16
 def same_rows(connection: Connection, one: uuid.UUID, other: uuid.UUID, size: int) -> bool:
     """Whether a stored file and one that is complete but not visible yet, of `size` bytes, have the same rows.
 
-    A file that cannot be read strictly is like no other. Raises FileIsGone, StoreAway and database errors.
+    A file that the strict reader refuses equals no other. Raises FileIsGone, StoreAway and database errors.
     """
     try:
         return rows_digest(_pieces(connection, one, None)) == rows_digest(_pieces(connection, other, size))

@@ -1,4 +1,4 @@
-"""The tables and views themselves, made while the service runs, from the columns that came. In the child (sync).
+"""The tables and views themselves, made while the service runs, from the columns of the files. In the child (sync).
 
 A short transaction of its own before the load: ALTER keeps its lock until commit, and readers would queue behind a
 gigabyte. Dying between the two leaves an empty column, which harms nothing.
@@ -18,14 +18,14 @@ from app.tables.columns import METADATA, Field, sql_name
 Connection: TypeAlias = psycopg.Connection[tuple[Any, ...]]
 
 ROWS_SCHEMA = "report_rows"
-# A reader with an open transaction keeps us from changing a table: not for longer than this, then again later.
+# A reader with an open transaction keeps us from changing a table. We wait this long, and try again later.
 LOCK_MILLISECONDS = 200
 
 _TYPES = {Kind.DECIMAL: "numeric", Kind.INTEGER: "bigint", Kind.TIMESTAMP: "timestamp", Kind.TEXT: "text"}
 _TYPES_JSON = "jsonb"
 _ZONES = {"utc": "in UTC", "run": "in the zone of the run (_timezone)", "date": "a date"}
 
-# What stands in front of every row in the views: name, expression, comment.
+# The columns before those of the report in every view: name, expression, comment.
 PROVENANCE: tuple[tuple[str, str, str], ...] = (
     ("_account", "load.account", "The account (slug) whose key made the report."),
     ("_connected_account", "load.connected_account", "The connected account that the report was made for."),
@@ -34,14 +34,14 @@ PROVENANCE: tuple[tuple[str, str, str], ...] = (
     ("_revision", "load.revision", "Which answer to the same question it is; 1 is the first."),
     ("_interval_start", "load.interval_start", "Start of the window, inclusive."),
     ("_interval_end", "load.interval_end", "End of the window, exclusive."),
-    ("_timezone", "load.timezone", "The zone of the window's days, and of times without _utc."),
+    ("_timezone", "load.timezone", "The zone of the window's days and of times without _utc."),
     ("_run_id", "load.run_id", "The run: GET /v1/runs/{id} shows its history and its file."),
     ("_row", "line.row_number", "The row in the file; the first data row is 1."),
 )
 
 
 def prepare_table(connection: Connection, family: Family, fields: Sequence[Field], reports_schema: str) -> None:
-    """Make the family's table and views fit for these fields; nothing is changed where they already do.
+    """Make the family's table and views fit these fields; nothing is changed where they already do.
 
     The connection is in autocommit. Raises `psycopg.errors.LockNotAvailable` while readers are in the way.
     """
@@ -61,7 +61,7 @@ def prepare_table(connection: Connection, family: Family, fields: Sequence[Field
 
 @dataclass(frozen=True, slots=True)
 class _View:
-    """A view over a table of rows: `front` before `columns`, those of the loads that `shows` says."""
+    """A view over a table of rows: `front`, then `columns`, of the loads that meet the condition `shows`."""
 
     schema: str
     name: str
@@ -90,7 +90,7 @@ def make_views(connection: Connection, table: str, reports_schema: str) -> None:
 
 
 def drop_table(connection: Connection, table: str, reports_schema: str) -> None:
-    """Remove a table and its views; inside the caller's transaction. What others built on them keeps them there."""
+    """Remove a table and its views; inside the caller's transaction. Fails while views of others depend on them."""
     for schema, name in (
         (reports_schema, table),
         (reports_schema, f"{table}_all"),
@@ -103,7 +103,7 @@ def drop_table(connection: Connection, table: str, reports_schema: str) -> None:
 def _missing(
     connection: Connection, table: str, wanted: dict[str, Field], has_metadata: bool
 ) -> list[tuple[str, str]] | None:
-    """Names and types of what the table lacks; None when it lacks nothing and is there."""
+    """Names and types of the columns that the table lacks; None when it exists and lacks none."""
     there = _columns(connection, table)
     missing = [(name, _TYPES[field.kind]) for name, field in wanted.items() if name not in there]
     if has_metadata and METADATA not in there:

@@ -1,4 +1,4 @@
-"""How one revision differs from another: a full join on the row key; where there is none, lines are counted.
+"""How one revision differs from another: a full join on the row key, or a count of equal lines where there is no key.
 
 Statements are built here once: the summary is written by the child with the load, the rows are read by the API.
 """
@@ -17,7 +17,7 @@ from app.tables.columns import METADATA, sql_name
 from app.tables.ddl import ROWS_SCHEMA, Connection
 from app.tables.facts import TOTAL_LINE
 
-# What may be asked for row by row.
+# What can be listed row by row.
 KINDS_OF_ROWS = ("added", "removed", "changed")
 
 
@@ -33,7 +33,8 @@ class Side:
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """Two revisions and what of them can be compared, as names of the table. `left_out` are the file's names."""
+    """Two revisions and the columns that can be compared, by their names in the table. `left_out` are names in the
+    file."""
 
     old: Side
     new: Side
@@ -56,7 +57,7 @@ class Summary:
 
 
 def pair_of(family: Family, old: Side, new: Side) -> Pair:
-    """What two revisions have in common."""
+    """The columns that two revisions have in common."""
     common = [name for name in new.loaded_columns if name in set(old.loaded_columns)]
     only = sorted(set(old.loaded_columns) ^ set(new.loaded_columns))
     columns = list(dict.fromkeys(_table_name(name) for name in common))
@@ -168,7 +169,7 @@ def _joined(table: str, pair: Pair) -> sql.Composed:
 
 
 def _counting(table: str, pair: Pair) -> sql.Composed:
-    """Lines without a key: how many more, and fewer, there are of each."""
+    """Lines without a key: how many more or fewer there are of each."""
     columns = sql.SQL(", ").join(map(sql.Identifier, pair.columns)) if pair.columns else sql.SQL("true")
     return sql.SQL(
         "select coalesce(sum(greatest(more, 0)), 0)::bigint as added,"
@@ -209,7 +210,7 @@ select other.id, other.revision, other.loaded_columns, other.key_repeats from lo
 where one.id = %(id)s and other.state <> 'removed' and other.loaded_at is not null and other.loaded_columns <> '{}'
 order by other.revision
 """
-# Of a balance only its end counts: its other lines are parts of one another.
+# In a balance only the end counts: its other lines are parts of one another.
 SUMS = """
 select currency, sum(gross) as gross, sum(fee) as fee, sum(net) as net from (
     select currency, category, case when load_id = %(new)s then gross else -gross end as gross,

@@ -1,4 +1,4 @@
-"""All windows that the views show, as Parquet, to a place of one's choice: the same objects as in the Parquet store."""
+"""Writes all windows that the views show, as Parquet, to a chosen place: the same objects as in the Parquet store."""
 
 import tempfile
 import uuid
@@ -32,16 +32,16 @@ class Shown:
 
 @dataclass(frozen=True, slots=True)
 class CurrencySum:
-    """What a load comes to in a currency, as the database has it."""
+    """The sum of a load in a currency, from the database."""
 
     currency: str
     net: Decimal | None
 
 
 async def export(res: Resources, base: str, *, check: bool) -> int:
-    """Write every shown window below `base`; returns how many. With `check` each is read back: rows and sums.
+    """Write every shown window below `base`; returns how many. With `check`, the rows and sums of each are read back.
 
-    Raises TallyhookError where pyarrow is missing, or a window cannot be written or is different.
+    Raises TallyhookError where pyarrow is missing, or a window cannot be written or reads back differently.
     """
     if not parquet.is_possible():
         raise TallyhookError(parquet.NEEDS)

@@ -1,4 +1,4 @@
-"""What is known of a file once its rows are there, found by SQL over its rows; in the load's transaction (sync)."""
+"""Facts about a file, computed by SQL over its rows in the transaction of its load (sync)."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from psycopg import sql
 from app.tables.catalogue import Family
 from app.tables.ddl import ROWS_SCHEMA, Connection
 
-# The columns in which a family may tell its category, currency, amounts and time, best first.
+# The columns that may hold a family's category, currency, amounts and time, best first.
 CATEGORY = ("reporting_category", "balance_transaction_reporting_category", "category", "fee_category")
 CURRENCY = ("currency", "transaction_currency", "fee_currency")
 GROSS = ("gross",)
@@ -18,13 +18,13 @@ CREATED = (
     "created", "created_utc", "effective_at", "effective_at_utc", "balance_transaction_created",
     "balance_transaction_created_at", "activity_at", "incurred_at", "transaction_date",
 )  # fmt: skip
-# A line of a summary that adds up the others: a check of its own, and no part of any sum.
+# A line of a summary that adds up the others: it has a check of its own and is left out of all sums.
 TOTAL_LINE = "total"
 
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """Of one loaded file. The numbers are None where the file lacks a column for them."""
+    """The facts of one loaded file. The numbers are None where the file lacks a column for them."""
 
     first_created: str | None
     last_created: str | None
@@ -38,7 +38,7 @@ def first_of(names: Sequence[str], columns: Collection[str]) -> str | None:
 
 
 def find_facts(connection: Connection, family: Family, load_id: int, columns: Collection[str]) -> Facts:
-    """Look at the rows of a load, after its sums; `columns` are those (of the table) that its file has."""
+    """Read the facts from the rows of a load, after its sums; `columns` are those of the table that its file has."""
     created = _identifier(first_of(CREATED, columns))
     statement = sql.SQL(
         "select min({created})::text, max({created})::text,"
@@ -49,7 +49,7 @@ def find_facts(connection: Connection, family: Family, load_id: int, columns: Co
 
 
 def write_sums(connection: Connection, family: Family, load_id: int, columns: Collection[str]) -> None:
-    """Write down what the load's rows add up to, in place of what was there."""
+    """Write down the sums of the load's rows, replacing earlier ones."""
     connection.execute("delete from load_sums where load_id = %s", [load_id])
     has_net = {"gross", "fee", "net"} <= set(columns)
     breaks = (
@@ -92,7 +92,7 @@ def rows_of(table: str, load_id: int) -> sql.Composed:
 
 
 def _filled_rows(family: Family, load_id: int, columns: Collection[str]) -> sql.Composed:
-    """The same, where a line of a balance without a currency has that of the line above it."""
+    """The same for a balance: a line without a currency gets that of the line above it."""
     if not (family.row_key == ("category", "currency") and {"category", "currency"} <= set(columns)):
         return rows_of(family.table, load_id)
     others = [name for name in ("category", "net_amount") if name in columns]

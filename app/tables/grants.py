@@ -1,4 +1,4 @@
-"""Who may read the views; and how a table goes for good. Statements about names, by hand."""
+"""Who may read the views, and how a table is removed for good. Statements with names in them, built by hand."""
 
 from psycopg import sql
 from sqlalchemy import text
@@ -12,9 +12,9 @@ from app.tables.ddl import ROWS_SCHEMA
 
 
 async def grant(session: AsyncSession, role: str, schema: str, *, by: str) -> None:
-    """Let a role of the database read every view of a schema, those to come too. Raises NotFound."""
+    """Let a role of the database read every view of a schema, future ones too. Raises NotFound."""
     if (await session.execute(_ROLE, {"role": role})).first() is None:
-        raise NotFound(f"the database has no role {role!r}: make it first, CREATE ROLE {role} LOGIN PASSWORD …")
+        raise NotFound(f"the database has no role {role!r}: create it first, CREATE ROLE {role} LOGIN PASSWORD …")
     names = {"role": sql.Identifier(role), "schema": sql.Identifier(schema)}
     async with raw_connection(session) as raw, raw.cursor() as cursor:
         for statement in _GRANTS:

@@ -26,7 +26,7 @@ TASKS: Mapping[str, str] = {
 
 @dataclass(frozen=True, slots=True)
 class GuideEntry:
-    """A task and the report for it. `report_type` is the newest version that the account has; None: it has none.
+    """A task and the report for it. `report_type` is the newest version that the account has, None without one.
 
     `columns` are those of that version, or of the newest one that is known.
     """

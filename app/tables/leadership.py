@@ -1,8 +1,8 @@
 """Which rule's windows the plain view of a table shows: a list of periods that never overlap within a scope.
 
-A daily and a monthly rule of one report would add up twice. So one leads at any time: the first that could, or the one
-that says `leading`, from its first window on; what its predecessor had led before stays. A window shows if it lies
-within a period of its rule. Database only.
+The rows of a daily and a monthly rule of one report would count twice. So one leads at any time: the first that can, or
+the one that says `leading`, from its first window on; what its predecessor had led before stays. A window shows if it
+lies within a period of its rule. Database only.
 """
 
 import uuid
@@ -51,7 +51,7 @@ class Candidate:
 
     @property
     def may_lead(self) -> bool:
-        """Whether its windows may be shown; those of a deleted rule stay where they are, but become no more."""
+        """Whether its windows may be shown; those of a deleted rule stay, but no new ones are added."""
         wants = self.table_state in ("auto", "leading")
         return wants and not is_filtered(self.parameters) and not self.is_deleted
 
@@ -68,7 +68,7 @@ class Period:
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """How far the windows of a rule reach in a scope: all of them, or those that began before `before`."""
+    """Where the windows of a rule end in a scope: all of them, or those that began before `before`."""
 
     rule_id: uuid.UUID
     scope: str
@@ -80,18 +80,16 @@ Ends: TypeAlias = Mapping[tuple[uuid.UUID, str, datetime | None], datetime]
 
 
 def check(table_state: str, parameters: dict[str, Any]) -> None:
-    """A rule that asks for a part of the rows cannot say `leading`. Raises BadInput."""
+    """A rule that requests only part of the rows cannot say `leading`. Raises BadInput."""
     if table_state == "leading" and is_filtered(parameters):
-        detail = (
-            "a rule with `currency` or `reporting_category` has a part of the rows only and cannot lead: use `kept`"
-        )
+        detail = "a rule with `currency` or `reporting_category` has only part of the rows and cannot lead: use `kept`"
         raise BadInput(FieldError("/table/state", detail))
 
 
 async def settle(session: AsyncSession, account: str, report_type: str) -> None:
     """Decide again which rule leads the type's table, after a rule was added, changed or removed. Raises Conflict.
 
-    Doing it twice changes nothing. What the views show follows in the same transaction.
+    Doing it twice changes nothing. The views change in the same transaction.
     """
     family = family_of(report_type).id
     values: dict[str, Any] = {"account": account, "family": family}
@@ -134,7 +132,7 @@ def decide(rules: Sequence[Candidate], before: Sequence[Period], made: Sequence[
 
 
 def _kept(period: Period, rule: Candidate | None, ends: Ends) -> Period | None:
-    """What stays of a period: all of it while its rule may lead; of a deleted rule what it has made."""
+    """The part of a period that stays: all of it while its rule may lead, or what a deleted rule has made."""
     if rule is None or not rule.is_deleted:
         return period if rule is not None and rule.may_lead else None
     last = ends.get((period.rule_id, period.scope, None))
@@ -146,7 +144,8 @@ def _kept(period: Period, rule: Candidate | None, ends: Ends) -> Period | None:
 def _made_room(
     periods: list[Period], rule: Candidate, scope: str, by_id: dict[uuid.UUID, Candidate], ends: Ends
 ) -> list[Period]:
-    """Cut what others lead after the rule's first window, where a window of theirs ends: nothing shows twice."""
+    """Cut the periods of others after the rule's first window, at the end of a window of theirs, so that nothing shows
+    twice."""
     room: list[Period] = []
     for period in periods:
         other = by_id[period.rule_id]
@@ -155,7 +154,7 @@ def _made_room(
             room.append(period)
             continue
         if other.table_state == "leading" and not other.is_deleted:
-            raise Conflict(f"rule {other.name!r} says that it leads this table too: one of them must be `kept`")
+            raise Conflict(f"rule {other.name!r} also says that it leads this table: one of the two must be `kept`")
         if period.starts_at < rule.starts_at:
             window_end = ends.get((period.rule_id, period.scope, rule.starts_at), rule.starts_at)
             cut = max(window_end, rule.starts_at)
@@ -179,7 +178,7 @@ def _gaps(periods: Sequence[Period], rule: Candidate, scope: str) -> list[Period
 
 
 def _merged(periods: Sequence[Period]) -> list[Period]:
-    """Periods of one rule that touch become one."""
+    """Merge adjacent periods of one rule."""
     merged: list[Period] = []
     for one in sorted(periods, key=lambda one: (str(one.rule_id), one.scope, one.starts_at)):
         last = merged[-1] if merged else None

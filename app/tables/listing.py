@@ -53,7 +53,7 @@ class ShownLoad:
 
 @dataclass(frozen=True, slots=True)
 class ShownSum:
-    """What a category of a file adds up to in a currency."""
+    """The sums of a category of a file in a currency."""
 
     category: str
     currency: str
@@ -79,7 +79,7 @@ class ShownTable:
 
 @dataclass(frozen=True, slots=True)
 class ShownColumn:
-    """A column that came in files of a table."""
+    """A column of a table's files."""
 
     name: str
     state: str
@@ -115,7 +115,7 @@ class Leader:
 
 @dataclass(frozen=True, slots=True)
 class LoadFilters:
-    """Which loads are meant; None leaves a column open."""
+    """A filter of loads; None matches any."""
 
     state: str | None = None
     table: str | None = None
@@ -138,17 +138,17 @@ async def loads_of(session: AsyncSession, run_ids: Sequence[uuid.UUID]) -> dict[
 
 
 async def list_loads(session: AsyncSession, filters: LoadFilters, *, before: int | None, limit: int) -> list[ShownLoad]:
-    """Up to `limit` loads that match, newest first, from the one after `before` on."""
+    """Up to `limit` loads that match, newest first, starting after `before`."""
     return await fetch(session, ShownLoad, _LOADS, {**asdict(filters), "before": before, "limit": limit})
 
 
 async def get_load(session: AsyncSession, run_id: uuid.UUID, *, loaded: bool = False) -> ShownLoad:
-    """The load of a run. Raises NotFound; where it must be `loaded`, Conflict and Gone."""
+    """The load of a run. Raises NotFound and, if it must be `loaded`, Conflict and Gone."""
     load = (await loads_of(session, [run_id])).get(run_id)
     if load is None:
         if (await session.execute(_RUN_EXISTS, {"id": run_id})).first() is None:
             raise NotFound(f"there is no run {run_id}")
-        raise Conflict(f"the file of run {run_id} is not loaded: POST /v1/runs/{run_id}/load has it loaded")
+        raise Conflict(f"the file of run {run_id} is not loaded: load it with POST /v1/runs/{run_id}/load")
     if loaded and load.state == "removed":
         raise Gone(f"the rows of run {run_id} were removed with its file")
     if loaded and load.loaded_at is None:
@@ -157,12 +157,13 @@ async def get_load(session: AsyncSession, run_id: uuid.UUID, *, loaded: bool = F
 
 
 async def sums_of(session: AsyncSession, load: ShownLoad) -> list[ShownSum]:
-    """What a load's rows add up to; a `total` line is no part of it."""
+    """The sums of a load's rows, without `total` lines."""
     return await fetch(session, ShownSum, _SUMS, {"id": load.id, "total": TOTAL_LINE})
 
 
 async def rows_of(session: AsyncSession, load: ShownLoad, *, after: int, limit: int, personal: bool) -> list[FileRow]:
-    """Up to `limit` rows of a loaded file, from the one after row `after` on; without personal columns, as a rule."""
+    """Up to `limit` rows of a loaded file, starting after row `after`; without personal columns, unless they are
+    requested."""
     columns = await shown_columns(session, load.table, load.loaded_columns or [], personal=personal)
     if not load.loaded_columns:
         return []
@@ -187,7 +188,7 @@ async def shown_columns(session: AsyncSession, table: str, names: Sequence[str],
 
 
 async def list_tables(session: AsyncSession) -> list[ShownTable]:
-    """Every table that a file was, or is to be, loaded into; by name."""
+    """Every table that files are loaded into, by name."""
     return await fetch(session, ShownTable, _TABLES)
 
 
@@ -200,18 +201,18 @@ async def get_table(session: AsyncSession, name: str) -> ShownTable:
 
 
 async def columns_of(session: AsyncSession, table: str) -> list[ShownColumn]:
-    """Every column that came in files of a table, in the order in which they came."""
+    """Every column of a table's files, in the order in which they first appeared."""
     return await fetch(session, ShownColumn, _COLUMNS, {"table": table})
 
 
 async def leaders_of(session: AsyncSession, table: ShownTable) -> list[Leader]:
-    """Whose windows the plain view shows, and when, newest first."""
+    """The rules whose windows the plain view shows, and for which periods, newest first."""
     return await fetch(session, Leader, _LEADERS, {"families": table.families})
 
 
 @dataclass(frozen=True, slots=True)
 class DiffRow:
-    """A row that is different, by its key: what it was, and what it is."""
+    """A row that is different, by its key: its old and its new values."""
 
     key: str
     row: int | None
@@ -220,7 +221,7 @@ class DiffRow:
 
 
 async def compare(session: AsyncSession, load: ShownLoad, pair: Pair) -> Summary:
-    """How the two differ: as it was found when the file was loaded, or found now."""
+    """How the two differ: as found when the file was loaded, or as found now."""
     kept = await fetch_first(session, Summary, _DIFF, {"id": load.id, "against": pair.old.id})
     if kept is not None:
         return kept
@@ -231,7 +232,7 @@ async def compare(session: AsyncSession, load: ShownLoad, pair: Pair) -> Summary
 
 
 async def pair_of(session: AsyncSession, load: ShownLoad, against: int | None) -> Pair:
-    """A load and the revision to compare it with: the loaded one before it, or that number. Raises NotFound."""
+    """A load and the revision to compare it with: the loaded one before it, or the given one. Raises NotFound."""
     sides = await fetch(session, Side, _SIDES, {"id": load.id})
     new = next((side for side in sides if side.id == load.id), None)
     if new is None:
@@ -249,7 +250,7 @@ async def diff_rows(
 ) -> list[DiffRow]:
     """Rows that were added, removed or changed, after a key. Raises Conflict where the report has no key."""
     if not pair.key:
-        raise Conflict("rows of this report have no key to tell them by: only their number is compared")
+        raise Conflict("rows of this report have no key to tell them apart: only their number is compared")
     names = [name for name in load.loaded_columns or [] if name not in pair.left_out]
     shown = await shown_columns(session, load.table, names, personal=personal)
     async with raw_connection(session) as raw, raw.cursor(row_factory=class_row(DiffRow)) as cursor:

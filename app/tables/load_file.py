@@ -1,4 +1,5 @@
-"""One file into its table: one transaction, fenced, and the same however often it is done. In the child (sync)."""
+"""Loads one file into its table: one transaction, fenced, with the same result however often it is done. In the child
+(sync)."""
 
 import hashlib
 import json
@@ -20,7 +21,7 @@ from app.tables.facts import Facts, find_facts, write_sums
 from app.tables.reading import Reader, Row, Unwanted, Wanted, as_json
 from app.tables.unzipping import plain
 
-# Raised whenever a later version reads what this one cannot: failed loads of an older loader are tried again by it.
+# Increased whenever a version can read more than the one before: it tries the failed loads of an older loader again.
 LOADER = 1
 # A load may take this long, and a second more for each of these bytes.
 SECONDS = 60
@@ -29,7 +30,7 @@ BYTES_PER_SECOND = 4 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A load as the rows have it."""
+    """A load, from the database."""
 
     id: int
     run_id: uuid.UUID
@@ -46,7 +47,7 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class How:
-    """What settings say about loading."""
+    """The settings of loading."""
 
     reports_schema: str
     all_personal: bool
@@ -54,7 +55,7 @@ class How:
 
 @dataclass(frozen=True, slots=True)
 class _Load:
-    """A file that is being read: what it is, and what is done with each of its columns."""
+    """A file that is being read, and what is done with each of its columns."""
 
     job: Job
     fence: int
@@ -109,14 +110,15 @@ def _job(connection: Connection, load_id: int, fence: int) -> Job:
 
 
 def known_columns(connection: Connection, table: str) -> dict[str, KnownColumn]:
-    """What a table knows about the columns that came in its files."""
+    """What a table knows about the columns of its files."""
     with connection.cursor(row_factory=tuple_row) as cursor:
         cursor.execute("select column_name, state, kind, personal from table_columns where table_name = %s", [table])
         return {name: KnownColumn(ColumnState(state), Kind(kind), personal) for name, state, kind, personal in cursor}
 
 
 def _copy(connection: Connection, load: _Load) -> None:
-    """All rows into the table, in place of what was there; without a field there is no table: they are only read."""
+    """Write all rows into the table, replacing earlier ones. Without a field there is no table, and they are only
+    read."""
     fields = load.plan.fields
     batches = load.reader.batches([Wanted(field.index, field.name, field.kind) for field in fields], load.left)
     if not fields:
@@ -142,7 +144,7 @@ def _plain_rows(batches: Iterator[list[Row]]) -> Iterator[Row]:
 
 
 def with_metadata(batches: Iterator[list[Row]], fields: Sequence[Field]) -> Iterator[Row]:
-    """Rows whose keys of metadata are one JSON object at the end."""
+    """The rows, with all keys of metadata in one JSON object at the end."""
     plain = [place for place, field in enumerate(fields) if field.sql_name is not None]
     keys = [place for place, field in enumerate(fields) if field.sql_name is None]
     names = [fields[place].name for place in keys]
@@ -152,13 +154,14 @@ def with_metadata(batches: Iterator[list[Row]], fields: Sequence[Field]) -> Iter
 
 
 def _finish(connection: Connection, load: _Load) -> None:
-    """Facts, sums, the state and what it supersedes: with the commit the views show this file instead of another."""
+    """Write facts, sums and the state, and supersede earlier loads: after the commit the views show this file
+    instead."""
     facts = None
     if load.columns:
         write_sums(connection, load.family, load.job.id, load.columns)
         facts = find_facts(connection, load.family, load.job.id, load.columns)
     _note_left(connection, load)
-    # One at a time for all revisions of a window: which is the newest is decided by the last one to come.
+    # The revisions of a window take turns: the last one decides which is the newest.
     connection.execute("select pg_advisory_xact_lock(hashtextextended(%s, 1))", [_identity(load.job)])
     if connection.execute(_LOADED, _values(load, facts)).rowcount == 0:
         raise LoadOvertaken
@@ -190,7 +193,7 @@ def _identity(job: Job) -> str:
 
 
 def _note_left(connection: Connection, load: _Load) -> None:
-    """Remember which columns came and were not loaded: their names and sizes, never a value."""
+    """Remember which columns were not loaded: their names and sizes, never a value."""
     if not load.left:
         return
     values = [
@@ -220,7 +223,7 @@ update loads set state = 'loaded', loader = %(loader)s, rows = %(rows)s, header 
     lease_until = null, leased_by = null, tries = 0, crashes = 0, checks_due = true, object_due = true
 where id = %(id)s and fence = %(fence)s and state = 'due'
 """
-# The newest revision by its number, whatever the order in which they were loaded; and whether its rule leads.
+# The newest revision by its number, in whatever order they were loaded; and whether its rule leads.
 _SUPERSEDE = """
 with one as (select * from loads where id = %(id)s), same as (
     select loads.id, loads.revision, max(loads.revision) over () as newest from loads join one on

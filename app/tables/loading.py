@@ -1,4 +1,4 @@
-"""The lane of loads: claim, have the child do it, record how it ended, and compare what can be compared now."""
+"""The lane of loads: claim, let the child load, record how it ended, and check what can be checked now."""
 
 import asyncio
 import time
@@ -17,11 +17,11 @@ from app.tables import checking, leadership, loads
 from app.tables.child_process import Child
 from app.tables.loads import LoadClaim
 
-# How often is looked for what a process of the version before has stored, and for what a crash has left.
+# How often to look for files that a process of the version before has stored, and for work that a crash left undone.
 LOOK_SECONDS = 60.0
 MISSING_AT_ONCE = 500
 
-# By an event of its own: resources are compared by value.
+# Keyed by an event: resources are compared by value.
 _children: WeakKeyDictionary[asyncio.Event, Child] = WeakKeyDictionary()
 
 
@@ -35,13 +35,13 @@ async def claim_loads(res: Resources, limit: int) -> list[LoadClaim]:
         while len(claims) < limit and (claim := await loads.claim(session, lease)) is not None:
             claims.append(claim)
     if not claims:
-        # While files wait, comparing them can too: what is checked together costs less.
+        # While files wait, checks can wait too: checking together costs less.
         await checking.check_due(res)
     return claims
 
 
 async def load(res: Resources, claim: LoadClaim) -> None:
-    """Have the child load a file, and record how it ended. Whoever cancels this ends the child."""
+    """Have the child load a file, and record how it ended. Cancelling this ends the child."""
     began = time.monotonic()
     await _make_sure_somebody_leads(res, claim)
     try:
@@ -57,7 +57,7 @@ async def load(res: Resources, claim: LoadClaim) -> None:
 
 async def _record(res: Resources, claim: LoadClaim, answer: Mapping[str, Any]) -> None:
     if answer["outcome"] in ("loaded", "overtaken"):
-        return  # the child has said so in the load's own transaction, or has nothing to say
+        return  # the child recorded it in the load's own transaction, or there is nothing to record
     async with res.sessions.begin() as session:
         match answer["outcome"]:
             case "failed":
@@ -77,7 +77,7 @@ async def crashed(res: Resources, claim: LoadClaim, error: Exception) -> None:
 
 
 async def _make_sure_somebody_leads(res: Resources, claim: LoadClaim) -> None:
-    """A rule from before this version has not been asked yet who leads."""
+    """Decide who leads the table of a rule that is older than this version."""
     if claim.rule_id is None:
         return
     async with res.sessions.begin() as session:
@@ -86,7 +86,8 @@ async def _make_sure_somebody_leads(res: Resources, claim: LoadClaim) -> None:
 
 
 async def look_for_loads(res: Resources) -> bool:
-    """Owe what an older process stored beside us, try again what an older loader could not read, check what is left."""
+    """Create the loads of files that an older process stored, retry what an older loader could not read, check the
+    rest."""
     if res.settings.tables == "off":
         return False
     async with res.sessions.begin() as session:
@@ -98,7 +99,7 @@ async def look_for_loads(res: Resources) -> bool:
 async def have_same_rows(res: Resources, one: uuid.UUID, other: uuid.UUID, size: int) -> bool:
     """Whether a stored file has the rows of one of `size` bytes that is complete, but not visible yet.
 
-    Raises NotNow where that cannot be found out at present.
+    Raises NotNow if that cannot be found out now.
     """
     try:
         answer = await child_of(res).same_rows(one, other, size)
@@ -117,7 +118,7 @@ def child_of(res: Resources) -> Child:
 
 
 async def end_child(res: Resources) -> None:
-    """At the end of the process."""
+    """End the child at the end of the process."""
     if (child := _children.pop(res.stopping, None)) is not None:
         await child.end()
 

@@ -16,7 +16,7 @@ from app.tables.catalogue import CONNECT_PREFIX, family_of
 from app.tables.load_file import LOADER
 from app.vocabulary import Lane
 
-# Errors of our own are tried again this often before the load is `failed` (internal).
+# After an error of ours, a load is tried again this many times before it is `failed` (internal).
 MOST_CRASHES = 5
 EVERYBODY = "*"
 _FILTERS = ("currency", "reporting_category")
@@ -35,13 +35,13 @@ class LoadClaim:
     revision: int
     tries: int
     fence: int
-    caused_by: str | None  # what its run goes back to, for logs and traces
+    caused_by: str | None  # the cause of its run, for logs and traces
     traceparent: str | None
 
 
 @dataclass(frozen=True, slots=True)
 class StoredRun:
-    """A run whose file is stored, as far as its load needs it."""
+    """What a load needs of a run whose file is stored."""
 
     run_id: uuid.UUID
     file_id: uuid.UUID
@@ -58,7 +58,7 @@ class StoredRun:
 
 
 async def owe(session: AsyncSession, run_ids: Sequence[uuid.UUID]) -> int:
-    """Have the files of these runs loaded, unless their rules say no; returns how many. What is there already stays."""
+    """Create the loads of these runs' files, unless their rules say no; returns how many. Existing loads stay."""
     stored = await fetch(session, StoredRun, _STORED, {"run_ids": list(run_ids)})
     if not stored:
         return 0
@@ -81,14 +81,14 @@ def _columns(stored: Sequence[StoredRun]) -> dict[str, Any]:
 
 
 def scope_of(report_type: str, connected_account: str | None) -> str:
-    """Whose rows a run's file has: '' the account's own, an `acct_` id, or all connected accounts'."""
+    """Whose rows a run's file has: the account's own (''), an `acct_` id's, or those of all connected accounts."""
     if connected_account is not None:
         return connected_account
     return EVERYBODY if report_type.startswith(CONNECT_PREFIX) else ""
 
 
 def is_filtered(parameters: dict[str, Any]) -> bool:
-    """Whether a run asked for a part of the rows only: its file does not say so."""
+    """Whether a run requested only part of the rows, which its file does not say."""
     return any(parameters.get(name) for name in _FILTERS)
 
 
@@ -109,18 +109,18 @@ async def release(session: AsyncSession, claim: LoadClaim) -> None:
 
 
 async def back_off(session: AsyncSession, claim: LoadClaim, seconds: float) -> None:
-    """Not now: due again after so many seconds."""
+    """Not now: due again after `seconds`."""
     await session.execute(_BACK_OFF, {"id": claim.id, "fence": claim.fence, "seconds": seconds})
 
 
 async def fail(session: AsyncSession, claim: LoadClaim, error: dict[str, Any]) -> None:
-    """This file cannot be loaded, by this loader; what was loaded of it before stays to be seen."""
+    """This loader cannot load the file; rows loaded before stay visible."""
     values = {"id": claim.id, "fence": claim.fence, "error": error, "loader": LOADER}
     await session.execute(_FAIL, values)
 
 
 async def crashed(session: AsyncSession, claim: LoadClaim, message: str, seconds: float) -> None:
-    """An error of our own: again a bounded number of times, then failed."""
+    """After an error of ours: try again a bounded number of times, then fail."""
     values = {"id": claim.id, "fence": claim.fence, "seconds": seconds}
     crashes = (await session.execute(_CRASHED, values)).scalar_one_or_none()
     if crashes is not None and crashes >= MOST_CRASHES:
@@ -128,7 +128,7 @@ async def crashed(session: AsyncSession, claim: LoadClaim, message: str, seconds
 
 
 async def again(session: AsyncSession, load_ids: Sequence[int]) -> int:
-    """Have these loads done again; their rows stay to be seen until then. Returns how many were not due already."""
+    """Load these again; their rows stay visible until then. Returns how many were not due already."""
     done = (await session.execute(_AGAIN, {"ids": list(load_ids)})).scalars().all()
     if done:
         await wake(session, Lane.LOADS)
@@ -136,13 +136,14 @@ async def again(session: AsyncSession, load_ids: Sequence[int]) -> int:
 
 
 async def again_of_rule(session: AsyncSession, rule_id: uuid.UUID, columns: Sequence[str]) -> int:
-    """Load a rule's files again that have one of these columns loaded: without it, if the rule does not ask for it."""
+    """Load a rule's files again that have one of these columns loaded; those that the rule no longer names are left
+    out."""
     values = {"rule_id": rule_id, "columns": list(columns)}
     return await again(session, (await session.execute(_WITH_COLUMNS, values)).scalars().all())
 
 
 async def retry_failed_of_older_loaders(session: AsyncSession) -> int:
-    """After an upgrade that reads more: what an older loader could not load is due again."""
+    """Make due again what an older loader could not load."""
     done = (await session.execute(_OLDER, {"loader": LOADER})).scalars().all()
     if done:
         await wake(session, Lane.LOADS)
@@ -150,7 +151,7 @@ async def retry_failed_of_older_loaders(session: AsyncSession) -> int:
 
 
 async def owe_missing(session: AsyncSession, *, limit: int) -> int:
-    """Owe the loads of files that a process of the version before has stored; older files wait to be asked for."""
+    """Create the loads of files that a process of the version before has stored; older files are loaded on request."""
     missing = (await session.execute(_MISSING, {"limit": limit})).scalars().all()
     return await owe(session, missing)
 
@@ -203,7 +204,7 @@ update loads set lease_until = null, leased_by = null, crashes = crashes + 1,
     due_at = clock_timestamp() + make_interval(secs => :seconds * (2 ^ crashes))
 where id = :id and fence = :fence and state = 'due' returning crashes
 """)
-# A new fence: a load under way finds that it was overtaken.
+# The new fence tells a load under way that it was overtaken.
 _AGAIN = text("""
 update loads set state = 'due', due_at = now(), tries = 0, crashes = 0, lease_until = null, leased_by = null,
     fence = fence + 1
@@ -224,7 +225,7 @@ select files.run_id from files where stored_at > (select min(at) from tables_sin
 order by stored_at limit :limit
 """)
 
-# For `worker/due`: when a load becomes due by itself, after `{since}`.
+# For `worker/due`: when the next load becomes due, after `{since}`.
 DUE = """
     select min(greatest(due_at, lease_until)) from loads
     where state = 'due' and greatest(due_at, lease_until) > {since}

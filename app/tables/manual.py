@@ -17,7 +17,7 @@ MOST_AT_ONCE = 10_000
 
 
 async def load_run(session: AsyncSession, run_id: uuid.UUID, *, by: str) -> None:
-    """Have the file of a run loaded, again if it was. Raises NotFound, Conflict without a file, Gone without bytes."""
+    """Load the file of a run, again if it was loaded. Raises NotFound, Conflict without a file, Gone without bytes."""
     row = (await session.execute(_RUN, {"id": run_id})).first()
     if row is None:
         raise NotFound(f"there is no run {run_id}")
@@ -35,7 +35,8 @@ async def load_run(session: AsyncSession, run_id: uuid.UUID, *, by: str) -> None
 
 
 async def load_matching(session: AsyncSession, filters: LoadFilters, *, again: bool, by: str) -> int:
-    """Load what is missing or failed among stored files that match, newest first; with `again` what is loaded too."""
+    """Load the stored files that match and whose load is missing or failed, newest first; with `again`, loaded ones
+    too."""
     values = {**asdict(filters), "limit": MOST_AT_ONCE}
     asked = 0
     if filters.state is None:
@@ -54,14 +55,14 @@ async def load_matching(session: AsyncSession, filters: LoadFilters, *, again: b
 async def decide_column(
     session: AsyncSession, table: str, column: str, state: ColumnState, *, kind: Kind | None, personal: bool, by: str
 ) -> int:
-    """Approve or ignore a column that was set aside; returns how many loads are done again. NotFound, Conflict."""
+    """Approve or ignore a column that was set aside; returns how many loads are repeated. Raises NotFound, Conflict."""
     found = (await session.execute(_COLUMN, {"table": table, "column": column})).first()
     if found is None:
         raise NotFound(f"no file of table {table!r} has a column {column!r}")
     if found.state not in (ColumnState.SET_ASIDE, ColumnState.IGNORED, ColumnState.APPROVED):
         raise Conflict(f"the column is {found.state}: only unknown columns are approved or ignored")
     if found.state == ColumnState.APPROVED and kind is not None and kind != found.kind:
-        raise Conflict(f"the column is a {found.kind} by now; a kind never changes")
+        raise Conflict(f"the column already is a {found.kind}; a kind never changes")
     known = find_column(column)
     decided = kind or (Kind(found.kind) if found.state == ColumnState.APPROVED else None)
     decided = decided or (known.kind if known is not None else suggested_kind(column))
@@ -78,7 +79,7 @@ async def decide_column(
 
 
 async def note_check(session: AsyncSession, check_id: int, note: str, *, by: str) -> None:
-    """Write down what is known about a verdict; it stays beside it. Raises NotFound."""
+    """Write a note about a verdict. Raises NotFound."""
     if (await session.execute(_CHECK, {"id": check_id})).first() is None:
         raise NotFound(f"there is no check {check_id}")
     await session.execute(_NOTE, {"id": check_id, "note": note, "actor": by})

@@ -1,6 +1,7 @@
-"""A report file as Parquet, streamed from the CSV: money is decimal, times are naive beside the run's zone. (sync)
+"""A report file as Parquet, streamed from the CSV (sync). Money is decimal; times are naive, with the run's zone beside
+them.
 
-Needs the extra `parquet` (pyarrow); nothing else of Tallyhook does.
+Only this needs the extra `parquet` (pyarrow).
 """
 
 import uuid
@@ -55,11 +56,11 @@ class Source:
     timezone: str | None
     parameters: dict[str, Any]
     personal: list[str]
-    was_read: bool  # it was loaded: each of its values has the strict shape
+    was_read: bool  # after a load: each of its values has the strict shape
 
     @property
     def separator(self) -> str:
-        """What stands before the decimals."""
+        """Digits before the decimal point."""
         return str(self.parameters.get("decimal_separator", "."))
 
 
@@ -68,7 +69,7 @@ def write_file(
 ) -> int:
     """Write a run's file to `path`; returns its number of rows. Raises Unloadable, FileIsGone.
 
-    With `whole` every column of the file is there, as in the CSV; else what the views show, and what its rule asks for.
+    With `whole` it has every column of the CSV; otherwise those that the views show and the rule names.
     """
     with looking.cursor(row_factory=class_row(Source)) as cursor:
         source = cursor.execute(_SOURCE, {"run_id": run_id}).fetchone()
@@ -87,7 +88,7 @@ def _csv(reading: Connection, source: Source) -> Iterator[bytes]:
 
 
 def read_sums(path: str) -> tuple[int, dict[str, Any]]:
-    """The number of rows of a file that was written, and its net per currency; no sums where it has no such columns."""
+    """The number of rows of a written file, and its net per currency; no sums where it has no such columns."""
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
@@ -147,7 +148,7 @@ def _schema(
 
 
 def _write_read_file(path: str, content: Iterator[bytes], fields: Sequence[Field], source: Source) -> int:
-    """The same by pyarrow's own reader, five times as fast; for files that the strict one has read already."""
+    """The same with pyarrow's own reader, five times as fast; for files that the strict reader has accepted before."""
     import pyarrow as pa
     import pyarrow.csv as pa_csv
     import pyarrow.parquet as pq
@@ -200,7 +201,7 @@ def _table(
 
 
 def _front_arrays(front: list[tuple[str, Any, Any]], first: int, rows: int) -> list[Any]:
-    """What is the same in every row of a file, and the row's number."""
+    """The columns that are the same in every row of a file, and the row's number."""
     import pyarrow as pa
 
     return [

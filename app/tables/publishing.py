@@ -1,7 +1,7 @@
 """The Parquet store: one object per window that the plain views show, replaced in place, gone with its rows.
 
-An object has no revision in its name: a reader sees the old one or the new one, never both. Two writers of one window
-may overtake each other; so the one who finds, having written, that another load is shown by now has that one written.
+An object's name has no revision: a reader sees the old one or the new one, never both. Two writers of one window may
+overtake each other. So a writer checks afterwards which load is shown; if it is another one, that one is written again.
 """
 
 import tempfile
@@ -19,14 +19,14 @@ from app.observability import log_lines
 from app.resources import Resources
 from app.tables.child_process import Child
 
-# As long as a gigabyte may take; a crashed writer's window waits for this.
+# As long as a gigabyte may take; the window of a crashed writer waits for this long.
 LEASE_SECONDS = 600.0
 MEDIA_TYPE = "application/vnd.apache.parquet"
 
 
 @dataclass(frozen=True, slots=True)
 class Due:
-    """A load whose window's object must be written or removed; `shown_*`: the load that the views show."""
+    """A load whose window's object must be written or removed; `shown_*` is the load that the views show."""
 
     id: int
     fence: int
@@ -40,7 +40,7 @@ class Due:
 
 
 async def publish_due(res: Resources) -> int:
-    """Bring one window's object up to date; returns how many there were."""
+    """Bring one window's object up to date; returns the number of windows, 0 or 1."""
     base = res.settings.parquet_store
     if base is None:
         return 0
@@ -80,7 +80,7 @@ def location_of(base: str, table: str, account: str, connected_account: str | No
 
 
 async def _bring_up_to_date(res: Resources, due: Due, where: str) -> bool:
-    """Write the object of the load that is shown, or remove what is there; whether it was written."""
+    """Write the object of the load that is shown, or remove the object; returns whether it was written."""
     if due.shown_run_id is None:
         await objects.delete(where)
         return False
@@ -101,7 +101,7 @@ async def _bring_up_to_date(res: Resources, due: Due, where: str) -> bool:
 
 async def _record(session: AsyncSession, due: Due, where: str | None) -> None:
     await session.execute(_DONE, {"id": due.id, "fence": due.fence, "location": where})
-    # If another load is shown by now, what was written just now may lie over it.
+    # If another load is shown by now, this write may have replaced its object.
     await session.execute(_WRITE_SHOWN, {"id": due.id})
 
 

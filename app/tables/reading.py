@@ -17,12 +17,12 @@ from typing import TypeAlias
 from app.errors import Unloadable
 from app.tables.catalogue import Kind
 
-# More than any value, or any line, of a report has.
+# More than any value or line of a report has.
 MOST_LINE_BYTES = 1024 * 1024
 MOST_COLUMNS = 1500
 BATCH_ROWS = 2000
 BATCH_BYTES = 4 * 1024 * 1024
-# Rows are counted against BATCH_BYTES this often.
+# The size of a batch is compared with BATCH_BYTES after this many rows.
 _STEP = 250
 _BOM = b"\xef\xbb\xbf"
 
@@ -31,7 +31,7 @@ Row: TypeAlias = tuple[str | None, ...]
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """A column of the file that is wanted, by its place in the header, and what its values have to be."""
+    """A wanted column of the file: its place in the header, and the kind of its values."""
 
     index: int
     name: str
@@ -40,7 +40,7 @@ class Wanted:
 
 @dataclass(slots=True)
 class Unwanted:
-    """A column that is not loaded: how often it has a value, and the longest one's length. Never a value."""
+    """A column that is not loaded: how often it has a value, and the length of the longest one. Never a value."""
 
     index: int
     name: str
@@ -48,7 +48,7 @@ class Unwanted:
     longest: int = 0
 
 
-# What each kind accepts, and how an error calls it.
+# What each kind accepts, and its name in errors.
 _SHAPES: dict[Kind, tuple[str, str]] = {
     Kind.DECIMAL: (r"-?[0-9]{1,20}(?:\.[0-9]{1,18})?", "a decimal number such as -12.50"),
     Kind.INTEGER: (r"-?[0-9]{1,18}", "a whole number such as 12"),
@@ -77,7 +77,7 @@ _COMMA = {
 
 
 class Reader:
-    """Reads one file: `header` at once, then `batches`. Raises Unloadable, for good, as soon as something is wrong."""
+    """Reads one file: `header` at once, then `batches`. Raises Unloadable as soon as something is wrong, for good."""
 
     def __init__(self, pieces: Iterable[bytes], *, decimal_separator: str = ".") -> None:
         csv.field_size_limit(MOST_LINE_BYTES)
@@ -105,7 +105,7 @@ class Reader:
     def batches(self, wanted: Sequence[Wanted], unwanted: Sequence[Unwanted] = ()) -> Iterator[list[Row]]:
         """The rows, some at a time: the values of `wanted` in that order, checked; an empty value is None.
 
-        A column of metadata is asked for like any other. What is in `unwanted` is counted there.
+        A column of metadata is wanted like any other. Values of `unwanted` columns are counted there.
         """
         width = len(self.header)
         while rows := self._batch():
@@ -165,7 +165,7 @@ class Reader:
 
 
 def as_json(names: Sequence[str], values: Sequence[str | None]) -> str | None:
-    """The metadata of a row as one JSON object, without what is empty; None when all is."""
+    """The metadata of a row as one JSON object without empty values; None when all are empty."""
     filled = {name: value for name, value in zip(names, values, strict=True) if value is not None}
     return json.dumps(filled, ensure_ascii=False) if filled else None
 
@@ -176,7 +176,7 @@ def as_stream(pieces: Iterable[bytes]) -> io.BufferedReader:
 
 
 class _BadLine(Exception):
-    """The bytes are no line of text."""
+    """The bytes are not a line of text."""
 
 
 class _Lines:
@@ -230,7 +230,7 @@ class _Pieces(io.RawIOBase):
 
 
 def _are_days(found: set[str]) -> bool:
-    """Whether all of these exist: the shape alone would take the 30th of February."""
+    """Whether all of these dates exist: the shape alone would accept the 30th of February."""
     try:
         for day in found - {""}:
             date.fromisoformat(day)

@@ -1,4 +1,4 @@
-"""Rows leave with their file, or when they are not wanted any more: unseen at once, then deleted piece by piece."""
+"""Rows go with their file, or when they are no longer wanted: hidden at once, then deleted piece by piece."""
 
 import uuid
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from app.db.rows import fetch_first
 from app.resources import Resources
 from app.tables.ddl import ROWS_SCHEMA
 
-# Short transactions, and room for vacuum between them.
+# Transactions are short and leave time for vacuum between them.
 ROWS_AT_ONCE = 20_000
 
 
@@ -31,7 +31,7 @@ async def remove_of_files(session: AsyncSession, file_ids: Sequence[uuid.UUID]) 
 
 
 async def remove_of_rule(session: AsyncSession, rule_id: uuid.UUID) -> None:
-    """The same of all files of a rule, whose tables are off."""
+    """The same for all files of a rule that no longer loads them."""
     await session.execute(_REMOVE_OF_RULE, {"rule_id": rule_id})
 
 
@@ -60,7 +60,7 @@ update loads set state = 'removed', fence = fence + 1, lease_until = null, lease
 """
 _REMOVE_OF_FILES = text(f"{_REMOVE} where file_id = any(:ids) and state <> 'removed'")
 _REMOVE_OF_RULE = text(f"{_REMOVE} where rule_id = :rule_id and state <> 'removed'")
-# A table that never came to be has nothing to delete.
+# A table that was never created has nothing to delete.
 _LEAVING = text("""
 select id, table_name from loads where state = 'removed' and loaded_columns <> '{}'
     and to_regclass(format('report_rows.%I', table_name)) is not null

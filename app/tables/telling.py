@@ -25,7 +25,7 @@ class _Headers:
 
 
 async def tell_differences(session: AsyncSession, found: list[tuple[str, Finding]]) -> None:
-    """Tell the new verdicts that say that two numbers differ."""
+    """Announce the new verdicts that say that two numbers differ."""
     await announce(session, [_difference(name, one) for name, one in found if one.verdict is Verdict.DIFFERS])
 
 
@@ -50,7 +50,7 @@ def _difference(name: str, found: Finding) -> NewMessage:
 
 
 async def tell_changed_columns(session: AsyncSession, load_id: int) -> None:
-    """Tell when a file's columns are not those of the file before."""
+    """Announce that a file's columns are not those of the file before."""
     found = await fetch_first(session, _Headers, _HEADERS, {"id": load_id})
     if found is None or set(found.header) == set(found.before):
         return

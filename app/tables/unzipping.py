@@ -1,4 +1,4 @@
-"""The CSV in a ZIP (`compress_file`), as a stream: an archive of one file is read without a place to put it. Pure."""
+"""The CSV in a ZIP (`compress_file`), as a stream: the archive is read without unpacking it to disk. Pure."""
 
 import struct
 import zlib
@@ -11,12 +11,12 @@ _HEADER = struct.Struct("<4s5H3I2H")
 _DEFLATED = 8
 _SIZE_FOLLOWS = 0x08
 _ENCRYPTED = 0x01
-# However much a piece holds when it is unpacked, only this much is in memory.
+# However much a piece grows when unpacked, only this much is in memory.
 MOST_BYTES = 256 * 1024
 
 
 def plain(pieces: Iterator[bytes]) -> Iterator[bytes]:
-    """The pieces of a file as they are; or, of a ZIP, the pieces of the first file in it. Raises Unloadable."""
+    """The pieces of a file unchanged or, if it is a ZIP, those of the first file in it. Raises Unloadable."""
     head = b""
     while len(head) < _HEADER.size and (piece := next(pieces, None)) is not None:
         head += piece
@@ -32,7 +32,7 @@ def _unzipped(head: bytes, pieces: Iterator[bytes]) -> Iterator[bytes]:
         raise Unloadable("the ZIP is cut off")
     _, _, flags, method, _, _, crc, _, _, name_size, extra_size = _HEADER.unpack_from(head)
     if method != _DEFLATED or flags & _ENCRYPTED:
-        raise Unloadable("the ZIP is packed in a way that is not known: ask for the report without `compress_file`")
+        raise Unloadable("the ZIP uses an unknown compression: request the report without `compress_file`")
     skip = _HEADER.size + name_size + extra_size
     while len(head) < skip and (piece := next(pieces, None)) is not None:
         head += piece

@@ -174,7 +174,7 @@ def _keys(claims: Sequence[DeliveryClaim]) -> dict[str, Any]:
 
 
 # Per target as many as it has places left. For people everything that is collected goes as one, once the first is
-# due. Targets that work come first, then whoever waits longest.
+# due. Targets that work come first, then those that wait longest.
 _CLAIM = text("""
 with open as (
     select targets.id, targets.kind in ('email', 'slack') as collects, targets.failing_since is not null as fails,

@@ -94,7 +94,7 @@ async def announce_runs(session: AsyncSession, run_ids: Collection[uuid.UUID], s
     if state not in _TYPES or not run_ids:
         return
     runs = await fetch(session, _Run, _RUNS, {"run_ids": list(run_ids)})
-    # A re-check is told of only where it brought something else.
+    # A re-check is announced only where it found a difference.
     new = [_run_message(run, _TYPES[state]) for run in runs if not run.recheck]
     if state is RunState.STORED:
         new += [_restated(run) for run in runs if run.earlier_sha256 is not None and run.earlier_sha256 != run.sha256]

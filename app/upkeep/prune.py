@@ -17,7 +17,7 @@ from app.targets import recovery
 log = structlog.get_logger()
 
 BATCH = 1000
-# A process that was not heard of for this long is gone; its work was taken over long before.
+# A process that has not reported for this long is gone; its work was taken over long before.
 PROCESS_DAYS = 1
 
 

@@ -1,4 +1,4 @@
-"""Is it wired right? Accounts with Stripe's words, how the service stands, its settings, and which report one wants."""
+"""Is it set up right? Accounts with Stripe's words, the health checks, the settings, and which report to choose."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ from app.web.visit import Visit, get
 
 @dataclass(frozen=True, slots=True)
 class AccountLine:
-    """A configured account: whose key it is, and what there is for it."""
+    """A configured account: whose key it has, and what exists for it."""
 
     slug: str
     stripe_account_id: str | None
@@ -57,7 +57,7 @@ async def show_setup(visit: Visit) -> Response:
 
 
 async def show_report_types(visit: Visit) -> Response:
-    """Which report one wants, and which the accounts have."""
+    """Which report to choose, and which the accounts have."""
     async with visit.res.sessions() as session:
         asked = checked(report_types.ReportTypesIn, {"limit": 100, **visit.query})
         page = await report_types.list_report_types(session, asked)
@@ -76,7 +76,7 @@ GUIDE: Sequence[tuple[str, str]] = (
     ("The balance at the beginning and the end", "balance.summary"),
     ("What was not paid out yet at the end of a period", "ending_balance_reconciliation.itemized"),
     ("What Stripe's fees were made of", "all_fees.balance_transaction_created.itemized"),
-    ("What was done for connected accounts", "connected_account_balance_change_from_activity.itemized"),
+    ("What was moved to and from connected accounts", "connected_account_balance_change_from_activity.itemized"),
 )
 
 

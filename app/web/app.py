@@ -24,7 +24,7 @@ from app.web.visit import Visit
 
 log = structlog.get_logger()
 
-# What belongs to the API and to machines, whoever asks.
+# These belong to the API and to machines, whatever the client accepts.
 _OTHERS = ("v1", "health", "metrics", "openapi.json", "docs", "webhooks")
 # In the order in which paths are looked up: `/rules/new` before `/rules/{rule}`.
 _PARTS = (login, today, rule_form, more_actions, rule, run, runs, months, lists, accounts, actions)

@@ -16,7 +16,7 @@ OUTLIER = 3.0
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """One bar, in the units of the picture, and what a reader is told of it."""
+    """One bar, in the units of the picture, and its text for readers."""
 
     x: float
     y: float

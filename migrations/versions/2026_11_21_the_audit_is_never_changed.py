@@ -1,4 +1,4 @@
-"""Entries of the audit can be added, and neither changed nor removed, whoever is at the database."""
+"""Entries of the audit can be added, and neither changed nor removed, not even by a superuser's statement."""
 
 from alembic import op
 

@@ -1,4 +1,4 @@
-"""The type of a result file at Stripe: a ZIP is no CSV. An older process writes none, and reads none."""
+"""The type of a result file at Stripe: a ZIP is not a CSV. An older process neither writes nor reads it."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -108,7 +108,7 @@ async def test_of_rules_that_want_the_same_report_each_takes_up_a_run_of_its_own
             assert len(simulator.runs) == 4
 
 
-async def test_a_new_revision_is_made_anew_though_stripe_has_a_run_like_it(
+async def test_a_new_revision_gets_a_new_run_although_stripe_has_one_like_it(
     backups: Backups, simulator: Simulator
 ) -> None:
     async with backups.service() as res:

@@ -44,7 +44,7 @@ async def test_a_process_with_its_worker_is_ready(res: Resources, worker: httpx.
     assert found(answer) == {"database": "ok", "schema": "ok", "worker": "ok"}
 
 
-async def test_a_process_whose_worker_is_not_heard_of_is_not_ready(worker: httpx.AsyncClient) -> None:
+async def test_a_process_whose_worker_has_not_reported_is_not_ready(worker: httpx.AsyncClient) -> None:
     answer = await worker.get("/health/ready")
 
     assert answer.status_code == 503
@@ -83,7 +83,7 @@ async def test_a_database_that_says_nothing_does_not_keep_anybody_waiting(
 ) -> None:
     monkeypatch.setattr(process, "ANSWER_SECONDS", 0.05)
     async with res.sessions.begin() as session:
-        # Whoever asks for the revision waits for this transaction.
+        # A query for the revision waits for this transaction.
         await (await session.connection()).exec_driver_sql("lock table alembic_version in access exclusive mode")
         answers = [await nobody.get("/health/ready") for _ in range(20)]
         busy = res.engine.pool.checkedout()  # type: ignore[attr-defined]  # the pool that an engine has by default

@@ -266,7 +266,7 @@ async def test_a_type_that_the_account_does_not_have_is_named_with_its_rule(
     assert (status, detail) == ("degraded", "missing: no.such.1 of default (rule 'mine'): there is none")
 
 
-async def test_a_rule_that_nobody_told_of_data_for_is_late_after_hours(res: Resources, api: httpx.AsyncClient) -> None:
+async def test_a_rule_without_news_of_its_data_is_late_after_hours(res: Resources, api: httpx.AsyncClient) -> None:
     await add_rule(res, report_type="no.such.1")
     assert (await check(api, "report_types"))[0] == (await check(api, "freshness"))[0] == "ok"
 

@@ -1,4 +1,4 @@
-"""What `/health` says of what lies outside: looked at by timetable, kept, and looked at anew by the doctor."""
+"""What `/health` says about the outside: checked on a timetable, kept, and checked again by the doctor."""
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -120,7 +120,7 @@ async def test_where_webhooks_arrive_an_endpoint_leads_here_whatever_its_path(
     )  # fmt: skip
 
 
-async def test_a_key_that_may_not_list_endpoints_is_no_trouble(
+async def test_a_key_that_may_not_list_endpoints_is_not_a_problem(
     res: Resources, api: httpx.AsyncClient, simulator: Simulator
 ) -> None:
     key = "sk_test_simulator_default"

@@ -1,4 +1,4 @@
-"""A judgement that took long serves everyone who asks within a few seconds; one that was quick is made anew."""
+"""A slow judgement serves all requests of the next few seconds; a quick one is made again each time."""
 
 import asyncio
 import math

@@ -51,7 +51,7 @@ async def test_beyond_the_data_it_waits_until_there_is_some(
     assert await fetch(res, "select 1 from timetable where due_at <= now()") == []
 
 
-async def test_a_type_that_nobody_told_of_is_asked_for(res: Resources, api: httpx.AsyncClient) -> None:
+async def test_a_type_that_was_never_announced_is_requested(res: Resources, api: httpx.AsyncClient) -> None:
     await asked(api)
 
     assert await fetch(res, "select 1 from timetable where due_at <= now()") != []

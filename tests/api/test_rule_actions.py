@@ -41,7 +41,7 @@ async def test_a_rule_that_is_not_saved_shows_what_it_would_run(res: Resources) 
     assert await fetch(res, "select 1 from rules") == []
 
 
-async def test_a_preview_tells_of_settling_partial_windows_and_each_account(
+async def test_a_preview_shows_settling_partial_windows_and_each_account(
     res: Resources, api: httpx.AsyncClient
 ) -> None:
     await reconcile(res)
@@ -205,7 +205,7 @@ async def coverage(api: httpx.AsyncClient, rule_id: object, query: str = "") -> 
     return found
 
 
-async def test_coverage_tells_of_every_window_what_there_is(
+async def test_coverage_says_for_every_window_what_there_is(
     res: Resources, api: httpx.AsyncClient, simulator: Simulator
 ) -> None:
     await reconcile(res)

@@ -125,7 +125,7 @@ async def test_an_empty_file_is_served_and_has_no_range(res: Resources, api: htt
     assert part.status_code == 416
 
 
-async def test_what_is_no_single_range_is_answered_with_the_whole(api: httpx.AsyncClient, url: str) -> None:
+async def test_anything_but_a_single_range_is_answered_with_the_whole_file(api: httpx.AsyncClient, url: str) -> None:
     for header in (
         "bytes=5-2",
         "bytes=-",
@@ -193,7 +193,7 @@ async def raw(api: httpx.AsyncClient, url: str, **headers: str) -> tuple[httpx.R
         return got, b"".join([piece async for piece in got.aiter_raw()])
 
 
-async def test_the_stored_form_is_passed_on_to_whoever_asks_for_it(
+async def test_the_stored_form_is_passed_on_to_clients_that_accept_it(
     res: Resources, api: httpx.AsyncClient, url: str
 ) -> None:
     answer, body = await raw(api, url, accept_encoding="zstd")
@@ -205,7 +205,7 @@ async def test_the_stored_form_is_passed_on_to_whoever_asks_for_it(
     with zstandard.ZstdDecompressor().stream_reader(body, read_across_frames=True) as reader:
         assert reader.read() == CONTENT
     stored = await fetch(res, "select data from file_chunks where codec = 1 order by raw_start")
-    assert body.endswith(b"".join(bytes(chunk["data"]) for chunk in stored)), "as they are, not made anew"
+    assert body.endswith(b"".join(bytes(chunk["data"]) for chunk in stored)), "as they are, not compressed again"
 
 
 async def test_clients_that_undo_it_by_themselves_see_the_file(api: httpx.AsyncClient, url: str) -> None:

@@ -102,7 +102,7 @@ async def test_a_sender_that_goes_away_in_the_middle_leaves_nothing(res: Resourc
     assert status_of(await talk(port, request)) == 200
 
 
-async def test_two_signature_headers_are_no_signature(port: int) -> None:
+async def test_two_signature_headers_do_not_count_as_a_signature(port: int) -> None:
     body = json.dumps(event()).encode()
     header = (b"Stripe-Signature", signed(body)["Stripe-Signature"].encode())
 

@@ -190,7 +190,7 @@ WORLDS = [
         "TallyhookReportsLate",
     ),
     World("no worker", no_worker, "workers", Status.FAILING, "TallyhookCheckFails"),
-    World("nothing heard of Stripe", nothing_heard, "polling", Status.FAILING, "TallyhookPollingStopped"),
+    World("nothing heard from Stripe", nothing_heard, "polling", Status.FAILING, "TallyhookPollingStopped"),
     World("another account's key", other_accounts_key, "credentials", Status.DEGRADED, "TallyhookKeyRefused"),
     World("a window failed", failed_window, "failed_runs", Status.DEGRADED, "TallyhookRunsFailed"),
     World(
@@ -225,7 +225,7 @@ async def test_everybody_says_the_same(world: World, database_url: str, simulato
     check = told[world.check]
     assert check["status"] == world.status, check
     assert health["status"] == worst(told)
-    assert world.status is Status.OK or check["advice"], "whoever says that something is wrong says what to do"
+    assert world.status is Status.OK or check["advice"], "a check that says what is wrong says what to do"
     assert metrics["tallyhook_check_status", world.check] == list(Status).index(world.status)
     assert doctor[world.check].status == world.status, doctor[world.check]
     assert world.status is Status.OK or doctor[world.check].advice

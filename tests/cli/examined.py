@@ -22,6 +22,6 @@ def statuses(found: dict[str, Check]) -> dict[str, str]:
 
 
 async def make_healthy(res: Resources, simulator: Simulator) -> None:
-    """A worker that was heard of just now, and the endpoint registered as it should be."""
+    """A worker that reported just now, and the endpoint registered as it should be."""
     await execute(res, "insert into workers (id, host, pid) values (gen_random_uuid(), 'here', 1)")
     simulator.add_endpoint(URL)

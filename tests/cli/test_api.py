@@ -1,4 +1,4 @@
-"""Commands say the same over the database and over HTTP, where they need no database at hand."""
+"""Commands say the same over the database and over HTTP, where they need no database."""
 
 import hashlib
 import json
@@ -188,7 +188,7 @@ async def test_a_server_that_cannot_be_asked_is_one_clear_line(
     assert (ended.code, said in ended.errors, len(ended.errors.splitlines())) == (1, True, 1)
 
 
-async def test_whoever_may_only_read_is_told_so(remote: Command, stored: str) -> None:
+async def test_a_read_only_token_is_refused_with_a_reason(remote: Command, stored: str) -> None:
     refused = await remote("runs", "retry", stored, TALLYHOOK_TOKEN=READ_TOKEN)
 
     assert refused.errors == "tallyhook: this token may only read; writing takes one of role admin\n"

@@ -88,7 +88,7 @@ async def test_a_database_is_not_made_for_a_look(simulator: Simulator, tmp_path:
     assert os.listdir(tmp_path) == []
 
 
-async def test_the_database_that_comes_along_is_joined_where_it_is(simulator: Simulator) -> None:
+async def test_the_running_embedded_database_is_joined(simulator: Simulator) -> None:
     with run_folder() as folder, EmbeddedPostgres(folder / "postgres", fast_unsafe=True) as server:
         migrate(server.url())
 
@@ -157,7 +157,7 @@ async def test_a_stripe_that_does_not_tell_the_time_is_a_warning(database_url: s
     assert found["clock"].status == "degraded"
 
 
-async def test_the_key_is_not_shown_to_whoever_tells_the_time(database_url: str) -> None:
+async def test_the_key_is_not_sent_to_the_server_that_tells_the_time(database_url: str) -> None:
     async with stranger() as stripe:
         from app.stripe_api.webhook_endpoints import read_clock
 

@@ -69,7 +69,7 @@ async def test_a_key_of_the_other_mode_than_before_fails(res: Resources, simulat
     assert statuses(await findings(res.settings)) == {"account": "failing"}
 
 
-async def test_a_key_that_may_not_read_its_account_is_no_trouble(res: Resources, simulator: Simulator) -> None:
+async def test_a_key_that_may_not_read_its_account_is_not_a_problem(res: Resources, simulator: Simulator) -> None:
     await make_healthy(res, simulator)
     await check_identity(res, "default")
     simulator.inject("status", status=403, match={"path": "^/v1/account$", "key": KEY})

@@ -141,7 +141,7 @@ def test_every_problem_is_told_with_its_line_and_rule() -> None:
         ("name: a\nreport_type: a.b\ncadence: daily\nparameters: &p {x: *p}", "rules.yaml:4: a: parameters: is nested"),
     ],
 )
-def test_what_is_no_file_of_rules_is_refused(text: str, problem: str) -> None:
+def test_a_file_that_does_not_hold_rules_is_refused(text: str, problem: str) -> None:
     assert problems(text)[0].startswith(problem)
 
 

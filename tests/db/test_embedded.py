@@ -350,7 +350,7 @@ def test_a_cluster_of_another_major_version_is_refused(data: Path) -> None:
         EmbeddedPostgres(data).acquire()
 
 
-def test_a_system_server_does_where_nothing_comes_along(data: Path) -> None:
+def test_a_system_server_is_used_where_none_is_bundled(data: Path) -> None:
     with_wheel = list(binaries.known_folders())
     system = [path for path in with_wheel if binaries.WHEEL_PACKAGE not in path.parts]
     if not any((path / "initdb").exists() for path in system):

@@ -145,7 +145,7 @@ def test_a_schema_that_is_newer_is_left_alone_so_that_a_rollback_can_start(
     assert [(line["event"], line["revision"]) for line in logs] == [("schema.newer", "of_the_future")]
 
 
-def test_whoever_comes_while_another_migrates_waits_for_it(engine: Engine, empty_database_url: str) -> None:
+def test_a_second_migration_waits_for_the_first(engine: Engine, empty_database_url: str) -> None:
     with ThreadPoolExecutor(1) as pool, engine.connect() as holder:
         _lock(holder)
         waiting = pool.submit(migrate, empty_database_url)

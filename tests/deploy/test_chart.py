@@ -19,7 +19,7 @@ CHART = ROOT / "deploy" / "chart"
 SETS = sorted(path.name.removesuffix("-values.yaml") for path in (CHART / "ci").glob("*.yaml"))
 # The oldest version that the chart admits, and the newest that the schemas know.
 KUBERNETES = ("1.27", "1.37")
-# Of these no schema is at hand: other projects define them.
+# We have no schema for these: other projects define them.
 FOREIGN = {"ScaledObject", "ServiceMonitor"}
 SECRET_SETTINGS = {
     *(setting_name(name) for name, field in Settings.model_fields.items() if SecretStr.__name__ in repr(field)),

@@ -37,7 +37,7 @@ class Store:
         return {path.removeprefix(prefix): bytes(obstore.get(store, path).bytes()) for path in found}
 
     def unfinished(self) -> int:
-        """How many uploads are begun and not ended."""
+        """How many uploads were started and not finished."""
         if self.endpoint is None:
             folder = Path(self.url.removeprefix("file://"))
             return sum("#" in path.name for path in folder.rglob("*"))
@@ -73,7 +73,7 @@ def _wait_for(process: subprocess.Popen[bytes], url: str) -> None:
 
 
 def environ_of(endpoint: str) -> dict[str, str]:
-    """How whoever runs the service would say where S3 is."""
+    """How an operator would tell the service where S3 is."""
     return {
         "AWS_ENDPOINT": endpoint,
         "AWS_ALLOW_HTTP": "true",

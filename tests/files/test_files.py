@@ -128,7 +128,7 @@ async def test_chunks_that_330d95e_has_stored_plain_are_read_for_ever(res: Resou
         assert await files.compressed_size(session, await file_id_of(res, run_id)) is None
 
 
-async def test_a_file_is_invisible_until_it_is_finished_and_beginning_anew_removes_what_there_was(
+async def test_a_file_is_invisible_until_it_is_finished_and_a_restart_removes_what_there_was(
     res: Resources, run_id: uuid.UUID
 ) -> None:
     await write(res, run_id, b"old\n")

@@ -145,7 +145,7 @@ async def test_a_connection_that_brought_much_is_gone_on_with(
 
 
 @pytest.mark.parametrize("fault", ["file_cut", "file_short", "file_long"])
-async def test_what_broke_is_begun_anew_and_leaves_nothing(
+async def test_a_broken_write_starts_again_and_leaves_nothing(
     res: Resources, simulator: Simulator, store: Store, fault: str
 ) -> None:
     await one_ready_file(res, simulator, size=BIG)
@@ -180,7 +180,7 @@ async def test_a_server_that_sends_the_whole_file_again_is_listened_to(
     assert list(store.objects().values()) == [content(simulator)]
 
 
-async def test_whoever_is_stopped_or_killed_in_the_middle_leaves_nothing(
+async def test_a_writer_stopped_or_killed_in_the_middle_leaves_nothing(
     res: Resources, simulator: Simulator, store: Store
 ) -> None:
     await one_ready_file(res, simulator, size=BIG)
@@ -203,8 +203,8 @@ async def test_whoever_is_stopped_or_killed_in_the_middle_leaves_nothing(
 
 
 def _left_by_a_kill(location: str) -> tuple[Path, Path]:
-    """A folder's writer renames its file at the end; whoever is killed leaves it under another name. And a file beside
-    it that is not ours."""
+    """A folder's writer renames its file at the end; a killed one leaves it under another name. And beside it a file
+    that is not ours."""
     left = Path(f"{location.removeprefix('file://')}#1")
     beside = left.with_name(left.name + "-of-somebody-else")
     left.parent.mkdir(parents=True, exist_ok=True)

@@ -124,7 +124,7 @@ async def test_a_writer_that_is_given_up_leaves_nothing_of_a_commit_under_way_an
     assert res.engine.pool.checkedout() == 0  # type: ignore[attr-defined]  # the pool in use counts
 
 
-async def test_a_file_that_is_begun_again_follows_the_commit_under_way(res: Resources, gate: Gate) -> None:
+async def test_a_restarted_file_follows_the_commit_under_way(res: Resources, gate: Gate) -> None:
     with patch.object(database_writer, "CHUNKS_PER_COMMIT", 1):
         _, writer = await one_writer(res, gate)
         await write_until_committing(writer, gate)

@@ -33,3 +33,13 @@ def test_every_link_leads_somewhere(document: Path) -> None:
 
 def test_there_are_links_to_check() -> None:
     assert sum(len(_LINK.findall(document.read_text(encoding="utf-8"))) for document in DOCUMENTS) > 20
+
+
+def test_every_test_that_a_document_names_exists() -> None:
+    code = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob("*.py"))
+    there = {path.stem for path in (ROOT / "tests").rglob("*.py")} | set(re.findall(r"def (test_\w+)", code))
+
+    named = {name for document in DOCUMENTS for name in re.findall(r"`(test_\w+)`", document.read_text("utf-8"))}
+
+    assert len(named) > 20
+    assert named - there == set()

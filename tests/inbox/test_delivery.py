@@ -51,7 +51,7 @@ NOT_SIGNED = [
 ]
 
 
-async def test_what_is_no_event_is_refused_and_only_counted(res: Resources) -> None:
+async def test_what_is_not_an_event_is_refused_and_only_counted(res: Resources) -> None:
     for body, reason in NOT_BELIEVED:
         with pytest.raises(RejectedDelivery, match=reason):
             await accept(res.intake, body)
@@ -60,7 +60,7 @@ async def test_what_is_no_event_is_refused_and_only_counted(res: Resources) -> N
     assert res.intake.refused.by_reason == Counter(reason for _, reason in NOT_BELIEVED)
 
 
-def test_odd_headers_are_no_signatures_and_nothing_else(account: Account) -> None:
+def test_odd_headers_are_missing_signatures_and_nothing_else(account: Account) -> None:
     body = json.dumps(an_event()).encode()
     for header in NOT_SIGNED:
         with pytest.raises(RejectedDelivery, match=r"^(no|bad)_signature$"):

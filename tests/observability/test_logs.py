@@ -1,4 +1,4 @@
-"""Logs: one line per record, whoever wrote it, and never a secret in it."""
+"""Logs: one line per record, from every library too, and never a secret in it."""
 
 import io
 import json

@@ -184,7 +184,7 @@ async def test_files_of_a_deleted_rule_stay_in_their_month_and_nothing_more_is_o
 
 
 @pytest.mark.usefixtures("march")
-async def test_a_month_without_windows_and_what_is_no_month_are_not_found(api: httpx.AsyncClient) -> None:
+async def test_a_month_without_windows_and_an_invalid_month_are_not_found(api: httpx.AsyncClient) -> None:
     empty, no_month = await api.get("/v1/packs/2019-03.zip"), await api.get("/v1/packs/2026-13.zip")
 
     assert (empty.status_code, empty.json()["detail"]) == (404, "no rule has a window in 2019-03")

@@ -1,4 +1,4 @@
-"""What a story is made of: the troubles, steps and rules that the search draws from."""
+"""What a story is made of: the failures, steps and rules that the search draws from."""
 
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass

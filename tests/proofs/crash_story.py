@@ -1,4 +1,4 @@
-"""A compact story that meets every step of the flow and the usual troubles, and can end at any effect of it."""
+"""A compact story that meets every step of the flow and the usual failures, and can end at any effect of it."""
 
 from contextlib import suppress
 from dataclasses import dataclass
@@ -88,5 +88,5 @@ def _deliver(stage: Stage) -> Step:
 
 
 async def _add_rule(res: Resources) -> None:
-    with suppress(Conflict):  # the service died after the commit, and whoever asked asks again
+    with suppress(Conflict):  # the service died after the commit, and the client asks again
         await add_rule(res, name="daily", starts_on=FIRST_DAY)

@@ -214,7 +214,7 @@ class World(Story):
     @precondition(lambda self: self.stalled)
     @rule(number=some)
     def what_was_stalled_goes_on(self, *, number: int) -> None:
-        """Whoever was only slow."""
+        """A worker that was only slow."""
         self.go_on(number % len(self.stalled))
 
     @rule(hours=st.sampled_from([0.3, 1, 25]))

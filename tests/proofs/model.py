@@ -30,7 +30,7 @@ class ModelRule:
 
 
 class Model:
-    """Told of everything that happens to rules and data; says what must be there in the end, and what may be."""
+    """Follows everything that happens to rules and data; says what must be there in the end, and what may be."""
 
     def __init__(self, availability: dict[str, Availability]) -> None:
         self.rules: list[ModelRule] = []

@@ -1,4 +1,4 @@
-"""Stripe's webhooks by hand: whoever tells a story decides which are delivered, lost, doubled or late."""
+"""Stripe's webhooks by hand: the story decides which are delivered, lost, doubled or late."""
 
 import time
 

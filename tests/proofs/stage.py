@@ -36,7 +36,7 @@ MOST_TURNS = 20
 
 
 class Stage:
-    """The service, started anew after each crash; `res` belongs to its present life."""
+    """The service, restarted after each crash; `res` belongs to its present life."""
 
     def __init__(self, url: str, simulator: Simulator, effects: Effects, **settings: object) -> None:
         self.simulator = simulator
@@ -71,7 +71,7 @@ class Stage:
         await life.aclose()
 
     async def live(self, step: Step) -> None:
-        """Do a step; if the service dies of it, start it anew and do it again."""
+        """Do a step; if the service dies of it, restart the service and do the step again."""
         while not await self._survives(step):
             await self.stop()
             await self.start()

@@ -48,7 +48,7 @@ class Story(RuleBasedStateMachine):
         self.app: FastAPI | None = None
 
     def teardown(self) -> None:
-        """The trouble ends, everything settles, and the promises are held against what is there."""
+        """The failures end, everything settles, and what is there is checked against the promises."""
         try:
             if hasattr(self.stage, "res"):
                 self._settle()
@@ -63,13 +63,13 @@ class Story(RuleBasedStateMachine):
         # A window that ends where the data of the stricter type does waits for more: here it is.
         self.advance(OTHER_TYPE, timedelta(hours=1))
         self.runner.run(self.stage.settle(hours=6, delivering=self.delivering))
-        # Whoever stalled wakes up when all is over.
+        # Stalled workers wake up when all is over.
         while self.stalled:
             self.go_on(0)
         self.runner.run(self.stage.settle(hours=6, delivering=self.delivering))
 
     def go_on(self, number: int) -> None:
-        """Whoever stalled does what was claimed long ago, and does not know that others may have taken over."""
+        """A stalled worker does what it claimed long ago, and does not know that others may have taken over."""
         step, claim = self.stalled.pop(number)
         with suppress(Overtaken):
             self.runner.run(step(self.stage.res, claim))

@@ -65,7 +65,7 @@ class Executioner:
 
 
 class Witness(Journal):
-    """Tells of every answer that went out."""
+    """Reports every answer that went out."""
 
     def __init__(self, executioner: Executioner) -> None:
         super().__init__()

@@ -175,7 +175,7 @@ PASSING = ["40001", "40P01", "53100", "57P01", "58030", "25006"]
 
 
 @pytest.mark.parametrize("sqlstate", PASSING)
-async def test_trouble_of_the_database_that_passes_is_held_against_nobody(
+async def test_a_passing_error_of_the_database_is_not_counted_against_anything(
     database_url: str, simulator: Simulator, sqlstate: str
 ) -> None:
     settings = make_settings(database_url, simulator, TALLYHOOK_STALLED_AFTER_SECONDS=1)

@@ -21,7 +21,7 @@ from tests.until import until
 RUNS = int(os.environ.get("PROOF_RUNS", "150"))
 PATIENCE = 120.0 + RUNS  # seconds; nothing is measured, this only ends a test that would hang
 LAST_DAY = date(2026, 3, 1)
-# So many calls to Stripe apart, whoever is up is killed; a process makes about 10 before it has found its stride.
+# After this many calls to Stripe, a running process is killed; it makes about 10 before it is at full speed.
 CALLS_PER_LIFE = 40
 
 SETTINGS = {

@@ -64,7 +64,7 @@ async def test_of_many_only_the_one_at_fault_suffers(res: Resources) -> None:
     assert await noted(res) == ["1", "2", "3"]
 
 
-async def test_trouble_of_the_database_is_told_to_everybody_and_nothing_is_written(res: Resources) -> None:
+async def test_an_error_of_the_database_reaches_every_caller_and_nothing_is_written(res: Resources) -> None:
     writer = Writer()
 
     outcomes = await asyncio.gather(
@@ -78,7 +78,7 @@ async def test_trouble_of_the_database_is_told_to_everybody_and_nothing_is_writt
 
 
 @pytest.mark.parametrize("who", [0, 1, 2])
-async def test_whoever_is_cancelled_takes_nobody_with_him(res: Resources, who: int) -> None:
+async def test_a_cancelled_caller_does_not_cancel_the_others(res: Resources, who: int) -> None:
     writer = Writer()
     writer.go_on.clear()
     tasks = [asyncio.create_task(res.group_commit.record("default", writer.write, str(number))) for number in range(3)]

@@ -1,4 +1,4 @@
-"""A rule that is changed while it is planned, backfilled or deleted: whoever comes second sees what the first one did.
+"""A rule that is changed while it is planned, backfilled or deleted: the second one sees what the first one did.
 
 Who comes first is decided by a lock that the test holds, never by time.
 """

@@ -77,7 +77,7 @@ async def test_a_lost_run_is_known_by_its_parameters_however_stripe_echoes_them(
     assert adopt.is_alike(run, claim) is alike
 
 
-async def test_an_old_ambiguous_create_that_took_no_effect_is_asked_anew_with_a_new_key(
+async def test_an_old_ambiguous_create_that_took_no_effect_is_sent_again_with_a_new_key(
     res: Resources, simulator: Simulator
 ) -> None:
     await one_due_run(res, simulator)

@@ -102,7 +102,7 @@ async def test_a_file_without_a_single_byte_is_a_file_where_stripe_says_so(
     assert file["sha256"] == hashlib.sha256().hexdigest()
 
 
-async def test_bytes_that_are_no_text_are_stored_as_they_are(res: Resources, simulator: Simulator) -> None:
+async def test_bytes_that_are_not_text_are_stored_as_they_are(res: Resources, simulator: Simulator) -> None:
     odd = bytes(range(256)) * 3
     await one_ready_run(res, simulator)
     async with stranger() as host:

@@ -1,4 +1,4 @@
-"""Who downloads a file, and what is left of it by whoever did not finish."""
+"""Which worker downloads a file, and what is left by one that did not finish."""
 
 import resource
 from datetime import timedelta

@@ -1,4 +1,4 @@
-"""Asking about runs that nothing was heard of: the event may be lost, or the run stuck."""
+"""Asking about runs without news: the event may be lost, or the run stuck."""
 
 from datetime import timedelta
 

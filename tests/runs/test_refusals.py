@@ -34,7 +34,7 @@ from tests.service import (
 async def test_a_refused_end_waits_for_the_next_advance_with_a_new_key_and_spends_no_attempt(
     res: Resources, simulator: Simulator
 ) -> None:
-    # Stripe told of more data than it gives out yet.
+    # Stripe announced more data than it gives out yet.
     await one_due_run(res, simulator)
     unpublished(simulator, until="2026-03-01T12:00")
     await request_due(res)

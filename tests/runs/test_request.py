@@ -59,7 +59,7 @@ def sleep(clock: Clock) -> Callable[[float], None]:
     return clock.sleep
 
 
-async def test_whoever_slept_through_his_lease_makes_no_call(
+async def test_a_worker_that_slept_through_its_lease_makes_no_call(
     res: Resources, simulator: Simulator, sleep: Callable[[float], None]
 ) -> None:
     await one_due_run(res, simulator)

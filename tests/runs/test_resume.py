@@ -1,4 +1,5 @@
-"""A download that broke goes on where it stopped, if the server plays along; otherwise it begins anew, whole."""
+"""A download that broke resumes where it stopped if the server plays along, and starts again from the beginning if
+not."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -172,7 +173,7 @@ UNFIT = {
 
 
 @pytest.mark.parametrize("unfit", UNFIT)
-async def test_an_answer_that_is_not_the_rest_begins_the_file_anew(
+async def test_an_answer_that_is_not_the_rest_restarts_the_file(
     res: Resources, simulator: Simulator, unfit: str
 ) -> None:
     await one_ready_file(res, simulator)
@@ -191,7 +192,7 @@ async def test_an_answer_that_is_not_the_rest_begins_the_file_anew(
     assert await stored_bytes(res) == content(simulator)
 
 
-async def test_another_file_at_stripe_is_begun_anew(res: Resources, simulator: Simulator) -> None:
+async def test_another_file_at_stripe_starts_again(res: Resources, simulator: Simulator) -> None:
     await one_ready_file(res, simulator)
     simulator.inject("file_cut", bytes=CUT)
     await download_due(res)
@@ -209,7 +210,7 @@ SHORT = b"HTTP/1.1 206 P\r\ncontent-range: bytes %d-%d/%d\r\n" % (CUT, SIZE - 1,
 
 
 @pytest.mark.parametrize("wrong", ["short", "long"])
-async def test_a_file_whose_rest_has_the_wrong_size_is_begun_anew(
+async def test_a_file_whose_rest_has_the_wrong_size_starts_again(
     res: Resources, simulator: Simulator, wrong: str
 ) -> None:
     await one_ready_file(res, simulator)
@@ -230,7 +231,9 @@ async def test_a_file_whose_rest_has_the_wrong_size_is_begun_anew(
     assert await stored_bytes(res) == content(simulator)
 
 
-async def test_whoever_died_with_all_the_bytes_kept_asks_for_none(res: Resources, simulator: Simulator) -> None:
+async def test_a_successor_of_a_worker_that_kept_all_the_bytes_requests_none(
+    res: Resources, simulator: Simulator
+) -> None:
     await one_ready_file(res, simulator)
     simulator.inject("file_cut", bytes=SIZE)
     await download_due(res)
@@ -245,7 +248,9 @@ async def test_whoever_died_with_all_the_bytes_kept_asks_for_none(res: Resources
 
 
 @pytest.mark.parametrize("status", [503, 429, 401])
-async def test_trouble_in_between_loses_nothing_of_what_came(res: Resources, simulator: Simulator, status: int) -> None:
+async def test_a_failure_in_between_loses_nothing_of_what_came(
+    res: Resources, simulator: Simulator, status: int
+) -> None:
     await one_ready_file(res, simulator)
     simulator.inject("file_cut", bytes=CUT)
     await download_due(res)

@@ -111,7 +111,7 @@ async def test_late_answers_about_a_replaced_stripe_run_change_nothing(res: Reso
     assert file["stripe_file_id"] == replacement.file.id
 
 
-async def test_a_run_that_somebody_else_made_is_no_error(res: Resources, simulator: Simulator) -> None:
+async def test_a_run_that_somebody_else_made_is_not_an_error(res: Resources, simulator: Simulator) -> None:
     run = await one_due_run(res, simulator)
     simulator.create_run(run["report_type"], run["parameters"])
     await deliver(res, simulator.events[-1])

@@ -70,7 +70,9 @@ async def test_three_processes_at_once_never_have_more_stripe_runs_pending_than_
     assert len(simulator.runs) == 28
 
 
-async def test_who_counts_the_free_slots_waits_for_whoever_is_taking_some(res: Resources, simulator: Simulator) -> None:
+async def test_counting_the_free_slots_waits_for_a_claim_that_is_taking_some(
+    res: Resources, simulator: Simulator
+) -> None:
     await days_due(res, simulator, 9)
     async with (
         another_process(res, simulator, TALLYHOOK_MAX_PENDING_RUNS=3) as one,

@@ -140,7 +140,7 @@ def test_a_file_store_that_cannot_be_one_is_told_with_what_can(url: str) -> None
         ("'rk_live_1'", "is in quotes: remove them"),
     ],
 )
-def test_what_is_no_api_key_is_told_apart_at_start(value: str, problem: str) -> None:
+def test_what_is_not_an_api_key_is_refused_at_start(value: str, problem: str) -> None:
     for problems in (
         problems_of(STRIPE_API_KEY=value),
         problems_of(STRIPE_ACCOUNTS=json.dumps({"eu": {"api_key": value}})),
@@ -150,7 +150,7 @@ def test_what_is_no_api_key_is_told_apart_at_start(value: str, problem: str) -> 
 
 
 @pytest.mark.parametrize("value", ["sk_live_1", "rk_test_1", "pk_live_1", "whsec_1,sk_live_1", '"whsec_1"'])
-def test_what_is_no_signing_secret_is_told_apart_at_start(value: str) -> None:
+def test_what_is_not_a_signing_secret_is_refused_at_start(value: str) -> None:
     problems = problems_of(STRIPE_WEBHOOK_SECRET=value)
 
     assert len(problems) == 1

@@ -26,7 +26,7 @@ def test_a_value_in_the_file_is_taken_as_it_stands(tmp_path: Path) -> None:
     assert shown(load_settings({}, env_file).database_url) == "postgresql://u:a${HOME}b@h/d"
 
 
-def test_a_missing_file_is_no_file(tmp_path: Path) -> None:
+def test_a_missing_file_counts_as_none(tmp_path: Path) -> None:
     assert load_settings({}, tmp_path / ".env") == settings_of()
 
 
@@ -107,7 +107,7 @@ def test_an_unreadable_file_is_told_without_its_path() -> None:
     ]
 
 
-def test_an_empty_value_is_no_value(tmp_path: Path) -> None:
+def test_an_empty_value_counts_as_none(tmp_path: Path) -> None:
     (tmp_path / "empty").write_text("\n")
 
     settings = settings_of(

@@ -1,4 +1,4 @@
-"""What is odd but not wrong."""
+"""Settings that are suspicious but not wrong."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""A platform: its connected accounts, one file for all of them, payouts, and the events that tell of both."""
+"""A platform: its connected accounts, one file for all of them, payouts, and the events that announce both."""
 
 import csv
 import io
@@ -26,7 +26,7 @@ def merchants(simulator: Simulator) -> list[str]:
     return [simulator.connect_account(f"acct_1Merchant{n}", created=1_790_000_000 + n).id for n in range(3)]
 
 
-async def test_one_run_without_an_account_tells_of_all_of_them(
+async def test_one_run_without_an_account_covers_all_of_them(
     client: httpx.AsyncClient, simulator: Simulator, merchants: list[str]
 ) -> None:
     together = rows(await csv_of(client, a_day(simulator, report_type=ALL, columns=COLUMNS)))

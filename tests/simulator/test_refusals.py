@@ -14,10 +14,16 @@ REFUSALS: list[tuple[str, dict[str, Any], int, str | None, str]] = [
     ("unknown parameter", {"parameters[colour]": "x"}, 400, "parameters[colour]", "unknown parameter"),
     ("no start", {"parameters[interval_start]": None}, 400, "parameters[interval_start]", "Missing required param"),
     ("no end", {"parameters[interval_end]": None}, 400, "parameters[interval_end]", "Missing required param"),
-    ("start is no number", {"parameters[interval_start]": "now"}, 400, "parameters[interval_start]", "Invalid integer"),
+    (
+        "start is not a number",
+        {"parameters[interval_start]": "now"},
+        400,
+        "parameters[interval_start]",
+        "Invalid integer",
+    ),
     ("unknown zone", {"parameters[timezone]": "Mars/Olympus"}, 400, "parameters[timezone]", "Mars/Olympus"),
     ("unknown column", {"parameters[columns][0]": "colour"}, 400, "parameters[columns]", "colour"),
-    ("columns are no list", {"parameters[columns]": "currency"}, 400, "parameters[columns]", "Invalid array"),
+    ("columns are not a list", {"parameters[columns]": "currency"}, 400, "parameters[columns]", "Invalid array"),
     ("currency in capitals", {"parameters[currency]": "USD"}, 400, "parameters[currency]", "USD"),
     ("unknown report type", {"report_type": "balance.summary.99"}, 404, "report_type", "No such report type"),
     (
@@ -113,7 +119,7 @@ async def test_an_interval_has_to_have_a_length(client: httpx.AsyncClient, simul
     assert answer.status_code == 400
 
 
-async def test_a_body_that_is_no_form_is_refused(client: httpx.AsyncClient) -> None:
+async def test_a_body_that_is_not_a_form_is_refused(client: httpx.AsyncClient) -> None:
     answer = await client.post(RUNS, json={"report_type": SUMMARY})
 
     assert answer.status_code == 400

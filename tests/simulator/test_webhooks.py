@@ -66,7 +66,7 @@ async def test_an_event_is_tried_until_it_is_taken(simulator: Simulator, receive
     assert simulator.deliveries[0].status == "delivered"
 
 
-async def test_each_try_is_signed_anew(simulator: Simulator, receiver: Receiver) -> None:
+async def test_each_try_is_signed_again(simulator: Simulator, receiver: Receiver) -> None:
     simulator.configure(delivery_base=1.1, delivery_most=1.1)
     receiver.answers = [500]
 

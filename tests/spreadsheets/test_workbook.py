@@ -170,7 +170,7 @@ async def test_what_is_too_large_or_no_csv_names_what_to_take_instead(
     assert (await fetch(res, "select count(*) as count from files"))[0]["count"] == 1
 
 
-async def test_a_file_that_is_no_table_is_refused_by_the_process_that_would_write_it(
+async def test_a_file_that_is_not_a_table_is_refused_by_the_process_that_would_write_it(
     res: Resources, api: httpx.AsyncClient
 ) -> None:
     run_id = await store(res, b"a,b\n1\n")

@@ -1,4 +1,4 @@
-"""The door to Stripe: whatever comes back is a value of ours or one of three kinds of trouble, told apart once."""
+"""The client for Stripe: what comes back is a value of ours or one of three kinds of error, told apart in one place."""
 
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable

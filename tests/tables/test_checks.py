@@ -176,7 +176,7 @@ async def test_a_key_that_comes_twice_is_told(tables: Resources) -> None:
     assert (found["verdict"], found["left_value"], found["right_value"]) == ("differs", 2, 1)
 
 
-async def test_a_total_line_is_no_part_of_the_sum_and_must_be_the_sum(tables: Resources) -> None:
+async def test_a_total_line_is_left_out_of_the_sum_and_must_equal_it(tables: Resources) -> None:
     header = "reporting_category,currency,count,gross,fee,net"
     lines = ("charge,usd,2,10.00,1.00,9.00", "refund,usd,1,-5.00,0.00,-5.00", "total,usd,3,5.00,1.00,4.00")
     summary = await rule(tables, "summary", report_type=ACTIVITY_SUMMARY)

@@ -155,7 +155,7 @@ async def test_two_rules_that_say_leading_are_refused(tables: Resources) -> None
     leading_table = {"state": "leading", "personal": []}
     await made(tables, "one", table=leading_table)
 
-    with pytest.raises(Conflict, match="'one' says that it leads"):
+    with pytest.raises(Conflict, match="'one' also says that it leads"):
         await made(tables, "two", table=leading_table)
     with pytest.raises(BadInput, match="cannot lead"):
         leadership.check("leading", {"currency": "usd"})

@@ -126,7 +126,7 @@ async def test_the_file_route_gives_all_columns_as_parquet(
     assert (await api.get(route, params={"format": "csv"})).headers["content-type"].startswith("text/csv")
 
 
-async def test_a_file_that_is_no_report_is_not_made_into_parquet(tables: Resources, api: httpx.AsyncClient) -> None:
+async def test_a_file_that_is_not_a_report_is_not_made_into_parquet(tables: Resources, api: httpx.AsyncClient) -> None:
     load = await stored_and_loaded(tables, rows("broken"), rule_id=await rule(tables))
 
     answer = await api.get(f"/v1/runs/{load['run_id']}/file", params={"format": "parquet"})

@@ -39,7 +39,7 @@ def test_everything_quoted_and_windows_line_breaks_are_read() -> None:
     assert read(b'"id","net"\r\n"a","1.00"\r\n"b",\r\n') == [("a", "1.00"), ("b", None)]
 
 
-def test_a_byte_order_mark_is_no_part_of_the_first_column() -> None:
+def test_a_byte_order_mark_is_not_part_of_the_first_column() -> None:
     assert read(b"\xef\xbb\xbfid\na\n") == [("a",)]
 
 
@@ -49,7 +49,7 @@ def test_a_report_without_rows_has_a_header(data: bytes) -> None:
 
 
 @pytest.mark.parametrize("data", [b"", b"\n", b"\xef\xbb\xbf"])
-def test_an_empty_file_is_no_report(data: bytes) -> None:
+def test_an_empty_file_is_not_a_report(data: bytes) -> None:
     assert refused(data).row is None
 
 
@@ -120,7 +120,7 @@ def test_a_bad_value_is_named_by_its_row_not_by_its_line() -> None:
 
 
 @pytest.mark.parametrize("data", [b"a\xff,1\n", b"a\x00,1\n", b'"a,1\n', b'"a"b,1\n', b"a\rb,1\n"])
-def test_what_is_no_csv_is_refused_at_its_row(data: bytes) -> None:
+def test_what_is_not_csv_is_refused_at_its_row(data: bytes) -> None:
     assert refused(b"id,net\n" + b"x,1.00\n" * 600 + data).row == 601
 
 
@@ -173,7 +173,7 @@ def test_memory_holds_a_batch_however_long_the_file() -> None:
     assert max(sizes) <= reading.BATCH_BYTES // 10_000 + 250
 
 
-# A lone carriage return is left unquoted by the writer of Python 3.11, and is no CSV then.
+# Python 3.11's writer leaves a lone carriage return unquoted, and the result is not CSV.
 _text = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0\r"), max_size=20)
 _decimal = st.from_regex(r"-?[0-9]{1,20}(\.[0-9]{1,18})?", fullmatch=True, alphabet="0123456789.-")
 _integer = st.integers(-(10**18) + 1, 10**18 - 1).map(str)

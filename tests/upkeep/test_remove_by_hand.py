@@ -73,7 +73,7 @@ async def test_a_reason_has_to_be_given(res: Resources, body: Any) -> None:
     assert (await remove(res, await store(res, rows(line(1))), body)).status_code == 422
 
 
-async def test_whoever_may_only_read_erases_nothing(res: Resources) -> None:
+async def test_a_read_only_token_erases_nothing(res: Resources) -> None:
     run_id = await store(res, rows(line(1)))
 
     answer = await remove(res, run_id, headers=bearer(READ_TOKEN))

@@ -1,4 +1,4 @@
-"""Retention: bytes go when their time is over, the record stays, and whoever reads meanwhile gets no wrong byte."""
+"""Retention: bytes go when their time is over, the record stays, and a reader meanwhile gets no wrong byte."""
 
 import asyncio
 import os
@@ -123,7 +123,7 @@ async def test_the_file_of_a_deleted_rule_goes_when_the_rule_said(res: Resources
     assert await removed(res) == {run_id}
 
 
-async def test_a_partial_file_is_no_matter_of_retention(res: Resources) -> None:
+async def test_retention_leaves_partial_files_alone(res: Resources) -> None:
     rule = await add_rule(res, retention_days=1)
     run_id = await stored_days_ago(res, 8, rule_id=rule.id)
     await execute(res, "update files set stored_at = null, started_at = now() - interval '8 days'")
@@ -134,7 +134,7 @@ async def test_a_partial_file_is_no_matter_of_retention(res: Resources) -> None:
     assert await read(res, run_id, 0, len(CONTENT)) == CONTENT
 
 
-async def test_whoever_dies_after_the_mark_leaves_the_rest_to_the_next(
+async def test_a_process_that_dies_after_the_mark_leaves_the_rest_to_the_next(
     res: Resources, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rule = await add_rule(res, retention_days=7)

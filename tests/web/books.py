@@ -1,4 +1,4 @@
-"""A company's books on one morning: the real service and its worker, over the simulator, with troubles of all kinds."""
+"""A company's books on one morning: the real service and its worker, over the simulator, with failures of all kinds."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager

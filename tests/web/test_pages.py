@@ -67,7 +67,7 @@ async def test_a_failed_run_is_on_the_first_page_until_a_newer_revision_takes_it
         assert "Bad luck." not in (await client.get("/")).text
 
 
-async def test_with_more_rules_than_fit_trouble_comes_first_and_everything_is_counted(res: Resources) -> None:
+async def test_with_more_rules_than_fit_those_in_trouble_come_first_and_everything_is_counted(res: Resources) -> None:
     await execute(
         res,
         """insert into rules (id, account, name, report_type, enabled, cadence, timezone, starts_on, settle_hours,

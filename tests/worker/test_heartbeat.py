@@ -1,4 +1,5 @@
-"""The heartbeat and what else runs beside the lanes: it outlives trouble, and what does not takes the worker down."""
+"""The heartbeat and the other tasks beside the lanes: errors of the database do not end them; if one ends, so does the
+worker."""
 
 import asyncio
 from collections.abc import AsyncIterator

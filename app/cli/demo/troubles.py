@@ -1,4 +1,4 @@
-"""Five failures that the demo makes on purpose, and a second worker that is there to be killed."""
+"""Five failures that the demo causes on purpose, and a second worker that is there to be killed."""
 
 import asyncio
 import os
@@ -22,23 +22,23 @@ def troubles(simulator: Simulator, worker: asyncio.subprocess.Process) -> Sequen
     """One for each half day, from the first on."""
     return (
         Trouble(
-            "TROUBLE: a webhook is lost. Stripe is asked what it has all the same.",
+            "PROBLEM: a webhook is lost. Stripe is asked anyway what it has.",
             lambda: simulator.inject("event_lost", match={"event": "report_type.updated"}),
         ),
         Trouble(
-            "TROUBLE: Stripe fails to make a report. It is asked for again.",
+            "PROBLEM: Stripe fails to make a report. It is requested again.",
             lambda: simulator.inject("run_fails"),
         ),
         Trouble(
-            "TROUBLE: a download breaks off. It goes on where it was.",
+            "PROBLEM: a download breaks off. It resumes where it stopped.",
             lambda: simulator.inject("file_cut", bytes=200),
         ),
         Trouble(
-            "TROUBLE: a worker is killed (SIGKILL). Another takes over its work.",
+            "PROBLEM: a worker is killed (SIGKILL). Another takes over its work.",
             lambda: _kill(worker),
         ),
         Trouble(
-            "TROUBLE: a report comes with a row missing. Its sums do not agree with the balance.",
+            "PROBLEM: a row is missing from a report. Its sums do not agree with the balance.",
             lambda: simulator.inject(
                 "report_missing_row", match={"report_type": "balance_change_from_activity.itemized.7"}
             ),

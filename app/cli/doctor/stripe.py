@@ -18,7 +18,7 @@ _FILES = "give the key the permission `Files: read`"
 
 
 def examine_settings(settings: Settings) -> list[Check]:
-    """What is odd about valid settings."""
+    """Settings that are valid but suspicious."""
     found = [degraded("settings", odd, "fix it, or remove it") for odd in settings.warnings]
     if not settings.accounts:
         advice = "set STRIPE_API_KEY and STRIPE_WEBHOOK_SECRET, or STRIPE_ACCOUNTS for several"

@@ -188,7 +188,7 @@ def _parameters(given: list[str]) -> dict[str, Any]:
     for one in given:
         name, sign, value = one.partition("=")
         if not sign:
-            raise typer.BadParameter(f"{one} is no parameter: write name=value", param_hint="--parameter")
+            raise typer.BadParameter(f"{one} is not a parameter: write name=value", param_hint="--parameter")
         try:
             found[name] = json.loads(value)
         except ValueError:

@@ -11,7 +11,7 @@ from typing import IO
 
 from app.errors import EmbeddedPostgresError
 
-# Whoever packages PostgreSQL makes an account of the first name; the second exists everywhere.
+# Packages of PostgreSQL create an account of the first name; the second exists everywhere.
 UNPRIVILEGED_ACCOUNTS = ("postgres", "nobody")
 OTHER_CHOICES = "set TALLYHOOK_DATA_DIR to another folder, or DATABASE_URL to a PostgreSQL of your own"
 

@@ -152,7 +152,7 @@ def _goes_on(line: str) -> bool:
 
 
 def _initdb(data: Path, *, binaries: Binaries, account: Account, fast_unsafe: bool) -> None:
-    # Trust is enough: whoever gets as far as the socket is the account itself or root, by the mode of its folder.
+    # Trust is enough: the mode of the socket's folder lets in only this account and root.
     result = account.run(
         *(binaries.folder / "initdb", "--pgdata", data, "--username", "postgres", "--encoding", "UTF8"),
         *("--locale", "C", "--data-checksums", "--auth-local", "trust", "--auth-host", "reject"),

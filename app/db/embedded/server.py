@@ -49,7 +49,7 @@ log = structlog.get_logger(__name__)
 
 
 class EmbeddedPostgres:
-    """The server of one data directory, for any number of processes; whoever comes first makes and starts it."""
+    """The server of one data directory, for any number of processes; the first one creates and starts it."""
 
     def __init__(self, data: Path, *, fast_unsafe: bool = False, folders: Iterable[Path] | None = None) -> None:
         """`fast_unsafe` is for tests: no fsync. `folders` is where to look for binaries, instead of everywhere."""
@@ -89,8 +89,8 @@ class EmbeddedPostgres:
             with self._locks.start(at_most=STOP_SECONDS):
                 self._leave()
         except OSError:
-            # Whoever holds the lock for so long waits for a recovery: a user, and so we are not the last one.
-            # Or the folder is gone, lock files and all: the server notices that itself.
+            # A process that holds the lock for so long waits for a recovery. It uses the server, so we are not the last
+            # one. Or the folder is gone, lock files and all: the server notices that itself.
             self._forget()
 
     def __enter__(self) -> Self:

@@ -11,7 +11,7 @@ DEEPEST = 12
 
 
 class MalformedForm(ValueError):
-    """The text is no form that Stripe would read; the message says which name is wrong."""
+    """The text is not a form that Stripe would accept; the message names the wrong field."""
 
 
 def decode(text: str) -> Form:

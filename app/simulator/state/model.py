@@ -61,7 +61,7 @@ class ReportType:
 
 @dataclass(slots=True)
 class ReportFile:
-    """The result of a run; its bytes are made anew from the recipe whenever they are asked for."""
+    """The result of a run; its bytes are made again from the recipe whenever they are requested."""
 
     id: str
     created: int

@@ -57,7 +57,7 @@ async def _total(session: AsyncSession, load: CurrentLoad, families: tuple[str, 
 async def summary_is_sum(session: AsyncSession, load: CurrentLoad) -> list[Finding]:
     """A summary is the sum of its itemized sister: count, gross, fee and net, per category."""
     stem = inputs.base_of(load.family).rpartition(".")[0]
-    # A snapshot has no start of its own: what it is of, is its end.
+    # A snapshot has no start of its own: it is taken at its end.
     start = None if stem == "ending_balance_reconciliation" else load.interval_start
     window = {"start": start, "end": load.interval_end}
     summary = await inputs.find(session, load, f"{stem}.summary", **window)
@@ -91,7 +91,7 @@ Numbers = tuple[Decimal, Decimal, Decimal, Decimal]
 
 
 def _by_category(sums: list[Sums]) -> dict[tuple[str, str], Numbers]:
-    """Count, gross, fee and net per currency and category. Of rows without a `count`, they are counted."""
+    """Count, gross, fee and net per currency and category. Rows without a `count` are counted."""
     zero = Decimal(0)
     return {
         (one.currency, one.category): (

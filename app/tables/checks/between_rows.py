@@ -22,7 +22,8 @@ OF_TRANSACTIONS = (ACTIVITY, RECONCILIATION, UNPAID)
 
 
 async def payout_is_paid(session: AsyncSession, load: CurrentLoad) -> list[Finding]:
-    """What a payout was made of is what was paid out. By the payout's id: the two may lie in different windows."""
+    """The transactions of a payout add up to it. They are matched by the payout's id, as the two may lie in different
+    windows."""
     if inputs.base_of(load.family) == RECONCILIATION:
         return await _reconciled(session, load)
     found = []
@@ -58,7 +59,7 @@ async def _reconciled(session: AsyncSession, load: CurrentLoad) -> list[Finding]
     if not await _has_columns(session, payouts, "payout_id", "net", "currency", "reporting_category"):
         return []
     if not {"automatic_payout_id", "net", "currency"} <= set(load.loaded_columns):
-        said = "the reconciliation lacks automatic_payout_id, net or currency: ask for these columns"
+        said = "the reconciliation lacks automatic_payout_id, net or currency: request these columns"
         return Comparison(load, [load]).not_comparable(said).findings
     no_payout = sql.SQL(_NO_PAYOUT if "reporting_category" in load.loaded_columns else "")
     statement = sql.SQL(
@@ -92,7 +93,7 @@ async def _reconciled(session: AsyncSession, load: CurrentLoad) -> list[Finding]
 
 
 async def nothing_lost(session: AsyncSession, load: CurrentLoad) -> list[Finding]:
-    """Unpaid at the start and new = paid out and unpaid at the end, transaction by transaction."""
+    """Unpaid at the start + new = paid out + unpaid at the end, transaction by transaction."""
     findings = []
     for start, end in await _windows(session, load):
         findings += await _nothing_lost_in(session, load, start, end)
@@ -140,7 +141,8 @@ def _side(side: int, load: CurrentLoad, *, skip_payouts: bool) -> sql.Composed:
 
 
 async def days_make_the_month(session: AsyncSession, load: CurrentLoad) -> list[Finding]:
-    """The leading short windows have the rows of the long one: a difference is a restatement nobody asked about."""
+    """The leading short windows together have the rows of the long one: a difference means that Stripe restated
+    them."""
     values = {"id": load.id}
     findings = []
     for whole in await fetch(session, CurrentLoad, _WHOLES, values):

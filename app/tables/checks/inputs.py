@@ -1,4 +1,4 @@
-"""What checks read: current loads by family and window, their sums, and where it must be, rows. Database only."""
+"""What checks read: current loads by family and window, their sums and, where needed, rows. Database only."""
 
 from datetime import datetime
 from decimal import Decimal
@@ -36,9 +36,9 @@ async def find(
     start: datetime | None = None,
     end: datetime | None = None,
 ) -> CurrentLoad | None:
-    """The load that the views show of the first of these families that has one, in the window with these bounds.
+    """The load that the views show, in the window with these bounds, from the first of these families that has one.
 
-    Of the same account and scope; a bound that is None is not asked about.
+    Same account and scope; a bound that is None matches any.
     """
     for family in families:
         known = catalogue().families.get(sister(load, family))
@@ -52,7 +52,7 @@ async def find(
 
 
 async def led_families(session: AsyncSession, account: str) -> frozenset[str]:
-    """The families (without the prefix of Connect) of which an account has rows that are shown."""
+    """The families (without the prefix of Connect) that the views show rows of for an account."""
     found = await session.execute(_LED, {"account": account})
     return frozenset(base_of(family) for family in found.scalars())
 
@@ -69,7 +69,7 @@ async def sums_of(session: AsyncSession, load: CurrentLoad) -> list[Sums]:
 
 
 async def net_by_currency(session: AsyncSession, load: CurrentLoad) -> dict[str, Decimal]:
-    """What a load's rows come to, net; a `total` line is not counted."""
+    """The net sum of a load's rows, without a `total` line."""
     nets: dict[str, Decimal] = {}
     for one in await sums_of(session, load):
         if one.category != TOTAL_LINE:
@@ -78,7 +78,8 @@ async def net_by_currency(session: AsyncSession, load: CurrentLoad) -> dict[str,
 
 
 async def balance_lines(session: AsyncSession, load: CurrentLoad) -> dict[str, dict[str, Decimal]]:
-    """Of a balance: per currency its lines; `activity` and `payouts` from their parts where the line is absent."""
+    """The lines of a balance per currency; `activity` and `payouts` are summed from their parts where the line is
+    absent."""
     lines: dict[str, dict[str, Decimal]] = {}
     for one in await sums_of(session, load):
         lines.setdefault(one.currency, {})[one.category] = one.net or Decimal(0)

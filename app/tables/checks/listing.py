@@ -14,7 +14,7 @@ from app.errors import NotFound
 
 @dataclass(frozen=True, slots=True)
 class ShownCheck:
-    """A verdict, and whether a later one about the same has taken its place."""
+    """A verdict, and whether a later one on the same subject has replaced it."""
 
     id: int
     at: datetime
@@ -36,7 +36,7 @@ class ShownCheck:
 
 @dataclass(frozen=True, slots=True)
 class CheckFilters:
-    """Which verdicts are meant: the newest of each subject, or all of them. `until` is exclusive."""
+    """A filter of verdicts: the newest of each subject, or all of them. `until` is exclusive."""
 
     verdict: str | None = None
     name: str | None = None

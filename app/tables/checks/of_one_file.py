@@ -1,4 +1,4 @@
-"""Checks that one file answers by itself."""
+"""Checks that need one file only."""
 
 from decimal import Decimal
 

@@ -32,7 +32,7 @@ class Check:
         return not self.needs or any(base in choice for choice in self.needs)
 
     def has_inputs(self, families: frozenset[str]) -> bool:
-        """Whether there are files of everything that it needs."""
+        """Whether there are files of every family that it needs."""
         return all(families & set(choice) for choice in self.needs)
 
 
@@ -52,13 +52,13 @@ CHECKS: tuple[Check, ...] = (
           (tuple(f"{stem}.{end}" for stem in _SUMMED for end in ("summary", "itemized")),)),
     Check("total_line", "the total line of a summary is the sum of the others", of_one_file.total_line,
           (tuple(f"{stem}.summary" for stem in _SUMMED),)),
-    Check("payout_is_paid", "what a payout was made of is what was paid out", between_rows.payout_is_paid,
+    Check("payout_is_paid", "the transactions of a payout add up to it", between_rows.payout_is_paid,
           ((between_rows.RECONCILIATION,), ("payouts.itemized",))),
-    Check("ending_is_unpaid", "the ending balance is what is not paid out yet", between_files.ending_is_unpaid,
+    Check("ending_is_unpaid", "the ending balance is what is still unpaid", between_files.ending_is_unpaid,
           (_BALANCE, between_files.ENDING)),
-    Check("nothing_lost", "unpaid before and new = paid out and unpaid after",
+    Check("nothing_lost", "unpaid before + new = paid out + unpaid after",
           between_rows.nothing_lost, tuple((one,) for one in between_rows.OF_TRANSACTIONS)),
-    Check("days_make_the_month", "the leading short windows have the rows of the long one",
+    Check("days_make_the_month", "the leading short windows together have the rows of the long one",
           between_rows.days_make_the_month, leading_only=False),
 )  # fmt: skip
 BY_NAME = {check.name: check for check in CHECKS}
@@ -71,7 +71,7 @@ def checks_of(report_type: str) -> list[Check]:
 
 
 def missing_for(check: Check, report_type: str, others: Sequence[str]) -> list[str]:
-    """What a check still needs beside a rule of this type, given the types of the other rules; by family."""
+    """The families that a check still needs beside a rule of this type, given the types of the other rules."""
     had = {family_of(one).id.removeprefix(CONNECT_PREFIX) for one in (report_type, *others)}
     if check.name == "summary_is_sum":
         stem, _, end = family_of(report_type).id.removeprefix(CONNECT_PREFIX).rpartition(".")

@@ -1,4 +1,4 @@
-"""What a check comes to: a verdict per currency, and what it was found from."""
+"""The result of a check: a verdict per currency, and the loads that it was found from."""
 
 import uuid
 from collections.abc import Mapping, Sequence
@@ -18,7 +18,7 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class CurrentLoad:
-    """A load whose rows are what the views show; `family` is without the Connect prefix, `prefix` is that."""
+    """A load whose rows the views show; `family` is without the Connect prefix, which is `prefix`."""
 
     id: int
     rule_id: uuid.UUID | None
@@ -75,7 +75,7 @@ class Comparison:
     findings: list[Finding] = field(default_factory=list)
 
     def add(self, currency: str, left: Decimal, right: Decimal, *, reason: str | None = None) -> None:
-        """The verdict of one currency: they agree unless they are different, or a reason says why not."""
+        """The verdict of one currency: the sides agree, differ, or cannot be compared for a reason."""
         verdict = Verdict.AGREES if left == right and reason is None else Verdict.DIFFERS
         self.findings.append(Finding(currency, verdict, left, right, self.window_of, self.loads, reason))
 
@@ -86,6 +86,6 @@ class Comparison:
         return self
 
     def not_comparable(self, reason: str, currency: str = "") -> "Comparison":
-        """It cannot be said, and why."""
+        """The sides cannot be compared, and why."""
         self.findings.append(Finding(currency, Verdict.NOT_COMPARABLE, None, None, self.window_of, self.loads, reason))
         return self

@@ -185,7 +185,9 @@ async def test_when_there_are_too_many_the_oldest_stranger_makes_room(database_u
         assert await known.status() == 200
 
 
-async def test_however_many_hold_on_whoever_signs_is_served(database_url: str, simulator: Simulator) -> None:
+async def test_a_signed_delivery_is_served_however_many_connections_are_held_open(
+    database_url: str, simulator: Simulator
+) -> None:
     async with served(database_url, simulator, MAX_CONNECTIONS=5) as port, AsyncExitStack() as stack:
         for number in range(30):
             stranger = await stack.enter_async_context(connected(port))

@@ -57,7 +57,7 @@ BAD_FILTERS = [
 ]  # fmt: skip
 
 
-async def test_what_is_asked_wrongly_is_told_so(api: httpx.AsyncClient) -> None:
+async def test_a_wrong_request_is_answered_with_what_is_wrong(api: httpx.AsyncClient) -> None:
     for status, paths in ((404, NOT_FOUND), (422, BAD_FILTERS)):
         for path in paths:
             assert is_problem(await api.get(f"/v1/{path}"), status), path
@@ -130,7 +130,7 @@ async def test_no_json_makes_a_rule_fail(api: httpx.AsyncClient, changes: dict[s
     [b"", b"{", b"[]", b"null", b"\xff", b'"\\ud800"', b"[" * 100_000, b'{"name": ' + b"1" * 5000 + b"}", b"{} {}"],
     ids=["nothing", "half", "list", "null", "not UTF-8", "half a pair", "deep", "long number", "two"],
 )
-async def test_what_is_no_json_object_is_bad_input(api: httpx.AsyncClient, body: bytes) -> None:
+async def test_a_body_that_is_not_a_json_object_is_bad_input(api: httpx.AsyncClient, body: bytes) -> None:
     answer = await api.post("/v1/rules", content=body)
 
     assert is_problem(answer, 422)

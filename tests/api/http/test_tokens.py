@@ -67,7 +67,7 @@ async def test_the_read_token_reads_and_writes_nothing(res: Resources) -> None:
         assert (await reader.get("/v1/rules")).status_code == 200
 
 
-async def test_what_is_no_bearer_token_is_none(nobody: httpx.AsyncClient) -> None:
+async def test_a_header_that_is_not_a_bearer_token_counts_as_none(nobody: httpx.AsyncClient) -> None:
     odd = (
         "",
         "Bearer",
@@ -96,7 +96,7 @@ async def test_a_wrong_token_is_refused_and_counted(res: Resources, monkeypatch:
     assert app.state.access.refused == {"wrong_token": len(wrong)}
 
 
-async def test_bytes_that_are_no_text_are_a_wrong_token(
+async def test_bytes_that_are_not_text_are_a_wrong_token(
     nobody: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tokens, "WRONG_TOKEN_SECONDS", 0.0)

@@ -21,7 +21,7 @@ def forms(document: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
                     yield f"{method} {path} {status}", form
 
 
-async def test_everything_has_an_example_that_fits_and_is_no_secret(nobody: httpx.AsyncClient) -> None:
+async def test_everything_has_an_example_that_fits_and_is_not_a_secret(nobody: httpx.AsyncClient) -> None:
     document = (await nobody.get("/openapi.json")).json()
 
     for place, form in forms(document):
