@@ -1,6 +1,6 @@
 """The newest judgement, made once for all callers: `/health`, `/metrics` and the pages share it.
 
-On a small database each is made anew. On a large one it takes a part of a second, so it is kept for a few: a scrape, a
+On a small database each is made again. On a large one it takes a part of a second, so it is kept for a few: a scrape, a
 dashboard and a page that come together cost one. Doctor, which looks once, always judges for itself.
 """
 

@@ -67,15 +67,15 @@ async def show_report_types(visit: Visit) -> Response:
     )
 
 
-# What bookkeepers want to know, and the family of types that says it.
+# What bookkeepers want to know, and the family of types that answers it.
 GUIDE: Sequence[tuple[str, str]] = (
     ("What came in and went out, each transaction", "balance_change_from_activity.itemized"),
-    ("The same, added up by category", "balance_change_from_activity.summary"),
+    ("The same, summed by category", "balance_change_from_activity.summary"),
     ("What Stripe paid out to the bank", "payouts.itemized"),
     ("Which transactions make up each payout, to match the bank statement", "payout_reconciliation.itemized"),
     ("The balance at the beginning and the end", "balance.summary"),
-    ("What was not paid out yet at the end of a period", "ending_balance_reconciliation.itemized"),
-    ("What Stripe's fees were made of", "all_fees.balance_transaction_created.itemized"),
+    ("What was still unpaid at the end of a period", "ending_balance_reconciliation.itemized"),
+    ("What Stripe's fees consist of", "all_fees.balance_transaction_created.itemized"),
     ("What was moved to and from connected accounts", "connected_account_balance_change_from_activity.itemized"),
 )
 
@@ -91,10 +91,8 @@ def _newest(ids: Sequence[str]) -> dict[str, str]:
 
 
 def settings_shown(settings: Settings) -> list[tuple[str, str, bool]]:
-    """Each setting as people write it, its value, and whether it is not the default; of secrets only that they are set.
-
-    Whatever may hold one, a text inside of it too, is not shown.
-    """
+    """Each setting by its written name, its value, and whether it differs from the default; of secrets only whether
+    they are set. A value with a secret inside is not shown."""
     defaults = Settings.model_validate({})
     shown = []
     for name in Settings.model_fields:

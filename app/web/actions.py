@@ -1,4 +1,5 @@
-"""What people do: each is a page that says what will happen, and a button; by the functions of the API's routes."""
+"""What people do. Each action is a page that says what will happen, with a button; it calls the function of the API's
+route."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -38,7 +39,7 @@ class Question:
 def confirmed(
     path: str, question: Callable[[Visit], Awaitable[Question]], do: Callable[[Visit], Awaitable[Response]]
 ) -> tuple[Route, Route]:
-    """The two routes of an action: the page that asks, and what is done."""
+    """The two routes of an action: the page that asks, and the action."""
 
     async def ask(visit: Visit) -> Response:
         if not visit.visitor or not visit.visitor.may_change:
@@ -52,8 +53,8 @@ async def _ask_retry(visit: Visit) -> Question:
     run = await _run(visit)
     attempts = visit.res.settings.max_run_attempts
     what = (
-        f"The report {run['report_type']} for {dates_of_run(run)} is asked for again, up to {count(attempts, 'time')},"
-        " with the present parameters of its rule."
+        f"The report {run['report_type']} for {dates_of_run(run)} is requested again, up to {count(attempts, 'time')},"
+        " with its rule's present parameters."
     )
     return Question("Retry this run", what, "Retry", f"/runs/{run['id']}")
 
@@ -62,7 +63,7 @@ async def _retry(visit: Visit) -> Response:
     run_id = visit.request.path_params["run_id"]
     async with visit.res.sessions.begin() as session:
         await manual.retry(session, run_id, attempts=visit.res.settings.max_run_attempts, by=visit.name)
-    return visit.go(f"/runs/{run_id}", done="It is tried again.")
+    return visit.go(f"/runs/{run_id}", done="The run is retried.")
 
 
 async def _ask_cancel(visit: Visit) -> Question:
@@ -75,7 +76,7 @@ async def _cancel(visit: Visit) -> Response:
     run_id = visit.request.path_params["run_id"]
     async with visit.res.sessions.begin() as session:
         await manual.cancel(session, run_id, by=visit.name)
-    return visit.go(f"/runs/{run_id}", done="It is cancelled.")
+    return visit.go(f"/runs/{run_id}", done="The run is cancelled.")
 
 
 async def _run(visit: Visit) -> Any:
@@ -85,13 +86,13 @@ async def _run(visit: Visit) -> Any:
 
 async def _ask_enable(visit: Visit) -> Question:
     rule = await _rule(visit)
-    what = "Its windows are asked for again from where it stood."
+    what = "Its windows are requested again, starting where it stopped."
     return Question(f"Switch {rule.name} on", what, "Switch on", f"/rules/{rule.id}")
 
 
 async def _ask_disable(visit: Visit) -> Question:
     rule = await _rule(visit)
-    what = "Nothing new is asked for. What is under way is finished, and all files stay."
+    what = "Nothing new is requested. Work under way is finished, and all files stay."
     return Question(f"Switch {rule.name} off", what, "Switch off", f"/rules/{rule.id}")
 
 
@@ -127,7 +128,7 @@ async def _rule(visit: Visit) -> Rule:
 
 
 async def _show_backfill(visit: Visit) -> Response:
-    """The form; once days are given, also what the button would do."""
+    """The form and, once days are given, what the button would do."""
     counts, problem = None, None
     async with visit.res.sessions() as session:
         rule = await store.find(session, visit.request.path_params["rule"])
@@ -154,7 +155,7 @@ async def _ask_missing(visit: Visit) -> Question:
         counts = await backfill.count(session, rule, _everything(rule))
     return Question(
         f"Make what is missing of {rule.name}",
-        f"{_what(counts)} All days from {rule.starts_on} on are looked at; nothing that is stored is made again.",
+        f"{_what(counts)} All days since {rule.starts_on} are examined; stored reports are not made again.",
         f"Make {count(counts.planned + counts.retried, 'report')}",
         f"/rules/{rule.id}",
         is_possible=any(counts),
@@ -178,13 +179,13 @@ async def _begin(visit: Visit, session: AsyncSession, rule: Rule, asked: Backfil
 
 
 def _everything(rule: Rule) -> Backfill:
-    # A day further than any zone is now: what is not due is left out anyway.
+    # A day later than today in any zone; what is not due is left out anyway.
     return Backfill(rule.starts_on, datetime.now(UTC).date() + timedelta(days=2), rerun=False)
 
 
 def _what(counts: BackfillCounts) -> str:
     parts = [
-        (counts.planned, "is asked for because it is missing", "are asked for because they are missing"),
+        (counts.planned, "is requested because it is missing", "are requested because they are missing"),
         (counts.retried, "is retried", "are retried"),
         (counts.rerun, "is made again", "are made again"),
     ]
@@ -195,7 +196,7 @@ def _what(counts: BackfillCounts) -> str:
 async def _ask_replay(visit: Visit) -> Question:
     async with visit.res.sessions() as session:
         event = await inbox.find(session, visit.request.path_params["event"])
-    what = f"{event.type} of {event.account} is handled again, as if it had just come. That changes nothing twice."
+    what = f"{event.type} of {event.account} is handled again, as if it had just arrived. Nothing is done twice."
     return Question("Handle this event again", what, "Handle it again", f"/events/{event.id}")
 
 
@@ -203,7 +204,7 @@ async def _replay(visit: Visit) -> Response:
     async with visit.res.sessions.begin() as session:
         event = await inbox.find(session, visit.request.path_params["event"])
         await inbox.replay(session, event.id, by=visit.name)
-    return visit.go(f"/events/{event.id}", done="It is handled again.")
+    return visit.go(f"/events/{event.id}", done="The event is handled again.")
 
 
 ROUTES = (

@@ -1,4 +1,4 @@
-"""The pages as one ASGI app, and which requests are for it: `main` hands them over before a token is asked for."""
+"""The pages as one ASGI app, and which requests are for it: `main` hands them over before it asks for a token."""
 
 from collections.abc import Callable
 
@@ -68,15 +68,15 @@ def _error_pages() -> dict[type[Exception] | int, Callable[[Request, Exception],
 
     def http(request: Request, error: Exception) -> Response:
         status = error.status_code if isinstance(error, HTTPException) else 500
-        titles = {404: "There is no such page", 405: "This page takes no forms", 413: "The form is too large"}
-        detail = "The address may be mistyped, or it is from another version."
-        return _error(request, status, titles.get(status, "That did not work"), detail if status == 404 else "")
+        titles = {404: "There is no such page", 405: "This page does not accept forms", 413: "The form is too large"}
+        detail = "The address may be mistyped, or belong to another version."
+        return _error(request, status, titles.get(status, "This did not work"), detail if status == 404 else "")
 
     return {
         HTTPException: http,
-        NotFound: plain(404, "There is no such thing"),
-        Gone: plain(410, "It was here, and was removed"),
-        Conflict: plain(409, "This cannot be done now"),
+        NotFound: plain(404, "There is no such entry"),
+        Gone: plain(410, "It was removed"),
+        Conflict: plain(409, "This is not possible now"),
         PreconditionFailed: plain(412, "Somebody else changed it meanwhile"),
         BadInput: _bad_input,
         StoreAway: lambda request, _: _error(
@@ -92,7 +92,7 @@ def _error_pages() -> dict[type[Exception] | int, Callable[[Request, Exception],
 def _bad_input(request: Request, error: Exception) -> Response:
     assert isinstance(error, BadInput)
     problems = [(one.pointer.strip("/").replace("/", ": "), one.detail) for one in error.errors]
-    return _error(request, 422, "Some of it cannot work", "", problems=problems)
+    return _error(request, 422, "These values are not valid", "", problems=problems)
 
 
 def _database(request: Request, error: Exception) -> Response:
@@ -104,7 +104,7 @@ def _database(request: Request, error: Exception) -> Response:
 
 def _unexpected(request: Request, error: Exception) -> Response:
     log.error("web.crashed", error=type(error).__name__, exc_info=error)
-    detail = "The log of this process says more, under this answer's X-Request-Id."
+    detail = "The service's log says more; look for this answer's X-Request-Id."
     return _error(request, 500, "An unexpected error", detail)
 
 

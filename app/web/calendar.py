@@ -1,4 +1,4 @@
-"""Calendars: the days of a rule with a state each, also of windows that no run was made for yet. Pure."""
+"""Calendars: each day of a rule with its state, also for windows without a run so far. Pure."""
 
 import uuid
 from collections.abc import Iterator, Mapping
@@ -12,7 +12,7 @@ from app.vocabulary import Cadence
 from app.web.days import RuleLine, WindowLine
 from app.web.words import days
 
-# A window whose end is not reached yet: nothing is owed for it so far.
+# A window that has not ended yet: nothing is owed for it so far.
 LATER = "later"
 _ONE_DAY = timedelta(days=1)
 _INTO_THE_NEXT_UNIT = timedelta(hours=12)
@@ -32,7 +32,7 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class Unmade:
-    """A calendar window that no run was made for yet: its dates, both inside, and why."""
+    """A calendar window without a run so far: its first and last date, and why."""
 
     first: date
     last: date
@@ -40,7 +40,7 @@ class Unmade:
 
 
 def unmade(rule: RuleLine, first: date, until: date, now: datetime) -> Iterator[Unmade]:
-    """The windows of an enabled rule that count as one of the days [first, until) and come after what was planned."""
+    """The windows of an enabled rule that fall on the days [first, until) and come after those planned."""
     cadence = Cadence(rule.cadence)
     if cadence is Cadence.EVERY_UPDATE or not rule.enabled:
         return
@@ -55,7 +55,7 @@ def unmade(rule: RuleLine, first: date, until: date, now: datetime) -> Iterator[
 
 
 def _begins(rule: RuleLine, cadence: Cadence, zone: ZoneInfo) -> date:
-    """The first day of the first unit that was not planned yet."""
+    """The first day of the first unit that is not planned yet."""
     begins = unit_start(rule.starts_on, cadence)
     if begins < rule.starts_on:
         begins = next_unit(begins, cadence)
@@ -75,7 +75,7 @@ def _why(rule: RuleLine, ends: datetime, now: datetime) -> str:
 
 
 def cell_of(window: WindowLine, zone: str, others: int = 0) -> Cell:
-    """The cell of a window that a run was made for; `others` is how many accounts share it."""
+    """The cell of a window with a run; `others` is the number of accounts that share it."""
     hours = (window.interval_end - window.interval_start) / timedelta(hours=1)
     is_odd = _is_daily(window) and hours != 24 and not window.partial
     note = ", ".join(_facts(window, hours if is_odd else None, others))
@@ -85,13 +85,13 @@ def cell_of(window: WindowLine, zone: str, others: int = 0) -> Cell:
 
 
 def dates_of(start: datetime, end: datetime, zone: str) -> tuple[date, date]:
-    """The local dates of a window, both inside."""
+    """The first and last local date of a window."""
     found = local_dates(start, end, zone)
     return found.first, found.last
 
 
 def state_of(state: str) -> str:
-    """A run's state as calendars show it."""
+    """A run's state in calendars."""
     return "in_progress" if state in ("planned", "requested", "ready") else state
 
 
@@ -105,7 +105,7 @@ def _facts(window: WindowLine, hours: float | None, others: int) -> Iterator[str
     if window.revision > 1:
         yield f"revision {window.revision}"
     if hours is not None:
-        yield f"{hours:g} hours: clocks changed"
+        yield f"{hours:g} hours: the clocks changed"
     if window.partial:
         yield "begins where Stripe's data begins"
     if window.error is not None:
@@ -115,7 +115,7 @@ def _facts(window: WindowLine, hours: float | None, others: int) -> Iterator[str
 
 
 def months_of(cells: Mapping[date, Cell], until: date) -> list[tuple[date, list[Cell | None]]]:
-    """Months, newest first, back to the first one that has something; each with a cell for the days 1 to 31.
+    """Months, newest first, back to the first one with a window; each has cells for the days 1 to 31.
 
     None where there is no such day.
     """

@@ -1,4 +1,4 @@
-"""Charts as SVG made here: bars, for people who would rather look than read. Pure."""
+"""Charts as SVG: bars, for people who would rather look than read. Pure."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from app.web.words import day
 
 MOST_BARS = 120
 WIDTH, HEIGHT = 600, 80
-# So far from the usual value a bar stands out.
+# A bar stands out above this multiple of the usual value, or below this fraction.
 OUTLIER = 3.0
 
 
@@ -28,7 +28,7 @@ class Bar:
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """A row of bars, oldest first; `summary` is the same in words."""
+    """A row of bars, oldest first; `summary` says the same in words."""
 
     title: str
     summary: str
@@ -38,7 +38,7 @@ class Chart:
 
 
 def of_windows(windows: Sequence[WindowLine]) -> list[Chart]:
-    """How a rule's files have been: their rows, and how long they took from Stripe's data to here."""
+    """The history of a rule's files: their rows, and the time from Stripe's data to the stored file."""
     stored = [window for window in reversed(windows) if window.stored_at is not None][-MOST_BARS:]
     if len(stored) < 2:
         return []
@@ -57,7 +57,7 @@ def of_windows(windows: Sequence[WindowLine]) -> list[Chart]:
 def _chart(title: str, values: Sequence[tuple[WindowLine, float, str]], usual: str, write: object) -> Chart:
     numbers = [value for _, value, _ in values]
     middle = median(numbers)
-    # A single giant would leave nothing of the others to see: it is cut, and marked.
+    # A single giant would hide the others: it is cut off and marked.
     top = min(max(numbers), max(middle * 4, 1.0)) or 1.0
     width = WIDTH / len(values)
     bars = []

@@ -1,4 +1,4 @@
-"""What there is of rules, day by day: the one statement behind the overview, and the one behind a rule's calendar."""
+"""The state of rules day by day: one statement for the overview, and one for a rule's calendar."""
 
 import uuid
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from app.db.rows import fetch
 
 @dataclass(frozen=True, slots=True)
 class RuleLine:
-    """A rule with what its calendar follows from, over all of its connected accounts."""
+    """A rule with everything that its calendar needs, over all of its connected accounts."""
 
     id: uuid.UUID
     name: str
@@ -26,7 +26,7 @@ class RuleLine:
     starts_on: date
     settle_hours: float
     connected_accounts: int
-    planned_until: datetime | None  # of the account that is least far; None: one was never planned
+    planned_until: datetime | None  # of the account that is furthest behind; None if one was never planned
     data_available_start: datetime | None
     data_available_end: datetime | None
     type_missing: bool
@@ -34,7 +34,7 @@ class RuleLine:
 
 @dataclass(frozen=True, slots=True)
 class DayState:
-    """The windows of a rule that count as one day, over its accounts: the worst of their states, and its run."""
+    """The windows of a rule on one day, over its accounts: the worst of their states, and its run."""
 
     rule_id: uuid.UUID
     day: date
@@ -73,7 +73,7 @@ async def rule_lines(session: AsyncSession, rule_ids: Sequence[uuid.UUID]) -> li
 
 
 async def day_states(session: AsyncSession, rule_ids: Sequence[uuid.UUID], first: date, until: date) -> list[DayState]:
-    """What there is of these rules on the days [first, until): a row where anything was made."""
+    """The state of these rules on the days [first, until): a row where there is a run."""
     return await fetch(session, DayState, _DAY_STATES, {"ids": list(rule_ids), "first": first, "until": until})
 
 
@@ -100,7 +100,7 @@ left join lateral (
 ) as progress on true
 order by wanted.place
 """)
-# A stored revision covers its window, also while a newer one is under way; otherwise the newest one counts.
+# A stored revision covers its window even while a newer one is under way; otherwise the newest one counts.
 _DAY_STATES = text(f"""
 with counting as (
     select distinct on (rule_id, connected_account, window_key) rule_id, {_DAY} as day, id, state

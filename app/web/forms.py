@@ -1,4 +1,4 @@
-"""What an address or a form says, checked by the shapes of the API."""
+"""Values of an address or a form, checked by the API's schemas."""
 
 from collections.abc import Mapping
 from typing import Any, TypeVar
@@ -12,7 +12,7 @@ T = TypeVar("T", bound=BaseModel)
 
 
 def checked(shape: type[T], given: Mapping[str, Any]) -> T:
-    """The same as a value of this shape. Raises BadInput."""
+    """The values as an instance of this schema. Raises BadInput."""
     try:
         return shape.model_validate(given)
     except ValidationError as error:

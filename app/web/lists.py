@@ -1,4 +1,4 @@
-"""What happened, what was checked, and whom we told: lists and their details, read by the functions of the API."""
+"""Events, audit, checks, tables and messages: lists and their details, read by the functions of the API."""
 
 import json
 import uuid
@@ -68,7 +68,7 @@ def _short(value: Any) -> str:
 
 
 async def show_tables(visit: Visit) -> Response:
-    """Which tables there are, what waits for a decision, and which files could not be loaded."""
+    """The tables, the columns that wait for a decision, and the files that could not be loaded."""
     async with visit.res.sessions() as session:
         found = await tables.list_tables(session)
         failed = await loads.list_loads(session, checked(LoadListIn, {"state": "failed", "limit": 20}))
@@ -76,14 +76,14 @@ async def show_tables(visit: Visit) -> Response:
 
 
 async def show_table(visit: Visit) -> Response:
-    """One table: its columns, and whose windows it shows."""
+    """One table: its columns, and the rules whose windows it shows."""
     async with visit.res.sessions() as session:
         table = await tables.show_table(session, visit.request.path_params["table"])
     return visit.show("table.html", table=table, schema=visit.res.settings.reports_schema)
 
 
 async def show_checks(visit: Visit) -> Response:
-    """Whether the numbers agree: what differs first, unless something else is asked for."""
+    """Whether the numbers agree: those that differ, unless another verdict is chosen."""
     asked = dict(visit.query)
     verdict = asked.pop("verdict", "differs")
     if verdict != "all":
@@ -102,7 +102,7 @@ async def show_check(visit: Visit) -> Response:
 
 
 async def show_targets(visit: Visit) -> Response:
-    """Whom we tell."""
+    """Where messages go."""
     async with visit.res.sessions() as session:
         page = await targets.list_targets(session, checked(PageIn, {"limit": MOST_SHOWN, **visit.query}))
         asked = {"state": "failed", "limit": 20}
@@ -122,7 +122,7 @@ async def show_target(visit: Visit) -> Response:
 
 
 async def show_deliveries(visit: Visit) -> Response:
-    """What was sent, and what came of it."""
+    """What was sent, and how it ended."""
     async with visit.res.sessions() as session:
         page = await messages.list_deliveries(session, checked(messages.DeliveriesIn, visit.query))
     return visit.show("deliveries.html", page=page, states=list(DeliveryState))

@@ -1,4 +1,4 @@
-"""Log in and out: with a token that is only looked at, or by a link that works once."""
+"""Log in and out: with a token, which is not kept, or by a link that works once."""
 
 from urllib.parse import urlsplit
 
@@ -13,7 +13,7 @@ _WRONG = "This token is not known. Tokens are set as TALLYHOOK_ADMIN_TOKEN, TALL
 _SPENT = "This link was used already, or is older than five minutes. Ask for a new one: tallyhook login-link."
 _NO_COOKIE = (
     "Your browser did not keep the cookie. Over plain http it does so only where TALLYHOOK_PUBLIC_URL begins with "
-    "http://, or on this very machine; otherwise come by https."
+    "http://, or on this machine; elsewhere use https."
 )
 
 
@@ -30,7 +30,7 @@ async def show(visit: Visit) -> Response:
 
 
 async def log_in(visit: Visit) -> Response:
-    """Begin a session. What was typed is compared and forgotten."""
+    """Start a session. What was typed is compared and forgotten."""
     form = await visit.form()
     if "link" in form:
         async with visit.res.sessions.begin() as session:
@@ -57,7 +57,7 @@ async def log_out(visit: Visit) -> Response:
 
 
 async def check_cookie(visit: Visit) -> Response:
-    """Right after the log-in: whether the cookie came back."""
+    """Right after the log-in: check that the cookie came back."""
     if await visitor_of(visit.request, visit.res, visit.access) is None:
         return _form(visit, _NO_COOKIE, status=401)
     return visit.go(_next(visit.query.get("next")))
@@ -75,7 +75,7 @@ def _form(visit: Visit, problem: str | None, *, status: int = 200) -> Response:
 
 
 def _next(wanted: str | None) -> str:
-    """A page of ours, whatever the address says."""
+    """The path of one of our own pages, whatever the address says."""
     parts = urlsplit(wanted or "/")
     safe = not parts.scheme and not parts.netloc and parts.path.startswith("/") and not parts.path.startswith("//")
     return (wanted or "/") if safe and "\\" not in (wanted or "") and not parts.path.startswith("/login") else "/"

@@ -1,4 +1,4 @@
-"""The one route of the API that the pages need: a link by which somebody logs in without having a token."""
+"""The only route of the API that the pages need: a link that logs somebody in who has no token."""
 
 from typing import Annotated
 
@@ -33,7 +33,7 @@ class LoginLinkOut(Out):
 async def create_login_link(
     res: Res, caller: CalledBy, request: Request, asked: LoginLinkIn | None = None
 ) -> LoginLinkOut:
-    """A link to the pages for one person. Opening it spends nothing; its button logs in, once."""
+    """A link to the pages for one person. Opening it does not use it up; its button logs in, once."""
     asked = asked or LoginLinkIn(role=caller.role)
     async with res.sessions.begin() as session:
         link, expires_at = await sessions.make_link(
@@ -44,5 +44,5 @@ async def create_login_link(
 
 
 def link_address(base: str, link: str) -> str:
-    """The address of a link, below where people reach this service."""
+    """The address of a link, below the public URL of this service."""
     return f"{base}/login?link={link}"

@@ -1,4 +1,4 @@
-"""A month: can it be closed? Per rule what is there of what is owed, whether the numbers agree, and the pack."""
+"""A month: can it be closed? Shows how much of each rule is there, whether the numbers agree, and the pack."""
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
@@ -27,24 +27,24 @@ MONTHS_BACK = 24
 
 @dataclass(frozen=True, slots=True)
 class RuleMonth:
-    """A rule's month: how many windows are stored of those that are owed."""
+    """A rule's month: how many of the owed windows are stored."""
 
     name: str
     stored: int
     cancelled: int
     missing: Sequence[OtherWindow]
     rows: int | None
-    restated: int  # files that are not the first ones of their windows
+    restated: int  # files that replaced earlier ones of their windows
 
     @property
     def owed(self) -> int:
-        """Windows that have to be there before the month can be closed."""
+        """The windows that must be there before the month can be closed."""
         return self.stored + len(self.missing)
 
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """Windows of a rule that are not there for one reason, and the days from the first to the last of them."""
+    """Windows of a rule that are missing for the same reason, and the days from the first to the last of them."""
 
     rule: str
     connected_account: str | None
@@ -55,7 +55,7 @@ class Gap:
 
 @dataclass(frozen=True, slots=True)
 class TieOut:
-    """Verdicts of a check in a currency: how many agree, differ, cannot be compared."""
+    """The verdicts of a check in a currency: how many agree, differ, or cannot be compared."""
 
     name: str
     currency: str
@@ -66,7 +66,7 @@ class TieOut:
 
 
 async def show_newest(visit: Visit) -> Response:
-    """On to the month that is being closed: the last whole one."""
+    """Redirect to the month that is being closed: the last whole one."""
     last = datetime.now(UTC).date().replace(day=1) - timedelta(days=1)
     return visit.go(f"/months/{last:%Y-%m}")
 
@@ -114,11 +114,11 @@ def _month(request: Request) -> date:
     try:
         return date.fromisoformat(f"{request.path_params['month']}-01")
     except ValueError:
-        raise NotFound("a month is written like 2026-10") from None
+        raise NotFound("write the month like 2026-10") from None
 
 
 def _gaps(missing: Sequence[OtherWindow]) -> list[Gap]:
-    """What is not there: neighbours of one rule with one reason are one line."""
+    """What is missing: adjacent windows of one rule with one reason share a line."""
     found: dict[tuple[str, str | None, str], list[OtherWindow]] = defaultdict(list)
     for one in missing:
         found[one.rule, one.connected_account, one.reason].append(one)
@@ -129,7 +129,7 @@ def _gaps(missing: Sequence[OtherWindow]) -> list[Gap]:
 
 
 def _reason(reason: str) -> str:
-    """The pack's reason in the words of the pages."""
+    """The pack's reason in the pages' words."""
     for word, said in _REASONS.items():
         reason = reason.replace(f"waits ({word}", f"it waits ({said}")
     return sentence(reason)

@@ -1,4 +1,4 @@
-"""What people do about numbers and targets: columns, notes, tests, secrets, sending again. As in `actions`."""
+"""Actions on numbers and targets: columns, notes, tests, secrets, sending again. They work like those of `actions`."""
 
 import uuid
 from datetime import UTC, datetime, timedelta
@@ -23,7 +23,7 @@ def _column(visit: Visit) -> tuple[str, str]:
 async def _ask_approve(visit: Visit) -> Question:
     table, column = _column(visit)
     what = (
-        f"The column {column} of {table} is loaded from now on, as personal data: only the personal schema shows it. "
+        f"The column {column} of {table} will be loaded, as personal data: only the personal schema shows it. "
         "Files that have it are loaded again."
     )
     return Question(f"Approve {column}", what, "Approve", f"/tables/{table}")
@@ -33,7 +33,7 @@ async def _ask_ignore(visit: Visit) -> Question:
     table, column = _column(visit)
     return Question(
         f"Ignore {column}",
-        "Nobody is asked about it again; its values stay in the files.",
+        "You are not asked about it again; its values stay in the files.",
         "Ignore",
         f"/tables/{table}",
     )
@@ -65,7 +65,7 @@ async def _note(visit: Visit) -> Response:
     check_id = visit.request.path_params["check"]
     note = checked(NoteIn, {"note": (await visit.form()).get("note", "").strip()})
     await checks.note_check(visit.res, visit.caller, check_id, note)
-    return visit.go(f"/checks/{check_id}", done="The note is kept.")
+    return visit.go(f"/checks/{check_id}", done="The note is saved.")
 
 
 async def _target(visit: Visit) -> TargetOut:
@@ -90,8 +90,8 @@ async def _test(visit: Visit) -> Response:
 
 async def _ask_rotate(visit: Visit) -> Question:
     target = await _target(visit)
-    what = "It gets a new secret, which is shown once it is made. The present one is valid for 24 hours more."
-    return Question(f"A new secret for {target.name}", what, "Make a new secret", f"/targets/{target.id}")
+    what = "It gets a new secret, which is shown once. The present one stays valid for another 24 hours."
+    return Question(f"A new secret for {target.name}", what, "Create a new secret", f"/targets/{target.id}")
 
 
 async def _rotate(visit: Visit) -> Response:
@@ -102,7 +102,7 @@ async def _rotate(visit: Visit) -> Response:
 
 async def _ask_recover(visit: Visit) -> Question:
     target, since = await _target(visit), _since(visit.query)
-    what = f"What failed or was skipped since {since:%Y-%m-%d %H:%M} UTC is sent again."
+    what = f"Messages that failed or were skipped since {since:%Y-%m-%d %H:%M} UTC are sent again."
     return Question(
         f"Send again to {target.name}", what, "Send again", f"/targets/{target.id}", {"since": since.isoformat()}
     )
@@ -126,7 +126,7 @@ async def _ask_switch_on(visit: Visit) -> Question:
     target = await _target(visit)
     return Question(
         f"Switch {target.name} on",
-        "New messages are sent to it; what it missed is sent by “Send again”.",
+        "New messages are sent to it. To send what it missed, use “Send again”.",
         "Switch on",
         f"/targets/{target.id}",
     )
@@ -136,7 +136,7 @@ async def _ask_switch_off(visit: Visit) -> Question:
     target = await _target(visit)
     return Question(
         f"Switch {target.name} off",
-        "Nothing is sent; what happens meanwhile is kept as skipped.",
+        "Nothing is sent; messages are recorded as skipped meanwhile.",
         "Switch off",
         f"/targets/{target.id}",
     )
@@ -171,7 +171,7 @@ async def _ask_again(visit: Visit) -> Question:
     message = visit.request.path_params["message"]
     return Question(
         "Send this message again",
-        "It is sent with the same id, so that its receiver can tell.",
+        "It is sent with the same id, so that its receiver can recognize it.",
         "Send again",
         f"/messages/{message}",
     )

@@ -1,4 +1,4 @@
-"""Templates to answers: one environment, the headers that every page has, and how values are written for people."""
+"""Renders templates: one environment, the headers of every page, and the filters that write values for people."""
 
 import gzip
 import hashlib
@@ -15,7 +15,7 @@ from app import __version__
 from app.web import words
 
 _HERE = Path(__file__).parent
-# Nothing from elsewhere, nothing inline: whatever gets into a page runs and styles nothing.
+# Nothing from elsewhere, nothing inline: injected text can neither run nor style anything.
 POLICY = "; ".join(
     (
         "default-src 'none'",
@@ -34,7 +34,7 @@ _HEADERS = {
     "Cache-Control": "no-store",
     "Vary": "Accept-Encoding, Cookie",
 }
-# What the pages are called, most asked for first.
+# The pages in the menu, most used first.
 NAV = (
     ("/", "Today"),
     ("/rules", "Rules"),
@@ -53,7 +53,7 @@ _MEDIA_TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg
 
 
 def page(request: Request, template: str, status: int, values: Mapping[str, Any]) -> Response:
-    """The page that a template makes of these values, packed where the browser takes that."""
+    """The page rendered from these values, compressed where the browser accepts that."""
     body = _environment().get_template(template).render(values).encode()
     headers = dict(_HEADERS)
     if len(body) >= _LEAST_PACKED and "gzip" in request.headers.get("accept-encoding", ""):
@@ -64,7 +64,7 @@ def page(request: Request, template: str, status: int, values: Mapping[str, Any]
 
 @cache
 def static_file(name: str) -> Response | None:
-    """A file that pages need; its address holds its hash, so that it is fetched once."""
+    """A static file of the pages; its address contains its hash, so that browsers fetch it once."""
     path = _HERE / "static" / name
     if path.parent != _HERE / "static" or not path.is_file():
         return None

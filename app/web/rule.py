@@ -1,4 +1,4 @@
-"""A rule: which days are missing? Its calendar, what it waits for, and how its files have been."""
+"""A rule: which days are missing? Its calendar, what it waits for, and the history of its files."""
 
 import uuid
 from collections import Counter
@@ -20,7 +20,7 @@ from app.web.visit import Visit, get
 from app.web.words import days as in_words
 
 MONTHS = 13
-# With more connected accounts than this, all of them together are shown for a shorter time.
+# With more connected accounts than this, the page for all of them shows a shorter time.
 MANY_ACCOUNTS = 30
 FEW_MONTHS = 2
 MOST_WINDOWS = 15_000
@@ -37,7 +37,7 @@ class Year:
 
 
 async def show_all(visit: Visit) -> Response:
-    """Every rule, what it asks for, and whether it is on."""
+    """Every rule, what it requests, and whether it is on."""
     page = int(visit.query.get("page", "1")) if visit.query.get("page", "1").isdecimal() else 1
     async with visit.res.sessions() as session:
         query = select(Rule).where(Rule.deleted_at.is_(None))
@@ -79,7 +79,7 @@ async def show(visit: Visit) -> Response:
 
 
 async def show_day(visit: Visit) -> Response:
-    """A day of a rule with several connected accounts: what there is of each."""
+    """A day of a rule with several connected accounts: the state of each."""
     try:
         day = date.fromisoformat(visit.request.path_params["day"])
     except ValueError:
@@ -132,7 +132,7 @@ def _years(cells: dict[date, Cell]) -> list[Year]:
 
 @dataclass(frozen=True, slots=True)
 class OpenDays:
-    """Windows that are not there, with one state: how many, from the first to the last day."""
+    """Missing windows in the same state: how many, from the first to the last day."""
 
     state: str
     number: int

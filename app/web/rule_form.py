@@ -1,4 +1,4 @@
-"""Make and change a rule: a form with a preview of what it would ask for, checked by the shapes of the API."""
+"""Make and change a rule: a form with a preview of what it would request, checked by the API's schemas."""
 
 import json
 from collections.abc import Mapping
@@ -21,12 +21,12 @@ from app.web.forms import checked
 from app.web.visit import Visit, get, post
 from app.web.words import count
 
-# What a form has a field for; the rest of `parameters` is JSON.
+# The parameters with a field of their own; the others are JSON.
 _TABLE_STATES = ("auto", "leading", "kept", "off")
 
 
 async def show_new(visit: Visit) -> Response:
-    """An empty form, or one for a report that was chosen."""
+    """An empty form, or one for a chosen report."""
     given = {"account": "", "cadence": "daily", "timezone": "UTC", "enabled": "yes", "print_zone": "yes"}
     return await _form(visit, {**given, **visit.query})
 
@@ -52,7 +52,7 @@ async def make(visit: Visit) -> Response:
 
 
 async def change(visit: Visit) -> Response:
-    """Preview or save what was changed; nobody's change in between is overwritten."""
+    """Preview or save the changes; changes that others made in between are not overwritten."""
     form, name = await visit.form(), visit.request.path_params["rule"]
     async with visit.res.sessions() as session:
         rule = await store.find(session, name)
@@ -110,7 +110,7 @@ async def _preview(visit: Visit, values: Mapping[str, Any], **saved: str) -> Pre
 
 
 def _values(form: Mapping[str, str]) -> dict[str, Any]:
-    """What the form says, in the API's words. Raises BadInput."""
+    """The form as the API's schema. Raises BadInput."""
     values: dict[str, Any] = {
         name: form[name].strip()
         for name in ("name", "account", "report_type", "cadence", "timezone", "starts_on")
@@ -135,7 +135,7 @@ def _parameters(form: Mapping[str, str], values: Mapping[str, Any]) -> dict[str,
     except ValueError:
         raise BadInput(FieldError("/parameters", "is not valid JSON: check quotes, commas and braces")) from None
     if not isinstance(parameters, dict):
-        raise BadInput(FieldError("/parameters", "has to be a JSON object: {…}"))
+        raise BadInput(FieldError("/parameters", "must be a JSON object: {…}"))
     zone = values.get("timezone", "UTC")
     if form.get("print_zone") == "yes" and takes_timezone(values.get("report_type", "")):
         parameters.setdefault("timezone", "Etc/UTC" if zone == "UTC" else zone)
@@ -153,18 +153,18 @@ def _number(form: Mapping[str, str], name: str, kind: type[int] | type[float]) -
     try:
         return kind(written)
     except ValueError:
-        raise BadInput(FieldError(f"/{name}", "has to be a number")) from None
+        raise BadInput(FieldError(f"/{name}", "must be a number")) from None
 
 
 def _whole(name: str, written: str) -> int:
     try:
         return int(written)
     except ValueError:
-        raise BadInput(FieldError(f"/{name}", "has to be whole numbers")) from None
+        raise BadInput(FieldError(f"/{name}", "must be whole numbers")) from None
 
 
 def _fields(rule: Mapping[str, Any]) -> dict[str, str]:
-    """A saved rule as the form has it."""
+    """A saved rule as the values of the form."""
     parameters = dict(rule["parameters"])
     currency, columns = parameters.pop("currency", ""), parameters.pop("columns", [])
     prints_zone = parameters.get("timezone") in (rule["timezone"], f"Etc/{rule['timezone']}")

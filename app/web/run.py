@@ -1,4 +1,4 @@
-"""A run: why is this one not here? Can I trust it? Its history, the first rows of its file, its other revisions."""
+"""A run: why is it not here? Can I trust it? Its history, the first rows of its file, its other revisions."""
 
 import csv
 import io
@@ -31,14 +31,14 @@ REVISIONS_SHOWN = 20
 
 
 class FileIn(In):
-    """What to make of a file."""
+    """The formats of a download."""
 
     format: Literal["csv", "xlsx", "parquet"]
 
 
 @dataclass(frozen=True, slots=True)
 class AttemptLine:
-    """One try to have the run made, as a timeline shows it."""
+    """One attempt to have the run made, for the timeline."""
 
     number: int
     stripe_run_id: str | None
@@ -62,7 +62,7 @@ class Revision:
 
 @dataclass(frozen=True, slots=True)
 class LoadLine:
-    """What became of the file's rows."""
+    """The state of the file's rows in the tables."""
 
     id: int
     state: str
@@ -75,7 +75,7 @@ class LoadLine:
 
 @dataclass(frozen=True, slots=True)
 class SumLine:
-    """What the file adds up to in one category and currency."""
+    """The sums of the file in one category and currency."""
 
     category: str
     currency: str
@@ -142,7 +142,7 @@ async def show(visit: Visit) -> Response:
 
 
 async def download(visit: Visit) -> Response:
-    """The file itself, or made into another format, by the function that the API's routes have."""
+    """The file itself or in another format, by the functions of the API's routes."""
     form = checked(FileIn, {"format": visit.query["format"] or "csv"}).format
     return await run_file.answer_with_file(visit.res, visit.request.path_params["run_id"], visit.request, form)
 
@@ -163,11 +163,11 @@ async def _rule_name(session: Any, run: RowMapping) -> str | None:
 
 
 async def _preview(visit: Visit, run: RowMapping) -> Preview | str | None:
-    """The first rows; a sentence where they cannot be shown; None where there is no file."""
+    """The first rows, a sentence where they cannot be shown, or None without a file."""
     if run["file_id"] is None or run["file_removed_at"] is not None:
         return None
     if run["file_media_type"] != "text/csv":
-        return "The file is not a CSV: download it to look into it."
+        return "The file is not a CSV: download it to look inside."
     if not run["file_size"]:
         return "The file is empty."
     stop = min(PREVIEW_BYTES, run["file_size"])
@@ -175,12 +175,12 @@ async def _preview(visit: Visit, run: RowMapping) -> Preview | str | None:
         pieces = visit.res.files.read(run["file_id"], run["file_location"], start=0, stop=stop)
         return preview_of(await _joined(pieces), is_whole=stop == run["file_size"])
     except StoreAway:
-        return "The file store does not answer, so nothing of the file can be shown now."
+        return "The file store does not answer, so the file cannot be shown now."
     except (
         Gone,
         RuntimeError,
-    ) as error:  # its bytes are not where they should be: the rest of the page says what it is
-        return sentence(f"Nothing of it can be shown: {error}")
+    ) as error:  # its bytes are not where they should be; the rest of the page can be shown all the same
+        return sentence(f"It cannot be shown: {error}")
 
 
 async def _joined(pieces: AsyncIterator[bytes]) -> bytes:
@@ -188,18 +188,18 @@ async def _joined(pieces: AsyncIterator[bytes]) -> bytes:
 
 
 def preview_of(data: bytes, *, is_whole: bool) -> Preview | str:
-    """The first rows of a CSV of which at least the beginning is here."""
+    """The first rows of a CSV, given at least its beginning."""
     if not is_whole:
         data = data[: data.rfind(b"\n") + 1]
     text_ = data.decode("utf-8-sig", errors="replace")
     if not text_:
-        return "The first line is longer than can be shown: download the file."
+        return "The first line is too long to be shown: download the file."
     reader = csv.reader(io.StringIO(text_, newline=""))
     try:
         header = next(reader, [])
         rows = [row for row, _ in zip(reader, range(PREVIEW_ROWS + 1), strict=False)]
     except csv.Error:
-        return "The file cannot be read as a CSV: download it to look into it."
+        return "The file cannot be read as a CSV: download it to look inside."
     shown = rows[:PREVIEW_ROWS]
     if not is_whole and len(rows) <= PREVIEW_ROWS and shown:
         shown = shown[:-1]  # its last field may have been cut inside quotes

@@ -1,4 +1,4 @@
-"""Runs, as a list: the API's filters are in the address, so that what somebody looks at can be sent to a colleague."""
+"""Runs as a list: the filters are in the address, so that a view can be sent to a colleague."""
 
 from starlette.responses import Response
 

@@ -1,6 +1,6 @@
-"""Who is logged in: a row per session, known by the SHA-256 of a random id that only the browser has.
+"""Who is logged in: a row per session, found by the SHA-256 of a random id that only the browser has.
 
-A session lives as long as what it came from: once its token is removed from the settings, it is over.
+A session ends with its origin: once its token is removed from the settings, it is over.
 """
 
 import hashlib
@@ -22,7 +22,7 @@ LINK_MINUTES = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Login:
-    """Who a session or a link stands for; `origin` is what it came from (`Caller.origin`)."""
+    """The user of a session or a link; `origin` is the token or link behind it (`Caller.origin`)."""
 
     name: str
     role: str
@@ -58,12 +58,12 @@ async def make_link(
 
 
 async def look_at_link(session: AsyncSession, link: str) -> Login | None:
-    """Whom a link logs in; looking at it spends nothing."""
+    """The user that a link logs in; reading it does not use it up."""
     return await fetch_first(session, Login, _LOOK_AT_LINK, {"id": _digest(link)})
 
 
 async def use_link(session: AsyncSession, link: str) -> str | None:
-    """Log in by a link; returns the session's id, None where the link was used, or is too old."""
+    """Log in by a link; returns the session's id, or None if the link was used or is too old."""
     used = await fetch_first(session, Login, _USE_LINK, {"id": _digest(link)})
     return None if used is None else await _begin(session, used.name, used.role, used.origin)
 
@@ -104,7 +104,7 @@ _USE_LINK = text("""
 delete from login_links where id_sha256 = :id and expires_at > clock_timestamp()
 returning name, role, accounts, origin, expires_at
 """)
-# What is over goes when somebody logs in, a few at a time.
+# Sessions that are over are deleted at log-ins, a few at a time.
 _PRUNE = text("""
 delete from web_sessions where id_sha256 in (
     select id_sha256 from web_sessions where expires_at < clock_timestamp() limit 100 for update skip locked)

@@ -1,4 +1,4 @@
-"""Today: is everything there that should be? What is not, why, and what to do; and each rule's last thirty days."""
+"""Today: is everything there that should be? What is missing, why, and what to do; and each rule's last thirty days."""
 
 import uuid
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ from app.web.words import days as in_words
 DAYS = 30
 RULES_SHOWN = 100
 FAILED_SHOWN = 20
-# What these say is said better by the rules and runs themselves.
+# The page says the same as these checks in more detail: by rules and runs.
 _SAID_BELOW = frozenset({"freshness", "failed_runs", "report_types"})
 _WORDS = {
     Trouble.TYPE_MISSING: "no such report type",
@@ -45,7 +45,7 @@ _PATHS = {
 
 @dataclass(frozen=True, slots=True)
 class FailedRun:
-    """A window that was given up, and that no newer revision has taken the place of."""
+    """A window that failed for good, and that no newer revision has replaced."""
 
     run_id: uuid.UUID
     rule: str | None
@@ -90,7 +90,7 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """The days [first, until) that are shown."""
+    """The shown days, [first, until)."""
 
     first: date
     until: date
@@ -152,14 +152,14 @@ def _next_data(judgement: Judgement, now: datetime) -> datetime | None:
 
 
 def link_path(link: Link) -> str:
-    """The page that lists what a check speaks of."""
+    """The page that lists what a check is about."""
     query = "&".join(f"{segment(name)}={segment(value)}" for name, value in link.filter.items())
     return _PATHS[link.kind] + (f"?{query}" if query else "")
 
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """Of all rules that are on, however many are shown."""
+    """Counts over all rules that are on, not only those shown."""
 
     rules: int
     in_trouble: int
@@ -173,14 +173,14 @@ def _counts(judgement: Judgement, rules: int) -> Counts:
 
 
 def _page(rules: int, asked: str | None) -> tuple[int, int]:
-    """Which page is shown, of how many."""
+    """The number of the page, and of how many."""
     pages = max(1, -(-rules // RULES_SHOWN))
     page = int(asked) if asked is not None and asked.isdecimal() and len(asked) < 6 else 1
     return min(pages, max(1, page)), pages
 
 
 def _worst_of(judgement: Judgement) -> dict[uuid.UUID, RuleHealth]:
-    """How each rule stands that was looked at: as the worst of its accounts does."""
+    """The health of each rule that was judged: that of the worst of its accounts."""
     worst_first = sorted(judgement.rules, key=lambda rule: (rule.status is Status.OK, rule.name))
     return {rule.rule_id: rule for rule in reversed(worst_first)}
 

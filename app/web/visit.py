@@ -1,4 +1,4 @@
-"""One visit of a page: who came, what was asked for, and the answer. Here it is decided who may see and do what."""
+"""One visit of a page: the visitor, the request, and the answer. Here is decided who may see and do what."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ from app.web.visitors import Visitor, is_our_form, visitor_of
 
 
 class Query(dict[str, str]):
-    """Parameters of an address, for templates too: one that is not there reads as an empty text."""
+    """Parameters of an address, for templates too: a missing one reads as an empty text."""
 
     def __missing__(self, name: str) -> str:
         return ""
@@ -29,7 +29,7 @@ class Query(dict[str, str]):
 
 @dataclass
 class Visit:
-    """A request for a page by somebody who may look (of `/login`: by anybody)."""
+    """A request for a page by somebody who may look (by anybody, for `/login`)."""
 
     request: Request
     res: Resources
@@ -43,7 +43,7 @@ class Visit:
 
     @property
     def caller(self) -> Caller:
-        """The same as the functions of the API take it."""
+        """The same as a parameter of the API's functions."""
         assert self.visitor is not None
         return Caller(self.visitor.name, self.visitor.role)
 
@@ -58,12 +58,12 @@ class Visit:
         return Query((name, value) for name, value in self.request.query_params.items() if value != "")
 
     async def judgement(self) -> Judgement:
-        """How everything stands; a few seconds old at most."""
+        """The judgement of health; a few seconds old at most."""
         judgements: Judgements = self.request.app.state.judgements
         return await judgements.newest(self.res)
 
     async def form(self) -> dict[str, str]:
-        """The fields of a form that was sent, those left empty too; of a field that comes twice the last one."""
+        """The fields of a sent form, empty ones too; of a repeated field, the last one."""
         try:
             fields = parse_qs((await self.request.body()).decode(), keep_blank_values=True, max_num_fields=200)
         except ValueError:
@@ -75,7 +75,7 @@ class Visit:
         return render.page(self.request, template, status, self._common() | values)
 
     def go(self, path: str, **query: str) -> Response:
-        """On to another page after something was done."""
+        """Redirect to another page after an action."""
         where = self.base + path + (f"?{urlencode(query)}" if query else "")
         return RedirectResponse(where, status_code=303)
 
@@ -94,7 +94,7 @@ Handler = Callable[[Visit], Awaitable[Response]]
 
 
 def open_to_all(path: str, handler: Handler, *, method: str = "GET") -> Route:
-    """A page that needs no log-in. A form of it has to be our own all the same."""
+    """A page that needs no log-in. Its forms must be ours all the same."""
 
     async def answer(request: Request) -> Response:
         visit = _visit(request, None)
@@ -151,5 +151,5 @@ def _foreign(visit: Visit) -> Response:
 
 
 def segment(text: str) -> str:
-    """One part of a path, whatever is in it."""
+    """One segment of a path, escaped."""
     return quote(text, safe="")

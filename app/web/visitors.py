@@ -1,4 +1,4 @@
-"""Who looks at a page: by a session's cookie, or by what a trusted proxy says; and whether a form is our own."""
+"""Who looks at a page, by a session's cookie or a trusted proxy's header; and whether a form is our own."""
 
 from dataclasses import dataclass
 from ipaddress import ip_address
@@ -14,14 +14,14 @@ from app.vocabulary import Role
 from app.web import sessions
 
 COOKIE = "tallyhook"
-# Beginning like this, a cookie comes from this very host over TLS, or the browser does not take it.
+# With this prefix, browsers accept a cookie only from this host over TLS.
 SAFE_COOKIE = f"__Host-{COOKIE}"
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
 @dataclass(frozen=True, slots=True)
 class Visitor:
-    """Somebody who may look; `session_id` is None for one whom a proxy has logged in."""
+    """Somebody who may look; `session_id` is None for a user whom a proxy has logged in."""
 
     name: str
     role: Role
@@ -29,12 +29,12 @@ class Visitor:
 
     @property
     def may_change(self) -> bool:
-        """Whether there are buttons."""
+        """Whether the user sees buttons."""
         return self.role is Role.ADMIN
 
 
 async def visitor_of(request: Request, res: Resources, access: Access) -> Visitor | None:
-    """The caller; None if a log-in is needed first."""
+    """The visitor; None if a log-in is needed first."""
     by_proxy = _by_proxy(request, res.settings)
     if by_proxy is not None:
         return by_proxy
@@ -50,7 +50,7 @@ async def visitor_of(request: Request, res: Resources, access: Access) -> Visito
 
 
 def _role_now(login: sessions.Login, access: Access) -> Role | None:
-    """What it may do now: never more than its token may by now; None once that is gone."""
+    """What a session may do now: no more than its token may at present; None once the token is gone."""
     if not login.origin.startswith("token:"):
         return Role(login.role)
     owner = access.by_origin(login.origin)
@@ -84,19 +84,20 @@ def _is_meant(admin: str, name: str, request: Request) -> bool:
 
 
 def is_plain(request: Request, settings: Settings) -> bool:
-    """Whether people come over plain http: as the public URL says or, where there is none, on this very machine."""
+    """Whether people use plain http: by the public URL or, without one, because they are on this machine."""
     if settings.public_url is not None:
         return settings.public_url.startswith("http://")
     return request.url.scheme == "http" and request.url.hostname in _LOOPBACK
 
 
 def cookie_name(request: Request, settings: Settings) -> str:
-    """What the session's cookie is called for this request."""
+    """The name of the session's cookie for this request."""
     return COOKIE if is_plain(request, settings) else SAFE_COOKIE
 
 
 def set_cookie(response: Response, request: Request, settings: Settings, session_id: str | None) -> None:
-    """Give the browser its session, or take it away. Lax: a link from a mail or a chat leads to the page, logged in."""
+    """Set or delete the browser's session. Lax: somebody who follows a link from a mail or a chat is still logged
+    in."""
     response.set_cookie(
         cookie_name(request, settings),
         session_id or "",
@@ -109,11 +110,11 @@ def set_cookie(response: Response, request: Request, settings: Settings, session
 
 
 def is_our_form(request: Request, settings: Settings) -> bool:
-    """Whether a form was sent from one of our own pages: what browsers say about it, and no page can change."""
+    """Whether a form was sent from one of our own pages, by headers that browsers set and no page can change."""
     site = request.headers.get("sec-fetch-site")
     if site is not None:
         return site in ("same-origin", "none")
-    # Older browsers, and plain http on other hosts than this machine.
+    # For older browsers, and plain http on hosts other than this machine.
     origin = urlsplit(request.headers.get("origin", "")).netloc
     ours = {request.headers.get("host", "")}
     if settings.public_url is not None:

@@ -1,4 +1,4 @@
-"""Why a report is not here, and what to do about it: two sentences for each reason that there is. Pure."""
+"""Why a report is not here, and what to do about it: two sentences for each reason. Pure."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,28 +23,28 @@ class Why:
 
 
 _FAILED: Mapping[str, str] = {
-    ErrorKind.REJECTED: "Stripe will never make it as it was asked for. Correct the rule's parameters, then retry: the "
-    "retry takes the rule's present parameters.",
-    "refused": "Stripe refuses this one alone, while others of the account pass: look at the connected account and "
-    "what the key may do, then retry.",
-    ErrorKind.INTERVAL_REFUSED: "Stripe has no data for the beginning of this window: start the rule later, and "
-    "cancel this one.",
+    ErrorKind.REJECTED: "Stripe will never make it as requested. Correct the rule's parameters, then retry: the "
+    "retry uses the rule's present parameters.",
+    "refused": "Stripe refuses only this one, while others of the account pass: check the connected account and "
+    "the key's permissions, then retry.",
+    ErrorKind.INTERVAL_REFUSED: "Stripe has no data for the beginning of this window: let the rule start later, and "
+    "cancel this run.",
     ErrorKind.STRIPE_FAILED: "Stripe gave up making it, several times. Retry; if it fails again, give Stripe's support "
     "the request id below.",
     ErrorKind.TIMED_OUT: "Stripe did not finish it in time. Retry.",
-    ErrorKind.FILE_GONE: "Stripe does not have the file any more. Retry: it is made again.",
-    ErrorKind.FILE_MISMATCH: "What Stripe sent was never as long as it said. Retry.",
+    ErrorKind.FILE_GONE: "Stripe no longer has the file. Retry: it is made again.",
+    ErrorKind.FILE_MISMATCH: "Stripe's file was never as long as announced. Retry.",
     ErrorKind.INTERNAL: "An error of Tallyhook's own: the log says more. Retry after an upgrade or a restart.",
 }
 
 
 _OTHER_STATES: Mapping[str, Why] = {
-    RunState.CANCELLED: Why("It was cancelled.", "Retry it if it is wanted after all; the history says by whom."),
-    RunState.PLANNED: Why("It is about to be asked for.", "Nothing to do."),
+    RunState.CANCELLED: Why("It was cancelled.", "The history says by whom. Retry it if you want it after all."),
+    RunState.PLANNED: Why("It is about to be requested.", "Nothing to do."),
     RunState.REQUESTED: Why(
-        "Stripe is making it.", "Nothing to do: a webhook says when it is ready; Stripe is asked too."
+        "Stripe is making it.", "Nothing to do: a webhook announces when it is ready, and Stripe is polled too."
     ),
-    RunState.READY: Why("Stripe has made it, and it is being fetched.", "Nothing to do."),
+    RunState.READY: Why("Stripe has made it, and it is being downloaded.", "Nothing to do."),
 }
 
 
@@ -69,12 +69,12 @@ def _waiting(waiting: Waiting, reach: datetime | None) -> Why:
             reached = "nowhere yet" if reach is None else f"to {plain_utc(reach)}"
             return Why(
                 f"Stripe's data reaches {reached}, and this report needs it {needed}.",
-                "Nothing to do: it is asked for as soon as the data is there.",
+                "Nothing to do: it is requested as soon as the data is there.",
             )
         case WaitReason.ACCOUNT_HELD:
             return Why(
                 "Stripe refuses the account's key." + until,
-                "Look at the key in Stripe's Dashboard; /accounts has Stripe's words.",
+                "Check the key in Stripe's Dashboard; /accounts shows Stripe's words.",
                 "/accounts",
                 "Accounts",
             )
@@ -87,8 +87,10 @@ def _waiting(waiting: Waiting, reach: datetime | None) -> Why:
             )
         case WaitReason.BACKOFF:
             return Why(
-                sentence(waiting.message or "The last try did not work") + until, "Nothing to do while it passes."
+                sentence(waiting.message or "The last try did not work") + until, "Nothing to do: it is tried again."
             )
         case WaitReason.SLOT:
-            return Why("As many reports as allowed are being made at once.", "Nothing to do: it is next in line.")
+            return Why(
+                "The limit of reports that Stripe makes at once is reached.", "Nothing to do: it is next in line."
+            )
     return Why("It waits for its turn under Stripe's rate limit." + until, "Nothing to do.")

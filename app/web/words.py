@@ -1,4 +1,4 @@
-"""How values are written for people: dates, times, sizes, and a glyph and a word for each state."""
+"""Writes values for people: dates, times, sizes, and a glyph and a word for each state."""
 
 from collections.abc import Callable, Mapping
 from datetime import UTC, date, datetime
@@ -15,13 +15,13 @@ _MANY = 100
 
 
 class StateWord(NamedTuple):
-    """How a state is shown: never by its colour alone."""
+    """How a state is shown: never by colour alone."""
 
     glyph: str
     word: str
 
 
-# Of windows and runs alike, in the order of the legend.
+# States of windows and runs, in the order of the legend.
 STATES: Mapping[str, StateWord] = {
     "stored": StateWord("✓", "stored"),
     "in_progress": StateWord("…", "under way"),
@@ -32,10 +32,10 @@ STATES: Mapping[str, StateWord] = {
 }
 _OTHER_STATES: Mapping[str, StateWord] = {
     "planned": StateWord("…", "planned"),
-    "requested": StateWord("…", "made by Stripe"),
-    "ready": StateWord("…", "being fetched"),
+    "requested": StateWord("…", "being made by Stripe"),
+    "ready": StateWord("…", "being downloaded"),
     "handled": StateWord("✓", "handled"),
-    "ignored": StateWord("–", "not for us"),
+    "ignored": StateWord("–", "ignored"),
     "pending": StateWord("…", "pending"),
     "delivered": StateWord("✓", "delivered"),
     "skipped": StateWord("–", "skipped"),
@@ -47,9 +47,9 @@ _OTHER_STATES: Mapping[str, StateWord] = {
     "agrees": StateWord("✓", "agrees"),
     "differs": StateWord("✕", "differs"),
     "not_comparable": StateWord("○", "not comparable"),
-    "ok": StateWord("✓", "well"),
+    "ok": StateWord("✓", "healthy"),
     "degraded": StateWord("!", "needs a look"),
-    "failing": StateWord("✕", "does not work"),
+    "failing": StateWord("✕", "failing"),
     "enabled": StateWord("✓", "on"),
     "disabled": StateWord("–", "off"),
 }
@@ -83,7 +83,7 @@ def day(value: date) -> str:
 
 
 def days(first: date, last: date) -> str:
-    """The days of a window, both inside: `25 Nov 2026`, `1–31 Oct 2026`, `30 Nov – 6 Dec 2026`."""
+    """The days of a window, both included: `25 Nov 2026`, `1–31 Oct 2026`, `30 Nov – 6 Dec 2026`."""
     if first == last:
         return day(first)
     if (first.year, first.month) == (last.year, last.month):
@@ -108,12 +108,12 @@ def exact_utc(value: datetime) -> Markup:
 
 
 def plain_utc(value: datetime) -> str:
-    """The same, for the middle of a sentence."""
+    """The same inside a sentence."""
     return f"{value.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
 
 
 def local(value: datetime | None, zone: str | None) -> Markup | str:
-    """A time where the rule is at home, and in UTC beside it."""
+    """A time in the rule's zone, and in UTC beside it."""
     if value is None or zone is None or zone in ("UTC", "Etc/UTC"):
         return utc(value)
     here = value.astimezone(ZoneInfo(zone))
@@ -160,7 +160,7 @@ def sentence(text: str) -> str:
     """With a capital at its beginning and a full stop at its end."""
     text = text.strip()
     first = text.split(" ", 1)[0].rstrip(",;:")
-    begun = text[:1].upper() + text[1:] if first.isalpha() else text  # a name of ours or Stripe's stays as it is
+    begun = text[:1].upper() + text[1:] if first.isalpha() else text  # a name of ours or Stripe's stays unchanged
     return begun + ("" if text.endswith((".", "!", "?")) or not text else ".")
 
 

@@ -124,7 +124,7 @@ async def test_a_link_logs_in_once_by_its_button_and_opening_it_spends_nothing(r
 
         assert entered.status_code == 303
         assert again.status_code == 401
-        assert "anna (may look)" in (await client.get("/")).text
+        assert "anna (read only)" in (await client.get("/")).text
         assert [entry["actor"] for entry in await fetch(res, "select actor from audit order by id")] == [
             "admin",
             "anna",

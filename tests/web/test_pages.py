@@ -142,7 +142,7 @@ def test_a_preview_ends_with_the_last_whole_row_and_knows_amounts() -> None:
     assert isinstance(shown, Preview)
     assert shown.is_number == [False, True, False]
     assert [row[0] for row in shown.rows] == ["a"]
-    assert preview_of(b"x" * 100, is_whole=False) == "The first line is longer than can be shown: download the file."
+    assert preview_of(b"x" * 100, is_whole=False) == "The first line is too long to be shown: download the file."
 
 
 def test_values_are_written_for_people() -> None:

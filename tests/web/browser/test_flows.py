@@ -47,9 +47,9 @@ async def test_a_rule_is_previewed_and_made(morning: Books, chromium: Browser, s
         await page.get_by_role("link", name="New rule…").click()
         await page.get_by_label("Which report?").fill(PAYOUTS)
         await page.get_by_label("Name").fill(name)
-        await page.get_by_label("From which day on?").fill((morning.today.replace(day=1)).date().isoformat())
-        await page.get_by_role("button", name="See what it asks for").click()
-        await expect(page.get_by_role("heading", name=re.compile("It asks for [0-9]+ report"))).to_be_visible()
+        await page.get_by_label("From which day?").fill((morning.today.replace(day=1)).date().isoformat())
+        await page.get_by_role("button", name="Show what it requests").click()
+        await expect(page.get_by_role("heading", name=re.compile("It requests [0-9]+ report"))).to_be_visible()
 
         await page.get_by_role("button", name="Make the rule").click()
 
@@ -76,7 +76,7 @@ async def test_a_month_that_is_not_complete_says_why_and_gives_what_there_is(mor
         await expect(look.page.get_by_role("listitem").filter(has_text="no-such-type").first).to_be_visible()
 
         async with look.page.expect_download() as download:
-            await look.page.get_by_role("link", name="Download what there is").click()
+            await look.page.get_by_role("link", name="Download what is there").click()
 
         assert (await download.value).suggested_filename.endswith("_incomplete.zip")
 
