@@ -74,6 +74,7 @@ class Resources:
     works_queue: bool = True  # whether this process has a worker of its own
     # Accounts whose keys were not confirmed since this worker started: it does not call Stripe for them.
     unconfirmed: set[str] = field(default_factory=set)
+    confirm_soon: asyncio.Event = field(default_factory=asyncio.Event)  # some of them were never checked
     spreadsheets: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(1))  # made at once
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     random: Callable[[], float] = random.random

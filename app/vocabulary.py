@@ -148,6 +148,7 @@ class Lane(StrEnum):
     LOADS = "loads"  # stored files → rows of tables
     DELIVERIES = "deliveries"  # messages to targets
     OBJECTS = "objects"  # loaded windows → objects of the Parquet store
+    ACCOUNTS = "accounts"  # accounts that are due to be asked what Stripe has
     TIMETABLE = "timetable"  # recurring work
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import RowMapping, text
 
 from app import handlers
+from app.accounts import reconciliations
 from app.db.models import Rule
 from app.queue.timetable import make_due
 from app.resources import Resources
@@ -21,7 +22,7 @@ from app.runs.request import request_run
 from app.runs.request_claim import claim_requests
 from app.settings import Settings, load_settings
 from app.simulator import Simulator
-from app.upkeep.reconcile import reconcile
+from app.upkeep.reconcile import ACCOUNTS_AT_ONCE, ask, reconcile
 from app.worker.recurring import do, recurring
 from app.worker.steps import timetable, work
 from tests.until import until
@@ -104,6 +105,13 @@ async def timetable_due(res: Resources) -> int:
     """Do every entry of the timetable that is due; returns how many were done."""
     entries = recurring(timetable(res))
     return sum([bool(await do(res, entry)) for entry in await entries.claim(res, entries.slots)])
+
+
+async def ask_due(res: Resources) -> int:
+    """Ask about every account that is due; returns how many were asked about, whatever Stripe said."""
+    claims = await reconciliations.claim_accounts(res, ACCOUNTS_AT_ONCE)
+    await asyncio.gather(*(ask(res, claim) for claim in claims))
+    return len(claims)
 
 
 async def make_timetable_due(res: Resources) -> None:

@@ -13,7 +13,7 @@ from app.vocabulary import CallKind, Lane, RunState
 
 _LANES = {
     CallKind.CREATE: (Lane.REQUESTS,),
-    CallKind.READ: (Lane.LOOKUPS, Lane.TIMETABLE),
+    CallKind.READ: (Lane.LOOKUPS, Lane.ACCOUNTS),
     CallKind.FILES: (Lane.DOWNLOADS, Lane.BIG_DOWNLOADS),
 }
 # The state of the runs that wait for a call of this kind.

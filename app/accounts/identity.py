@@ -6,13 +6,18 @@ belongs to it; an inconclusive answer (refused, failed, too late) ends no hold a
 """
 
 import asyncio
+import math
 import re
+import time
+from contextlib import suppress
 from dataclasses import dataclass
+from typing import Never
 
 import structlog
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from app.background import outlive
 from app.db.rows import fetch_one
 from app.errors import KeyRefused, NotNow, Refused, StripeCallError
 from app.queue.wakeups import wake
@@ -25,6 +30,9 @@ log = structlog.get_logger()
 _OWN_ACCOUNT = re.compile(r"\bon account '(acct_[A-Za-z0-9]+)'")
 # How long Stripe has to identify the keys before a worker starts without an answer.
 START_SECONDS = 5.0
+# How many keys are checked at once, and how soon one that could not be is checked again.
+CHECKS_AT_ONCE = 32
+AGAIN_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,19 +52,37 @@ class _Seen:
 
 
 async def check_at_start(res: Resources) -> None:
-    """Identify the keys before any other call; unconfirmed accounts are checked again.
+    """Identify the keys before any other call, for as long as a start may take; `keep_confirming` does the rest."""
+    res.unconfirmed.update(res.stripe.accounts)
+    await _confirm(res, seconds=START_SECONDS)
 
-    Reconciling checks them again within a minute.
-    """
-    accounts = sorted(res.stripe.accounts)
-    res.unconfirmed.update(accounts)
-    outcomes = await asyncio.gather(
-        *(check_identity(res, account, seconds=START_SECONDS) for account in accounts), return_exceptions=True
-    )
-    for outcome in outcomes:
-        # An account that cannot be identified now does not hold up the others.
-        if isinstance(outcome, BaseException) and not isinstance(outcome, NotNow):
-            raise outcome
+
+async def keep_confirming(res: Resources) -> Never:
+    """Check the accounts that are not confirmed: at once those that nobody has checked, the others every minute."""
+    while True:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(AGAIN_SECONDS):
+                await res.confirm_soon.wait()
+        res.confirm_soon.clear()
+        await outlive("identity", _confirm(res))
+
+
+async def _confirm(res: Resources, *, seconds: float = math.inf) -> None:
+    """Check what is unconfirmed, a few at a time; what has not begun after `seconds` is left for later."""
+    places, deadline = asyncio.Semaphore(CHECKS_AT_ONCE), time.monotonic() + seconds
+
+    async def confirm(account: str) -> None:
+        async with places:
+            if (left := deadline - time.monotonic()) <= 0:
+                res.confirm_soon.set()
+                return
+            # An account that cannot be identified now does not hold up the others.
+            with suppress(NotNow):
+                await check_identity(res, account, seconds=left if left < math.inf else None)
+
+    async with asyncio.TaskGroup() as checks:
+        for account in sorted(res.unconfirmed & res.stripe.accounts):
+            checks.create_task(confirm(account))
 
 
 async def check_identity(res: Resources, account: str, *, seconds: float | None = None) -> None:
@@ -79,7 +105,9 @@ async def check_identity(res: Resources, account: str, *, seconds: float | None 
         elif seen.account_id is not None:
             await _release(session, account)
     if problem is None:
-        res.unconfirmed.discard(account)
+        if account in res.unconfirmed:
+            res.unconfirmed.discard(account)
+            res.wakeups.ring()
         return
     res.unconfirmed.add(account)
     log.error("account.not_confirmed", account=account, bound_to=bound.stripe_account_id, key_of=seen.account_id)
@@ -103,7 +131,7 @@ async def _look(res: Resources, account: str, seconds: float | None) -> _Seen:
         async with asyncio.timeout(seconds):
             return await _ask(res, account)
     except TimeoutError:
-        return _Seen(None, f"GET /v1/account got no answer within {seconds:g} s")
+        return _Seen(None, f"GET /v1/account got no answer within {seconds:.3g} s")
 
 
 async def _ask(res: Resources, account: str) -> _Seen:

@@ -95,6 +95,16 @@ class AccountHold(Base):
     next_probe_at: Mapped[datetime]
 
 
+class Reconciliation(Base):
+    """When an account is due to be asked what Stripe has (app/accounts/reconciliations.py)."""
+
+    __tablename__ = "reconciliations"
+    account: Mapped[str] = mapped_column(ForeignKey("accounts.slug"), primary_key=True)
+    due_at: Mapped[datetime | None] = mapped_column(index=True)  # none: not until the next round
+    started_at: Mapped[datetime | None]  # while a worker asks
+    finished_at: Mapped[datetime | None]  # when Stripe last answered everything
+
+
 class RateLimit(Base):
     """One row per account and kind of call: the theoretical arrival time of GCRA."""
 

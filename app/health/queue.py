@@ -81,16 +81,18 @@ async def failed_events(view: View) -> Check:
 @check
 async def polling(view: View) -> Check:
     """Whether Stripe is asked what it has, which finds what no webhook told."""
-    found = await rows.polled(view.session)
     every = timedelta(seconds=view.settings.reconcile_seconds)
     longest = max(MISSED_POLLS * every, timedelta(minutes=5))
-    since = found.reconciled_at or found.first_seen_at
-    if since is None or view.now - since <= longest:
+    accounts = [slug for slug, account in view.settings.accounts.items() if account.api_key]
+    found = await rows.unpolled(view.session, accounts=accounts, seconds=longest.total_seconds())
+    if not found:
         return ok("polling", f"Stripe is polled every {span(every)}")
-    detail = f"Stripe was last polled {span(view.now - since)} ago"
-    if found.reconciled_at is None:
-        detail = "Stripe has never been polled"
-    advice = "`timetable.reconcile` in the workers' log says what Stripe answered; `tallyhook doctor` asks Stripe now"
-    if (await rows.heard_since(view.session, since)) is None:
+    first, others = found[0], len(found) - 1
+    about = f"asked about account {first.account}"
+    detail = f"Stripe was never {about}" if first.never else f"Stripe was {about} {span(view.now - first.since)} ago"
+    if others:
+        detail += f", and about {count(others, 'other account')} too long ago"
+    advice = "`account.asked` in the workers' log says what Stripe answered; `tallyhook doctor` asks Stripe now"
+    if (await rows.heard_since(view.session, first.since)) is None:
         return failing("polling", f"{detail}, and no webhook arrived since: no new data is noticed", advice)
     return degraded("polling", detail, advice)

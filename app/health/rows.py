@@ -160,16 +160,17 @@ async def unannounced(session: AsyncSession, *, accounts: Sequence[str]) -> list
 
 
 @dataclass(frozen=True, slots=True)
-class Polled:
-    """When Stripe was last asked what it has, and since when there is anything to ask about."""
+class Unpolled:
+    """An account that Stripe was not asked about for too long; `since` is when it was, or when the account came."""
 
-    reconciled_at: datetime | None
-    first_seen_at: datetime | None
+    account: str
+    since: datetime
+    never: bool
 
 
-async def polled(session: AsyncSession) -> Polled:
-    """From the timetable."""
-    return await fetch_one(session, Polled, _POLLED)
+async def unpolled(session: AsyncSession, *, accounts: Sequence[str], seconds: float) -> list[Unpolled]:
+    """Of these accounts, those that Stripe was not asked about for so many seconds; the longest first."""
+    return await fetch(session, Unpolled, _UNPOLLED, {"accounts": list(accounts), "seconds": seconds})
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,7 +254,10 @@ where type.account = any(cast(:accounts as text[]))
       and events.received_at > type.stripe_updated_at - interval '5 minutes')
 group by type.account order by type.account
 """)
-_POLLED = text("""
-select (select finished_at from timetable where name = 'reconcile') as reconciled_at,
-    (select min(created_at) from accounts) as first_seen_at
+_UNPOLLED = text("""
+select slug as account, since, finished_at is null as never
+from accounts left join reconciliations on reconciliations.account = slug
+cross join lateral (select coalesce(finished_at, created_at)) as last(since)
+where slug = any(cast(:accounts as text[])) and since < clock_timestamp() - make_interval(secs => :seconds)
+order by since, slug
 """)

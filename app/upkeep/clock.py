@@ -7,6 +7,7 @@ and the rate limit bound themselves where they are read (`queue/timetable`, `str
 import structlog
 from sqlalchemy import TextClause, text
 
+from app.accounts import reconciliations
 from app.inbox import events
 from app.queue.wakeups import wake
 from app.resources import Resources
@@ -43,6 +44,7 @@ def _longest_waits(settings: Settings) -> dict[str, float]:
     longest = {
         **dict.fromkeys(_PULL_BACK, step),
         "events": events.LONGEST_WAIT_SECONDS,
+        "accounts": max(step, reconciliations.LONGEST_ROUND_SECONDS),
         "deliveries": max(step, schedule.LONGEST_WAIT_SECONDS),
     }
     return {what: seconds + SLACK_SECONDS for what, seconds in longest.items()}
@@ -89,6 +91,10 @@ _PULL_BACK: dict[str, TextClause] = {
     "holds": text(f"""
         update account_holds set next_probe_at = clock_timestamp()
         where next_probe_at {_TOO_FAR} and next_probe_at < 'infinity'
+        returning account
+    """),  # noqa: S608
+    "accounts": text(f"""
+        update reconciliations set due_at = clock_timestamp(), started_at = null where due_at {_TOO_FAR}
         returning account
     """),  # noqa: S608
     "report_types": text(f"""

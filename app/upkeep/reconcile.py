@@ -3,11 +3,15 @@
 Together with the lookups of requested runs, this brings in every file without a single webhook.
 """
 
+from collections.abc import Iterable
+
 import structlog
 
-from app.accounts import holds
+from app.accounts import holds, reconciliations
 from app.accounts.identity import check_identity
+from app.accounts.reconciliations import AccountClaim
 from app.errors import KeyRefused, NotNow, Refused
+from app.observability import log_lines
 from app.resources import Resources
 from app.rules import schedule
 from app.runs.slots import look_up_cancelled
@@ -16,12 +20,41 @@ from app.vocabulary import CallKind
 
 log = structlog.get_logger()
 
+# How many accounts one process asks about at once.
+ACCOUNTS_AT_ONCE = 16
 
-async def reconcile(res: Resources) -> None:
-    """Ask about every account; raises NotNow when one of them must be asked again soon."""
+
+async def begin_round(res: Resources) -> None:
+    """Make every account due to be asked, spread over time."""
     await pull_back(res)
+    async with res.sessions.begin() as session:
+        await reconciliations.begin_round(session, res.stripe.accounts)
+
+
+async def ask(res: Resources, claim: AccountClaim) -> None:
+    """Ask about a claimed account; it is due again within a minute if Stripe cannot be asked now."""
+    try:
+        await reconcile(res, [claim.account])
+    except NotNow as error:
+        log_lines.annotate(outcome="NotNow", about=str(error))
+        async with res.sessions.begin() as session:
+            await reconciliations.put_off(session, claim.account)
+        return
+    log_lines.annotate(outcome="done")
+    async with res.sessions.begin() as session:
+        await reconciliations.finish(session, claim.account)
+
+
+async def crashed(res: Resources, claim: AccountClaim, _error: Exception) -> None:
+    """A bug of ours, which is in the log: try again within a minute."""
+    async with res.sessions.begin() as session:
+        await reconciliations.put_off(session, claim.account)
+
+
+async def reconcile(res: Resources, accounts: Iterable[str] | None = None) -> None:
+    """Ask about these accounts, by default all; raises NotNow when one of them must be asked again soon."""
     troubles = []
-    for account in sorted(res.stripe.accounts):
+    for account in sorted(res.stripe.accounts if accounts is None else accounts):
         try:
             await check_identity(res, account)
             await refresh_report_types(res, account)

@@ -106,7 +106,16 @@ def runs_due(state: RunState) -> str:
     # A planned run has a lease only once it is being requested.
     leased = "and asked_at is not null" if state is RunState.PLANNED else ""
     return f"""
-        select min(due.at) from accounts cross join lateral (
+        select min(due.at) from (
+            with recursive found as (
+                (select account from runs where state = '{state.value}' order by account limit 1)
+                union all
+                select next.account from found cross join lateral (
+                    select account from runs where state = '{state.value}' and account > found.account
+                    order by account limit 1
+                ) as next
+            ) select account as slug from found
+        ) as busy cross join lateral (
             (select due_at from runs where account = slug and state = '{state.value}' and due_at > {{since}}
              order by due_at limit 1)
             union all

@@ -23,8 +23,9 @@ from functools import partial
 from typing import Any
 
 from app import handlers
-from app.accounts import catch_up
-from app.background import outlive
+from app.accounts import catch_up, identity, reconciliations
+from app.accounts.reconciliations import AccountClaim
+from app.background import beside, outlive
 from app.health import outside
 from app.health.notices import announce_lasting
 from app.queue import claims, processes
@@ -45,9 +46,8 @@ from app.targets import deliveries
 from app.targets.deliveries import DeliveryClaim
 from app.targets.send import claim_deliveries, deliver
 from app.targets.send import crashed as delivery_crashed
-from app.upkeep import retention
+from app.upkeep import reconcile, retention
 from app.upkeep.prune import prune
-from app.upkeep.reconcile import reconcile
 from app.vocabulary import CallKind, Lane, RunState
 from app.worker.due import EVENTS_DUE, MISSING_TYPES_DUE, probe_due, rate_due, runs_due
 from app.worker.lanes import GRACE_SECONDS, Claimed, Line, Loop, Pool, run
@@ -69,6 +69,9 @@ DELIVERIES_AT_ONCE = 32
 
 RUNS: Claimed[Claim] = Claimed(renew=claims.renew, release=claims.release, crashed=crashed)
 LOADS: Claimed[LoadClaim] = Claimed(renew=loads.renew, release=loads.release, crashed=loading.crashed)
+ACCOUNTS: Claimed[AccountClaim] = Claimed(
+    renew=reconciliations.renew, release=reconciliations.release, crashed=reconcile.crashed
+)
 DELIVERIES: Claimed[DeliveryClaim] = Claimed(
     renew=deliveries.renew, release=deliveries.release, crashed=delivery_crashed
 )
@@ -77,7 +80,7 @@ DELIVERIES: Claimed[DeliveryClaim] = Claimed(
 def timetable(res: Resources) -> list[Entry]:
     """All recurring work."""
     return [
-        Entry("reconcile", reconcile, every=res.settings.reconcile_seconds),
+        Entry("reconcile", reconcile.begin_round, every=res.settings.reconcile_seconds),
         Entry("file_store", outside.look_at_store, every=outside.STORE_EVERY_SECONDS),
         Entry("stripe_setup", outside.look_at_stripe, every=outside.STRIPE_EVERY_SECONDS),
         Entry("loads", loading.look_for_loads, every=loading.LOOK_SECONDS),
@@ -140,6 +143,15 @@ def lanes(res: Resources) -> list[Loop | Pool[Any]]:
             next_due=[deliveries.NEXT_DUE],
             grace=GRACE_SECONDS,
         ),
+        Pool(
+            Lane.ACCOUNTS,
+            slots=reconcile.ACCOUNTS_AT_ONCE,
+            claim=reconciliations.claim_accounts,
+            step=reconcile.ask,
+            kind=ACCOUNTS,
+            line=_account_line,
+            next_due=[reconciliations.DUE],
+        ),
         recurring(timetable(res)),
     ]
 
@@ -150,7 +162,9 @@ async def work(res: Resources) -> None:
     # A run requested by another process wakes no lane here: look as often as lookups are configured.
     poll_seconds = min(POLL_SECONDS, res.settings.pending_poll_seconds)
     try:
-        await run(res, lanes(res), poll_seconds=poll_seconds, beat=partial(catch_up.move_marks, settings=res.settings))
+        async with beside(identity=identity.keep_confirming(res)):
+            beat = partial(catch_up.move_marks, settings=res.settings)
+            await run(res, lanes(res), poll_seconds=poll_seconds, beat=beat)
     finally:
         await loading.end_child(res)
         await outlive("worker", processes.say_gone(res.sessions, res.worker_id))
@@ -182,6 +196,10 @@ def _line(name: str) -> Callable[[Claim], Line]:
         return Line(name, {**ids, "caused_by": claim.caused_by}, parent=claim.traceparent)
 
     return line
+
+
+def _account_line(claim: AccountClaim) -> Line:
+    return Line("account.asked", {"account": claim.account, "caused_by": "timetable/reconcile"})
 
 
 def _delivery_line(claim: DeliveryClaim) -> Line:

@@ -79,7 +79,7 @@ async def test_when_all_is_well_every_check_says_so(
 ) -> None:
     await a_worker_is_seen(res)
     await today_is_stored(res, simulator)
-    await execute(res, "insert into timetable values ('reconcile', now(), now(), now())")
+    await execute(res, "insert into reconciliations values ('default', null, null, now())")
 
     found = await asked(api)
 
@@ -303,12 +303,12 @@ async def test_polling_that_stopped_is_told(res: Resources, api: httpx.AsyncClie
     await execute(res, "update accounts set created_at = now() - interval '2 days'")
     assert await check(api, "polling") == (
         "failing",
-        "Stripe has never been polled, and no webhook arrived since: no new data is noticed",
+        "Stripe was never asked about account default, and no webhook arrived since: no new data is noticed",
     )
     await deliver_value(res, event("evt_1"))
-    assert await check(api, "polling") == ("degraded", "Stripe has never been polled")
+    assert await check(api, "polling") == ("degraded", "Stripe was never asked about account default")
 
-    await execute(res, "insert into timetable values ('reconcile', now(), now(), now() - interval '1 minute')")
+    await execute(res, "insert into reconciliations values ('default', null, null, now() - interval '1 minute')")
     assert await check(api, "polling") == ("ok", "Stripe is polled every 30 minutes")
 
 

@@ -71,7 +71,7 @@ async def test_the_id_of_an_event_leads_from_its_delivery_to_the_stored_file(
             simulator.add_endpoint(f"{service.url}/webhooks/stripe", secrets=[WEBHOOK_SECRET])
             await add_rule(service.res)
             # The polling at the start must not learn of the data before the webhook reports it,
-            await until_logged(lines, "timetable.reconcile")
+            await until_logged(lines, "account.asked")
             simulator.advance(REPORT_TYPE, to=at("2026-03-02"))
             # and no success may overtake the answer that tells the run's id.
             await until_logged(lines, "run.asked")

@@ -7,7 +7,7 @@ from app.queue import timetable
 from app.resources import Resources
 from app.simulator import Simulator
 from app.upkeep.clock import _PULL_BACK
-from app.upkeep.reconcile import reconcile
+from app.upkeep.reconcile import begin_round, reconcile
 from app.worker.due import seconds_until_next, statement_of
 from app.worker.steps import lanes
 from app.worker.steps import timetable as entries
@@ -37,7 +37,7 @@ async def test_a_clock_that_was_ahead_stops_nothing_once_it_is_right_again(
     await execute(res, f"insert into account_holds values ('default', 'create', '403', now(), 0, {AHEAD})")
     assert await request_due(res) == 0
 
-    await reconcile(res)
+    await begin_round(res)
     await work_off(res)
 
     assert {run["state"] for run in await fetch(res, "select state from runs")} == {"stored"}
@@ -71,9 +71,13 @@ async def test_everything_that_is_due_by_the_clock_is_pulled_back_and_what_a_ste
         )  # fmt: skip
     await execute(res, f"update runs set due_at = {AHEAD}")
     await execute(res, f"insert into account_holds values ('default', 'create', '403', now(), 0, {AHEAD})")
+    await execute(res, "insert into accounts (slug) values ('soon')")
+    await execute(
+        res, f"insert into reconciliations values ('default', {AHEAD}), ('soon', now() + interval '2 minutes')"
+    )
 
     # When the clock is right again, and somebody looks
-    await reconcile(res)
+    await begin_round(res)
 
     # Then what was written ahead is due, and the rest is left alone
     for table, column in TIMES.items():
@@ -89,11 +93,12 @@ TIMES = {
     "deliveries": "due_at",
     "account_holds": "next_probe_at",
     "report_types": "next_probe_at",
+    "reconciliations": "due_at",
 }
 
 
 def test_each_queue_has_its_statement() -> None:
-    assert set(_PULL_BACK) == {"runs", "events", "loads", "deliveries", "holds", "report_types"}
+    assert set(_PULL_BACK) == {"runs", "events", "loads", "deliveries", "holds", "report_types", "accounts"}
 
 
 async def test_recurring_work_that_is_due_later_than_its_period_allows_is_done_now(res: Resources) -> None:

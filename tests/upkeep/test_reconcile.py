@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import pytest
 
-from app.errors import NotNow
+from app.accounts import reconciliations
 from app.resources import Resources, open_resources
 from app.rules import schedule, store
 from app.simulator import Simulator
@@ -17,13 +17,16 @@ from tests.runs.stories import LIST_TYPES, another_process, days_due, everything
 from tests.service import (
     REPORT_TYPE,
     add_rule,
+    ask_due,
     execute,
     fetch,
     make_settings,
     make_timetable_due,
     timetable_due,
     unpublished,
+    until_found,
     work_off,
+    working,
 )
 
 
@@ -77,8 +80,10 @@ async def test_a_connected_account_that_was_taken_out_and_put_back_misses_nothin
     assert windows[-1]["interval_end"] == known["data_available_end"]
 
 
-RECONCILE_ENTRY = """
-    select extract(epoch from due_at - now()) as seconds, finished_at from timetable where name = 'reconcile'
+ENTRY = "select extract(epoch from due_at - now()) as seconds, finished_at from timetable where name = 'reconcile'"
+ACCOUNT_ROWS = """
+    select account, extract(epoch from due_at - clock_timestamp()) as seconds, finished_at from reconciliations
+    order by account
 """
 
 
@@ -86,30 +91,46 @@ async def test_a_piece_of_the_timetable_is_done_by_one_process_only(res: Resourc
     await make_timetable_due(res)
     async with another_process(res, simulator) as one, another_process(res, simulator) as other:
         done = await asyncio.gather(*(timetable_due(process) for process in (res, one, other)))
+        asked = await asyncio.gather(*(ask_due(process) for process in (res, one, other)))
 
     assert sum(done) == len(timetable(res))
-    assert simulator.world.journal.counts["list_types"] == 1
+    assert (sum(asked), simulator.world.journal.counts["list_types"]) == (1, 1)
 
 
 async def test_everything_is_due_at_start_however_lately_it_was_done(res: Resources) -> None:
     everything = len(timetable(res))
     await make_timetable_due(res)
-    assert await timetable_due(res) == everything
-    assert await timetable_due(res) == 0
+    assert (await timetable_due(res), await ask_due(res)) == (everything, 1)
+    assert (await timetable_due(res), await ask_due(res)) == (0, 0)
 
     await make_timetable_due(res)
 
-    assert await timetable_due(res) == everything
+    assert (await timetable_due(res), await ask_due(res)) == (everything, 1)
 
 
 async def test_what_was_done_is_due_again_after_its_interval(res: Resources) -> None:
     await make_timetable_due(res)
     await timetable_due(res)
+    await ask_due(res)
 
-    (entry,) = await fetch(res, RECONCILE_ENTRY)
+    (entry,), (account,) = await fetch(res, ENTRY), await fetch(res, ACCOUNT_ROWS)
 
     assert 1700 < entry["seconds"] <= 1800
-    assert entry["finished_at"] is not None
+    assert (account["seconds"], account["finished_at"] is not None) == (None, True)  # until the entry's next turn
+
+
+async def test_a_round_of_many_accounts_is_spread_and_hastens_nothing_that_is_under_way(res: Resources) -> None:
+    slugs = [f"a{n:03}" for n in range(116)]
+    await execute(res, "insert into accounts (slug) select unnest(cast(:slugs as text[]))", slugs=slugs)
+    await execute(res, "insert into reconciliations values ('a000', now() + interval '50 s', now(), null)")
+    async with res.sessions.begin() as session:
+        await reconciliations.begin_round(session, slugs)
+
+    due = {row["account"]: float(row["seconds"]) for row in await fetch(res, ACCOUNT_ROWS)}
+
+    assert due["a000"] > 40
+    assert max(due[slug] for slug in slugs[1:16]) <= 0
+    assert 0 < due["a030"] < due["a115"] <= 5
 
 
 @pytest.mark.parametrize(
@@ -123,15 +144,29 @@ async def test_what_stripe_kept_from_being_done_is_due_again_soon_and_not_only_a
     await make_timetable_due(res)
     simulator.inject(**fault, match=LIST_TYPES)  # type: ignore[arg-type]
 
-    assert await timetable_due(res) == len(timetable(res)) - 1
+    assert (await timetable_due(res), await ask_due(res)) == (len(timetable(res)), 1)
 
-    (entry,) = await fetch(res, RECONCILE_ENTRY)
-    assert entry["seconds"] <= 60
-    assert entry["finished_at"] is None
-    await execute(res, "update timetable set due_at = now() where name = 'reconcile'")
+    (account,) = await fetch(res, ACCOUNT_ROWS)
+    assert 0 < account["seconds"] <= 60
+    assert account["finished_at"] is None
+    await execute(res, "update reconciliations set due_at = now()")
     await everything_is_due(res)
-    assert await timetable_due(res) == 1
+    assert await ask_due(res) == 1
+    (account,) = await fetch(res, ACCOUNT_ROWS)
+    assert (account["seconds"], account["finished_at"] is not None) == (None, True)
     assert await fetch(res, "select 1 from account_holds") == []
+
+
+async def test_an_account_that_was_made_due_while_it_was_asked_about_is_asked_about_again(res: Resources) -> None:
+    await make_timetable_due(res)
+    await timetable_due(res)
+    (claim,) = await reconciliations.claim_accounts(res, 1)
+
+    async with res.sessions.begin() as session:
+        await reconciliations.make_due(session, "default")
+        await reconciliations.finish(session, claim.account)
+
+    assert await ask_due(res) == 1
 
 
 async def test_an_account_that_does_not_answer_keeps_no_other_account_from_being_asked(
@@ -143,13 +178,12 @@ async def test_an_account_that_does_not_answer_keeps_no_other_account_from_being
         database_url, simulator, STRIPE_API_KEY="", STRIPE_WEBHOOK_SECRET="",
         STRIPE_ACCOUNTS=json.dumps({"a": keys["default"], "b": keys["b"]}),
     )  # fmt: skip
-    simulator.inject("status", status=500, match={**LIST_TYPES, "account": "default"})
-    async with open_resources(settings) as res:
-        with pytest.raises(NotNow):
-            await reconcile(res)
-
-        asked = await fetch(res, "select distinct account from report_types")
-        assert [row["account"] for row in asked] == ["b"]
+    simulator.inject("slow", seconds=600, times=None, match={**LIST_TYPES, "account": "default"})
+    async with open_resources(settings) as res, working(res):
+        await until_found(res, "select 1 from reconciliations where account = 'b' and finished_at is not null")
+        (hanging,) = await fetch(res, "select started_at from reconciliations where account = 'a'")
+        assert hanging["started_at"] is not None  # it hangs still
+    simulator.clear_faults()
 
 
 async def test_a_run_in_a_state_that_this_version_does_not_know_is_left_alone(

@@ -1,0 +1,113 @@
+"""When each account is due to be asked what Stripe has: a row per account, claimed by one of all processes.
+
+The timetable begins a round (`begin_round`); every account then has a due time and a claim of its own, so that one
+that does not answer delays no other. `app/upkeep/reconcile.py` says what is asked.
+"""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.queue.timetable import RETRY_SECONDS
+from app.queue.wakeups import wake
+from app.resources import Resources
+from app.vocabulary import Lane
+
+# A round of many accounts is spread: the first few are due at once, then so many a second.
+DUE_AT_ONCE = 16
+PER_SECOND = 20.0
+# The longest that a round is spread over; no due time is later than that (see upkeep/clock).
+LONGEST_ROUND_SECONDS = 1800.0
+
+
+@dataclass(frozen=True, slots=True)
+class AccountClaim:
+    """An account that this process asks about."""
+
+    account: str
+
+
+async def begin_round(session: AsyncSession, accounts: Collection[str]) -> None:
+    """Make these accounts due, spread over time; those under way, or due before, stay as they are."""
+    values = {"accounts": sorted(accounts), "at_once": DUE_AT_ONCE, "per_second": PER_SECOND}
+    await session.execute(_BEGIN_ROUND, {**values, "longest": LONGEST_ROUND_SECONDS})
+    await wake(session, Lane.ACCOUNTS)
+
+
+async def make_due(session: AsyncSession, *accounts: str) -> None:
+    """Make these accounts due when the session's transaction commits, even those under way right now."""
+    await session.execute(_MAKE_DUE, {"accounts": sorted(accounts)})
+    await wake(session, Lane.ACCOUNTS)
+
+
+async def claim_accounts(res: Resources, limit: int) -> list[AccountClaim]:
+    """Take up to `limit` due accounts that this process has a key for."""
+    values = {"accounts": list(res.stripe.accounts), "limit": limit, "seconds": RETRY_SECONDS}
+    async with res.sessions.begin() as session:
+        return [AccountClaim(account) for account in (await session.execute(_CLAIM, values)).scalars()]
+
+
+async def renew(session: AsyncSession, claims: Sequence[AccountClaim], *, seconds: float) -> None:
+    """Extend these claims by `seconds`."""
+    await session.execute(_RENEW, {"accounts": [claim.account for claim in claims], "seconds": seconds})
+
+
+async def release(session: AsyncSession, claim: AccountClaim) -> None:
+    """Release an interrupted claim: the account is due again at once."""
+    await session.execute(_PUT_OFF, {"account": claim.account, "seconds": 0.0})
+
+
+async def put_off(session: AsyncSession, account: str) -> None:
+    """Stripe could not be asked now: the account is due again within a minute."""
+    await session.execute(_PUT_OFF, {"account": account, "seconds": RETRY_SECONDS})
+
+
+async def finish(session: AsyncSession, account: str) -> None:
+    """Everything was asked: not due before the next round, unless `make_due` was called meanwhile."""
+    await session.execute(_FINISH, {"account": account})
+
+
+# `started_at` is set while a worker asks; `make_due` clears it.
+_BEGIN_ROUND = text("""
+insert into reconciliations (account, due_at)
+select slug, clock_timestamp() + make_interval(secs => least(:longest, greatest(0, n - :at_once) / :per_second))
+from unnest(cast(:accounts as text[])) with ordinality as given(slug, n) join accounts using (slug) order by slug
+on conflict (account) do update set due_at = least(reconciliations.due_at, excluded.due_at)
+where reconciliations.started_at is null
+""")
+_MAKE_DUE = text("""
+insert into reconciliations (account, due_at)
+select slug, clock_timestamp() from accounts where slug = any(cast(:accounts as text[])) order by slug
+on conflict (account) do update set due_at = excluded.due_at, started_at = null
+""")
+_CLAIM = text("""
+update reconciliations set started_at = clock_timestamp(),
+    due_at = clock_timestamp() + make_interval(secs => :seconds)
+from (
+    select account from reconciliations
+    where due_at <= clock_timestamp() and account = any(cast(:accounts as text[]))
+    order by due_at limit :limit for update skip locked
+) as due
+where reconciliations.account = due.account
+returning reconciliations.account
+""")
+_RENEW = text("""
+update reconciliations set due_at = greatest(due_at, clock_timestamp() + make_interval(secs => :seconds))
+where account in (
+    select account from reconciliations where account = any(cast(:accounts as text[])) and started_at is not null
+    order by account for update skip locked)
+""")
+_PUT_OFF = text("""
+update reconciliations set started_at = null,
+    due_at = case when started_at is null then due_at else clock_timestamp() + make_interval(secs => :seconds) end
+where account = :account
+""")
+_FINISH = text("""
+update reconciliations set started_at = null, finished_at = clock_timestamp(),
+    due_at = case when started_at is null then due_at end
+where account = :account
+""")
+# When an account is due next (see worker/due).
+DUE = "select min(due_at) from reconciliations where due_at > {since}"
