@@ -38,11 +38,11 @@ async def targets(view: View) -> Check:
 
 def _problem(row: TargetRow, view: View) -> str | None:
     if row.is_disabled_by_us:
-        return f"{row.name} is disabled: {row.disabled_reason}"
+        return f"target {row.name} is disabled: {row.disabled_reason}"
     if row.enabled and row.kind == "webhook" and not view.settings.signing_key:
-        return f"{row.name} waits for TALLYHOOK_SIGNING_KEY"
+        return f"target {row.name} waits for TALLYHOOK_SIGNING_KEY"
     if row.enabled and row.failing_since is not None:
-        return f"{row.name} has failed for {span(view.now - row.failing_since)}"
+        return f"target {row.name} has failed for {span(view.now - row.failing_since)}"
     return None
 
 

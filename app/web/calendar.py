@@ -1,7 +1,7 @@
 """Calendars: each day of a rule with its state, also for windows without a run so far. Pure."""
 
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from zoneinfo import ZoneInfo
@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 from app.planning.dates import local_dates
 from app.planning.windows import day_start, next_unit, unit_start
 from app.vocabulary import Cadence
-from app.web.days import RuleLine, WindowLine
+from app.web.days import DayState, RuleLine, WindowLine
 from app.web.words import days
 
 # A window that has not ended yet: nothing is owed for it so far.
@@ -20,14 +20,14 @@ _INTO_THE_NEXT_UNIT = timedelta(hours=12)
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One day of a calendar: its state (of `words.STATES`, LATER, or "" where nothing is owed), and its run."""
+    """One day of a calendar: its state (of `words.STATES`, LATER, or "" where nothing is owed), and where it leads."""
 
     day: date
     state: str
     label: str = ""
-    run_id: uuid.UUID | None = None
+    path: str | None = None
     note: str = ""
-    odd_hours: float | None = None  # how long the day is where clocks changed
+    odd_hours: float | None = None  # how long the day is where the clocks changed
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,14 +74,34 @@ def _why(rule: RuleLine, ends: datetime, now: datetime) -> str:
     return "missing" if reached is not None and due <= reached and not rule.type_missing else "waiting"
 
 
-def cell_of(window: WindowLine, zone: str, others: int = 0) -> Cell:
-    """The cell of a window with a run; `others` is the number of accounts that share it."""
+def day_cells(rule: RuleLine, states: Iterable[DayState], first: date, until: date, now: datetime) -> dict[date, Cell]:
+    """A cell for each of the days [first, until) on which something was made or is owed."""
+    cells = unmade_cells(rule, first, until, now)
+    for state in states:
+        note = "" if state.windows == 1 else f"{state.stored} of {state.windows} stored"
+        path = path_of(rule, state.day, state.run_id)
+        cells[state.day] = Cell(state.day, state.state, days(state.day, state.day), path, note)
+    return cells
+
+
+def unmade_cells(rule: RuleLine, first: date, until: date, now: datetime) -> dict[date, Cell]:
+    """The cells of windows that no run was made for yet."""
+    return {one.last: Cell(one.last, one.state, days(one.first, one.last)) for one in unmade(rule, first, until, now)}
+
+
+def path_of(rule: RuleLine, day: date, run_id: uuid.UUID) -> str:
+    """Where a day leads: to its run or, where several accounts share it, to the list of theirs."""
+    return f"/rules/{rule.id}/days/{day}" if rule.accounts > 1 else f"/runs/{run_id}"
+
+
+def cell_of(window: WindowLine, zone: str, path: str, accounts: int = 1) -> Cell:
+    """The cell of a window with a run; `accounts` is the number of accounts that share it."""
     hours = (window.interval_end - window.interval_start) / timedelta(hours=1)
     is_odd = _is_daily(window) and hours != 24 and not window.partial
-    note = ", ".join(_facts(window, hours if is_odd else None, others))
+    note = ", ".join(_facts(window, hours if is_odd else None, accounts))
     first, last = dates_of(window.interval_start, window.interval_end, zone)
     state = state_of(window.state)
-    return Cell(window.day, state, days(first, last), window.run_id, note, hours if is_odd else None)
+    return Cell(window.day, state, days(first, last), path, note, hours if is_odd else None)
 
 
 def dates_of(start: datetime, end: datetime, zone: str) -> tuple[date, date]:
@@ -99,7 +119,7 @@ def _is_daily(window: WindowLine) -> bool:
     return window.interval_end - window.interval_start < timedelta(hours=36)
 
 
-def _facts(window: WindowLine, hours: float | None, others: int) -> Iterator[str]:
+def _facts(window: WindowLine, hours: float | None, accounts: int) -> Iterator[str]:
     if window.rows is not None:
         yield f"{window.rows:,} rows"
     if window.revision > 1:
@@ -110,8 +130,8 @@ def _facts(window: WindowLine, hours: float | None, others: int) -> Iterator[str
         yield "begins where Stripe's data begins"
     if window.error is not None:
         yield str(window.error.get("message", ""))[:200]
-    if others:
-        yield f"of {others} accounts"
+    if accounts > 1:
+        yield f"the worst of {accounts} accounts"
 
 
 def months_of(cells: Mapping[date, Cell], until: date) -> list[tuple[date, list[Cell | None]]]:

@@ -1,17 +1,29 @@
 """Charts as SVG: bars, for people who would rather look than read. Pure."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import date, timedelta
 from statistics import median
 
-from app.web.days import WindowLine
-from app.web.words import day
+from app.health.text import span
+from app.web.days import StoredDay, WindowLine
+from app.web.words import day, number, size
 
-MOST_BARS = 120
-WIDTH, HEIGHT = 600, 80
+LEAST_BARS, MOST_BARS = 14, 120  # with fewer than the least, bars are not wider
+WIDTH, HEIGHT = 600, 56
 # A bar stands out above this multiple of the usual value, or below this fraction.
 OUTLIER = 3.0
+OUTLIERS_NAMED = 3
+HEADROOM = 1.15
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """What one bar shows, and what can be looked at behind it."""
+
+    day: date
+    value: float
+    path: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,59 +36,99 @@ class Bar:
     height: float
     is_outlier: bool
     title: str
+    path: str | None
 
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """A row of bars, oldest first; `summary` says the same in words."""
+    """A row of bars, oldest first; `summary` and `outliers` (the newest ones) are the same in words."""
 
     title: str
     summary: str
     bars: list[Bar]
+    usual_y: float  # where the line of the usual value lies
+    outliers: list[Bar]
+    more_outliers: int
     first: str
     last: str
 
 
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """What a chart shows, how it is written, and how far from the usual value is not worth a word."""
+
+    title: str
+    write: Callable[[float], str]
+    tolerance: float
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """How wide a bar is with the gap after it, the value that is usual, and the one that is as high as the picture."""
+
+    width: float
+    usual: float
+    top: float
+
+
+ROWS = Measure("Rows in each report", lambda value: f"{value:,.0f} rows", 10)
+SIZE = Measure("Size of each file", lambda value: size(round(value)), 1000)
+TOOK = Measure("From Stripe’s data to stored", lambda value: span(timedelta(seconds=round(value))), 600)
+PER_DAY = Measure("Reports stored each day", lambda value: number(round(value)), 10)
+
+
 def of_windows(windows: Sequence[WindowLine]) -> list[Chart]:
-    """The history of a rule's files: their rows, and the time from Stripe's data to the stored file."""
+    """The history of a rule's files: their rows and sizes, and the time from Stripe's data to the stored file."""
     stored = [window for window in reversed(windows) if window.stored_at is not None][-MOST_BARS:]
     if len(stored) < 2:
         return []
-    rows = [(window, float(window.rows or 0), f"{window.rows or 0:,} rows") for window in stored]
-    took = [
-        (window, max(0.0, seconds), _span(seconds))
-        for window in stored
-        if window.stored_at is not None and (seconds := (window.stored_at - window.planned_at).total_seconds()) >= 0
-    ]
+    paths = [f"/runs/{window.run_id}" for window in stored]
+    lines = list(zip(stored, paths, strict=True))
     return [
-        _chart("Rows per report", rows, "usually {} rows", lambda value: f"{value:,.0f}"),
-        _chart("From due to stored", took, "usually {}", _span),
+        chart(ROWS, [Value(one.day, float(one.rows or 0), path) for one, path in lines]),
+        chart(SIZE, [Value(one.day, float(one.size or 0), path) for one, path in lines]),
+        chart(TOOK, [Value(one.day, _took(one), path) for one, path in lines]),
     ]
 
 
-def _chart(title: str, values: Sequence[tuple[WindowLine, float, str]], usual: str, write: object) -> Chart:
-    numbers = [value for _, value, _ in values]
-    middle = median(numbers)
+def of_days(stored: Sequence[StoredDay]) -> list[Chart]:
+    """How the last days went, over all rules: how many reports were stored, and how long they usually took."""
+    if len(stored) < 2:
+        return []
+    return [
+        chart(PER_DAY, [Value(one.day, float(one.reports)) for one in stored]),
+        chart(TOOK, [Value(one.day, one.seconds) for one in stored]),
+    ]
+
+
+def chart(measure: Measure, values: Sequence[Value]) -> Chart:
+    """The picture of these values, oldest first."""
+    middle = median(one.value for one in values)
     # A single giant would hide the others: it is cut off and marked.
-    top = min(max(numbers), max(middle * 4, 1.0)) or 1.0
-    width = WIDTH / len(values)
-    bars = []
-    for place, (window, value, said) in enumerate(values):
-        height = max(1.0, HEIGHT * min(value, top) / top)
-        is_outlier = middle > 0 and (value > middle * OUTLIER or value < middle / OUTLIER)
-        bars.append(
-            Bar(place * width, HEIGHT - height, max(1.0, width - 1), height, is_outlier, f"{day(window.day)}: {said}")
-        )
-    outliers = sum(bar.is_outlier for bar in bars)
-    assert callable(write)
-    summary = usual.format(write(middle)) + (f"; {outliers} unusual" if outliers else "")
-    return Chart(title, summary, bars, day(values[0][0].day), day(values[-1][0].day))
+    top = HEADROOM * (min(max(one.value for one in values), max(middle * 4, 1.0)) or 1.0)
+    scale = Scale(WIDTH / max(len(values), LEAST_BARS), middle, top)
+    bars = [_bar(measure, one, place, scale) for place, one in enumerate(values)]
+    outliers = [bar for bar in reversed(bars) if bar.is_outlier]
+    return Chart(
+        measure.title,
+        f"usually {measure.write(middle)}",
+        bars,
+        HEIGHT - HEIGHT * min(middle, top) / top,
+        outliers[:OUTLIERS_NAMED],
+        max(0, len(outliers) - OUTLIERS_NAMED),
+        day(values[0].day),
+        day(values[-1].day),
+    )
 
 
-def _span(seconds: float) -> str:
-    length = timedelta(seconds=round(seconds))
-    if length < timedelta(minutes=2):
-        return f"{length.seconds} s"
-    if length < timedelta(hours=2):
-        return f"{length.seconds // 60} min"
-    return f"{length / timedelta(hours=1):.0f} h"
+def _bar(measure: Measure, one: Value, place: int, scale: Scale) -> Bar:
+    height = max(1.0, HEIGHT * min(one.value, scale.top) / scale.top)
+    is_far = one.value > scale.usual * OUTLIER or one.value < scale.usual / OUTLIER
+    is_outlier = is_far and abs(one.value - scale.usual) > measure.tolerance
+    title = f"{day(one.day)}: {measure.write(one.value)}"
+    return Bar(place * scale.width, HEIGHT - height, max(1.0, scale.width - 1.5), height, is_outlier, title, one.path)
+
+
+def _took(window: WindowLine) -> float:
+    assert window.stored_at is not None
+    return max(0.0, (window.stored_at - window.planned_at).total_seconds())

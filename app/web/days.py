@@ -3,13 +3,16 @@
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from typing import Any
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.db.rows import fetch
+
+# How many lines of a list are on one page.
+PAGE = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +28,7 @@ class RuleLine:
     timezone: str
     starts_on: date
     settle_hours: float
-    connected_accounts: int
+    accounts: int  # with a run each; one file for all of them counts as one account
     planned_until: datetime | None  # of the account that is furthest behind; None if one was never planned
     data_available_start: datetime | None
     data_available_end: datetime | None
@@ -42,6 +45,22 @@ class DayState:
     run_id: uuid.UUID
     windows: int
     stored: int
+
+
+@dataclass(frozen=True, slots=True)
+class AccountName:
+    """A connected account's id."""
+
+    connected_account: str
+
+
+@dataclass(frozen=True, slots=True)
+class StoredDay:
+    """How many reports were stored on a day, and the seconds that they usually took from being due."""
+
+    day: date
+    reports: int
+    seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +96,23 @@ async def day_states(session: AsyncSession, rule_ids: Sequence[uuid.UUID], first
     return await fetch(session, DayState, _DAY_STATES, {"ids": list(rule_ids), "first": first, "until": until})
 
 
+async def stored_days(session: AsyncSession, first: date) -> list[StoredDay]:
+    """What was stored on each day (of UTC) from `first` on, over all rules; days on which nothing was are left out."""
+    return await fetch(session, StoredDay, _STORED_DAYS, {"first": first})
+
+
+async def accounts_of(session: AsyncSession, rule_id: uuid.UUID, limit: int) -> list[str]:
+    """The connected accounts that a rule was planned for, in the order of their ids."""
+    found = await fetch(session, AccountName, _ACCOUNTS, {"rule_id": rule_id, "limit": limit})
+    return [one.connected_account for one in found]
+
+
+async def windows_of_day(session: AsyncSession, rule_id: uuid.UUID, day: date, page: int) -> list[WindowLine]:
+    """The windows of a rule on one day, problems first: PAGE of them."""
+    values = {"rule_id": rule_id, "first": day, "until": day + timedelta(days=1), "account": None}
+    return await fetch(session, WindowLine, _OF_DAY, values | {"limit": PAGE, "offset": (page - 1) * PAGE})
+
+
 async def windows(
     session: AsyncSession, rule_id: uuid.UUID, first: date, until: date, *, account: str | None, limit: int
 ) -> list[WindowLine]:
@@ -88,14 +124,15 @@ async def windows(
 _DAY = "window_day(window_key, interval_start, interval_end, timezone)"
 _RULE_LINES = text("""
 select rules.id, rules.name, rules.account, rules.report_type, rules.enabled, rules.cadence, rules.timezone,
-    rules.starts_on, rules.settle_hours, cardinality(rules.connected_accounts) as connected_accounts,
+    rules.starts_on, rules.settle_hours, case rules.connected when 'together' then 1 when 'each' then progress.accounts
+        else cardinality(rules.connected_accounts) end as accounts,
     progress.planned_until, type.data_available_start, type.data_available_end,
     type.missing_since is not null as type_missing
 from unnest(cast(:ids as uuid[])) with ordinality as wanted(id, place)
 join rules on rules.id = wanted.id
 left join report_types as type on type.account = rules.account and type.id = rules.report_type
 left join lateral (
-    select case when count(*) = count(planned_until) then min(planned_until) end as planned_until
+    select case when count(*) = count(planned_until) then min(planned_until) end as planned_until, count(*) as accounts
     from rule_progress where rule_id = rules.id
 ) as progress on true
 order by wanted.place
@@ -117,7 +154,7 @@ select rule_id, day, case min(grade) when 1 then 'failed' when 3 then 'cancelled
     (array_agg(id order by grade, id))[1] as run_id, count(*) as windows, count(*) filter (where grade = 4) as stored
 from graded group by rule_id, day
 """)  # noqa: S608 - of constants only
-_WINDOWS = text(f"""
+_COUNTING = f"""
 with counting as (
     select distinct on (connected_account, window_key) id as run_id, {_DAY} as day, connected_account, window_key,
         state, attempt, revision, partial, interval_start, interval_end, error, ready_at, planned_at
@@ -126,10 +163,24 @@ with counting as (
       and (cast(:account as text) is null or connected_account = :account)
     order by connected_account, window_key, state = 'stored' desc, revision desc
 )
-select counting.*, files.stored_at, files.size, coalesce(loads.rows, greatest(files.line_count - 1, 0)) as rows,
+select counting.*, files.stored_at, files.size, coalesce(loads.rows, files.line_count - 1) as rows,
     files.removed_at
 from counting
 left join files on files.run_id = counting.run_id and files.stored_at is not null
 left join loads on loads.run_id = counting.run_id and loads.rows is not null
-order by day desc, window_key desc, connected_account nulls first limit :limit
-""")  # noqa: S608 - of constants only
+"""  # noqa: S608 - of constants only
+_WINDOWS = text(f"{_COUNTING} order by day desc, window_key desc, connected_account nulls first limit :limit")
+_OF_DAY = text(f"""{_COUNTING}
+order by case state when 'failed' then 1 when 'cancelled' then 3 when 'stored' then 4 else 2 end,
+    connected_account nulls first, window_key limit :limit offset :offset
+""")
+_STORED_DAYS = text("""
+select cast(stored_at at time zone 'UTC' as date) as day, count(*) as reports,
+    percentile_cont(0.5) within group (order by greatest(0, extract(epoch from stored_at - planned_at))) as seconds
+from runs where state = 'stored' and stored_at >= cast(:first as date) at time zone 'UTC'
+group by 1 order by 1
+""")
+_ACCOUNTS = text("""
+select distinct connected_account from rule_progress where rule_id = :rule_id and connected_account is not null
+order by connected_account limit :limit
+""")

@@ -15,8 +15,9 @@ from app.db.rows import fetch
 from app.errors import NotFound
 from app.packs.contents import OtherWindow, Pack, PackedFile, read_pack
 from app.planning.dates import month_bounds
+from app.tables.checks.results import Verdict
 from app.vocabulary import WaitReason
-from app.web.visit import Visit, get
+from app.web.visit import Visit, get, page_of
 from app.web.words import days as in_words
 from app.web.words import sentence
 
@@ -83,11 +84,12 @@ async def show(visit: Visit) -> Response:
         ties = await fetch(session, TieOut, _TIES, {"first": first, "until": until})
     rules = sorted(_by_rule(pack), key=lambda rule: (not rule.missing, rule.name))
     gaps = _gaps(pack.missing)
-    page = int(visit.query["page"]) if visit.query["page"].isdecimal() else 1
+    page = page_of(visit)
     return visit.show(
         "month.html",
         month=month,
         before=first - timedelta(days=1),
+        last=until - timedelta(days=1),
         after=until if until <= datetime.now(UTC).date() else None,
         rules=rules[(page - 1) * RULES_SHOWN : page * RULES_SHOWN],
         page=page,
@@ -98,7 +100,7 @@ async def show(visit: Visit) -> Response:
         gaps=gaps[:MISSING_SHOWN],
         more_gaps=max(0, len(gaps) - MISSING_SHOWN),
         size=sum(file.size for file in pack.files),
-        ties=ties,
+        ties=_grouped(ties),
         is_over=until <= datetime.now(UTC).date(),
         reason=_reason,
     )
@@ -108,6 +110,36 @@ async def download(visit: Visit) -> Response:
     """The pack, by the function that the API's route has."""
     incomplete = visit.query["incomplete"] == "true"
     return await packs.answer_with_pack(visit.res, _month(visit.request), (), visit.request, incomplete=incomplete)
+
+
+@dataclass(frozen=True, slots=True)
+class TieOuts:
+    """A check's verdicts in the currencies that have the same one: one line of the page."""
+
+    name: str
+    verdict: Verdict
+    currencies: Sequence[TieOut]
+
+    @property
+    def agrees(self) -> int:
+        """How often it was compared and agreed, over its currencies."""
+        return sum(one.agrees for one in self.currencies)
+
+    @property
+    def differs(self) -> int:
+        """How often it differs."""
+        return sum(one.differs for one in self.currencies)
+
+
+def _grouped(ties: Sequence[TieOut]) -> list[TieOuts]:
+    """What differs first, a line for each currency; what agrees or cannot be compared, a line for all currencies."""
+    found: dict[tuple[str, Verdict, str], list[TieOut]] = defaultdict(list)
+    for one in ties:
+        verdict = Verdict.DIFFERS if one.differs else Verdict.AGREES if one.agrees else Verdict.NOT_COMPARABLE
+        found[one.name, verdict, one.currency if one.differs else ""].append(one)
+    order = (Verdict.DIFFERS, Verdict.AGREES, Verdict.NOT_COMPARABLE)
+    lines = [TieOuts(name, verdict, alike) for (name, verdict, _), alike in found.items()]
+    return sorted(lines, key=lambda line: order.index(line.verdict))
 
 
 def _month(request: Request) -> date:

@@ -16,16 +16,17 @@ from app.vocabulary import Cadence
 from app.web import calendar, charts, days
 from app.web.calendar import LATER, Cell
 from app.web.days import RuleLine, WindowLine
-from app.web.visit import Visit, get
+from app.web.visit import Visit, get, page_of
 from app.web.words import days as in_words
 
 MONTHS = 13
-# With more connected accounts than this, the page for all of them shows a shorter time.
+# With more connected accounts than this, days are counted and no single window is read; of very many, for fewer days.
 MANY_ACCOUNTS = 30
 FEW_MONTHS = 2
 MOST_WINDOWS = 15_000
 ACCOUNTS_SHOWN = 100
 NEWEST = 12
+LEAST_PROGRESS = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +39,7 @@ class Year:
 
 async def show_all(visit: Visit) -> Response:
     """Every rule, what it requests, and whether it is on."""
-    page = int(visit.query.get("page", "1")) if visit.query.get("page", "1").isdecimal() else 1
+    page = page_of(visit)
     async with visit.res.sessions() as session:
         query = select(Rule).where(Rule.deleted_at.is_(None))
         total = (await session.execute(select(func.count()).select_from(query.subquery()))).scalar_one()
@@ -53,24 +54,32 @@ async def show(visit: Visit) -> Response:
         rule = await store.find(session, visit.request.path_params["rule"])
         (line,) = await days.rule_lines(session, [rule.id])
         account = visit.query.get("account")
-        first, until = _span(rule, account, now)
-        windows = await days.windows(session, rule.id, first, until, account=account, limit=MOST_WINDOWS)
+        together = line.accounts > 1 and account is None
+        many = together and line.accounts > MANY_ACCOUNTS
+        first, until = _span(rule, line.accounts if many else 1, now)
+        windows: list[WindowLine] = []
+        if many:
+            states = await days.day_states(session, [rule.id], first, until)
+            cells = calendar.day_cells(line, states, first, until, now)
+        else:
+            windows = await days.windows(session, rule.id, first, until, account=account, limit=MOST_WINDOWS)
+            cells = _cells(line, windows, first, until, now, together=together)
+        accounts = await days.accounts_of(session, rule.id, ACCOUNTS_SHOWN) if line.accounts > 1 else []
         changes = await _changes(session, rule.id)
         (warnings,) = await store.warnings(session, [store.values_of(rule)])
-    together = len(rule.connected_accounts) > 1 and account is None
-    cells = _cells(line, windows, first, until, now, together=together)
     return visit.show(
         "rule.html",
         rule=rule,
         line=line,
         account=account,
-        accounts=rule.connected_accounts[:ACCOUNTS_SHOWN],
+        accounts=accounts,
         counts=Counter(cell.state for cell in cells.values() if cell.state not in ("", LATER)),
         months=calendar.months_of(cells, until) if rule.cadence == Cadence.DAILY else [],
         years=_years(cells) if rule.cadence != Cadence.DAILY else [],
         open_days=_open(cells),
         windows=windows[:NEWEST],
         dates=lambda window: in_words(*calendar.dates_of(window.interval_start, window.interval_end, rule.timezone)),
+        progress=progress_of(windows, now),
         charts=charts.of_windows(windows) if not together else [],
         changes=changes,
         warnings=warnings,
@@ -84,20 +93,24 @@ async def show_day(visit: Visit) -> Response:
         day = date.fromisoformat(visit.request.path_params["day"])
     except ValueError:
         day = date.min
+    page = page_of(visit)
     async with visit.res.sessions() as session:
         rule = await store.find(session, visit.request.path_params["rule"])
-        until = day + timedelta(days=1)
-        windows = await days.windows(session, rule.id, day, until, account=None, limit=2 * ACCOUNTS_SHOWN)
-    order = ("failed", "in_progress", "cancelled", "stored")
-    ranked = sorted(windows, key=lambda window: order.index(calendar.state_of(window.state)))
-    return visit.show("rule_day.html", rule=rule, day=day, windows=ranked, state_of=calendar.state_of)
+        states = await days.day_states(session, [rule.id], day, day + timedelta(days=1))
+        windows = await days.windows_of_day(session, rule.id, day, page)
+    counts = states[0] if states else None
+    pages = 1 if counts is None else -(-counts.windows // days.PAGE)
+    return visit.show("rule_day.html", rule=rule, day=day, windows=windows, counts=counts, page=page, pages=pages)
 
 
-def _span(rule: Rule, account: str | None, now: datetime) -> tuple[date, date]:
-    many = account is None and len(rule.connected_accounts) > MANY_ACCOUNTS
+def _span(rule: Rule, accounts: int, now: datetime) -> tuple[date, date]:
+    """The days that are shown, of so many accounts at once."""
+    many = accounts > 1
     months = FEW_MONTHS if many else MONTHS
     until = now.date() + timedelta(days=1)
     first = (until.replace(day=1) - timedelta(days=31 * (months - 1) - 15)).replace(day=1)
+    if many:
+        first = max(first, until - timedelta(days=max(7, MOST_WINDOWS // accounts)))
     if rule.cadence in (Cadence.MONTHLY, Cadence.QUARTERLY, Cadence.YEARLY):
         first = first.replace(year=first.year - 5)
     return first, until
@@ -106,16 +119,14 @@ def _span(rule: Rule, account: str | None, now: datetime) -> tuple[date, date]:
 def _cells(
     line: RuleLine, windows: Sequence[WindowLine], first: date, until: date, now: datetime, *, together: bool
 ) -> dict[date, Cell]:
-    cells = {
-        one.last: Cell(one.last, one.state, in_words(one.first, one.last))
-        for one in calendar.unmade(line, first, until, now)
-    }
+    cells = calendar.unmade_cells(line, first, until, now)
     of_day: dict[date, list[WindowLine]] = {}
     for window in windows:
         of_day.setdefault(window.day, []).append(window)
     for day, found in of_day.items():
         worst = min(found, key=_grade)
-        cells[day] = calendar.cell_of(worst, line.timezone, len(found) if together else 0)
+        path = calendar.path_of(line, day, worst.run_id) if together else f"/runs/{worst.run_id}"
+        cells[day] = calendar.cell_of(worst, line.timezone, path, len(found) if together else 1)
     return cells
 
 
@@ -131,6 +142,32 @@ def _years(cells: dict[date, Cell]) -> list[Year]:
 
 
 @dataclass(frozen=True, slots=True)
+class Progress:
+    """How far what is being made now has come: everything that was planned since the oldest of it."""
+
+    since: datetime
+    windows: int
+    stored: int
+    failed: int
+
+    @property
+    def ended(self) -> int:
+        """Those that nothing more happens to."""
+        return self.stored + self.failed
+
+
+def progress_of(windows: Sequence[WindowLine], now: datetime) -> Progress | None:
+    """None where nothing is under way, or a single one: it says itself how it stands."""
+    under_way = [one for one in windows if calendar.state_of(one.state) == "in_progress"]
+    since = min((one.planned_at for one in under_way), default=now)
+    batch = [one for one in windows if one.planned_at >= since]
+    if not under_way or len(batch) < LEAST_PROGRESS:
+        return None
+    states = Counter(one.state for one in batch)
+    return Progress(since, len(batch), states["stored"], states["failed"] + states["cancelled"])
+
+
+@dataclass(frozen=True, slots=True)
 class OpenDays:
     """Missing windows in the same state: how many, from the first to the last day."""
 
@@ -138,7 +175,7 @@ class OpenDays:
     number: int
     first: date
     last: date
-    run_id: uuid.UUID | None  # of the newest
+    path: str | None  # of the newest
 
 
 def _open(cells: dict[date, Cell]) -> list[OpenDays]:
@@ -149,7 +186,7 @@ def _open_of(cells: Sequence[Cell]) -> Iterator[OpenDays]:
     for state in ("failed", "missing", "in_progress", "waiting", "cancelled"):
         found = [cell for cell in cells if cell.state == state]
         if found:
-            yield OpenDays(state, len(found), found[0].day, found[-1].day, found[-1].run_id)
+            yield OpenDays(state, len(found), found[0].day, found[-1].day, found[-1].path)
 
 
 async def _changes(session: AsyncSession, rule_id: uuid.UUID) -> Sequence[AuditEntry]:

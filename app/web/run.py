@@ -3,10 +3,11 @@
 import csv
 import io
 import uuid
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
+from itertools import groupby
 from typing import Any, Literal
 
 from sqlalchemy import RowMapping, text
@@ -86,6 +87,14 @@ class SumLine:
 
 
 @dataclass(frozen=True, slots=True)
+class Currency:
+    """What a file adds up to in one currency: each category and, of several, their total."""
+
+    lines: list[SumLine]
+    total: SumLine | None
+
+
+@dataclass(frozen=True, slots=True)
 class DiffLine:
     """How a file differs from the revision before."""
 
@@ -134,11 +143,29 @@ async def show(visit: Visit) -> Response:
         attempts=attempts,
         revisions=revisions,
         load=load,
-        sums=sums,
+        sums=_by_currency(sums),
         diff=diff,
         preview=await _preview(visit, run),
         newest=max((one.revision for one in revisions if one.state == "stored"), default=run["revision"]),
     )
+
+
+def _by_currency(sums: Sequence[SumLine]) -> list[Currency]:
+    found = []
+    for currency, group in groupby(sums, key=lambda one: one.currency):
+        lines = list(group)
+        total = SumLine(
+            "total", currency, sum(one.rows for one in lines),
+            *(_total(getattr(one, amount) for one in lines) for amount in ("gross", "fee", "net")),
+        )  # fmt: skip
+        found.append(Currency(lines, total if len(lines) > 1 else None))
+    return found
+
+
+def _total(amounts: Iterable[Decimal | None]) -> Decimal | None:
+    """None where one of them is not known."""
+    known = list(amounts)
+    return sum((one for one in known if one is not None), Decimal(0)) if None not in known else None
 
 
 async def download(visit: Visit) -> Response:

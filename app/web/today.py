@@ -14,15 +14,17 @@ from app.db.rows import fetch, fetch_one
 from app.health.judge import Judgement
 from app.health.results import Check, Link, LinkKind, Status, worst
 from app.health.rules import RuleHealth, Trouble
-from app.web import days
-from app.web.calendar import Cell, dates_of, unmade
+from app.vocabulary import ErrorKind
+from app.web import charts, days
+from app.web.calendar import Cell, dates_of, day_cells
 from app.web.days import DayState, RuleLine
-from app.web.visit import Visit, get, segment
+from app.web.visit import Visit, get, page_of, segment
 from app.web.words import days as in_words
 
 DAYS = 30
 RULES_SHOWN = 100
 FAILED_SHOWN = 20
+OFF_SHOWN = 12
 # The page says the same as these checks in more detail: by rules and runs.
 _SAID_BELOW = frozenset({"freshness", "failed_runs", "report_types"})
 _WORDS = {
@@ -48,6 +50,7 @@ class FailedRun:
     """A window that failed for good, and that no newer revision has replaced."""
 
     run_id: uuid.UUID
+    rule_id: uuid.UUID | None
     rule: str | None
     account: str
     connected_account: str | None
@@ -56,6 +59,12 @@ class FailedRun:
     interval_end: datetime | None
     timezone: str | None
     error: dict[str, Any] | None
+
+    @property
+    def needs_change(self) -> bool:
+        """Whether a retry alone will not help: Stripe never accepts it as its rule asks for it now."""
+        kinds = (ErrorKind.REJECTED, ErrorKind.INTERVAL_REFUSED)
+        return self.rule is not None and (self.error or {}).get("kind") in kinds
 
     @property
     def dates(self) -> str:
@@ -77,6 +86,14 @@ class RuleId:
     """A rule that is on."""
 
     id: uuid.UUID
+
+
+@dataclass(frozen=True, slots=True)
+class RuleOff:
+    """A rule that is switched off."""
+
+    id: uuid.UUID
+    name: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,10 +135,13 @@ async def show(visit: Visit) -> Response:
     span = Span(first, until, now)
     async with visit.res.sessions() as session:
         everything = await fetch_one(session, Total, _TOTAL)
-        page, pages = _page(everything.rules, visit.query.get("page"))
+        pages = max(1, -(-everything.rules // RULES_SHOWN))
+        page = min(pages, page_of(visit))
         shown = await _shown_rules(session, judgement, page)
         failed = await fetch(session, FailedRun, _FAILED, {"limit": FAILED_SHOWN + 1})
         lines = await days.rule_lines(session, shown)
+        off = await fetch(session, RuleOff, _OFF, {"limit": OFF_SHOWN + 1})
+        stored = await days.stored_days(session, first)
         states = await days.day_states(session, [line.id for line in lines], first, until)
     health = _worst_of(judgement)
     of_rule: dict[uuid.UUID, list[DayState]] = {}
@@ -135,6 +155,9 @@ async def show(visit: Visit) -> Response:
         failed=failed[:FAILED_SHOWN],
         more_failed=len(failed) > FAILED_SHOWN,
         groups=_groups(judgement.rules),
+        off=off[:OFF_SHOWN],
+        more_off=len(off) > OFF_SHOWN,
+        charts=charts.of_days(stored),
         counts=_counts(judgement, everything.rules),
         worst=worst(judgement.checks),
         expected=_next_data(judgement, now),
@@ -172,13 +195,6 @@ def _counts(judgement: Judgement, rules: int) -> Counts:
     return Counts(rules, len(bad), sum(one.status is not Status.OK and one.name not in _SAID_BELOW for one in checks))
 
 
-def _page(rules: int, asked: str | None) -> tuple[int, int]:
-    """The number of the page, and of how many."""
-    pages = max(1, -(-rules // RULES_SHOWN))
-    page = int(asked) if asked is not None and asked.isdecimal() and len(asked) < 6 else 1
-    return min(pages, max(1, page)), pages
-
-
 def _worst_of(judgement: Judgement) -> dict[uuid.UUID, RuleHealth]:
     """The health of each rule that was judged: that of the worst of its accounts."""
     worst_first = sorted(judgement.rules, key=lambda rule: (rule.status is Status.OK, rule.name))
@@ -207,13 +223,7 @@ def _groups(rules: Sequence[RuleHealth]) -> list[Group]:
 
 
 def _row(line: RuleLine, health: RuleHealth | None, states: Sequence[DayState], span: Span) -> RuleRow:
-    cells = {
-        one.last: Cell(one.last, one.state, in_words(one.first, one.last))
-        for one in unmade(line, span.first, span.until, span.now)
-    }
-    for state in states:
-        note = "" if state.windows == 1 else f"{state.stored} of {state.windows} stored"
-        cells[state.day] = Cell(state.day, state.state, in_words(state.day, state.day), state.run_id, note)
+    cells = day_cells(line, states, span.first, span.until, span.now)
     ordered = [span.first + timedelta(days=number) for number in range(DAYS)]
     return RuleRow(
         line,
@@ -230,9 +240,10 @@ _OTHERS = text("""
 select id from rules where enabled and deleted_at is null and id <> all(cast(:others as uuid[]))
 order by name offset :offset limit :limit
 """)
+_OFF = text("select id, name from rules where not enabled and deleted_at is null order by name limit :limit")
 _FAILED = text("""
-select failed.id as run_id, rules.name as rule, failed.account, failed.connected_account, failed.report_type,
-    failed.interval_start, failed.interval_end, failed.timezone, failed.error
+select failed.id as run_id, failed.rule_id, rules.name as rule, failed.account, failed.connected_account,
+    failed.report_type, failed.interval_start, failed.interval_end, failed.timezone, failed.error
 from (select * from runs where state = 'failed' order by id desc limit 1000) as failed
 left join rules on rules.id = failed.rule_id
 where failed.rule_id is null or not exists (

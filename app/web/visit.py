@@ -150,6 +150,12 @@ def _foreign(visit: Visit) -> Response:
     return visit.show("error.html", status=403, title="Nothing was done", detail=detail)
 
 
+def page_of(visit: Visit) -> int:
+    """Which page of a list is asked for, from 1; the first one where that is not a number."""
+    asked = visit.query["page"]
+    return max(1, int(asked)) if asked.isdecimal() and len(asked) < 6 else 1
+
+
 def segment(text: str) -> str:
     """One segment of a path, escaped."""
     return quote(text, safe="")

@@ -30,7 +30,7 @@ _FAILED: Mapping[str, str] = {
     ErrorKind.INTERVAL_REFUSED: "Stripe has no data for the beginning of this window: let the rule start later, and "
     "cancel this run.",
     ErrorKind.STRIPE_FAILED: "Stripe gave up making it, several times. Retry; if it fails again, give Stripe's support "
-    "the request id below.",
+    "the id of Stripe's run below.",
     ErrorKind.TIMED_OUT: "Stripe did not finish it in time. Retry.",
     ErrorKind.FILE_GONE: "Stripe no longer has the file. Retry: it is made again.",
     ErrorKind.FILE_MISMATCH: "Stripe's file was never as long as announced. Retry.",

@@ -8,7 +8,9 @@ from zoneinfo import ZoneInfo
 
 from markupsafe import Markup, escape
 
+from app.health.results import Check
 from app.health.text import span
+from app.vocabulary import ErrorKind
 
 _KIB = 1024
 _MANY = 100
@@ -44,6 +46,7 @@ _OTHER_STATES: Mapping[str, StateWord] = {
     "due": StateWord("…", "due"),
     "removed": StateWord("–", "removed"),
     "set_aside": StateWord("!", "set aside"),
+    "withheld": StateWord("–", "withheld"),
     "agrees": StateWord("✓", "agrees"),
     "differs": StateWord("✕", "differs"),
     "not_comparable": StateWord("○", "not comparable"),
@@ -69,7 +72,7 @@ def _kind(name: str) -> str:
     same = {
         "in_progress": ("planned", "requested", "ready", "pending", "due"),
         "stored": ("handled", "delivered", "loaded", "agrees", "ok", "enabled", "approved"),
-        "cancelled": ("ignored", "skipped", "removed", "disabled"),
+        "cancelled": ("ignored", "skipped", "removed", "disabled", "withheld"),
         "failed": ("differs", "failing"),
         "missing": ("degraded", "set_aside"),
         "waiting": ("not_comparable",),
@@ -159,7 +162,7 @@ def zone_name(name: str | None) -> str:
 def sentence(text: str) -> str:
     """With a capital at its beginning and a full stop at its end."""
     text = text.strip()
-    first = text.split(" ", 1)[0].rstrip(",;:")
+    first = text.split(" ", 1)[0].rstrip(",;")
     begun = text[:1].upper() + text[1:] if first.isalpha() else text  # a name of ours or Stripe's stays unchanged
     return begun + ("" if text.endswith((".", "!", "?")) or not text else ".")
 
@@ -169,6 +172,35 @@ def segment(text: object) -> str:
     return quote(str(text), safe="")
 
 
+def plainly(reason: str | None) -> str:
+    """A move's reason, the kind of its error in words."""
+    kind, colon, rest = (reason or "").partition(": ")
+    return f"{kind.replace('_', ' ')}{colon}{rest}" if kind in list(ErrorKind) else reason or ""
+
+
+def check_name(name: str) -> str:
+    """What a check of health looks at, in words."""
+    return _CHECKS.get(name, name.replace("_", " "))
+
+
+def advice(check: Check) -> str:
+    """What to do about it; where a page shows it, nothing about the API's routes."""
+    if check.advice is None or (check.link is not None and ("/v1/" in check.advice or "`" in check.advice)):
+        return ""
+    return sentence(check.advice)
+
+
+_CHECKS: Mapping[str, str] = {
+    "credentials": "keys at Stripe",
+    "deliveries_refused": "webhooks refused",
+    "endpoint_selection": "webhooks about new data",
+    "failed_events": "events that failed",
+    "freshness": "rules on time",
+    "loads": "tables",
+    "numbers": "numbers that differ",
+    "overdue_runs": "runs that stand still",
+    "polling": "polling of Stripe",
+}
 FILTERS: Mapping[str, Callable[..., Any]] = {
     "state": state,
     "day": day,
@@ -182,5 +214,8 @@ FILTERS: Mapping[str, Callable[..., Any]] = {
     "count": count,
     "zone": zone_name,
     "sentence": sentence,
+    "plainly": plainly,
+    "check_name": check_name,
+    "advice": advice,
     "segment": segment,
 }

@@ -20,7 +20,7 @@ RULE = RuleLine(
     timezone="UTC",
     starts_on=date(2026, 11, 1),
     settle_hours=0,
-    connected_accounts=0,
+    accounts=0,
     planned_until=datetime(2026, 11, 24, tzinfo=UTC),
     data_available_start=datetime(2026, 1, 1, tzinfo=UTC),
     data_available_end=datetime(2026, 11, 24, 12, tzinfo=UTC),

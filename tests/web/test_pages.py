@@ -151,3 +151,4 @@ def test_values_are_written_for_people() -> None:
     assert (size(999), size(53_075), size(12_345_678)) == ("999 B", "53.1 kB", "12.3 MB")
     assert sentence("payouts.itemised.5 is missing") == "payouts.itemised.5 is missing."
     assert sentence("it waits") == "It waits."
+    assert sentence("default: 1 of 1 signed") == "default: 1 of 1 signed."
