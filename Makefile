@@ -80,6 +80,7 @@ audit: ## known vulnerabilities of what is locked (needs uv, and PyPI itself: a 
 
 sweep: setup ## kill the service right before and after every effect, then 1,000 runs under kills; prints a report
 	$(BIN)/python -m tests.proofs.sweep
+	PROOF_EVERY_STEP=1 $(BIN)/pytest tests/tables/test_killed_loading.py
 	PROOF_RUNS=1000 $(BIN)/pytest tests/proofs/test_two_services.py $(ARGS)
 
 search: setup ## look for a story that breaks a promise, long (ARGS=--hypothesis-seed=7 tries others)

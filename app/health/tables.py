@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from decimal import Decimal
 
 from sqlalchemy import text
 
@@ -9,6 +10,7 @@ from app.db.rows import fetch, fetch_one
 from app.health.registry import View, check
 from app.health.results import Check, Link, LinkKind, degraded, ok
 from app.health.text import count, names, span
+from app.tables.checks.results import difference_text
 
 # A gigabyte takes less; what waits for longer is stuck.
 WAITING = timedelta(minutes=20)
@@ -23,7 +25,8 @@ class Difference:
     name: str
     day: str | None
     currency: str
-    difference: str | None
+    difference: Decimal | None
+    reason: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +53,7 @@ async def numbers(view: View) -> Check:
 
 def _said(one: Difference) -> str:
     of = " ".join(part for part in (one.day, one.currency) if part)
-    by = "" if one.difference is None else f" by {one.difference}"
-    return f"{one.name}{f' of {of}' if of else ''} differs{by}"
+    return difference_text(f"{one.name}{f' of {of}' if of else ''}", one.difference, one.reason)
 
 
 @check
@@ -87,7 +89,8 @@ def _trouble(found: LoadCounts, now: datetime) -> tuple[list[str], list[str]]:
 
 
 _DIFFERENCES = text("""
-select name, window_day::text as day, currency, (left_value - right_value)::text as difference from checks
+select name, window_day::text as day, currency, left_value - right_value as difference, reason
+from checks
 where verdict = 'differs'
     and not exists (select 1 from checks as later where later.subject = checks.subject and later.id > checks.id)
     and not exists (select 1 from check_notes where check_id = checks.id)

@@ -7,7 +7,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.db.rows import fetch_first
-from app.tables.checks.results import Finding, Verdict
+from app.tables.checks.results import Finding, Verdict, difference_text
 from app.targets.messages import NewMessage, announce
 from app.vocabulary import MessageType
 
@@ -31,7 +31,8 @@ async def tell_differences(session: AsyncSession, found: list[tuple[str, Finding
 
 def _difference(name: str, found: Finding) -> NewMessage:
     window = found.window_of
-    by = "" if found.left is None or found.right is None else f"{found.left - found.right:f}"
+    difference = None if found.left is None or found.right is None else found.left - found.right
+    by = "" if difference is None else f"{difference:f}"
     data = {
         "check": name,
         "account": window.account,
@@ -42,7 +43,7 @@ def _difference(name: str, found: Finding) -> NewMessage:
         "currency": found.currency,
         "difference": by,
         "reason": found.reason,
-        "text": f"{name} differs by {by} {found.currency}".strip(),
+        "text": difference_text(f"{name} {found.currency}".strip(), difference, found.reason),
     }
     about = "-".join(str(load.id) for load in found.loads)
     key = f"{MessageType.CHECK_DIFFERS}/{name}/{about}/{found.currency}/{by}"

@@ -107,7 +107,7 @@ DESCRIBED: Mapping[MessageType, Described] = {
             "check": "activity_total",
             "currency": "usd",
             "difference": "5.61",
-            "text": "activity_total differs by 5.61 usd",
+            "text": "activity_total usd differs by 5.61",
         },
         lasting=True,
     ),

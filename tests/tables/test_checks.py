@@ -3,6 +3,7 @@
 from datetime import date
 from typing import Any
 
+import httpx
 import pytest
 from sqlalchemy.exc import DBAPIError
 
@@ -52,7 +53,7 @@ async def only(res: Resources, name: str) -> Any:
 
 @pytest.mark.slow
 async def test_everything_agrees_in_what_stripe_writes_and_a_restatement_shows(
-    tables: Resources, simulator: Simulator
+    tables: Resources, simulator: Simulator, api: httpx.AsyncClient
 ) -> None:
     for report_type, columns in SET.items():
         unpublished(simulator, report_type, until="2026-03-04")
@@ -79,6 +80,10 @@ async def test_everything_agrees_in_what_stripe_writes_and_a_restatement_shows(
     after = await verdicts(tables)
     assert "differs" in after["activity_total"]
     assert "differs" in after["days_make_the_month"]
+    (numbers,) = [one for one in (await api.get("/health")).json()["checks"] if one["name"] == "numbers"]
+    assert numbers["status"] == "degraded"
+    assert "days_make_the_month of 2026-03-01 usd differs by -70.15" in numbers["detail"]
+    assert "differs by 0" not in numbers["detail"]
 
 
 async def rerun(res: Resources, rule_id: Any, first: date) -> None:

@@ -26,6 +26,6 @@ async def test_a_difference_and_a_new_column_are_told_once(tables: Resources) ->
     await load_all(tables)
 
     assert await told(tables) == [
-        ("check.differs", "row_net differs by 0.50 usd"),
+        ("check.differs", "row_net usd differs by 0.50"),
         ("columns.changed", "daily: a new column, charge_id"),
     ]

@@ -16,6 +16,13 @@ class Verdict(StrEnum):
     NOT_COMPARABLE = "not_comparable"
 
 
+def difference_text(about: str, difference: Decimal | None, reason: str | None) -> str:
+    """What differs, in a sentence. Where both sides add up to the same and still differ, the reason says how."""
+    if difference:
+        return f"{about} differs by {difference:f}"
+    return f"{about} differs" + (f": {reason}" if reason else "")
+
+
 @dataclass(frozen=True, slots=True)
 class CurrentLoad:
     """A load whose rows the views show; `family` is without the Connect prefix, which is `prefix`."""
