@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from sqlalchemy import make_url
 
-from app.db.engine import raw_connection
+from app.db.engine import PREPARE_AFTER, raw_connection
 from app.resources import open_resources
 from app.simulator import Simulator
 from tests.runs.stories import deliver_value
@@ -74,7 +74,7 @@ async def test_everything_but_listen_works_through_a_transaction_mode_pooler(
         assert len(simulator.runs) == 8
 
 
-async def test_the_inbox_prepares_its_statements_where_nobody_stands_between_and_nowhere_else(
+async def test_statements_are_prepared_where_nobody_stands_between_and_nowhere_else(
     pooled_url: str, database_url: str, simulator: Simulator
 ) -> None:
     for url, direct in ((database_url, True), (pooled_url, False)):
@@ -83,6 +83,10 @@ async def test_the_inbox_prepares_its_statements_where_nobody_stands_between_and
                 await deliver_value(res, {"object": "event", "id": f"evt_{direct}_{number}", "type": "x.y"})
             async with res.intake._engine.connect() as connection, raw_connection(connection) as raw:
                 assert (raw.prepare_threshold, bool(raw._prepared._names)) == ((0, True) if direct else (None, False))
+            for _ in range(PREPARE_AFTER + 1):
+                await fetch(res, "select 1 as n")
+            async with res.engine.connect() as connection, raw_connection(connection) as raw:
+                assert bool(raw._prepared._names) is direct
             assert await fetch(res, "select count(*) as n from events where stripe_event_id like 'evt_%'") == [
                 {"n": 20 if direct else 40}
             ]

@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -32,6 +33,9 @@ _WRONG_SERVER = frozenset({"25006", "55000"})
 _IDLE_TRANSACTION = "25P03"
 # A statement that takes longer than the database allows will do so again.
 _QUERY_CANCELED = "57014"
+# A migration changed what a prepared statement returns. The state alone says "not supported", and the text is
+# translated.
+_OTHER_RESULT = ("0A000", "RevalidateCachedQuery")
 
 # A database that is away must show within the 5 s in which a webhook gets its 503 (contract §4).
 CONNECT_TIMEOUT_SECONDS = 3
@@ -40,6 +44,9 @@ CONNECTING: dict[str, Any] = {"connect_timeout": CONNECT_TIMEOUT_SECONDS, "clien
 # Every transaction of the service is short; one that takes this long has lost its connection to a network, or to a
 # proxy, that says nothing: the socket is closed under it, and it is made again on another one.
 TRANSACTION_SECONDS = 60.0
+# Planning the statements of a run costs PostgreSQL more than executing them; what is asked only now and then is not
+# worth remembering.
+PREPARE_AFTER = 3
 # What the kernel notices itself: a peer that is gone, in about 10 s.
 TCP: dict[str, Any] = {
     "keepalives": 1,
@@ -79,6 +86,8 @@ def is_transient(error: BaseException) -> bool:
         return isinstance(cause, psycopg.OperationalError | psycopg.InterfaceError)
     if cause.sqlstate == _QUERY_CANCELED:
         return False
+    if _is_outdated(cause):
+        return True
     return cause.sqlstate in {*_WRONG_SERVER, _IDLE_TRANSACTION} or cause.sqlstate[:2] in _PASSING_CLASSES
 
 
@@ -88,8 +97,13 @@ def is_slow(error: BaseException) -> bool:
 
 
 def is_wrong_server(error: BaseException) -> bool:
-    """Whether the server became a standby, or read-only: a new connection may lead to the one that is not."""
-    return getattr(_cause(error), "sqlstate", None) in _WRONG_SERVER
+    """Whether a new connection helps: the server became a standby, or read-only, or its statements are outdated."""
+    cause = _cause(error)
+    return getattr(cause, "sqlstate", None) in _WRONG_SERVER or _is_outdated(cause)
+
+
+def _is_outdated(cause: BaseException | None) -> bool:
+    return isinstance(cause, psycopg.Error) and (cause.sqlstate, cause.diag.source_function) == _OTHER_RESULT
 
 
 def _cause(error: BaseException) -> BaseException | None:
@@ -114,14 +128,14 @@ def make_engine(
     pool_size: int,
     transaction_seconds: float = TRANSACTION_SECONDS,
     autocommit: bool = False,
-    prepared: bool = False,
+    prepare_after: int = PREPARE_AFTER,
 ) -> AsyncEngine:
     """An engine whose connections keep no session state, so that a transaction-mode pooler may stand between.
 
-    No prepared statements (a pooler hands the next transaction to another server connection) unless `prepared` asks
-    for them and the connection was found to lead to the server itself, no session settings but those that every pooler
-    carries along. A connection that died is noticed before it is handed out, or at last when a transaction on it takes
-    longer than `transaction_seconds`. A server that became read-only is left.
+    No session settings but those that every pooler carries along. Statements are prepared, once they were executed
+    `prepare_after` times, only where the connection was found to lead to the server itself: a pooler hands the next
+    transaction to another server connection. A connection that died is noticed before it is handed out, or at last
+    when a transaction on it takes longer than `transaction_seconds`. A server that became read-only is left.
     With `autocommit` every statement is a transaction, in one round trip.
     """
     engine = create_async_engine(
@@ -131,6 +145,7 @@ def make_engine(
         max_overflow=0,
         pool_timeout=POOL_TIMEOUT_SECONDS,
         pool_pre_ping=False,
+        pool_use_lifo=True,  # a few connections that know the statements, not all in turn
         hide_parameters=True,  # they hold what customers and Stripe wrote, and errors would repeat it
         connect_args={
             "prepare_threshold": None,
@@ -140,8 +155,7 @@ def make_engine(
         },
     )
     prepare_connections(engine.sync_engine)
-    if prepared:
-        event.listen(engine.sync_engine, "connect", _prepare_statements_where_direct)
+    event.listen(engine.sync_engine, "connect", partial(_prepare_statements_where_direct, after=prepare_after))
     event.listen(engine.sync_engine, "checkout", _refuse_a_dead_connection)
     _leave_wrong_servers(engine.sync_engine)
     _watch(engine, transaction_seconds)
@@ -188,18 +202,19 @@ def prepare_connections(engine: Engine) -> None:
     event.listen(engine, "connect", prepare)
 
 
-def _prepare_statements_where_direct(dbapi_connection: Any, _record: Any) -> None:
+def _prepare_statements_where_direct(dbapi_connection: Any, _record: Any, *, after: int) -> None:
     # A server tells its process id at the login. A pooler answers the login itself, with a number of its own.
     cursor = dbapi_connection.cursor()
     cursor.execute("select pg_backend_pid()")
     (pid,) = cursor.fetchone() or (None,)
     cursor.close()
+    dbapi_connection.commit()
     raw = dbapi_connection.driver_connection
     if pid == raw.info.backend_pid:
-        raw.prepare_threshold = 0
+        raw.prepare_threshold = after
 
 
-# When an engine noticed that its connections lead to a server that became read-only.
+# When an engine noticed that its connections are of no more use: the server became read-only, for example.
 _left_at: WeakKeyDictionary[Engine, float] = WeakKeyDictionary()
 
 
@@ -214,7 +229,9 @@ def _leave_wrong_servers(engine: Engine) -> None:
 
     def refuse_those_before(_dbapi_connection: Any, record: ConnectionPoolEntry, _proxy: Any) -> None:
         if record.info[_leave_wrong_servers] < _left_at.get(engine, 0.0):
-            raise DisconnectionError("the server of this connection became read-only")
+            raise DisconnectionError(
+                "the server of this connection became read-only, or a migration has outdated its statements"
+            )
 
     def notice(context: ExceptionContext) -> None:
         if is_wrong_server(context.original_exception):

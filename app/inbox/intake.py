@@ -73,7 +73,7 @@ class Intake:
         self._accounts = settings.accounts
         self._members = Members(settings.accounts.values())
         self._engine = make_engine(
-            url, pool_size=WRITERS, transaction_seconds=TRANSACTION_SECONDS, autocommit=True, prepared=True
+            url, pool_size=WRITERS, transaction_seconds=TRANSACTION_SECONDS, autocommit=True, prepare_after=0
         )
         self._waiting: asyncio.Queue[tuple[IncomingEvent, asyncio.Future[None]]] = asyncio.Queue(QUEUE_LIMIT)
         self._deadlines = Deadlines(ANSWER_SECONDS)

@@ -1,4 +1,4 @@
-"""When each lane next has something to do: one statement asks for all lanes, so an idle process runs few queries.
+"""When each lane next has something to do: one statement asks for all that are idle, so that it runs few queries.
 
 Each lane has its own query for that: one timestamp, the earliest after `{since}`, the time at which the lane last
 looked. What became due before was seen and could not be done (the account is on hold, no slot is free): whatever
@@ -22,6 +22,8 @@ from app.vocabulary import CallKind, Lane, RunState
 
 # A busy lane is woken again within this time, and lanes that become idle together are asked about together.
 BREATH_SECONDS = 0.02
+# A busy process asks no more often than this: its lanes look again whenever one of their steps ends.
+LULL_SECONDS = 0.25
 # How long to wait after a database error, or a bug of ours, before looking again.
 PAUSE_SECONDS = 1.0
 # Long before anything could be due.
@@ -33,19 +35,22 @@ class Alarm:
 
     def __init__(self, res: Resources, queries: Mapping[Lane, Iterable[str]], *, poll_seconds: float = POLL_SECONDS):
         self._res = res
-        self._lanes = tuple(queries)
-        self._statement = statement_of(queries)
+        self._queries = queries
         self._poll_seconds = poll_seconds
-        self._looked = dict.fromkeys(self._lanes, time.monotonic())
+        self._looked = dict.fromkeys(queries, time.monotonic())
+        self._due_at: dict[Lane, float] = {}  # of the lanes that were asked about since they looked
+        self._asking: set[Lane] = set()
         self._asked = asyncio.Event()
         self._next_round = time.monotonic()
 
     def looks(self, lane: Lane) -> None:
         """The lane is about to look for work."""
         self._looked[lane] = time.monotonic()
+        self._due_at.pop(lane, None)
 
-    def ask(self) -> None:
-        """A lane has nothing to do: find out when it will have."""
+    def ask(self, lane: Lane) -> None:
+        """The lane has nothing to do: find out when it will have."""
+        self._asking.add(lane)
         self._asked.set()
 
     def ask_again_soon(self) -> None:
@@ -57,36 +62,51 @@ class Alarm:
         """Wake the lanes, forever."""
         while True:
             self._asked.clear()
+            lull = time.monotonic() + LULL_SECONDS
             seconds = await self._wake()
             with suppress(TimeoutError):
                 async with asyncio.timeout(seconds):
                     await self._asked.wait()
-                    await asyncio.sleep(BREATH_SECONDS)
+                    await asyncio.sleep(max(BREATH_SECONDS, lull - time.monotonic()))
 
     async def _wake(self) -> float:
         """Wake the lanes that have work now; returns the seconds until the next one does, or until a full round."""
         began = time.monotonic()
         if full_round := began >= self._next_round:
             self._next_round = began + self._poll_seconds
-        waits = await outlive("alarm", seconds_until_next(self._res, self._statement, self._since(full_round)))
-        if waits is None:
+        if await outlive("alarm", self._find_out(full_round=full_round)) is None:
             self.ask_again_soon()
             self._asked.clear()
             return PAUSE_SECONDS
-        self._res.wakeups.ring(lane for lane, seconds in waits.items() if seconds <= 0)
-        coming = [seconds for seconds in waits.values() if seconds > 0]
-        return max(0.0, min([*coming, self._next_round - time.monotonic()]))
-
-    def _since(self, full_round: bool) -> dict[Lane, float]:
         now = time.monotonic()
-        return {lane: _AGES if full_round else now - self._looked[lane] for lane in self._lanes}
+        due = [lane for lane, at in self._due_at.items() if at <= now]
+        self._res.wakeups.ring(due)
+        for lane in due:
+            del self._due_at[lane]
+        return max(0.0, min([*self._due_at.values(), self._next_round]) - time.monotonic())
+
+    async def _find_out(self, *, full_round: bool) -> bool:
+        """When the lanes that have asked, or all of them, have something next."""
+        now = time.monotonic()
+        since = {
+            lane: _AGES if full_round else now - looked
+            for lane, looked in self._looked.items()
+            if full_round or lane in self._asking
+        }
+        self._asking.clear()
+        if since:
+            waits = await seconds_until_next(self._res, {lane: self._queries[lane] for lane in since}, since)
+            self._due_at.update({lane: time.monotonic() + seconds for lane, seconds in waits.items()})
+        return True
 
 
-async def seconds_until_next(res: Resources, statement: TextClause, since: Mapping[Lane, float]) -> dict[Lane, float]:
-    """Seconds until something becomes due, by lane; `since` is in seconds before now."""
+async def seconds_until_next(
+    res: Resources, queries: Mapping[Lane, Iterable[str]], since: Mapping[Lane, float]
+) -> dict[Lane, float]:
+    """Seconds until something becomes due, by lane, in one statement; `since` is in seconds before now."""
     values = {f"since_{lane.value}": seconds for lane, seconds in since.items()}
     async with autocommit_session(res.sessions) as session:
-        rows = (await session.execute(statement, values)).all()
+        rows = (await session.execute(statement_of(queries), values)).all()
     return {Lane(row.lane): row.seconds for row in rows if row.seconds is not None}
 
 

@@ -142,7 +142,7 @@ async def _work_loop(engine: _Engine, loop: Loop) -> None:
         if done:
             continue
         if done is not None:
-            engine.alarm.ask()
+            engine.alarm.ask(loop.lane)
         await engine.res.wakeups.wait(loop.lane)
 
 
@@ -156,7 +156,7 @@ async def _work_pool(engine: _Engine, pool: Pool[C]) -> None:
                 for claim in claims or ():
                     _begin(engine, pool, claim, running)
                 if claims is not None and len(claims) < free:
-                    engine.alarm.ask()
+                    engine.alarm.ask(pool.lane)
             await engine.res.wakeups.wait(pool.lane)
     finally:
         await _end(running, grace=pool.grace if engine.res.stopping.is_set() else 0.0)

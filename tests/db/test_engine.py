@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from app.db.engine import (
     FIRST_TIME,
     LAST_TIME,
+    PREPARE_AFTER,
     is_slow,
     is_transient,
     is_wrong_server,
@@ -137,6 +138,25 @@ async def test_connections_to_a_server_that_became_read_only_are_given_up(
     assert is_transient(refused.value)
     for _ in range(3):
         await write()
+
+
+async def test_a_prepared_statement_that_a_migration_outdated_passes_and_is_prepared_again(
+    engine: AsyncEngine, database_url: str
+) -> None:
+    async def read() -> list[object]:
+        async with make_sessions(engine).begin() as session:
+            return list((await session.execute(text("select * from changing"))).one())
+
+    await run_as_admin(database_url, "create table changing as select 1 as one")
+    for _ in range(PREPARE_AFTER + 1):
+        assert await read() == [1]
+
+    await run_as_admin(database_url, "alter table changing add two int default 2")
+
+    with pytest.raises(DBAPIError) as outdated:
+        await read()
+    assert is_transient(outdated.value)
+    assert await read() == [1, 2]
 
 
 async def test_webhooks_are_taken_again_as_soon_as_the_database_can_be_written_to(

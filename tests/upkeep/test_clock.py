@@ -8,7 +8,7 @@ from app.resources import Resources
 from app.simulator import Simulator
 from app.upkeep.clock import _PULL_BACK
 from app.upkeep.reconcile import begin_round, reconcile
-from app.worker.due import seconds_until_next, statement_of
+from app.worker.due import seconds_until_next
 from app.worker.steps import lanes
 from app.worker.steps import timetable as entries
 from tests.runs.stories import one_due_run
@@ -117,5 +117,5 @@ async def test_recurring_work_that_is_due_later_than_its_period_allows_is_done_n
 
 async def _seconds_until_the_timetable(res: Resources) -> list[float]:
     queries = {lane.lane: lane.next_due for lane in lanes(res) if lane.lane == "timetable"}
-    waits = await seconds_until_next(res, statement_of(queries), dict.fromkeys(queries, 0.05))
+    waits = await seconds_until_next(res, queries, dict.fromkeys(queries, 0.05))
     return list(waits.values())

@@ -8,7 +8,7 @@ from app.runs.request import request_run
 from app.runs.request_claim import claim_requests
 from app.simulator import Simulator
 from app.vocabulary import Lane
-from app.worker.due import seconds_until_next, statement_of
+from app.worker.due import seconds_until_next
 from app.worker.steps import lanes
 from tests.runs.stories import days_due, everything_is_due, one_due_run, states
 from tests.service import REPORT_TYPE, execute, look_up_due, make_settings, request_due, working
@@ -19,7 +19,7 @@ from tests.worker.workers import until_stored
 async def waits(res: Resources, *, since: float = 0.05) -> dict[Lane, float]:
     """The seconds until each lane has something that it did not see when it looked, so many seconds ago."""
     queries = {lane.lane: lane.next_due for lane in lanes(res)}
-    return await seconds_until_next(res, statement_of(queries), dict.fromkeys(queries, since))
+    return await seconds_until_next(res, queries, dict.fromkeys(queries, since))
 
 
 async def test_lanes_with_nothing_that_they_can_do_sleep_instead_of_spinning(
