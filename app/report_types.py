@@ -1,6 +1,7 @@
 """A report type of an account: how far its data reaches, whether it exists, and what earlier requests showed.
 
-All SQL about the table `report_types` in the data flow is here.
+All SQL about the table `report_types` in the data flow is here. A type that ends in `.latest` has a row of its own
+while rules name it: it reaches as far as any version of its family, and `resolves_to` is the highest one that has data.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -12,8 +13,10 @@ import structlog
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from app import audit
 from app.db.rows import fetch
 from app.planning.planner import Availability
+from app.planning.report_types import is_latest, latest_of
 from app.queue.wakeups import wake
 from app.stripe_api.objects import ReportTypeInfo
 from app.vocabulary import Lane
@@ -36,6 +39,7 @@ class KnownType:
     missing_since: datetime | None  # Stripe reported that the account does not have it
     missing_reason: str | None
     next_probe_at: datetime | None
+    resolves_to: str | None  # of `.latest`: the version that new windows take
 
     @property
     def availability(self) -> Availability | None:
@@ -52,6 +56,15 @@ class KnownType:
         return self.start_offset_seconds if start is not None and start == self.data_available_start else 0
 
 
+@dataclass(frozen=True, slots=True)
+class _Resolved:
+    """What a type that ends in `.latest` resolves to, and what it did before, if that has changed just now."""
+
+    id: str
+    resolves_to: str
+    changed_from: str | None
+
+
 async def read(session: AsyncSession, account: str, report_type: str) -> KnownType | None:
     """What is known about one report type."""
     return (await read_all(session, {(account, report_type)})).get((account, report_type))
@@ -63,7 +76,12 @@ async def read_all(session: AsyncSession, named: Collection[tuple[str, str]]) ->
         return {}
     values = {"accounts": [account for account, _ in named], "ids": [id_ for _, id_ in named]}
     found = await fetch(session, KnownType, _READ, values)
-    return {(type_.account, type_.id): type_ for type_ in found}
+    known = {(type_.account, type_.id): type_ for type_ in found}
+    unnamed = [name for name in named if is_latest(name[1]) and name not in known]
+    if unnamed:  # no rule names it yet, so it has no row
+        values = {"accounts": [account for account, _ in unnamed], "ids": [id_ for _, id_ in unnamed]}
+        known |= {(type_.account, type_.id): type_ for type_ in await fetch(session, KnownType, _READ_FAMILIES, values)}
+    return known
 
 
 async def record_availability(session: AsyncSession, account: str, updates: Sequence[ReportTypeInfo]) -> list[str]:
@@ -78,7 +96,32 @@ async def record_availability(session: AsyncSession, account: str, updates: Sequ
             continue
         await session.execute(_RECORD, _availability_values(account, info))
         recorded.append(info.id)
-    return recorded
+    return recorded + await _follow(session, account, recorded)
+
+
+async def follow_latest(session: AsyncSession, account: str, report_type: str) -> None:
+    """From now on keep in step what this type resolves to, if it ends in `.latest`: a rule names it."""
+    if is_latest(report_type):
+        await _resolve(session, account, [report_type])
+
+
+async def _follow(session: AsyncSession, account: str, advanced: Sequence[str]) -> list[str]:
+    """Keep the `.latest` types of these families in step, as far as rules name them; returns them."""
+    families = sorted({latest_of(id_) for id_ in advanced})
+    named = (await session.execute(_NAMED, {"account": account, "ids": families})).scalars().all() if families else ()
+    return await _resolve(session, account, named) if named else []
+
+
+async def _resolve(session: AsyncSession, account: str, latest: Sequence[str]) -> list[str]:
+    resolved = await fetch(session, _Resolved, _RESOLVE, {"accounts": [account] * len(latest), "ids": list(latest)})
+    for one in resolved:
+        if one.changed_from is not None:
+            log.info("report_type.resolves_to", account=account, report_type=one.id, resolves_to=one.resolves_to)
+            before, after = {"report_type": one.changed_from}, {"account": account, "report_type": one.resolves_to}
+            await audit.note(
+                session, actor="tallyhook", action="report_type.resolved", subject=one.id, before=before, after=after
+            )
+    return [one.id for one in resolved]
 
 
 async def note_missing(session: AsyncSession, account: str, report_type: str, *, reason: str, seconds: float) -> None:
@@ -135,11 +178,45 @@ def _availability_values(account: str, info: ReportTypeInfo) -> dict[str, object
 
 _READ = text("""
 select type.account, type.id, data_available_start, data_available_end, start_offset_seconds, missing_since,
-    missing_reason, next_probe_at
+    missing_reason, next_probe_at, resolves_to
 from report_types as type join (
     select distinct * from unnest(cast(:accounts as text[]), cast(:ids as text[]))
 ) as named(account, id) on named.account = type.account and named.id = type.id
 """)
+# Of each named family: the highest version that has data, and how far any of its versions reaches.
+_FAMILIES = """
+unnest(cast(:accounts as text[]), cast(:ids as text[])) as named(account, id) cross join lateral (
+    select type.*, max(type.data_available_end) over () as reaches from report_types as type
+    where type.account = named.account and type.data_available_end is not null and type.id ~ '\\.[0-9]+$'
+      and regexp_replace(type.id, '[0-9]+$', 'latest') = named.id
+    order by cast(substring(type.id from '[0-9]+$') as numeric) desc limit 1
+) as newest
+"""
+_READ_FAMILIES = text(f"""
+select named.account, named.id, newest.data_available_start, newest.reaches as data_available_end,
+    cast(0 as smallint) as start_offset_seconds, cast(null as timestamptz) as missing_since,
+    cast(null as text) as missing_reason, cast(null as timestamptz) as next_probe_at, newest.id as resolves_to
+from {_FAMILIES}
+""")  # noqa: S608 - of constants only
+_NAMED = text("""
+select distinct report_type from rules
+where account = :account and report_type = any(:ids) and deleted_at is null order by report_type
+""")
+_RESOLVE = text(f"""
+insert into report_types as t (account, id, name, version, livemode, data_available_start, data_available_end,
+    default_columns, longest_data_age_seconds, resolves_to, resolved_since)
+select named.account, named.id, newest.name, newest.version, newest.livemode, newest.data_available_start,
+    newest.reaches, newest.default_columns, newest.longest_data_age_seconds, newest.id, now()
+from {_FAMILIES} order by named.id
+on conflict (account, id) do update set name = excluded.name, version = excluded.version,
+    livemode = excluded.livemode, data_available_start = excluded.data_available_start,
+    data_available_end = greatest(t.data_available_end, excluded.data_available_end),
+    default_columns = excluded.default_columns, longest_data_age_seconds = excluded.longest_data_age_seconds,
+    resolves_to = excluded.resolves_to, refreshed_at = now(),
+    resolved_before = case when t.resolves_to = excluded.resolves_to then t.resolved_before else t.resolves_to end,
+    resolved_since = case when t.resolves_to = excluded.resolves_to then t.resolved_since else now() end
+returning id, resolves_to, case when resolved_since = now() then resolved_before end as changed_from
+""")  # noqa: S608 - of constants only
 _RECORD = text("""
 insert into report_types as t (account, id, name, version, livemode, data_available_start, data_available_end,
     default_columns, stripe_updated_at)
@@ -175,5 +252,6 @@ where account = :account and id = any(:types)
 """)
 _REMEMBER_OFFSET = text("update report_types set start_offset_seconds = 1 where account = :account and id = :type")
 _IDS = text("""
-select account, id from report_types where account = any(:accounts) and data_available_end is not null order by id
+select account, id from report_types
+where account = any(:accounts) and data_available_end is not null and resolves_to is null order by id
 """)

@@ -33,6 +33,7 @@ class GuideEntryOut(Out):
     task: str
     family: str = Field(description="The report without its version.")
     report_type: str | None = Field(description="The newest version that the account has; null: it has none.")
+    latest: str = Field(description="For a rule that is to follow new versions, from a month's beginning each.")
     newest_known: str = Field(description="The newest version that Tallyhook knows of.")
     columns: list[GuideColumnOut]
 
@@ -49,5 +50,6 @@ async def show_guide(res: Res, session: Session, account: Account = DEFAULT_ACCO
     if account not in res.settings.accounts:
         names = ", ".join(sorted(res.settings.accounts)) or "none"
         raise BadInput(FieldError("account", f"{account} is not configured; the accounts are: {names}"))
-    query = select(ReportType.id).where(ReportType.account == account, ReportType.missing_since.is_(None))
+    there = (ReportType.missing_since.is_(None), ReportType.resolves_to.is_(None))
+    query = select(ReportType.id).where(ReportType.account == account, *there)
     return GuideOut.model_validate({"data": guide((await session.execute(query)).scalars().all())})

@@ -49,7 +49,8 @@ class Accepted(Out):
 async def list_report_types(session: Session, asked: Annotated[ReportTypesIn, Query()]) -> Page[ReportTypeOut]:
     """All report types that Stripe lists, by account and name."""
     order = tuple_(ReportType.account, ReportType.id)
-    query = select(ReportType).order_by(ReportType.account, ReportType.id).limit(asked.limit + 1)
+    query = select(ReportType).where(ReportType.resolves_to.is_(None))
+    query = query.order_by(ReportType.account, ReportType.id).limit(asked.limit + 1)
     if asked.account is not None:
         query = query.where(ReportType.account == asked.account)
     if asked.cursor is not None:

@@ -135,6 +135,10 @@ class ReportType(Base):
     next_probe_at: Mapped[datetime | None]
     # Between two advances, as far as they were seen: how late data usually is (app/health/lateness.py).
     longest_data_age_seconds: Mapped[float | None]
+    # Of a type that ends in `.latest` and that rules name: the highest version that has data, since when, and before.
+    resolves_to: Mapped[str | None]
+    resolved_since: Mapped[datetime | None]
+    resolved_before: Mapped[str | None]
     refreshed_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 

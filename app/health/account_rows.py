@@ -69,7 +69,7 @@ from shown left join used on used.account = slug cross join lateral (
     select count(*) filter (where missing_since is null and report_types.data_available_end is not null)
             as report_types,
         max(report_types.data_available_end) as data_available_end, max(report_types.refreshed_at) as refreshed_at
-    from report_types where report_types.account = slug
+    from report_types where report_types.account = slug and resolves_to is null
 ) as types
 order by slug
 """)  # noqa: S608 - the part comes from a constant

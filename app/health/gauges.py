@@ -204,7 +204,7 @@ _AVAILABILITY = text("""
 select account, id, data_available_end as available_end,
     make_interval(secs => longest_data_age_seconds) as longest_data_age
 from report_types
-where data_available_end is not null order by account, id limit :limit
+where data_available_end is not null and resolves_to is null order by account, id limit :limit
 """)
 # Of each target the ones that have been due for longest; a disabled one's wait for nobody.
 _PENDING_DELIVERIES = text("""

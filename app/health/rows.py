@@ -245,8 +245,8 @@ _UNANNOUNCED = text("""
 select type.account, min(type.id) as example, count(*) as types
 from report_types as type join accounts on accounts.slug = type.account
 where type.account = any(cast(:accounts as text[]))
-  and exists (select from rules where account = type.account and report_type = type.id and enabled
-              and deleted_at is null)
+  and exists (select from rules where account = type.account and enabled and deleted_at is null
+              and report_type in (type.id, regexp_replace(type.id, '[0-9]+$', 'latest')))
   and type.stripe_updated_at > accounts.created_at and type.stripe_updated_at < clock_timestamp() - interval '1 hour'
   and not exists (
     select from events where events.account = type.account and events.object_id = type.id

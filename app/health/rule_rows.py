@@ -42,6 +42,22 @@ class KnownType:
     id: str
 
 
+@dataclass(frozen=True, slots=True)
+class NewVersion:
+    """A type that ends in `.latest`, and resolves to another version than it did."""
+
+    account: str
+    id: str
+    resolves_to: str
+    resolved_since: datetime
+    resolved_before: str
+
+
+async def new_versions(session: AsyncSession, *, within: timedelta) -> list[NewVersion]:
+    """The `.latest` types of enabled rules that resolve to another version than before, last changes first."""
+    return await fetch(session, NewVersion, _NEW_VERSIONS, {"within": within, "limit": MOST_COUNTED})
+
+
 async def known_types(session: AsyncSession) -> list[str]:
     """What rules may name: every type that any account has data of."""
     return [type_.id for type_ in await fetch(session, KnownType, _KNOWN_TYPES, {"limit": MOST_COUNTED})]
@@ -102,8 +118,16 @@ where rules.enabled and rules.deleted_at is null
   and (type.missing_since is not null or type.data_available_end is null)
 group by rules.account, rules.report_type, type.missing_reason order by rules.account, rules.report_type limit 100
 """)
+_NEW_VERSIONS = text("""
+select account, id, resolves_to, resolved_since, resolved_before from report_types as type
+where resolved_since > clock_timestamp() - :within and resolved_before is not null
+  and exists (select from rules where rules.account = type.account and rules.report_type = type.id
+              and enabled and deleted_at is null)
+order by resolved_since desc, account, id limit :limit
+""")
 _KNOWN_TYPES = text("""
-select distinct id from report_types where data_available_end is not null order by id limit :limit
+select distinct id from report_types
+where data_available_end is not null and resolves_to is null order by id limit :limit
 """)
 # Two look-ups, because an index finds a null only where it is asked for by name, and in the index's whole order,
 # because the planner does not take a column that is null for a constant.

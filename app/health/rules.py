@@ -20,6 +20,9 @@ from app.vocabulary import RunState
 STORED_WITHIN = timedelta(hours=6)
 # Until then Stripe may not have been asked yet what the account can run.
 LISTED_WITHIN = timedelta(hours=1)
+# How long it is said that `.latest` means another version now.
+TOLD_FOR = timedelta(days=30)
+_MOST_TOLD = 5
 
 
 class Trouble(StrEnum):
@@ -73,9 +76,17 @@ async def report_types(view: View) -> Check:
     """Whether every type that an enabled rule names is there."""
     missing = [line for _, line in await view.once(missing_types)]
     if not missing:
-        return ok("report_types", "every report type named by a rule has data")
+        return ok("report_types", "; ".join(["every report type named by a rule has data", *await _new_versions(view)]))
     advice = "correct the name in the rule, or check the account and its mode (many types are live-only)"
     return degraded("report_types", f"missing: {names(missing)}", advice, link=Link(LinkKind.REPORT_TYPES))
+
+
+async def _new_versions(view: View) -> list[str]:
+    found = await rule_rows.new_versions(view.session, within=TOLD_FOR)
+    return [
+        f"{one.id} of {one.account} is {one.resolves_to} since {one.resolved_since:%F}, {one.resolved_before} before"
+        for one in found[:_MOST_TOLD]
+    ]
 
 
 async def missing_types(view: View) -> list[tuple[MissingType, str]]:

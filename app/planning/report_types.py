@@ -30,6 +30,19 @@ _NO_TIMEZONE_UP_TO = {
     "payouts.itemized": 2,
 }
 
+# A rule may end its type in this instead of a version: its runs take the highest version that has data.
+_LATEST = ".latest"
+
+
+def is_latest(report_type: str) -> bool:
+    """Whether it leaves the version open."""
+    return report_type.endswith(_LATEST)
+
+
+def latest_of(report_type: str) -> str:
+    """Its family, with the version left open: `balance.summary.latest` for `balance.summary.1`."""
+    return report_type.rpartition(".")[0] + _LATEST
+
 
 def interval_need(report_type: str) -> IntervalNeed:
     """What the type takes to say which period it covers."""

@@ -24,8 +24,9 @@ from app.planning.planner import all_windows, due_at
 from app.planning.windows import Window, day_start, instant_key
 from app.queue.wakeups import wake
 from app.report_types import KnownType
-from app.rules import store
+from app.rules import store, versions
 from app.rules.rule import schedule_of
+from app.rules.versions import Versions
 from app.runs import manual, plan
 from app.runs.plan import RuleScope
 from app.vocabulary import Cadence, Lane, RunState
@@ -89,6 +90,7 @@ class _Latest:
     interval_start: datetime
     interval_end: datetime
     partial: bool
+    report_type: str
 
     @property
     def window(self) -> Window:
@@ -101,7 +103,7 @@ class _Work:
 
     missing: list[Window] = field(default_factory=list)
     failed: list[uuid.UUID] = field(default_factory=list)
-    stored: list[tuple[Window, int]] = field(default_factory=list)  # with the newest revision
+    stored: list[tuple[Window, _Latest]] = field(default_factory=list)  # with the newest revision
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,12 +112,20 @@ class _Runs:
 
     scope: RuleScope
     type_: KnownType
+    versions: Versions
     attempts: int
 
-    def of(self, window: Window, revision: int = 1) -> plan.PlannedRun:
-        """A window's run."""
+    def of(self, window: Window) -> plan.PlannedRun:
+        """The first run of a window."""
+        return self._of(self.versions.of(self.scope, window), window, 1)
+
+    def again(self, window: Window, latest: _Latest) -> plan.PlannedRun:
+        """The next revision of a window: of the type that it has been of."""
+        return self._of(replace(self.scope, report_type=latest.report_type), window, latest.revision + 1)
+
+    def _of(self, scope: RuleScope, window: Window, revision: int) -> plan.PlannedRun:
         offset = self.type_.start_offset(window.start)
-        return plan.planned_run(self.scope, window, start_offset=offset, attempts=self.attempts, revision=revision)
+        return plan.planned_run(scope, window, start_offset=offset, attempts=self.attempts, revision=revision)
 
 
 async def begin(session: AsyncSession, rule: Rule, asked: Backfill, *, attempts: int, by: str) -> BackfillCounts:
@@ -173,7 +183,8 @@ async def _slice(session: AsyncSession, rule: Rule, job: _Job, attempts: int) ->
             continue
         after_key = job.after_key if scope.progress_id == job.progress_id else ""
         windows, latest = await _windows(session, rule, job.asked, type_, scope, after_key=after_key, limit=left)
-        await _carry_out(session, _sort_out(windows, latest), _Runs(scope, type_, attempts), job)
+        types = await versions.read(session, scope, type_.resolves_to, windows)
+        await _carry_out(session, _sort_out(windows, latest), _Runs(scope, type_, types, attempts), job)
         left -= len(windows)
         if left <= 0:
             values = {"id": job.id, "progress_id": scope.progress_id, "after_key": windows[-1].key}
@@ -187,7 +198,7 @@ async def _slice(session: AsyncSession, rule: Rule, job: _Job, attempts: int) ->
 async def _carry_out(session: AsyncSession, work: _Work, runs: _Runs, job: _Job) -> None:
     await plan.write(session, [runs.of(window) for window in work.missing], reason=f"backfilled by {job.asked_by}")
     if job.rerun:
-        again = [runs.of(window, revision + 1) for window, revision in work.stored]
+        again = [runs.again(window, latest) for window, latest in work.stored]
         await plan.write(session, again, reason=f"made again by {job.asked_by}")
     await manual.retry_all(session, work.failed, attempts=runs.attempts, by=job.asked_by)
 
@@ -201,7 +212,7 @@ def _sort_out(windows: Sequence[Window], latest: Mapping[str, _Latest]) -> _Work
         elif run.state in manual.RETRIED:
             work.failed.append(run.id)
         elif run.state == RunState.STORED:
-            work.stored.append((window, run.revision))
+            work.stored.append((window, run))
     return work
 
 
@@ -291,14 +302,14 @@ from (
 # A re-check counts only once it is stored; a new revision comes after it all the same.
 _LATEST = text("""
 select distinct on (window_key) id, window_key, state, max(revision) over (partition by window_key) as revision,
-    interval_start, interval_end, partial
+    interval_start, interval_end, partial, report_type
 from runs
 where rule_id = :rule_id and connected_account is not distinct from :connected_account and window_key = any(:keys)
 order by window_key, (recheck and state <> 'stored'), runs.revision desc
 """)
 _LATEST_BETWEEN = text("""
 select distinct on (window_key) id, window_key, state, max(revision) over (partition by window_key) as revision,
-    interval_start, interval_end, partial
+    interval_start, interval_end, partial, report_type
 from runs
 where rule_id = :rule_id and connected_account is not distinct from :connected_account
   and window_key collate "C" >= :low and window_key collate "C" < :high

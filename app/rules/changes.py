@@ -93,6 +93,7 @@ def _allowed_accounts(rule: Rule, wanted: NewRule, settings: Settings) -> Collec
 
 async def _plan(session: AsyncSession, rule: Rule, settings: Settings) -> int:
     """Plan a first slice of what is due and count all of it; for a type without data Stripe is asked soon."""
+    await report_types.follow_latest(session, rule.account, rule.report_type)
     type_ = await report_types.read(session, rule.account, rule.report_type)
     if type_ is None or type_.availability is None:
         await timetable.make_due(session, "reconcile")

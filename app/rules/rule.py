@@ -10,8 +10,8 @@ from zoneinfo import ZoneInfo
 
 from app.errors import BadInput, FieldError
 from app.planning.planner import Schedule
-from app.planning.report_types import CONNECT_PREFIX, OWN_FIELDS, interval_need, takes_timezone
-from app.vocabulary import Cadence, IntervalNeed
+from app.planning.report_types import CONNECT_PREFIX, OWN_FIELDS, interval_need, is_latest, takes_timezone
+from app.vocabulary import WORDS_OF_LATEST, Cadence, IntervalNeed
 
 # Fixed once the rule has runs: their windows and identities follow from these.
 FIXED_WITH_RUNS = frozenset({"account", "report_type", "cadence", "timezone"})
@@ -76,7 +76,8 @@ def schedule_of(rule: HasSchedule) -> Schedule:
 
 def words_of(new: NewRule) -> int:
     """The `vocabulary.WORDS` that a process needs to read this rule."""
-    return max((words.get(getattr(new, name), 1) for name, words in NEW_WORDS.items()), default=1)
+    of_values = [words.get(getattr(new, name), 1) for name, words in NEW_WORDS.items()]
+    return max([WORDS_OF_LATEST if is_latest(new.report_type) else 1, *of_values])
 
 
 def today_in(timezone: str) -> date:

@@ -19,7 +19,9 @@ from app.observability import log_lines
 from app.planning.planner import Availability, due_windows, next_due_at
 from app.planning.windows import Window
 from app.queue.wakeups import wake
+from app.rules import versions
 from app.rules.rule import schedule_of
+from app.rules.versions import Versions
 from app.runs import plan
 from app.runs.plan import RuleScope
 from app.stripe_api.objects import ReportTypeInfo
@@ -45,6 +47,7 @@ class DueRule(RuleScope):
     data_available_start: datetime
     data_available_end: datetime
     start_offset_seconds: int
+    resolves_to: str | None
 
     @property
     def availability(self) -> Availability:
@@ -111,8 +114,14 @@ async def _write(session: AsyncSession, plans: Sequence[_Plan], attempts: int) -
     """Insert the runs of these plans and record the progress; returns how many runs are new."""
     if not plans:
         return 0
+    types = await _versions(session, plans)
     runs = [
-        plan.planned_run(one.due, window, start_offset=_start_offset(one.due, window), attempts=attempts)
+        plan.planned_run(
+            types[one.due.rule_id].of(one.due, window),
+            window,
+            start_offset=_start_offset(one.due, window),
+            attempts=attempts,
+        )
         for one in plans
         for window in one.windows
     ]
@@ -122,6 +131,18 @@ async def _write(session: AsyncSession, plans: Sequence[_Plan], attempts: int) -
         await wake(session, Lane.REQUESTS)
         _log(plans)
     return made
+
+
+async def _versions(session: AsyncSession, plans: Sequence[_Plan]) -> dict[UUID, Versions]:
+    """Of each rule, the type of each of its new windows."""
+    of_rule: dict[UUID, list[_Plan]] = {}
+    for one in plans:
+        of_rule.setdefault(one.due.rule_id, []).append(one)
+    found = {}
+    for rule_id, own in of_rule.items():
+        due, windows = own[0].due, [window for one in own for window in one.windows]
+        found[rule_id] = await versions.read(session, due, due.resolves_to, windows)
+    return found
 
 
 def _plan(due: DueRule, *, limit: int) -> _Plan:
@@ -198,7 +219,7 @@ with due as (
 )
 select p.id as progress_id, p.connected_account, p.planned_until, rules.id as rule_id, rules.account,
     rules.report_type, rules.cadence, rules.timezone, rules.starts_on, rules.settle_hours, rules.parameters,
-    type.data_available_start, type.data_available_end, type.start_offset_seconds
+    type.data_available_start, type.data_available_end, type.start_offset_seconds, type.resolves_to
 from due join rule_progress as p on p.id = due.id
 join rules on rules.id = p.rule_id
 join report_types as type on type.account = rules.account and type.id = rules.report_type

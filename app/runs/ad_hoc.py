@@ -2,7 +2,7 @@
 
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -14,8 +14,9 @@ from app.db.models import Run, RunMove
 from app.errors import BadInput, Conflict, FieldError
 from app.ids import uuid7
 from app.observability import log_lines
-from app.planning.report_types import OWN_FIELDS, interval_need, run_parameters
+from app.planning.report_types import OWN_FIELDS, interval_need, is_latest, latest_of, run_parameters
 from app.queue.wakeups import wake
+from app.report_types import KnownType
 from app.vocabulary import IntervalNeed, Lane, RunState
 
 
@@ -69,15 +70,16 @@ async def plan(
 ) -> tuple[uuid.UUID, bool]:
     """Store the run as planned; returns its id, and whether it is new.
 
-    With a `request_key` every later request gets the first run made under it. Raises Conflict if that request was
-    a different one.
+    A type that ends in `.latest` is resolved now. With a `request_key` every later request gets the first run made
+    under it. Raises Conflict if that request was a different one, and BadInput if no version has data.
     """
-    values = await _values(session, asked, attempts)
-    if request_key is not None:
-        values["window_key"] = request_key
-        earlier = await _made_earlier(session, request_key, values)
-        if earlier is not None:
-            return earlier, False
+    earlier = None if request_key is None else await _made_earlier(session, request_key)
+    type_ = await _type_of(session, asked, earlier)
+    asked = replace(asked, report_type=asked.report_type if type_ is None else type_.resolves_to or type_.id)
+    values = _values(asked, type_, attempts) | ({} if request_key is None else {"window_key": request_key})
+    if earlier is not None:
+        _check_same(earlier, values)
+        return earlier.id, False
     await session.execute(insert(Run).values(values))
     move = {"run_id": values["id"], "account": asked.account, "to_state": RunState.PLANNED.value, "attempt": 1}
     await session.execute(insert(RunMove).values({**move, "reason": f"requested by {by}"}))
@@ -86,8 +88,19 @@ async def plan(
     return values["id"], True
 
 
-async def _values(session: AsyncSession, asked: AdHoc, attempts: int) -> dict[str, Any]:
-    type_ = await report_types.read(session, asked.account, asked.report_type)
+async def _type_of(session: AsyncSession, asked: AdHoc, earlier: Run | None) -> KnownType | None:
+    """What is known of its type. A request that comes again keeps the version that it was resolved to."""
+    name = asked.report_type
+    if earlier is not None and name == latest_of(earlier.report_type):
+        name = earlier.report_type
+    type_ = await report_types.read(session, asked.account, name)
+    if is_latest(name) and type_ is None:
+        detail = f"no version of it has data for {asked.account!r} yet: name one, or see GET /v1/report-types"
+        raise BadInput(FieldError("/report_type", detail))
+    return type_
+
+
+def _values(asked: AdHoc, type_: KnownType | None, attempts: int) -> dict[str, Any]:
     parameters = run_parameters(
         asked.report_type,
         asked.parameters,
@@ -110,19 +123,19 @@ async def _values(session: AsyncSession, asked: AdHoc, attempts: int) -> dict[st
     }
 
 
-async def _made_earlier(session: AsyncSession, request_key: str, values: Mapping[str, Any]) -> uuid.UUID | None:
+async def _made_earlier(session: AsyncSession, request_key: str) -> Run | None:
     # Held until the commit: of two requests with the same key the second finds the run of the first.
     await session.execute(_LOCK_KEY, {"key": request_key})
     query = select(Run).where(Run.rule_id.is_(None), Run.window_key == request_key)
-    run = (await session.execute(query)).scalar_one_or_none()
-    if run is None:
-        return None
+    return (await session.execute(query)).scalar_one_or_none()
+
+
+def _check_same(run: Run, values: Mapping[str, Any]) -> None:
     asked = ("account", "report_type", "connected_account", "interval_start", "interval_end")
     if any(getattr(run, name) != values[name] for name in asked) or _without_start(run.parameters) != _without_start(
         values["parameters"]
     ):
         raise Conflict(f"this Idempotency-Key was used for a different request, which made run {run.id}: use a new key")
-    return run.id
 
 
 def _without_start(parameters: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,8 +10,9 @@ from sqlalchemy import ColumnElement, Date, RowMapping, Select, case, exists, fu
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
 
-from app.db.models import Attempt, File, Run, RunMove
+from app.db.models import Attempt, File, Rule, Run, RunMove
 from app.errors import NotFound
+from app.planning.report_types import is_latest
 from app.vocabulary import RunOrder, RunState
 
 
@@ -32,9 +33,11 @@ class RunFilters:
 
     def narrow(self, query: Select[Any]) -> Select[Any]:
         """The query, for these runs only."""
-        equal = ("state", "rule_id", "report_type", "account", "connected_account")
+        equal = ("state", "rule_id", "account", "connected_account")
         given = {name: getattr(self, name) for name in equal if getattr(self, name) is not None}
         query = query.where(*(getattr(Run, name) == value for name, value in given.items()))
+        if self.report_type is not None:
+            query = query.where(_is_of_type(self.report_type))
         if self.first is not None or self.until is not None:
             query = query.where(Run.rule_id.is_not(None))
         if self.first is not None:
@@ -44,6 +47,13 @@ class RunFilters:
         if self.stored_after is not None:
             query = query.where(Run.state == RunState.STORED, Run.stored_at > self.stored_after)
         return query.where(Run.state == RunState.STORED, ~_has_newer()) if self.latest else query
+
+
+def _is_of_type(report_type: str) -> ColumnElement[bool]:
+    """Runs of this type; of one that leaves its version open, the runs of the rules that name it."""
+    if not is_latest(report_type):
+        return Run.report_type == report_type
+    return Run.rule_id.in_(select(Rule.id).where(Rule.report_type == report_type))
 
 
 def window_day() -> ColumnElement[date]:

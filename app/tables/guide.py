@@ -34,6 +34,7 @@ class GuideEntry:
     task: str
     family: str
     report_type: str | None
+    latest: str
     newest_known: str
     columns: Sequence[Column]
 
@@ -49,8 +50,8 @@ def _entry(task: str, family: str, available: Collection[str]) -> GuideEntry:
     report_type = max(versions, key=_version, default=None)
     newest = max(known, key=_version)
     facts = catalogue().report_types.get(report_type or newest) or catalogue().report_types[newest]
-    columns = [find_column(name) for name in facts.columns]
-    return GuideEntry(task, family, report_type, newest, [column for column in columns if column is not None])
+    columns = [column for column in map(find_column, facts.columns) if column is not None]
+    return GuideEntry(task, family, report_type, f"{family}.latest", newest, columns)
 
 
 def _version(report_type: str) -> int:

@@ -122,7 +122,8 @@ def _is_secret(value: object) -> bool:
 _ACCOUNTS = text("""
 select accounts.slug, stripe_account_id, livemode,
     (select count(*) from rules where account = accounts.slug and deleted_at is null) as rules,
-    (select count(*) from report_types where account = accounts.slug and data_available_end is not null)
+    (select count(*) from report_types
+        where account = accounts.slug and resolves_to is null and data_available_end is not null)
         as report_types,
     (select max(data_available_end) from report_types where account = accounts.slug) as data_until
 from accounts order by slug limit 1000

@@ -137,6 +137,7 @@ _GUIDE_ENTRY = {
     "task": "Book every transaction that changed the balance",
     "family": _TYPE.rpartition(".")[0],
     "report_type": _TYPE,
+    "latest": "balance_change_from_activity.itemized.latest",
     "newest_known": "balance_change_from_activity.itemized.7",
     "columns": [{"name": "net", "kind": "decimal", "meaning": "Gross less fee: what the line changes the balance by."}],
 }

@@ -73,7 +73,7 @@ class RuleIn(In):
 
     name: Name
     account: Slug = DEFAULT_ACCOUNT
-    report_type: ReportTypeId
+    report_type: ReportTypeId = Field(description="With its version, or `.latest` for the highest that has data.")
     enabled: StrictBool = True
     cadence: Cadence
     timezone: ZoneName = "UTC"
