@@ -11,6 +11,7 @@ from app.api.named_rule import rule_id_of
 from app.api.schemas.common import Page
 from app.api.schemas.tables import CheckListIn, CheckWindowOut, NoteIn, VerdictOut
 from app.ids import LARGEST_NUMBER
+from app.planning.dates import local_dates
 from app.tables import manual
 from app.tables.checks import listing
 from app.tables.checks.listing import ShownCheck
@@ -45,8 +46,15 @@ async def note_check(res: Res, caller: CalledBy, check_id: _Id, asked: NoteIn) -
 
 def shown(check: ShownCheck) -> VerdictOut:
     """A verdict as it is shown."""
+    dates = None
+    if check.interval_start is not None and check.interval_end is not None:
+        dates = local_dates(check.interval_start, check.interval_end, check.timezone or "UTC")
     window = CheckWindowOut(
-        interval_start=check.interval_start, interval_end=check.interval_end, timezone=check.timezone
+        first=None if dates is None else dates.first,
+        last=None if dates is None else dates.last,
+        timezone=check.timezone,
+        interval_start=check.interval_start,
+        interval_end=check.interval_end,
     )
     names = [name for name in VerdictOut.model_fields if name != "window"]
     return VerdictOut(window=window, **{name: getattr(check, name) for name in names})

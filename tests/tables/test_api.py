@@ -203,6 +203,7 @@ async def test_checks_are_listed_by_their_newest_verdict_and_noted(
     assert (await client.get("/v1/checks", params={"verdict": "differs"})).json()["data"] == []
     history = (await client.get("/v1/checks", params={"name": "row_net", "history": True})).json()["data"]
     assert [one["verdict"] for one in history] == ["agrees", "differs"]
+    assert (differs["window"]["first"], differs["window"]["last"]) == ("2026-10-01", "2026-10-01")
     in_october = {"from": "2026-10-01", "through": "2026-10-01", "name": "row_net"}
     assert len((await client.get("/v1/checks", params=in_october)).json()["data"]) == 1
     assert (await client.get("/v1/checks", params={"to": "2026-10-01"})).json()["data"] == []

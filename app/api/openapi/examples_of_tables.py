@@ -88,6 +88,8 @@ _CHECK: dict[str, Any] = {
     "account": "default",
     "connected_account": None,
     "window": {
+        "first": "2026-10-01",
+        "last": "2026-10-01",
         "interval_start": "2026-10-01T07:00:00Z",
         "interval_end": "2026-10-02T07:00:00Z",
         "timezone": "America/Los_Angeles",

@@ -1,6 +1,7 @@
 """The shapes of tables, loads, what is known of a file, and checks."""
 
 import uuid
+from datetime import date
 from decimal import Decimal
 from typing import Annotated, Literal
 
@@ -221,8 +222,10 @@ class ColumnIn(In):
 
 
 class CheckWindowOut(Out):
-    """The window that a verdict is about."""
+    """The window that a verdict is about; `first` and `last` are local dates, both inside it."""
 
+    first: date | None
+    last: date | None
     interval_start: Time | None
     interval_end: Time | None
     timezone: str | None

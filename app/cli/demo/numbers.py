@@ -3,10 +3,8 @@
 import asyncio
 import time
 from collections import Counter
-from datetime import datetime
 from decimal import Decimal
 from typing import Any
-from zoneinfo import ZoneInfo
 
 import httpx
 from rich.console import Console
@@ -42,9 +40,7 @@ async def show_numbers(console: Console, client: httpx.AsyncClient) -> None:
 
 
 def _line(check: dict[str, Any]) -> str:
-    window = check["window"]
-    day = datetime.fromisoformat(window["interval_start"]).astimezone(ZoneInfo(window["timezone"] or "UTC"))
-    where = f"{check['name']} of {day:%Y-%m-%d}, {check['currency'] or 'every currency'}"
+    where = f"{check['name']} of {check['window']['first']}, {check['currency'] or 'every currency'}"
     if check["verdict"] == "differs":
         return f"          {where}: {check['left']} and {check['right']} differ by {check['difference']}"
     return f"          {where}: {check['reason']}"
