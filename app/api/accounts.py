@@ -1,4 +1,4 @@
-"""The accounts: whose keys they are, what Stripe refuses them, what is pending, how far their data reaches."""
+"""The accounts: whose keys they have, what Stripe refuses them, what is pending, how far their data reaches."""
 
 from collections.abc import Sequence
 from typing import Annotated
@@ -24,7 +24,7 @@ class HoldOut(Out):
     call_kind: CallKind
     reason: str
     since: Time
-    next_probe_at: Time | None = Field(description="Null: only proof that the key is the right one ends it.")
+    next_probe_at: Time | None = Field(description="Null: only proof that the key is the right one ends this.")
 
 
 class LimitsOut(Out):
@@ -39,19 +39,19 @@ class AvailabilityOut(Out):
     """What the account can run."""
 
     report_types: int = Field(description="How many of its report types have data.")
-    data_available_end: Time | None = Field(description="How far the one that reaches furthest does; exclusive.")
+    data_available_end: Time | None = Field(description="End of the data of the most current one; exclusive.")
     refreshed_at: Time | None
 
 
 class AccountOut(Out):
-    """An account of the settings, or one that was, with its rows."""
+    """An account of the settings, now or in the past, and its rows."""
 
     account: str
-    stripe_account_id: str | None = Field(description="What the name is bound to: by the first key that said so.")
+    stripe_account_id: str | None = Field(description="The Stripe account that the name is bound to, by its first key.")
     livemode: bool | None
     stripe_account: str | None = Field(description="The connected account that a platform's key is used for.")
     stripe_context: str | None = Field(description="The account that an organization's key is used for.")
-    has_key: bool = Field(description="Whether there is an API key: without one nothing can be asked for.")
+    has_key: bool = Field(description="Whether there is an API key: without one nothing can be requested.")
     webhook_secrets: int = Field(description="How many signing secrets are accepted.")
     holds: list[HoldOut]
     limits: LimitsOut
@@ -61,7 +61,7 @@ class AccountOut(Out):
 
 @router.get("")
 async def list_all_accounts(res: Res, session: Session, asked: Annotated[PageIn, Query()]) -> Page[AccountOut]:
-    """All accounts by name, with those that are no longer configured: their reports are still here."""
+    """All accounts by name, also those that are no longer configured: their reports are still here."""
     (after,) = read_cursor("accounts", asked.cursor, parts=1) if asked.cursor else ("",)
     timeout = res.settings.run_timeout_seconds
     found = await list_accounts(session, timeout=timeout, after=after, limit=asked.limit + 1)

@@ -17,7 +17,7 @@ _Word = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00]*$"
 
 
 class AuditIn(PageIn):
-    """Which entries to list, and from where on."""
+    """Which entries to list, and where to start."""
 
     actor: _Word | None = Field(default=None, description="The name of a token, or `cli:` and a user of the system.")
     action: _Word | None = Field(default=None, description="`rule.changed`, `run.retried`, …")
@@ -33,7 +33,7 @@ class AuditOut(Out):
     action: str
     subject: str | None
     before: dict[str, Any] | None = Field(description="What was different before; without secrets.")
-    after: dict[str, Any] | None = Field(description="What is different since, or what was asked for.")
+    after: dict[str, Any] | None = Field(description="What is different afterwards, or what was requested.")
 
 
 @router.get("")

@@ -1,4 +1,4 @@
-"""Checks: whether the numbers in the files agree with each other, and what somebody wrote about it."""
+"""Checks: whether the numbers in the files agree with each other, and the notes about them."""
 
 from dataclasses import replace
 from typing import Annotated
@@ -23,7 +23,7 @@ _Id = Annotated[int, Path(ge=1, le=LARGEST_NUMBER)]
 
 @router.get("")
 async def list_checks(session: Session, asked: Annotated[CheckListIn, Query()]) -> Page[VerdictOut]:
-    """The newest verdict about each subject, newest first; with `history` all that were ever given."""
+    """The newest verdict on each subject, newest first; with `history`, every verdict."""
     before = None if asked.cursor is None else read_number_cursor("checks", asked.cursor)
     filters = replace(asked.filters(), rule_id=await rule_id_of(session, asked))
     found = await listing.list_checks(session, filters, before=before, limit=asked.limit + 1)
@@ -38,7 +38,7 @@ async def show_check(session: Session, check_id: _Id) -> VerdictOut:
 
 @router.post("/{check_id}/note")
 async def note_check(res: Res, caller: CalledBy, check_id: _Id, asked: NoteIn) -> VerdictOut:
-    """Write down what is known about a verdict: it stays beside it, and in the audit."""
+    """Write a note about a verdict; it is shown with the verdict and kept in the audit."""
     async with res.sessions.begin() as session:
         await manual.note_check(session, check_id, asked.note, by=caller.name)
         return shown(await listing.get_check(session, check_id))

@@ -16,11 +16,11 @@ from app.vocabulary import EventStatus
 router = APIRouter(prefix="/v1/events", tags=["events"])
 
 _StripeName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.]{1,255}$")]
-EventId = Annotated[_StripeName, Path(description="Our `id`, or Stripe's: of several accounts' the newest.")]
+EventId = Annotated[_StripeName, Path(description="Our `id`, or Stripe's (the newest, if several accounts have it).")]
 
 
 class EventsIn(PageIn):
-    """Which events to list, and from where on."""
+    """Which events to list, and where to start."""
 
     account: Slug | None = None
     type: _StripeName | None = None

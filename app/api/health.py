@@ -49,9 +49,9 @@ async def ready(res: Res, probe: TheProbe, response: Response) -> HealthOut:
 
 @router.get("/health", dependencies=[Depends(bearer)], responses={401: PROBLEMS[401]})
 async def health(res: Res, probe: TheProbe, judgements: TheJudgements) -> FullHealthOut:
-    """Everything an operator wants to know; always a 200, with the status in the body."""
+    """Everything an operator wants to know; always answered 200, with the status in the body."""
     checks = await probe.ask(res)
-    # The rows are asked only where they can answer.
+    # The rows are read only if the database can answer.
     if not can_judge(checks):
         return full_health_out(checks, None)
     try:

@@ -1,4 +1,5 @@
-"""Loads: where the rows of files stand; what is known of a file; its rows, and how it differs from what was before."""
+"""Loads: the state of each file's rows; the facts about a file, its rows, and how it differs from an earlier
+revision."""
 
 import json
 import uuid
@@ -47,7 +48,7 @@ async def list_loads(session: Session, asked: Annotated[LoadListIn, Query()]) ->
 
 @router.post("/loads", status_code=202)
 async def load_matching(res: Res, caller: CalledBy, asked: LoadMatchingIn) -> LoadsAskedOut:
-    """Load every stored file that matches and is not loaded, or failed; also those from before there were tables."""
+    """Load every stored file that matches and is not loaded or failed, including files older than the tables."""
     async with res.sessions.begin() as session:
         filters = LoadFilters(asked.state, asked.table, await rule_id_of(session, asked), asked.account)
         loads = await manual.load_matching(session, filters, again=asked.again, by=caller.name)
@@ -56,7 +57,7 @@ async def load_matching(res: Res, caller: CalledBy, asked: LoadMatchingIn) -> Lo
 
 @router.post("/runs/{run_id:uuid}/load", status_code=202)
 async def load_run(res: Res, caller: CalledBy, run_id: uuid.UUID) -> RunDetailOut:
-    """Load the file of this run, again if it is loaded."""
+    """Load the file of this run, again if it is loaded already."""
     async with res.sessions.begin() as session:
         await manual.load_run(session, run_id, by=caller.name)
         return await shown_in_full(session, run_id, res.claim_terms)
@@ -64,7 +65,7 @@ async def load_run(res: Res, caller: CalledBy, run_id: uuid.UUID) -> RunDetailOu
 
 @router.get("/runs/{run_id:uuid}/facts")
 async def show_facts(session: Session, run_id: uuid.UUID) -> FactsOut:
-    """What is known of the run's file: rows, header, and what it adds up to."""
+    """The facts about the run's file: its rows, header and sums."""
     return await facts_of(session, run_id)
 
 
@@ -90,7 +91,7 @@ async def facts_of(session: AsyncSession, run_id: uuid.UUID) -> FactsOut:
 async def list_rows(
     session: Session, caller: CalledBy, run_id: uuid.UUID, asked: Annotated[RowsIn, Query()]
 ) -> Page[RowOut]:
-    """The rows of the run's file, in their order; without personal columns."""
+    """The rows of the run's file in order, without personal columns."""
     _check_personal(caller, asked.personal)
     load = await listing.get_load(session, run_id, loaded=True)
     after = 0 if asked.cursor is None else read_number_cursor("rows", asked.cursor)

@@ -20,13 +20,13 @@ router = APIRouter(prefix="/v1", tags=["targets"])
 
 
 class MessagesIn(PageIn):
-    """Which messages to list, and from where on."""
+    """Which messages to list, and where to start."""
 
     type: MessageType | None = None
 
 
 class DeliveriesIn(PageIn):
-    """Which deliveries to list, and from where on."""
+    """Which deliveries to list, and where to start."""
 
     target: uuid.UUID | None = None
     state: DeliveryState | None = None
@@ -44,7 +44,7 @@ async def list_messages(session: Session, asked: Annotated[MessagesIn, Query()])
 
 @router.get("/messages/{message_id:uuid}")
 async def show_message(res: Res, session: Session, message_id: uuid.UUID) -> MessageDetailOut:
-    """One message with its body, what became of it at every target, and every attempt."""
+    """One message with its body, its state at every target, and every attempt."""
     message = await listing.get_message(session, message_id)
     told = await listing.deliveries_of(session, message_id)
     attempts = await listing.attempts_of(session, message_id)
@@ -68,7 +68,7 @@ async def list_deliveries(session: Session, asked: Annotated[DeliveriesIn, Query
 
 @router.post("/deliveries/{message_id:uuid}/{target_id:uuid}/retry", status_code=202)
 async def retry_delivery(res: Res, caller: CalledBy, message_id: uuid.UUID, target_id: uuid.UUID) -> DeliveryOut:
-    """Send a message to a target again, whatever became of it before."""
+    """Send a message to a target again, whatever its state."""
     async with res.sessions.begin() as session:
         await recovery.retry(session, message_id, target_id)
         after = {"message": message_id}

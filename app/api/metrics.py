@@ -91,7 +91,7 @@ async def _of_rows(res: Resources, probe: Probe, judgements: Judgements) -> Fami
 
 
 def _checks(checks: list[Check]) -> GaugeMetricFamily:
-    """The results of `/health`, so that alerts need not decide themselves what is late or stuck."""
+    """The results of `/health`, so that alerts do not have to decide what is late or stuck."""
     family = GaugeMetricFamily(
         "tallyhook_check_status", "The checks of /health: 0 ok, 1 degraded, 2 failing.", labels=["check"]
     )

@@ -1,4 +1,4 @@
-"""The rule that a list is asked for, by `rule_id` or by `rule`: its name, or its id."""
+"""The rule that a list is filtered by: `rule_id`, or `rule` with its name or id."""
 
 import uuid
 from typing import Protocol
@@ -10,7 +10,7 @@ from app.rules import store
 
 
 class NamesRule(Protocol):
-    """A request that may name a rule in either way."""
+    """A request that may name a rule either way."""
 
     @property
     def rule_id(self) -> uuid.UUID | None: ...
@@ -19,9 +19,9 @@ class NamesRule(Protocol):
 
 
 async def rule_id_of(session: AsyncSession, asked: NamesRule) -> uuid.UUID | None:
-    """The id of the rule that is named, None where none is. Raises NotFound, and BadInput where both ways are used."""
+    """The id of the named rule, None if there is none. Raises NotFound, and BadInput if both ways are used."""
     if asked.rule is None:
         return asked.rule_id
     if asked.rule_id is not None:
-        raise BadInput(FieldError("/rule", "says the same as `rule_id`, another way: give one of them"))
+        raise BadInput(FieldError("/rule", "means the same as `rule_id`: give one of them"))
     return (await store.find(session, asked.rule)).id

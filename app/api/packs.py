@@ -20,21 +20,21 @@ from app.rules import store
 
 router = APIRouter(prefix="/v1/packs", tags=["packs"])
 
-# So many of the windows that are not there are named in the sentence; the answer's `missing` has all of them.
+# The sentence names this many missing windows; the answer's `missing` has all of them.
 _MOST_NAMED = 5
 _ZIP = "application/zip"
 ANSWERS: dict[int | str, dict[str, Any]] = {
     200: {"description": "The ZIP.", "content": {_ZIP: {}}},
     304: {"description": "Nothing has changed since the pack of `If-None-Match`."},
     404: {"description": "No rule has a window in this month."},
-    409: {"description": "Something of the month is not there; `missing` lists it."},
+    409: {"description": "The month is not complete; `missing` lists what it lacks."},
 }
 
 Month = Annotated[
     str, Path(description="A month, like `2026-10`.", pattern=r"^(19[7-9][0-9]|[2-8][0-9]{3})-(0[1-9]|1[0-2])$")
 ]
 Rules = Annotated[list[str] | None, Query(alias="rule", description="Only these rules: names or ids; default: all.")]
-Incomplete = Annotated[bool, Query(description="What there is, also while something is not there.")]
+Incomplete = Annotated[bool, Query(description="Pack what is there, even if the month is not complete.")]
 
 
 @router.get("/{month}.zip", response_class=Response, responses=ANSWERS)
@@ -42,11 +42,9 @@ Incomplete = Annotated[bool, Query(description="What there is, also while someth
 async def download_pack(
     res: Res, month: Month, request: Request, rule: Rules = None, incomplete: Incomplete = False
 ) -> Response:
-    """A month's newest stored files under their readable names, with `manifest.json` and `manifest.csv`.
-
-    The same bytes while nothing changes. 409 lists what is not there yet, unless `incomplete` is true; windows that
-    were cancelled are listed in the manifest and block nothing. A window belongs to the month of its last local day.
-    """
+    """A month's newest stored files under readable names, with `manifest.json` and `manifest.csv`. Its bytes stay the
+    same while nothing changes. 409 lists what is missing, unless `incomplete` is true; cancelled windows are listed in
+    the manifest and do not count as missing. A window belongs to the month of its last local day."""
     first = date.fromisoformat(f"{month}-01")
     return await answer_with_pack(res, first, rule or (), request, incomplete=incomplete)
 
@@ -54,7 +52,7 @@ async def download_pack(
 async def answer_with_pack(
     res: Resources, month: date, rules: Sequence[str], request: Request, *, incomplete: bool
 ) -> Response:
-    """The answer to a request for a month's pack, whichever route it came by. Raises NotFound."""
+    """The answer to a request for a month's pack, for the routes of API and pages. Raises NotFound."""
     async with res.sessions() as session:
         named = [await store.find(session, rule) for rule in dict.fromkeys(rules)]
         pack = await read_pack(session, month, named, res.claim_terms)
@@ -70,7 +68,7 @@ async def answer_with_pack(
 
 
 def _headers(pack: Pack) -> dict[str, str]:
-    # The manifest has the hash of every file; how the ZIP is written belongs to the version.
+    # The manifest has the hash of every file; the version stands for the way in which the ZIP is written.
     tag = hashlib.sha256(manifest.as_json(pack) + __version__.encode()).hexdigest()
     ending = "_incomplete" if pack.missing else ""
     return {

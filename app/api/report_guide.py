@@ -1,4 +1,4 @@
-"""For each task of a bookkeeper the report to take: its newest version that the account has, its columns in words."""
+"""The report for each task of a bookkeeper: the newest version that the account has, and its columns in words."""
 
 from typing import Annotated
 
@@ -16,7 +16,7 @@ from app.tables.guide import guide
 
 router = APIRouter(prefix="/v1/report-guide", tags=["report types"])
 
-Account = Annotated[Slug, Query(description="Whose report types count.")]
+Account = Annotated[Slug, Query(description="The account whose report types to look at.")]
 
 
 class GuideColumnOut(Out):
@@ -46,7 +46,7 @@ class GuideOut(Out):
 
 @router.get("")
 async def show_guide(res: Res, session: Session, account: Account = DEFAULT_ACCOUNT) -> GuideOut:
-    """What to take for which task; `report_type` can be written into a rule as it stands."""
+    """Which report to use for which task; `report_type` can be copied into a rule."""
     if account not in res.settings.accounts:
         names = ", ".join(sorted(res.settings.accounts)) or "none"
         raise BadInput(FieldError("account", f"{account} is not configured; the accounts are: {names}"))

@@ -25,10 +25,10 @@ router = APIRouter(prefix="/v1/rules", tags=["rules"])
 
 
 class PreviewIn(RuleChange):
-    """A rule as it would be made; or, with `rule_id` or `rule`, a saved one and what would change of it."""
+    """A new rule or, with `rule_id` or `rule`, changes to a saved one."""
 
     rule_id: uuid.UUID | None = None
-    rule: Name | None = Field(default=None, description="The saved rule's name, in place of its id.")
+    rule: Name | None = Field(default=None, description="The saved rule's name, instead of its id.")
 
     @field_validator("*", mode="before")
     @classmethod
@@ -48,22 +48,22 @@ class UpcomingWindowOut(Out):
 
 
 class FedCheckOut(Out):
-    """A check that the rule's files are a side of."""
+    """A check that compares the rule's files with others."""
 
     name: str
     says: str
-    missing: list[str] = Field(description="Reports that no enabled rule of the account asks for, and it needs.")
+    missing: list[str] = Field(description="Reports that the check needs and no enabled rule of the account requests.")
 
 
 class PreviewOut(Out):
-    """What a rule would run."""
+    """What a rule would request."""
 
     now: list[UpcomingWindowOut] = Field(
         description="What would be planned at once, oldest first; at most 100 are shown."
     )
     now_total: int
     next: list[UpcomingWindowOut] = Field(
-        description="What comes after that, for each connected account (at most 100 are shown), and why it waits."
+        description="The following window of each connected account (at most 100 are shown), and why it waits."
     )
     warnings: list[WarningOut] = Field(default_factory=list)
     checks: list[FedCheckOut] = Field(default_factory=list, description="Numbers that will be compared.")
@@ -77,7 +77,7 @@ class BackfillIn(Days):
     dry_run: StrictBool = Field(default=False, description="Only return what would be planned.")
 
     def asked(self) -> Backfill:
-        """The backfill that is meant. Raises BadInput."""
+        """The core's backfill. Raises BadInput."""
         until = self.end()
         if until is None:
             raise BadInput(FieldError("/to", "is missing: give it, or `through`"))
@@ -87,7 +87,7 @@ class BackfillIn(Days):
                 FieldError(
                     where,
                     "must be later than `from`"
-                    + (", and is itself not part of it" if self.through is None else ", or the same day"),
+                    + (", which is not included" if self.through is None else ", or the same day"),
                 )
             )
         return Backfill(self.first, until, self.rerun)
@@ -102,11 +102,11 @@ class BackfillOut(Out):
 
 
 class CoverageIn(PageIn, Days):
-    """Which windows: those that begin on these local dates."""
+    """Which windows to show: those that begin on these local dates."""
 
 
 class CoverageEntryOut(Out):
-    """A window of a rule, and what there is of it."""
+    """A window of a rule and its state."""
 
     connected_account: str | None
     interval_start: Time = Field(validation_alias="start")
@@ -119,7 +119,7 @@ class CoverageEntryOut(Out):
 
 @router.post("/preview")
 async def preview_rule(res: Res, session: Session, asked: PreviewIn) -> PreviewOut:
-    """What a rule, saved or not, would run now, and what comes next. Changes nothing, so the read token will do."""
+    """What a rule, saved or not, would request now, and what comes next. Changes nothing; a read token is enough."""
     saved = await _saved(session, asked)
     wanted = _new_rule(asked.given()) if saved is None else asked.applied_to(store.values_of(saved))
     check(wanted, res.settings.accounts)
@@ -152,7 +152,7 @@ async def backfill_rule(
 async def show_coverage(
     res: Res, session: Session, rule_id: RuleRef, asked: Annotated[CoverageIn, Query()]
 ) -> Page[CoverageEntryOut]:
-    """Every window from the rule's start to now, newest first, and what there is of it."""
+    """Every window from the rule's start to now, newest first, with its state."""
     saved = await store.find(session, rule_id)
     after = None if asked.cursor is None else _place(asked.cursor)
     wanted = CoverageQuery(datetime.now(UTC), asked.first, asked.end(), after, asked.limit)

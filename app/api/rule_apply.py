@@ -31,7 +31,7 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What was done about one rule, and its effects."""
+    """What was done to one rule, and the effects."""
 
     name: str
     action: str  # removed, changed, created
@@ -43,7 +43,7 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What was, or in a dry run would be, done; `difference` is a unified diff of the rules as YAML."""
+    """What was done or, in a dry run, would be; `difference` is a unified diff of the rules as YAML."""
 
     steps: list[Step]
     kept: list[str]
@@ -112,7 +112,7 @@ async def _apply(
 
 
 async def _carry_out(session: AsyncSession, plan: Plan, *, by: str, settings: Settings) -> list[Step]:
-    """Rules that go make room for their names first. Raises RuleFileError with every problem, not only the first."""
+    """Rules are removed first, which frees their names. Raises RuleFileError with every problem, not only the first."""
     steps = [_step(rule, "removed", await changes.remove(session, rule, by=by)) for rule in plan.removed]
     problems: list[str] = []
     for rule, written, wanted in plan.changed:

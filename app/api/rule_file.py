@@ -189,7 +189,7 @@ def _validated(entries: Iterable[tuple[yaml.MappingNode, Any]], *, file: str) ->
             continue
         first = found.setdefault(written.rule.name, written)
         if first is not written:
-            message = f"the same rule name is used in line {first.node.start_mark.line + 1} already"
+            message = f"the same rule name is already used in line {first.node.start_mark.line + 1}"
             problems.append(written.problem(message, path=("name",)))
     if problems:
         raise RuleFileError("\n".join(problems))

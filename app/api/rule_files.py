@@ -1,4 +1,4 @@
-"""The file of a rule's window by local date, for clients that think in days instead of run ids."""
+"""The file of a rule's window by local date, for clients that have days instead of run ids."""
 
 import re
 from datetime import date, datetime
@@ -24,7 +24,7 @@ When = Annotated[
 ]
 Account = Annotated[
     ConnectedAccount | None,
-    Query(description="Which of the rule's connected accounts; of one file for all, its lines."),
+    Query(description="One of the rule's connected accounts; if one file holds all of them, only its lines."),
 ]
 _MOMENT: TypeAdapter[datetime] = TypeAdapter(Moment)
 
@@ -40,14 +40,12 @@ async def download_by_date(
     connected_account: Account = None,
     form: Form = "csv",
 ) -> Response:
-    """The newest stored revision of the window that holds this date, like the run's own file route.
-
-    404 where the rule owes no such window; 409 while it is owed and not stored, with why, and where several windows or
-    connected accounts fit, with the list.
-    """
+    """The newest stored revision of the window that holds this date, like the run's own file route. 404 if the rule
+    owes no such window. 409 with the reason while it is owed and not stored, and with a list if several windows or
+    connected accounts match."""
     async with res.sessions() as session:
         rule = await store.find(session, rule_id)
-        # One run for all of them has none of its own: the account's lines are picked out of its file.
+        # A run for all connected accounts has no account of its own: the account's lines are picked from its file.
         kind = connected_of(rule.report_type, rule.connected, rule.connected_accounts)
         of_run = None if kind == "together" else connected_account
         if when == "latest":

@@ -1,4 +1,5 @@
-"""Rules as code: all of them as YAML, and a file of them applied, all or nothing. `rules export|diff|apply` call it."""
+"""Rules as code: writes all rules as YAML, and applies a file of rules, all or nothing. `rules export|diff|apply` call
+it."""
 
 import json
 from dataclasses import asdict
@@ -19,13 +20,13 @@ YAML = "application/yaml"
 
 
 class ApplyIn(In):
-    """The rules that there should be: as a list, or as the text of a YAML file."""
+    """The wanted rules: as a list, or as the text of a YAML file."""
 
     rules: list[dict[str, Any]] | None = Field(default=None, description="Rules, as `POST /v1/rules` takes them.")
-    yaml: str | None = Field(default=None, description="In place of `rules`: a file as `GET /v1/rules.yaml` writes it.")
-    file: str = Field(default="rules", min_length=1, max_length=500, description="How messages call it.")
+    yaml: str | None = Field(default=None, description="Instead of `rules`: a file as written by `GET /v1/rules.yaml`.")
+    file: str = Field(default="rules", min_length=1, max_length=500, description="The file's name in messages.")
     prune: StrictBool = Field(default=False, description="Also remove rules that are not named.")
-    dry_run: StrictBool = Field(default=False, description="Say what would be done, and do nothing.")
+    dry_run: StrictBool = Field(default=False, description="Only report what would be done.")
 
     @model_validator(mode="after")
     def _one_of_both(self) -> "ApplyIn":
@@ -34,12 +35,12 @@ class ApplyIn(In):
         return self
 
     def text(self) -> str:
-        """The rules as YAML, of which JSON is a part."""
+        """The rules as YAML, which includes JSON."""
         return self.yaml if self.yaml is not None else json.dumps({"rules": self.rules}, ensure_ascii=False)
 
 
 class StepOut(Out):
-    """What was done about one rule, or would be."""
+    """What was done to one rule, or would be."""
 
     name: str
     action: str = Field(description="`removed`, `changed` or `created`.")
@@ -50,13 +51,13 @@ class StepOut(Out):
 
 
 class AppliedOut(Out):
-    """What was done, or would be; nothing where `steps` is empty."""
+    """What was done, or would be; nothing if `steps` is empty."""
 
     steps: list[StepOut]
     kept: list[str] = Field(description="Rules that were not named and stay; `prune` removes them.")
     unchanged: int
-    difference: str = Field(description="Of the rules as YAML, as a unified diff.")
-    may_rename: bool = Field(description="Whether it looks as if a rule was renamed: it is a new rule.")
+    difference: str = Field(description="A unified diff of the rules as YAML.")
+    may_rename: bool = Field(description="Whether a rule seems to be renamed, which creates a new rule.")
 
 
 @router.get("/rules.yaml", response_class=Response, responses={200: {"content": {YAML: {}}}})
@@ -67,7 +68,7 @@ async def export_rules(session: Session) -> Response:
 
 @router.post("/rules/apply")
 async def apply_rules(res: Res, caller: CalledBy, asked: ApplyIn) -> AppliedOut:
-    """Make the rules what is given, in one transaction; told apart by name. What is not named stays, unless `prune`.
+    """Make the rules match the given ones, by name, in one transaction. Other rules stay, unless `prune`.
 
     422 with one line for each problem: then nothing has changed.
     """

@@ -1,4 +1,4 @@
-"""The bytes of a run's file, streamed: whole or one range of them, with what caches and resuming clients ask for."""
+"""The bytes of a run's file, streamed: whole or one range, with the headers that caches and resuming clients need."""
 
 import re
 import uuid
@@ -29,19 +29,19 @@ router = APIRouter(prefix="/v1/runs", tags=["runs"])
 
 Form = Annotated[
     Literal["csv", "xlsx", "parquet"],
-    Query(alias="format", description="Made into this; `csv`: the bytes as they are."),
+    Query(alias="format", description="The format to convert to; `csv`: the bytes as they are."),
 ]
 _RANGE = re.compile(r"bytes=[ \t]*([0-9]{0,18})-([0-9]{0,18})[ \t]*")
 Whose = Annotated[
     ConnectedAccount | None,
-    Query(description="Of a file with the lines of all connected accounts, the header and this one's alone."),
+    Query(description="If the file has lines of several connected accounts: only the header and this one's."),
 ]
 ANSWERS: dict[int | str, dict[str, Any]] = {
     200: {"description": "The whole file.", "content": {"text/csv": {}, "application/zip": {}, XLSX: {}}},
-    206: {"description": "The range that was asked for.", "content": {"text/csv": {}, "application/zip": {}}},
+    206: {"description": "The requested range.", "content": {"text/csv": {}, "application/zip": {}}},
     304: {"description": "The file is the one of `If-None-Match`."},
     409: {"description": "The run has no file yet."},
-    406: {"description": "The file cannot be made into the format that was asked for."},
+    406: {"description": "The file cannot be converted to the requested format."},
     410: {"description": "The file was removed, by retention or by hand."},
     416: {"description": "The range lies outside the file."},
 }
@@ -63,8 +63,8 @@ async def download_file(
     """The file that the run ended in. `Range`, `If-Range` and `If-None-Match` are honoured.
 
     A client that prefers zstd (`Accept-Encoding`) gets the whole file as it is stored; parts are never compressed.
-    With `format=xlsx` it is made into an Excel workbook: numbers as numbers, and a sheet that says what it is; with
-    `format=parquet` every column of it is made into Parquet, where pyarrow is installed.
+    `format=xlsx` converts it to an Excel workbook, with numbers as numbers and a sheet that describes it;
+    `format=parquet` converts every column to Parquet, if pyarrow is installed.
     """
     return await answer_with_file(res, run_id, request, form, connected_account)
 
@@ -72,10 +72,8 @@ async def download_file(
 async def answer_with_file(
     res: Resources, run_id: uuid.UUID, request: Request, form: Form = "csv", connected_account: str | None = None
 ) -> Response:
-    """The answer to a request for a run's file, whichever route it came by.
-
-    Raises NotFound, Conflict, Gone, NotAcceptable.
-    """
+    """The answer to a request for a run's file, for the routes of API and pages. Raises NotFound, Conflict, Gone,
+    NotAcceptable."""
     async with res.sessions() as session:
         run = await listing.get_run(session, run_id)
         _check_there(run)
@@ -83,7 +81,7 @@ async def answer_with_file(
         check_account(run, connected_account)
         if holds_several(run):
             if form != "csv":
-                raise NotAcceptable("the lines of one account come as CSV alone: leave `format` out")
+                raise NotAcceptable("the lines of one account are available as CSV only: leave `format` out")
             return await answer_with_lines(res, request, run, connected_account)
     if form == "parquet":
         return await answer_with_parquet(res, run_id)
@@ -170,7 +168,7 @@ def _headers(run: RowMapping, *, compressed: bool) -> dict[str, str]:
 def _wanted(request: Request, *, size: int, etag: str) -> ByteRange | None:
     """The requested range; None for the whole file. Raises Unsatisfiable.
 
-    Ranges concern GET alone. What cannot be read, and several ranges at once, count as no range (RFC 9110, 14.2).
+    Only GET has ranges. A range that cannot be read, and several ranges at once, count as none (RFC 9110, 14.2).
     """
     headers: Headers = request.headers
     found = _RANGE.fullmatch(headers.get("range", "").lower())

@@ -1,4 +1,4 @@
-"""One connected account's lines of a file that holds those of all of them."""
+"""The lines of one connected account, from a file that holds those of all of them."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -14,7 +14,7 @@ from app.resources import Resources
 
 
 def holds_several(run: RowMapping) -> bool:
-    """Whether the run's file is not one account's already."""
+    """Whether lines must be picked, because the run's file is not this account's alone."""
     return run["connected_account"] is None
 
 
@@ -23,14 +23,14 @@ def check_account(run: RowMapping, account: str) -> None:
     if not holds_several(run) and run["connected_account"] != account:
         raise NotFound(f"the file of run {run['id']} is of {run['connected_account']}, not of {account}")
     if holds_several(run) and run["file_media_type"] != "text/csv":
-        raise NotAcceptable("only lines of a CSV file can be picked: download it whole, without `connected_account`")
+        raise NotAcceptable(
+            "lines can only be picked from a CSV file: download the whole file, without `connected_account`"
+        )
 
 
 async def answer_with_lines(res: Resources, request: Request, run: RowMapping, account: str) -> Response:
-    """The header and the lines of this account, as they were written; the header alone where it has none.
-
-    Raises NotAcceptable for a file that does not say whose its lines are.
-    """
+    """The header and the lines of this account, unchanged; only the header if it has none. Raises NotAcceptable for a
+    file that does not name the account of each line."""
     name = Path(run["file_filename"])
     headers = {
         "ETag": f'"{run["file_sha256"]}-{account}"',
@@ -43,7 +43,7 @@ async def answer_with_lines(res: Resources, request: Request, run: RowMapping, a
     pieces = res.files.read(run["file_id"], run["file_location"], start=0, stop=run["file_size"])
     lines = _picked(pieces, AccountLines(account))
     try:
-        first = await anext(lines, b"")  # the header is in it: what is wrong with it can still be answered
+        first = await anext(lines, b"")  # it contains the header: errors about that can still be answered
     except Malformed as error:
         advice = "add it to the rule's parameter `columns`, or download the whole file"
         raise NotAcceptable(f"the lines of one account cannot be picked: {error}; {advice}") from error

@@ -1,4 +1,4 @@
-"""A run's file as Parquet: made in a process of its own, kept on disk while it is sent, gone with the answer."""
+"""A run's file as Parquet: made in a process of its own, kept on disk while it is sent, then removed."""
 
 import shutil
 import tempfile
@@ -48,5 +48,7 @@ async def _made(res: Resources, run_id: uuid.UUID, folder: Path, name: str) -> R
     if answer["outcome"] == "failed":
         row = answer["error"]["row"]
         place = "" if row is None else f" (row {row})"
-        return problem(406, f"the file cannot be made into Parquet: {answer['error']['message']}{place}; take the CSV")
+        return problem(
+            406, f"the file cannot be converted to Parquet: {answer['error']['message']}{place}; take the CSV"
+        )
     return problem(503, "the file cannot be read now; try again")

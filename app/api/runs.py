@@ -34,14 +34,14 @@ IdempotencyKey = Annotated[
     Header(
         alias="Idempotency-Key",
         pattern=r"^[\x21-\x7e]{1,255}$",
-        description="Any text of up to 255 printable characters: with the same one, a request is carried out once.",
+        description="Up to 255 printable characters. Requests with the same key are carried out once.",
     ),
 ]
 
 
 @router.get("")
 async def list_runs(res: Res, session: Session, asked: Annotated[RunListIn, Query()]) -> Page[RunOut]:
-    """All runs that match, in the order that is asked for."""
+    """All runs that match, in the requested order."""
     filters = replace(asked.filters(), rule_id=await rule_id_of(session, asked))
     after = None if asked.cursor is None else _place(asked.order, asked.cursor)
     found = await listing.list_runs(session, filters, limit=asked.limit + 1, order=asked.order, after=after)
@@ -105,7 +105,7 @@ async def create_run(res: Res, caller: CalledBy, new: RunIn, response: Response,
 async def retry_runs(
     res: Res, caller: CalledBy, asked: Annotated[RetryIn, Query()], body: RetryIn | None = None
 ) -> RetriedOut:
-    """Retry every failed run that matches the filters, given in the query or as a body; or the runs of `ids`."""
+    """Retry every failed run that matches the filters, given in the query or the body; or the runs in `ids`."""
     wanted = (body or asked).model_copy(update=asked.model_dump(exclude_none=True))
     if wanted.ids is not None:
         return RetriedOut(retried=await _retry_these(res, wanted.ids, by=caller.name))
@@ -125,7 +125,7 @@ async def retry_run(res: Res, caller: CalledBy, run_id: uuid.UUID) -> RunDetailO
 
 @router.post("/{run_id:uuid}/cancel")
 async def cancel_run(res: Res, caller: CalledBy, run_id: uuid.UUID) -> RunDetailOut:
-    """Cancel a run that is not stored yet: no file will be fetched for it."""
+    """Cancel a run that is not stored yet: its file will not be downloaded."""
     async with res.sessions.begin() as session:
         await manual.cancel(session, run_id, by=caller.name)
         return await shown_in_full(session, run_id, res.claim_terms)
@@ -133,10 +133,8 @@ async def cancel_run(res: Res, caller: CalledBy, run_id: uuid.UUID) -> RunDetail
 
 @router.post("/{run_id:uuid}/file/remove", status_code=202)
 async def remove_file(res: Res, caller: CalledBy, run_id: uuid.UUID, asked: RemoveIn) -> RunDetailOut:
-    """Erase a run's file, its rows and its objects for good: 410 from now on. The run and what is known of it stay.
-
-    A backfill with `rerun` has Stripe make the report again, as the next revision.
-    """
+    """Erase a run's file, its rows and its objects for good: 410 from now on. The run and the facts about it stay. To
+    have Stripe make the report again, as the next revision, use a backfill with `rerun`."""
     async with res.sessions.begin() as session:
         await retention.remove_by_hand(session, run_id, reason=asked.reason, by=caller.name)
         return await shown_in_full(session, run_id, res.claim_terms)
@@ -163,7 +161,7 @@ async def shown_in_full(session: AsyncSession, run_id: uuid.UUID, terms: ClaimTe
 
 
 async def shown(session: AsyncSession, found: Sequence[RowMapping], terms: ClaimTerms) -> list[RunOut]:
-    """Rows of `listing` as they are shown, with what they wait for."""
+    """Rows of `listing` as answers, with what they wait for."""
     waiting = await waiting_for(session, [run["id"] for run in found], terms)
     loads = await loads_of(session, [run["id"] for run in found])
     derived = [
@@ -177,7 +175,7 @@ async def shown(session: AsyncSession, found: Sequence[RowMapping], terms: Claim
 
 
 def window_of(run: RowMapping) -> LocalDates | None:
-    """The window of a run in local dates; None where its report type takes no interval."""
+    """The window of a run in local dates; None if its report type takes no interval."""
     if run["interval_start"] is None or run["interval_end"] is None:
         return None
     return local_dates(run["interval_start"], run["interval_end"], run["timezone"] or "UTC")

@@ -1,4 +1,4 @@
-"""Tables: what there is to ask in SQL, what its columns mean, and what is done with unknown ones."""
+"""Tables: what can be queried in SQL, what its columns mean, and what to do with unknown ones."""
 
 from typing import Annotated
 
@@ -24,7 +24,7 @@ async def list_tables(session: Session) -> Page[TableOut]:
 
 @router.get("/{table}")
 async def show_table(session: Session, table: TableName) -> TableDetailOut:
-    """One table: its columns with their meaning, and whose windows its plain view shows."""
+    """One table: its columns with their meaning, and the rules whose windows its plain view shows."""
     found = await listing.get_table(session, table)
     columns = [ColumnOut.model_validate(column) for column in await listing.columns_of(session, table)]
     leaders = [LeaderOut.model_validate(leader) for leader in await listing.leaders_of(session, found)]
@@ -35,7 +35,7 @@ async def show_table(session: Session, table: TableName) -> TableDetailOut:
 async def decide_column(
     res: Res, caller: CalledBy, table: TableName, column: _Column, asked: ColumnIn
 ) -> LoadsAskedOut:
-    """Approve a column that was set aside, and load the files that have it again; or ignore it."""
+    """Approve a column that was set aside, and reload the files that have it; or ignore the column."""
     async with res.sessions.begin() as session:
         loads = await manual.decide_column(
             session, table, column, ColumnState(asked.state), kind=asked.kind, personal=asked.personal, by=caller.name

@@ -49,7 +49,7 @@ async def list_targets(session: Session, asked: Annotated[PageIn, Query()]) -> P
 
 @router.post("", status_code=201)
 async def create_target(res: Res, caller: CalledBy, new: TargetIn, response: Response) -> NewTargetOut:
-    """Make a target. A webhook's `secret` is in the answer."""
+    """Create a target. A webhook's `secret` is in the answer."""
     async with res.sessions.begin() as session:
         target = await store.create(session, await _new(session, new), settings=res.settings, by=caller.name)
         shown = TargetOut.model_validate(target)
@@ -77,7 +77,7 @@ async def change_target(
     response: Response,
     if_match: IfMatch = None,
 ) -> TargetOut:
-    """Change what is given. A target that is enabled again gets what it missed by `POST …/recover`."""
+    """Change the given fields. After enabling a target again, `POST …/recover` sends what it missed."""
     async with res.sessions.begin() as session:
         target = await store.get(session, target_id, lock=True)
         _check_version(target, if_match)

@@ -80,7 +80,7 @@ async def receive_event(request: Request) -> Response:
     except ClientDisconnect:
         return Response(status_code=400)  # the client is gone
     except Exception:
-        # Stripe delivers again, and by then it may work: an event is never lost to an error of our own.
+        # Stripe delivers again later, so an event is never lost to an error of ours.
         log.exception("webhook.crashed")
         return _unavailable("an unexpected error; deliver again later")
 
@@ -151,7 +151,7 @@ async def _read_body(receive: Receive, *, limit: int, keep: bool = True) -> byte
 
 
 def _unavailable(detail: str) -> Response:
-    # Stripe has its own timetable; this is for other senders, a proxy that keeps a queue say.
+    # Stripe has its own timetable; this is for other senders, such as a proxy with a queue.
     return problem(503, detail, headers={"Retry-After": "5"})
 
 

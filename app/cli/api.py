@@ -1,4 +1,4 @@
-"""What commands talk to: the admin API, of a server (`--url`, `--token`) or of this process over its own database.
+"""The admin API that commands talk to: of a server (`--url`, `--token`), or in this process over its own database.
 
 So each command is written once: an async function that takes an `Api`, registered by `command`.
 """
@@ -22,10 +22,10 @@ PAGE = 100
 SECONDS = 60.0
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-Limit = Annotated[int, typer.Option(help="At most so many.", min=1, max=10_000)]
+Limit = Annotated[int, typer.Option(help="At most this many.", min=1, max=10_000)]
 Url = Annotated[
     str | None,
-    typer.Option("--url", envvar="TALLYHOOK_URL", help="Ask this server, and no database.", show_default=False),
+    typer.Option("--url", envvar="TALLYHOOK_URL", help="Use this server instead of the database.", show_default=False),
 ]
 Token = Annotated[
     str | None,
@@ -35,7 +35,7 @@ Token = Annotated[
 
 @dataclass(frozen=True, slots=True)
 class Api:
-    """The admin API. An answer that is a problem is raised as one clear line (TallyhookError)."""
+    """The admin API. Problems in answers are raised as one clear line (TallyhookError)."""
 
     client: "httpx.AsyncClient"
 
@@ -51,7 +51,7 @@ class Api:
         return answer.text
 
     async def post(self, path: str, body: Any = None, **params: Any) -> Any:
-        """The same of a POST."""
+        """The JSON of the answer to a POST."""
         return _read(await self.client.post(path, json=body, params=_given(params)))
 
     async def delete(self, path: str) -> None:
@@ -125,7 +125,7 @@ async def _reached(url: str | None, token: str | None) -> AsyncIterator[Api]:
 
     quieten()
     if not url.startswith(("http://", "https://")):
-        raise TallyhookError(f"--url has to be a server's address like https://reports.example.com, and is {url!r}")
+        raise TallyhookError(f"--url must be a server's address like https://reports.example.com, not {url!r}")
     if token is None:
         raise TallyhookError("--url needs a token: give --token, or set TALLYHOOK_TOKEN")
     headers = {"Authorization": f"Bearer {token}"}

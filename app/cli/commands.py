@@ -27,7 +27,7 @@ ProbesPort = Annotated[
 def serve(
     host: Host = "127.0.0.1",
     port: Port = 8000,
-    worker: Annotated[bool, typer.Option("--worker/--no-worker", help="Work the queue in this process too.")] = True,
+    worker: Annotated[bool, typer.Option("--worker/--no-worker", help="Also work the queue in this process.")] = True,
 ) -> None:
     """Migrate, then receive webhooks, answer the admin API and (unless told not to) work the queue."""
     from app.serving import run_until
@@ -38,11 +38,11 @@ def serve(
 
 
 def worker(
-    concurrency: Annotated[int, typer.Option(help="Calls to Stripe under way at once.", min=1, max=100)] = 16,
+    concurrency: Annotated[int, typer.Option(help="Most calls to Stripe at once.", min=1, max=100)] = 16,
     host: Host = "127.0.0.1",
     port: ProbesPort = None,
 ) -> None:
-    """Work the queue only; any number can run beside any number of `serve`."""
+    """Only work the queue; any number can run beside any number of `serve`."""
     from app.main import build_probes
     from app.serving import run_until
 
@@ -73,7 +73,7 @@ def migrate(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 def demo(
     once: Annotated[
-        bool, typer.Option("--once", help="Exit when done: code 0 if everything is stored, else 1.")
+        bool, typer.Option("--once", help="Exit when done: code 0 if everything is stored, otherwise 1.")
     ] = False,
     days: Annotated[int, typer.Option(help="How many days to simulate.", min=1, max=60)] = 3,
     port: Annotated[
@@ -97,7 +97,7 @@ def demo(
 
 
 def _free(port: int) -> int:
-    """This port, or 0 (any) where somebody has it."""
+    """This port, or 0 (any) if it is taken."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

@@ -1,4 +1,4 @@
-"""`tallyhook events`: what Stripe has told, and to handle it again."""
+"""`tallyhook events`: list, show and replay Stripe's events."""
 
 from typing import Annotated
 from urllib.parse import quote
@@ -16,7 +16,7 @@ _COLUMNS = ("id", "stripe_event_id", "account", "type", "object_id", "received_a
 async def list_command(
     api: Api,
     *,
-    status: Annotated[EventStatus | None, typer.Option(help="Only events that stand there.")] = None,
+    status: Annotated[EventStatus | None, typer.Option(help="Only events with this status.")] = None,
     type_: Annotated[str | None, typer.Option("--type", help="Only events of this type.")] = None,
     account: Annotated[str | None, typer.Option(help="Only events of this account.")] = None,
     limit: Limit = 50,
@@ -33,7 +33,7 @@ async def list_command(
 async def show_command(
     api: Api, event_id: Annotated[str, typer.Argument(metavar="EVENT_ID", help="Our id, or Stripe's (evt_…).")]
 ) -> None:
-    """Show an event as it came; as JSON."""
+    """Show an event as received, as JSON."""
     from app.cli.output import show_json
 
     show_json(await api.get(f"/v1/events/{quote(event_id, safe='')}"))
@@ -45,7 +45,7 @@ async def replay_command(
     event_ids: Annotated[list[str], typer.Argument(metavar="EVENT_ID", help="Our ids, or Stripe's (evt_…).")],
     as_json: AsJson = False,
 ) -> None:
-    """Handle events again; the worker does it. One that is not known stops it before the first."""
+    """Have the worker handle events again. If one is unknown, none is handled."""
     from app.cli.output import show_json
 
     known = [await api.get(f"/v1/events/{quote(event_id, safe='')}") for event_id in event_ids]

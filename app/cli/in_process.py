@@ -1,4 +1,4 @@
-"""The admin API without a server: the same application, asked in this process, its answers streamed."""
+"""The admin API without a server: the same application, called in this process, with streamed answers."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -9,7 +9,7 @@ from starlette.types import ASGIApp, Message
 
 
 class InProcess(httpx.AsyncBaseTransport):
-    """Asks an ASGI application; httpx's own transport would hold every answer whole."""
+    """Calls an ASGI application; httpx's own transport would keep every answer in memory."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -22,7 +22,7 @@ class InProcess(httpx.AsyncBaseTransport):
 
 
 class _Exchange(httpx.AsyncByteStream):
-    """One request; at most one message of its answer waits to be taken."""
+    """One request; at most one message of its answer is buffered."""
 
     def __init__(self, body: bytes) -> None:
         self._body = body
@@ -43,7 +43,7 @@ class _Exchange(httpx.AsyncByteStream):
         return {"type": "http.request", "body": self._body, "more_body": False}
 
     async def next(self) -> Message:
-        """The next message of the answer. Raises what the application raised in its place."""
+        """The next message of the answer. Raises what the application raised instead."""
         assert self._running is not None
         coming = asyncio.create_task(self._messages.get())
         await asyncio.wait([coming, self._running], return_when=asyncio.FIRST_COMPLETED)

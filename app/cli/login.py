@@ -8,13 +8,13 @@ from app.vocabulary import Role
 
 
 def login_link(
-    name: Annotated[str | None, typer.Option(help="Whom it logs in, as the audit names him. Default: you.")] = None,
-    role: Annotated[Role, typer.Option(help="What he may do.")] = Role.ADMIN,
+    name: Annotated[str | None, typer.Option(help="The user to log in, as named in the audit. Default: you.")] = None,
+    role: Annotated[Role, typer.Option(help="What this user may do.")] = Role.ADMIN,
     url: Annotated[
         str | None, typer.Option(help="Where people reach the pages. Default: TALLYHOOK_PUBLIC_URL, or this machine.")
     ] = None,
 ) -> None:
-    """Print a link that logs somebody in to the pages, once, within five minutes."""
+    """Print a link that logs somebody in to the pages once, within five minutes."""
     from app.cli.session import actor, opened, run_once
     from app.web import sessions
     from app.web.login_links import link_address

@@ -14,8 +14,10 @@ _ENTRIES = ("id", "at", "actor", "action", "subject", "before", "after")
 async def report_types(
     api: Api,
     *,
-    refresh: Annotated[bool, typer.Option("--refresh", help="Have Stripe asked again, behind this answer.")] = False,
-    account: Annotated[str | None, typer.Option(help="Only those of this account.")] = None,
+    refresh: Annotated[
+        bool, typer.Option("--refresh", help="Also have Stripe asked again, in the background.")
+    ] = False,
+    account: Annotated[str | None, typer.Option(help="Only report types of this account.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """List the report types that the accounts can run, and how far their data reaches."""
@@ -30,9 +32,9 @@ async def report_types(
 async def audit(
     api: Api,
     *,
-    actor: Annotated[str | None, typer.Option(help="Only what this one did: a token's name, or cli:USER.")] = None,
-    action: Annotated[str | None, typer.Option(help="Only this: rule.changed, run.retried, …")] = None,
-    subject: Annotated[str | None, typer.Option(help="Only about this id.")] = None,
+    actor: Annotated[str | None, typer.Option(help="Only entries of this actor: a token's name, or cli:USER.")] = None,
+    action: Annotated[str | None, typer.Option(help="Only this action: rule.changed, run.retried, …")] = None,
+    subject: Annotated[str | None, typer.Option(help="Only entries about this id.")] = None,
     limit: Limit = 50,
     as_json: AsJson = False,
 ) -> None:
@@ -48,12 +50,14 @@ async def pack(
     month: Annotated[str, typer.Argument(metavar="MONTH", help="Like 2026-10.")],
     *,
     rule: Annotated[list[str] | None, typer.Option(help="Only this rule: name or id; repeatable.")] = None,
-    incomplete: Annotated[bool, typer.Option("--incomplete", help="What there is, also while some is not.")] = False,
+    incomplete: Annotated[
+        bool, typer.Option("--incomplete", help="Pack what is there, even if the month is not complete.")
+    ] = False,
     output: Output = None,
     force: Force = False,
     as_json: AsJson = False,
 ) -> None:
-    """Write a month's files as one ZIP with a manifest; the same bytes while nothing changes."""
+    """Write a month's files as one ZIP with a manifest; its bytes stay the same while nothing changes."""
     import re
 
     from app.cli.saving import save, tell

@@ -40,7 +40,7 @@ def _cell(value: object) -> str:
 
 
 def show_list(columns: Sequence[str], found: Sequence[Mapping[str, Any]], *, as_json: bool) -> None:
-    """These columns of what the API listed, as a table; or all of it as JSON."""
+    """These columns of a list from the API, as a table; or all of it as JSON."""
     if as_json:
         show_json(found)
     else:
@@ -48,7 +48,7 @@ def show_list(columns: Sequence[str], found: Sequence[Mapping[str, Any]], *, as_
 
 
 def show_fields(found: Mapping[str, Any], *, as_json: bool) -> None:
-    """What the API said of one thing, one line for each field that has a value; or as JSON."""
+    """One object from the API, a line for each field with a value; or as JSON."""
     if as_json:
         show_json(found)
         return

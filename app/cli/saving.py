@@ -1,4 +1,4 @@
-"""A streamed answer becomes a file: beside its place first, verified, then put there whole; or standard output."""
+"""Saves a streamed answer: first beside its place, then verified and moved there whole; or to standard output."""
 
 import hashlib
 import os
@@ -20,9 +20,13 @@ if TYPE_CHECKING:
 
 Output = Annotated[
     str | None,
-    typer.Option("--output", "-o", help="The file to write, or `-` for standard output; default: its own name, here."),
+    typer.Option(
+        "--output",
+        "-o",
+        help="The file to write, or `-` for standard output; default: the server's name for it, in this folder.",
+    ),
 ]
-Force = Annotated[bool, typer.Option("--force", help="Replace the file if it is there.")]
+Force = Annotated[bool, typer.Option("--force", help="Replace the file if it exists.")]
 STANDARD_OUTPUT = "-"
 _SHA256 = re.compile(r'"([0-9a-f]{64})"')
 _NAME = re.compile(r'filename="([^"/\\]+)"')
@@ -30,7 +34,7 @@ _NAME = re.compile(r'filename="([^"/\\]+)"')
 
 @dataclass(frozen=True, slots=True)
 class Saved:
-    """A file that was written, whole."""
+    """A completely written file."""
 
     path: Path
     size: int
@@ -38,7 +42,7 @@ class Saved:
 
 
 async def save(answer: "httpx.Response", output: str | None, *, force: bool, verify: bool) -> Saved:
-    """Write the answer's bytes. With `verify` they have to be those of its ETag."""
+    """Write the answer's bytes. With `verify`, they must match its ETag."""
     name = _NAME.search(answer.headers.get("content-disposition", ""))
     own_name = name[1] if name else "report"
     if output == STANDARD_OUTPUT:
@@ -48,7 +52,7 @@ async def save(answer: "httpx.Response", output: str | None, *, force: bool, ver
     path = Path(output) if output is not None else Path(own_name)
     path = path / own_name if path.is_dir() else path
     if path.exists() and not force:
-        raise TallyhookError(f"{path} is there already: --force replaces it, --output names another")
+        raise TallyhookError(f"{path} already exists: --force replaces it, --output names another")
     part = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.part")
     try:
         with part.open("xb") as opened_part:
@@ -78,7 +82,7 @@ async def _fill(answer: "httpx.Response", into: BinaryIO, name: str, *, verify: 
 
 
 def tell(saved: Saved, *, as_json: bool) -> None:
-    """Say what was written, on standard error where the bytes went to standard output."""
+    """Say what was written; on standard error if the bytes went to standard output."""
     from app.cli.output import show_json
 
     if as_json and str(saved.path) != STANDARD_OUTPUT:
@@ -90,7 +94,8 @@ def tell(saved: Saved, *, as_json: bool) -> None:
 
 @contextmanager
 def progress(name: str, *, total: int) -> Iterator[Callable[[int], None]]:
-    """A progress bar of bytes on a terminal, nothing elsewhere; gives what takes each number of bytes done."""
+    """A progress bar of bytes on a terminal, nothing elsewhere; yields a function that takes each number of bytes
+    done."""
     if not sys.stderr.isatty():
         yield lambda _: None
         return

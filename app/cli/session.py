@@ -1,4 +1,4 @@
-"""What short commands have in common: settings, an existing database, a clean end."""
+"""What short commands have in common: settings, an existing database, a clean exit."""
 
 import asyncio
 import logging
@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 
 def run_once(command: Callable[[], Awaitable[T]]) -> T:
-    """Run the command; SIGTERM and SIGINT cancel it, and everything it holds open is closed."""
+    """Run the command; SIGTERM and SIGINT cancel it, and everything it has open is closed."""
     results: list[T] = []
 
     async def until_stopped(stop: asyncio.Event) -> None:
@@ -62,15 +62,15 @@ async def opened() -> "AsyncIterator[Resources]":
     settings = quiet_settings()
     if not has_database(settings):
         raise TallyhookError(
-            f"there is no database in {settings.data_dir} yet: `tallyhook migrate` or `serve` makes it, "
-            "or set DATABASE_URL or TALLYHOOK_DATA_DIR to where it is"
+            f"there is no database in {settings.data_dir} yet: `tallyhook migrate` or `serve` creates it, "
+            "or set DATABASE_URL or TALLYHOOK_DATA_DIR to its place"
         )
     async with open_resources(settings, schema=require_schema) as res:
         yield res
 
 
 def actor() -> str:
-    """Who acts, as histories name them: `cli:` and the account of the operating system."""
+    """The actor for histories: `cli:` and the account of the operating system."""
     import getpass
 
     try:

@@ -1,4 +1,4 @@
-"""`tallyhook targets`: whom Tallyhook tells, and what became of it."""
+"""`tallyhook targets`: where Tallyhook sends messages, and whether they arrived."""
 
 import uuid
 from typing import Annotated, Any
@@ -9,7 +9,9 @@ from app.cli.api import Api, AsJson, Limit, command
 from app.errors import TallyhookError
 from app.vocabulary import TargetKind
 
-targets = typer.Typer(help="Targets: who is told by webhook, e-mail, Slack or a copy.", no_args_is_help=True)
+targets = typer.Typer(
+    help="Targets: where messages go, by webhook, e-mail, Slack or a copy of the file.", no_args_is_help=True
+)
 Target = Annotated[str, typer.Argument(metavar="TARGET", help="The target's name or id.")]
 _TARGETS = ("name", "kind", "enabled", "message_types", "url", "recipients", "id")
 _DELIVERIES = ("message_id", "target", "type", "state", "tries", "due_at", "delivered_at", "last_status", "last_error")
@@ -34,16 +36,18 @@ async def show(api: Api, target: Target, as_json: AsJson = False) -> None:
 @command(targets)
 async def create(
     api: Api,
-    name: Annotated[str, typer.Argument(metavar="NAME", help="How it is called.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The target's name.")],
     *,
-    kind: Annotated[TargetKind, typer.Option(help="What it is.")] = TargetKind.WEBHOOK,
+    kind: Annotated[TargetKind, typer.Option(help="The kind of target.")] = TargetKind.WEBHOOK,
     to: Annotated[str | None, typer.Option("--to", help="A webhook's URL, a folder's, or a Slack URL's name.")] = None,
     recipient: Annotated[list[str] | None, typer.Option(help="An e-mail address; repeatable.")] = None,
     message_type: Annotated[list[str] | None, typer.Option(help="run.stored, …; repeatable; default: all.")] = None,
-    rule: Annotated[list[str] | None, typer.Option(help="Only of this rule; repeatable; default: all.")] = None,
+    rule: Annotated[
+        list[str] | None, typer.Option(help="Only messages of this rule; repeatable; default: all.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Make a target. Of a webhook the secret is shown, with which its receiver verifies signatures."""
+    """Create a target. For a webhook, shows the secret with which its receiver verifies signatures."""
     from app.cli.output import show_fields
 
     asked: dict[str, Any] = {"name": name, "kind": kind, "url": to, "recipients": recipient, "rules": rule}
@@ -54,7 +58,7 @@ async def create(
 
 @command(targets, "test")
 async def ping(api: Api, target: Target, as_json: AsJson = False) -> None:
-    """Send a ping now, and show what was answered; exit code 1 when it did not arrive."""
+    """Send a ping now, and show the answer. Exit code 1 if it did not arrive."""
     from app.cli.output import show_fields
 
     found = await api.post(f"{await _path(api, target)}/test")
@@ -67,7 +71,7 @@ async def ping(api: Api, target: Target, as_json: AsJson = False) -> None:
 async def rotate(
     api: Api,
     target: Target,
-    overlap_hours: Annotated[float, typer.Option(help="How long the old secret signs too.", min=0)] = 24,
+    overlap_hours: Annotated[float, typer.Option(help="How long the old secret stays valid.", min=0)] = 24,
 ) -> None:
     """Give a webhook target a new secret, and show it."""
     found = await api.post(f"{await _path(api, target)}/rotate", {"overlap_hours": overlap_hours})
@@ -86,7 +90,7 @@ async def recover(
     target: Target,
     since: Annotated[str, typer.Option(help="A time like 2026-10-01T00:00:00Z.")],
 ) -> None:
-    """Send again what failed or was skipped since a time."""
+    """Send failed and skipped messages since a time again."""
     found = await api.post(f"{await _path(api, target)}/recover", {"since": since})
     typer.echo(f"{found['recovered']} sent again")
 
@@ -100,7 +104,7 @@ async def remove(api: Api, target: Target) -> None:
 
 @command(targets)
 async def deliveries(api: Api, limit: Limit = 50, as_json: AsJson = False) -> None:
-    """List what was sent and what became of it, newest first."""
+    """List deliveries and their state, newest first."""
     from app.cli.output import show_list
 
     show_list(_DELIVERIES, await api.list("/v1/deliveries", limit=limit), as_json=as_json)

@@ -1,7 +1,7 @@
 """Array parameters in PostgreSQL's binary format, packed in one pass.
 
-psycopg packs a list element by element, through an object for each; for the inbox, whose groups are twelve columns of
-a few rows each, that takes longer than the statement itself.
+psycopg packs a list element by element, with an object for each. The inbox inserts groups of twelve columns with a few
+rows each, where that takes longer than the statement itself.
 """
 
 import struct
@@ -40,12 +40,12 @@ def text_array(values: Sequence[str | None]) -> TextArray:
 
 
 def bool_array(values: Sequence[bool | None]) -> BoolArray:
-    """These truths as a bool[]."""
+    """These booleans as a bool[]."""
     return BoolArray(_pack(16, [_NULL if value is None else _BOOL.pack(1, value) for value in values]))
 
 
 def instant_array(values: Sequence[datetime | None]) -> InstantArray:
-    """These instants, which know their zone, as a timestamptz[]."""
+    """These times, which have a zone, as a timestamptz[]."""
     return InstantArray(_pack(1184, [_NULL if value is None else _microseconds(value) for value in values]))
 
 
@@ -54,7 +54,7 @@ def _microseconds(value: datetime) -> bytes:
 
 
 def _pack(oid: int, packed: Sequence[bytes]) -> bytes:
-    # One dimension that begins at 1; without elements there is no dimension.
+    # One dimension with lower bound 1; an empty array has no dimension.
     if not packed:
         return struct.pack(">iiI", 0, 0, oid)
     return _HEADER.pack(1, int(_NULL in packed), oid, len(packed), 1) + b"".join(packed)

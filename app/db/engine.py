@@ -24,12 +24,12 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry
 
-# Kinds of error, by SQLSTATE, told apart here only. By class, what passes: connections, who may log in, which databases
-# there are, circles of locks, no room, locked, shutting down or starting, disk errors.
+# Kinds of error, by SQLSTATE, distinguished only here. These classes pass by themselves: connections, logins, missing
+# databases, deadlocks, lack of room, locks, shutting down or starting, disk errors.
 _PASSING_CLASSES = frozenset({"08", "28", "3D", "40", "53", "55", "57", "58"})
 # A server that became a standby refuses to write (25006) or to lock (55000) for as long as it is one.
 _WRONG_SERVER = frozenset({"25006", "55000"})
-# It ends transactions that do nothing for long.
+# The server ends transactions that are idle for long.
 _IDLE_TRANSACTION = "25P03"
 # A statement that takes longer than the database allows will do so again.
 _QUERY_CANCELED = "57014"
@@ -37,12 +37,12 @@ _QUERY_CANCELED = "57014"
 # translated.
 _OTHER_RESULT = ("0A000", "RevalidateCachedQuery")
 
-# A database that is away must show within the 5 s in which a webhook gets its 503 (contract §4).
+# We must notice that the database is away within the 5 s in which a webhook gets its 503 (contract §4).
 CONNECT_TIMEOUT_SECONDS = 3
 POOL_TIMEOUT_SECONDS = 4
 CONNECTING: dict[str, Any] = {"connect_timeout": CONNECT_TIMEOUT_SECONDS, "client_encoding": "utf8"}
-# Every transaction of the service is short; one that takes this long has lost its connection to a network, or to a
-# proxy, that says nothing: the socket is closed under it, and it is made again on another one.
+# Every transaction of the service is short; one that takes this long has lost its connection to a silent network or
+# proxy: its socket is closed, and the transaction is repeated on another one.
 TRANSACTION_SECONDS = 60.0
 # Planning the statements of a run costs PostgreSQL more than executing them; what is asked only now and then is not
 # worth remembering.
@@ -57,7 +57,7 @@ TCP: dict[str, Any] = {
 }
 
 
-# What our statements and the driver rely on, whatever the role or the database sets. Servers and poolers say their
+# Our statements and the driver rely on these, whatever the role or the database sets. Servers and poolers report their
 # values at connect, so that only a different one costs a round trip.
 _SESSION = {
     "DateStyle": "ISO, MDY",
@@ -67,7 +67,7 @@ _SESSION = {
 }
 
 
-# What stands for times before and after those that Python has: a day inside, so that any zone can show them.
+# They replace times outside of Python's range: a day inside, so that any zone can show them.
 FIRST_TIME = datetime(1, 1, 2, tzinfo=UTC)
 LAST_TIME = datetime(9999, 12, 30, tzinfo=UTC)
 
@@ -75,7 +75,8 @@ LAST_TIME = datetime(9999, 12, 30, tzinfo=UTC)
 def is_transient(error: BaseException) -> bool:
     """Whether the database itself is in trouble, and will recover: no event or run is to blame, and nothing is counted.
 
-    False for what it will say again to the same row (a limit of its own, a statement too slow), and for our errors.
+    False for errors that the same row will cause again (one of its limits, a statement too slow), and for errors of
+    ours.
     """
     if isinstance(error, DisconnectionError | PoolTimeout | ConnectionError):
         return True
@@ -116,7 +117,7 @@ def sqlalchemy_url(url: str) -> URL:
 
 
 def libpq_conninfo(url: str) -> str:
-    """What libpq, and so psycopg itself, takes: no URL, because SQLAlchemy reads and writes those in its own way."""
+    """Parameters for libpq, and so for psycopg; not a URL, because SQLAlchemy reads and writes URLs in its own way."""
     parts = make_url(url)
     query = {name: value if isinstance(value, str) else ",".join(value) for name, value in parts.query.items()}
     return make_conninfo("", **parts.translate_connect_args(username="user", database="dbname"), **query)
@@ -130,7 +131,7 @@ def make_engine(
     autocommit: bool = False,
     prepare_after: int = PREPARE_AFTER,
 ) -> AsyncEngine:
-    """An engine whose connections keep no session state, so that a transaction-mode pooler may stand between.
+    """An engine whose connections keep no session state, so that a transaction-mode pooler may be in between.
 
     No session settings but those that every pooler carries along. Statements are prepared, once they were executed
     `prepare_after` times, only where the connection was found to lead to the server itself: a pooler hands the next
@@ -163,9 +164,9 @@ def make_engine(
 
 
 class _Times(Loader):
-    """Reads any time that the database can hold: `infinity` and what lies outside Python's years as the last of them.
+    """Reads any time that the database can hold; `infinity` and years outside Python's range become the nearest one.
 
-    One such value in a row would otherwise be an error for all that reads the row.
+    Otherwise one such value would make its row unreadable.
     """
 
     format = Format.TEXT
@@ -284,7 +285,7 @@ async def autocommit_session(sessions: async_sessionmaker[AsyncSession]) -> Asyn
 
 @asynccontextmanager
 async def raw_connection(connection: AsyncConnection | AsyncSession) -> AsyncIterator[Any]:
-    """The psycopg connection below, for COPY and binary parameters, inside the same transaction."""
+    """The underlying psycopg connection, for COPY and binary parameters, inside the same transaction."""
     holder = connection if isinstance(connection, AsyncConnection) else await connection.connection()
     try:
         yield (await holder.get_raw_connection()).driver_connection

@@ -22,17 +22,16 @@ log = structlog.get_logger()
 MIGRATIONS = Path(__file__).parents[2] / "migrations"
 # Constraints with `nulls not distinct` came with it.
 OLDEST_VERSION = 15
-# Any number, as long as all processes use the same one.
+# An arbitrary number that all processes share.
 MIGRATION_LOCK = 7_263_511
 
 
 def migrate(url: str, revision: str = "head", *, reports_schema: str | None = None) -> None:
     """Upgrade the database at `url`; several processes may do so at once, one of them does it.
 
-    `reports_schema` is where people read report rows; it is made, with its personal sister, unless it is None.
-
-    A schema that a newer version made is left as it is: it serves this version too, and that is what a rollback needs.
-    Raises `SchemaError` when a step fails, or for a database that cannot serve: then nothing has changed.
+    `reports_schema` is where people read report rows; it is created together with its personal schema, unless it is
+    None. A schema made by a newer version is left alone: it serves this version too, which a rollback needs. Raises
+    `SchemaError` when a step fails, or for a database that cannot serve: then nothing has changed.
     """
     try:
         _in_one_transaction(url, lambda config, connection: _upgrade(config, connection, revision, reports_schema))
@@ -99,19 +98,19 @@ def _in_one_transaction(url: str, step: Callable[[Config, Connection], None]) ->
 
 @dataclass(frozen=True, slots=True)
 class Database:
-    """What a database has to be like for Tallyhook; `version` is PostgreSQL's `server_version_num`."""
+    """The facts about a database that Tallyhook depends on; `version` is PostgreSQL's `server_version_num`."""
 
     version: int
     encoding: str
 
     def unfit(self) -> tuple[str, str] | None:
-        """What is wrong with it, and what to do about that; None for one that will do."""
+        """What is wrong with it and what to do about that; None if it will do."""
         if self.version < OLDEST_VERSION * 10_000:
             what = f"this PostgreSQL is version {self.version // 10_000}, and Tallyhook needs {OLDEST_VERSION} or newer"
             return what, "upgrade the server, or let DATABASE_URL lead to a newer one"
         if self.encoding != "UTF8":
             what = f"the database stores text as {self.encoding}, and Tallyhook needs UTF8"
-            make = "make one with `create database … ENCODING 'UTF8' TEMPLATE template0`"
+            make = "create one with `create database … ENCODING 'UTF8' TEMPLATE template0`"
             return what, f"{make}, and let DATABASE_URL lead to it"
         return None
 

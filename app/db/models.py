@@ -53,18 +53,18 @@ class Base(DeclarativeBase):
 
 
 class Account(Base):
-    """A Stripe account and mode that we hold a key for; its row is locked while free slots are counted."""
+    """A Stripe account and mode that we have a key for; its row is locked while free slots are counted."""
 
     __tablename__ = "accounts"
     slug: Mapped[str] = mapped_column(primary_key=True)
     stripe_account_id: Mapped[str | None]
     livemode: Mapped[bool | None]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
-    known_until: Mapped[datetime | None]  # up to here every Stripe run is known (app/accounts/catch_up.py)
+    known_until: Mapped[datetime | None]  # every Stripe run up to here is known (app/accounts/catch_up.py)
 
 
 class UnclaimedRun(Base):
-    """A Stripe run that was not known here when a database older than Stripe was noticed."""
+    """A Stripe run that was unknown here when we noticed that the database is older than Stripe's state."""
 
     __tablename__ = "unclaimed_runs"
     account: Mapped[str] = mapped_column(primary_key=True)
@@ -127,13 +127,13 @@ class ReportType(Base):
     data_available_end: Mapped[datetime | None]
     default_columns: Mapped[list[str] | None]
     stripe_updated_at: Mapped[datetime | None]
-    # Stripe's object page wants interval_start one second later than its reports page; remembered per type.
+    # One page of Stripe's documentation wants interval_start one second later than another; remembered per type.
     start_offset_seconds: Mapped[int] = mapped_column(SmallInteger, server_default=text("0"))
     # Set when Stripe answered 404 (missing, or live-only): holds the type's runs, fails nothing.
     missing_since: Mapped[datetime | None]
     missing_reason: Mapped[str | None]
     next_probe_at: Mapped[datetime | None]
-    # Between two advances, as far as they were seen: how late data usually is (app/health/lateness.py).
+    # The longest times between two advances that we saw: how late data usually is (app/health/lateness.py).
     longest_data_age_seconds: Mapped[float | None]
     # Of a type that ends in `.latest` and that rules name: the highest version that has data, since when, and before.
     resolves_to: Mapped[str | None]
@@ -154,7 +154,7 @@ class Event(Base):
     livemode: Mapped[bool | None]
     stripe_created_at: Mapped[datetime | None]
     received_at: Mapped[datetime] = mapped_column(server_default=func.now())
-    payload: Mapped[str | None]  # the signed text itself; none for types that we do not use
+    payload: Mapped[str | None]  # the signed text itself; null for types that we do not use
     payload_sha256: Mapped[str]
     status: Mapped[str]
     reason: Mapped[str | None]
@@ -173,7 +173,7 @@ class Event(Base):
 
 
 class Rule(Base):
-    """Which report type, in which windows, with which parameters, for which connected accounts."""
+    """Which report type is wanted, for which windows, with which parameters, for which connected accounts."""
 
     __tablename__ = "rules"
     id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
@@ -188,7 +188,7 @@ class Rule(Base):
     parameters: Mapped[Json]
     connected_accounts: Mapped[list[str]]
     retention_days: Mapped[int | None]
-    connected: Mapped[str | None]  # none: follows from connected_accounts
+    connected: Mapped[str | None]  # null: follows from connected_accounts
     # What is done with its rows (app/rules/rule.py, DEFAULT_TABLE).
     table: Mapped[Json] = mapped_column(server_default=text("""'{"state": "auto", "personal": []}'"""))
     recheck_days: Mapped[list[int]] = mapped_column(ARRAY(Integer), server_default=text("'{}'"))
@@ -203,14 +203,14 @@ class Rule(Base):
 
 
 class RuleProgress(Base):
-    """How far a rule is planned for a connected account, so that planning never walks its history."""
+    """How far a rule is planned for a connected account, so that planning never reads its history."""
 
     __tablename__ = "rule_progress"
     id: Mapped[int] = mapped_column(BigInteger, Identity(always=True), primary_key=True)
     rule_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("rules.id", ondelete="CASCADE"))
     connected_account: Mapped[str | None]
-    planned_until: Mapped[datetime | None]  # the end of the last window made
-    # Where availability must reach before there is anything to plan; unknown until planned once.
+    planned_until: Mapped[datetime | None]  # the end of the last planned window
+    # Where availability must reach before there is anything to plan; null until planned once.
     next_due_at: Mapped[datetime | None]
     __table_args__ = (UniqueConstraint("rule_id", "connected_account", postgresql_nulls_not_distinct=True),)
 
@@ -221,13 +221,13 @@ class Withdrawal(Base):
     __tablename__ = "withdrawals"
     id: Mapped[int] = mapped_column(BigInteger, Identity(always=True), primary_key=True)
     rule_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("rules.id", ondelete="CASCADE"), index=True)
-    connected_accounts: Mapped[list[str] | None] = mapped_column(ARRAY(Text))  # none: all; "" is the account itself
+    connected_accounts: Mapped[list[str] | None] = mapped_column(ARRAY(Text))  # null: all; "" is the account itself
     reason: Mapped[str]
     marked_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
 
 
 class BackfillJob(Base):
-    """A backfill that is under way: made slice by slice, from (`progress_id`, `after_key`) on."""
+    """A backfill under way: carried out in slices, starting after (`progress_id`, `after_key`)."""
 
     __tablename__ = "backfills"
     id: Mapped[int] = mapped_column(BigInteger, Identity(always=True), primary_key=True)
@@ -242,7 +242,7 @@ class BackfillJob(Base):
 
 
 class Run(Base):
-    """One wanted report: a rule × window × connected account, or an ad-hoc request."""
+    """One wanted report: rule × window × connected account, or an ad-hoc request."""
 
     __tablename__ = "runs"
     id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
@@ -267,22 +267,22 @@ class Run(Base):
     requested_at: Mapped[datetime | None]
     ready_at: Mapped[datetime | None]
     stored_at: Mapped[datetime | None]
-    # When the next step may be taken, and how often the present step was tried in vain.
+    # When the next step may be taken, and how often the present step has failed.
     due_at: Mapped[datetime] = mapped_column(server_default=func.now())
     tries: Mapped[int] = mapped_column(server_default=text("0"))
-    crashes: Mapped[int] = mapped_column(server_default=text("0"))  # unexpected errors of our own
-    last_trouble: Mapped[str | None]  # what the last try of the present step met
-    # Stripe refused the key for this run while it took others of the account: so often, and when it did so last.
+    crashes: Mapped[int] = mapped_column(server_default=text("0"))  # unexpected errors of ours
+    last_trouble: Mapped[str | None]  # the error of the present step's last try
+    # How often, and when last, Stripe refused the key for this run while it accepted others of the account.
     refusals: Mapped[int] = mapped_column(server_default=text("0"))
-    refused_at: Mapped[datetime | None]  # none once another call of the kind has worked since
-    # Stripe refused the end of the interval when availability stood here: wait until it is further.
+    refused_at: Mapped[datetime | None]  # null once another call of the kind has worked since
+    # Availability when Stripe refused the end of the interval: wait until it has moved.
     refused_at_availability: Mapped[datetime | None]
-    # A create was sent with the present idempotency key, and how it ended is not known yet: it may hold a slot.
+    # When a create was sent with the present idempotency key, if its outcome is unknown: it may hold a slot.
     asked_at: Mapped[datetime | None]
     lease_until: Mapped[datetime | None]
     leased_by: Mapped[uuid.UUID | None]
     fence: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
-    # The event or the request that it goes back to, for logs; and its span, where traces are on.
+    # The event or request that caused it, for logs; and its span, if traces are on.
     caused_by: Mapped[str | None]
     traceparent: Mapped[str | None]
     __table_args__ = (
@@ -343,7 +343,7 @@ class Run(Base):
 
 
 class Attempt(Base):
-    """One try to have a run made; its random idempotency key is stored before the call."""
+    """One attempt to have a run made; its random idempotency key is stored before the call."""
 
     __tablename__ = "attempts"
     run_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("runs.id", ondelete="CASCADE"), primary_key=True)
@@ -361,7 +361,7 @@ class Attempt(Base):
     file_type: Mapped[str | None]
     file_expires_at: Mapped[datetime | None]
     mismatches: Mapped[int] = mapped_column(server_default=text("0"))
-    stripe_ended_at: Mapped[datetime | None]  # of a cancelled one: until then it is pending at Stripe, and holds a slot
+    stripe_ended_at: Mapped[datetime | None]  # of a cancelled run; until then it is pending at Stripe and holds a slot
     ended_at: Mapped[datetime | None]
     outcome: Mapped[str | None]
     error: Mapped[Json | None]
@@ -394,12 +394,12 @@ class RunMove(Base):
 
 
 class File(Base):
-    """The bytes that a run ended in; partial, and invisible, until `stored_at` is set."""
+    """The bytes of a run's result; partial and invisible until `stored_at` is set."""
 
     __tablename__ = "files"
     id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
     run_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("runs.id"), unique=True)
-    rule_id: Mapped[uuid.UUID | None]  # the run's: retention is a matter of rules
+    rule_id: Mapped[uuid.UUID | None]  # the run's, because retention belongs to rules
     account: Mapped[str]
     stripe_file_id: Mapped[str]
     filename: Mapped[str]
@@ -411,7 +411,7 @@ class File(Base):
     stored_at: Mapped[datetime | None]
     removed_at: Mapped[datetime | None]
     removed_reason: Mapped[str | None]
-    location: Mapped[str | None]  # the URL of an object; none: in file_chunks
+    location: Mapped[str | None]  # the URL of an object; null: in file_chunks
     purged_at: Mapped[datetime | None]  # the bytes of a removed file are gone
     __table_args__ = (
         Index(
@@ -437,7 +437,7 @@ class FileChunk(Base):
 
 
 class DroppedObject(Base):
-    """An object of a file that was given up: deleted at once, and once more later, if its writer was only slow."""
+    """An object of an abandoned file: deleted at once, and again later in case its writer was only slow."""
 
     __tablename__ = "dropped_objects"
     location: Mapped[str] = mapped_column(primary_key=True)
@@ -446,20 +446,20 @@ class DroppedObject(Base):
 
 
 class Target(Base):
-    """Whom we tell that something happened. Its secret is derived, never stored (app/targets/signatures.py)."""
+    """Where messages go. Its secret is derived, never stored (app/targets/signatures.py)."""
 
     __tablename__ = "targets"
     id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
     name: Mapped[str]
     kind: Mapped[str]
-    url: Mapped[str | None]  # of a webhook or a folder; the name of one of TALLYHOOK_SLACK_URLS
+    url: Mapped[str | None]  # of a webhook or folder; for Slack, the name of one of TALLYHOOK_SLACK_URLS
     recipients: Mapped[list[str]]
     message_types: Mapped[list[str]]
     rule_ids: Mapped[list[uuid.UUID] | None] = mapped_column(ARRAY(Uuid))
     accounts: Mapped[list[str] | None]
     enabled: Mapped[bool]
     secret_version: Mapped[int] = mapped_column(server_default=text("1"))
-    previous_until: Mapped[datetime | None]  # the secret before signs too, until then
+    previous_until: Mapped[datetime | None]  # until then the previous secret signs too
     failing_since: Mapped[datetime | None]  # the first failure after the last success
     disabled_reason: Mapped[str | None]
     version: Mapped[int] = mapped_column(server_default=text("1"))
@@ -470,7 +470,7 @@ class Target(Base):
 
 
 class Message(Base):
-    """What happened, once; written in the transaction in which it happened."""
+    """One event of ours, written in the transaction in which it happened."""
 
     __tablename__ = "messages"
     id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
@@ -512,7 +512,7 @@ class Delivery(Base):
 
 
 class DeliveryAttempt(Base):
-    """One try to deliver a message, and what came of it."""
+    """One attempt to deliver a message, and its result."""
 
     __tablename__ = "delivery_attempts"
     id: Mapped[int] = mapped_column(BigInteger, Identity(always=True), primary_key=True)
@@ -522,7 +522,7 @@ class DeliveryAttempt(Base):
     at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
     milliseconds: Mapped[int]
     status: Mapped[int | None]
-    error: Mapped[str | None]  # in a word where there was no answer: connection_refused, timed_out, …
+    error: Mapped[str | None]  # a word if there was no answer: connection_refused, timed_out, …
     answer: Mapped[str | None]  # its first KiB, redacted
     __table_args__ = (
         ForeignKeyConstraint(
@@ -533,13 +533,14 @@ class DeliveryAttempt(Base):
 
 
 class Notice(Base):
-    """A state that lasts (a late rule, a held account) and was told; its row goes when it ends, and that is told."""
+    """A lasting state (a late rule, a held account) that was announced; its row is deleted when its end is
+    announced."""
 
     __tablename__ = "notices"
     type: Mapped[str] = mapped_column(primary_key=True)
     subject: Mapped[str] = mapped_column(primary_key=True)
     since: Mapped[datetime] = mapped_column(server_default=func.now())
-    data: Mapped[Json]  # what its end is told with
+    data: Mapped[Json]  # the text of its end
 
 
 class TimetableEntry(Base):
@@ -561,13 +562,13 @@ class Worker(Base):
     pid: Mapped[int]
     started_at: Mapped[datetime] = mapped_column(server_default=func.now())
     seen_at: Mapped[datetime] = mapped_column(server_default=func.now())
-    version: Mapped[str | None]  # none: of 330d95e, which did not say
-    words: Mapped[int] = mapped_column(server_default=text("1"))  # which words of rules it can read
-    works_queue: Mapped[bool] = mapped_column(server_default=text("true"))  # false: it only serves
+    version: Mapped[str | None]  # null: version 330d95e, which did not report it
+    words: Mapped[int] = mapped_column(server_default=text("1"))  # the words of rules that it can read
+    works_queue: Mapped[bool] = mapped_column(server_default=text("true"))  # false: it only serves HTTP
 
 
 class KeptCheck(Base):
-    """The newest look at something outside (app/health/outside.py); account '' where it is about none."""
+    """The newest result of a check of something outside (app/health/outside.py); account '' if it is about none."""
 
     __tablename__ = "kept_checks"
     name: Mapped[str] = mapped_column(primary_key=True)
@@ -580,7 +581,7 @@ class KeptCheck(Base):
 
 
 class RefusedDeliveries(Base):
-    """How many deliveries to an account were not believed, by reason; both are closed sets (app/inbox/intake.py)."""
+    """How many deliveries to an account were rejected, by reason; both are closed sets (app/inbox/intake.py)."""
 
     __tablename__ = "refused_deliveries"
     account: Mapped[str] = mapped_column(primary_key=True)
@@ -591,7 +592,7 @@ class RefusedDeliveries(Base):
 
 
 class FileStoreProbe(Base):
-    """A few bytes that are written, read and deleted to see whether files can be kept in the database."""
+    """A few bytes that are written, read and deleted to check whether files can be kept in the database."""
 
     __tablename__ = "file_store_probes"
     id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
@@ -606,8 +607,8 @@ class WebSession(Base):
     id_sha256: Mapped[str] = mapped_column(primary_key=True)
     name: Mapped[str]
     role: Mapped[str]
-    accounts: Mapped[list[str] | None]  # none: all
-    origin: Mapped[str]  # the token that it came from; once that is removed, it is over
+    accounts: Mapped[list[str] | None]  # null: all
+    origin: Mapped[str]  # its token; once that is removed from the settings, the session is over
     began_at: Mapped[datetime] = mapped_column(server_default=func.now())
     expires_at: Mapped[datetime] = mapped_column(index=True)
 

@@ -15,10 +15,10 @@ def personal_schema(reports_schema: str) -> str:
 
 
 def ensure_schemas(connection: Connection, reports_schema: str) -> None:
-    """Make the two schemas that people read from, unless they are there. Raises ForeignSchema."""
+    """Create the two schemas that people read from, unless they exist. Raises ForeignSchema."""
     for name, about in (
-        (reports_schema, "rows of report files, to be read"),
-        (personal_schema(reports_schema), "rows of report files with the personal columns that rules ask for"),
+        (reports_schema, "rows of report files, for reading"),
+        (personal_schema(reports_schema), "rows of report files with the personal columns that rules name"),
     ):
         found = connection.execute(_COMMENT, {"name": name}).scalar_one_or_none()
         if found is None:

@@ -1,4 +1,5 @@
-"""The bookkeeping of the tables (app/tables). The rows themselves lie in schema `report_rows`, made at run time."""
+"""The bookkeeping of the tables (app/tables). The rows themselves are in schema `report_rows`, in tables created at run
+time."""
 
 import uuid
 from datetime import date, datetime
@@ -13,7 +14,8 @@ from app.db.models import Base, Json
 
 
 class Load(Base):
-    """One file's way into its table (app/tables): `due → loaded | failed`. It never changes the run or the file."""
+    """The load of one file into its table (app/tables): `due → loaded | failed`. It never changes the run or the
+    file."""
 
     __tablename__ = "loads"
     id: Mapped[int] = mapped_column(BigInteger, Identity(always=True), primary_key=True)
@@ -22,7 +24,7 @@ class Load(Base):
     rule_id: Mapped[uuid.UUID | None]
     account: Mapped[str]
     connected_account: Mapped[str | None]
-    # Whose rows they are: '' the account's own, an acct_ id, or * for all connected accounts together.
+    # Whose rows they are: '' for the account's own, an acct_ id, or * for all connected accounts together.
     scope: Mapped[str]
     report_type: Mapped[str]
     family: Mapped[str]
@@ -32,7 +34,7 @@ class Load(Base):
     interval_start: Mapped[datetime | None]
     interval_end: Mapped[datetime | None]
     timezone: Mapped[str | None]
-    filtered: Mapped[bool]  # by currency or category: such a file leaves no trace of that in itself, and never leads
+    filtered: Mapped[bool]  # by currency or category: the file does not show it, and never leads
     state: Mapped[str]
     due_at: Mapped[datetime] = mapped_column(server_default=func.now())
     tries: Mapped[int] = mapped_column(server_default=text("0"))
@@ -40,8 +42,8 @@ class Load(Base):
     lease_until: Mapped[datetime | None]
     leased_by: Mapped[uuid.UUID | None]
     fence: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
-    loader: Mapped[int] = mapped_column(server_default=text("0"))  # the loader that made it what it is
-    loaded_at: Mapped[datetime | None]  # its rows are there, and stay until the next load of it commits
+    loader: Mapped[int] = mapped_column(server_default=text("0"))  # the version of the loader
+    loaded_at: Mapped[datetime | None]  # its rows are there, and stay until its next load commits
     # What the views show: the newest revision that was ever loaded, of the rule that leads.
     is_current: Mapped[bool] = mapped_column(server_default=text("false"))
     leads: Mapped[bool] = mapped_column(server_default=text("false"))
@@ -50,9 +52,9 @@ class Load(Base):
     header_sha256: Mapped[str | None]
     loaded_columns: Mapped[list[str] | None]
     set_aside: Mapped[list[str] | None]
-    first_created: Mapped[str | None]  # as the file has it: in which zone, only the run knows
+    first_created: Mapped[str | None]  # as written in the file; only the run knows the zone
     last_created: Mapped[str | None]
-    key_repeats: Mapped[int | None] = mapped_column(BigInteger)  # rows whose key another row has already
+    key_repeats: Mapped[int | None] = mapped_column(BigInteger)  # rows whose key an earlier row has
     net_breaks: Mapped[int | None] = mapped_column(BigInteger)  # rows where net is not gross - fee
     error: Mapped[Json | None]
     checks_due: Mapped[bool] = mapped_column(server_default=text("false"))
@@ -71,23 +73,23 @@ class Load(Base):
 
 
 class LoadSum(Base):
-    """What a loaded file adds up to, per category and currency, exactly."""
+    """The exact sums of a loaded file, per category and currency."""
 
     __tablename__ = "load_sums"
     load_id: Mapped[int] = mapped_column(ForeignKey("loads.id", ondelete="CASCADE"), primary_key=True)
     category: Mapped[str] = mapped_column(primary_key=True)
     currency: Mapped[str] = mapped_column(primary_key=True)
     rows: Mapped[int] = mapped_column(BigInteger)
-    count: Mapped[Decimal | None]  # of a summary: the transactions that were added up
+    count: Mapped[Decimal | None]  # for a summary: the number of transactions that were summed
     gross: Mapped[Decimal | None]
     fee: Mapped[Decimal | None]
     net: Mapped[Decimal | None]
     net_breaks: Mapped[int | None] = mapped_column(BigInteger)
-    plus_breaks: Mapped[int | None] = mapped_column(BigInteger)  # rows where net is not gross + fee, either
+    plus_breaks: Mapped[int | None] = mapped_column(BigInteger)  # rows where net is not gross + fee either
 
 
 class TableColumn(Base):
-    """A column that came in files of a table: loaded, or set aside until somebody approves or ignores it."""
+    """A column of a table's files: loaded, or set aside until somebody approves or ignores it."""
 
     __tablename__ = "table_columns"
     table_name: Mapped[str] = mapped_column(primary_key=True)
@@ -102,7 +104,7 @@ class TableColumn(Base):
 
 
 class Leadership(Base):
-    """A period in which a rule's windows are what the plain view of a table shows for a scope."""
+    """A period in which the plain view of a table shows a rule's windows for a scope."""
 
     __tablename__ = "leaderships"
     id: Mapped[int] = mapped_column(BigInteger, Identity(always=True), primary_key=True)
@@ -111,12 +113,12 @@ class Leadership(Base):
     scope: Mapped[str]
     rule_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("rules.id", ondelete="CASCADE"))
     starts_at: Mapped[datetime]
-    ends_at: Mapped[datetime | None]  # none: it still leads
+    ends_at: Mapped[datetime | None]  # null: it still leads
     __table_args__ = (Index("ix_leaderships_family", "account", "family"),)
 
 
 class NumberCheck(Base):
-    """A verdict: two numbers that must agree, and what they were. Only ever added; the newest of a subject counts."""
+    """A verdict: two numbers that must agree, and their values. Rows are only added; the newest of a subject counts."""
 
     __tablename__ = "checks"
     id: Mapped[int] = mapped_column(BigInteger, Identity(always=True), primary_key=True)
@@ -143,7 +145,7 @@ class NumberCheck(Base):
 
 
 class CheckNote(Base):
-    """What somebody wrote about a verdict: it is known, and why."""
+    """A note about a verdict: that it is known, and why."""
 
     __tablename__ = "check_notes"
     id: Mapped[int] = mapped_column(BigInteger, Identity(always=True), primary_key=True)
@@ -154,7 +156,7 @@ class CheckNote(Base):
 
 
 class Diff(Base):
-    """How a revision differs from the one before it, summed up; the rows are compared again when they are asked for."""
+    """A summary of how a revision differs from the one before; the rows are compared again on request."""
 
     __tablename__ = "diffs"
     load_id: Mapped[int] = mapped_column(ForeignKey("loads.id", ondelete="CASCADE"), primary_key=True)
@@ -170,7 +172,7 @@ class Diff(Base):
 
 
 class TablesSince(Base):
-    """Since when files are loaded by themselves: older ones wait for `tables load`."""
+    """Since when files are loaded automatically: older ones wait for `tables load`."""
 
     __tablename__ = "tables_since"
     at: Mapped[datetime] = mapped_column(primary_key=True, server_default=func.now())

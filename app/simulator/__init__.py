@@ -8,9 +8,9 @@ It knows nothing of the rest of Tallyhook. In a test:
         simulator.advance("balance.summary.1", to=datetime(2026, 3, 2, tzinfo=UTC))
         await simulator.settle()
 
-The way of a call: `http/` (`routes` → `api_route` → `authentication` → `carry_out` → `api_*`) → `runs` → `webhooks/`
-(`events` → `sender`); what is remembered is in `state/`, the files come from `recipes` and `reports/`, what is known of
-Stripe's report types from `app/catalogue/reports.yaml`. From a shell: `tallyhook simulator`.
+The path of a call: `http/` (`routes` → `api_route` → `authentication` → `carry_out` → `api_*`) → `runs` → `webhooks/`
+(`events` → `sender`); its memory is in `state/`; files come from `recipes` and `reports/`, and facts about Stripe's
+report types from `app/catalogue/reports.yaml`. From a shell: `tallyhook simulator`.
 """
 
 from app.simulator.run_forever import run_forever

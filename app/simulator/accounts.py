@@ -10,7 +10,7 @@ from app.simulator.webhooks.events import emit
 
 def add_account(world: World, name: str, *, livemode: bool, account_id: str | None, catalogue: bool) -> Account:
     if name in world.accounts:
-        raise ValueError(f"there is an account {name!r} already")
+        raise ValueError(f"an account {name!r} already exists")
     identifier = account_id or derived_id("acct", world.settings.seed, name)
     account = Account(name=name, id=identifier, livemode=livemode)
     world.accounts[name] = account
@@ -38,7 +38,7 @@ def change_key(world: World, secret: str, *, revoked: bool | None, permissions: 
 def connect(
     world: World, platform: Account, identifier: str | None, *, created: int | None, name: str | None
 ) -> ConnectedAccount:
-    """A further connected account, told by `account.updated`."""
+    """Adds a connected account, announced by `account.updated`."""
     connected = ConnectedAccount(
         id=identifier or new_id("acct"), created=world.clock.unix() if created is None else created, name=name
     )
@@ -50,10 +50,11 @@ def connect(
 
 
 def disconnect(world: World, platform: Account, identifier: str) -> ConnectedAccount:
-    """It revokes its consent: out of the list, 403 for the platform's key, `account.application.deauthorized`."""
+    """The account revokes its consent: it leaves the list, the platform's key gets 403, and
+    `account.application.deauthorized` is sent."""
     connected = platform.connected.get(identifier)
     if connected is None:
-        raise LookupError(f"no connected account is called {identifier!r}")
+        raise LookupError(f"there is no connected account {identifier!r}")
     platform.connected.remove(identifier)
     platform.left.add(identifier)
     application = {"id": derived_id("ca", platform.id), "object": "application", "name": "Simulated platform"}

@@ -1,4 +1,4 @@
-"""Report types of an account and how far their data reaches; moving that is what Stripe's webhooks tell about."""
+"""Report types of an account and how far their data reaches; Stripe's webhooks announce when that moves."""
 
 from dataclasses import dataclass
 
@@ -15,7 +15,7 @@ HISTORY = 400 * DAY
 
 
 def add_report_type(world: World, account: Account, identifier: str) -> ReportType:
-    """A type as the catalogue has it, with data up to the half day that Stripe would have published by now."""
+    """A type from the catalogue, with data up to the half day that Stripe would have published by now."""
     template = template_for(identifier)
     latest = latest_published(world)
     kind = ReportType(
@@ -37,7 +37,7 @@ def add_report_type(world: World, account: Account, identifier: str) -> ReportTy
 
 @dataclass(frozen=True, slots=True)
 class TypeChanges:
-    """What can be changed of a report type; None leaves it."""
+    """Changes to a report type; None leaves a value alone."""
 
     start: Instant | None = None
     end: Instant | None = None
@@ -53,7 +53,7 @@ class TypeChanges:
 
 
 def change_report_type(world: World, account: Account, identifier: str, changes: TypeChanges) -> ReportType:
-    """Changes a type, which is made first if the account has none of this id."""
+    """Changes a type; creates it if the account has none with this id."""
     kind = account.report_types.get(identifier) or add_report_type(world, account, identifier)
     values = {name: getattr(changes, name) for name in TypeChanges.__slots__}
     start, end = values.pop("start"), values.pop("end")
@@ -79,7 +79,7 @@ def latest_published(world: World) -> int:
 
 
 def advance(world: World, account: Account, kind: ReportType, *, to: Instant) -> None:
-    """Moves the end of the data, in either direction, and tells it; to where it is already: tells it again."""
+    """Moves the end of the data, in either direction, and announces it, even if it did not move."""
     previous = {"data_available_end": kind.data_available_end, "updated": kind.updated}
     kind.data_available_end = unix(to)
     kind.updated = world.clock.unix()
@@ -88,7 +88,7 @@ def advance(world: World, account: Account, kind: ReportType, *, to: Instant) ->
 
 
 def publish(world: World, *, until: Instant | None = None) -> int:
-    """Advances every type of every account that is behind `until`; answers how many."""
+    """Advances every type of every account that is behind `until`; returns how many."""
     end = latest_published(world) if until is None else unix(until)
     behind = [
         (account, kind)

@@ -67,7 +67,7 @@ class Clock:
 
 
 class Agenda:
-    """What is to happen at an instant of the clock; kept in step with it by `follow` once a server runs."""
+    """Things to do at given times of the clock, which `follow` keeps pace with once a server runs."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -91,7 +91,7 @@ class Agenda:
         self._loop = self._alarm = None
 
     def catch_up(self) -> None:
-        """Does everything that is due by now, in order, then sets the alarm for the next entry."""
+        """Does everything that is due, in order, then sets the alarm for the next entry."""
         while self._entries and self._entries[0][0] <= self._clock.now():
             heapq.heappop(self._entries)[2]()
         self._set_alarm()

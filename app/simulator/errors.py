@@ -6,7 +6,7 @@ DOCS = "https://stripe.com/docs/error-codes/"
 
 
 class ApiError(Exception):
-    """One refused call: HTTP status and the fields of Stripe's `error` object."""
+    """A refused call: HTTP status and the fields of Stripe's `error` object."""
 
     def __init__(self, status: int, message: str, *, code: str | None = None, param: str | None = None) -> None:
         super().__init__(message)
@@ -74,7 +74,7 @@ def not_permitted(secret: str, account_id: str, permission: str) -> ApiError:
 
 
 def no_access(secret: str, account_id: str) -> ApiError:
-    """The `Stripe-Account` of an account that is not, or not any more, connected to the key's."""
+    """The `Stripe-Account` of an account that is not, or no longer, connected to the key's."""
     return ApiError(
         403,
         f"The provided key '{masked(secret)}' does not have access to account '{account_id}' (or that account does not "
@@ -84,7 +84,7 @@ def no_access(secret: str, account_id: str) -> ApiError:
 
 
 def no_context() -> ApiError:
-    """The key of an organization, which is of no account by itself."""
+    """The key of an organization, which belongs to no single account."""
     return ApiError(400, "Please include the Stripe-Context header to authenticate with an Organization API key.")
 
 

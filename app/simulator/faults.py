@@ -1,4 +1,4 @@
-"""Faults on demand: a book of rules that says what goes wrong, for which calls, runs, files and events, how often."""
+"""Faults on demand: rules that say what goes wrong, for which calls, runs, files and events, and how often."""
 
 import re
 from collections.abc import Mapping
@@ -49,7 +49,7 @@ EVENT_FAULTS = frozenset(get_args(EventFault))
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """What a fault may meet: a call, a run that is made, a file that is read or an event that is sent."""
+    """What a fault may match: a call, a run that is created, a file that is read or an event that is sent."""
 
     method: str = ""
     path: str = ""
@@ -62,7 +62,7 @@ class Subject:
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """All that is given must fit. `path`, `event` and `endpoint` are regular expressions, the others exact."""
+    """All given values must match. `path`, `event` and `endpoint` are regular expressions, the others exact."""
 
     method: str | None = None
     path: str | None = None
@@ -93,7 +93,7 @@ class Match:
 
 @dataclass(slots=True)
 class Fault:
-    """One rule. It passes over its first `after` matches, then strikes `times` times (None: until it is removed)."""
+    """One rule. It skips its first `after` matches, then strikes `times` times (None: until it is removed)."""
 
     fault: FaultKind
     match: Match = field(default_factory=Match)
@@ -131,7 +131,7 @@ class Fault:
 
 
 def fault_of(kind: FaultKind, words: Mapping[str, Any]) -> Fault:
-    """A rule from its words. A ValueError names a word that no fault, or no match, has."""
+    """A rule from its fields. A ValueError names a field that faults or matches do not have."""
     match = checked(Match, words.get("match") or {}, what="the match of a fault")
     return checked(Fault, {**words, "fault": kind, "match": match}, what="a fault")
 
@@ -150,7 +150,7 @@ class FaultBook:
         self.rules.clear()
 
     def strike(self, kinds: frozenset[str], subject: Subject) -> dict[str, Fault]:
-        """The rules among `kinds` that strike now. Of two rules of one kind that fit, the older one strikes alone."""
+        """The rules among `kinds` that strike now. If two rules of one kind match, only the older one strikes."""
         struck: dict[str, Fault] = {}
         for rule in self.rules:
             if rule.fault in kinds and rule.fault not in struck and rule.strikes(subject):

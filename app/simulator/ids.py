@@ -16,7 +16,7 @@ def new_id(prefix: str) -> str:
 
 
 def derived_id(prefix: str, *words: object) -> str:
-    """The same id for the same words: account ids, and ids inside of report files."""
+    """The same id for the same words: for accounts, and inside report files."""
     digest = hashlib.blake2b("\0".join(map(str, words)).encode(), digest_size=16).digest()
     return f"{prefix}_1{_letters(int.from_bytes(digest, 'big'), 16)}"
 

@@ -1,4 +1,4 @@
-"""Payouts as the API lists them, from the same ledger as the reports, and the event that one can be itemised."""
+"""Payouts in the API, from the same ledger as the reports, and the event that announces their reconciliation."""
 
 from collections.abc import Iterator
 
@@ -17,7 +17,7 @@ LONGEST_LIST = 400 * DAY
 
 
 def payouts_of(world: World, account: Account, *, owner: str | None, since: int) -> Collection[PayoutObject]:
-    """Those made since an instant, at most the last 400 days, in order of making."""
+    """Those created since an instant, at most the last 400 days, in order of creation."""
     now = world.clock.unix()
     found = [*_automatic(world, account, owner=owner, start=max(since, now - LONGEST_LIST), end=now + 1)]
     found += [payout for payout in account.manual_payouts if payout.owner == owner and payout.created >= since]
@@ -30,7 +30,7 @@ def payouts_of(world: World, account: Account, *, owner: str | None, since: int)
 def add_manual(
     world: World, account: Account, *, amount: int, currency: str, created: int | None, owner: str | None
 ) -> PayoutObject:
-    """A payout that somebody has made by hand: it is in the list, and in no report."""
+    """A payout that somebody made by hand: it is in the list, but in no report."""
     made = world.clock.unix() if created is None else created
     payout = PayoutObject(
         id=new_id("po"),

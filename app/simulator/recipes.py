@@ -15,7 +15,7 @@ SEPARATORS = {".": ".", ",": ",", "point": ".", "comma": ","}
 
 
 def business_of(world: World, account: Account, *, connected: str = "", rows_per_day: float | None = None) -> Business:
-    """Every account, mode and connected account has its own; it is told as the restatements of by now have it."""
+    """The business of an account, mode or connected account, with the restatements made so far."""
     now = world.clock.now()
     told = (item for item in account.restatements if item.at <= now and item.connected in (None, connected))
     return Business(
@@ -58,8 +58,8 @@ def recipe_for(
 
 
 def _whose(account: Account, kind: ReportType, parameters: Mapping[str, Any], owner: str | None) -> list[str]:
-    """The connected accounts that the report is about; `""` is the platform itself. A type about connected accounts
-    that names none of them is about all of them."""
+    """The connected accounts that the report is about; `""` is the platform itself. If a report about connected
+    accounts names none, it is about all of them."""
     if not template_for(kind.id).connected and not kind.id.startswith(("connect.", "connect_card")):
         return [owner or ""]
     if "connected_account" in parameters:
@@ -71,7 +71,7 @@ def _whose(account: Account, kind: ReportType, parameters: Mapping[str, Any], ow
 def _interval(
     businesses: tuple[Business, ...], kind: ReportType, parameters: Mapping[str, Any]
 ) -> tuple[int, int, str | None]:
-    """Start, end and currency: those asked for, those of the payout asked for, or the day before the end."""
+    """Start, end and currency: as requested, of the requested payout, or the day before the end."""
     currency = parameters.get("currency")
     if "payout" in parameters:
         midnight, currency = _payout_day(businesses, kind, str(parameters["payout"]))
@@ -81,7 +81,7 @@ def _interval(
 
 
 def _payout_day(businesses: tuple[Business, ...], kind: ReportType, payout: str) -> tuple[int, str | None]:
-    """Midnight and currency of a payout that a report has named; any other id stands for some day's payouts."""
+    """Midnight and currency of a payout from a report; any other id stands for some day's payouts."""
     first, last = -(-kind.data_available_start // DAY), kind.data_available_end // DAY
     for business in businesses:
         for day in range(first, last + 1):

@@ -1,4 +1,5 @@
-"""The life of a run: made, pending, then succeeded with a file or failed with a reason, each told by an event."""
+"""The life of a run: created, pending, then succeeded with a file or failed with a reason, each announced by an
+event."""
 
 from dataclasses import dataclass, replace
 from typing import Any
@@ -20,7 +21,7 @@ FAILURE = "An error occurred while generating the report. Please try again."
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What will become of a run, decided when it is made. `delay` in seconds of the simulator's clock."""
+    """The future of a run, decided when it is created. `delay` in seconds of the simulator's clock."""
 
     outcome: Outcome
     delay: float
@@ -28,9 +29,9 @@ class Plan:
     instant: bool = False
     early: bool = False
     url: str | None = ""
-    """What the file says about where it is; empty: the truth."""
+    """The location in the file object; empty means the true one."""
     earlier_file: bool = False
-    """The result is the file of the last run that asked for the same."""
+    """The result is the file of the last run with the same parameters."""
 
 
 def plan_for(world: World, account: Account, kind: ReportType) -> Plan:
@@ -86,7 +87,7 @@ def make_run(
     owner: str | None = None,
     key: str | None = None,
 ) -> Run:
-    """A pending run; nothing of its end is arranged yet."""
+    """A pending run, whose end is not scheduled yet."""
     layout = _layout_for(world, account, kind)
     recipe = recipe_for(world, account, kind, parameters=parameters, layout=layout, owner=owner)
     run = Run(
@@ -119,7 +120,7 @@ def _end_if_pending(world: World, account: Account, run: Run, plan: Plan) -> Non
 
 
 def end_run(world: World, account: Account, run: Run, plan: Plan) -> Carrying:
-    """Succeeds or fails a run, whatever it was before, and tells it."""
+    """Makes a run succeed or fail, whatever its state, and announces it."""
     if plan.outcome == "fail":
         run.status, run.error, run.file, run.succeeded_at = "failed", plan.error, None, None
     else:
@@ -146,7 +147,7 @@ def _file_of(world: World, run: Run, plan: Plan) -> ReportFile:
 
 
 def _earlier_file(account: Account, run: Run) -> ReportFile | None:
-    """What the last run like this one has ended in."""
+    """The result of the last run like this one."""
     asked = (run.report_type, run.parameters, run.owner)
     for other in account.runs.older_than(run.id):
         if other.file is not None and (other.report_type, other.parameters, other.owner) == asked:

@@ -1,4 +1,4 @@
-"""Serves a simulator over HTTP, in the event loop of the caller, and stops at once when it is left."""
+"""Serves a simulator over HTTP, in the caller's event loop, and stops at once on exit."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -29,7 +29,7 @@ async def serve(simulator: Simulator, *, host: str = HOST, port: int = 0) -> Asy
         log_config=None,
         access_log=False,
     )
-    # uvicorn's Server takes signals and a tenth of a second to stop; its protocol alone does neither.
+    # uvicorn's Server handles signals and takes a tenth of a second to stop; its protocol alone does neither.
     server = await loop.create_server(lambda: OpenProtocol(config, state, {}), host, port, backlog=1024)
     base_url = f"http://{host}:{server.sockets[0].getsockname()[1]}"
     simulator.world.base_url = base_url
@@ -47,7 +47,7 @@ async def _stop(server: asyncio.Server, state: ServerState) -> None:
     server.close()
     for connection in list(state.connections):
         connection.transport.abort()
-    # One turn of the loop, in which the connections learn that they are lost.
+    # One turn of the loop, in which the connections notice that they are lost.
     await asyncio.sleep(0)
     tasks = list(state.tasks)
     for task in tasks:

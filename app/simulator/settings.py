@@ -1,4 +1,4 @@
-"""How the simulator behaves where nobody says otherwise; every field can be changed while it runs."""
+"""How the simulator behaves by default; every field can be changed while it runs."""
 
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -14,11 +14,11 @@ class Settings:
     """All seconds may have decimals."""
 
     seed: int = 1
-    """Decides what is in the files, and the accounts' ids."""
+    """Determines the contents of files, and the accounts' ids."""
     rows_per_day: float = 48.0
     """Balance transactions per day of an account; 0 makes files with a header only."""
     quoting: Quoting = "all"
-    """How files are quoted: `all` as the real ones that have been seen, the `header` alone, or `minimal`."""
+    """How files are quoted: `all` like the real ones that have been seen, only the `header`, or `minimal`."""
     total_lines: bool = False
     """Summaries end in a line `total` per currency."""
     payout_parts: bool = True
@@ -32,22 +32,22 @@ class Settings:
     instant: bool = False
     """The create answer already says `succeeded`, with its result."""
     ranges: bool = True
-    """Whether file contents can be asked for in parts."""
+    """Whether ranges of file contents can be requested."""
     rate_limits: bool = False
     """Refuse more than 25 calls per second and endpoint (files: 20, all together: 100 live, 25 test)."""
     api_version: str = "2026-10-28.endive"
-    """The version that events of endpoints without their own are written in."""
+    """The API version of events for endpoints without their own."""
     delivery_tries: int = 16
-    """How often a delivery is tried before it has failed."""
+    """How often a delivery is tried before it fails."""
     delivery_base: float = 0.05
-    """Seconds before the second try; each further one waits twice as long, up to `delivery_most`."""
+    """Seconds before the second try; each further try waits twice as long, up to `delivery_most`."""
     delivery_most: float = 2.0
     delivery_timeout: float = 10.0
     """Seconds that an endpoint has for its answer."""
 
     @property
     def layout(self) -> Layout:
-        """How a report is written unless a fault strikes it."""
+        """How a report is written without faults."""
         return Layout(
             quoting=self.quoting,
             total_lines=self.total_lines,
@@ -56,7 +56,7 @@ class Settings:
         )
 
     def change(self, changes: dict[str, Any]) -> dict[str, Any]:
-        """Changes some; returns all of them. A ValueError names what there is, or what does not fit."""
+        """Changes some; returns all of them. A ValueError lists the fields, or names the value that does not fit."""
         new = checked(Settings, asdict(self) | changes, what="the simulator's settings")
         for name in changes:
             setattr(self, name, getattr(new, name))

@@ -1,7 +1,7 @@
-"""The simulator as a Python object: what there is, what can be seen, and everything that Stripe would do by itself.
+"""The simulator as a Python object: its state, and everything that Stripe would do by itself.
 
-All methods belong into the event loop that serves it (or before it is served). The control routes are these methods;
-what they do is in the modules that they call."""
+Call methods in the event loop that serves it, or before it is served. The control routes are these methods; the work is
+done in the modules that they call."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -40,7 +40,7 @@ class Simulator:
         if default_account:
             self.add_account("default")
 
-    # What can be seen: the newest things are last. Lists hold the things of all accounts unless one is named.
+    # The state. Lists are oldest first, and contain all accounts unless one is named.
 
     @property
     def base_url(self) -> str:
@@ -63,7 +63,7 @@ class Simulator:
 
     @property
     def creates(self) -> list[CallRecord]:
-        """Every create call for a run there ever was."""
+        """Every create call for a run."""
         return list(self.world.journal.creates)
 
     @property
@@ -99,17 +99,17 @@ class Simulator:
         return self.world.run(id)[0]
 
     def content(self, file: ReportFile) -> bytes:
-        """All bytes of a file, for comparing; not for files of gigabytes."""
+        """All bytes of a file, for comparisons; not for files of gigabytes."""
         return b"".join(file.content.chunks())
 
     def state(self, *, account: str | None = None) -> dict[str, Any]:
         """Everything as JSON values, like `GET /_control/state`."""
         return state_of(self.world, account)
 
-    # What there is before anything happens; all of it can be changed at any time.
+    # The set-up; all of it can be changed at any time.
 
     def configure(self, **changes: Any) -> dict[str, Any]:
-        """Changes settings; see `Settings` for what there is. Returns all of them."""
+        """Changes settings (see `Settings`). Returns all of them."""
         return self.settings.change(changes)
 
     def add_account(
@@ -121,13 +121,13 @@ class Simulator:
         account_id: str | None = None,
         catalogue: bool = True,
     ) -> Account:
-        """A further account and mode, with the key `sk_test_simulator_<name>` (or `sk_live_…`) and all report types."""
+        """Adds an account and mode, with the key `sk_test_simulator_<name>` (or `sk_live_…`) and all report types."""
         account = accounts.add_account(self.world, name, livemode=livemode, account_id=account_id, catalogue=catalogue)
         self.add_key(api_key or f"sk_{'live' if livemode else 'test'}_simulator_{name}", account=name)
         return account
 
     def add_key(self, secret: str, *, account: str | None = None, permissions: set[Permission] | None = None) -> ApiKey:
-        """A further key, or one with other permissions under the same secret."""
+        """Adds a key, or changes the permissions of an existing one."""
         return accounts.add_key(self.world, self.world.account(account), secret, permissions)
 
     def add_organization_key(self, secret: str, accounts: list[str]) -> None:
@@ -137,7 +137,7 @@ class Simulator:
     def change_key(
         self, secret: str, *, revoked: bool | None = None, permissions: set[Permission] | None = None
     ) -> ApiKey:
-        """Revokes or restores a key (401), or says what it may do (403 for the rest)."""
+        """Revokes or restores a key (401), or limits its permissions (403 for the rest)."""
         return accounts.change_key(self.world, secret, revoked=revoked, permissions=permissions)
 
     def connect_account(
@@ -148,16 +148,17 @@ class Simulator:
         created: Instant | None = None,
         name: str | None = None,
     ) -> ConnectedAccount:
-        """A further account connected to the platform; `account.updated` goes to Connect endpoints."""
+        """Connects an account to the platform; `account.updated` goes to Connect endpoints."""
         made = None if created is None else unix(created)
         return accounts.connect(self.world, self.world.account(account), id, created=made, name=name)
 
     def disconnect_account(self, id: str, *, account: str | None = None) -> ConnectedAccount:
-        """It leaves the platform: not in the list any more, 403 for its key, `account.application.deauthorized`."""
+        """Disconnects an account: it leaves the list, the platform's key gets 403, `account.application.deauthorized`
+        is sent."""
         return accounts.disconnect(self.world, self.world.account(account), id)
 
     def add_report_type(self, id: str, *, account: str | None = None, **changes: Any) -> ReportType:
-        """Creates a report type, or changes what is given (see `TypeChanges`) of one, without an event."""
+        """Creates a report type, or changes the given values of one (see `TypeChanges`), without an event."""
         wanted = checked(availability.TypeChanges, changes, what="a report type")
         return availability.change_report_type(self.world, self.world.account(account), id, wanted)
 
@@ -185,7 +186,7 @@ class Simulator:
         return endpoints.change_endpoint(self.endpoint(id), enabled=enabled, url=url, events=events)
 
     def roll_secret(self, id: str, *, new: str | None = None, keep_seconds: float = 0.0) -> str:
-        """A new signing secret; the old ones sign as well for `keep_seconds` of the simulator's clock."""
+        """Adds a signing secret; the old ones also sign for `keep_seconds` of the simulator's clock."""
         return endpoints.roll_secret(self.world, self.endpoint(id), new=new, keep_seconds=keep_seconds)
 
     # What Stripe does by itself.
@@ -197,7 +198,7 @@ class Simulator:
         return kind
 
     def publish(self, *, until: Instant | None = None) -> int:
-        """Advances every type of every account to `until`, or to what Stripe would have ready by now."""
+        """Advances every type of every account to `until`, or to what Stripe would have published by now."""
         return availability.publish(self.world, until=until)
 
     def restate(
@@ -221,7 +222,7 @@ class Simulator:
         self, *, until: Instant | None = None, account: str | None = None, owner: str | None = None
     ) -> int:
         """Sends `payout.reconciliation_completed` for the automatic payouts up to `until` (default: as far as the data
-        reaches), of the platform or of the connected account `owner`; answers how many."""
+        reaches), of the platform or of the connected account `owner`; returns how many."""
         last = availability.latest_published(self.world) if until is None else unix(until)
         return payouts.tell_reconciled(self.world, self.world.account(account), owner=owner, until=last)
 
@@ -243,7 +244,7 @@ class Simulator:
     def create_run(
         self, report_type: str, parameters: dict[str, Any], *, account: str | None = None, owner: str | None = None
     ) -> Run:
-        """A run that somebody else made, in the Dashboard say: it is in the lists, and its end is told."""
+        """A run that somebody else made, such as in the Dashboard: it is in the lists, and its end is announced."""
         owning = self.world.account(account)
         kind = report_type_of(owning, report_type)
         wanted = parameters_of(kind, parameters)
@@ -262,15 +263,15 @@ class Simulator:
         return run
 
     def expire_file(self, id: str) -> None:
-        """The file's time is over: 404 from now on."""
+        """The file expires: 404 from now on."""
         self.world.file(id).expires_at = self.now
 
     def inject(self, fault: FaultKind, **words: Any) -> Fault:
-        """One more rule of what goes wrong; see `Fault` for the words, and `Match` for those of its `match`."""
+        """Adds a rule for what goes wrong; its fields are in `Fault`, those of its `match` in `Match`."""
         return self.world.faults.add(fault_of(fault, words))
 
     def clear_faults(self) -> None:
-        """Removes all rules; what they have spoilt stays spoilt."""
+        """Removes all rules; the damage that they have done stays."""
         self.world.faults.clear()
 
     def emit(
@@ -283,7 +284,7 @@ class Simulator:
         owner: str | None = None,
         livemode: bool | None = None,
     ) -> None:
-        """Any event at all; with `owner` it is one of a connected account and goes to Connect endpoints."""
+        """Sends any event; with `owner` it is one of a connected account and goes to Connect endpoints."""
         events.emit(
             self.world,
             self.world.account(account),
@@ -303,21 +304,21 @@ class Simulator:
         return events.resend(self.world, self.world.account(account), id)
 
     async def settle(self, *, timeout: float = 30.0) -> bool:
-        """Waits until all that is due has happened and no delivery is on its way; False after `timeout` seconds."""
+        """Waits until everything due has happened and no delivery is in flight; False after `timeout` seconds."""
         self.world.agenda.catch_up()
         return await self.world.sender.settled(timeout)
 
     def set_clock(
         self, *, to: Instant | None = None, advance: float = 0.0, stopped: bool | None = None
     ) -> dict[str, Any]:
-        """Sets the clock, moves it by seconds, stops it or lets it run; then what has become due happens."""
+        """Sets the clock, moves it by seconds, stops it or lets it run; then everything due happens."""
         clock = self.world.clock
         clock.turn(to=to, advance=advance, stopped=stopped)
         self.world.agenda.catch_up()
         return {"now": clock.now(), "stopped": clock.stopped}
 
     def reset(self) -> None:
-        """Forgets all runs, files, events, calls, idempotency keys and faults, and sets the clock right.
+        """Forgets all runs, files, events, calls, idempotency keys and faults, and resets the clock.
 
         Accounts, keys, report types, endpoints and settings stay."""
         self.world.forget()

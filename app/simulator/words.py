@@ -1,4 +1,4 @@
-"""Named values for a command with many of them: a dataclass says what there is, and is checked against."""
+"""Named values for a command with many parameters, checked against a dataclass."""
 
 from collections.abc import Mapping
 from dataclasses import fields
@@ -11,7 +11,7 @@ KindT = TypeVar("KindT")
 
 
 def checked(kind: type[KindT], words: Mapping[str, Any], *, what: str) -> KindT:
-    """The dataclass of these values. A ValueError names what is unknown and what there is, or what does not fit."""
+    """The dataclass with these values. A ValueError names unknown and known fields, or the value that does not fit."""
     known = {field.name for field in fields(kind) if field.init}  # type: ignore[arg-type]
     if unknown := words.keys() - known:
         raise ValueError(f"{what} has no {', '.join(sorted(unknown))}; it has {', '.join(sorted(known))}")

@@ -1,4 +1,4 @@
-"""What a receiver answered, in one shape for all kinds of target."""
+"""A receiver's answer, in one form for all kinds of target."""
 
 from dataclasses import dataclass
 
@@ -9,10 +9,8 @@ from app.errors import AddressRefused
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """`status` as HTTP has it (a mail server's or store's success is 200); `error` is a word where none came.
-
-    `retry_after` is in seconds, where the receiver asked for a pause; `text` the beginning of the answer.
-    """
+    """`status` is that of HTTP (success of a mail server or store counts as 200); `error` is a word if there was no
+    answer. `retry_after` is in seconds, if the receiver asked for a pause; `text` is the beginning of the answer."""
 
     status: int | None = None
     error: str | None = None
@@ -21,7 +19,7 @@ class Answer:
 
 
 def no_answer(error: Exception) -> Answer:
-    """Why there was no answer: a word that can be filtered by, and what was said."""
+    """Why there was no answer: a word to filter by, and the error's text."""
     match error:
         case AddressRefused():
             word = "address_refused"

@@ -41,7 +41,7 @@ _RULE: dict[str, Any] = {"rule_id": _RUN["rule_id"], "rule_name": "daily-activit
 
 @dataclass(frozen=True, slots=True)
 class Described:
-    """A message type in words. `lasting`: it tells the beginning of a state, and another type tells its end."""
+    """A message type in words. `lasting`: it announces the beginning of a state, and another type its end."""
 
     description: str
     example: Mapping[str, Any]
@@ -51,7 +51,7 @@ class Described:
 DESCRIBED: Mapping[MessageType, Described] = {
     MessageType.RUN_STORED: Described("A report is stored.", {"run": _RUN, "file": _FILE}),
     MessageType.RUN_FAILED: Described(
-        "A report was given up; `run.error` says why.",
+        "A report has failed; `run.error` says why.",
         {"run": {**_RUN, "state": "failed", "error": _ERROR, "stored_at": None}, "file": None},
     ),
     MessageType.RUN_CANCELLED: Described(
@@ -59,7 +59,7 @@ DESCRIBED: Mapping[MessageType, Described] = {
         {"run": {**_RUN, "state": "cancelled", "stored_at": None}, "file": None},
     ),
     MessageType.RUN_RESTATED: Described(
-        "A later revision of a report has other bytes than the one before.",
+        "A later revision of a report differs from the one before.",
         {
             "run": {**_RUN, "revision": 2},
             "file": _FILE,
@@ -116,7 +116,7 @@ DESCRIBED: Mapping[MessageType, Described] = {
         {**_RULE, "month": "2026-10", "windows": 31, "text": "daily-activity: October 2026 is complete (31 reports)"},
     ),
     MessageType.TARGET_DISABLED: Described(
-        "A target was disabled because it could not be reached any longer.",
+        "A target was disabled because it could no longer be reached.",
         {"target": {"id": "01a1fe99-9c4a-7000-bd32-e12b7cda8e63", "name": "ledger"}, "text": "ledger: 410 Gone"},
     ),
     MessageType.PING: Described("A test message.", {"text": "ping from Tallyhook"}),

@@ -1,4 +1,4 @@
-"""What a target must be to work: checked before it is saved, each problem with what to do about it."""
+"""Checks that a target can work before it is saved; each problem says what to do about it."""
 
 import ipaddress
 import re
@@ -17,7 +17,7 @@ _LOCAL_NAMES = ("localhost", "localhost.localdomain")
 
 @dataclass(frozen=True, slots=True)
 class NewTarget:
-    """A target as it is asked for. `rule_ids` and `accounts`: None means all."""
+    """A wanted target. `rule_ids` and `accounts`: None means all."""
 
     name: str
     kind: TargetKind
@@ -53,7 +53,7 @@ def url_problems(url: str | None, settings: Settings) -> list[FieldError]:
     if parts.scheme not in ("http", "https") or not host or port == 0 or re.search(r"[\s\x00-\x1f]", url or ""):
         return [FieldError("/url", "must be https://host/path")]
     if parts.username or parts.password:
-        return [FieldError("/url", "must not hold a user or password: targets are signed instead")]
+        return [FieldError("/url", "must not contain a user or password: targets are signed instead")]
     problems = []
     address = _address_in(host)
     opened = address is not None and guard.is_inside(address, settings.target_networks)
@@ -68,7 +68,7 @@ def url_problems(url: str | None, settings: Settings) -> list[FieldError]:
 
 
 def _address_in(host: str) -> guard.Address | None:
-    """The address that a host spells, also in the short forms that libc takes (127.1, 2130706433, 0x7f.1)."""
+    """The address that a host spells, also in the short forms that libc accepts (127.1, 2130706433, 0x7f.1)."""
     try:
         return ipaddress.ip_address(host)
     except ValueError:
@@ -91,7 +91,7 @@ def _email_problems(new: NewTarget, settings: Settings) -> list[FieldError]:
     if settings.smtp_url is None or settings.mail_from is None:
         problems.append(FieldError("/kind", "e-mail needs TALLYHOOK_SMTP_URL and TALLYHOOK_MAIL_FROM"))
     if new.url is not None:
-        problems.append(FieldError("/url", "e-mail goes to `recipients`"))
+        problems.append(FieldError("/url", "e-mail needs `recipients` instead"))
     if not new.recipients:
         problems.append(FieldError("/recipients", "name at least one address"))
     for index, recipient in enumerate(new.recipients):
@@ -115,7 +115,7 @@ def _folder_problems(new: NewTarget, settings: Settings) -> list[FieldError]:
     allowed = [folder.rstrip("/") for folder in settings.target_folders]
     if ".." in url.split("/") or not any(url == folder or url.startswith(f"{folder}/") for folder in allowed):
         shown = ", ".join(allowed) if allowed else "none: set it first"
-        problems.append(FieldError("/url", f"must lie below one of TALLYHOOK_TARGET_FOLDERS ({shown})"))
+        problems.append(FieldError("/url", f"must be below one of TALLYHOOK_TARGET_FOLDERS ({shown})"))
     return problems
 
 

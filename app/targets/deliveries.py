@@ -14,16 +14,16 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.db.rows import fetch
 
-# Under way at once to one target, and to one that has been failing.
+# Calls under way at once to one target, and to one that has been failing.
 AT_ONCE = 4
 AT_ONCE_WHILE_FAILING = 1
-# How many messages one mail or one Slack post tells at most.
+# The most messages in one mail or one Slack post.
 MOST_COLLECTED = 500
 
 
 @dataclass(frozen=True, slots=True)
 class DueMessage:
-    """A message that is due to a target, and how often that was tried in vain."""
+    """A message that is due to a target, and how often delivering it has failed."""
 
     id: uuid.UUID
     type: str
@@ -38,7 +38,7 @@ class DueMessage:
 
 @dataclass(frozen=True, slots=True)
 class Destination:
-    """What is needed of a target to send to it."""
+    """The values of a target that sending needs."""
 
     id: uuid.UUID
     name: str
@@ -59,7 +59,7 @@ class DeliveryClaim:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What came of an attempt. `error` is a word where there was no answer; `retry_in` is None after the last try."""
+    """The result of an attempt. `error` is a word if there was no answer; `retry_in` is None after the last try."""
 
     delivered: bool
     milliseconds: int
@@ -136,7 +136,7 @@ def _claim_of(due: Sequence[_Due]) -> DeliveryClaim:
 
 
 async def renew(session: AsyncSession, claims: Sequence[DeliveryClaim], *, seconds: float) -> None:
-    """Keep these claims for `seconds` more."""
+    """Extend these claims by `seconds`."""
     await session.execute(_RENEW, _keys(claims) | {"seconds": seconds})
 
 
@@ -148,7 +148,7 @@ async def release(session: AsyncSession, claim: DeliveryClaim) -> None:
 async def record(
     session: AsyncSession, claim: DeliveryClaim, outcome: Outcome, *, retry_in: Sequence[float | None]
 ) -> None:
-    """Write an attempt down, and what follows for each of its messages; only what is still ours changes.
+    """Record an attempt and the result for each of its messages; only claims that are still ours change.
 
     `retry_in`: seconds until each message is tried again, None where this was its last try.
     """
@@ -173,7 +173,7 @@ def _keys(claims: Sequence[DeliveryClaim]) -> dict[str, Any]:
     }
 
 
-# Per target as many as it has places left. For people everything that is collected goes as one, once the first is
+# As many per target as it has slots left. For people, all collected messages go as one, once the first is
 # due. Targets that work come first, then those that wait longest.
 _CLAIM = text("""
 with open as (
@@ -219,7 +219,7 @@ select claimed.message_id, claimed.target_id, claimed.fence, claimed.tries, mess
     coalesce(targets.previous_until > clock_timestamp(), false) as previous_is_valid
 from claimed join messages on messages.id = claimed.message_id join targets on targets.id = claimed.target_id
 """)
-# For the lane's alarm (worker/due): the next that becomes due of each target, however many wait for a dead one.
+# For the lane's alarm (worker/due): when the next delivery of each target is due, however many wait for a dead one.
 NEXT_DUE = """
     select min(next.due_at) from targets cross join lateral (
         select due_at from deliveries where target_id = targets.id and state = 'pending' and due_at > {since}

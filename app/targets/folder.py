@@ -13,7 +13,7 @@ from app.targets.answers import Answer
 from app.targets.deliveries import DeliveryClaim
 from app.vocabulary import MessageType
 
-# The messages that a file comes with.
+# The messages that have a file.
 _WITH_FILES = (MessageType.RUN_STORED, MessageType.RUN_RESTATED)
 
 
@@ -43,7 +43,7 @@ async def send(res: Resources, claim: DeliveryClaim) -> Answer:
     except StoreAway as error:
         return Answer(error="store_away", text=str(error))
     except Gone:
-        return Answer(200, text="the file was removed while it was copied")
+        return Answer(200, text="the file was removed while it was being copied")
     return Answer(200, text=where)
 
 

@@ -56,7 +56,7 @@ def _wrapped(address: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
 
 
 async def resolve(host: str, port: int) -> list[Address]:
-    """Every address of a host, without doubles. Raises httpx.ConnectError when the name has none."""
+    """Every address of a host, without duplicates. Raises httpx.ConnectError when the name has none."""
     loop = asyncio.get_running_loop()
     try:
         found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
@@ -66,10 +66,8 @@ async def resolve(host: str, port: int) -> list[Address]:
 
 
 class GuardedTransport(httpx.AsyncBaseTransport):
-    """Resolves once, refuses what is not allowed, and connects to the address that was looked at.
-
-    Plain `http://` is for networks that were opened on purpose. Raises AddressRefused before anything is sent.
-    """
+    """Resolves once, refuses addresses that are not allowed, and connects to the address that was checked. Plain
+    `http://` is for networks that were opened on purpose. Raises AddressRefused before anything is sent."""
 
     def __init__(self, networks: Sequence[Network]) -> None:
         self._networks = networks
@@ -83,7 +81,7 @@ class GuardedTransport(httpx.AsyncBaseTransport):
         pinned = httpx.Request(
             request.method,
             request.url.copy_with(host=str(addresses[0])),
-            headers=request.headers,  # the Host header names the host, as it was given
+            headers=request.headers,  # the Host header keeps the given name
             stream=request.stream,
             extensions={**request.extensions, "sni_hostname": host},
         )
@@ -94,7 +92,7 @@ class GuardedTransport(httpx.AsyncBaseTransport):
         if not opened and not is_public(address):
             raise AddressRefused(f"{host} is {address}, which is not a public address: see TALLYHOOK_TARGET_NETWORKS")
         if scheme != "https" and not opened:
-            raise AddressRefused(f"{host} is only reached by https:// (http:// is for TALLYHOOK_TARGET_NETWORKS)")
+            raise AddressRefused(f"{host} needs https:// (http:// is for TALLYHOOK_TARGET_NETWORKS)")
 
     async def aclose(self) -> None:
         await self._inner.aclose()

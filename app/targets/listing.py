@@ -1,4 +1,4 @@
-"""Messages and deliveries as they are shown. Only reads."""
+"""Messages and deliveries for API and pages. Only reads."""
 
 import uuid
 from collections.abc import Sequence
@@ -32,7 +32,7 @@ class ShownDelivery:
 
 @dataclass(frozen=True, slots=True)
 class DeliveryFilters:
-    """Which deliveries are meant; None leaves a column open."""
+    """A filter of deliveries; None matches any."""
 
     target_id: uuid.UUID | None = None
     state: DeliveryState | None = None
@@ -60,7 +60,7 @@ _SHOWN = (
 async def list_messages(
     session: AsyncSession, *, type_: str | None, before: uuid.UUID | None, limit: int
 ) -> Sequence[Message]:
-    """Up to `limit` messages, newest first, from the one after `before` on."""
+    """Up to `limit` messages, newest first, starting after `before`."""
     query = select(Message).order_by(Message.id.desc()).limit(limit)
     if type_ is not None:
         query = query.where(Message.type == type_)
@@ -93,7 +93,7 @@ async def list_deliveries(
 
 
 async def deliveries_of(session: AsyncSession, message_id: uuid.UUID) -> list[ShownDelivery]:
-    """What became of a message at each target."""
+    """The state of a message at each target."""
     query = _SHOWN.where(Delivery.message_id == message_id).order_by(Target.name)
     return await fetch(session, ShownDelivery, query)
 

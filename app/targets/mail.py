@@ -1,4 +1,4 @@
-"""E-mail through the server of TALLYHOOK_SMTP_URL: one plain-text mail for what was collected."""
+"""E-mail through the server of TALLYHOOK_SMTP_URL: one plain-text mail for the collected messages."""
 
 from email.message import EmailMessage
 from email.utils import formatdate, make_msgid
@@ -24,7 +24,7 @@ async def send(res: Resources, claim: DeliveryClaim) -> Answer:
     mail["To"] = ", ".join(claim.target.recipients)
     mail["Subject"] = subject_of(claim.messages)
     mail["Date"] = formatdate(localtime=False)
-    # The same at every try: a server that took the mail before can tell.
+    # The same id at every try, so that a server that accepted the mail before can recognize it.
     mail["Message-ID"] = _message_id(claim, settings.mail_from)
     mail["Auto-Submitted"] = "auto-generated"
     mail.set_content(text_of(claim.messages, public_url=settings.public_url))

@@ -238,7 +238,7 @@ where runs.id in (
 )
 limit 1000
 """)
-# What a person reads is collected (due a little later), and what went well waits for the morning's digest.
+# Messages for people are collected (due a little later), and good news waits for the morning's digest.
 _ANNOUNCE = text("""
 with written as (
     insert into messages (id, type, account, rule_id, subject, data, dedupe_key)

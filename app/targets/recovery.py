@@ -1,4 +1,4 @@
-"""What becomes of deliveries that did not arrive: sent again on request, skipped while a target is disabled, pruned."""
+"""Deliveries that did not arrive: sent again on request, skipped while a target is disabled, pruned."""
 
 import uuid
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from app.vocabulary import Lane
 
 
 async def retry(session: AsyncSession, message_id: uuid.UUID, target_id: uuid.UUID) -> None:
-    """Send a message to a target again, whatever became of it. Raises NotFound."""
+    """Send a message to a target again, whatever its state. Raises NotFound."""
     values = {"message_id": message_id, "target_id": target_id}
     if (await session.execute(_RETRY, values)).scalar_one_or_none() is None:
         raise NotFound(f"no delivery of message {message_id} to target {target_id}: see GET /v1/deliveries")
@@ -22,7 +22,7 @@ async def retry(session: AsyncSession, message_id: uuid.UUID, target_id: uuid.UU
 
 
 async def recover(session: AsyncSession, target_id: uuid.UUID, since: datetime) -> int:
-    """Send again what failed or was skipped for a target since a time; returns how many messages that is."""
+    """Send a target's failed and skipped messages since a time again; returns how many."""
     values = {"target_id": target_id, "since": since}
     recovered = len((await session.execute(_RECOVER, values)).all())
     if recovered:
@@ -31,7 +31,7 @@ async def recover(session: AsyncSession, target_id: uuid.UUID, since: datetime) 
 
 
 async def skip_pending(session: AsyncSession, target_id: uuid.UUID) -> None:
-    """A target was disabled: what is pending for it waits for `recover`."""
+    """Skip what is pending for a target that was disabled; it waits for `recover`."""
     await session.execute(_SKIP, {"target_id": target_id})
 
 

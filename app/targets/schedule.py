@@ -5,7 +5,7 @@ from collections.abc import Callable
 # Seconds before each try; the first is sent at once.
 DELAYS = (0, 5, 5 * 60, 30 * 60, 2 * 3600, 5 * 3600, 10 * 3600, 14 * 3600, 20 * 3600, 24 * 3600)
 MOST_TRIES = len(DELAYS)
-# So that what failed together is not sent together.
+# Jitter, so that messages that failed together are not sent together.
 JITTER = 0.1
 LONGEST_WAIT_SECONDS = max(DELAYS) * (1 + JITTER)
 

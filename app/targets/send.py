@@ -28,13 +28,14 @@ SENDERS: Mapping[TargetKind, Sender] = {
 
 
 async def claim_deliveries(res: Resources, limit: int) -> list[DeliveryClaim]:
-    """Take up to `limit` calls' worth of what is due to targets."""
+    """Claim due messages for up to `limit` calls."""
     async with res.sessions.begin() as session:
         return await deliveries.claim(session, worker=res.worker_id, seconds=LEASE_SECONDS, limit=limit)
 
 
 async def deliver(res: Resources, claim: DeliveryClaim) -> None:
-    """Send it, and record it; a target that is gone, or has failed for days, is disabled, and the others are told."""
+    """Send it and record the result; a target that is gone, or has failed for days, is disabled, which the others are
+    informed of."""
     outcome = await attempt(res, claim)
     retry_in = [
         seconds_until_retry(message.tries + 1, retry_after=outcome.retry_after, random=res.random)
@@ -55,7 +56,7 @@ async def deliver(res: Resources, claim: DeliveryClaim) -> None:
 
 
 async def crashed(res: Resources, claim: DeliveryClaim, error: Exception) -> None:
-    """An error of our own counts as a failed try, so that it ends and is seen."""
+    """An error of ours counts as a failed try, so that it is seen and comes to an end."""
     outcome = Outcome(delivered=False, milliseconds=0, error=f"internal: {type(error).__name__}")
     retry_in = [seconds_until_retry(message.tries + 1, random=res.random) for message in claim.messages]
     async with res.sessions.begin() as session:
@@ -64,18 +65,18 @@ async def crashed(res: Resources, claim: DeliveryClaim, error: Exception) -> Non
 
 @dataclass(frozen=True, slots=True)
 class Attempted:
-    """An attempt as it is recorded, and how long the receiver asked us to wait, in seconds."""
+    """The attempt to record, and how long the receiver asked us to wait, in seconds."""
 
     recorded: Outcome
     retry_after: float | None
 
 
 async def attempt(res: Resources, claim: DeliveryClaim) -> Attempted:
-    """Send once; whatever goes wrong is an answer, never an exception."""
+    """Send once; every failure is an answer, never an exception."""
     started = time.monotonic()
     try:
         answer = await SENDERS[TargetKind(claim.target.kind)](res, claim)
-    except Exception as error:  # an error of ours must not stop the lane, and is seen in the attempt
+    except Exception as error:  # an error of ours must not stop the lane; the attempt shows it
         log_lines.annotate(crashed=type(error).__name__)
         answer = Answer(error=f"internal: {type(error).__name__}")
     milliseconds = round((time.monotonic() - started) * 1000)

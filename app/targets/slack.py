@@ -1,4 +1,4 @@
-"""Slack-compatible incoming webhooks (Mattermost, Discord's `/slack`): one post for what was collected.
+"""Slack-compatible incoming webhooks (Mattermost, Discord's `/slack`): one post for the collected messages.
 
 The URL is a secret: the target names one of TALLYHOOK_SLACK_URLS.
 """

@@ -1,4 +1,5 @@
-"""Targets as rows: made, changed, removed, disabled; what cannot work is refused here, with what to do about it."""
+"""Targets as rows: created, changed, removed, disabled. One that cannot work is refused here, with what to do about
+it."""
 
 import uuid
 from collections.abc import Sequence
@@ -22,12 +23,12 @@ from app.targets.messages import NewMessage, announce
 from app.targets.signatures import derive_secret
 from app.vocabulary import MessageType, TargetKind
 
-# A target is disabled when everything failed for days, and that was not just one message.
+# A target is disabled when everything has failed for days, and more than one message.
 LEAST_MESSAGES = 3
 
 
 async def get(session: AsyncSession, target_id: uuid.UUID, *, lock: bool = False) -> Target:
-    """One target, locked until the transaction ends where asked. Raises NotFound."""
+    """One target, on request locked until the transaction ends. Raises NotFound."""
     query = select(Target).where(Target.id == target_id, Target.deleted_at.is_(None))
     found = (await session.execute(query.with_for_update() if lock else query)).scalar_one_or_none()
     if found is None:
@@ -36,7 +37,7 @@ async def get(session: AsyncSession, target_id: uuid.UUID, *, lock: bool = False
 
 
 async def create(session: AsyncSession, new: NewTarget, *, settings: Settings, by: str) -> Target:
-    """Make a target. Raises BadInput, and Conflict when the name is taken."""
+    """Create a target. Raises BadInput, and Conflict when the name is taken."""
     check(new, settings)
     target = Target(id=uuid7(), **_columns(new))
     session.add(target)
@@ -47,9 +48,10 @@ async def create(session: AsyncSession, new: NewTarget, *, settings: Settings, b
 
 
 async def change(session: AsyncSession, target: Target, changed: NewTarget, *, settings: Settings, by: str) -> Target:
-    """Make a locked target what `changed` says. Raises BadInput, Conflict. What is disabled now waits for `recover`."""
+    """Give a locked target the values of `changed`. Raises BadInput, Conflict. Messages of a disabled target wait for
+    `recover`."""
     if changed.kind != target.kind:
-        raise Conflict(f"the kind of a target is fixed: remove {target.name!r} and make a new one")
+        raise Conflict(f"the kind of a target is fixed: remove {target.name!r} and create a new one")
     check(changed, settings)
     before, after = audit.differing({name: getattr(target, name) for name in _columns(changed)}, _columns(changed))
     if not after:
@@ -79,7 +81,7 @@ async def remove(session: AsyncSession, target: Target, *, by: str) -> None:
 
 
 async def rotate(session: AsyncSession, target: Target, *, overlap: timedelta, by: str) -> None:
-    """Give a locked target a new secret; the one before stays valid for `overlap`."""
+    """Give a locked target a new secret; the previous one stays valid for `overlap`."""
     _check_has_secret(target)
     target.secret_version += 1
     target.previous_until = func.now() + overlap
@@ -100,7 +102,7 @@ def secret_of(target: Target, settings: Settings) -> str:
 
 
 def as_it_is(target: Target) -> NewTarget:
-    """A target's present values, to change some of them."""
+    """A target's present values, as a basis for changes."""
     return NewTarget(
         target.name,
         TargetKind(target.kind),
@@ -114,7 +116,7 @@ def as_it_is(target: Target) -> NewTarget:
 
 
 def ping_claim(target: Target) -> DeliveryClaim:
-    """A `ping` for a target, which is kept nowhere."""
+    """A `ping` for a target; it is not stored."""
     until = target.previous_until
     destination = Destination(
         target.id,
@@ -157,7 +159,7 @@ async def _disable(session: AsyncSession, target_id: uuid.UUID, reason: str) -> 
 
 
 async def find_rules(session: AsyncSession, given: Sequence[str]) -> list[uuid.UUID]:
-    """The ids of rules given by name or id. Raises BadInput that names what is not there."""
+    """The ids of rules given by name or id. Raises BadInput that names the missing ones."""
     known = (await session.execute(select(Rule.id, Rule.name).where(Rule.deleted_at.is_(None)))).all()
     ids = {row.name: row.id for row in known} | {str(row.id): row.id for row in known}
     missing = [(index, name) for index, name in enumerate(given) if name not in ids]
@@ -181,4 +183,4 @@ async def _flush(session: AsyncSession, name: str) -> None:
     try:
         await session.flush()
     except IntegrityError as error:
-        raise Conflict(f"there is a target {name!r} already") from error
+        raise Conflict(f"a target named {name!r} already exists") from error

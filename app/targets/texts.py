@@ -7,7 +7,7 @@ from typing import Any
 from app.targets.deliveries import DueMessage
 from app.vocabulary import MessageType
 
-# How many messages of one type and rule are shown in full; the rest is a number.
+# How many messages of one type and rule are shown in full; the others are counted.
 MOST_LINES = 10
 
 _HEADINGS = {
@@ -29,7 +29,7 @@ _HEADINGS = {
 
 
 def subject_of(messages: Sequence[DueMessage]) -> str:
-    """The subject of a mail: what it is about and how much there is of it."""
+    """The subject of a mail: what it is about, and how many messages there are."""
     counts = [(heading, len(found)) for heading, found in _by_heading(messages)]
     told = ", ".join(heading if number == 1 else f"{heading} ({number})" for heading, number in counts[:3])
     return f"Tallyhook: {told}" + (" and more" if len(counts) > 3 else "")

@@ -16,7 +16,7 @@ from app.targets.deliveries import DeliveryClaim, DueMessage
 from app.targets.guard import make_client
 from app.targets.messages import as_time
 
-# A receiver has so long to answer, in all.
+# A receiver has this long to answer, in total.
 ANSWER_SECONDS = 15.0
 MOST_READ = 1024
 
@@ -58,7 +58,7 @@ def body_of(message: DueMessage, *, public_url: str | None) -> bytes:
 
 
 def shown(message: DueMessage | Message, *, public_url: str | None) -> dict[str, Any]:
-    """A message as receivers get it, with addresses where TALLYHOOK_PUBLIC_URL says where we are."""
+    """A message as receivers get it; with URLs if TALLYHOOK_PUBLIC_URL is set."""
     data = dict(message.data)
     run, file = data.get("run"), data.get("file")
     if file is not None:

@@ -69,7 +69,7 @@ async def test_what_a_rule_owes_and_what_comes_next_is_told(remote: Command, sto
     preview = await remote("rules", "preview", "daily")
 
     assert [(one["state"], one["run_id"]) for one in coverage] == [("stored", stored)]
-    assert preview.out.startswith("0 would run now; next:\n")
+    assert preview.out.startswith("0 would be requested now; next:\n")
     assert "2026-04-01T00:00:00Z" in preview.out
 
 
@@ -88,7 +88,7 @@ async def test_a_file_is_found_by_its_rule_and_date(
     assert nothing.errors == (
         "tallyhook: rule 'daily' owes no window that contains 2026-03-30: it starts on 2026-03-31\n"
     )
-    assert (no_id.code, "of a rule say a DATE too, or `latest`" in _joined(no_id)) == (2, True)
+    assert (no_id.code, "with a rule, also give a DATE or `latest`" in _joined(no_id)) == (2, True)
 
 
 @pytest.mark.parametrize("over_http", [True, False])
@@ -176,7 +176,7 @@ async def test_who_acts_over_the_database_is_named_in_the_audit(command: Command
     [
         ({"TALLYHOOK_TOKEN": "wrong"}, "this token is not known"),
         ({"TALLYHOOK_TOKEN": ""}, "--url needs a token: give --token, or set TALLYHOOK_TOKEN"),
-        ({"TALLYHOOK_URL": "reports.example.com"}, "--url has to be a server's address like https://"),
+        ({"TALLYHOOK_URL": "reports.example.com"}, "--url must be a server's address like https://"),
         ({"TALLYHOOK_URL": "http://127.0.0.1:9"}, "http://127.0.0.1:9 cannot be reached"),
     ],
 )
@@ -191,7 +191,7 @@ async def test_a_server_that_cannot_be_asked_is_one_clear_line(
 async def test_a_read_only_token_is_refused_with_a_reason(remote: Command, stored: str) -> None:
     refused = await remote("runs", "retry", stored, TALLYHOOK_TOKEN=READ_TOKEN)
 
-    assert refused.errors == "tallyhook: this token may only read; writing takes one of role admin\n"
+    assert refused.errors == "tallyhook: this token may only read; use one with role admin to write\n"
 
 
 async def test_the_version_is_told_without_any_setting(tmp_path: Path) -> None:

@@ -182,7 +182,7 @@ async def test_rules_that_are_not_in_the_file_stay_unless_pruned(res: Resources,
     kept = await command("rules", "apply", "-", stdin=DAILY)
     assert await names(res) == ["by hand", "daily"]
     assert "not in the file, and kept (--prune removes them): by hand" in kept.errors
-    assert "a rule under a new name is a new rule" in kept.errors
+    assert "a rule with a new name is a new rule" in kept.errors
 
     pruned = await applied(res, DAILY, prune=True)
     assert actions(pruned) == [("removed", "by hand")]

@@ -491,14 +491,14 @@ def test_an_ordinary_user_is_told_whose_the_data_is(data: Path, as_nobody: Calla
     said = as_nobody().last_line()
 
     assert "Permission denied" in said
-    assert "belongs to root, and we are nobody; run as root" in said
+    assert "belongs to root, and this process runs as nobody; run as root" in said
 
 
 @only_root
 def test_an_ordinary_user_is_told_whose_the_folder_is(folder: Path, as_nobody: Callable[[], ServiceProcess]) -> None:
     said = as_nobody().last_line()
 
-    assert f"({folder} belongs to root, and we are nobody; run as root): set TALLYHOOK_DATA_DIR" in said
+    assert f"({folder} belongs to root, and this process runs as nobody; run as root): set TALLYHOOK_DATA_DIR" in said
 
 
 @contextmanager

@@ -156,7 +156,10 @@ async def test_a_table_says_what_its_columns_mean_and_who_leads(tables: Resource
     assert (listed["name"], listed["rows"], listed["files"]) == (TABLE, 1, 1)
     assert [(leader["rule"], leader["ends_at"]) for leader in shown["leaders"]] == [("daily", None)]
     net = next(column for column in shown["columns"] if column["name"] == "net")
-    assert (net["kind"], net["meaning"]) == ("decimal", "What the line changes the balance by, gross minus fee.")
+    assert (net["kind"], net["meaning"]) == (
+        "decimal",
+        "Gross minus fee: the amount by which the line changes the balance.",
+    )
     assert (await client.get("/v1/tables/nothing")).status_code == 404
 
 

@@ -1,4 +1,5 @@
-"""Which form of a file a client likes best (`Accept-Encoding`), and whether it has it (`If-None-Match`); RFC 9110."""
+"""Which form of a file a client prefers (`Accept-Encoding`), and whether it has it already (`If-None-Match`); RFC
+9110."""
 
 import re
 

@@ -42,14 +42,14 @@ _BEARER = re.compile(r"bearer +([^ ]+) *", re.IGNORECASE)
 _NO_TOKEN = "send a bearer token in the Authorization header"  # noqa: S105 - a sentence
 _WRONG_TOKEN = "this token is not known"  # noqa: S105 - a sentence
 _CLOSED = "no admin token is set, so the admin API refuses everyone: set TALLYHOOK_ADMIN_TOKEN (openssl rand -hex 32)"
-_READ_ONLY = "this token may only read; writing takes one of role admin"
+_READ_ONLY = "this token may only read; use one with role admin to write"
 
 
 # Finds the handler that takes a request past the framework's own layers and router; None for no short cut.
 ShortCut = Callable[[Scope], ASGIApp | None]
 
 
-# What answers a request for a page, which has doors of its own (app/web); None: it is for the API.
+# The app that answers a request for a page, with checks of its own (app/web); None: it is for the API.
 Pages = Callable[[Scope, Headers], ASGIApp | None]
 
 

@@ -37,13 +37,13 @@ from app.observability.logs import redact
 log = structlog.get_logger()
 
 MEDIA_TYPE = "application/problem+json"
-# What is shown of bad input: enough to repair it, however much of it there is.
+# How much of bad input an answer shows: enough to repair it.
 MOST_ERRORS = 50
 LONGEST_POINTER = 200
 # A database that restarts is back within seconds.
 RETRY_AFTER = {"Retry-After": "2"}
 
-# What is told by its own sentence.
+# Errors with a sentence of their own.
 _STATUS: Mapping[type[Exception], int] = {
     Forbidden: 403,
     NotFound: 404,
@@ -53,7 +53,7 @@ _STATUS: Mapping[type[Exception], int] = {
     PreconditionFailed: 412,
     RuleFileError: 422,
 }
-_NO_JSON_OBJECT = "has to be a JSON object, sent as Content-Type: application/json"
+_NO_JSON_OBJECT = "must be a JSON object, sent as Content-Type: application/json"
 
 
 def problem(
@@ -138,7 +138,7 @@ async def _invalid(request: Request, error: Exception) -> Response:
 
 
 def field_errors(found: Iterable[ErrorDetails]) -> list[FieldError]:
-    """Each with the part that is wrong, and a sentence; also of a shape that was read by itself."""
+    """Each error with the part that is wrong and a sentence; also for a schema that was read outside of a route."""
     return [FieldError(_pointer(_place(one)), _sentence(one)) for one in found]
 
 

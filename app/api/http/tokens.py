@@ -23,7 +23,7 @@ class Caller:
 
     name: str
     role: Role
-    origin: str = ""  # what a session that begins with it lives on (app/web/sessions.py): never the token itself
+    origin: str = ""  # names the token in its sessions (app/web/sessions.py), and never contains it
 
 
 class Access:
@@ -54,7 +54,7 @@ class Access:
         return None if self._closed else found
 
     def by_origin(self, origin: str) -> Caller | None:
-        """Whose token has this origin, if it is still one of the settings."""
+        """The caller whose token has this origin, if the settings still have it."""
         found = next((caller for _, caller in self._known if caller.origin == origin), None)
         return None if self._closed else found
 
@@ -70,7 +70,7 @@ class Access:
 
 
 def _known(digest: bytes, name: str, role: Role) -> tuple[bytes, Caller]:
-    # A digest of the digest: who reads it in a row learns nothing that the settings would accept.
+    # A digest of the digest: reading it in a row reveals nothing that would be accepted as a token.
     return digest, Caller(name, role, f"token:{hashlib.sha256(digest).hexdigest()}")
 
 

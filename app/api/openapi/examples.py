@@ -139,7 +139,13 @@ _GUIDE_ENTRY = {
     "report_type": _TYPE,
     "latest": "balance_change_from_activity.itemized.latest",
     "newest_known": "balance_change_from_activity.itemized.7",
-    "columns": [{"name": "net", "kind": "decimal", "meaning": "Gross less fee: what the line changes the balance by."}],
+    "columns": [
+        {
+            "name": "net",
+            "kind": "decimal",
+            "meaning": "Gross minus fee: the amount by which the line changes the balance.",
+        }
+    ],
 }
 _AUDIT = {
     "id": 7,
@@ -170,7 +176,7 @@ def _page(kind: str, item: dict[str, Any]) -> dict[str, Any]:
     return {"data": [item], "next_cursor": make_cursor(kind, str(item.get("id", "")))}
 
 
-# By the name of the shape.
+# By the name of the schema.
 _FED_CHECK = {
     "name": "activity_total",
     "says": "the activity of the balance is the net of its transactions",
@@ -224,13 +230,13 @@ _FIELD = {"pointer": "/timezone", "detail": "is not an IANA time zone; use a nam
 PROBLEMS: dict[int, dict[str, Any]] = {
     400: {"detail": "the body is not JSON"},
     401: {"detail": "this token is not known"},
-    403: {"detail": "this token may only read; writing takes one of role admin"},
+    403: {"detail": "this token may only read; use one with role admin to write"},
     404: {"detail": f"there is no rule {_RULE_ID}"},
     405: {"detail": "this route takes POST"},
     406: {"detail": "the file has 104,857,601 bytes, and workbooks are made of at most 104,857,600: take the CSV"},
     409: {"detail": f"the name 'daily-activity' is taken by rule {_RULE_ID}"},
     410: {"detail": f"the file of run {_RUN_ID} was removed on 2026-12-31: kept for 90 days, as its rule says"},
-    412: {"detail": "the rule is at version 2 by now: read it again, then decide"},
+    412: {"detail": "the rule is now at version 2: read it again, then decide"},
     413: {"detail": "the body is larger than 1048576 bytes"},
     416: {"detail": "the file has 53075 bytes"},
     422: {"detail": "the request has invalid values", "errors": [_FIELD]},

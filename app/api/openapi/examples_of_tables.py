@@ -1,4 +1,4 @@
-"""Examples for the shapes of tables, loads and checks: the same service, after its first report was loaded."""
+"""Examples for the schemas of tables, loads and checks: the same service, after its first report was loaded."""
 
 from typing import Any
 
@@ -69,7 +69,7 @@ _COLUMN = {
     "kind": "decimal",
     "personal": False,
     "zone": None,
-    "meaning": "What the line changes the balance by, gross minus fee.",
+    "meaning": "Gross minus fee: the amount by which the line changes the balance.",
     "filled": 0,
     "longest": 0,
 }

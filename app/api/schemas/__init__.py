@@ -1,1 +1,1 @@
-"""The JSON that the admin API takes and gives."""
+"""The JSON of the admin API."""

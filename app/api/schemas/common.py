@@ -1,4 +1,4 @@
-"""What the admin API takes and gives: the values that all its shapes are made of.
+"""What all schemas of the admin API have in common.
 
 Strings that PostgreSQL cannot keep (NUL, halves of surrogate pairs) are refused here, with a pointer.
 """
@@ -20,17 +20,17 @@ T = TypeVar("T")
 LONGEST_LIST = 1000
 MOST_PARAMETER_BYTES = 64 * 1024
 DEEPEST_PARAMETERS = 8
-# Stripe documents these as text; anything else is passed on as it is.
+# Stripe documents these as text; all others are passed on unchanged.
 _TEXT_PARAMETERS = frozenset({"currency", "payout", "reporting_category", "timezone"})
 
 
 class In(BaseModel):
-    """Whatever comes in: an unknown field is an error."""
+    """The base of requests: an unknown field is an error."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-Limit = Annotated[int, Field(ge=1, le=100, description="How many to answer with at most.")]
+Limit = Annotated[int, Field(ge=1, le=100, description="The most items to return.")]
 Cursor = Annotated[str, Field(max_length=500, description="`next_cursor` of the page before.")]
 
 
@@ -42,7 +42,7 @@ class PageIn(In):
 
 
 class Out(BaseModel):
-    """Whatever goes out."""
+    """The base of answers."""
 
     model_config = ConfigDict(from_attributes=True, frozen=True)
 
@@ -56,7 +56,7 @@ class Page(Out, Generic[T]):
 
 def _printable(value: str) -> str:
     if not value.isprintable():
-        raise ValueError("holds characters that cannot be printed")
+        raise ValueError("contains characters that cannot be printed")
     return value
 
 
@@ -87,7 +87,7 @@ def _whole_second(value: datetime) -> datetime:
 
 def _unique(values: list[str]) -> list[str]:
     if len(set(values)) < len(values):
-        raise ValueError("names the same account twice")
+        raise ValueError("lists the same account twice")
     return values
 
 
@@ -123,13 +123,13 @@ def _parts(value: object, depth: int) -> Iterator[tuple[object, int]]:
 def _check_part(part: object) -> None:
     match part:
         case None:
-            raise ValueError("holds a null; leave the parameter out")
+            raise ValueError("contains a null; leave the parameter out")
         case str() if "\x00" in part or not _is_unicode(part):
-            raise ValueError("has a character that is not text")
+            raise ValueError("contains a character that is not text")
         case float() if not math.isfinite(part):
-            raise ValueError("holds a number that is not finite")
+            raise ValueError("contains a number that is not finite")
         case int() if not -(2**63) <= part < 2**63:
-            raise ValueError("holds a number that is too large")
+            raise ValueError("contains a number that is too large")
 
 
 def _is_unicode(text: str) -> bool:
@@ -154,16 +154,16 @@ Time = Annotated[datetime, AfterValidator(_in_utc)]
 
 
 class Days(In):
-    """Local dates, of the rule's time zone: up to `to`, which is not part of them, or `through`, which is."""
+    """Local dates in the rule's time zone: until `to`, which is excluded, or `through`, which is included."""
 
     first: Day | None = Field(default=None, alias="from")
     until: Day | None = Field(default=None, alias="to", description="Exclusive.")
-    through: Day | None = Field(default=None, description="Inclusive; in place of `to`.")
+    through: Day | None = Field(default=None, description="Inclusive; use it instead of `to`.")
 
     def end(self) -> date | None:
         """The first day after the range. Raises BadInput if both forms are given."""
         if self.through is None:
             return self.until
         if self.until is not None:
-            raise BadInput(FieldError("/through", "says the same as `to`: use only one of them"))
+            raise BadInput(FieldError("/through", "means the same as `to`: use only one of them"))
         return self.through + timedelta(days=1)

@@ -1,4 +1,4 @@
-"""The shapes of health, made from the values that `app/health` judges with."""
+"""The schemas of health, made from the values that `app/health` judges with."""
 
 import uuid
 from collections.abc import Sequence
@@ -15,8 +15,8 @@ MOST_RULES_SHOWN = 100
 class LinkOut(Out):
     """Where the matter can be seen."""
 
-    kind: LinkKind = Field(description="A list of the API (`/v1/…`), of the pages and of the command line.")
-    filter: dict[str, str] = Field(description="What the list is to be filtered by.")
+    kind: LinkKind = Field(description="A list in the API (`/v1/…`), the pages and the command line.")
+    filter: dict[str, str] = Field(description="The filter of the list.")
 
 
 class CheckOut(Out):
@@ -24,21 +24,21 @@ class CheckOut(Out):
 
     name: str
     status: Status
-    detail: str = Field(description="One sentence: how it stands.")
-    advice: str | None = Field(None, description="What to do, where there is something to do.")
-    account: str | None = Field(None, description="The account, where it is about one alone.")
+    detail: str = Field(description="The result in one sentence.")
+    advice: str | None = Field(None, description="What to do, if anything.")
+    account: str | None = Field(None, description="The account, if the check is about a single one.")
     link: LinkOut | None = None
 
 
 class HealthOut(Out):
-    """All checks, and the worst of them."""
+    """All checks, and the worst status among them."""
 
     status: Status
     checks: list[CheckOut]
 
 
 class RuleHealthOut(Out):
-    """A rule for one connected account: what there is of it, and what is due next."""
+    """A rule for one connected account: its newest report, and what is due next."""
 
     rule_id: uuid.UUID
     name: str
@@ -48,7 +48,7 @@ class RuleHealthOut(Out):
     newest_window_end: Time | None = Field(description="Where the newest window ends that a run was made for.")
     newest_state: str | None = Field(description="The state of that run.")
     next_due_at: Time | None = Field(description="How far Stripe's data must reach for the next window.")
-    expected_by: Time | None = Field(description="When what is due should be there at the latest.")
+    expected_by: Time | None = Field(description="When the due report should be there at the latest.")
 
 
 class FullHealthOut(HealthOut):
@@ -58,12 +58,12 @@ class FullHealthOut(HealthOut):
 
 
 def health_out(checks: Sequence[Check]) -> HealthOut:
-    """These checks and the worst of them."""
+    """These checks, and the worst status among them."""
     return HealthOut(status=worst(checks), checks=[CheckOut.model_validate(check) for check in checks])
 
 
 def full_health_out(checks: Sequence[Check], judgement: Judgement | None) -> FullHealthOut:
-    """The process's own checks, then those of the rows where they could be read."""
+    """The process's own checks, then those of the rows if they could be read."""
     every = [*checks, *(judgement.checks if judgement is not None else ())]
     rules = judgement.rules[:MOST_RULES_SHOWN] if judgement is not None else ()
     shown = [RuleHealthOut.model_validate(rule) for rule in rules]

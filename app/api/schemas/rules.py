@@ -1,4 +1,4 @@
-"""The shapes of rules: as they are made, changed and shown."""
+"""The schemas of rules: to create, change and show them."""
 
 import uuid
 from dataclasses import replace
@@ -34,12 +34,13 @@ SettleHours = Annotated[
     Field(ge=0, le=_A_YEAR_HOURS, allow_inf_nan=False, strict=True, description="How long data may still change."),
 ]
 RetentionDays = Annotated[
-    int, Field(ge=1, le=_A_CENTURY_DAYS, strict=True, description="Files are removed after this; null keeps them.")
+    int,
+    Field(ge=1, le=_A_CENTURY_DAYS, strict=True, description="Days after which files are removed; null keeps them."),
 ]
 
 RecheckDays = Annotated[
     list[Annotated[int, Field(ge=1, le=_A_YEAR_DAYS, strict=True)]],
-    Field(max_length=10, description="Request the report again this many days after a window was first stored."),
+    Field(max_length=10, description="Request the report again these many days after a window was first stored."),
 ]
 _ColumnName = Annotated[str, Field(min_length=1, max_length=500, pattern=r"^[^\x00]*$")]
 
@@ -56,11 +57,11 @@ class RuleTableIn(In):
 
     state: Literal["auto", "leading", "kept", "off"] = Field(
         default="auto",
-        description="`auto`: its rows show where no other rule's do; `leading`: they show; `kept`: they do not; `off`:"
-        " its files are not loaded.",
+        description="`auto`: views show its rows unless another rule leads; `leading`: they do; `kept`: they do not;"
+        " `off`: its files are not loaded.",
     )
     personal: Annotated[list[_ColumnName], Field(max_length=LONGEST_LIST)] = Field(
-        default_factory=list, description="Personal columns to load all the same; they show in the personal schema."
+        default_factory=list, description="Personal columns to load nevertheless; only the personal schema shows them."
     )
 
 
@@ -83,26 +84,26 @@ class RuleIn(In):
     connected_accounts: ConnectedAccounts = Field(default_factory=list)
     retention_days: RetentionDays | None = None
     connected: Literal["none", "listed", "each", "together"] | None = Field(
-        default=None, description="Follows from `connected_accounts` where it is left out; `each` is not possible yet."
+        default=None, description="By default it follows from `connected_accounts`; `each` is not possible yet."
     )
     table: RuleTable = Field(default_factory=RuleTableIn, validate_default=True)
     recheck_days: RecheckDays = Field(default_factory=list)
 
     def as_new(self) -> NewRule:
-        """The rule that is meant: without a start it begins today, in its own zone."""
+        """The core's rule; without a start it begins today, in its own zone."""
         given = {name: getattr(self, name) for name in RULE_FIELDS}
         return NewRule(**given | {"starts_on": self.starts_on or today_in(self.timezone)})
 
 
 def refuse_null(value: object, info: ValidationInfo) -> object:
-    """In a change null means something for `retention_days` alone."""
+    """In a change, only `retention_days` may be null."""
     if value is None and info.field_name != "retention_days":
         raise ValueError("cannot be null; omit it to keep its value")
     return value
 
 
 class _Change(In):
-    """What is to change of a rule; what is left out stays as it is."""
+    """Changes to a rule; omitted fields stay as they are."""
 
     @field_validator("*", mode="before")
     @classmethod
@@ -110,11 +111,11 @@ class _Change(In):
         return refuse_null(value, info)
 
     def given(self) -> dict[str, Any]:
-        """The fields of a rule that were given, whatever their values."""
+        """The given fields of a rule, whatever their values."""
         return {name: getattr(self, name) for name in self.model_fields_set if name in RULE_FIELDS}
 
     def applied_to(self, saved: NewRule) -> NewRule:
-        """The rule as it is wanted."""
+        """The wanted rule."""
         return replace(saved, **self.given())
 
 
@@ -135,7 +136,7 @@ else:
 
 
 class WarningOut(Out):
-    """Something that is allowed, but probably a mistake."""
+    """Something that is allowed but probably a mistake."""
 
     pointer: str
     detail: str
@@ -146,7 +147,7 @@ class RuleTableOut(Out):
 
     state: str
     personal: list[str]
-    leads: bool = Field(default=False, description="Whether the plain view of its table shows its rows at present.")
+    leads: bool = Field(default=False, description="Whether the plain view of its table shows its rows now.")
 
 
 class RuleOut(Out):
@@ -174,6 +175,6 @@ class RuleOut(Out):
 
 
 class ChangedRuleOut(RuleOut):
-    """A rule as it is after the change, and what follows from that."""
+    """A rule after the change, and the effects."""
 
     asks_for: int = Field(description="How many runs this plans now, for all accounts of the rule.")

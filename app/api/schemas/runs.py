@@ -1,4 +1,4 @@
-"""The shapes of runs: as they are asked for and shown."""
+"""The schemas of runs: to request and show them."""
 
 import uuid
 from dataclasses import replace
@@ -27,7 +27,7 @@ from app.vocabulary import ErrorKind, RunOrder, RunState, WaitReason
 
 
 class RunFiltersIn(BaseModel):
-    """Which runs are meant; what is left out does not matter."""
+    """A filter of runs; an omitted field matches any."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     state: RunState | None = None
@@ -42,11 +42,11 @@ class RunFiltersIn(BaseModel):
 
 
 class RunListIn(RunFiltersIn, Days, PageIn):
-    """Which runs to list, in which order, and from where on. Dates are those that the windows count as."""
+    """Which runs to list, in which order, and where to start. Dates are the local days that the windows count as."""
 
     rule: Name | None = Field(default=None, description="The rule's name (or id), in place of `rule_id`.")
     stored_after: Moment | None = Field(default=None, description="Stored later than this.")
-    latest: bool = Field(default=False, description="Of each window its newest stored revision alone.")
+    latest: bool = Field(default=False, description="Only the newest stored revision of each window.")
     order: RunOrder = Field(
         default=RunOrder.PLANNED,
         description="`-planned`: newest first; `-window`: by the window's day, newest first; `stored`: oldest first.",
@@ -64,7 +64,7 @@ class RunListIn(RunFiltersIn, Days, PageIn):
 
 
 class WindowOut(Out):
-    """The window of a run in local dates, both of them inside it."""
+    """The first and last local date of a run's window."""
 
     first: date
     last: date
@@ -77,16 +77,17 @@ class RunIn(In):
     account: Slug = DEFAULT_ACCOUNT
     report_type: ReportTypeId
     parameters: Parameters = Field(default_factory=dict)
-    interval_start: Moment | None = Field(default=None, description="Inclusive; as far as the report type takes one.")
+    interval_start: Moment | None = Field(default=None, description="Inclusive; if the report type takes one.")
     interval_end: Moment | None = Field(default=None, description="Exclusive. Beyond Stripe's data the run waits.")
     connected_account: ConnectedAccount | None = None
 
 
 class RetryIn(RunFiltersIn):
-    """Which runs to retry: the failed ones that match, or with `state` the cancelled ones; or `ids`, all or none."""
+    """Which runs to retry: the failed ones that match (with `state`, the cancelled ones), or those in `ids`, all or
+    none."""
 
     rule: Name | None = Field(default=None, description="The rule's name (or id), in place of `rule_id`.")
-    ids: list[uuid.UUID] | None = Field(default=None, max_length=1000, description="These runs, in place of a filter.")
+    ids: list[uuid.UUID] | None = Field(default=None, max_length=1000, description="These runs, instead of a filter.")
     state: RunState | None = Field(default=None, description="`failed` (default) or `cancelled`.")
 
 
@@ -111,8 +112,8 @@ class FileOut(Out):
     size: int = Field(description="In bytes.")
     sha256: str
     stored_at: Time
-    removed_at: Time | None = Field(description="When its bytes were removed, if they were.")
-    removed_reason: str | None = Field(description="Why they were.")
+    removed_at: Time | None = Field(description="When its bytes were removed; null if they were not.")
+    removed_reason: str | None = Field(description="Why they were removed.")
     location: str | None = Field(description="Where its bytes lie in the object store; null: in the database.")
 
 
@@ -125,14 +126,14 @@ class RunErrorOut(Out):
 
 
 class WaitingOut(Out):
-    """Why a run stands still."""
+    """Why a run does not move."""
 
     reason: WaitReason
     until: Time | None = Field(
-        description="For `availability` how far data must reach, otherwise the time of the next try; null if unknown."
+        description="For `availability`, how far data must reach; otherwise the time of the next try. Null if unknown."
     )
     message: str | None = Field(
-        None, description="For `backoff`: what the last try met.", exclude_if=lambda message: message is None
+        None, description="For `backoff`: the error of the last try.", exclude_if=lambda message: message is None
     )
 
 
@@ -159,7 +160,7 @@ class RunOut(Out):
     revision: int
     partial: bool = Field(description="Begins where Stripe's data begins, later than its window would.")
     waiting: WaitingOut | None
-    window: WindowOut | None = Field(description="The interval in local dates; null where the type takes none.")
+    window: WindowOut | None = Field(description="The interval in local dates; null if the type takes none.")
     interval_start: Time | None
     interval_end: Time | None
     parameters: dict[str, Any] = Field(description="Exactly what is sent to Stripe.")

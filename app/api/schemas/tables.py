@@ -1,4 +1,4 @@
-"""The shapes of tables, loads, what is known of a file, and checks."""
+"""The schemas of tables, loads, facts about files, and checks."""
 
 import uuid
 from datetime import date
@@ -13,14 +13,14 @@ from app.tables.checks.listing import CheckFilters
 from app.tables.checks.results import Verdict
 from app.tables.listing import LoadFilters
 
-# Exact: a JSON number would be read as a float by most.
+# Exact: most programs read a JSON number as a float.
 Amount = Annotated[Decimal, PlainSerializer(lambda value: f"{value:f}", return_type=str)]
 TableName = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[a-z0-9_]+$")]
 _Word = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00]*$")]
 
 
 class LoadErrorOut(Out):
-    """Why a file is not loaded. Where a row is to blame, which; never what it holds."""
+    """Why a file is not loaded: which row, if one is to blame, but never its values."""
 
     kind: Literal["unloadable", "internal"] | str
     message: str
@@ -52,11 +52,11 @@ class LoadDetailOut(LoadOut):
     report_type: str
     revision: int
     is_current: bool = Field(description="The newest loaded revision of its window.")
-    leads: bool = Field(description="Its rule leads: if it is current too, the plain view shows it.")
+    leads: bool = Field(description="Its rule leads. The plain view shows a load that leads and is current.")
 
 
 class LoadFiltersIn(BaseModel):
-    """Which loads are meant; what is left out does not matter."""
+    """A filter of loads; an omitted field matches any."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     state: Literal["due", "loaded", "failed", "removed"] | None = None
@@ -71,11 +71,11 @@ class LoadFiltersIn(BaseModel):
 
 
 class LoadListIn(LoadFiltersIn, PageIn):
-    """Which loads to list, and from where on."""
+    """Which loads to list, and where to start."""
 
 
 class LoadMatchingIn(In):
-    """Which stored files to load: those that are not loaded, or failed; with `again` those that are loaded too."""
+    """Which stored files to load: those not loaded or failed; with `again`, loaded ones too."""
 
     state: Literal["loaded", "failed"] | None = None
     table: TableName | None = None
@@ -86,13 +86,13 @@ class LoadMatchingIn(In):
 
 
 class LoadsAskedOut(Out):
-    """How many files are to be loaded."""
+    """How many files will be loaded."""
 
     loads: int
 
 
 class SumOut(Out):
-    """What a category adds up to in a currency."""
+    """The sums of a category in a currency."""
 
     category: str
     currency: str
@@ -103,15 +103,15 @@ class SumOut(Out):
 
 
 class FactsOut(Out):
-    """What is known of a loaded file."""
+    """The facts about a loaded file."""
 
     rows: int
     header: list[str]
     header_sha256: str
     set_aside: list[str]
-    first_created: str | None = Field(description="As the file has it, in the zone of the run where it is not UTC.")
+    first_created: str | None = Field(description="As written in the file: in UTC or in the run's zone.")
     last_created: str | None
-    key_unique: bool | None = Field(description="Null where the report has no key, or the file lacks its columns.")
+    key_unique: bool | None = Field(description="Null if the report has no key, or the file lacks its columns.")
     net_breaks: int | None = Field(description="Rows where net is not gross - fee.")
     sums: list[SumOut] = Field(description="Without a summary's `total` line.")
 
@@ -130,10 +130,10 @@ class RowsIn(PageIn):
 
 
 class DiffIn(PageIn):
-    """What to compare with, and whether to show rows."""
+    """The revision to compare with, and whether to show rows."""
 
     against: Annotated[int, Field(ge=1, le=2**31 - 1)] | None = Field(
-        default=None, description="A revision; the loaded one before it, where it is left out."
+        default=None, description="A revision; default: the loaded one before."
     )
     rows: Literal["added", "removed", "changed"] | None = None
     personal: bool = Field(default=False, description="With the personal columns that are loaded; for admins.")
@@ -149,7 +149,7 @@ class CurrencyDeltaOut(Out):
 
 
 class DiffRowOut(Out):
-    """A row that is different; of an added one there is nothing `before`, of a removed one nothing `after`."""
+    """A row that is different. An added one has no `before`, a removed one no `after`."""
 
     row: int | None
     before: dict[str, str | None] | None
@@ -189,9 +189,9 @@ class ColumnOut(Out):
     state: str = Field(description="`loaded`, `approved`, `withheld` (personal), `set_aside` or `ignored`.")
     kind: Kind | str
     personal: bool
-    zone: str | None = Field(description="Of times: `utc`, `run` (the run's zone) or `date`.")
+    zone: str | None = Field(description="For times: `utc`, `run` (the run's zone) or `date`.")
     meaning: str | None
-    filled: int = Field(description="Of a column that is not loaded: in how many rows of one file it was filled.")
+    filled: int = Field(description="For a column that is not loaded: in how many rows of one file it has a value.")
     longest: int
 
 
@@ -207,7 +207,7 @@ class LeaderOut(Out):
 
 
 class TableDetailOut(TableOut):
-    """A table with its columns and who leads it."""
+    """A table with its columns and the rules that lead it."""
 
     columns: list[ColumnOut]
     leaders: list[LeaderOut]
@@ -217,7 +217,9 @@ class ColumnIn(In):
     """What to do with an unknown column."""
 
     state: Literal["approved", "ignored"]
-    kind: Kind | None = Field(default=None, description="What its values are; by default what its name suggests.")
+    kind: Kind | None = Field(
+        default=None, description="The kind of its values; by default the one that its name suggests."
+    )
     personal: StrictBool = Field(default=True, description="Shown in the personal schema only.")
 
 
@@ -251,7 +253,7 @@ class VerdictOut(Out):
 
 
 class CheckListIn(PageIn):
-    """Which verdicts to list: the newest about each subject, or with `history` all of them."""
+    """Which verdicts to list: the newest on each subject or, with `history`, all of them."""
 
     verdict: Verdict | None = None
     name: _Word | None = None
@@ -274,6 +276,6 @@ class CheckListIn(PageIn):
 
 
 class NoteIn(In):
-    """What is known about a verdict."""
+    """A note about a verdict."""
 
     note: Annotated[str, Field(min_length=1, max_length=2000, pattern=r"^[^\x00]*$")]

@@ -1,4 +1,4 @@
-"""The shapes of targets, messages and deliveries."""
+"""The schemas of targets, messages and deliveries."""
 
 import uuid
 from datetime import datetime
@@ -23,17 +23,17 @@ class TargetIn(In):
     name: Name
     kind: TargetKind
     url: Url | None = Field(
-        default=None, description="Of a webhook or folder; for Slack the name of one of TALLYHOOK_SLACK_URLS."
+        default=None, description="The URL of a webhook or folder; for Slack, the name of one of TALLYHOOK_SLACK_URLS."
     )
     recipients: Recipients = Field(default_factory=list, description="Of e-mail.")
-    message_types: MessageTypes = Field(default_factory=lambda: ["*"], description="`*` means all of them.")
+    message_types: MessageTypes = Field(default_factory=lambda: ["*"], description="`*` means all types.")
     rules: RuleNames | None = Field(default=None, description="Names or ids; null means all rules.")
     accounts: Slugs | None = Field(default=None, description="Null means all accounts.")
     enabled: StrictBool = True
 
 
 class TargetChange(In):
-    """What is to change of a target; what is left out stays as it is. `kind` is fixed."""
+    """Changes to a target; omitted fields stay as they are. `kind` is fixed."""
 
     name: Name | None = None
     url: Url | None = None
@@ -45,7 +45,7 @@ class TargetChange(In):
 
 
 class TargetOut(Out):
-    """A target as it is."""
+    """A target."""
 
     id: uuid.UUID
     name: str
@@ -57,27 +57,27 @@ class TargetOut(Out):
     accounts: list[str] | None
     enabled: bool
     disabled_reason: str | None
-    failing_since: Time | None = Field(description="Of the first failure after the last success.")
-    previous_until: Time | None = Field(description="Until then the secret before the last rotation signs too.")
+    failing_since: Time | None = Field(description="Time of the first failure after the last success.")
+    previous_until: Time | None = Field(description="Until then the previous secret signs too.")
     version: int = Field(description="The ETag, in quotes; raised by every change.")
     created_at: Time
     updated_at: Time
 
 
 class NewTargetOut(TargetOut):
-    """A new target; `secret` is shown here, and by POST …/secret."""
+    """A new target. `secret` is shown here and by POST …/secret."""
 
-    secret: str | None = Field(description="What the receiver of a webhook verifies signatures with.")
+    secret: str | None = Field(description="The receiver of a webhook verifies signatures with it.")
 
 
 class SecretOut(Out):
-    """What the receiver verifies signatures with (Standard Webhooks)."""
+    """The receiver verifies signatures with it (Standard Webhooks)."""
 
     secret: str
 
 
 class RotateIn(In):
-    """How long the secret before stays valid."""
+    """How long the previous secret stays valid."""
 
     overlap_hours: Annotated[float, Field(ge=0, le=24 * 90)] = 24.0
 
@@ -143,9 +143,9 @@ class MessageOut(Out):
 
 
 class MessageDetailOut(MessageOut):
-    """A message with its body, and what became of it at every target."""
+    """A message with its body, and its state at every target."""
 
-    body: dict[str, Any] = Field(description="As webhooks carry it.")
+    body: dict[str, Any] = Field(description="The body that webhooks send.")
     deliveries: list[DeliveryOut]
     attempts: list[AttemptOut]
 
@@ -155,5 +155,7 @@ class MessageTypeOut(Out):
 
     type: MessageType
     description: str
-    lasting: bool = Field(description="About a lasting state: sent once when it begins and once when it ends.")
-    example: dict[str, Any] = Field(description="The body that a webhook carries.")
+    lasting: bool = Field(
+        description="Whether it is about a lasting state: sent once when that begins and once when it ends."
+    )
+    example: dict[str, Any] = Field(description="The body that a webhook sends.")

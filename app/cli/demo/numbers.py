@@ -1,4 +1,4 @@
-"""The demo ends in money: what the files add up to per currency, and whether the numbers in them agree."""
+"""The demo ends with money: the sums of the files per currency, and whether the numbers in them agree."""
 
 import asyncio
 import time

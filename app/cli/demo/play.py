@@ -99,7 +99,7 @@ def _stripe_with_data(*, until: datetime) -> Simulator:
 
 
 async def _page_address(service: Running) -> str:
-    """An address that logs in by itself, once: `#go` has the page press its button."""
+    """An address that logs in once by itself: `#go` makes the page press its button."""
     async with service.res.sessions.begin() as session:
         link, _ = await sessions.make_link(
             session, name="demo", role=Role.ADMIN, origin="demo", by="demo", minutes=_A_DAY_MINUTES
@@ -117,7 +117,7 @@ async def _play(
     days: int,
     stop: asyncio.Event,
 ) -> list[str]:
-    """A few days in fast motion; returns what is wrong at the end."""
+    """Play a few days in fast motion; returns what is wrong at the end."""
     for sample in SAMPLES:
         await _add_rule(client, sample, first.date())
     for step in range(1, 2 * days + 1):
@@ -150,7 +150,8 @@ async def _add_rule(client: httpx.AsyncClient, sample: Sample, first: date) -> N
 
 
 def _owed(sample: Sample, first: date, availability: Availability) -> int:
-    """How many files the rule is owed at the end; each advance makes one for `every_update`, unless seen together."""
+    """How many files the rule owes at the end; each advance makes one for `every_update`, unless two are seen
+    together."""
     if sample.cadence is Cadence.EVERY_UPDATE:
         return 0
     schedule = Schedule(sample.cadence, sample.timezone, first - timedelta(days=sample.days), timedelta(0))
@@ -198,7 +199,7 @@ def _environ(folder: Path, simulator: Simulator, *, stripe_url: str, token: str,
         "STRIPE_API_BASE": stripe_url,
         "STRIPE_FILES_BASE": stripe_url,
         "TALLYHOOK_ADMIN_TOKEN": token,
-        # Healing is to be seen: what takes minutes elsewhere takes seconds here.
+        # Recovery must be visible: what takes minutes elsewhere takes seconds here.
         "TALLYHOOK_RECONCILE_SECONDS": "4",
         "TALLYHOOK_PENDING_POLL_SECONDS": "4",
         "TALLYHOOK_STALLED_AFTER_SECONDS": "4",

@@ -55,7 +55,7 @@ class Story:
             self._console.print(marked, highlight=False, soft_wrap=True)
 
     async def follow(self, seconds: float) -> None:
-        """Show what happens for some seconds."""
+        """Show what happens during some seconds."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             await self._look()

@@ -12,14 +12,14 @@ from app.simulator import Simulator
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
-    """What goes wrong, in a sentence that names what heals it; and how it is made."""
+    """A failure: the sentence that announces it and its recovery, and the function that causes it."""
 
     told: str
     make: Callable[[], object]
 
 
 def troubles(simulator: Simulator, worker: asyncio.subprocess.Process) -> Sequence[Trouble]:
-    """One for each half day, from the first on."""
+    """One for each half day, starting with the first."""
     return (
         Trouble(
             "PROBLEM: a webhook is lost. Stripe is asked anyway what it has.",
@@ -48,7 +48,7 @@ def troubles(simulator: Simulator, worker: asyncio.subprocess.Process) -> Sequen
 
 @asynccontextmanager
 async def second_worker(environ: Mapping[str, str]) -> AsyncIterator[asyncio.subprocess.Process]:
-    """`tallyhook worker` beside the service; gone in the end, however the demo ends."""
+    """`tallyhook worker` beside the service; it is ended with the demo, however that ends."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "app", "worker"),
         env={**os.environ, **environ},

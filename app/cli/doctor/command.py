@@ -91,8 +91,8 @@ async def examine_with(settings: "Settings", base: str | None, *, fix: bool) -> 
 
 
 async def _fix(client: "StripeClient", settings: "Settings", base: str) -> "tuple[list[Fixed], list[Check]]":
-    """Register or repair the endpoint of every account with a key that has one of its own; what Stripe does not allow
-    becomes a finding."""
+    """Register or repair the endpoint of every account that has a key and an endpoint of its own; what Stripe does not
+    allow becomes a finding."""
     from app.cli.doctor.endpoint import fix_endpoint
     from app.errors import StripeCallError
     from app.health.endpoints import url_for

@@ -109,7 +109,7 @@ def _secrets(account: Account) -> Check:
         detail = "one signing secret is" if count == 1 else f"{count} signing secrets are"
         return ok("webhook_secret", f"{detail} configured", account=account.slug)
     if account.heard_by_others:
-        detail = "no signing secret of its own: its events come in by the endpoint of its platform or organization"
+        detail = "no signing secret of its own: its events arrive at the endpoint of its platform or organization"
         return ok("webhook_secret", detail, account=account.slug)
     setting = _setting(account.slug, "STRIPE_WEBHOOK_SECRET", "webhook_secrets")
     advice = (

@@ -9,7 +9,7 @@ import typer
 
 from app.cli.api import Api, AsJson, command
 
-# As the API tells it (app/api/rule_apply.py).
+# From the API (app/api/rule_apply.py).
 Outcome = Mapping[str, Any]
 DIFFERENT = 3  # 1 is an error and 2 bad usage, so that a pipeline can tell drift from failure
 
@@ -20,7 +20,7 @@ Prune = Annotated[bool, typer.Option("--prune", help="Also remove rules that are
 
 @command(rules)
 async def export(api: Api, as_json: AsJson = False) -> None:
-    """Print every rule as YAML, ordered by name; `rules apply` takes it back."""
+    """Print every rule as YAML, ordered by name, for `rules apply`."""
     import json
 
     import yaml
@@ -36,7 +36,7 @@ async def export(api: Api, as_json: AsJson = False) -> None:
 
 @command(rules)
 async def diff(api: Api, file: File, prune: Prune = False, as_json: AsJson = False) -> None:
-    """Show what `rules apply` would change: exit code 0 nothing, 3 something, 1 that it cannot be applied."""
+    """Show what `rules apply` would change. Exit code: 0 nothing, 3 something, 1 the file cannot be applied."""
     from app.cli.output import show_json
 
     outcome = await _applied(api, file, prune=prune, dry_run=True)
@@ -53,13 +53,13 @@ async def diff(api: Api, file: File, prune: Prune = False, as_json: AsJson = Fal
 async def apply(
     api: Api,
     file: File,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")] = False,
     prune: Prune = False,
     as_json: AsJson = False,
 ) -> None:
-    """Make the rules what the file says, in one transaction: all of it, or nothing.
+    """Make the rules match the file, in one transaction: completely or not at all.
 
-    Rules are told apart by name. Rules that the file does not name stay, unless --prune.
+    Rules are identified by name. Rules that are not in the file stay, unless --prune.
     """
     from app.cli.output import show_json
 
@@ -99,14 +99,14 @@ def _show_steps(outcome: Outcome, *, dry_run: bool) -> None:
 
 
 def _note(outcome: Outcome) -> None:
-    """Show what is easily overlooked, on standard error."""
+    """Show on standard error what is easily overlooked."""
     for step in outcome["steps"]:
         for warning in step["warnings"]:
             typer.echo(f"warning: {step['name']}: {warning}", err=True)
     if outcome["kept"]:
         typer.echo(f"not in the file, and kept (--prune removes them): {', '.join(outcome['kept'])}", err=True)
     if outcome["may_rename"]:
-        typer.echo("a rule under a new name is a new rule: runs and files stay with the old one", err=True)
+        typer.echo("a rule with a new name is a new rule: runs and files stay with the old one", err=True)
 
 
 def _show_difference(difference: str) -> None:

@@ -1,4 +1,4 @@
-"""`tallyhook rules list|show|preview|coverage|backfill`: what rules owe, and what there is of it."""
+"""`tallyhook rules list|show|preview|coverage|backfill`: what rules owe, and how much of it is there."""
 
 from typing import Annotated, Any
 from urllib.parse import quote
@@ -27,7 +27,7 @@ async def list_(api: Api, as_json: AsJson = False) -> None:
 
 @command(rules)
 async def show(api: Api, rule: Rule, as_json: AsJson = False) -> None:
-    """Show one rule, and what to know about it."""
+    """Show one rule and its warnings."""
     from app.cli.output import show_fields
 
     show_fields(await api.get(_path(rule)), as_json=as_json)
@@ -35,14 +35,14 @@ async def show(api: Api, rule: Rule, as_json: AsJson = False) -> None:
 
 @command(rules)
 async def preview(api: Api, rule: Rule, as_json: AsJson = False) -> None:
-    """Show what a rule would run now, and what comes next and when."""
+    """Show what a rule would request now, and what comes next and when."""
     from app.cli.output import show_json, show_list
 
     found = await api.post("/v1/rules/preview", {"rule_id": (await api.get(_path(rule)))["id"]})
     if as_json:
         show_json(found)
         return
-    typer.echo(f"{found['now_total']} would run now; next:")
+    typer.echo(f"{found['now_total']} would be requested now; next:")
     show_list(_NEXT, found["next"], as_json=False)
 
 
@@ -66,15 +66,17 @@ async def backfill(
     first: From = None,
     to: To = None,
     through: Through = None,
-    rerun: Annotated[bool, typer.Option("--rerun", help="Also what is there, as a new revision.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say how much it would be, and do nothing.")] = False,
+    rerun: Annotated[
+        bool, typer.Option("--rerun", help="Also request stored windows again, as new revisions.")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say how many runs it would be.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Make what a rule lacks between two dates, and retry what failed or was cancelled there."""
+    """Request what a rule lacks between two dates, and retry what failed or was cancelled there."""
     from app.cli.output import show_json
 
     if first is None or (to is None) == (through is None):
-        raise typer.BadParameter("say --from, and --to (not included) or --through (included)")
+        raise typer.BadParameter("give --from, and --to (not included) or --through (included)")
     asked: dict[str, Any] = {"from": first, "rerun": rerun, "dry_run": dry_run}
     asked |= {"to": to} if to is not None else {"through": through}
     found = await api.post(f"{_path(rule)}/backfill", asked)

@@ -1,4 +1,4 @@
-"""`tallyhook runs`: see runs, have them made, try them again, take their files."""
+"""`tallyhook runs`: list, create, retry and cancel runs, and download their files."""
 
 import uuid
 from typing import Annotated, Any
@@ -9,7 +9,7 @@ from app.cli.api import Api, AsJson, Limit, command
 from app.cli.saving import Force, Output
 from app.vocabulary import RunState
 
-runs = typer.Typer(help="Runs: one per report that is owed.", no_args_is_help=True)
+runs = typer.Typer(help="Runs: one per wanted report.", no_args_is_help=True)
 RunId = Annotated[uuid.UUID, typer.Argument(metavar="RUN_ID", help="The run's id.")]
 RuleOption = Annotated[str | None, typer.Option("--rule", help="Only runs of this rule: its name or id.")]
 TypeOption = Annotated[str | None, typer.Option("--report-type", help="Only runs of this report type.")]
@@ -27,15 +27,15 @@ async def list_(
     report_type: TypeOption = None,
     account: AccountOption = None,
     connected_account: ConnectedOption = None,
-    first: Annotated[str | None, typer.Option("--from", help=f"Windows from this day on: {_DATE}.")] = None,
+    first: Annotated[str | None, typer.Option("--from", help=f"Windows from this day: {_DATE}.")] = None,
     to: Annotated[str | None, typer.Option("--to", help="Windows before this day.")] = None,
     through: Annotated[str | None, typer.Option("--through", help="Windows up to this day, included.")] = None,
     stored_after: Annotated[str | None, typer.Option("--stored-after", help="Stored later than this time.")] = None,
-    latest: Annotated[bool, typer.Option("--latest", help="Of each window its newest stored revision.")] = False,
+    latest: Annotated[bool, typer.Option("--latest", help="Only the newest stored revision of each window.")] = False,
     limit: Limit = 50,
     as_json: AsJson = False,
 ) -> None:
-    """List runs, newest first; with --stored-after what was stored since, oldest first."""
+    """List runs, newest first; with --stored-after, those stored since, oldest first."""
     from app.cli.output import show_json
     from app.cli.runs.view import show_runs
 
@@ -71,7 +71,7 @@ async def create(
     connected_account: Annotated[str | None, typer.Option(help="An acct_….")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Have a report made without a rule; beyond Stripe's data it waits."""
+    """Request a report without a rule; beyond Stripe's data it waits."""
     from app.cli.output import show_json
 
     asked = {
@@ -97,12 +97,12 @@ async def retry(
     connected_account: ConnectedOption = None,
     as_json: AsJson = False,
 ) -> None:
-    """Try failed or cancelled runs again: those named, all or none of them; or with --failed all that match."""
+    """Retry failed or cancelled runs: those given, all or none; or with --failed, all that match."""
     from app.cli.output import show_json
 
     filters = {"rule": rule, "report_type": report_type, "account": account, "connected_account": connected_account}
     if bool(run_ids) == failed or (run_ids and any(filters.values())):
-        raise typer.BadParameter("name the runs, or say --failed (which the other options narrow), not both")
+        raise typer.BadParameter("give the runs, or --failed (which the other options narrow), not both")
     asked = {"ids": [str(run_id) for run_id in run_ids]} if run_ids else {"state": RunState.FAILED, **filters}
     retried = (await api.post("/v1/runs/retry", asked))["retried"]
     if as_json:
@@ -113,7 +113,7 @@ async def retry(
 
 @command(runs)
 async def cancel(api: Api, run_id: RunId, as_json: AsJson = False) -> None:
-    """Cancel a run that is not stored yet: no file will be fetched for it."""
+    """Cancel a run that is not stored yet: its file will not be downloaded."""
     from app.cli.output import show_json
 
     run = await api.post(f"/v1/runs/{run_id}/cancel")
@@ -127,7 +127,7 @@ async def cancel(api: Api, run_id: RunId, as_json: AsJson = False) -> None:
 async def download(
     api: Api,
     run_or_rule: Annotated[str, typer.Argument(metavar="RUN_ID|RULE", help="A run's id, or a rule's name.")],
-    date: Annotated[str | None, typer.Argument(metavar="[DATE]", help=f"Of a rule: {_DATE}, or `latest`.")] = None,
+    date: Annotated[str | None, typer.Argument(metavar="[DATE]", help=f"With a rule: {_DATE}, or `latest`.")] = None,
     *,
     connected_account: ConnectedOption = None,
     form: Annotated[str, typer.Option("--format", help="csv (the bytes as they are), xlsx or parquet.")] = "csv",
@@ -135,14 +135,14 @@ async def download(
     force: Force = False,
     as_json: AsJson = False,
 ) -> None:
-    """Write a file, verified: it appears when it is whole, and never half. Of a run, or of a rule's window by date."""
+    """Download and verify the file of a run, or of a rule's window by date. It appears only when complete."""
     from urllib.parse import quote
 
     from app.cli.saving import save, tell
 
     if date is None:
         if not _is_id(run_or_rule):
-            raise typer.BadParameter(f"{run_or_rule} is not the id of a run; of a rule say a DATE too, or `latest`")
+            raise typer.BadParameter(f"{run_or_rule} is not the id of a run; with a rule, also give a DATE or `latest`")
         path = f"/v1/runs/{run_or_rule}/file"
     else:
         path = f"/v1/rules/{quote(run_or_rule, safe='')}/files/{quote(date, safe='')}"
@@ -153,7 +153,7 @@ async def download(
 
 @command(runs)
 async def facts(api: Api, run_id: RunId) -> None:
-    """Show what is known of a run's file: rows, header, sums; as JSON."""
+    """Show the facts about a run's file, as JSON: rows, header, sums."""
     from app.cli.output import show_json
 
     show_json(await api.get(f"/v1/runs/{run_id}/facts"))
@@ -165,7 +165,7 @@ async def diff(
     run_id: RunId,
     against: Annotated[int | None, typer.Option(help="A revision; default: the loaded one before.", min=1)] = None,
 ) -> None:
-    """Show how a run's file differs from an earlier revision of its window; as JSON."""
+    """Show how a run's file differs from an earlier revision of its window, as JSON."""
     from app.cli.output import show_json
 
     found = await api.get(f"/v1/runs/{run_id}/diff", against=against)
@@ -181,7 +181,7 @@ def _is_id(text: str) -> bool:
 
 
 def _parameters(given: list[str]) -> dict[str, Any]:
-    """`name=value`, the value as JSON where it is JSON (`columns=["net"]`), else as text."""
+    """`name=value`, the value as JSON if it is valid JSON (`columns=["net"]`), otherwise as text."""
     import json
 
     found: dict[str, Any] = {}

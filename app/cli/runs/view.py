@@ -7,7 +7,7 @@ import typer
 
 from app.cli.output import show_json, show_table
 
-# As the API shows it.
+# From the API.
 Run = Mapping[str, Any]
 _HEADINGS = ("id", "state", "rule", "report_type", "connected_account", "from", "to", "attempt", "about")
 
@@ -41,7 +41,7 @@ def _row(run: Run, names: Mapping[str, str]) -> list[object]:
 
 
 def _about(run: Run) -> str | None:
-    """The most interesting thing about it: its file, its error, or why it stands still."""
+    """The most interesting fact about it: its file, its error, or why it waits."""
     if run["file"] is not None:
         return f"{run['file']['size']:,} bytes" + (" (removed)" if run["file"]["removed_at"] is not None else "")
     if run["error"] is not None:

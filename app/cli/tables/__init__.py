@@ -1,1 +1,1 @@
-"""`tallyhook tables` and `tallyhook checks`: what is inside the files, for people without curl."""
+"""`tallyhook tables` and `tallyhook checks`: what is inside the files."""

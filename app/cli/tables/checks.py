@@ -13,14 +13,16 @@ _COLUMNS = ("id", "name", "verdict", "account", "interval_start", "currency", "l
 @checks.command("list")
 def list_(
     *,
-    verdict: Annotated[str | None, typer.Option(help="Only these: agrees, differs or not_comparable.")] = None,
+    verdict: Annotated[str | None, typer.Option(help="Only this verdict: agrees, differs or not_comparable.")] = None,
     name: Annotated[str | None, typer.Option(help="Only checks of this name.")] = None,
-    account: Annotated[str | None, typer.Option(help="Only of this account.")] = None,
-    history: Annotated[bool, typer.Option("--history", help="All verdicts, not only the newest.")] = False,
-    limit: Annotated[int, typer.Option(help="At most this many, the newest.", min=1, max=10_000)] = 50,
+    account: Annotated[str | None, typer.Option(help="Only checks of this account.")] = None,
+    history: Annotated[
+        bool, typer.Option("--history", help="Every verdict, not only the newest on each subject.")
+    ] = False,
+    limit: Annotated[int, typer.Option(help="At most this many.", min=1, max=10_000)] = 50,
     as_json: AsJson = False,
 ) -> None:
-    """List the newest verdict about each subject, newest first."""
+    """List the newest verdict on each subject, newest first."""
     from app.api.checks import shown
     from app.cli.output import show_json, show_table
     from app.cli.session import opened, run_once
@@ -55,10 +57,8 @@ def show(check_id: CheckId) -> None:
 
 
 @checks.command()
-def note(
-    check_id: CheckId, text: Annotated[str, typer.Argument(metavar="NOTE", help="What is known about it.")]
-) -> None:
-    """Write down what is known about a verdict: health then takes it as acknowledged."""
+def note(check_id: CheckId, text: Annotated[str, typer.Argument(metavar="NOTE", help="The text of the note.")]) -> None:
+    """Write a note about a verdict: health then takes it as acknowledged."""
     from app.cli.session import actor, opened, run_once
     from app.tables.manual import note_check
 

@@ -7,7 +7,7 @@ import typer
 if TYPE_CHECKING:
     from app.tables.columns import ColumnState
 
-tables = typer.Typer(help="Tables: the rows of stored files, to be asked in SQL.", no_args_is_help=True)
+tables = typer.Typer(help="Tables: the rows of stored files, for queries in SQL.", no_args_is_help=True)
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Table = Annotated[str, typer.Argument(metavar="TABLE", help="The table's name.")]
 Column = Annotated[str, typer.Argument(metavar="COLUMN", help="The column's name in the file.")]
@@ -36,18 +36,20 @@ def list_(as_json: AsJson = False) -> None:
 
 @tables.command()
 def show(
-    table: Annotated[str | None, typer.Argument(metavar="TABLE", help="The table's name; all, with --dbt.")] = None,
+    table: Annotated[
+        str | None, typer.Argument(metavar="TABLE", help="The table's name; default with --dbt: all.")
+    ] = None,
     dbt: Annotated[bool, typer.Option("--dbt", help="Print a sources.yml for dbt.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Show a table's columns and what they mean; or with --dbt a sources.yml of it, or of all tables."""
+    """Show a table's columns and what they mean; or with --dbt, a sources.yml of one or all tables."""
     from app.cli.output import show_json, show_table
     from app.cli.session import opened, run_once
     from app.cli.tables.dbt import sources
     from app.tables import listing
 
     if table is None and not dbt:
-        raise typer.BadParameter("name a table, or say --dbt")
+        raise typer.BadParameter("name a table, or give --dbt")
 
     async def read() -> tuple[Any, Any, str]:
         async with opened() as res, res.sessions() as session:
@@ -72,10 +74,10 @@ def load(
     *,
     table: Annotated[str | None, typer.Option("--table", help="Only files of this table.")] = None,
     account: Annotated[str | None, typer.Option("--account", help="Only files of this account.")] = None,
-    again: Annotated[bool, typer.Option("--again", help="Also what is loaded already.")] = False,
+    again: Annotated[bool, typer.Option("--again", help="Also files that are loaded already.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Load stored files that are not loaded, or failed; also those from before there were tables."""
+    """Load stored files that are not loaded or failed, including files older than the tables."""
     from app.cli.output import show_json
     from app.cli.session import actor, opened, run_once
     from app.tables.listing import LoadFilters
@@ -89,7 +91,7 @@ def load(
     if as_json:
         show_json({"loads": loads})
     else:
-        typer.echo(f"{loads} file{' is' if loads == 1 else 's are'} to be loaded; a worker does it")
+        typer.echo(f"{loads} file{' is' if loads == 1 else 's are'} queued; a worker loads them")
 
 
 @tables.command()
@@ -97,21 +99,23 @@ def approve(
     table: Table,
     column: Column,
     kind: Annotated[str | None, typer.Option(help="decimal, integer, timestamp or text.")] = None,
-    public: Annotated[bool, typer.Option("--public", help="It holds no personal data: show it in all views.")] = False,
+    public: Annotated[
+        bool, typer.Option("--public", help="It contains no personal data: show it in all views.")
+    ] = False,
 ) -> None:
-    """Load a column that nobody knew, and the files that have it again."""
+    """Approve an unknown column, and reload the files that have it."""
     from app.tables.catalogue import Kind
     from app.tables.columns import ColumnState
 
     if kind is not None and kind not in list(Kind):
-        raise typer.BadParameter("--kind is one of decimal, integer, timestamp and text")
+        raise typer.BadParameter("--kind must be decimal, integer, timestamp or text")
     loads = _decide(table, column, ColumnState.APPROVED, kind=kind, personal=not public)
     typer.echo(f"{table}.{column} is approved; {loads} files are loaded again")
 
 
 @tables.command()
 def ignore(table: Table, column: Column) -> None:
-    """Say that an unknown column is not wanted."""
+    """Ignore an unknown column."""
     from app.tables.columns import ColumnState
 
     _decide(table, column, ColumnState.IGNORED, kind=None, personal=True)
@@ -134,9 +138,9 @@ def _decide(table: str, column: str, state: "ColumnState", *, kind: str | None, 
 @tables.command()
 def grant(
     role: Annotated[str, typer.Argument(metavar="ROLE", help="A role of the database.")],
-    personal: Annotated[bool, typer.Option("--personal", help="The views with personal columns too.")] = False,
+    personal: Annotated[bool, typer.Option("--personal", help="Also the views with personal columns.")] = False,
 ) -> None:
-    """Let a role of the database read the views, now and later; nothing else."""
+    """Let a role of the database read the views, present and future, and nothing else."""
     from app.cli.session import actor, opened, run_once
     from app.db.report_schemas import personal_schema
     from app.tables import grants
@@ -157,7 +161,7 @@ def grant(
 
 @tables.command()
 def drop(table: Table) -> None:
-    """Remove a table, its views and its rows; the files stay, and `tables load` brings it back."""
+    """Remove a table, its views and its rows; the files stay, and `tables load` restores the table."""
     from app.cli.session import actor, opened, run_once
     from app.tables import grants
 

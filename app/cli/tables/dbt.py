@@ -10,9 +10,14 @@ from app.tables.listing import ShownColumn, ShownTable
 
 
 def sources(tables: Sequence[ShownTable], columns: Mapping[str, Sequence[ShownColumn]], schema: str) -> str:
-    """The text of the file. Only what the plain views show: nothing personal, nothing that is not loaded."""
+    """The text of the file, with what the plain views show: no personal columns, and only loaded ones."""
     shown = [_table(table, columns[table.name]) for table in tables]
-    source = {"name": "tallyhook", "schema": schema, "description": "Stripe's reports, by Tallyhook.", "tables": shown}
+    source = {
+        "name": "tallyhook",
+        "schema": schema,
+        "description": "Stripe's reports, stored by Tallyhook.",
+        "tables": shown,
+    }
     text: str = yaml.safe_dump({"version": 2, "sources": [source]}, sort_keys=False, allow_unicode=True, width=100)
     return text
 

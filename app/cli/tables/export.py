@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-export = typer.Typer(help="Hand what the views show to other engines.", no_args_is_help=True)
+export = typer.Typer(help="Export what the views show, for other engines.", no_args_is_help=True)
 
 
 @export.callback()
@@ -15,9 +15,11 @@ def _group() -> None:
 @export.command()
 def parquet(
     to: Annotated[str, typer.Option("--to", metavar="URL", help="s3://…, gs://…, az://… or file:///folder.")],
-    check: Annotated[bool, typer.Option("--check", help="Read each file back: rows and sums as in the table.")] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Read each file back and compare rows and sums with the table.")
+    ] = False,
 ) -> None:
-    """Write every window that the views show as Parquet, as in TALLYHOOK_PARQUET_STORE."""
+    """Write every window that the views show as Parquet, laid out as in TALLYHOOK_PARQUET_STORE."""
     from app.cli.session import opened, run_once
     from app.tables.exporting import export as write
 

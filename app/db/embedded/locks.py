@@ -1,17 +1,18 @@
-"""Who uses the embedded PostgreSQL, and whether it lives: three lock files beside the data directory.
+"""Who uses the embedded PostgreSQL, and whether it is running: three lock files beside the data directory.
 
-The kernel drops each lock with the process that holds it, however that ends, so nothing here can be left over:
+The kernel drops each lock with the process that holds it, however that ends, so no lock can be left over:
 
-* `start`   held while somebody looks, starts or stops: one at a time;
-* `users`   shared by every process that uses the server: who gets it alone is the last one, and stops the server;
-* `server`  held by the server and all its children themselves, who inherit it: free means that nothing of it lives,
-            whatever its pid file says. Its text names the machine.
+* `start`   held by the process that is looking, starting or stopping: one at a time;
+* `users`   shared by every process that uses the server: a process that gets it alone is the last one, and stops the
+server;
+* `server`  held by the server and all its children, who inherit it: if it is free, no process of the server is left,
+whatever its pid file says. Its text names the machine.
 
-The same lock tells another machine (a shared file system) from a dead one. A socket answers only on the machine of
-its server. So: it answers: join, whatever the host is called by now. It is silent and the lock is free: nobody
-lives, start; a container that comes back with a new host name is not locked out. It is silent and the lock is held:
-the server is starting or dying, wait; but if the text is of another machine (told by its boot, as containers on one
-machine have different names), refuse and say the host's name.
+The same lock tells a server on another machine (with a shared file system) from a dead one, as a socket answers only on
+its own machine. If it answers: join, even if the host's name has changed. If it is silent and the lock is free: no
+server is running, so start one; a container that returns with a new host name is not locked out. If it is silent and
+the lock is held: the server is starting or dying, so wait; but if the text names another machine (by its boot id, as
+containers on one machine have different names), refuse and name the host.
 """
 
 import fcntl
@@ -29,17 +30,17 @@ POLL_SECONDS = 0.03
 
 
 class Locks:
-    """The lock files of one data directory, and whatever else lies beside it under its name."""
+    """The lock files of one data directory, and the other files beside it under its name."""
 
     def __init__(self, data: Path) -> None:
         self._data = data
 
     def beside(self, name: str) -> Path:
-        """The path of a file of ours beside the data directory: inside it all belongs to PostgreSQL."""
+        """The path of one of our files beside the data directory, whose inside belongs to PostgreSQL."""
         return self._data.with_name(f".{self._data.name}.{name}")
 
     def open(self, name: str) -> int:
-        """Open one of our files, private to us; root follows no link that somebody may have laid there."""
+        """Open one of our files, private to us; root never follows a link that somebody may have planted."""
         return os.open(self.beside(name), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
 
     @contextmanager
@@ -63,7 +64,7 @@ class Locks:
         return lock
 
     def take_for_server(self) -> int:
-        """Take `server` and write this machine's name into it; the server is to inherit the descriptor."""
+        """Take `server` and write this machine's name into it; the server inherits the descriptor."""
         lock = self.open("server.lock")
         if not lock_alone(lock):
             os.close(lock)
@@ -73,7 +74,7 @@ class Locks:
         return lock
 
     def server_lives(self) -> bool:
-        """Whether any process of the server, its children included, lives anywhere on this file system."""
+        """Whether any process of the server or its children is running anywhere on this file system."""
         lock = self.open("server.lock")
         try:
             return not lock_alone(lock)
@@ -81,17 +82,17 @@ class Locks:
             os.close(lock)
 
     def check_server_is_here(self) -> None:
-        """Raise when the server that lives was started on another machine."""
+        """Raise if the running server was started on another machine."""
         host, _, boot = self.beside("server.lock").read_text().partition("\n")
         if boot != _this_boot():
             raise EmbeddedPostgresError(
                 f"the database in {self._data} is in use by the host {host}: stop Tallyhook there first, "
-                "or give both one PostgreSQL with DATABASE_URL"
+                "or let both use one PostgreSQL with DATABASE_URL"
             )
 
 
 def lock_alone(lock: int) -> bool:
-    """Take the lock for ourselves alone, at once or not at all."""
+    """Take the lock exclusively, at once or not at all."""
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -108,7 +109,7 @@ def pause(unless: threading.Event | None) -> None:
 
 
 def _this_boot() -> str:
-    """What tells this run of this machine from any other; its containers share it."""
+    """Identifies this boot of this machine; its containers share it."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     except OSError:

@@ -1,4 +1,4 @@
-"""Whether a PostgreSQL takes connections, asked on its socket.
+"""Whether a PostgreSQL accepts connections, asked on its socket.
 
 libpq can ask too, but keeps the interpreter's lock while it waits: a server that hangs would stop every webhook.
 """
@@ -9,7 +9,7 @@ import struct
 from enum import Enum, auto
 from pathlib import Path
 
-# A server that lives answers within milliseconds.
+# A running server answers within milliseconds.
 ANSWER_SECONDS = 2.0
 _PROTOCOL_3 = 196_608
 _STARTUP = b"user\0postgres\0database\0postgres\0\0"
@@ -21,11 +21,11 @@ class Answer(Enum):
 
     READY = auto()
     NOT_YET = auto()  # it is starting, recovering or stopping
-    NONE = auto()  # nobody listens, or nothing comes
+    NONE = auto()  # nothing listens, or no answer arrives
 
 
 def ping(path: Path) -> Answer:
-    """Begin a connection at the socket of this path, and see what comes."""
+    """Begin a connection at the socket of this path, and see how it is answered."""
     with socket.socket(socket.AF_UNIX) as client:
         client.settimeout(ANSWER_SECONDS)
         try:

@@ -1,7 +1,7 @@
 """The embedded PostgreSQL: every process of the service starts or joins it when DATABASE_URL is not set.
 
-The way of a start: join what answers, else find the binaries, make the data directory, drop what a dead server left,
-start, wait. Why this is safe with any number of processes, `kill -9` and reused process ids: `embedded_locks`.
+A start: join a server that answers; otherwise find the binaries, create the data directory, remove what a dead server
+left, start, wait. Why this is safe with any number of processes, `kill -9` and reused process ids: `embedded_locks`.
 """
 
 import errno
@@ -40,7 +40,7 @@ from app.errors import EmbeddedPostgresError
 
 __all__ = ["EmbeddedPostgres", "EmbeddedPostgresError"]
 
-# A server that lives but does not listen is starting or dying, and both take moments.
+# A server that runs but does not listen is starting or dying, and both take moments.
 SILENT_SECONDS = 60
 # The service's whole exit takes under 15 s (contract §2), of which calls in flight may take 8.
 STOP_SECONDS = 5
@@ -52,7 +52,7 @@ class EmbeddedPostgres:
     """The server of one data directory, for any number of processes; the first one creates and starts it."""
 
     def __init__(self, data: Path, *, fast_unsafe: bool = False, folders: Iterable[Path] | None = None) -> None:
-        """`fast_unsafe` is for tests: no fsync. `folders` is where to look for binaries, instead of everywhere."""
+        """`fast_unsafe` is for tests: no fsync. `folders` limits where to look for binaries."""
         self.data = Path(data).resolve()
         self.socket_folder = socket_folder_for(self.data)
         self._fast_unsafe = fast_unsafe
@@ -62,7 +62,7 @@ class EmbeddedPostgres:
         self._released = threading.Event()
 
     def url(self, database: str = "postgres") -> str:
-        """The URL of a database of this server, as libpq takes it; the port is said because PGPORT may be set."""
+        """The URL of a database of this server, as libpq takes it; the port is given because PGPORT may be set."""
         return f"postgresql://postgres@/{quote(database, safe='')}?host={quote(str(self.socket_folder))}&port={PORT}"
 
     def acquire(self) -> Self:
@@ -115,7 +115,7 @@ class EmbeddedPostgres:
     def _ensure_running(self) -> None:
         started = False
         patience = time.monotonic() + SILENT_SECONDS
-        # Asked after `_use` was set, as `release` asks in the other order: one of the two notices.
+        # Read after `_use` was set; `release` does it in the other order, so that one of the two notices.
         pause(self._released)
         while (answer := self._ping()) is not Answer.READY:
             if answer is Answer.NOT_YET:
@@ -154,7 +154,7 @@ class EmbeddedPostgres:
         finally:
             # Ours only: the server's copy of the descriptor keeps the lock.
             os.close(lock)
-        # Reaped whenever it dies, so that it never lies about as a zombie of ours.
+        # Reaped whenever it dies, so that it never remains as a zombie.
         threading.Thread(target=server.wait, name="postgres-reaper", daemon=True).start()
 
     def _leave(self) -> None:
@@ -170,7 +170,7 @@ class EmbeddedPostgres:
             os.close(use)
 
     def _stop(self) -> None:
-        """Ask the server to stop, cutting connections, and wait a while; it goes on by itself if it takes longer."""
+        """Ask the server to stop, cutting connections, and wait a while; it stops by itself if that takes longer."""
         server = self._server_process()
         if server is None:
             return
@@ -187,7 +187,7 @@ class EmbeddedPostgres:
         log.info("postgres.stopped", data=str(self.data))
 
     def _server_process(self) -> int | None:
-        """The process that listens on the socket, by the kernel's own knowledge; None if nobody we can see does."""
+        """The process that listens on the socket, according to the kernel; None if no process that we can see does."""
         with socket.socket(socket.AF_UNIX) as client:
             try:
                 self._check_socket_folder()
@@ -203,7 +203,7 @@ class EmbeddedPostgres:
         return process or None
 
     def _ping(self) -> Answer:
-        """What the server answers on its socket, which is looked at only in a folder that is private to it."""
+        """What the server answers on its socket, which is used only in a folder that is private to it."""
         try:
             self._check_socket_folder()
         except FileNotFoundError:
@@ -227,15 +227,17 @@ class EmbeddedPostgres:
             return
         self.data.parent.mkdir(parents=True, exist_ok=True)
         if os.geteuid() == 0:
-            # The lent account passes through; the data directory itself stays closed to everybody else.
+            # The lent account may pass through; the data directory itself stays closed to all others.
             self.data.parent.chmod(0o711)
 
     def _explained(self, error: OSError) -> EmbeddedPostgresError:
-        # Copying many files gathers their errors in one text, without a number.
+        # Copying many files collects their errors in one text, without an errno.
         if error.errno == errno.ENOSPC or os.strerror(errno.ENOSPC) in str(error):
             return no_room(self.data.parent)
         where = Path(error.filename or self.data)
         existing = next(path for path in (where, *where.parents) if os.path.lexists(path))
         owner, me = account_name(existing.lstat().st_uid), account_name(os.geteuid())
-        whose = "" if owner == me else f" ({existing} belongs to {owner}, and we are {me}; run as {owner})"
+        whose = (
+            "" if owner == me else f" ({existing} belongs to {owner}, and this process runs as {me}; run as {owner})"
+        )
         return EmbeddedPostgresError(f"cannot use {where}: {error.strerror or error}{whose}: {OTHER_CHOICES}")

@@ -28,7 +28,7 @@ def retrieve_account(call: Call) -> Answer:
 
 def list_accounts(call: Call) -> Answer:
     refuse_unknown(call.form, CURSORS | {"created"})
-    # A connected account has none of its own.
+    # A connected account has no connected accounts.
     connected = Collection[ConnectedAccount]() if call.owner else call.account.connected
     return answer(
         page(
@@ -52,7 +52,7 @@ def retrieve_connected(call: Call) -> Answer:
 
 
 def list_payouts(call: Call) -> Answer:
-    """Newest first, by the time of making; only `status` and `created` filter."""
+    """Newest first, by creation; only `status` and `created` filter."""
     refuse_unknown(call.form, CURSORS | {"created", "arrival_date", "status", "destination"})
     status = call.form.get("status")
     found = payouts_of(call.world, call.account, owner=call.owner, since=created_since(call.form.get("created")))

@@ -45,7 +45,7 @@ def _subject(call: Call, file: ReportFile) -> Subject:
 
 
 def _range(call: Call, file: ReportFile) -> str | None:
-    """The part asked for, unless the client holds a part of another file."""
+    """The requested range, unless the client has a part of another file."""
     unchanged = call.headers.get("if-range")
     return call.headers.get("range") if unchanged in (None, etag(file)) else None
 

@@ -79,7 +79,7 @@ class ApiRoute:
             return refusal(error)
 
     async def _send(self, request: Request, answer: Answer, send: Send) -> int:
-        """The status that was sent, 0 if the connection broke on the way."""
+        """The status that was sent; 0 if the connection broke."""
         headers = self._headers(request) | answer.headers
         if answer.file is not None:
             return await send_file(request.scope, request.receive, send, body=answer.file, headers=headers)
@@ -99,7 +99,7 @@ class ApiRoute:
         return headers | {"Idempotency-Key": key} if key else headers
 
     def _subject(self, request: Request, secret: str, form: Form) -> Subject:
-        """What a fault may be matched with; nothing is looked up while there are no faults."""
+        """The values that faults match; nothing is looked up while there are no faults."""
         if not self._world.faults.rules:
             return Subject()
         key = self._world.keys.get(secret)

@@ -19,7 +19,7 @@ PERMISSION_NAMES: dict[Permission, str] = {
 
 
 def secret_of(headers: Mapping[str, str]) -> str:
-    """The key that a call shows, as Bearer token or as Basic user name; empty if it shows none."""
+    """The key of a call, as Bearer token or as Basic user name; empty without one."""
     scheme, _, value = headers.get("authorization", "").partition(" ")
     if scheme.lower() == "bearer":
         return value.strip()
@@ -32,10 +32,8 @@ def secret_of(headers: Mapping[str, str]) -> str:
 
 
 def authenticate(world: World, secret: str, context: str, *, permission: Permission | None, route: str) -> ApiKey:
-    """The key, if it is good, may do this and is not used too often; otherwise an API error.
-
-    `context` is the `Stripe-Context` header: an organization's key becomes one of the account that begins it.
-    """
+    """The key, if it is valid, has the permission and is within its rate limit; otherwise raises an API error.
+    `context` is the `Stripe-Context` header: an organization's key becomes one of the first account in it."""
     if not secret:
         raise errors.no_key()
     key = _of_organization(world, secret, context) if secret in world.organizations else world.keys.get(secret)

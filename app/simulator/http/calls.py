@@ -1,4 +1,4 @@
-"""One call of the API and its answer: what the handlers are given and give back."""
+"""One call of the API and its answer: the parameters and results of handlers."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -16,7 +16,7 @@ from app.simulator.webhooks.events import Carrying
 
 @dataclass(slots=True)
 class Call:
-    """A call whose key is known to be good. `names` are the path's parameters, `owner` the `Stripe-Account` header (or
+    """A call with a valid key. `names` are the path's parameters, `owner` the `Stripe-Account` header (or
     the last account of `Stripe-Context`)."""
 
     world: World
@@ -40,7 +40,7 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class FileBody:
-    """A file to be streamed, and what is to go wrong while it is."""
+    """A file to stream, and what goes wrong meanwhile."""
 
     file: ReportFile
     wanted: str | None
@@ -49,7 +49,7 @@ class FileBody:
 
 @dataclass(slots=True)
 class Answer:
-    """`then` is done once the answer is out; before it is sent, the deliveries of `after` have to be through."""
+    """`then` runs after the answer is sent; the deliveries of `after` must be finished before."""
 
     status: int = 200
     body: bytes = b""

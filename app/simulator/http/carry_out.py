@@ -1,4 +1,4 @@
-"""Carries a call out once: idempotency keys, and the faults that strike before, during or after it takes effect."""
+"""Carries out a call once: idempotency keys, and faults that strike before, during or after its effect."""
 
 import asyncio
 from collections.abc import Mapping
@@ -21,7 +21,7 @@ LONGEST_KEY = 255
 
 
 class ConnectionCut(Exception):
-    """The caller gets no answer. `answer` is what it would have been, if the call took effect."""
+    """The caller gets no answer. `answer` is what it would have got, if the call took effect."""
 
     def __init__(self, answer: Answer | None = None) -> None:
         super().__init__("the connection is cut here")
@@ -29,7 +29,7 @@ class ConnectionCut(Exception):
 
 
 async def disturb(faults: Mapping[str, Fault], when: When, answer: Answer | None = None) -> Answer | None:
-    """What the faults do at this point: wait, cut the connection, or put another answer in place of the right one."""
+    """The effect of the faults at this point: wait, cut the connection, or replace the answer."""
     slow, broken, status = (_at(faults, name, when) for name in ("slow", "cut", "status"))
     if slow is not None:
         await asyncio.sleep(slow.seconds)
@@ -43,7 +43,7 @@ async def disturb(faults: Mapping[str, Fault], when: When, answer: Answer | None
 
 
 async def carry_out(call: Call, handler: Handler, faults: Mapping[str, Fault]) -> Answer:
-    """The answer to a call. One with an idempotency key is carried out once; after that its answer is repeated."""
+    """The answer to a call. With an idempotency key it is carried out once; afterwards the answer is repeated."""
     key = call.idempotency_key
     if key is None or call.method != "POST":
         return await _effect(call, handler, faults)
@@ -77,7 +77,7 @@ async def _effect(call: Call, handler: Handler, faults: Mapping[str, Fault]) -> 
     except ApiError as error:
         answer = refusal(error)
     if answer.after:
-        # An endpoint that refuses is tried for long; the answer does not wait for that.
+        # Deliveries to an endpoint that refuses are retried for long; the answer does not wait for that.
         await asyncio.wait(answer.after, timeout=LONGEST_WAIT)
     return await disturb(faults, "after", answer) or answer
 
@@ -88,7 +88,7 @@ def _at(faults: Mapping[str, Fault], name: str, when: When) -> Fault | None:
 
 
 def _error(fault: Fault) -> ApiError:
-    """The fault's answer, in Stripe's words where the fault has none of its own."""
+    """The fault's answer, in Stripe's words unless the fault has its own."""
     if fault.status == 429:
         error = rate_limited("endpoint-rate" if fault.code is None else None)
     else:

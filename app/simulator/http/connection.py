@@ -1,4 +1,4 @@
-"""The TCP connection under a request: uvicorn keeps it to itself, but a simulator has to cut it now and then."""
+"""The TCP connection under a request: uvicorn hides it, but a simulator has to cut it now and then."""
 
 import asyncio
 from typing import cast
@@ -22,7 +22,7 @@ def transport_of(scope: Scope) -> asyncio.Transport:
 
 
 async def cut(scope: Scope, receive: Receive, *, at_once: bool = True) -> None:
-    """Closes the connection: at once, or after what has been written is out. Returns when the server knows."""
+    """Closes the connection: at once, or after everything written was sent. Returns when the server knows."""
     transport = transport_of(scope)
     if at_once:
         transport.abort()

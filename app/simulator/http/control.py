@@ -28,7 +28,7 @@ def control_routes(commands: Commands) -> list[Route]:
 
 
 def _overview(commands: Commands) -> Callable[[Request], Any]:
-    """`GET /_control` says what there is; so does the refusal of everything that there is not."""
+    """`GET /_control` lists the routes; so does the answer to an unknown one."""
     known = {
         f"{method} /_control/{path}": (command.__doc__ or "").partition("\n")[0]
         for path, by_method in commands.items()

@@ -1,4 +1,4 @@
-"""Sends a file's bytes: whole or in part, as they are or as a fault wants them, never more than a piece in memory."""
+"""Sends a file's bytes: all or a range, correct or as a fault changes them, with at most one piece in memory."""
 
 import asyncio
 import re
@@ -32,7 +32,7 @@ class Part:
 
 
 async def send_file(scope: Scope, receive: Receive, send: Send, *, body: FileBody, headers: dict[str, str]) -> int:
-    """Answers with the file; the returned status is 0 if the connection was cut on the way."""
+    """Answers with the file; the returned status is 0 if the connection was cut."""
     part = _part(body)
     if part is None:
         headers = headers | {"Content-Range": f"bytes */{body.file.size}", "Content-Length": "0"}
@@ -57,7 +57,7 @@ def encoded(headers: dict[str, str]) -> list[tuple[bytes, bytes]]:
 
 
 def _part(body: FileBody) -> Part | None:
-    """What to send; None if the part asked for lies outside of the file."""
+    """What to send; None if the requested range lies outside of the file."""
     size, faults = body.file.size, body.faults
     bounds = _bounds(body.wanted, size)
     if bounds is None:
@@ -77,7 +77,7 @@ def _part(body: FileBody) -> Part | None:
 
 
 def _bounds(wanted: str | None, size: int) -> tuple[int, int, int] | None:
-    """Status, start and end for a Range header; what it does not understand is answered with everything."""
+    """Status, start and end for a Range header; one that it does not understand is answered with the whole file."""
     found = RANGE.fullmatch(wanted or "")
     if found is None or found.groups() == ("", ""):
         return 200, 0, size
@@ -107,7 +107,7 @@ def _headers(body: FileBody, part: Part) -> dict[str, str]:
 
 
 def _pieces(body: FileBody, part: Part) -> Iterator[bytes]:
-    """The bytes as they go over the wire, up to where the connection breaks."""
+    """The bytes on the wire, up to where the connection breaks."""
     plain = _plain_pieces(body, part)
     if "file_gzip" not in body.faults:
         yield from plain
@@ -138,7 +138,7 @@ async def _paced(body: FileBody, part: Part) -> AsyncIterator[bytes]:
 
 
 async def _cut_silently(scope: Scope, receive: Receive, *, body: FileBody, part: Part) -> int:
-    """An answer without a length that ends when the connection does: nobody can tell that it is not the whole."""
+    """An answer without a length that ends with the connection: clients cannot know that it is not complete."""
     transport = transport_of(scope)
     kind = MEDIA_TYPES[body.file.type].encode()
     transport.write(b"HTTP/1.1 200 OK\r\ncontent-type: " + kind + b"\r\nconnection: close\r\n\r\n")

@@ -1,4 +1,4 @@
-"""Form bodies and query strings as Stripe reads them: `parameters[columns][0]=a` becomes nested values."""
+"""Form bodies and query strings, read like Stripe does: `parameters[columns][0]=a` becomes nested values."""
 
 from typing import TypeAlias
 from urllib.parse import parse_qsl
@@ -41,7 +41,7 @@ def _place(tree: Form, name: str, value: str) -> None:
 
 
 def _steps(name: str) -> list[str]:
-    """`a[b][]` → `["a", "b", ""]`; a name with unbalanced brackets is taken as it stands."""
+    """`a[b][]` → `["a", "b", ""]`; a name with unbalanced brackets is taken literally."""
     head, bracket, rest = name.partition("[")
     if not bracket or not head or not rest.endswith("]"):
         return [name]

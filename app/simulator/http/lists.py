@@ -1,4 +1,4 @@
-"""Stripe's lists: newest first, cut into pages by cursors, filtered by the time of making."""
+"""Stripe's lists: newest first, cut into pages by cursors, filtered by creation."""
 
 from collections.abc import Callable, Iterator
 from itertools import islice
@@ -26,7 +26,7 @@ def page(
     render: Callable[[ItemT], dict[str, Any]],
     fits: Callable[[ItemT], bool],
 ) -> dict[str, Any]:
-    """One page of what fits; `kind` is the word for the thing in messages."""
+    """One page of what matches; `kind` names the items in messages."""
     limit = _limit(form)
     after, before = (_cursor(collection, form, name, kind) for name in ("starting_after", "ending_before"))
     if after is not None and before is not None:
@@ -59,7 +59,7 @@ def boolean(param: str, value: Value) -> bool:
 
 
 def created_filter(value: "Value | None") -> Callable[[int], bool]:
-    """`created=…` or `created[gte]=…&created[lt]=…` as a question."""
+    """`created=…` or `created[gte]=…&created[lt]=…` as a predicate."""
     if value is None:
         return lambda created: True
     if not isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""Checks what a create call asks for, in the order and the words of Stripe, and turns it into plain values."""
+"""Checks the parameters of a create call, in the order and the words of Stripe, and turns them into plain values."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -24,7 +24,7 @@ def timezones() -> frozenset[str]:
 
 
 def wanted_type(account: Account, form: Form) -> ReportType:
-    """The report type a create call names."""
+    """The report type of a create call."""
     for name in form:
         if name not in ("report_type", "parameters", "expand"):
             raise errors.unknown_parameter(name)
@@ -44,7 +44,7 @@ def report_type_of(account: Account, identifier: str, *, param: str = "id") -> R
 
 
 def parameters_of(kind: ReportType, parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """The same for parameters that are values: as a form would have brought them, texts and lists of texts."""
+    """The same for parameters that are values, converted to what a form would contain: texts and lists of texts."""
     form: Form = {
         name: [str(item) for item in value] if isinstance(value, list | tuple) else str(value)
         for name, value in parameters.items()

@@ -1,4 +1,4 @@
-"""What the control routes and `state` show of the simulator's own things, as plain JSON values."""
+"""The simulator's objects as plain JSON values, for the control routes and `state`."""
 
 from dataclasses import asdict
 from functools import singledispatch
@@ -10,12 +10,12 @@ from app.simulator.state.model import Account, ApiKey, Delivery, Endpoint, Event
 from app.simulator.state.world import CallRecord, World
 
 SHOWN = 200
-"""The latest of each kind that `state` lists; the counts are of all."""
+"""How many of each kind `state` lists, the newest; the counts are of all."""
 
 
 @singledispatch
 def plain(value: Any) -> Any:
-    """Anything a command gives back, as JSON values."""
+    """Any result of a command, as JSON values."""
     return value
 
 
@@ -131,7 +131,7 @@ def _(value: Account) -> Any:
 
 
 def state_of(world: World, account: str | None) -> dict[str, Any]:
-    """Everything there is, of one account or of all."""
+    """Everything, of one account or of all."""
     chosen = list(world.accounts.values()) if account is None else [world.account(account)]
     return {
         "now": world.clock.now(),

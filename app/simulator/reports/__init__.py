@@ -1,1 +1,1 @@
-"""What the simulator's reports contain: types, parameters, columns, and a ledger that they are all drawn from."""
+"""What the simulator's reports contain: types, parameters, columns, and the ledger that all of them are drawn from."""

@@ -1,7 +1,7 @@
-"""What is known of Stripe's report types, read from `app/catalogue/reports.yaml`: parameters, columns, their order.
+"""What is known about Stripe's report types, read from `app/catalogue/reports.yaml`: parameters, columns, their order.
 
-The simulator answers as these facts say, and guesses where they are silent: defaults of a version that nobody has
-written down are those of its newest sister; a type that nobody has described is written like plain activity."""
+The simulator follows these facts, and guesses where they are silent: unknown defaults of a version are those of the
+family's newest known version; an unknown type is written like plain activity."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -14,7 +14,7 @@ import yaml
 
 CONNECTED_PREFIX = "connected_account_"
 WINDOW = frozenset({"interval_start", "interval_end"})
-# No reference names it, but programs send it: every type takes it.
+# No reference documents it, but programs send it: every type accepts it.
 ANYWHERE = frozenset({"compress_file"})
 
 METADATA = re.compile(r"(payment|refund|transfer|invoice|credit_note|tax_transaction)_metadata\[[^\[\]]+\]")
@@ -23,8 +23,8 @@ _PLAIN = "balance_change_from_activity.itemized.7"
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """What a report type takes and is written with. `default_columns` is what the API says, `file_columns` their
-    order in a file whose columns nobody has chosen."""
+    """A report type's parameters and columns. `default_columns` are those of the API, `file_columns` their order in a
+    file for which no columns were chosen."""
 
     id: str
     family: str
@@ -36,7 +36,7 @@ class Template:
     default_columns: tuple[str, ...]
     file_columns: tuple[str, ...]
     also: frozenset[str] = frozenset()
-    """Columns that only a sister is known to have, where the type's own list may have gaps."""
+    """Columns that only another version is known to have, if the type's own list may have gaps."""
 
     @property
     def connected(self) -> bool:
@@ -44,7 +44,7 @@ class Template:
         return self.id.startswith(CONNECTED_PREFIX)
 
     def knows(self, column: str) -> bool:
-        """Whether the column can be asked for; of metadata columns with any key."""
+        """Whether the column can be requested; metadata columns with any key."""
         if METADATA.fullmatch(column):
             column = column.partition("[")[0] + "[key]"
         return column in self.columns or column in self.also
@@ -60,13 +60,13 @@ def facts() -> dict[str, Any]:
 
 @cache
 def catalogue() -> Mapping[str, Template]:
-    """The types that an account has: those with known columns, in the order of the catalogue."""
+    """The types of an account: those with known columns, in the order of the catalogue."""
     return {name: _template(name) for name, known in facts()["report_types"].items() if known["columns"]}
 
 
 @cache
 def template_for(identifier: str) -> Template:
-    """What is known of an id; for one that the catalogue does not describe, what is known of the nearest one."""
+    """The facts about an id or, if the catalogue does not have it, about the nearest one."""
     known = catalogue().get(identifier)
     if known is not None:
         return known
@@ -108,7 +108,8 @@ def _parameters(known: Mapping[str, Any]) -> tuple[frozenset[str], frozenset[str
 
 
 def _default_like_a_sister(known: Mapping[str, Any], columns: tuple[str, ...]) -> Iterable[str]:
-    """The newest defaults of the family, as far as this version has such columns; else all that are not personal."""
+    """The newest defaults of the family that this version has as columns; otherwise all columns that are not
+    personal."""
     family = known["family"]
     for name in _versions(family) + _versions(family.removeprefix(CONNECTED_PREFIX)):
         sister = facts()["report_types"][name].get("default_columns")
@@ -120,7 +121,7 @@ def _default_like_a_sister(known: Mapping[str, Any], columns: tuple[str, ...]) -
 
 
 def _columns_of_sisters(known: Mapping[str, Any]) -> frozenset[str]:
-    """What another version of the family has; times of the run's zone only where a zone can be given."""
+    """The columns of another version of the family; times in the run's zone only if a zone can be given."""
     explained = facts()["columns"]
     return frozenset(
         column

@@ -110,7 +110,7 @@ PAYOUT_CELLS: Cells[Payout] = {
 
 @dataclass(frozen=True, slots=True)
 class Sales:
-    """What was sold in one country and currency, and what of it was refunded; amounts in minor units, tax included."""
+    """Sales in one country and currency, and their refunds; amounts in minor units, tax included."""
 
     country: str
     currency: str
@@ -140,7 +140,7 @@ SALES_CELLS: Cells[Sales] = {
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """How one connected account stands in one currency at the end of the interval; amounts in minor units."""
+    """One connected account in one currency at the end of the interval; amounts in minor units."""
 
     account: str
     currency: str

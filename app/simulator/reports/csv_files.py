@@ -14,7 +14,7 @@ from app.simulator.reports.families import family_of
 from app.simulator.reports.recipe import Recipe
 
 EXACT_ROWS = 10_000
-"""Longer reports are made of a block of rows that is repeated, and of the rows that are left over."""
+"""Longer reports consist of a repeated block of rows and the remaining rows."""
 BLOCK_ROWS = 2_000
 CHUNK_BYTES = 1 << 20
 
@@ -32,14 +32,14 @@ class Stretch:
         return cls(block * max(1, min(copies, CHUNK_BYTES // max(1, len(block)))), len(block) * copies)
 
     def piece(self, position: int) -> bytes:
-        """The bytes from a position on: at most a group, at most what is left."""
+        """The bytes from a position: at most a group, at most the rest."""
         left, offset = self.size - position, position % len(self.group)
         return self.group[offset : offset + min(left, CHUNK_BYTES)]
 
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """A file as stretches, one after the other."""
+    """A file as a sequence of stretches."""
 
     stretches: tuple[Stretch, ...]
 
@@ -69,7 +69,7 @@ def content_of(recipe: Recipe) -> Content:
     if recipe.expected_rows <= EXACT_ROWS:
         return _plain(_head(recipe), _flawed(recipe, list(_values(recipe, EXACT_ROWS * 2))), recipe)
     values = list(_values(recipe, BLOCK_ROWS))
-    # A summary or a filtered report has fewer rows than the block may hold: it is complete as it is.
+    # A summary or a filtered report with fewer rows than the block may hold is complete.
     if len(values) < BLOCK_ROWS:
         return _plain(_head(recipe), _flawed(recipe, values), recipe)
     copies, rest = divmod(math.floor(recipe.expected_rows), BLOCK_ROWS)
@@ -86,7 +86,7 @@ def _plain(head: bytes, rows: list[list[str]], recipe: Recipe) -> Content:
 
 
 def _in_blocks(recipe: Recipe, values: list[list[str]], *, copies: int, rest: int) -> Content:
-    """A long report; a block with a flaw is written for itself, between those without."""
+    """A long report; a block with a flaw is written separately, between those without."""
     whole = b"".join(_line(recipe, row) for row in _flawed(recipe, values, beside=True))
     stretches, done = [Stretch.of(_head(recipe))], 0
     for number in sorted({(flaw.row - 1) // BLOCK_ROWS for flaw in recipe.layout.flaws if flaw.kind != "extra_column"}):
@@ -141,8 +141,8 @@ def _values(recipe: Recipe, most: int) -> Iterator[list[str]]:
 
 
 def _flawed(recipe: Recipe, rows: list[list[str]], *, first: int = 1, beside: bool = False) -> list[list[str]]:
-    """The rows with the flaws that concern them; `first` is the number of the first one. `beside`: none of these
-    rows is the one with the flaw."""
+    """The rows with their flaws; `first` is the number of the first one. `beside`: the row with the flaw is not among
+    these."""
     flaws = recipe.layout.flaws
     if not flaws:
         return rows

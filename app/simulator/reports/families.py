@@ -1,4 +1,4 @@
-"""What each family of report types tells: which rows of the ledger, with which cells."""
+"""What each family of report types contains: which rows of the ledger, with which cells."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -42,7 +42,7 @@ class Family(Generic[RowT]):
     rows: Callable[[Recipe], Iterable[RowT]]
 
     def lines(self, recipe: Recipe) -> Iterator[list[str]]:
-        """The rows as text, in the order and the style that the recipe asks for; what is absent is empty."""
+        """The rows as text, in the recipe's order and style; absent values are empty."""
         style = recipe.style
         cells = [self._cell(column) for column in recipe.columns]
         for row in self.rows(recipe):
@@ -87,7 +87,7 @@ FAMILIES: dict[str, AnyFamily] = {
 
 @lru_cache(maxsize=256)
 def family_of(report_type: str) -> AnyFamily:
-    """The family of an id, whatever its version; an id of a family not known here is written like plain activity."""
+    """The family of an id, whatever its version; an unknown family is written like plain activity."""
     name = report_type.removeprefix(CONNECTED_PREFIX).rpartition(".")[0]
     kind = "summary" if name.endswith(".summary") else "itemized"
     return FAMILIES.get(name) or FAMILIES[f"balance_change_from_activity.{kind}"]

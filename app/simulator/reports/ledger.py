@@ -1,9 +1,9 @@
-"""The business that the reports tell about: an endless list of balance transactions, a pure function of a seed.
+"""The business behind the reports: an endless list of balance transactions, a pure function of a seed.
 
 Transaction number *n* always looks the same and always happens at the same instant, so windows tile: the reports of
-thirty days add up to the report of the month, and a summary agrees with its itemized sister. Every UTC midnight an
-automatic payout per currency pays out what the day before has earned; the balance in between is what is not paid yet.
-A restatement changes a window for all reports at once, so that the figures go on agreeing.
+thirty days add up to the report of the month, and a summary agrees with its itemized report. Every UTC midnight an
+automatic payout per currency pays out the earnings of the day before; the balance in between is what is still unpaid. A
+restatement changes a window for all reports at once, so that their figures still agree.
 """
 
 import hashlib
@@ -27,12 +27,12 @@ DESCRIPTIONS = (
     "Invoice 0042, net 30",
 )
 ADDED = 1_000_000_000_000
-"""What the number of a transaction that a restatement adds is higher by than that of its neighbour."""
+"""A transaction that a restatement adds has the number of its neighbour plus this."""
 
 
 @dataclass(frozen=True, slots=True)
 class Restatement:
-    """The window `[start, end)` told differently: of eight transactions one has another amount, one another text,
+    """A changed window `[start, end)`: of eight transactions one has another amount, one another text,
     one is gone and one has a new neighbour."""
 
     start: int
@@ -70,7 +70,7 @@ class Transaction:
 
     @property
     def cost(self) -> int:
-        """What Stripe takes for it: its fee, or the whole of a transaction that is a fee itself."""
+        """What Stripe takes for it: its fee, or all of a transaction that is a fee itself."""
         return self.fee - self.gross if self.category == "fee" else self.fee
 
     @property
@@ -116,7 +116,7 @@ def nth_transaction(business: Business, number: int) -> Transaction:
     category, gross, fee = _amounts(kind, 100 + cents)
     return Transaction(
         number=number,
-        # The place within the transaction's own slot never reaches the next one: order of number is order of time.
+        # The offset never reaches the next transaction's slot, so the order of numbers is the order of time.
         created=math.floor((number + place / 1024) * DAY / business.rows_per_day),
         category=category,
         currency=business.currencies[currency],
@@ -141,7 +141,7 @@ def _amounts(kind: int, amount: int) -> tuple[str, int, int]:
 
 
 def _restated(told: Transaction) -> Iterable[Transaction]:
-    """What the restatements of the business have made of a transaction, one after the other."""
+    """A transaction after the restatements of the business, applied in order."""
     items = [told]
     for restatement in told.business.restatements:
         if restatement.start <= told.created < restatement.end and items:
@@ -163,7 +163,7 @@ def _restated_items(items: list[Transaction], place: int) -> list[Transaction]:
 
 
 def payouts(business: Business, start: int, end: int) -> Iterator[Payout]:
-    """The payouts at the UTC midnights in `[start, end)`; a day that earned nothing makes none."""
+    """The payouts at the UTC midnights in `[start, end)`; a day without earnings has none."""
     for midnight in range(-(-start // DAY) * DAY, end, DAY):
         totals = net_by_currency(transactions(business, midnight - DAY, midnight))
         for currency, amount in sorted(totals.items()):
@@ -172,7 +172,7 @@ def payouts(business: Business, start: int, end: int) -> Iterator[Payout]:
 
 
 def unpaid(business: Business, moment: int) -> Iterator[Transaction]:
-    """What the balance at `moment` consists of: created before it and not yet paid out."""
+    """The transactions in the balance at `moment`: created before it and not yet paid out."""
     last_payout = (moment - 1) // DAY * DAY
     return transactions(business, last_payout, moment)
 

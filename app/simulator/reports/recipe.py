@@ -8,12 +8,12 @@ from app.simulator.reports.columns import Style
 from app.simulator.reports.ledger import Business
 
 Quoting: TypeAlias = Literal["all", "header", "minimal"]
-"""`all`: header and every value, an absent one is an unquoted nothing; `header`: values only where they need it."""
+"""`all`: quotes the header and every value, but not absent ones; `header`: quotes values only if they need it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Flaw:
-    """Something wrong with the rows. The first data row is 1; a `bad_value` without a column meets the first one."""
+    """Something wrong with the rows. The first data row is 1; a `bad_value` without a column is in the first one."""
 
     kind: Literal["extra_column", "bad_value", "missing_row"]
     row: int = 1
@@ -23,7 +23,7 @@ class Flaw:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """How the rows of a report are told and written, where several ways have been seen."""
+    """How the rows of a report are written, where several ways have been seen."""
 
     quoting: Quoting = "all"
     newline: Literal["\n", "\r\n"] = "\n"
@@ -39,8 +39,8 @@ class Layout:
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """Equal recipes give equal bytes. The interval is half-open, Unix seconds; the businesses are told one after the
-    other: the platform's own, or those of connected accounts."""
+    """Equal recipes give equal bytes. The interval is half-open, Unix seconds; the businesses (the platform's own, or
+    those of connected accounts) are written in sequence."""
 
     report_type: str
     businesses: tuple[Business, ...]

@@ -1,4 +1,4 @@
-"""Which rows of the ledger a report tells: one by one, or added up. All take a recipe."""
+"""The rows of the ledger in a report: one by one, or summed. All functions take a recipe."""
 
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain, islice
@@ -11,7 +11,7 @@ from app.simulator.reports.recipe import Recipe
 from app.simulator.reports.transaction_columns import Component, country, fee_category
 
 LARGEST_SUM = 10_000
-"""A summary adds up no more transactions than this, so that it stays cheap whatever the rate."""
+"""The most transactions that a summary sums, so that it stays cheap at any rate."""
 
 Rows: TypeAlias = Callable[[Recipe], Iterator[Transaction]]
 
@@ -47,7 +47,7 @@ def charges(recipe: Recipe) -> Iterator[Transaction]:
 
 
 def components(recipe: Recipe) -> Iterator[Component]:
-    """A transaction's gross, and its fee as a part of its own: together its net."""
+    """A transaction's gross and fee as separate parts, which sum to its net."""
     for item in activity(recipe):
         yield Component(item, "gross", item.gross)
         if item.fee:

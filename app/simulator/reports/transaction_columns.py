@@ -40,7 +40,7 @@ def _constant(value: str) -> Cell[Transaction]:
 
 
 def _only(category: str, cell: Cell[Transaction]) -> Cell[Transaction]:
-    """A value that transactions of one category have, and no others."""
+    """A value that only transactions of one category have."""
     return lambda row, style: cell(row, style) if row.category == category else ""
 
 
@@ -156,7 +156,7 @@ CARD_FEE_CELLS: Cells[Transaction] = {
     "issuing_bank": _constant("A bank"),
     "card_present": _constant("false"),
     "fee_category": _constant("network_cost"),
-    # Six places, as the one file that was quoted has them.
+    # Six places, like the only file that was ever quoted.
     "card_scheme_fee": lambda row, style: style.number("0.005991"),
     "interchange_fee": _money(lambda row: row.fee),
     "non_transactional_card_scheme_fee": _money(lambda row: 0),
@@ -208,7 +208,7 @@ TAX_CELLS: Cells[Transaction] = {
 
 @dataclass(frozen=True, slots=True)
 class Component:
-    """One of the parts that the activity reports split a balance transaction into; `amount` in minor units."""
+    """A part of a balance transaction in activity reports, which split it; `amount` in minor units."""
 
     of: Transaction
     name: str

@@ -1,4 +1,4 @@
-"""Things in the order they were made, for lists with cursors."""
+"""Objects in the order of their creation, for lists with cursors."""
 
 from collections.abc import Iterator
 from typing import Generic, Protocol, TypeVar
@@ -16,7 +16,7 @@ ItemT = TypeVar("ItemT", bound=Identified)
 
 
 class Collection(Generic[ItemT]):
-    """Things in the order they were made, found by id at once and listed from either side of a given one."""
+    """Objects in the order of their creation, found by id, and listed in both directions from a given one."""
 
     def __init__(self) -> None:
         self._items: list[ItemT] = []

@@ -1,4 +1,4 @@
-"""What a platform has besides its reports: connected accounts, payouts, and windows that are told differently later."""
+"""What a platform has besides its reports: connected accounts, payouts, and restated windows."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 
 @dataclass(slots=True)
 class ConnectedAccount:
-    """An account that is connected to a platform; once it has left, the platform's key finds it no more."""
+    """An account that is connected to a platform; once it has left, the platform's key no longer finds it."""
 
     id: str
     created: int
@@ -43,8 +43,7 @@ class RestatedWindow:
 
 @dataclass(frozen=True, slots=True)
 class PayoutObject:
-    """A payout as the API lists it; the amount in minor units, times in Unix seconds. Only automatic ones can be
-    itemised."""
+    """A payout of the API; the amount in minor units, times in Unix seconds. Reports itemize only automatic ones."""
 
     id: str
     created: int

@@ -1,4 +1,4 @@
-"""Idempotency keys: the first answer to a key is kept for a day and given again, whatever it was."""
+"""Idempotency keys: the first answer to a key is kept for a day and repeated, whatever it was."""
 
 from collections import OrderedDict
 from dataclasses import dataclass

@@ -26,7 +26,7 @@ class ApiKey:
 
 @dataclass(slots=True)
 class ReportType:
-    """A report type of one account; `None` in the last four means: as the simulator's settings say."""
+    """A report type of one account; `None` in the last four means the simulator's setting."""
 
     id: str
     name: str
@@ -98,7 +98,8 @@ class ReportFile:
 
 @dataclass(slots=True)
 class Run:
-    """One report run. `owner` is the connected account of a `Stripe-Account` header; `bytes` wishes a file's size."""
+    """One report run. `owner` is the connected account of a `Stripe-Account` header; `bytes` is the wanted size of the
+    file."""
 
     id: str
     created: int
@@ -130,7 +131,7 @@ class Run:
 
 @dataclass(slots=True)
 class Event:
-    """A snapshot event; `content` is what `data` holds at the moment it was made."""
+    """A snapshot event; `content` is its `data`, as of its creation."""
 
     id: str
     type: str
@@ -169,7 +170,7 @@ class SigningSecret:
 
 @dataclass(slots=True)
 class Endpoint:
-    """A webhook endpoint. `*` does not stand for `reporting.report_type.updated`: that one is named or not sent."""
+    """A webhook endpoint. `*` does not include `reporting.report_type.updated`, which must be named to be sent."""
 
     id: str
     url: str
@@ -210,7 +211,7 @@ class Endpoint:
 
 @dataclass(slots=True)
 class Delivery:
-    """One event on its way to one endpoint; every try is kept: an HTTP status, or what went wrong instead."""
+    """One event on its way to one endpoint, with every try: an HTTP status, or what went wrong instead."""
 
     event: Event
     endpoint: Endpoint
@@ -236,10 +237,10 @@ class Account:
     endpoints: dict[str, Endpoint] = field(default_factory=dict)
     connected: Collection[ConnectedAccount] = field(default_factory=Collection)
     left: set[str] = field(default_factory=set)
-    """The connected accounts that have gone."""
+    """The connected accounts that have left."""
     manual_payouts: list[PayoutObject] = field(default_factory=list)
     payouts_announced: dict[str, int] = field(default_factory=dict)
-    """Up to which midnight payouts were told to be reconciled, by connected account (`""`: the platform)."""
+    """The midnight up to which payouts were announced as reconciled, by connected account (`""`: the platform)."""
     restatements: list[RestatedWindow] = field(default_factory=list)
 
     def forget(self) -> None:

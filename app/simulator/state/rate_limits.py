@@ -1,4 +1,4 @@
-"""Stripe's request limits as they really bite: so many calls within any second, per account and per endpoint."""
+"""Stripe's real request limits: a number of calls within any second, per account and per endpoint."""
 
 import time
 from collections import deque

@@ -1,4 +1,5 @@
-"""The state of one simulator, all in one place: the parts that decide (`runs`, `availability`, …) are given it."""
+"""The state of one simulator in one place; modules with behaviour (`runs`, `availability`, …) take it as a
+parameter."""
 
 import asyncio
 import time
@@ -33,7 +34,7 @@ class CallRecord:
 
 @dataclass(slots=True)
 class Journal:
-    """What was asked: the latest calls, all creates, and counts of everything by route."""
+    """The journal: the latest calls, all creates, and counts of everything by route."""
 
     calls: deque[CallRecord] = field(default_factory=lambda: deque(maxlen=KEPT_CALLS))
     creates: list[CallRecord] = field(default_factory=list)
@@ -52,7 +53,7 @@ class Journal:
 
 
 class Sender(Protocol):
-    """What carries deliveries to their endpoints; before `start` they wait."""
+    """The sender of deliveries; before `start` they wait."""
 
     def start(self) -> None: ...
 
@@ -68,7 +69,7 @@ class Sender(Protocol):
 
 
 class World:
-    """Accounts, clock, faults, settings and everything in flight."""
+    """Accounts, clock, faults, settings and everything under way."""
 
     def __init__(self, settings: Settings, sender: Callable[[Settings, Clock], Sender]) -> None:
         self.settings = settings
@@ -89,7 +90,7 @@ class World:
         if name is None and self.accounts:
             return next(iter(self.accounts.values()))
         if name is None or name not in self.accounts:
-            raise LookupError(f"no account is called {name!r}; there are: {_listed(self.accounts)}")
+            raise LookupError(f"there is no account {name!r}; the accounts are: {_listed(self.accounts)}")
         return self.accounts[name]
 
     def report_type(self, identifier: str, account: str | None) -> ReportType:
@@ -102,23 +103,23 @@ class World:
         for account in self.accounts.values():
             if identifier in account.endpoints:
                 return account.endpoints[identifier]
-        raise LookupError(f"no endpoint is called {identifier!r}")
+        raise LookupError(f"there is no endpoint {identifier!r}")
 
     def run(self, identifier: str) -> tuple[Run, Account]:
         for account in self.accounts.values():
             run = account.runs.get(identifier)
             if run is not None:
                 return run, account
-        raise LookupError(f"no run is called {identifier!r}")
+        raise LookupError(f"there is no run {identifier!r}")
 
     def file(self, identifier: str) -> ReportFile:
         for account in self.accounts.values():
             if identifier in account.files:
                 return account.files[identifier]
-        raise LookupError(f"no file is called {identifier!r}")
+        raise LookupError(f"there is no file {identifier!r}")
 
     def forget(self) -> None:
-        """All that has happened; accounts, keys, report types, endpoints and settings stay."""
+        """Forgets everything that has happened; accounts, keys, report types, endpoints and settings stay."""
         for account in self.accounts.values():
             account.forget()
         self.faults.clear()

@@ -22,7 +22,7 @@ def add_endpoint(
     secrets: Iterable[str] = (),
     connect: bool = False,
 ) -> Endpoint:
-    """A new endpoint; with no secret given it gets one of its own."""
+    """A new endpoint; without a given secret it gets a random one."""
     values = list(secrets) or [new_id("whsec")]
     endpoint = Endpoint(
         id=new_id("we"),
@@ -45,7 +45,7 @@ def change_endpoint(endpoint: Endpoint, *, enabled: bool | None, url: str | None
 
 
 def roll_secret(world: World, endpoint: Endpoint, *, new: str | None = None, keep_seconds: float = 0.0) -> str:
-    """Gives the endpoint a new secret, which is returned; the old ones go on signing for `keep_seconds`."""
+    """Gives the endpoint a new secret and returns it; the old ones also sign for `keep_seconds`."""
     now = world.clock.now()
     kept = [secret for secret in endpoint.secrets if secret.expires_at is None or now < secret.expires_at]
     for secret in kept:

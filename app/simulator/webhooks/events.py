@@ -27,7 +27,7 @@ def emit(
     owner: str | None = None,
     livemode: bool | None = None,
 ) -> Carrying:
-    """One event about an object, delivered and listed, unless a fault says otherwise."""
+    """Sends an event about an object and lists it, unless a fault prevents that."""
     content = {"object": about} if previous is None else {"object": about, "previous_attributes": previous}
     subject = Subject(event=kind, account=account.name, report_type=str(about.get("report_type") or about.get("id")))
     faults = world.faults.strike(OF_THE_EVENT, subject)
@@ -57,7 +57,7 @@ def _deliver(world: World, account: Account, event: Event, subject: Subject) -> 
 
 
 def _hand_over(world: World, delivery: Delivery, subject: Subject) -> Carrying:
-    """One delivery to the sender, the way the faults want it."""
+    """Hands a delivery to the sender, changed by faults."""
     about = Subject(
         event=subject.event,
         account=subject.account,
@@ -102,10 +102,10 @@ def release(world: World, *, order: str | list[str] = "made") -> list[Delivery]:
 
 
 def resend(world: World, account: Account, event_id: str) -> list[Delivery]:
-    """Delivers a listed event once more to every endpoint that wants it now."""
+    """Delivers a listed event again to every endpoint that wants it now."""
     event = account.events.get(event_id)
     if event is None:
-        raise LookupError(f"no event is called {event_id!r}")
+        raise LookupError(f"there is no event {event_id!r}")
     again = [Delivery(event, endpoint, account) for endpoint in _wanting(account, event)]
     event.deliveries += again
     for delivery in again:

@@ -1,4 +1,4 @@
-"""Carries signed events to webhook endpoints: bounded in number, again and again with growing pauses, all accounted."""
+"""Sends signed events to webhook endpoints: bounded in number, retried with growing pauses, all recorded."""
 
 import asyncio
 import time
@@ -20,12 +20,12 @@ USER_AGENT = "Stripe/1.0 (+https://stripe.com/docs/webhooks)"
 
 @cache
 def _certificates() -> SSLContext:
-    """Loading the authorities takes 40 ms: once per process, and only when something is delivered."""
+    """Loading the certificate authorities takes 40 ms: once per process, and only when something is delivered."""
     return httpx.create_ssl_context()
 
 
 class WebhookSender:
-    """Deliveries in flight. Before `start` they wait; `settled` tells when none is left on its way."""
+    """Deliveries in flight. Before `start` they wait; `settled` waits until none is left."""
 
     def __init__(self, settings: Settings, clock: Clock) -> None:
         self._settings = settings
@@ -54,7 +54,7 @@ class WebhookSender:
         self._client = None
 
     def send(self, delivery: Delivery, *, delay: float = 0.0) -> "asyncio.Task[None] | None":
-        """Takes the delivery on its way; the task ends when it is delivered or given up."""
+        """Starts the delivery; the task ends when it is delivered or given up."""
         if not self._running:
             self._waiting.append((delivery, delay))
             return None
@@ -68,7 +68,7 @@ class WebhookSender:
         self._keep(self._carry_all(deliveries))
 
     async def settled(self, timeout: float) -> bool:
-        """Waits until nothing is on its way any more; False if that takes longer than `timeout` seconds."""
+        """Waits until nothing is in flight; False if that takes longer than `timeout` seconds."""
         deadline = time.monotonic() + timeout
         while self._tasks:
             left = deadline - time.monotonic()
