@@ -420,6 +420,7 @@ class File(Base):
             "stored_at",
             postgresql_where=text("stored_at is not null and removed_at is null"),
         ),
+        Index("ix_files_removed", "run_id", postgresql_where=text("removed_at is not null")),
         Index("ix_files_leaving", "removed_at", postgresql_where=text("removed_at is not null and purged_at is null")),
     )
 

@@ -121,7 +121,7 @@ async def windows(
     return await fetch(session, WindowLine, _WINDOWS, values)
 
 
-_DAY = "window_day(window_key, interval_start, interval_end, timezone)"
+DAY = "window_day(window_key, interval_start, interval_end, timezone)"
 _RULE_LINES = text("""
 select rules.id, rules.name, rules.account, rules.report_type, rules.enabled, rules.cadence, rules.timezone,
     rules.starts_on, rules.settle_hours, case rules.connected when 'together' then 1 when 'each' then progress.accounts
@@ -140,9 +140,9 @@ order by wanted.place
 # A stored revision covers its window even while a newer one is under way; otherwise the newest one counts.
 _DAY_STATES = text(f"""
 with counting as (
-    select distinct on (rule_id, connected_account, window_key) rule_id, {_DAY} as day, id, state
+    select distinct on (rule_id, connected_account, window_key) rule_id, {DAY} as day, id, state
     from runs
-    where rule_id = any(cast(:ids as uuid[])) and {_DAY} >= :first and {_DAY} < :until
+    where rule_id = any(cast(:ids as uuid[])) and {DAY} >= :first and {DAY} < :until
     order by rule_id, connected_account, window_key, state = 'stored' desc, revision desc
 ), graded as (
     select rule_id, day, id, case state when 'failed' then 1 when 'cancelled' then 3 when 'stored' then 4 else 2 end
@@ -156,10 +156,10 @@ from graded group by rule_id, day
 """)  # noqa: S608 - of constants only
 _COUNTING = f"""
 with counting as (
-    select distinct on (connected_account, window_key) id as run_id, {_DAY} as day, connected_account, window_key,
+    select distinct on (connected_account, window_key) id as run_id, {DAY} as day, connected_account, window_key,
         state, attempt, revision, partial, interval_start, interval_end, error, ready_at, planned_at
     from runs
-    where rule_id = :rule_id and {_DAY} >= :first and {_DAY} < :until
+    where rule_id = :rule_id and {DAY} >= :first and {DAY} < :until
       and (cast(:account as text) is null or connected_account = :account)
     order by connected_account, window_key, state = 'stored' desc, revision desc
 )

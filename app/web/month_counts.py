@@ -1,0 +1,189 @@
+"""A month, counted by rule: the same windows as its pack has, without reading each of them."""
+
+import uuid
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import date, datetime
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.db.rows import fetch
+from app.planning.dates import local_dates
+from app.web.calendar import LATER, unmade
+from app.web.days import DAY, RuleLine
+from app.web.words import days as in_words
+from app.web.words import sentence
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """Windows of a rule that are missing in the same way, from the first day to the last; `reason` is a sentence."""
+
+    rule_id: uuid.UUID
+    rule: str
+    number: int
+    dates: str
+    state: str  # of the pages
+    reason: str
+
+
+@dataclass(slots=True)
+class RuleMonth:
+    """A rule's month: how many of the owed windows are stored."""
+
+    rule_id: uuid.UUID
+    name: str
+    stored: int = 0
+    cancelled: int = 0
+    restated: int = 0  # files that replaced earlier ones of their windows
+    gaps: list[Gap] = field(default_factory=list)
+    rows: int | None = None  # None: not counted, or not every file has been
+
+    @property
+    def missing(self) -> int:
+        """The owed windows that are not stored."""
+        return sum(gap.number for gap in self.gaps)
+
+    @property
+    def owed(self) -> int:
+        """The windows that must be there before the month can be closed."""
+        return self.stored + self.missing
+
+
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """The windows of a rule that have runs in one state; `removed`: stored, and the file has been removed since."""
+
+    rule_id: uuid.UUID
+    name: str
+    is_there: bool
+    timezone: str
+    state: str
+    number: int
+    restated: int
+    first: datetime
+    last: datetime
+    message: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Rows:
+    rule_id: uuid.UUID
+    rows: int | None
+
+
+async def count_month(session: AsyncSession, first: date, until: date, now: datetime) -> list[RuleMonth]:
+    """Every rule that has a window in the month of the days [first, until); those that miss something come first."""
+    months: dict[uuid.UUID, RuleMonth] = {}
+    for made in await fetch(session, _Made, _MADE, {"first": first, "until": until}):
+        _take(months.setdefault(made.rule_id, RuleMonth(made.rule_id, made.name)), made)
+    lines: dict[uuid.UUID, list[RuleLine]] = defaultdict(list)
+    for line in await fetch(session, RuleLine, _LINES):
+        lines[line.id].append(line)
+    for rule_id, of_rule in lines.items():
+        gaps = list(_not_made(of_rule, first, until, now))
+        if gaps:
+            months.setdefault(rule_id, RuleMonth(rule_id, of_rule[0].name)).gaps += gaps
+    return sorted(
+        (one for one in months.values() if one.owed or one.cancelled), key=lambda one: (not one.missing, one.name)
+    )
+
+
+async def with_rows(session: AsyncSession, rules: Iterable[RuleMonth], first: date, until: date) -> list[RuleMonth]:
+    """The same rules, with the number of rows in their files."""
+    found = list(rules)
+    values = {"ids": [one.rule_id for one in found], "first": first, "until": until}
+    rows = {one.rule_id: one.rows for one in await fetch(session, _Rows, _ROWS, values)}
+    return [replace(one, rows=rows.get(one.rule_id)) for one in found]
+
+
+def _take(month: RuleMonth, made: _Made) -> None:
+    """What a deleted rule has not stored is owed by nobody."""
+    if made.state == "stored":
+        month.stored, month.restated = made.number, made.restated
+    elif made.state == "cancelled":
+        month.cancelled = made.number
+    elif made.state == "removed" or made.is_there:
+        dates = local_dates(made.first, made.last, made.timezone)
+        state = "failed" if made.state == "failed" else "cancelled" if made.state == "removed" else "in_progress"
+        reason = made.message or _REASONS[made.state]
+        days = in_words(dates.first, dates.last)
+        month.gaps.append(Gap(made.rule_id, made.name, made.number, days, state, sentence(reason)))
+
+
+def _not_made(lines: Sequence[RuleLine], first: date, until: date, now: datetime) -> Iterator[Gap]:
+    """Windows that the rule owes and that have no run, over groups of accounts that are planned equally far."""
+    found: dict[str, list[tuple[date, date, int]]] = defaultdict(list)
+    for line in lines:
+        for window in unmade(line, first, until, now):
+            if window.state == LATER:
+                break
+            found[window.state].append((window.first, window.last, max(1, line.accounts)))
+    for state, windows in found.items():
+        dates = in_words(min(one[0] for one in windows), max(one[1] for one in windows))
+        is_typeless = state == "waiting" and (lines[0].type_missing or lines[0].data_available_end is None)
+        reason = _REASONS["type_missing" if is_typeless else state]
+        yield Gap(lines[0].id, lines[0].name, sum(one[2] for one in windows), dates, state, sentence(reason))
+
+
+_REASONS = {
+    "planned": "it is about to be requested, or waits for its turn",
+    "requested": "Stripe is making it",
+    "ready": "it is being downloaded",
+    "failed": "it failed",
+    "removed": "its file was removed",
+    "waiting": "it waits for Stripe’s data",
+    "missing": "it is due, and there is no run yet",
+    "type_missing": "Stripe does not have this report type",
+}
+# Of each window the newest stored revision, else the newest one of all; only windows with several are sorted.
+_MADE = text(f"""
+with month as materialized (
+    select id, rule_id, coalesce(connected_account, '') as account, window_key, state, revision,
+        coalesce(interval_start, interval_end) as began, coalesce(interval_end, interval_start) as ended, timezone,
+        case when state = 'failed' then error ->> 'message' end as message
+    from runs where rule_id is not null and {DAY} >= :first and {DAY} < :until
+), again as (
+    select distinct rule_id, account, window_key from month where revision > 1
+), counting as (
+    select month.* from month left join again using (rule_id, account, window_key) where again.rule_id is null
+    union all (
+        select distinct on (rule_id, account, window_key) month.*
+        from month join again using (rule_id, account, window_key)
+        order by rule_id, account, window_key, state = 'stored' desc, revision desc)
+), seen as (
+    select counting.*, case when state = 'stored' and removed.run_id is not null then 'removed' else state end as shown
+    from counting left join files as removed on removed.run_id = counting.id and removed.removed_at is not null
+)
+select seen.rule_id, rules.name, rules.deleted_at is null as is_there, coalesce(min(seen.timezone), 'UTC') as timezone,
+    shown as state, count(*) as number, count(*) filter (where revision > 1) as restated, min(began) as first,
+    max(ended) as last, max(message) as message
+from seen join rules on rules.id = seen.rule_id group by seen.rule_id, rules.name, rules.deleted_at, shown
+""")  # noqa: S608 - of constants only
+# A rule once for each place that its accounts were planned to.
+_LINES = text("""
+select rules.id, rules.name, rules.account, rules.report_type, rules.enabled, rules.cadence, rules.timezone,
+    rules.starts_on, rules.settle_hours,
+    coalesce(progress.accounts, case rules.connected when 'together' then 1 else cardinality(connected_accounts) end)
+        as accounts,
+    progress.planned_until, type.data_available_start, type.data_available_end,
+    type.missing_since is not null as type_missing
+from rules
+left join report_types as type on type.account = rules.account and type.id = rules.report_type
+left join (
+    select rule_id, planned_until, count(*) as accounts from rule_progress group by rule_id, planned_until
+) as progress on progress.rule_id = rules.id
+where rules.enabled and rules.deleted_at is null
+""")
+_ROWS = text(f"""
+select run.rule_id, case when count(loads.rows) = count(*) then sum(loads.rows) end as rows
+from (
+    select distinct on (rule_id, connected_account, window_key) id, rule_id, state
+    from runs where rule_id = any(cast(:ids as uuid[])) and {DAY} >= :first and {DAY} < :until
+    order by rule_id, connected_account, window_key, state = 'stored' desc, revision desc
+) as run
+left join loads on loads.run_id = run.id and loads.state = 'loaded'
+where run.state = 'stored' group by run.rule_id
+""")  # noqa: S608 - of constants only

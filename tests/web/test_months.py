@@ -1,0 +1,98 @@
+"""A month's page counts the same windows as its pack holds, without reading each of them."""
+
+import uuid
+from collections import Counter
+from datetime import UTC, date, datetime
+from typing import Any
+
+import pytest
+
+from app.packs.contents import read_pack
+from app.planning.dates import month_bounds
+from app.resources import Resources
+from app.simulator import Simulator
+from app.web.month_counts import count_month
+from tests import service
+from tests.service import execute, fetch
+from tests.web.visiting import heading, log_in, visitor
+
+ACCOUNTS = ["acct_1A", "acct_1B"]
+
+
+@pytest.fixture
+async def spring(res: Resources, simulator: Simulator) -> None:
+    """Rules of all kinds whose data reaches the 25th of March, and everything that can happen to a window."""
+    simulator.advance(service.REPORT_TYPE, to=service.at("2026-03-25"))
+    rules: dict[str, dict[str, Any]] = {
+        "los angeles": {"timezone": "America/Los_Angeles", "starts_on": date(2026, 2, 27)},
+        "weekly": {"cadence": "weekly", "starts_on": date(2026, 2, 2)},
+        "monthly": {"cadence": "monthly", "starts_on": date(2026, 2, 1)},
+        "two accounts": {"connected_accounts": ACCOUNTS, "starts_on": date(2026, 3, 23)},
+        "off": {"enabled": False, "starts_on": date(2026, 3, 20)},
+        "deleted": {"starts_on": date(2026, 3, 22)},
+        "no such type": {"report_type": "payouts.itemised.5", "starts_on": date(2026, 3, 1)},
+    }
+    for name, more in rules.items():
+        await service.add_rule(res, name=name, **more)
+    await service.work_off(res)
+    for day, change in {
+        "2026-03-02": 'state = \'failed\', error = \'{"kind": "rejected", "message": "Invalid column: nett"}\'',
+        "2026-03-03": "state = 'cancelled'",
+        "2026-03-04": "state = 'planned'",
+    }.items():
+        await execute(res, f"update runs set {change} where window_key = :day", day=day)
+    await execute(
+        res,
+        """update files set removed_at = now(), removed_reason = 'retention'
+           where run_id in (select id from runs where window_key = '2026-03-05')""",
+    )
+    await _again(res, "2026-03-06", "stored")
+    await _again(res, "2026-03-07", "failed")
+    await execute(res, "update rules set deleted_at = now(), name = 'deleted ' || id where name = 'deleted'")
+
+
+async def _again(res: Resources, day: str, state: str) -> None:
+    """A second revision of the windows of a day, in this state."""
+    (run,) = await fetch(res, "select * from runs where window_key = :day", day=day)
+    names = ", ".join(name for name in run if name not in ("id", "revision", "state"))
+    newer = uuid.uuid4()
+    columns = f"select :newer, 2, :state, {names} from runs where id = :id"
+    await execute(
+        res,
+        f"insert into runs (id, revision, state, {names}) {columns}",
+        id=run["id"],
+        newer=newer,
+        state=state,
+    )
+    if state == "stored":
+        await execute(res, "update files set run_id = :newer where run_id = :id", newer=newer, id=run["id"])
+
+
+@pytest.mark.usefixtures("spring")
+@pytest.mark.parametrize("month", [date(2026, 2, 1), date(2026, 3, 1)], ids=str)
+async def test_a_month_counts_what_its_pack_holds(res: Resources, month: date) -> None:
+    first, until = month_bounds(month)
+    async with res.sessions() as session:
+        pack = await read_pack(session, month, (), res.claim_terms)
+        counted = await count_month(session, first, until, datetime.now(UTC))
+
+    assert {rule.name: rule.missing for rule in counted if rule.missing} == Counter(one.rule for one in pack.missing)
+    assert {rule.name: rule.cancelled for rule in counted if rule.cancelled} == Counter(
+        one.rule for one in pack.cancelled
+    )
+    stored = [one for one in counted if one.stored]
+    assert {rule.name: rule.stored for rule in stored} == Counter(one.rule for one in pack.files)
+    assert {rule.name: rule.restated for rule in stored} == {
+        rule.name: sum(one.revision > 1 for one in pack.files if one.rule == rule.name) for rule in stored
+    }
+
+
+@pytest.mark.usefixtures("spring")
+async def test_a_month_says_what_is_missing_and_why(res: Resources) -> None:
+    async with visitor(res) as client:
+        await log_in(client)
+        page = await client.get("/months/2026-03")
+
+    assert heading(page).startswith("March 2026 is not complete")
+    for said in ("Invalid column: nett.", "Its file was removed.", "Stripe does not have this report type."):
+        assert said in page.text
