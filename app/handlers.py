@@ -9,6 +9,7 @@ from typing import Any
 import structlog
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from app.accounts import connected, reconciliations
 from app.db.engine import is_transient
 from app.errors import Malformed
 from app.inbox import events as inbox
@@ -18,7 +19,7 @@ from app.observability.log_lines import Cause
 from app.observability.logs import redact
 from app.resources import Resources
 from app.rules import schedule
-from app.runs import settle
+from app.runs import lookup, settle
 from app.settings import Settings
 from app.stripe_api.objects import report_type_from, stripe_run_from
 from app.vocabulary import EventStatus, EventType
@@ -27,7 +28,8 @@ log = structlog.get_logger()
 
 BATCH = 50
 
-# Handles all objects of one account and event type in a batch, in order; must be idempotent.
+# Handles all objects of one account and event type in a batch, in order; must be idempotent. Of a hint the object is
+# {"account", "id"}: whose it is, and which one.
 Handler = Callable[[AsyncSession, Settings, str, list[dict[str, Any]]], Awaitable[None]]
 
 
@@ -49,6 +51,42 @@ HANDLERS: dict[EventType, Handler] = {
     EventType.REPORT_TYPE_UPDATED: on_data_available,
     EventType.REPORT_RUN_SUCCEEDED: on_runs_ended,
     EventType.REPORT_RUN_FAILED: on_runs_ended,
+}
+
+
+async def look_for_data(session: AsyncSession, settings: Settings, account: str, hints: list[dict[str, Any]]) -> None:
+    """Stripe may have new data for the account: ask how far it reaches."""
+    await reconciliations.hasten(session, account)
+
+
+async def look_up_runs(session: AsyncSession, settings: Settings, account: str, hints: list[dict[str, Any]]) -> None:
+    """Stripe runs may have ended: look up those that are ours."""
+    await lookup.look_up_soon(session, account, [hint["id"] for hint in hints])
+
+
+async def look_at_connected(
+    session: AsyncSession, settings: Settings, account: str, hints: list[dict[str, Any]]
+) -> None:
+    """Connected accounts may be new or changed."""
+    await connected.look_soon(session, account, [hint["account"] for hint in hints], known_too=False)
+
+
+async def look_at_those_that_leave(
+    session: AsyncSession, settings: Settings, account: str, hints: list[dict[str, Any]]
+) -> None:
+    """Connected accounts may have left."""
+    await connected.look_soon(session, account, [hint["account"] for hint in hints], known_too=True)
+
+
+# Events that name another account than the one whose secret signed them: they only say where to look, with the right
+# key (docs/decisions/0018).
+HINT_HANDLERS: dict[EventType, Handler] = {
+    EventType.REPORT_TYPE_UPDATED: look_for_data,
+    EventType.REPORT_RUN_SUCCEEDED: look_up_runs,
+    EventType.REPORT_RUN_FAILED: look_up_runs,
+    EventType.ACCOUNT_UPDATED: look_at_connected,
+    EventType.ACCOUNT_AUTHORIZED: look_at_connected,
+    EventType.ACCOUNT_DEAUTHORIZED: look_at_those_that_leave,
 }
 
 
@@ -86,12 +124,16 @@ def _groups(events: Sequence[PendingEvent]) -> Iterator[tuple[Handler, list[Pend
     """The events of a batch by handler, always in the same order, so that no two workers deadlock."""
 
     def place(event: PendingEvent) -> tuple[str, str]:
-        return event.account, HANDLERS[EventType(event.type)].__qualname__
+        return event.account, _handler_of(event).__qualname__
 
     in_order = sorted(events, key=lambda event: (*place(event), event.object_id or "", event.id))
     for _, group in groupby(in_order, key=place):
         handled = list(group)
-        yield HANDLERS[EventType(handled[0].type)], handled
+        yield _handler_of(handled[0]), handled
+
+
+def _handler_of(event: PendingEvent) -> Handler:
+    return (HINT_HANDLERS if event.is_hint else HANDLERS)[EventType(event.type)]
 
 
 async def _handle(
@@ -111,7 +153,10 @@ async def _handle(
 
 
 def _object_of(event: PendingEvent) -> dict[str, Any]:
-    data = json.loads(event.payload).get("data")
+    body = json.loads(event.payload)
+    if event.is_hint:
+        return {"account": body["account"], "id": body["data"]["object"]["id"]}
+    data = body.get("data")
     value = data.get("object") if isinstance(data, dict) else None
     # The intake accepts no id longer than Stripe's, because an index could not hold it.
     if not isinstance(value, dict) or event.object_id is None:

@@ -13,6 +13,7 @@ from app.api import (
     accounts,
     audit,
     checks,
+    connected_accounts,
     events,
     health,
     loads,
@@ -45,7 +46,7 @@ from app.web.app import build_pages
 
 ADMIN_PARTS = (
     rules_as_code, rule_actions, rule_files, rules, runs, run_file, packs, report_types, report_guide, events, tables,
-    loads, checks, audit, targets, messages, accounts,
+    loads, checks, audit, targets, messages, accounts, connected_accounts,
 )  # fmt: skip
 ADMIN_ROUTERS = tuple(part.router for part in ADMIN_PARTS)
 

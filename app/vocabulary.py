@@ -71,6 +71,15 @@ class EventType(StrEnum):
     REPORT_TYPE_UPDATED = "reporting.report_type.updated"
     REPORT_RUN_SUCCEEDED = "reporting.report_run.succeeded"
     REPORT_RUN_FAILED = "reporting.report_run.failed"
+    # Of connected accounts:
+    ACCOUNT_UPDATED = "account.updated"
+    ACCOUNT_AUTHORIZED = "account.application.authorized"
+    ACCOUNT_DEAUTHORIZED = "account.application.deauthorized"
+
+
+# What every account's endpoint is sent, and what an endpoint for connected accounts is sent.
+OWN_EVENTS = (EventType.REPORT_TYPE_UPDATED, EventType.REPORT_RUN_SUCCEEDED, EventType.REPORT_RUN_FAILED)
+CONNECT_EVENTS = (EventType.ACCOUNT_UPDATED, EventType.ACCOUNT_AUTHORIZED, EventType.ACCOUNT_DEAUTHORIZED)
 
 
 class EventStatus(StrEnum):

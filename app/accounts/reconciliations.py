@@ -42,6 +42,12 @@ async def make_due(session: AsyncSession, *accounts: str) -> None:
     await wake(session, Lane.ACCOUNTS)
 
 
+async def hasten(session: AsyncSession, account: str) -> None:
+    """Make the account due, at the earliest a minute after it was last asked about, however often this is called."""
+    await session.execute(_HASTEN, {"account": account, "seconds": RETRY_SECONDS})
+    await wake(session, Lane.ACCOUNTS)
+
+
 async def claim_accounts(res: Resources, limit: int) -> list[AccountClaim]:
     """Take up to `limit` due accounts that this process has a key for."""
     values = {"accounts": list(res.stripe.accounts), "limit": limit, "seconds": RETRY_SECONDS}
@@ -75,6 +81,12 @@ insert into reconciliations (account, due_at)
 select slug, clock_timestamp() + make_interval(secs => least(:longest, greatest(0, n - :at_once) / :per_second))
 from unnest(cast(:accounts as text[])) with ordinality as given(slug, n) join accounts using (slug) order by slug
 on conflict (account) do update set due_at = least(reconciliations.due_at, excluded.due_at)
+where reconciliations.started_at is null
+""")
+_HASTEN = text("""
+insert into reconciliations (account, due_at) select slug, clock_timestamp() from accounts where slug = :account
+on conflict (account) do update set due_at = least(reconciliations.due_at,
+    greatest(clock_timestamp(), reconciliations.finished_at + make_interval(secs => :seconds)))
 where reconciliations.started_at is null
 """)
 _MAKE_DUE = text("""

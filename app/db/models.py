@@ -105,6 +105,43 @@ class Reconciliation(Base):
     finished_at: Mapped[datetime | None]  # when Stripe last answered everything
 
 
+class ConnectedAccount(Base):
+    """An account that is or was connected to one of ours (app/accounts/connected.py)."""
+
+    __tablename__ = "connected_accounts"
+    account: Mapped[str] = mapped_column(ForeignKey("accounts.slug"), primary_key=True)
+    id: Mapped[str] = mapped_column(primary_key=True)
+    stripe_created_at: Mapped[datetime | None]  # none: Stripe has not confirmed it yet
+    country: Mapped[str | None]
+    name: Mapped[str | None]
+    source: Mapped[str]  # how we learned of it: `list` or `event`
+    first_seen_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
+    seen_at: Mapped[datetime | None]  # when Stripe last showed it
+    left_at: Mapped[datetime | None]  # since when it is not connected any more
+    look_at: Mapped[datetime | None]  # an event said something about it: Stripe is asked
+    __table_args__ = (
+        Index("ix_connected_accounts_look_at", "account", "look_at", postgresql_where=text("look_at is not null")),
+        Index(
+            "ix_connected_accounts_created", "account", "stripe_created_at", postgresql_where=text("left_at is null")
+        ),
+    )
+
+
+class ConnectedList(Base):
+    """How far Stripe's list of an account's connected accounts has been read."""
+
+    __tablename__ = "connected_lists"
+    account: Mapped[str] = mapped_column(ForeignKey("accounts.slug"), primary_key=True)
+    recent_at: Mapped[datetime | None]  # when the newest were last read
+    complete_at: Mapped[datetime | None]  # when the last complete reading began
+    began_at: Mapped[datetime | None]  # when the present reading began, `page_after` is where it has come to
+    page_after: Mapped[str | None]
+    odd_items: Mapped[int] = mapped_column(server_default=text("0"))  # items of it that could not be read
+    nameless: Mapped[bool] = mapped_column(server_default=text("false"))  # some of them had no id: it is not complete
+    doubted_at: Mapped[datetime | None]  # it lacked most of those that were known: believed if that happens again
+    refusal: Mapped[str | None]  # what Stripe answered when it refused the list
+
+
 class RateLimit(Base):
     """One row per account and kind of call: the theoretical arrival time of GCRA."""
 
@@ -192,6 +229,7 @@ class Rule(Base):
     # What is done with its rows (app/rules/rule.py, DEFAULT_TABLE).
     table: Mapped[Json] = mapped_column(server_default=text("""'{"state": "auto", "personal": []}'"""))
     recheck_days: Mapped[list[int]] = mapped_column(ARRAY(Integer), server_default=text("'{}'"))
+    excepted: Mapped[list[str]] = mapped_column(server_default=text("'{}'"))  # connected accounts; `except` in the API
     version: Mapped[int] = mapped_column(server_default=text("1"))
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     updated_at: Mapped[datetime] = mapped_column(server_default=func.now())

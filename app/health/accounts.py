@@ -1,9 +1,10 @@
 """The checks of accounts: is one configured, and does Stripe accept its key?"""
 
+from app.accounts import connected
 from app.health import rows
 from app.health.registry import View, check
 from app.health.results import Check, Link, LinkKind, degraded, failing, ok
-from app.health.text import names, span
+from app.health.text import count, names, span
 from app.observability.logs import redact
 from app.vocabulary import CallKind
 
@@ -33,3 +34,25 @@ async def credentials(view: View) -> Check:
         advice = "set their `api_key` in STRIPE_ACCOUNTS"
         return degraded("credentials", f"without an API key: {names(keyless)}", advice, link=Link(LinkKind.ACCOUNTS))
     return ok("credentials", "Stripe accepts every key")
+
+
+@check
+async def connected_accounts(view: View) -> Check:
+    """Whether the lists of connected accounts can be read, where rules need them."""
+    states = [one for one in await connected.list_states(view.session) if one.account in view.settings.accounts]
+    refused = [f"{one.account}: {redact(one.refusal)}" for one in states if one.refusal is not None]
+    if refused:
+        advice = "give the key the permission `Accounts: read`"
+        detail = f"Stripe does not list them: {names(refused)}"
+        return degraded("connected_accounts", detail, advice, link=Link(LinkKind.ACCOUNTS))
+    doubted = [one.account for one in states if one.doubted]
+    if doubted:
+        advice = "nothing is done until a second complete list says so too; check key and account if it is wrong"
+        detail = f"Stripe's list lacks most of those that were there: {names(doubted)}"
+        return degraded("connected_accounts", detail, advice, link=Link(LinkKind.ACCOUNTS))
+    found = [
+        f"{one.account}: {one.connected}"
+        + (f" ({count(one.odd_items, 'item')} of the list cannot be read)" if one.odd_items else "")
+        for one in states
+    ]
+    return ok("connected_accounts", "; ".join(found) or "no rule needs the list of connected accounts")

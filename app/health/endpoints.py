@@ -1,5 +1,6 @@
 """The state of an account's webhook endpoint at Stripe: registered, enabled, pointing here, with the right events."""
 
+from collections.abc import Sequence
 from urllib.parse import urlsplit
 
 from app.errors import KeyRefused, StripeCallError
@@ -8,7 +9,7 @@ from app.settings import DEFAULT_ACCOUNT
 from app.stripe_api.client import StripeClient
 from app.stripe_api.objects import WebhookEndpoint
 from app.stripe_api.webhook_endpoints import BY_NAME_ONLY, is_released, list_endpoints, missing_events
-from app.vocabulary import EventType
+from app.vocabulary import CONNECT_EVENTS, OWN_EVENTS, EventType
 
 WEBHOOK_PATH = "/webhooks/stripe"
 NAME = "webhook_endpoint"
@@ -20,10 +21,13 @@ def url_for(base: str, account: str) -> str:
     return base if account == DEFAULT_ACCOUNT else f"{base}/{account}"
 
 
-async def webhook_endpoint(client: StripeClient, account: str, *, url: str | None, arriving: bool = False) -> Check:
+async def webhook_endpoint(
+    client: StripeClient, account: str, *, url: str | None, arriving: bool = False, connect: bool = False
+) -> Check:
     """Whether events can arrive here. Without a URL every endpoint with our path counts as ours.
 
     `arriving`: webhooks arrived recently, so some endpoint leads here, even if a proxy rewrites its path.
+    `connect`: those of connected accounts are of use, too, which come to an endpoint of their own.
     """
     try:
         endpoints = await list_endpoints(client, account)
@@ -33,13 +37,33 @@ async def webhook_endpoint(client: StripeClient, account: str, *, url: str | Non
         return ok(NAME, f"not known: the key may not list webhook endpoints ({error})", advice=advice, account=account)
     except StripeCallError as error:
         return degraded(NAME, f"webhook endpoints cannot be listed: {error}", "try again later", account=account)
-    ours = [endpoint for endpoint in endpoints if _is_ours(endpoint, account, url)]
+    own = [endpoint for endpoint in endpoints if not endpoint.connect]
+    ours = [endpoint for endpoint in own if _is_ours(endpoint, account, url)]
     if not ours and arriving:
         return ok(NAME, "no webhook endpoint has our path, but webhooks arrive", account=account)
     if not ours:
-        return _none(account, url, endpoints)
+        return _none(account, url, own)
     # One good endpoint is enough: duplicate deliveries are stored once.
-    return min((_judged(endpoint, account) for endpoint in ours), key=lambda found: list(Status).index(found.status))
+    found = _best([_judged(endpoint, account, OWN_EVENTS) for endpoint in ours])
+    if not connect or found.status is not Status.OK:
+        return found
+    theirs = [endpoint for endpoint in endpoints if endpoint.connect and _is_ours(endpoint, account, url)]
+    return _with_connect(found, [_judged(endpoint, account, CONNECT_EVENTS) for endpoint in theirs], account)
+
+
+def _best(found: list[Check]) -> Check:
+    return min(found, key=lambda one: list(Status).index(one.status))
+
+
+def _with_connect(own: Check, theirs: list[Check], account: str) -> Check:
+    if not theirs:
+        detail = f"{own.detail}; no Connect endpoint leads here, so new connected accounts are noticed by polling"
+        return ok(NAME, detail, advice=f"register one (`connect`) to notice them sooner: {_FIX}", account=account)
+    connect = _best(theirs)
+    detail = f"{own.detail}; for connected accounts: {connect.detail}"
+    if connect.status is Status.OK:
+        return ok(NAME, detail, account=account)
+    return degraded(NAME, detail, connect.advice or _FIX, account=account)
 
 
 def _is_ours(endpoint: WebhookEndpoint, account: str, url: str | None) -> bool:
@@ -59,8 +83,8 @@ def _none(account: str, url: str | None, endpoints: list[WebhookEndpoint]) -> Ch
     return failing(NAME, f"no webhook endpoint points to {url}{there}", _FIX, account=account)
 
 
-def _judged(endpoint: WebhookEndpoint, account: str) -> Check:
-    missing = missing_events(endpoint, EventType)
+def _judged(endpoint: WebhookEndpoint, account: str, events: Sequence[EventType]) -> Check:
+    missing = missing_events(endpoint, events)
     if not endpoint.enabled:
         return failing(NAME, f"the endpoint {endpoint.url} is disabled: Stripe sends it nothing", _FIX, account=account)
     if missing:
@@ -72,4 +96,4 @@ def _judged(endpoint: WebhookEndpoint, account: str) -> Check:
         advice = "register a new one with a released version: a preview's events may change"
         return degraded(NAME, detail, advice, account=account)
     version = endpoint.api_version or "the account's default version"
-    return ok(NAME, f"{endpoint.url} is enabled and sent all {len(EventType)} events ({version})", account=account)
+    return ok(NAME, f"{endpoint.url} is enabled and sent all {len(events)} events ({version})", account=account)

@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from app.accounts import connected
 from app.db.rows import fetch
 from app.errors import NotNow, StoreAway
 from app.files import FileStore
@@ -52,9 +53,13 @@ async def look_at_stripe(res: Resources) -> None:
     async with res.sessions.begin() as session:
         heard = await rows.heard(session)
         now = await rows.now(session)
+        platforms = {one.account for one in await connected.list_states(session)}
     arriving = {row.account for row in heard if now - row.last_at < ARRIVING_WITHIN}
     accounts = [slug for slug in sorted(res.stripe.accounts) if res.settings.accounts[slug].webhook_secrets]
-    endpoints = [await examine_endpoint(res.stripe, slug, url=None, arriving=slug in arriving) for slug in accounts]
+    endpoints = [
+        await examine_endpoint(res.stripe, slug, url=None, arriving=slug in arriving, connect=slug in platforms)
+        for slug in accounts
+    ]
     async with res.sessions.begin() as session:
         await keep(session, "clock", [clock])
         await keep(session, "webhook_endpoint", endpoints)

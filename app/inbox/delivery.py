@@ -12,14 +12,19 @@ from app.errors import RejectedDelivery
 from app.observability import tracing
 from app.settings import Account
 from app.stripe_api.signatures import fingerprint, header_fault, verify
-from app.vocabulary import EventStatus, EventType
+from app.vocabulary import CONNECT_EVENTS, EventStatus, EventType
 
 _USED_TYPES = frozenset(EventType)
+_OF_CONNECTED_ONLY = frozenset(CONNECT_EVENTS)
 
 
 @dataclass(frozen=True, slots=True)
 class IncomingEvent:
-    """An event as it is stored; `payload` is the signed text, or None for types that we do not use."""
+    """An event as it is stored.
+
+    `payload` is the signed text, None for types that we do not use, and no more than what it is about for a hint:
+    an event that only says where to look (docs/decisions/0018).
+    """
 
     account: str
     stripe_event_id: str
@@ -75,38 +80,40 @@ def read_event(
         text = body.decode()
     except UnicodeDecodeError as error:
         raise RejectedDelivery("not_utf8") from error
-    secrets = tuple(secret.get_secret_value() for secret in account.webhook_secrets)
-    secret = verify(text, signature, secrets, now=now)
+    secret = verify(text, signature, _secrets_of(account), now=now)
     if secret is None:
         raise RejectedDelivery("bad_signature")
     try:
         event = orjson.loads(body)
     except orjson.JSONDecodeError as error:
         raise RejectedDelivery("not_json") from error
-    return _judge(event, text, account, members, signed_with=fingerprint(secret))
+    return _judge(event, text, account, members, secret=secret)
 
 
-def _judge(event: object, text: str, account: Account, members: Members | None, *, signed_with: str) -> IncomingEvent:
+def _judge(event: object, text: str, account: Account, members: Members | None, *, secret: str) -> IncomingEvent:
     if not isinstance(event, dict) or event.get("object") not in ("event", "v2.core.event"):
         raise RejectedDelivery("not_an_event")
     if not _is_name(event.get("id")) or not _is_name(event.get("type")):
         raise RejectedDelivery("no_id_or_type")
     member = None if members is None else members.of(event)
+    of_another = _named(event) is not None
+    hint = of_another and (member is None or secret not in _secrets_of(member))
     account = member or account
-    reason = _why_ignored(event, account, of_a_member=member is not None)
-    used = event["type"] in _USED_TYPES and event["object"] == "event"
+    reason = _why_ignored(event, account, of_connected=of_another and member is None)
+    used = reason not in ("thin_event", "unused_type")
+    payload = text if used else None
     return IncomingEvent(
         account=account.slug,
         stripe_event_id=event["id"],
         type=event["type"],
-        object_id=_object_id(event),
+        object_id=None if hint else _object_id(event),
         livemode=event.get("livemode") if isinstance(event.get("livemode"), bool) else None,
         created=_created(event.get("created")),
-        payload=text if used else None,
+        payload=_hint(event) if used and hint else payload,
         payload_sha256=hashlib.sha256(text.encode()).hexdigest(),
         status=EventStatus.PENDING if reason is None else EventStatus.IGNORED,
         reason=reason,
-        signed_with=signed_with,
+        signed_with=fingerprint(secret),
         traceparent=tracing.traceparent(),
     )
 
@@ -115,12 +122,29 @@ def _is_name(value: object) -> bool:
     return isinstance(value, str) and 0 < len(value) <= 255 and value.isprintable()
 
 
-def _why_ignored(event: Mapping[str, Any], account: Account, *, of_a_member: bool) -> str | None:
+def _secrets_of(account: Account) -> tuple[str, ...]:
+    return tuple(secret.get_secret_value() for secret in account.webhook_secrets)
+
+
+def _named(event: Mapping[str, Any]) -> object:
+    """The account that the event names, if it is not of the account whose endpoint this is."""
+    return event.get("account") if event.get("account") is not None else event.get("context")
+
+
+def _hint(event: Mapping[str, Any]) -> str:
+    """Where to look: what it claims is not even kept, so nothing can be done but to ask Stripe."""
+    about = {"id": event["id"], "type": event["type"], "hint": True, "account": _named(event)}
+    return orjson.dumps({**about, "data": {"object": {"id": _object_id(event)}}}).decode()
+
+
+def _why_ignored(event: Mapping[str, Any], account: Account, *, of_connected: bool) -> str | None:
     if event["object"] == "v2.core.event":
         return "thin_event"
-    if event["type"] not in _USED_TYPES:
+    if event["type"] not in _USED_TYPES or (event["type"] in _OF_CONNECTED_ONLY and not of_connected):
         return "unused_type"
-    if not of_a_member and (event.get("account") is not None or event.get("context") is not None):
+    # Its data is not the platform's; and an organization's context says whose it is, but not by whom it is connected.
+    unclear = event["type"] == EventType.REPORT_TYPE_UPDATED or not _is_name(event.get("account"))
+    if of_connected and unclear:
         return "connected_account"
     if account.livemode is not None and event.get("livemode") is (not account.livemode):
         return "wrong_mode"

@@ -1,5 +1,6 @@
 """All SQL about stored events: take and mark, list and find, replay and prune."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -36,6 +37,11 @@ class PendingEvent:
     tries: int
     traceparent: str | None
     waited: float
+
+    @property
+    def is_hint(self) -> bool:
+        """Whether it says no more than where to look (app/inbox/delivery.py); such an event has no `object_id`."""
+        return self.object_id is None and json.loads(self.payload).get("hint") is True
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,12 @@ async def make_due(session: AsyncSession, *names: str) -> None:
     await wake(session, Lane.TIMETABLE)
 
 
+async def hasten(session: AsyncSession, name: str) -> None:
+    """Make an entry due, at the earliest `RETRY_SECONDS` after it was last done, however often this is called."""
+    await session.execute(_HASTEN, {"name": name, "seconds": RETRY_SECONDS})
+    await wake(session, Lane.TIMETABLE)
+
+
 async def claim(session: AsyncSession, every: Mapping[str, float], limit: int) -> list[str]:
     """Take up to `limit` due entries of these names, whose periods in seconds are `every`, for `RETRY_SECONDS`.
 
@@ -61,6 +67,13 @@ def next_due(every: Mapping[str, float]) -> str:
 _MAKE_DUE = text("""
 insert into timetable (name, due_at) select name, now() from unnest(cast(:names as text[])) as due(name)
 on conflict (name) do update set due_at = now(), started_at = null
+""")
+# One that is under way is due again afterwards: what it has looked at already may have changed since.
+_HASTEN = text("""
+insert into timetable (name, due_at) values (:name, now())
+on conflict (name) do update set started_at = null, due_at = case
+    when timetable.started_at > coalesce(timetable.finished_at, '-infinity') then timetable.due_at
+    else least(timetable.due_at, greatest(now(), timetable.finished_at + make_interval(secs => :seconds))) end
 """)
 _CLAIM = text("""
 update timetable set due_at = now() + make_interval(secs => least(:retry, taken.every)), started_at = now()

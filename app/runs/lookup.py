@@ -1,5 +1,6 @@
 """Ask Stripe about requested runs without news: the webhook may be lost, or the run stuck."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -10,12 +11,13 @@ from app.accounts import holds
 from app.errors import Refused
 from app.observability import log_lines
 from app.queue.claims import Claim, lock_claim
+from app.queue.wakeups import wake
 from app.resources import ClaimTerms, Resources
 from app.runs import moves, settle
 from app.runs.moves import RunError
 from app.runs.put_off import puts_off
 from app.runs.turns import accounts_due
-from app.vocabulary import CallKind, ErrorKind, RunState
+from app.vocabulary import CallKind, ErrorKind, Lane, RunState
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,12 @@ async def _claim_for_account(session: AsyncSession, account: str, limit: int, te
     return [LookupClaim(**row._mapping, probing=permit.probing) for row in claimed]
 
 
+async def look_up_soon(session: AsyncSession, account: str, stripe_run_ids: Sequence[str]) -> None:
+    """Make the lookups of those of these Stripe runs due that are pending and ours."""
+    await session.execute(_DUE_NOW, {"account": account, "stripe_run_ids": list(stripe_run_ids)})
+    await wake(session, Lane.LOOKUPS)
+
+
 @puts_off(CallKind.READ)
 async def look_up(res: Resources, claim: LookupClaim) -> None:
     """Read the Stripe run and settle its outcome; a stuck one is given up and replaced."""
@@ -84,6 +92,13 @@ _DUE = text("""
 select id from runs where account = :account and state = 'requested' and due_at <= clock_timestamp()
     and (lease_until is null or lease_until < clock_timestamp())
 order by refused_at nulls first, due_at, id limit :limit for update skip locked
+""")
+_DUE_NOW = text("""
+update runs set due_at = least(due_at, clock_timestamp()) where id in (
+    select runs.id from runs join attempts on attempts.run_id = runs.id and attempts.number = runs.attempt
+    where attempts.account = :account and attempts.stripe_run_id = any(cast(:stripe_run_ids as text[]))
+      and runs.state = 'requested'
+    order by runs.id for no key update of runs skip locked)
 """)
 _CLAIM = text("""
 with claimed as (

@@ -1,4 +1,4 @@
-"""The client for Stripe's API: list report types, create, read and list runs, open files.
+"""The client for Stripe's API: list report types and connected accounts, create, read and list runs, open files.
 
 Answers become small frozen values of our own, failures one of the `StripeCallError` classes: decided here,
 once (contract §5).
@@ -22,7 +22,15 @@ from app.observability.logs import redact
 from app.observability.metrics import Metrics
 from app.settings import Account, Settings
 from app.stripe_api.http import FILE_CONTENTS, CountingClient, call_to, describe_failure, trust
-from app.stripe_api.objects import ReportTypeInfo, StripeFile, StripeRun, report_type_from, stripe_run_from
+from app.stripe_api.objects import (
+    ConnectedAccount,
+    ReportTypeInfo,
+    StripeFile,
+    StripeRun,
+    connected_account_from,
+    report_type_from,
+    stripe_run_from,
+)
 from app.stripe_api.transport import open_http
 
 T = TypeVar("T")
@@ -45,6 +53,20 @@ class OpenFile:
     start: int
     size: int | None
     pieces: AsyncIterator[bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectedPage:
+    """A page of connected accounts, newest first; `shown` are the ids of all its items, also of the `odd` ones.
+
+    An odd item cannot be read; without an id (`nameless`) not even which account it is can be said.
+    """
+
+    accounts: list[ConnectedAccount]
+    shown: list[str]
+    odd: int
+    nameless: bool
+    more: bool
 
 
 class StripeClient:
@@ -94,6 +116,37 @@ class StripeClient:
         answer = await translate_errors(self._clients[account].v1.reporting.report_types.list_async())
         return self._read_each(account, "report_type", report_type_from, _items_of(answer))
 
+    async def list_connected(
+        self, account: str, *, created_since: datetime | None = None, after: str | None = None
+    ) -> ConnectedPage:
+        """A page of the accounts that are connected to this one, after the one with the id `after`."""
+        query: Any = {"limit": LIST_PAGE}
+        if created_since is not None:
+            query["created"] = {"gte": int(created_since.timestamp())}
+        if after is not None:
+            query["starting_after"] = after
+        page = await translate_errors(self._clients[account].v1.accounts.list_async(query))
+        items = _items_of(page)
+        found = self._read_each(account, "account", connected_account_from, items, at_least_one=False)
+        shown = [item["id"] for item in items if isinstance(item.get("id"), str)]
+        more = bool(getattr(page, "has_more", False)) and bool(items)
+        return ConnectedPage(found, shown, len(items) - len(found), len(shown) < len(items), more)
+
+    async def read_connected(self, account: str, connected_account: str) -> ConnectedAccount | None:
+        """A connected account; None if it is not connected (any more)."""
+        try:
+            answer = await translate_errors(self._clients[account].v1.accounts.retrieve_async(connected_account))
+        except Refused as error:
+            if error.status != 404:
+                raise
+            return None
+        except KeyRefused as error:
+            # Of the key itself Stripe says the same in other words, or names another account.
+            if f"access to account '{connected_account}'" not in error.message:
+                raise
+            return None
+        return read_as(connected_account_from, answer)
+
     async def create_run(
         self, account: str, report_type: str, *, parameters: Mapping[str, Any], idempotency_key: str
     ) -> StripeRun:
@@ -142,11 +195,17 @@ class StripeClient:
                 raise NotNow(redact(f"the download was cut off. {describe_failure(error)}")) from error
 
     def _read_each(
-        self, account: str, kind: str, reader: Callable[[dict[str, Any]], T], items: list[dict[str, Any]]
+        self,
+        account: str,
+        kind: str,
+        reader: Callable[[dict[str, Any]], T],
+        items: list[dict[str, Any]],
+        *,
+        at_least_one: bool = True,
     ) -> list[T]:
         """The items of a list, read one by one: an unreadable one is counted and logged, and does not hide the others.
 
-        Raises NotNow if none can be read.
+        Raises NotNow if none can be read, unless `at_least_one` is false.
         """
         found = []
         for item in items:
@@ -155,7 +214,7 @@ class StripeClient:
             except Malformed as error:
                 self._metrics.unreadable_items.labels(account, kind).inc()
                 log.warning("stripe.unreadable_item", account=account, kind=kind, error=redact(str(error)))
-        if items and not found:
+        if at_least_one and items and not found:
             raise NotNow("Stripe's answer cannot be read: none of its items is what was asked for")
         return found
 

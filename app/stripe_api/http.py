@@ -29,7 +29,7 @@ NO_ANSWER = "none"
 FILE_CONTENTS = "GET /v1/files/:id/contents"
 
 _ENDPOINT = re.compile(
-    r"/v1/(?:account|reporting/report_(?:types|runs)|webhook_endpoints)(?=/|$)", re.ASCII
+    r"/v1/(?:accounts?|payouts|reporting/report_(?:types|runs)|webhook_endpoints)(?=/|$)", re.ASCII
 )  # fmt: skip
 
 

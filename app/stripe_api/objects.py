@@ -51,6 +51,16 @@ class StripeRun:
 
 
 @dataclass(frozen=True, slots=True)
+class ConnectedAccount:
+    """An account that is connected to a platform; the name is the one that it shows to others, if it has one."""
+
+    id: str
+    created_at: datetime
+    country: str | None
+    name: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class WebhookEndpoint:
     """Where Stripe delivers events to; `api_version` None means the account's default."""
 
@@ -59,6 +69,7 @@ class WebhookEndpoint:
     enabled: bool
     events: tuple[str, ...]
     api_version: str | None
+    connect: bool = False  # it is sent the events of connected accounts, and no others
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +110,22 @@ def stripe_run_from(value: dict[str, Any]) -> StripeRun:
     )
 
 
+def connected_account_from(value: dict[str, Any]) -> ConnectedAccount:
+    """Read an `account` object. Raises `Malformed`."""
+    profile, settings = value.get("business_profile"), value.get("settings")
+    dashboard = settings.get("dashboard") if isinstance(settings, dict) else None
+    names = [
+        _optional_text(profile, "name") if isinstance(profile, dict) else None,
+        _optional_text(dashboard, "display_name") if isinstance(dashboard, dict) else None,
+    ]
+    return ConnectedAccount(
+        id=_text(value, "id"),
+        created_at=_time(value, "created"),
+        country=_optional_text(value, "country"),
+        name=next((name for name in names if name), None),
+    )
+
+
 def webhook_endpoint_from(value: dict[str, Any]) -> WebhookEndpoint:
     """Read a `webhook_endpoint` object. Raises `Malformed`."""
     events = value.get("enabled_events")
@@ -108,6 +135,7 @@ def webhook_endpoint_from(value: dict[str, Any]) -> WebhookEndpoint:
         enabled=_text(value, "status") == "enabled",
         events=tuple(str(name) for name in events) if isinstance(events, list) else (),
         api_version=_optional_text(value, "api_version"),
+        connect=_optional_text(value, "application") is not None,
     )
 
 

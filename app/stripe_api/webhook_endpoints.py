@@ -30,9 +30,16 @@ async def list_endpoints(client: StripeClient, account: str) -> list[WebhookEndp
     return [read_as(webhook_endpoint_from, item) for item in answer.data]
 
 
-async def create_endpoint(client: StripeClient, account: str, url: str, *, events: Iterable[str]) -> NewEndpoint:
-    """Register an endpoint for these events. Raises KeyRefused, NotNow, Refused."""
+async def create_endpoint(
+    client: StripeClient, account: str, url: str, *, events: Iterable[str], connect: bool = False
+) -> NewEndpoint:
+    """Register an endpoint for these events, with `connect` those of connected accounts.
+
+    Raises KeyRefused, NotNow, Refused.
+    """
     body: Any = {"url": url, "enabled_events": sorted(events), "description": "Tallyhook"}
+    if connect:
+        body["connect"] = True
     return read_as(
         new_endpoint_from, await translate_errors(client.sdk(account).v1.webhook_endpoints.create_async(body))
     )

@@ -13,7 +13,21 @@ from app.resources import Resources, open_resources
 from app.simulator import Simulator
 from app.upkeep.reconcile import reconcile
 from tests.inbox.intake_events import accept, kept
-from tests.service import add_rule, download_due, fetch, make_settings, request_due, turn, unpublished, work_off
+from tests.service import (
+    REPORT_TYPE,
+    WEBHOOK_SECRET,
+    add_rule,
+    at,
+    download_due,
+    execute,
+    fetch,
+    look_up_due,
+    make_settings,
+    request_due,
+    turn,
+    unpublished,
+    work_off,
+)
 
 SHOP = "acct_1Shop"
 ORGANIZATION_KEY = "sk_org_test_simulator"
@@ -66,13 +80,48 @@ async def test_its_success_comes_by_the_platforms_endpoint_and_is_its_own(
     told = event.rendered("2026-10-28")
     assert told["account"] == SHOP
 
+    await execute(shop, "update runs set due_at = now() + interval '1 hour'")
+
     await accept(shop.intake, told)  # at the path of `default`, signed with its secret
     assert await handlers.drain(shop) == 1
 
     (found,) = await kept(shop)
     assert (found["account"], found["status"]) == ("shop", "handled")
-    assert await download_due(shop) == 1  # nobody had to ask
+    assert await download_due(shop) == 0  # what it says is not believed
+    assert await look_up_due(shop) == 1
+    assert await download_due(shop) == 1
     assert [row["state"] for row in await fetch(shop, "select state from runs")] == ["stored"]
+
+
+async def test_the_secret_of_one_account_moves_nothing_of_another(shop: Resources, simulator: Simulator) -> None:
+    await reconcile(shop)
+    await add_rule(shop, account="shop", name="theirs")
+    await execute(shop, "delete from reconciliations")
+    before = await fetch(shop, "select account, id, data_available_end from report_types order by 1, 2")
+    about = simulator.report_type(REPORT_TYPE).rendered() | {"data_available_end": int(at("2027-01-01").timestamp())}
+    forged = {"object": "event", "type": "reporting.report_type.updated", "created": 1, "livemode": False}
+
+    await accept(shop.intake, {**forged, "id": "evt_1", "account": SHOP, "data": {"object": about}})
+    await handlers.drain(shop)
+
+    assert await fetch(shop, "select account, id, data_available_end from report_types order by 1, 2") == before
+    assert await fetch(shop, "select account from reconciliations where due_at <= now()") == [{"account": "shop"}]
+
+
+async def test_an_account_that_has_its_platforms_secret_believes_what_it_signs(
+    res: Resources, database_url: str, simulator: Simulator
+) -> None:
+    platform_key = next(iter(simulator.world.keys))
+    simulator.connect_account(SHOP)
+    entry = {"api_key": platform_key, "stripe_account": SHOP, "webhook_secrets": [WEBHOOK_SECRET]}
+    about = simulator.report_type(REPORT_TYPE).rendered() | {"data_available_end": int(at("2027-01-01").timestamp())}
+    told = {"object": "event", "type": "reporting.report_type.updated", "created": 1, "livemode": False}
+    async with resources(database_url, simulator, shop=entry) as shop:
+        await accept(shop.intake, {**told, "id": "evt_1", "account": SHOP, "data": {"object": about}})
+        await handlers.drain(shop)
+
+        (known,) = await fetch(shop, "select account, data_available_end from report_types")
+    assert (known["account"], known["data_available_end"]) == ("shop", at("2027-01-01"))
 
 
 async def test_an_account_that_leaves_its_platform_is_held_and_the_platform_goes_on(

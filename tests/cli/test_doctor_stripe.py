@@ -7,12 +7,12 @@ import pytest
 from app.accounts.identity import check_identity
 from app.cli.doctor.command import examine_with
 from app.cli.doctor.endpoint import Fixed
-from app.health.results import Check
+from app.health.results import Check, Status
 from app.resources import Resources
 from app.settings import Settings
 from app.simulator import Simulator
 from app.simulator.state.model import PERMISSIONS, Permission
-from app.vocabulary import EventType
+from app.vocabulary import OWN_EVENTS
 from tests.cli.examined import URL, findings, make_healthy, statuses
 from tests.service import execute, make_settings
 
@@ -218,7 +218,7 @@ async def test_fixing_registers_the_endpoint_and_tells_its_secret_once(res: Reso
     assert wrong == {}
     assert first == [Fixed("default", URL, made.id, "registered", made.secrets[0].value)]
     assert second == [Fixed("default", URL, made.id, "unchanged")]
-    assert set(made.enabled_events) == set(EventType)
+    assert set(made.enabled_events) == set(OWN_EVENTS)
 
 
 async def test_fixing_enables_an_endpoint_and_keeps_what_else_it_is_sent(res: Resources, simulator: Simulator) -> None:
@@ -229,7 +229,25 @@ async def test_fixing_enables_an_endpoint_and_keeps_what_else_it_is_sent(res: Re
 
     assert fixed == [Fixed("default", URL, there.id, "repaired")]
     assert there.enabled
-    assert set(there.enabled_events) == {"*", "charge.succeeded", *EventType}
+    assert set(there.enabled_events) == {"*", "charge.succeeded", *OWN_EVENTS}
+
+
+async def test_a_platform_has_a_second_endpoint_for_the_events_of_connected_accounts(
+    res: Resources, simulator: Simulator
+) -> None:
+    await make_healthy(res, simulator)
+    await execute(res, "insert into connected_lists (account) values ('default')")
+    found = (await findings(res.settings))["webhook_endpoint"]
+    assert (found.status, "no Connect endpoint" in found.detail) == (Status.OK, True)
+
+    _, fixed = await examine_with(res.settings, URL, fix=True)
+
+    (theirs,) = [one for one in simulator.account().endpoints.values() if one.connect]
+    assert [one.action for one in fixed] == ["unchanged", "registered"]
+    assert "account.application.deauthorized" in theirs.enabled_events
+    assert "for connected accounts" in (await findings(res.settings))["webhook_endpoint"].detail
+    simulator.change_endpoint(theirs.id, events=["account.updated"])
+    assert (await findings(res.settings))["webhook_endpoint"].status is Status.DEGRADED
 
 
 async def test_what_stripe_does_not_let_us_fix_is_a_finding(res: Resources, simulator: Simulator) -> None:

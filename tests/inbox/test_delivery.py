@@ -152,6 +152,10 @@ MEMBER = Account("member", SecretStr("sk_org_test_1"), (), livemode=False, strip
         ({"account": "acct_other"}, "default", "connected_account"),
         ({"account": ["acct_shop"]}, "default", "connected_account"),
         ({"account": "acct_shop", "type": "customer.created", "livemode": True}, "shop", "unused_type"),
+        ({"account": "acct_other", "type": "account.updated"}, "default", None),
+        ({"context": "acct_other", "type": "account.updated"}, "default", "connected_account"),
+        ({"account": "acct_shop", "type": "account.updated", "livemode": True}, "shop", "unused_type"),
+        ({"type": "account.updated"}, "default", "unused_type"),
         ({}, "default", None),
     ],
 )

@@ -133,6 +133,17 @@ _ACCOUNT = {
     },
     "created_at": "2026-10-01T09:00:00Z",
 }
+_CONNECTED_ACCOUNT = {
+    "account": "default",
+    "id": "acct_1Merchant",
+    "name": "Corner Shop",
+    "country": "DE",
+    "stripe_created_at": "2026-09-14T10:20:30Z",
+    "first_seen_at": "2026-10-01T09:00:00Z",
+    "seen_at": "2026-10-02T12:00:00Z",
+    "left_at": None,
+    "source": "list",
+}
 _GUIDE_ENTRY = {
     "task": "Book every transaction that changed the balance",
     "family": _TYPE.rpartition(".")[0],
@@ -213,7 +224,9 @@ SHAPES: dict[str, Any] = {
     "EventDetailOut": {**_EVENT, "payload": DELIVERY},
     "Page_ReportTypeOut_": {"data": [_REPORT_TYPE], "next_cursor": None},
     "AccountOut": _ACCOUNT,
+    "ConnectedAccountOut": _CONNECTED_ACCOUNT,
     "Page_AccountOut_": {"data": [_ACCOUNT], "next_cursor": None},
+    "Page_ConnectedAccountOut_": {"data": [_CONNECTED_ACCOUNT], "next_cursor": None},
     "GuideOut": {"data": [_GUIDE_ENTRY]},
     "LoginLinkIn": {"name": "dana", "role": "read"},
     "LoginLinkOut": {"url": "https://reports.example.com/login/…", "expires_at": "2026-10-02T12:08:58Z"},

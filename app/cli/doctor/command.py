@@ -6,6 +6,7 @@ from urllib.parse import urlsplit
 import typer
 
 if TYPE_CHECKING:
+    from app.cli.doctor.database import Known
     from app.cli.doctor.endpoint import Fixed
     from app.health.results import Check
     from app.settings import Settings
@@ -79,8 +80,8 @@ async def examine_with(settings: "Settings", base: str | None, *, fix: bool) -> 
 
     client = StripeClient(settings)
     try:
-        fixed, unfixed = await _fix(client, settings, base) if fix and base is not None else ([], [])
         database, known = await examine_database(settings)
+        fixed, unfixed = await _fix(client, settings, known, base) if fix and base is not None else ([], [])
         clock = await examine_clock(settings)
         accounts = [settings.accounts[slug] for slug in sorted(settings.accounts)]
         found = await asyncio.gather(*(examine_account(client, account, known, base=base) for account in accounts))
@@ -90,9 +91,11 @@ async def examine_with(settings: "Settings", base: str | None, *, fix: bool) -> 
     return [*examine_settings(settings), *database, clock, *unfixed, *about_accounts], fixed
 
 
-async def _fix(client: "StripeClient", settings: "Settings", base: str) -> "tuple[list[Fixed], list[Check]]":
-    """Register or repair the endpoint of every account that has a key and an endpoint of its own; what Stripe does not
-    allow becomes a finding."""
+async def _fix(
+    client: "StripeClient", settings: "Settings", known: "Known", base: str
+) -> "tuple[list[Fixed], list[Check]]":
+    """Register or repair the endpoint of every account with a key and an endpoint of its own, and a platform's second
+    one; what Stripe does not allow becomes a finding."""
     from app.cli.doctor.endpoint import fix_endpoint
     from app.errors import StripeCallError
     from app.health.endpoints import url_for
@@ -102,6 +105,8 @@ async def _fix(client: "StripeClient", settings: "Settings", base: str) -> "tupl
     for account in sorted(slug for slug in client.accounts if not settings.accounts[slug].heard_by_others):
         try:
             fixed.append(await fix_endpoint(client, account, url=url_for(base, account)))
+            if account in known and known[account].is_platform:
+                fixed.append(await fix_endpoint(client, account, url=url_for(base, account), connect=True))
         except StripeCallError as error:
             advice = "give the key the permission `Webhook Endpoints: write`, or register it in Stripe's Dashboard"
             detail = f"the webhook endpoint was not repaired: {error}"

@@ -29,6 +29,7 @@ class Bound:
     slug: str
     stripe_account_id: str | None
     livemode: bool | None
+    is_platform: bool  # its list of connected accounts is read
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,4 +103,8 @@ _SERVER = text("""
 select pg_is_in_recovery() or cast(current_setting('transaction_read_only') as bool) as read_only,
     cast(current_setting('server_version_num') as int) as version, current_setting('server_encoding') as encoding
 """)
-_BOUND = text("select slug, stripe_account_id, livemode from accounts")
+_BOUND = text("""
+select slug, stripe_account_id, livemode,
+    exists (select from connected_lists where account = slug) as is_platform
+from accounts
+""")

@@ -9,7 +9,7 @@ from app.stripe_api.webhook_endpoints import (
     missing_events,
     repair_endpoint,
 )
-from app.vocabulary import EventType
+from app.vocabulary import CONNECT_EVENTS, OWN_EVENTS
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,14 +23,19 @@ class Fixed:
     secret: str | None = field(default=None, repr=False)
 
 
-async def fix_endpoint(client: StripeClient, account: str, *, url: str) -> Fixed:
-    """Register the endpoint, or enable it and select what is missing. Raises StripeCallError."""
-    there = [endpoint for endpoint in await list_endpoints(client, account) if endpoint.url == url]
+async def fix_endpoint(client: StripeClient, account: str, *, url: str, connect: bool = False) -> Fixed:
+    """Register the endpoint, or enable it and select what is missing; with `connect` the one for connected accounts.
+
+    Raises StripeCallError.
+    """
+    events = CONNECT_EVENTS if connect else OWN_EVENTS
+    listed = await list_endpoints(client, account)
+    there = [endpoint for endpoint in listed if endpoint.url == url and endpoint.connect is connect]
     if not there:
-        new = await create_endpoint(client, account, url, events=EventType)
+        new = await create_endpoint(client, account, url, events=events, connect=connect)
         return Fixed(account, url, new.endpoint.id, "registered", new.secret)
     endpoint = there[0]
-    if endpoint.enabled and not missing_events(endpoint, EventType):
+    if endpoint.enabled and not missing_events(endpoint, events):
         return Fixed(account, url, endpoint.id, "unchanged")
-    await repair_endpoint(client, account, endpoint, events=EventType)
+    await repair_endpoint(client, account, endpoint, events=events)
     return Fixed(account, url, endpoint.id, "repaired")

@@ -45,9 +45,14 @@ async def examine_account(client: StripeClient, account: Account, known: Known, 
         await _permission(client.list_report_types(slug), "key_report_types", "list report types", slug, _REPORTING),
         await _permission(_newest(client, slug), "key_report_runs", "list report runs", slug, _REPORTING),
         await _permission(check_files(client, slug), "key_files", "download files", slug, _FILES),
-        *([] if account.heard_by_others else [await webhook_endpoint(client, slug, url=base and url_for(base, slug))]),
+        *([] if account.heard_by_others else [await _endpoint(client, slug, known, base)]),
         *own,
     ]
+
+
+async def _endpoint(client: StripeClient, slug: str, known: Known, base: str | None) -> Check:
+    is_platform = slug in known and known[slug].is_platform
+    return await webhook_endpoint(client, slug, url=base and url_for(base, slug), connect=is_platform)
 
 
 async def _key(client: StripeClient, account: Account) -> tuple[Check, str | None]:

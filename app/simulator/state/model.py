@@ -198,7 +198,7 @@ class Endpoint:
             "id": self.id,
             "object": "webhook_endpoint",
             "api_version": self.api_version,
-            "application": None,
+            "application": self.id.replace("we_", "ca_") if self.connect else None,
             "created": self.created,
             "description": self.description,
             "enabled_events": self.enabled_events,

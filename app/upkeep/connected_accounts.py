@@ -1,0 +1,137 @@
+"""Read from Stripe which accounts are connected to ours: the newest ones often, all of them once a day.
+
+Only a complete reading says who has left. It goes on where it was broken off, a page at a time, so a list of any length
+is read in flat memory.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from functools import partial
+from typing import TypeVar
+
+import structlog
+
+from app.accounts import connected, holds
+from app.accounts.connected import Reading
+from app.errors import KeyRefused, NotNow, Refused
+from app.resources import Resources
+from app.vocabulary import CallKind
+
+log = structlog.get_logger()
+T = TypeVar("T")
+
+EVERY_SECONDS = 1800.0
+COMPLETE_EVERY_SECONDS = 86_400.0
+# A look that is nearly due is due: the timetable is not exact.
+_NEARLY = 0.95
+# So far back the newest are read again: Stripe's clock is not ours, and an item may appear late.
+_OVERLAP = timedelta(days=1)
+# Accounts that events have named, asked about one by one in one go; the next go follows at once.
+LOOKS_AT_ONCE = 50
+# How long a call waits for the rate limit before the rest is left to the next go.
+_LIMIT_TRIES, _LIMIT_PAUSE_SECONDS = 40, 0.25
+
+
+async def read_lists(res: Resources) -> bool:
+    """Read what is due of every list; True if there is more to look at. Raises NotNow when one could not be read."""
+    async with res.sessions.begin() as session:
+        due = await connected.readings(
+            session,
+            sorted(res.callable_accounts),
+            recent=EVERY_SECONDS * _NEARLY,
+            complete=COMPLETE_EVERY_SECONDS * _NEARLY,
+        )
+    more, troubles = False, []
+    for reading in due:
+        try:
+            more |= await _read(res, reading)
+        except NotNow as error:  # one that does not answer does not hold up the others
+            troubles.append(f"{reading.account}: {error}")
+    if troubles:
+        raise NotNow("; ".join(troubles))
+    return more
+
+
+async def _read(res: Resources, reading: Reading) -> bool:
+    try:
+        more = await _look_at_named(res, reading.account)
+        if reading.complete:
+            await _read_all(res, reading)
+        elif reading.recent:
+            await _read_recent(res, reading)
+    except KeyRefused as error:
+        # Other reads work: it is this list that the key may not have.
+        async with res.sessions.begin() as session:
+            await connected.note_refused(session, reading.account, error.message)
+        log.error("connected_accounts.refused", account=reading.account, error=error.message)
+        return False
+    return more
+
+
+async def _look_at_named(res: Resources, account: str) -> bool:
+    """Ask about the accounts that events have named; True if there are more."""
+    async with res.sessions.begin() as session:
+        ids = await connected.to_look_at(session, account, limit=LOOKS_AT_ONCE)
+    for id_ in ids:
+        shown = await _call(res, account, partial(res.stripe.read_connected, account, id_))
+        async with res.sessions.begin() as session:
+            if shown is None:
+                await connected.note_left(session, account, [id_])
+            else:
+                await connected.note_shown(session, account, [shown], source="event")
+    return len(ids) == LOOKS_AT_ONCE
+
+
+async def _read_recent(res: Resources, reading: Reading) -> None:
+    since = None if reading.newest is None else reading.newest - _OVERLAP
+    after = None
+    while True:
+        list_page = partial(res.stripe.list_connected, reading.account, created_since=since, after=after)
+        page = await _call(res, reading.account, list_page)
+        async with res.sessions.begin() as session:
+            await connected.note_shown(session, reading.account, page.accounts, source="list")
+            if not (page.more and page.shown):
+                await connected.note_recent(session, reading.account)
+                return
+        after = page.shown[-1]
+
+
+async def _read_all(res: Resources, reading: Reading) -> None:
+    """Read the whole list, from where the last reading was broken off."""
+    account, began_at, after = reading.account, reading.began_at, reading.page_after
+    if began_at is None:
+        async with res.sessions.begin() as session:
+            began_at = await connected.begin_reading(session, account)
+    while True:
+        try:
+            page = await _call(res, account, partial(res.stripe.list_connected, account, after=after))
+        except Refused:
+            # The account that it had come to has left: where the list goes on cannot be said any more.
+            async with res.sessions.begin() as session:
+                await connected.forget_reading(session, account)
+            raise NotNow("the list of connected accounts is read from its beginning again") from None
+        async with res.sessions.begin() as session:
+            await connected.note_shown(session, account, page.accounts, source="list")
+            if not await connected.note_page(session, account, page, began_at=began_at, after=after):
+                return  # another process was faster, and reads on
+            if not (page.more and page.shown):
+                left = await connected.end_reading(session, account, began_at=began_at)
+                break
+        after = page.shown[-1]
+    log.info("connected_accounts.read", account=account, left=left)
+
+
+async def _call(res: Resources, account: str, call: Callable[[], Awaitable[T]]) -> T:
+    """Make a call within the account's rate limit. Raises NotNow, KeyRefused and Refused."""
+    for _ in range(_LIMIT_TRIES):
+        async with res.sessions.begin() as session:
+            permit = await holds.permit(
+                session, account, CallKind.READ, 1, limiter=res.limiter, probe_seconds=res.settings.retry_max_seconds
+            )
+            if not permit.calls and await holds.is_held(session, account, CallKind.READ):
+                raise NotNow("the account's read calls are on hold")
+        if permit.calls:
+            return await call()
+        await asyncio.sleep(_LIMIT_PAUSE_SECONDS)
+    raise NotNow("the account's rate limit is used up")

@@ -1,0 +1,171 @@
+"""Which accounts are connected: Stripe's list is read by pages, events only say where to look."""
+
+import pytest
+
+from app import handlers
+from app.accounts import connected
+from app.errors import NotNow
+from app.resources import Resources
+from app.simulator import Simulator
+from app.upkeep.connected_accounts import read_lists
+from tests.runs.stories import deliver, deliver_value
+from tests.service import add_rule, execute, fetch
+
+TYPE = "connected_account_balance_change_from_activity.itemized.3"
+CREATED = 1_790_000_000
+
+
+async def known(res: Resources, *, left: bool = False) -> list[str]:
+    """The accounts that are connected, or have left."""
+    condition = "left_at is not null" if left else "left_at is null"
+    rows = await fetch(res, f"select id from connected_accounts where {condition} order by id")
+    return [row["id"] for row in rows]
+
+
+async def a_day_later(res: Resources) -> None:
+    """Everything is due to be read again."""
+    await execute(res, "update connected_lists set recent_at = null, complete_at = null")
+
+
+@pytest.fixture
+async def merchants(res: Resources, simulator: Simulator) -> list[str]:
+    """A rule for all accounts together, and 102 of them: two pages."""
+    await add_rule(res, report_type=TYPE)
+    return sorted(simulator.connect_account(f"acct_{n:03}", created=CREATED + n * 3600).id for n in range(102))
+
+
+async def test_the_list_is_read_in_pages_and_new_ones_without_all_the_others(
+    res: Resources, simulator: Simulator, merchants: list[str]
+) -> None:
+    await read_lists(res)
+    assert await known(res) == merchants
+    calls = simulator.world.journal.counts["list_accounts"]
+
+    simulator.connect_account("acct_new", created=CREATED + 10 * 86_400, name="Corner Shop")
+    await execute(res, "update connected_lists set recent_at = null")
+    await read_lists(res)
+
+    (new,) = await fetch(res, "select name, country, source from connected_accounts where id = 'acct_new'")
+    assert (calls, simulator.world.journal.counts["list_accounts"]) == (2, 3)
+    assert (new["name"], new["country"], new["source"]) == ("Corner Shop", "DE", "list")
+
+
+async def test_nobody_is_asked_where_no_rule_needs_it(res: Resources, simulator: Simulator) -> None:
+    simulator.connect_account("acct_1")
+    await add_rule(res)
+
+    await read_lists(res)
+
+    assert simulator.world.journal.counts["list_accounts"] == 0
+
+
+async def test_only_a_complete_list_says_who_has_left_and_one_that_was_broken_off_is_read_on(
+    res: Resources, simulator: Simulator, merchants: list[str]
+) -> None:
+    await read_lists(res)
+    simulator.disconnect_account("acct_050")
+    await a_day_later(res)
+    simulator.inject("status", match={"path": "/v1/accounts"}, after=1, status=500, times=1)
+
+    with pytest.raises(NotNow):
+        await read_lists(res)
+    assert await known(res, left=True) == []
+    simulator.connect_account("acct_new", created=CREATED + 110 * 3600)
+    await read_lists(res)
+
+    assert await known(res, left=True) == ["acct_050"]
+    assert "acct_new" not in await known(res)  # it came after the first page, which was not read again
+
+
+async def test_a_list_that_lacks_most_of_them_is_believed_when_it_says_so_twice(
+    res: Resources, simulator: Simulator, merchants: list[str]
+) -> None:
+    await read_lists(res)
+    for merchant in merchants[:60]:
+        simulator.disconnect_account(merchant)
+    await a_day_later(res)
+
+    await read_lists(res)
+    assert await known(res, left=True) == []
+    await read_lists(res)
+
+    assert await known(res, left=True) == merchants[:60]
+
+
+async def test_odd_items_are_counted_and_one_without_an_id_makes_the_list_incomplete(
+    res: Resources, simulator: Simulator, merchants: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await read_lists(res)
+    simulator.disconnect_account("acct_000")
+    odd = simulator.account().connected.get("acct_050")
+    assert odd is not None
+    monkeypatch.setattr(type(odd), "rendered", _without(type(odd).rendered, "acct_050", "created"))
+    await a_day_later(res)
+    await read_lists(res)
+
+    # It is there, whatever else its item says.
+    assert await known(res, left=True) == ["acct_000"]
+    async with res.sessions.begin() as session:
+        state = await connected.state_of(session, "default")
+    assert state is not None
+    assert (state.connected, state.odd_items) == (101, 1)
+
+    simulator.disconnect_account("acct_001")
+    monkeypatch.setattr(type(odd), "rendered", _without(type(odd).rendered, "acct_050", "id"))
+    await a_day_later(res)
+    await read_lists(res)
+    assert await known(res, left=True) == ["acct_000"]
+
+
+def _without(rendered: object, id_: str, field: str) -> object:
+    def odd(account: object) -> dict[str, object]:
+        shown: dict[str, object] = rendered(account)  # type: ignore[operator]
+        return {name: value for name, value in shown.items() if shown.get("id") != id_ or name != field}
+
+    return odd
+
+
+async def test_events_hasten_what_the_list_would_have_said(
+    res: Resources, simulator: Simulator, merchants: list[str]
+) -> None:
+    await read_lists(res)
+    simulator.connect_account("acct_new", created=CREATED + 10 * 86_400)
+    simulator.disconnect_account("acct_100")
+    for event in simulator.events[-2:]:
+        await deliver(res, event)
+    await handlers.drain(res)
+
+    assert "acct_new" not in [
+        row["id"] for row in await fetch(res, "select id from connected_accounts where seen_at is not null")
+    ]
+    await read_lists(res)
+
+    assert await known(res, left=True) == ["acct_100"]
+    assert "acct_new" in await known(res)
+    assert simulator.world.journal.counts["list_accounts"] == 2  # those of before
+
+
+async def test_an_event_that_names_a_stranger_leaves_nothing_behind(res: Resources, merchants: list[str]) -> None:
+    await deliver_value(res, {
+        "id": "evt_1", "object": "event", "type": "account.updated", "created": 1, "livemode": False,
+        "account": "acct_stranger", "data": {"object": {"id": "acct_stranger", "object": "account", "email": "a@b.c"}},
+    })  # fmt: skip
+    await handlers.drain(res)
+    await read_lists(res)
+
+    (event,) = await fetch(res, "select payload, status from events")
+    assert event["status"] == "handled"
+    assert "a@b.c" not in event["payload"]
+    assert "acct_stranger" not in await known(res) + await known(res, left=True)
+
+
+async def test_a_key_that_may_not_list_them_is_shown_and_holds_nothing_else(
+    res: Resources, simulator: Simulator, merchants: list[str]
+) -> None:
+    simulator.change_key(next(iter(simulator.world.keys)), permissions={"reporting", "files"})
+
+    await read_lists(res)
+
+    assert await fetch(res, "select 1 from account_holds") == []
+    (state,) = await fetch(res, "select refusal from connected_lists")
+    assert "permissions" in state["refusal"]
