@@ -1,14 +1,17 @@
-"""Plans and applies the changes from a rule file to the rules in the database, all or nothing."""
+"""Applies a file of rules and targets to the database, all of it or nothing. The targets: `target_apply`."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from difflib import unified_diff
 
 import psycopg
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.api.rule_file import Written, write_rules
+from app.api import target_apply
+from app.api.applied import Outcome, Part, Step
+from app.api.rule_file import Contents, Written, write_rules, write_targets
+from app.api.schemas.rules import RuleIn
 from app.db.models import Rule
 from app.errors import BadInput, Conflict, RuleFileError, TallyhookError
 from app.resources import Resources
@@ -17,73 +20,42 @@ from app.rules.changes import RuleEffect
 from app.rules.rule import RULE_FIELDS, NewRule
 from app.settings import Settings
 
+NO_TARGETS = write_targets([])
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
     """The planned changes, by rule name. `kept` are rules that the file does not mention."""
 
     removed: list[Rule]
-    changed: list[tuple[Rule, Written, NewRule]]
-    created: list[Written]
+    changed: list[tuple[Rule, Written[RuleIn], NewRule]]
+    created: list[Written[RuleIn]]
     kept: list[str]
     unchanged: int
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
-    """What was done to one rule, and the effects."""
-
-    name: str
-    action: str  # removed, changed, created
-    fields: list[str] = field(default_factory=list)
-    runs_planned: int = 0
-    runs_cancelled: int = 0
-    warnings: list[str] = field(default_factory=list)
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What was done or, in a dry run, would be; `difference` is a unified diff of the rules as YAML."""
-
-    steps: list[Step]
-    kept: list[str]
-    unchanged: int
-    difference: str
-
-    @property
-    def may_rename(self) -> bool:
-        """Whether it looks as if a rule was renamed."""
-        actions = {step.action for step in self.steps}
-        return "created" in actions and bool(self.kept or "removed" in actions)
-
-
-def as_text(saved: Sequence[Rule]) -> str:
-    """The rules as YAML."""
-    return write_rules([store.values_of(rule) for rule in saved])
-
-
-def make_plan(saved: Sequence[Rule], wanted: Sequence[Written], *, prune: bool) -> Plan:
+def make_plan(saved: Sequence[Rule], wanted: Sequence[Written[RuleIn]], *, prune: bool) -> Plan:
     """The changes that turn the rules into the wanted ones; with `prune` all others are removed."""
     by_name = {rule.name: rule for rule in saved}
-    in_order = sorted(wanted, key=lambda written: written.rule.name)
-    names = {written.rule.name for written in in_order}
+    in_order = sorted(wanted, key=lambda written: written.value.name)
+    names = {written.value.name for written in in_order}
     unlisted = [rule for rule in saved if rule.name not in names]
-    both = [(by_name[written.rule.name], written) for written in in_order if written.rule.name in by_name]
+    both = [(by_name[written.value.name], written) for written in in_order if written.value.name in by_name]
     meant = [(rule, written, _meant(rule, written)) for rule, written in both]
     changed = [(rule, written, new) for rule, written, new in meant if new != store.values_of(rule)]
     return Plan(
         removed=unlisted if prune else [],
         changed=changed,
-        created=[written for written in in_order if written.rule.name not in by_name],
+        created=[written for written in in_order if written.value.name not in by_name],
         kept=[] if prune else [rule.name for rule in unlisted],
         unchanged=len(both) - len(changed),
     )
 
 
 async def apply(
-    res: Resources, wanted: Sequence[Written], *, file: str, by: str, prune: bool = False, dry_run: bool = False
+    res: Resources, wanted: Contents, *, file: str, by: str, prune: bool = False, dry_run: bool = False
 ) -> Outcome:
-    """Apply the plan in one transaction, which a dry run rolls back.
+    """Apply the file in one transaction, which a dry run rolls back.
 
     Raises RuleFileError with every problem; then nothing has changed.
     """
@@ -99,16 +71,36 @@ async def apply(
         raise
 
 
+async def as_text(session: AsyncSession, *, rules: bool = True, targets: bool = True, lock: bool = False) -> str:
+    """Both as YAML, or one of them; no `targets:` beside the rules where there are none."""
+    of_rules = write_rules([store.values_of(rule) for rule in await store.read_all(session, lock=lock)])
+    of_targets = await target_apply.as_text(session) if targets else ""
+    if not rules:
+        return of_targets
+    return of_rules + ("" if of_targets == NO_TARGETS else of_targets)
+
+
 async def _apply(
-    session: AsyncSession, wanted: Sequence[Written], *, file: str, prune: bool, by: str, settings: Settings
+    session: AsyncSession, wanted: Contents, *, file: str, prune: bool, by: str, settings: Settings
 ) -> Outcome:
-    saved = await store.read_all(session, lock=True)
-    before = as_text(saved)
-    plan = make_plan(saved, wanted, prune=prune)
-    steps = await _carry_out(session, plan, by=by, settings=settings)
-    after = as_text(await store.read_all(session))
+    stated = {"rules": wanted.rules is not None, "targets": wanted.targets is not None}
+    before = await as_text(session, **stated, lock=True)
+    rules = targets = Part()
+    if wanted.rules is not None:
+        plan = make_plan(await store.read_all(session), wanted.rules, prune=prune)
+        steps = await _carry_out(session, plan, by=by, settings=settings)
+        rules = Part(steps, plan.kept, plan.unchanged)
+    if wanted.targets is not None:
+        targets = await target_apply.apply(session, wanted.targets, prune=prune, by=by, settings=settings)
+    after = await as_text(session, **stated)
     lines = unified_diff(before.splitlines(), after.splitlines(), fromfile="database", tofile=file, lineterm="")
-    return Outcome(steps, plan.kept, plan.unchanged, "\n".join(lines))
+    return Outcome(
+        steps=[*rules.steps, *targets.steps],
+        kept=list(rules.kept),
+        kept_targets=list(targets.kept),
+        unchanged=rules.unchanged + targets.unchanged,
+        difference="\n".join(lines),
+    )
 
 
 async def _carry_out(session: AsyncSession, plan: Plan, *, by: str, settings: Settings) -> list[Step]:
@@ -126,7 +118,7 @@ async def _carry_out(session: AsyncSession, plan: Plan, *, by: str, settings: Se
             steps.append(_step(rule, "changed", effect, fields=differing, warnings=warnings))
     for written in plan.created:
         try:
-            rule, effect = await changes.create(session, written.rule.as_new(), settings=settings, by=by)
+            rule, effect = await changes.create(session, written.value.as_new(), settings=settings, by=by)
         except (BadInput, Conflict) as error:
             problems += _problems(written, error)
         else:
@@ -136,17 +128,17 @@ async def _carry_out(session: AsyncSession, plan: Plan, *, by: str, settings: Se
     return steps
 
 
-def _meant(rule: Rule, written: Written) -> NewRule:
+def _meant(rule: Rule, written: Written[RuleIn]) -> NewRule:
     """The rule as the file defines it; a start date that it leaves out does not change."""
-    new = written.rule.as_new()
-    return new if written.rule.starts_on is not None else replace(new, starts_on=rule.starts_on)
+    new = written.value.as_new()
+    return new if written.value.starts_on is not None else replace(new, starts_on=rule.starts_on)
 
 
 def _differing(was: NewRule, wanted: NewRule) -> list[str]:
     return sorted(name for name in RULE_FIELDS if getattr(was, name) != getattr(wanted, name))
 
 
-def _problems(written: Written, error: BadInput | Conflict) -> list[str]:
+def _problems(written: Written[RuleIn], error: BadInput | Conflict) -> list[str]:
     return written.problems(error) if isinstance(error, BadInput) else [written.problem(str(error))]
 
 
@@ -155,5 +147,8 @@ async def _warnings(session: AsyncSession, rule: Rule, effect: RuleEffect) -> li
     return [f"{one.pointer.strip('/')}: {one.detail}" for one in [*found, *effect.warnings]]
 
 
-def _step(rule: Rule, action: str, effect: RuleEffect, **more: list[str]) -> Step:
-    return Step(rule.name, action, runs_planned=effect.asks_for, runs_cancelled=effect.cancelled, **more)
+def _step(
+    rule: Rule, action: str, effect: RuleEffect, *, fields: Sequence[str] = (), warnings: Sequence[str] = ()
+) -> Step:
+    step = Step(rule.name, action, runs_planned=effect.asks_for, runs_cancelled=effect.cancelled)
+    return replace(step, fields=list(fields), warnings=list(warnings))

@@ -1,228 +1,151 @@
-"""Rules as YAML: read with the line of every problem, and written so that equal rules make equal text.
+"""Rules and targets as YAML: read with the line of every problem, and written so that equal ones make equal text.
 
-A file has a list under `rules:`, or one rule per document, or both. Only YAML that JSON can express is accepted, so
-`yes` stays text and `12:30` is not a number; a duplicate key is an error.
+A file has lists under `rules:` and `targets:`, or one rule per document, or both.
 """
 
-import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import yaml
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+from app.api.schemas.common import In
 from app.api.schemas.rules import RuleIn
+from app.api.schemas.targets import TargetIn
+from app.api.yaml_file import Document, at, follow, is_empty, plain, write
 from app.errors import BadInput, RuleFileError
 from app.rules.rule import DEFAULT_TABLE, RULE_FIELDS, NewRule
 
 # Left out of a file when empty.
 _DEFAULTS = {"enabled": True, "settle_hours": 0, "parameters": {}, "connected_accounts": [], "retention_days": None}
 _DEFAULTS |= {"connected": None, "table": dict(DEFAULT_TABLE), "recheck_days": []}
-_TAG = "tag:yaml.org,2002:"
-_MERGE = _TAG + "merge"
+_TARGET_DEFAULTS: dict[str, Any] = {"url": None, "recipients": [], "message_types": ["*"], "rules": None}
+_TARGET_DEFAULTS |= {"accounts": None, "enabled": True}
+
+Given = TypeVar("Given", RuleIn, TargetIn)
 
 
 @dataclass(frozen=True, slots=True)
-class Written:
-    """A rule as a file states it. `starts_on` None keeps the rule's, or means today for a new one."""
+class Written(Generic[Given]):
+    """A rule or target as a file states it. A rule's `starts_on` None keeps what is, or means today for a new one."""
 
-    rule: RuleIn
+    value: Given
     file: str
     node: yaml.MappingNode
 
     def problem(self, message: str, *, path: Sequence[str | int] = ()) -> str:
-        """A line about this rule, or about the field at `path`."""
+        """A line about it, or about the field at `path`."""
         return _problem(self.file, self.node, path, message)
 
     def problems(self, error: BadInput) -> list[str]:
-        """The lines of the errors that `app.rules.rule` raised."""
+        """The lines of the errors that its checks raised."""
         paths = [found.pointer.strip("/").split("/") for found in error.errors]
         return [self.problem(found.detail, path=path) for found, path in zip(error.errors, paths, strict=True)]
 
 
-def read_rules(text: str, *, file: str) -> list[Written]:
-    """The rules of a file, in its order. Raises RuleFileError with everything that is wrong with it."""
-    try:
-        loader = _Loader(text)
-        documents = list(_documents(loader))
-        problems = [_at(file, node, message) for node, message in _unfit(documents)]
-        if problems:
-            raise RuleFileError("\n".join(problems))
-        entries = [entry for node in documents for entry in _entries(node, file=file)]
-        return _validated([(node, loader.construct_document(node)) for node in entries], file=file)
-    except yaml.MarkedYAMLError as error:
-        line = 0 if error.problem_mark is None else error.problem_mark.line + 1
-        raise RuleFileError(f"{file}:{line}: is not valid YAML: {error.problem}") from error
-    except (yaml.YAMLError, ValueError) as error:
-        raise RuleFileError(f"{file}: cannot be read as YAML: {' '.join(str(error).split())}") from error
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """What a file states; None: it says nothing about them."""
+
+    rules: Sequence[Written[RuleIn]] | None
+    targets: Sequence[Written[TargetIn]] | None
+
+
+def read_file(text: str, *, file: str) -> Contents:
+    """The rules and targets of a file, in its order. Raises RuleFileError with everything that is wrong with it.
+
+    A file that has nothing but `targets:` says nothing about rules.
+    """
+    document = Document(text, file=file)
+    nodes = _nodes(document)
+    rules, wrong = _validated(document, nodes.get("rules", []), RuleIn, "rule")
+    targets, wrong_targets = _validated(document, nodes.get("targets", []), TargetIn, "target")
+    if wrong or wrong_targets:
+        raise RuleFileError("\n".join([*wrong, *wrong_targets]))
+    return Contents(None if set(nodes) == {"targets"} else rules, targets if "targets" in nodes else None)
 
 
 def write_rules(rules: Iterable[NewRule]) -> str:
     """The text of these rules, ordered by name."""
-    ordered = sorted(rules, key=lambda rule: rule.name)
-    value = {"rules": [as_written(rule) for rule in ordered]}
-    text: str = yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=10**9)
-    return text
+    return write({"rules": [as_written(rule) for rule in sorted(rules, key=lambda rule: rule.name)]})
+
+
+def write_targets(targets: Iterable[TargetIn]) -> str:
+    """The text of these targets, ordered by name. No secret is in it: those are derived."""
+    return write({"targets": [_target(target) for target in sorted(targets, key=lambda target: target.name)]})
 
 
 def as_written(rule: NewRule) -> dict[str, Any]:
     """A rule as users write it, without defaults except those that readers expect."""
-    values = {name: getattr(rule, name) for name in RULE_FIELDS}
-    return {name: _plain(value) for name, value in values.items() if name not in _DEFAULTS or value != _DEFAULTS[name]}
+    return _without_defaults({name: getattr(rule, name) for name in RULE_FIELDS}, _DEFAULTS)
 
 
-def _plain(value: Any) -> Any:
-    """Plain values in a fixed order: of the database's JSON only the order of lists means something."""
-    match value:
-        case dict():
-            return {name: _plain(value[name]) for name in sorted(value)}
-        case list():
-            return [_plain(part) for part in value]
-        case float() if value.is_integer() and abs(value) < 2**53:
-            return int(value)
-        case str():
-            return str(value)
-        case _:
-            return value
+def _target(target: TargetIn) -> dict[str, Any]:
+    return _without_defaults(target.model_dump(mode="json"), _TARGET_DEFAULTS)
 
 
-class _Loader(yaml.SafeLoader):
-    """Plain scalars as in JSON: everything else is text."""
-
-    yaml_implicit_resolvers = {}  # noqa: RUF012  PyYAML's own spelling
+def _without_defaults(values: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: plain(value) for name, value in values.items() if name not in defaults or value != defaults[name]}
 
 
-class _Dumper(yaml.SafeDumper):
-    """Quotes every text that some YAML reader could take for something else."""
-
-    def ignore_aliases(self, data: Any) -> bool:
-        return True
-
-    def represent_str(self, data: str) -> yaml.ScalarNode:
-        # In any other style a line break of some kind would be read back as a blank.
-        return self.represent_scalar(_TAG + "str", data, style=None if data.isprintable() else '"')
-
-
-_Dumper.add_representer(str, _Dumper.represent_str)
+def _nodes(document: Document) -> dict[str, list[yaml.Node]]:
+    """The entries of each list that a file has, in its order; a document that is one rule counts as a rule."""
+    found: dict[str, list[yaml.Node]] = {}
+    for node in document.nodes:
+        if not is_empty(node):
+            for name, entries in _lists(document.file, node).items():
+                found.setdefault(name, []).extend(entries)
+    return found
 
 
-for _word, _pattern, _first in (
-    ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
-    ("null", r"~|null|Null|NULL|", "~nN\0"),
-    ("int", r"[-+]?(0|[1-9][0-9]*)", "-+0123456789"),
-    ("float", r"[-+]?(0|[1-9][0-9]*)\.[0-9]*([eE][-+][0-9]+)?", "-+0123456789"),
-    ("merge", r"<<", "<"),
-):
-    _firsts = [letter if letter != "\0" else "" for letter in _first]
-    _Loader.add_implicit_resolver(_TAG + _word, re.compile(rf"^(?:{_pattern})$"), _firsts)
-_KNOWN_TAGS = {_TAG + word for word in ("bool", "null", "int", "float", "merge", "str", "map", "seq")}
+def _lists(file: str, node: yaml.Node) -> dict[str, list[yaml.Node]]:
+    pairs = node.value if isinstance(node, yaml.MappingNode) else []
+    parts = {str(key.value): (key, value) for key, value in pairs if not str(key.value).startswith("x-")}
+    if not {"rules", "targets"} & set(parts):
+        return {"rules": [node]}
+    for name, (key, value) in parts.items():
+        if name not in ("rules", "targets"):
+            message = "next to `rules:` and `targets:` only keys that begin with `x-` are allowed"
+            raise RuleFileError(at(file, key, message))
+        if not isinstance(value, yaml.SequenceNode):
+            raise RuleFileError(at(file, value, "must be a list: begin each entry with `- name: …`"))
+    return {name: value.value for name, (_, value) in parts.items()}
 
 
-def _documents(loader: _Loader) -> Iterator[yaml.Node]:
-    while loader.check_node():
-        node = loader.get_node()
-        assert node is not None
-        yield node
-
-
-def _unfit(nodes: Iterable[yaml.Node]) -> Iterator[tuple[yaml.Node, str]]:
-    """What JSON cannot express, and duplicate keys; each node once, however often it is referenced."""
-    seen: set[int] = set()
-    todo = list(nodes)[::-1]
-    while todo:
-        node = todo.pop()
-        if id(node) in seen:
-            continue
-        seen.add(id(node))
-        if node.tag not in _KNOWN_TAGS:
-            yield node, f"{node.tag.replace(_TAG, '!!')} is not supported: use text, numbers, true, false, lists"
-        if isinstance(node, yaml.SequenceNode):
-            todo += node.value[::-1]
-        elif isinstance(node, yaml.MappingNode):
-            yield from _unfit_keys(node)
-            todo += [value for _, value in node.value[::-1]]
-
-
-def _unfit_keys(node: yaml.MappingNode) -> Iterator[tuple[yaml.Node, str]]:
-    seen = set()
-    for key, _ in node.value:
-        if key.tag not in (_TAG + "str", _MERGE):
-            yield key, "a key must be text: put it in quotes"
-        elif key.value in seen:
-            yield key, f"{key.value} is a duplicate: remove one of them"
-        else:
-            seen.add(key.value)
-
-
-def _entries(document: yaml.Node, *, file: str) -> list[yaml.MappingNode]:
-    """The rules of a document."""
-    if document.tag == _TAG + "null":
-        return []
-    listed: list[yaml.Node] = [document]
-    if isinstance(document, yaml.MappingNode) and "rules" in (key.value for key, _ in document.value):
-        others = [key for key, _ in document.value if key.value != "rules" and not str(key.value).startswith("x-")]
-        (rules,) = [value for key, value in document.value if key.value == "rules"]
-        if others or not isinstance(rules, yaml.SequenceNode):
-            message = "next to `rules:` only keys that begin with `x-` are allowed" if others else "must be a list"
-            raise RuleFileError(_at(file, others[0] if others else rules, message))
-        listed = rules.value
-    wrong = [
-        _at(file, node, "is not a rule: it needs `name: …`")
-        for node in listed
-        if not isinstance(node, yaml.MappingNode)
-    ]
-    if wrong:
-        raise RuleFileError("\n".join(wrong))
-    return [node for node in listed if isinstance(node, yaml.MappingNode)]
-
-
-def _validated(entries: Iterable[tuple[yaml.MappingNode, Any]], *, file: str) -> list[Written]:
-    found: dict[str, Written] = {}
+def _validated(
+    document: Document, nodes: Sequence[yaml.Node], model: type[Given], what: str
+) -> tuple[list[Written[Given]], list[str]]:
+    """The entries, and the lines of those that are wrong."""
+    found: dict[str, Written[Given]] = {}
     problems = []
-    for node, value in entries:
-        try:
-            written = Written(RuleIn.model_validate(value), file, node)
-        except ValidationError as error:
-            problems += [_problem(file, node, one["loc"], _described(one)) for one in error.errors(include_url=False)]
+    for node in nodes:
+        if not isinstance(node, yaml.MappingNode):
+            problems.append(at(document.file, node, f"is not a {what}: it needs `name: …`"))
             continue
-        first = found.setdefault(written.rule.name, written)
+        try:
+            written = Written(model.model_validate(document.value(node)), document.file, node)
+        except ValidationError as error:
+            lines = error.errors(include_url=False)
+            problems += [_problem(document.file, node, one["loc"], _described(one, model)) for one in lines]
+            continue
+        first = found.setdefault(written.value.name, written)
         if first is not written:
-            message = f"the same rule name is already used in line {first.node.start_mark.line + 1}"
+            message = f"the same {what} name is already used in line {first.node.start_mark.line + 1}"
             problems.append(written.problem(message, path=("name",)))
-    if problems:
-        raise RuleFileError("\n".join(problems))
-    return list(found.values())
+    return list(found.values()), problems
 
 
-def _described(detail: ErrorDetails) -> str:
+def _described(detail: ErrorDetails, model: type[In]) -> str:
     if detail["type"] == "extra_forbidden":
-        return "is not a field of a rule"
+        return f"is not a field of a {'rule' if model is RuleIn else 'target'}"
     if detail["type"] == "missing":
         return "is missing"
     return detail["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
 
 
-def _problem(file: str, rule: yaml.MappingNode, path: Sequence[str | int], message: str) -> str:
-    names = [value.value for key, value in rule.value if key.value == "name" and isinstance(value, yaml.ScalarNode)]
+def _problem(file: str, entry: yaml.MappingNode, path: Sequence[str | int], message: str) -> str:
+    names = [value.value for key, value in entry.value if key.value == "name" and isinstance(value, yaml.ScalarNode)]
     place = ".".join(str(part) for part in path)
-    return _at(file, _follow(rule, path), ": ".join(part for part in (*names[-1:], place, message) if part))
-
-
-def _follow(node: yaml.Node, path: Sequence[str | int]) -> yaml.Node:
-    """The part of the file that `path` leads to, as far as it does."""
-    for part in path:
-        inner: list[yaml.Node] = []
-        if isinstance(node, yaml.MappingNode):
-            inner = [value for key, value in node.value if key.value == part]
-        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int):
-            inner = node.value[part : part + 1]
-        if not inner:
-            break
-        node = inner[-1]
-    return node
-
-
-def _at(file: str, node: yaml.Node, message: str) -> str:
-    return f"{file}:{node.start_mark.line + 1}: {message}"
+    return at(file, follow(entry, path), ": ".join(part for part in (*names[-1:], place, message) if part))

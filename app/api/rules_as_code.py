@@ -1,47 +1,65 @@
-"""Rules as code: writes all rules as YAML, and applies a file of rules, all or nothing. `rules export|diff|apply` call
-it."""
+"""Rules and targets as code: all of them as YAML, and a file applied, all or nothing.
+
+`rules export|diff|apply` and `targets export|diff|apply` call it.
+"""
 
 import json
-from dataclasses import asdict
-from typing import Any
+from dataclasses import asdict, replace
+from enum import StrEnum
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Query, Response
 from pydantic import Field, StrictBool, model_validator
 
+from app.api.applied import Kind
 from app.api.http.dependencies import CalledBy, Res, Session
 from app.api.rule_apply import apply, as_text
-from app.api.rule_file import read_rules
+from app.api.rule_file import read_file
 from app.api.schemas.common import In, Out
-from app.rules import store
 
 router = APIRouter(prefix="/v1", tags=["rules"])
 
 YAML = "application/yaml"
 
 
+class Only(StrEnum):
+    """One of the lists of a file, without the other."""
+
+    RULES = "rules"
+    TARGETS = "targets"
+
+
 class ApplyIn(In):
-    """The wanted rules: as a list, or as the text of a YAML file."""
+    """The wanted rules and targets: as lists, or as the text of a YAML file.
+
+    Of what is not stated nothing changes, `prune` or not: a file without `targets` leaves all targets alone.
+    """
 
     rules: list[dict[str, Any]] | None = Field(default=None, description="Rules, as `POST /v1/rules` takes them.")
-    yaml: str | None = Field(default=None, description="Instead of `rules`: a file as written by `GET /v1/rules.yaml`.")
+    targets: list[dict[str, Any]] | None = Field(default=None, description="Targets, as `POST /v1/targets` takes them.")
+    yaml: str | None = Field(default=None, description="Instead of both: a file as written by `GET /v1/rules.yaml`.")
     file: str = Field(default="rules", min_length=1, max_length=500, description="The file's name in messages.")
-    prune: StrictBool = Field(default=False, description="Also remove rules that are not named.")
+    prune: StrictBool = Field(default=False, description="Also remove what is not named.")
+    only: Only | None = Field(default=None, description="Take only this list of the file.")
     dry_run: StrictBool = Field(default=False, description="Only report what would be done.")
 
     @model_validator(mode="after")
     def _one_of_both(self) -> "ApplyIn":
-        if (self.rules is None) == (self.yaml is None):
-            raise ValueError("needs `rules` or `yaml`, and not both")
+        if (self.rules is None and self.targets is None) == (self.yaml is None):
+            raise ValueError("needs `rules`, `targets` or both, or else `yaml`")
         return self
 
     def text(self) -> str:
-        """The rules as YAML, which includes JSON."""
-        return self.yaml if self.yaml is not None else json.dumps({"rules": self.rules}, ensure_ascii=False)
+        """A file as YAML, which includes JSON."""
+        lists = {"rules": self.rules, "targets": self.targets}
+        given = {name: value for name, value in lists.items() if value is not None}
+        return self.yaml if self.yaml is not None else json.dumps(given, ensure_ascii=False)
 
 
 class StepOut(Out):
-    """What was done to one rule, or would be."""
+    """What was done to one rule or target, or would be."""
 
+    kind: Kind
     name: str
     action: str = Field(description="`removed`, `changed` or `created`.")
     fields: list[str] = Field(description="What differed.")
@@ -55,23 +73,31 @@ class AppliedOut(Out):
 
     steps: list[StepOut]
     kept: list[str] = Field(description="Rules that were not named and stay; `prune` removes them.")
+    kept_targets: list[str] = Field(description="The same of targets.")
     unchanged: int
-    difference: str = Field(description="A unified diff of the rules as YAML.")
-    may_rename: bool = Field(description="Whether a rule seems to be renamed, which creates a new rule.")
+    difference: str = Field(description="Of rules and targets as YAML, as a unified diff.")
+    may_rename: bool = Field(description="Whether it looks as if a rule was renamed: it is a new rule.")
 
 
 @router.get("/rules.yaml", response_class=Response, responses={200: {"content": {YAML: {}}}})
-async def export_rules(session: Session) -> Response:
-    """Every rule as YAML, ordered by name; equal rules make equal text."""
-    return Response(as_text(await store.read_all(session)), media_type=YAML)
+async def export_rules(
+    session: Session, only: Annotated[Only | None, Query(description="One of both lists alone.")] = None
+) -> Response:
+    """Every rule and target as YAML, ordered by name; equal ones make equal text. No secret is in it."""
+    text = await as_text(session, rules=only is not Only.TARGETS, targets=only is not Only.RULES)
+    return Response(text, media_type=YAML)
 
 
 @router.post("/rules/apply")
 async def apply_rules(res: Res, caller: CalledBy, asked: ApplyIn) -> AppliedOut:
-    """Make the rules match the given ones, by name, in one transaction. Other rules stay, unless `prune`.
+    """Make rules and targets what is given, in one transaction; told apart by name. Others stay, unless `prune`.
 
     422 with one line for each problem: then nothing has changed.
     """
-    wanted = read_rules(asked.text(), file=asked.file)
+    wanted = read_file(asked.text(), file=asked.file)
+    if asked.only is Only.RULES:
+        wanted = replace(wanted, targets=None)
+    elif asked.only is Only.TARGETS:
+        wanted = replace(wanted, rules=None)
     outcome = await apply(res, wanted, file=asked.file, by=caller.name, prune=asked.prune, dry_run=asked.dry_run)
     return AppliedOut.model_validate({**asdict(outcome), "may_rename": outcome.may_rename})

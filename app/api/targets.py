@@ -25,6 +25,7 @@ from app.api.schemas.targets import (
     TargetOut,
     TestOut,
 )
+from app.api.target_apply import as_new
 from app.db.models import Target
 from app.errors import BadInput, FieldError, PreconditionFailed
 from app.targets import recovery, send, store
@@ -51,7 +52,7 @@ async def list_targets(session: Session, asked: Annotated[PageIn, Query()]) -> P
 async def create_target(res: Res, caller: CalledBy, new: TargetIn, response: Response) -> NewTargetOut:
     """Create a target. A webhook's `secret` is in the answer."""
     async with res.sessions.begin() as session:
-        target = await store.create(session, await _new(session, new), settings=res.settings, by=caller.name)
+        target = await store.create(session, await as_new(session, new), settings=res.settings, by=caller.name)
         shown = TargetOut.model_validate(target)
         secret = store.secret_of(target, res.settings) if target.kind == TargetKind.WEBHOOK else None
     response.headers["Location"] = f"/v1/targets/{shown.id}"
@@ -146,20 +147,6 @@ async def recover_target(res: Res, caller: CalledBy, target_id: uuid.UUID, asked
         after = {"since": asked.since, "messages": recovered}
         await audit.note(session, actor=caller.name, action="target.recovered", subject=target_id, after=after)
     return RecoveredOut(recovered=recovered)
-
-
-async def _new(session: AsyncSession, asked: TargetIn) -> NewTarget:
-    rule_ids = None if asked.rules is None else await store.find_rules(session, asked.rules)
-    return NewTarget(
-        asked.name,
-        asked.kind,
-        asked.url,
-        asked.recipients,
-        asked.message_types,
-        rule_ids,
-        asked.accounts,
-        asked.enabled,
-    )
 
 
 async def _changed(session: AsyncSession, target: Target, change: TargetChange) -> NewTarget:

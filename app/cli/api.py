@@ -43,9 +43,9 @@ class Api:
         """The JSON of an answer; parameters that are None are left out."""
         return _read(await self.client.get(path, params=_given(params)))
 
-    async def text(self, path: str) -> str:
+    async def text(self, path: str, **params: Any) -> str:
         """The text of an answer."""
-        answer = await self.client.get(path)
+        answer = await self.client.get(path, params=_given(params))
         if answer.is_error:
             _read(answer)
         return answer.text

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from app.cli.api import Api, AsJson, Limit, command
+from app.cli.rules.command import DryRun, File, Prune, apply_file, show_diff, show_file
 from app.errors import TallyhookError
 from app.vocabulary import TargetKind
 
@@ -23,6 +24,27 @@ async def list_(api: Api, as_json: AsJson = False) -> None:
     from app.cli.output import show_list
 
     show_list(_TARGETS, await api.list("/v1/targets", limit=10_000), as_json=as_json)
+
+
+@command(targets)
+async def export(api: Api, as_json: AsJson = False) -> None:
+    """Print every target as YAML, ordered by name; `targets apply` takes it back. No secret is in it."""
+    await show_file(api, "targets", as_json=as_json)
+
+
+@command(targets)
+async def diff(api: Api, file: File, prune: Prune = False, as_json: AsJson = False) -> None:
+    """Show what `targets apply` would change: exit code 0 nothing, 3 something, 1 that it cannot be applied."""
+    await show_diff(api, file, "targets", prune=prune, as_json=as_json)
+
+
+@command(targets)
+async def apply(api: Api, file: File, dry_run: DryRun = False, prune: Prune = False, as_json: AsJson = False) -> None:
+    """Make the targets what the file says under `targets:`, in one transaction: all of it, or nothing.
+
+    Targets are told apart by name. Those that the file does not name stay, unless --prune. `rules apply` does both.
+    """
+    await apply_file(api, file, "targets", prune=prune, dry_run=dry_run, as_json=as_json)
 
 
 @command(targets)

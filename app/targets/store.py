@@ -36,6 +36,13 @@ async def get(session: AsyncSession, target_id: uuid.UUID, *, lock: bool = False
     return found
 
 
+async def read_all(session: AsyncSession, *, lock: bool = False) -> list[Target]:
+    """Every target, by name; locked until the transaction ends where asked."""
+    query = select(Target).where(Target.deleted_at.is_(None)).order_by(Target.name, Target.id)
+    query = query.execution_options(populate_existing=True)
+    return list((await session.execute(query.with_for_update() if lock else query)).scalars())
+
+
 async def create(session: AsyncSession, new: NewTarget, *, settings: Settings, by: str) -> Target:
     """Create a target. Raises BadInput, and Conflict when the name is taken."""
     check(new, settings)
@@ -158,13 +165,25 @@ async def _disable(session: AsyncSession, target_id: uuid.UUID, reason: str) -> 
     await audit.note(session, actor="tallyhook", action="target.disabled", subject=target_id, after={"reason": reason})
 
 
-async def find_rules(session: AsyncSession, given: Sequence[str]) -> list[uuid.UUID]:
-    """The ids of rules given by name or id. Raises BadInput that names the missing ones."""
+async def rule_names(session: AsyncSession) -> dict[uuid.UUID, str]:
+    """The names of all rules."""
     known = (await session.execute(select(Rule.id, Rule.name).where(Rule.deleted_at.is_(None)))).all()
-    ids = {row.name: row.id for row in known} | {str(row.id): row.id for row in known}
-    missing = [(index, name) for index, name in enumerate(given) if name not in ids]
+    return {row.id: row.name for row in known}
+
+
+async def find_rules(
+    session: AsyncSession, given: Sequence[str], *, allowed: Sequence[uuid.UUID] = ()
+) -> list[uuid.UUID]:
+    """The ids of rules given by name or id. Raises BadInput that names what is not there, unless it is `allowed`."""
+    known = await rule_names(session)
+    ids = {name: id_ for id_, name in known.items()} | {str(id_): id_ for id_ in [*known, *allowed]}
+    missing = [
+        FieldError(f"/rules/{index}", f"there is no rule {name!r}: see GET /v1/rules")
+        for index, name in enumerate(given)
+        if name not in ids
+    ]
     if missing:
-        raise BadInput(*(FieldError(f"/rules/{index}", f"there is no rule {name!r}") for index, name in missing))
+        raise BadInput(*missing)
     return sorted({ids[name] for name in given})
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.api.rule_file import read_rules, write_rules
+from app.api.rule_file import read_file, write_rules
 from app.api.schemas.rules import RuleIn
 from app.errors import RuleFileError
 from app.rules.rule import NewRule
@@ -21,7 +21,7 @@ def whole(**values: Any) -> NewRule:
 
 
 def read(text: str) -> list[dict[str, Any]]:
-    return [written.rule.model_dump() for written in read_rules(text, file="rules.yaml")]
+    return [written.value.model_dump() for written in read_file(text, file="rules.yaml").rules or ()]
 
 
 def problems(text: str) -> list[str]:
@@ -74,7 +74,8 @@ parameters = st.recursive(
 def test_what_is_written_is_read_back_the_same(given_: dict[str, Any], name: str, settle_hours: float) -> None:
     rule = whole(name=name, parameters=given_, settle_hours=settle_hours, retention_days=7, enabled=False)
 
-    assert [written.rule.as_new() for written in read_rules(write_rules([rule]), file="rules.yaml")] == [rule]
+    written = read_file(write_rules([rule]), file="rules.yaml").rules or ()
+    assert [one.value.as_new() for one in written] == [rule]
 
 
 def test_rules_come_as_a_list_and_as_documents_and_parts_may_be_shared() -> None:
@@ -160,5 +161,5 @@ def test_a_name_may_stand_only_once() -> None:
     document = "name: a\nreport_type: a.b\ncadence: daily\n"
 
     assert problems(f"{document}---\n{document}") == [
-        "rules.yaml:5: a: name: the same rule name is used in line 1 already"
+        "rules.yaml:5: a: name: the same rule name is already used in line 1"
     ]

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from app.api.rule_apply import Outcome, apply
-from app.api.rule_file import read_rules
+from app.api.applied import Outcome
+from app.api.rule_apply import apply
+from app.api.rule_file import read_file
 from app.errors import RuleFileError
 from app.resources import Resources
 from app.simulator import Simulator
@@ -31,7 +32,7 @@ WEEKLY = f"""
 
 
 async def applied(res: Resources, text: str, *, prune: bool = False, dry_run: bool = False) -> Outcome:
-    wanted = read_rules(text, file="rules.yaml")
+    wanted = read_file(text, file="rules.yaml")
     return await apply(res, wanted, file="rules.yaml", by="cli:test", prune=prune, dry_run=dry_run)
 
 

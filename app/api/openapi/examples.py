@@ -40,6 +40,7 @@ _RULE = {
     "warnings": [],
 }
 _STEP = {
+    "kind": "rule",
     "name": "daily-activity",
     "action": "changed",
     "fields": ["settle_hours"],
@@ -203,6 +204,7 @@ SHAPES: dict[str, Any] = {
     "AppliedOut": {
         "steps": [_STEP],
         "kept": [],
+        "kept_targets": [],
         "unchanged": 0,
         "difference": "--- database\n+++ rules\n@@ -1 +1 @@\n-…\n+…",
         "may_rename": False,

@@ -1,4 +1,4 @@
-"""`tallyhook rules`: rules as YAML, reviewed like code."""
+"""`tallyhook rules export|diff|apply`, and the same of `targets`: both as YAML, reviewed like code."""
 
 import sys
 from collections.abc import Mapping
@@ -13,33 +13,56 @@ from app.cli.api import Api, AsJson, command
 Outcome = Mapping[str, Any]
 DIFFERENT = 3  # 1 is an error and 2 bad usage, so that a pipeline can tell drift from failure
 
-rules = typer.Typer(help="Rules as YAML, reviewed like code.", no_args_is_help=True)
-File = Annotated[str, typer.Argument(help="A YAML file with a list under `rules:`; `-` reads standard input.")]
-Prune = Annotated[bool, typer.Option("--prune", help="Also remove rules that are not in the file.")]
+rules = typer.Typer(help="Rules: what they owe, and all of them as YAML, reviewed like code.", no_args_is_help=True)
+File = Annotated[
+    str, typer.Argument(help="A YAML file with lists under `rules:` and `targets:`; `-` reads standard input.")
+]
+Prune = Annotated[bool, typer.Option("--prune", help="Also remove what is not in the file.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")]
 
 
 @command(rules)
 async def export(api: Api, as_json: AsJson = False) -> None:
-    """Print every rule as YAML, ordered by name, for `rules apply`."""
+    """Print every rule and target as YAML, ordered by name; `rules apply` takes it back. No secret is in it."""
+    await show_file(api, None, as_json=as_json)
+
+
+@command(rules)
+async def diff(api: Api, file: File, prune: Prune = False, as_json: AsJson = False) -> None:
+    """Show what `rules apply` would change: exit code 0 nothing, 3 something, 1 that it cannot be applied."""
+    await show_diff(api, file, None, prune=prune, as_json=as_json)
+
+
+@command(rules)
+async def apply(api: Api, file: File, dry_run: DryRun = False, prune: Prune = False, as_json: AsJson = False) -> None:
+    """Make rules and targets what the file says, in one transaction: all of it, or nothing.
+
+    They are told apart by name. What the file does not name stays, unless --prune; a file without `targets:` leaves
+    all targets alone.
+    """
+    await apply_file(api, file, None, prune=prune, dry_run=dry_run, as_json=as_json)
+
+
+async def show_file(api: Api, only: str | None, *, as_json: bool) -> None:
+    """Print rules and targets as YAML, or one of them."""
     import json
 
     import yaml
 
     from app.cli.output import show_json
 
-    text = await api.text("/v1/rules.yaml")
+    text = await api.text("/v1/rules.yaml", only=only)
     if as_json:
         show_json(json.loads(json.dumps(yaml.safe_load(text), default=str)))  # YAML has dates, JSON has none
     else:
         typer.echo(text, nl=False)
 
 
-@command(rules)
-async def diff(api: Api, file: File, prune: Prune = False, as_json: AsJson = False) -> None:
-    """Show what `rules apply` would change. Exit code: 0 nothing, 3 something, 1 the file cannot be applied."""
+async def show_diff(api: Api, file: str, only: str | None, *, prune: bool, as_json: bool) -> None:
+    """Print what applying the file would change; ends with exit code 3 when that is something."""
     from app.cli.output import show_json
 
-    outcome = await _applied(api, file, prune=prune, dry_run=True)
+    outcome = await _applied(api, file, only, prune=prune, dry_run=True)
     if as_json:
         show_json({"different": bool(outcome["steps"]), **outcome})
     elif outcome["difference"]:
@@ -49,21 +72,11 @@ async def diff(api: Api, file: File, prune: Prune = False, as_json: AsJson = Fal
         raise typer.Exit(DIFFERENT)
 
 
-@command(rules)
-async def apply(
-    api: Api,
-    file: File,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")] = False,
-    prune: Prune = False,
-    as_json: AsJson = False,
-) -> None:
-    """Make the rules match the file, in one transaction: completely or not at all.
-
-    Rules are identified by name. Rules that are not in the file stay, unless --prune.
-    """
+async def apply_file(api: Api, file: str, only: str | None, *, prune: bool, dry_run: bool, as_json: bool) -> None:
+    """Apply the file, or one of its lists, and print what that did."""
     from app.cli.output import show_json
 
-    outcome = await _applied(api, file, prune=prune, dry_run=dry_run)
+    outcome = await _applied(api, file, only, prune=prune, dry_run=dry_run)
     if as_json:
         show_json({"applied": not dry_run, **outcome})
     else:
@@ -71,9 +84,9 @@ async def apply(
     _note(outcome)
 
 
-async def _applied(api: Api, file: str, *, prune: bool, dry_run: bool) -> Outcome:
+async def _applied(api: Api, file: str, only: str | None, *, prune: bool, dry_run: bool) -> Outcome:
     name = "standard input" if file == "-" else file
-    asked = {"yaml": _read(file), "file": name, "prune": prune, "dry_run": dry_run}
+    asked = {"yaml": _read(file), "file": name, "prune": prune, "dry_run": dry_run, "only": only}
     outcome: Outcome = await api.post("/v1/rules/apply", asked)
     return outcome
 
@@ -93,18 +106,23 @@ def _show_steps(outcome: Outcome, *, dry_run: bool) -> None:
         fields = f": {', '.join(step['fields'])}" if step["fields"] else ""
         counts = [(step["runs_planned"], "planned"), (step["runs_cancelled"], "cancelled")]
         runs = "".join(f" ({count} run{'' if count == 1 else 's'} {what})" for count, what in counts if count)
-        typer.echo(f"{'would be ' if dry_run else ''}{step['action']} {step['name']}{fields}{runs}")
+        typer.echo(f"{'would be ' if dry_run else ''}{step['action']} {_called(step)}{fields}{runs}")
     unchanged = outcome["unchanged"]
     typer.echo(f"{unchanged} unchanged" if unchanged or outcome["steps"] else "there is nothing to do")
+
+
+def _called(step: Mapping[str, Any]) -> str:
+    return f"target {step['name']}" if step["kind"] == "target" else str(step["name"])
 
 
 def _note(outcome: Outcome) -> None:
     """Show on standard error what is easily overlooked."""
     for step in outcome["steps"]:
         for warning in step["warnings"]:
-            typer.echo(f"warning: {step['name']}: {warning}", err=True)
-    if outcome["kept"]:
-        typer.echo(f"not in the file, and kept (--prune removes them): {', '.join(outcome['kept'])}", err=True)
+            typer.echo(f"{'note' if step['kind'] == 'target' else 'warning'}: {step['name']}: {warning}", err=True)
+    kept = [*outcome["kept"], *(f"target {name}" for name in outcome["kept_targets"])]
+    if kept:
+        typer.echo(f"not in the file, and kept (--prune removes them): {', '.join(kept)}", err=True)
     if outcome["may_rename"]:
         typer.echo("a rule with a new name is a new rule: runs and files stay with the old one", err=True)
 
