@@ -1,6 +1,6 @@
-"""Canaries in every place where a secret or a customer's data comes in; then everything that came out is searched.
+"""Canaries in every place where a secret or a customer's data enters; then all output is searched.
 
-The service runs in this process, with the log at its most talkative; commands run as users start them.
+The service runs in this process, with the most verbose log; commands run as users start them.
 """
 
 import json

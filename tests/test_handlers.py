@@ -1,4 +1,4 @@
-"""What events mean, and what becomes of those that cannot be handled: the inbox empties, whatever lies in it."""
+"""What events mean, and how those that cannot be handled end: the inbox always empties."""
 
 import asyncio
 import random
@@ -35,7 +35,7 @@ async def statuses(res: Resources) -> dict[str, str]:
     return {event["stripe_event_id"]: event["status"] for event in events}
 
 
-async def test_an_advance_that_is_told_plans_what_became_due(res: Resources, simulator: Simulator) -> None:
+async def test_an_announced_advance_plans_what_became_due(res: Resources, simulator: Simulator) -> None:
     await reconcile(res)
     await add_rule(res)
     simulator.advance(REPORT_TYPE, at("2026-03-03"))
@@ -61,7 +61,9 @@ async def test_advances_in_any_order_and_number_only_move_forward(res: Resources
     assert len(await fetch(res, "select 1 from runs")) == 3
 
 
-async def test_two_states_told_in_one_second_are_ordered_by_what_they_say(res: Resources, simulator: Simulator) -> None:
+async def test_two_states_announced_in_one_second_are_ordered_by_what_they_say(
+    res: Resources, simulator: Simulator
+) -> None:
     later = told(simulator, id="evt_later", data_available_end=int(at("2026-03-05").timestamp()))
     await deliver_value(res, later)
     await deliver_value(res, told(simulator, id="evt_earlier"))
@@ -264,7 +266,7 @@ async def test_a_rule_that_cannot_be_planned_keeps_no_other_rule_from_being_plan
     assert all(run["rule_id"] != broken.id and run["state"] == "stored" for run in runs)
 
 
-async def test_a_report_type_without_any_data_is_passed_over(res: Resources, simulator: Simulator) -> None:
+async def test_a_report_type_without_any_data_is_skipped(res: Resources, simulator: Simulator) -> None:
     kind = simulator.report_type(REPORT_TYPE)
     kind.data_available_start = kind.data_available_end
     await deliver_value(res, told(simulator))

@@ -1,8 +1,5 @@
-"""The bugs that others who built on Stripe's reports, webhooks and queues have had: each has a test by name.
-
-Most of them stand where the story is told that they belong to, and the list says where; those that belong to no
-single step are told here.
-"""
+"""The bugs that others who built on Stripe's reports, webhooks and queues have had: each has a test. Most of these are
+beside the tests of their step, and the list says where; those that belong to no single step are here."""
 
 import ast
 import asyncio
@@ -44,7 +41,7 @@ RUNS = "tests/runs"
 
 WHERE = {
     "two states in one second":
-        "tests/test_handlers.py::test_two_states_told_in_one_second_are_ordered_by_what_they_say",
+        "tests/test_handlers.py::test_two_states_announced_in_one_second_are_ordered_by_what_they_say",
     "handler fails, then redelivery":
         f"{HERE}::test_an_event_whose_handler_failed_is_handled_when_it_is_delivered_again",
     "duplicate while the first is in flight":
@@ -52,9 +49,9 @@ WHERE = {
     "duplicate holds up the inbox":
         "tests/inbox/test_intake.py::test_a_duplicate_of_an_event_that_is_just_being_handled_holds_up_no_delivery",
     "event before our own create returns":
-        f"{RUNS}/test_settle.py::test_an_event_that_overtakes_the_create_answer_is_heard_when_the_answer_is_recorded",
+        f"{RUNS}/test_settle.py::test_an_event_that_overtakes_the_create_answer_is_applied_when_the_answer_is_recorded",
     "create returns a finished run":
-        f"{RUNS}/test_request.py::test_a_create_that_answers_with_a_finished_run_goes_on_to_its_file_at_once",
+        f"{RUNS}/test_request.py::test_a_create_that_answers_with_a_finished_run_continues_with_its_file_at_once",
     "two rules want the same report":
         f"{RUNS}/test_settle.py::test_two_rules_that_want_the_same_report_have_a_stripe_run_and_a_file_each",
     "lost enqueue": f"{HERE}::test_a_wake_up_that_is_lost_costs_a_poll_and_nothing_else",
@@ -69,16 +66,16 @@ WHERE = {
         "tests/worker/test_lanes.py::test_a_lost_listen_connection_is_made_again_and_only_slows_things_down",
     "unknown event type":
         "tests/test_handlers.py::test_a_type_of_event_that_this_version_does_not_know_is_left_for_the_one_that_does",
-    "unknown job kind": "tests/queue/test_wakeups.py::test_a_lane_that_this_version_does_not_know_is_passed_over",
+    "unknown job kind": "tests/queue/test_wakeups.py::test_a_lane_that_this_version_does_not_know_is_ignored",
     "unknown state":
         "tests/upkeep/test_reconcile.py::test_a_run_in_a_state_that_this_version_does_not_know_is_left_alone",
     "non-UTF-8 body": "tests/inbox/test_delivery.py::test_what_is_not_an_event_is_refused_and_only_counted",
     "empty secret": "tests/stripe_api/test_client.py::test_without_a_secret_nothing_is_believed",
-    "future timestamp": "tests/inbox/test_delivery.py::test_an_old_or_future_time_stamp_is_not_believed",
-    "oversized body": "tests/api/test_webhooks.py::test_a_body_of_just_the_limit_is_taken_and_a_byte_more_is_not",
+    "future timestamp": "tests/inbox/test_delivery.py::test_an_old_or_future_time_stamp_is_rejected",
+    "oversized body": "tests/api/test_webhooks.py::test_a_body_of_exactly_the_limit_is_accepted_and_a_byte_more_is_not",
     "key in an error text": "tests/stripe_api/test_client.py::test_no_message_shows_the_key",
     "truncated file": f"{RUNS}/test_download.py::"
-        "test_what_did_not_come_whole_is_never_stored_and_is_fetched_again_without_a_new_attempt",
+        "test_an_incomplete_file_is_never_stored_and_is_downloaded_again_without_a_new_attempt",
     "gzip on the wire": f"{RUNS}/test_download.py::"
         "test_a_file_that_comes_compressed_or_without_a_length_is_stored_as_it_was_written",
     "zero-byte file": f"{RUNS}/test_download.py::test_a_file_without_a_single_byte_is_a_file_where_stripe_says_so",
@@ -95,11 +92,11 @@ WHERE = {
     "database down is a 5xx":
         "tests/api/test_webhooks.py::test_while_the_database_is_away_stripe_is_asked_to_deliver_again",
     "a network swallows a connection":
-        "tests/inbox/test_intake.py::test_an_intake_whose_connections_a_network_swallowed_goes_on_with_new_ones",
+        "tests/inbox/test_intake.py::test_an_intake_whose_connections_a_network_swallowed_continues_with_new_ones",
     "a row that the database refuses for ever": "tests/test_handlers.py::"
         "test_what_the_database_will_never_do_for_an_event_is_the_events_own_and_ends",
     "restored from a backup":
-        "tests/accounts/test_catch_up.py::test_what_was_made_after_the_backup_is_taken_up_and_nothing_is_made_twice",
+        "tests/accounts/test_catch_up.py::test_runs_made_after_the_backup_are_adopted_and_nothing_is_made_twice",
     "a kept 500 replayed for a day":
         f"{RUNS}/test_request.py::test_a_server_error_that_stripe_keeps_for_the_key_is_not_waited_out",
     "key follows a redirect": f"{RUNS}/test_download_doors.py::test_a_redirect_is_not_followed_with_the_key",
@@ -214,7 +211,7 @@ async def test_a_disabled_endpoint_costs_time_and_no_report(res: Resources, simu
     assert simulator.deliveries == []
 
 
-async def test_a_retry_of_a_request_never_changes_what_is_asked_for(res: Resources, simulator: Simulator) -> None:
+async def test_a_retry_of_a_request_never_changes_the_request(res: Resources, simulator: Simulator) -> None:
     # Stripe refuses an idempotency key that comes with other parameters: rules may change, a planned run may not.
     await one_due_run(res, simulator)
     simulator.inject("cut", when="after", match=CREATE)

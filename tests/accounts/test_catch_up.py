@@ -1,4 +1,4 @@
-"""A database that was restored from a backup: what Stripe made meanwhile is taken up, and nothing is made twice."""
+"""A database that was restored from a backup: Stripe's runs of the gap are adopted, and nothing is made twice."""
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -52,7 +52,7 @@ async def backed_up(res: Resources) -> None:
     await execute(res, "update accounts set known_until = now() - interval '1 hour'")
 
 
-async def test_what_was_made_after_the_backup_is_taken_up_and_nothing_is_made_twice(
+async def test_runs_made_after_the_backup_are_adopted_and_nothing_is_made_twice(
     backups: Backups, simulator: Simulator
 ) -> None:
     async with backups.service() as res:
@@ -87,7 +87,7 @@ async def test_what_was_made_after_the_backup_is_taken_up_and_nothing_is_made_tw
             assert await broken_promises(res, simulator, owed=owed_days(rule["id"], date(2026, 3, 1), 5)) == []
 
 
-async def test_of_rules_that_want_the_same_report_each_takes_up_a_run_of_its_own(
+async def test_rules_that_want_the_same_report_each_adopt_a_run_of_their_own(
     backups: Backups, simulator: Simulator
 ) -> None:
     async with backups.service() as res:
@@ -151,7 +151,7 @@ async def test_a_key_that_may_make_runs_but_not_list_them_makes_them(backups: Ba
         assert await request_due(res) == 2
 
 
-async def test_dying_between_taking_a_run_up_and_recording_it_makes_no_other(
+async def test_dying_between_adopting_a_run_and_recording_it_makes_no_other(
     backups: Backups, simulator: Simulator
 ) -> None:
     async with backups.service() as res:
@@ -169,7 +169,7 @@ async def test_dying_between_taking_a_run_up_and_recording_it_makes_no_other(
     assert len(simulator.runs) == 1
 
 
-async def test_an_answer_that_is_still_awaited_is_not_taken_for_anybodys(
+async def test_a_run_whose_answer_is_still_awaited_is_not_adopted_by_another(
     backups: Backups, simulator: Simulator
 ) -> None:
     async with backups.service() as res:
@@ -188,7 +188,7 @@ async def test_an_answer_that_is_still_awaited_is_not_taken_for_anybodys(
 
 
 @pytest.mark.parametrize(("age", "moves"), [("30 s", True), ("2 minutes", False)])
-async def test_a_mark_moves_while_a_worker_lives_and_stands_when_none_did(
+async def test_the_watermark_moves_while_a_worker_lives_and_stands_still_otherwise(
     res: Resources, age: str, *, moves: bool
 ) -> None:
     await execute(res, f"update accounts set known_until = now() - interval '{age}'")
@@ -200,7 +200,7 @@ async def test_a_mark_moves_while_a_worker_lives_and_stands_when_none_did(
     assert account["moved"] is moves
 
 
-async def test_a_cancelled_run_that_is_retried_after_the_restore_takes_up_what_there_is(
+async def test_a_cancelled_run_that_is_retried_after_the_restore_adopts_the_existing_one(
     backups: Backups, simulator: Simulator
 ) -> None:
     async with backups.service() as res:

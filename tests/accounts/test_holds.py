@@ -61,7 +61,7 @@ async def test_a_cut_create_that_took_effect_and_a_401_after_it_are_still_one_st
     assert await fetch(res, "select 1 from account_holds") == []
 
 
-async def test_a_held_account_is_probed_with_one_call_and_goes_on_at_once_when_it_is_accepted(
+async def test_a_held_account_is_probed_with_one_call_and_continues_at_once_when_it_is_accepted(
     res: Resources, simulator: Simulator
 ) -> None:
     unpublished(simulator, until="2026-03-06")
@@ -96,7 +96,7 @@ async def test_a_probe_that_stripe_answers_with_a_refusal_of_the_request_shows_t
     assert await fetch(res, "select 1 from account_holds") == []
 
 
-async def test_many_calls_that_are_refused_at_once_make_the_wait_for_the_probe_no_longer(
+async def test_many_calls_refused_at_once_do_not_lengthen_the_wait_for_the_probe(
     res: Resources, simulator: Simulator
 ) -> None:
     await days_due(res, simulator, 5)
@@ -125,7 +125,7 @@ async def test_a_probe_that_the_rate_limit_did_not_allow_is_still_due(res: Resou
     assert (await only_run(res))["state"] == "requested"
 
 
-async def test_a_probe_that_found_nothing_to_ask_for_is_still_due(res: Resources, simulator: Simulator) -> None:
+async def test_a_probe_without_anything_to_request_is_still_due(res: Resources, simulator: Simulator) -> None:
     await one_due_run(res, simulator)
     simulator.inject("status", status=401, match=CREATE)
     await request_due(res)
@@ -259,7 +259,7 @@ async def test_the_probe_of_a_held_account_is_another_run_each_time(res: Resourc
     assert len(set(probes)) == len(probes) == 3
 
 
-async def test_a_refused_run_shows_what_its_last_try_met_and_gives_its_slot_to_others(
+async def test_a_refused_run_shows_its_last_error_and_gives_its_slot_to_others(
     res: Resources, simulator: Simulator
 ) -> None:
     await one_due_run(res, simulator)
@@ -309,7 +309,7 @@ async def test_runs_of_a_slug_that_has_another_accounts_key_can_still_be_shown(
     assert waiting == {run["id"]: Waiting(WaitReason.ACCOUNT_HELD, None)}
 
 
-async def test_a_run_with_a_time_that_python_has_not_is_shown_with_all_others(
+async def test_a_run_with_a_time_outside_of_pythons_range_is_shown_with_all_others(
     res: Resources, simulator: Simulator
 ) -> None:
     await days_due(res, simulator, 2)

@@ -147,7 +147,7 @@ async def test_a_run_that_only_the_right_key_can_read_is_proof_for_it(
     assert (res.unconfirmed, await request_due(res)) == (set(), 1)
 
 
-async def test_an_account_that_was_not_confirmed_at_start_goes_on_when_stripe_says_whose_the_key_is(
+async def test_an_account_not_confirmed_at_start_continues_once_stripe_says_whose_the_key_is(
     res: Resources, bound: str, simulator: Simulator
 ) -> None:
     simulator.inject("status", status=500, times=2, match=ACCOUNT)

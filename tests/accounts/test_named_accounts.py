@@ -67,7 +67,7 @@ async def test_a_report_of_a_connected_account_is_made_read_and_fetched_in_it(
     assert [row["stripe_account_id"] for row in bound] == [simulator.account().id, SHOP]
 
 
-async def test_its_success_comes_by_the_platforms_endpoint_and_is_its_own(
+async def test_its_success_arrives_at_the_platforms_endpoint_and_is_its_own(
     shop: Resources, simulator: Simulator
 ) -> None:
     simulator.configure(outcome="hang")
@@ -124,7 +124,7 @@ async def test_an_account_that_has_its_platforms_secret_believes_what_it_signs(
     assert (known["account"], known["data_available_end"]) == ("shop", at("2027-01-01"))
 
 
-async def test_an_account_that_leaves_its_platform_is_held_and_the_platform_goes_on(
+async def test_an_account_that_leaves_its_platform_is_held_and_the_platform_continues(
     shop: Resources, simulator: Simulator
 ) -> None:
     await reconcile(shop)
@@ -166,7 +166,7 @@ async def test_each_account_of_an_organization_has_its_reports_by_the_one_key(
     assert len(second.runs) == len(simulator.account().runs) == 1
 
 
-async def test_an_answer_for_another_account_than_the_named_one_binds_nothing_and_nothing_is_asked(
+async def test_an_answer_for_another_account_than_the_named_one_binds_nothing_and_nothing_is_requested(
     res: Resources, database_url: str, simulator: Simulator
 ) -> None:
     unpublished(simulator, until="2026-03-02")

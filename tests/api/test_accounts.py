@@ -1,4 +1,5 @@
-"""What is shown of accounts: whose their keys are, what Stripe refuses, what is pending, how far their data reaches."""
+"""What the API shows about accounts: whose keys they have, what Stripe refuses, what is pending, how far their data
+reaches."""
 
 import json
 from collections.abc import AsyncIterator
@@ -83,7 +84,7 @@ async def test_a_key_of_another_account_shows_as_held_until_it_is_right(
     assert {hold["next_probe_at"] for hold in holds} == {None}
 
 
-async def test_the_list_goes_on_by_pages_and_an_account_that_left_the_settings_stays_in_it(
+async def test_the_list_has_pages_and_keeps_an_account_that_left_the_settings(
     two: Resources, api: httpx.AsyncClient
 ) -> None:
     first = (await api.get("/v1/accounts", params={"limit": 1})).json()
@@ -95,5 +96,5 @@ async def test_the_list_goes_on_by_pages_and_an_account_that_left_the_settings_s
     assert (second["data"][0]["has_key"], second["data"][0]["stripe_account"]) == (False, None)
 
 
-async def test_an_account_that_nobody_knows_is_404(api: httpx.AsyncClient) -> None:
+async def test_an_unknown_account_is_404(api: httpx.AsyncClient) -> None:
     assert (await api.get("/v1/accounts/nobody")).status_code == 404

@@ -34,7 +34,7 @@ async def entries(api: httpx.AsyncClient, query: str = "") -> list[dict[str, Any
     return list(reversed(answer.json()["data"]))
 
 
-async def test_the_life_of_a_rule_is_told_with_what_differs(res: Resources, api: httpx.AsyncClient) -> None:
+async def test_the_life_of_a_rule_is_recorded_with_what_differs(res: Resources, api: httpx.AsyncClient) -> None:
     rule = (await api.post("/v1/rules", json=RULE)).json()
     await api.patch(f"/v1/rules/{rule['id']}", json={"settle_hours": 6.0, "name": "mine"})
     await api.patch(f"/v1/rules/{rule['id']}", json={"settle_hours": 6.0})
@@ -51,7 +51,7 @@ async def test_the_life_of_a_rule_is_told_with_what_differs(res: Resources, api:
     assert (deleted["action"], deleted["before"]["name"], deleted["after"]) == ("rule.deleted", "mine", None)
 
 
-async def test_what_is_done_to_runs_is_told(res: Resources, api: httpx.AsyncClient, simulator: Simulator) -> None:
+async def test_what_is_done_to_runs_is_recorded(res: Resources, api: httpx.AsyncClient, simulator: Simulator) -> None:
     await one_due_run(res, simulator)
     run = await only_run(res)
 
@@ -81,7 +81,7 @@ async def test_a_retry_of_many_names_every_run(res: Resources, api: httpx.AsyncC
     assert entry["after"]["filters"] == {"state": "failed", "report_type": REPORT_TYPE}
 
 
-async def test_backfill_refresh_and_replay_are_told(
+async def test_backfill_refresh_and_replay_are_recorded(
     res: Resources, api: httpx.AsyncClient, simulator: Simulator
 ) -> None:
     await reconcile(res)
@@ -102,7 +102,7 @@ async def test_backfill_refresh_and_replay_are_told(
     assert (replayed["action"], replayed["before"]["status"]) == ("event.replayed", "handled")
 
 
-async def test_what_is_refused_leaves_no_entry(res: Resources, api: httpx.AsyncClient, simulator: Simulator) -> None:
+async def test_a_refused_change_leaves_no_entry(res: Resources, api: httpx.AsyncClient, simulator: Simulator) -> None:
     await one_due_run(res, simulator)
     await work_off(res)
     run = await only_run(res)

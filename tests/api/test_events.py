@@ -66,7 +66,7 @@ async def test_an_event_can_be_handled_again(res: Resources, api: httpx.AsyncCli
     assert await fetch(res, "select 1 from report_types where id = 'balance.summary.1'") != []
 
 
-async def test_what_is_not_for_us_stays_so(res: Resources, api: httpx.AsyncClient) -> None:
+async def test_an_ignored_event_stays_ignored(res: Resources, api: httpx.AsyncClient) -> None:
     await deliver(api, "evt_1", type="customer.created")
     await deliver(api, "evt_2", livemode=True)
 

@@ -108,7 +108,7 @@ async def test_workers_that_live_are_named(res: Resources, api: httpx.AsyncClien
     assert await check(api, "workers") == ("ok", "1 at work: a/7")
 
 
-async def test_an_event_that_nobody_handles_is_told_with_its_age(res: Resources, api: httpx.AsyncClient) -> None:
+async def test_an_event_that_nobody_handles_is_reported_with_its_age(res: Resources, api: httpx.AsyncClient) -> None:
     await deliver_value(res, event("evt_1"))
     assert (await check(api, "inbox"))[0] == "ok"
 
@@ -171,7 +171,7 @@ async def test_every_lane_can_be_overdue(
     assert (status, f"1 {lane}" in detail) == ("degraded", True)
 
 
-async def test_failed_runs_are_told_lately_and_in_all(
+async def test_failed_runs_are_counted_recently_and_in_total(
     res: Resources, api: httpx.AsyncClient, simulator: Simulator
 ) -> None:
     await days_due(res, simulator, 2)
@@ -238,7 +238,7 @@ async def test_a_disabled_rule_is_never_late(res: Resources, api: httpx.AsyncCli
     assert await check(api, "freshness") == ("ok", "no rule is enabled")
 
 
-async def test_a_refused_key_is_told_with_its_reason_and_without_itself(
+async def test_a_refused_key_is_reported_with_the_reason_and_without_the_key(
     res: Resources, api: httpx.AsyncClient, simulator: Simulator
 ) -> None:
     key = next(iter(simulator.world.keys))
@@ -275,7 +275,7 @@ async def test_a_rule_without_news_of_its_data_is_late_after_hours(res: Resource
     assert (await check(api, "report_types"))[0] == (await check(api, "freshness"))[0] == "degraded"
 
 
-async def test_the_last_webhook_of_each_account_is_told(res: Resources, api: httpx.AsyncClient) -> None:
+async def test_the_last_webhook_of_each_account_is_reported(res: Resources, api: httpx.AsyncClient) -> None:
     assert await check(api, "webhooks") == ("ok", "default: no webhook recently")
 
     await deliver_value(res, event("evt_1"))
@@ -284,7 +284,7 @@ async def test_the_last_webhook_of_each_account_is_told(res: Resources, api: htt
     assert await check(api, "webhooks") == ("ok", "default: the last webhook arrived 5 minutes ago")
 
 
-async def test_data_that_moved_without_a_webhook_is_told(
+async def test_data_that_moved_without_a_webhook_is_reported(
     res: Resources, api: httpx.AsyncClient, simulator: Simulator
 ) -> None:
     await one_due_run(res, simulator)
@@ -298,7 +298,7 @@ async def test_data_that_moved_without_a_webhook_is_told(
     assert (await check(api, "endpoint_selection"))[0] == "ok"
 
 
-async def test_polling_that_stopped_is_told(res: Resources, api: httpx.AsyncClient) -> None:
+async def test_polling_that_stopped_is_reported(res: Resources, api: httpx.AsyncClient) -> None:
     await reconcile(res)
     await execute(res, "update accounts set created_at = now() - interval '2 days'")
     assert await check(api, "polling") == (
@@ -312,7 +312,7 @@ async def test_polling_that_stopped_is_told(res: Resources, api: httpx.AsyncClie
     assert await check(api, "polling") == ("ok", "Stripe is polled every 30 minutes")
 
 
-async def test_an_older_schema_is_told_and_nothing_else_is_asked(
+async def test_an_older_schema_is_reported_and_nothing_else_is_read(
     res: Resources, api: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("app.health.process._known", lambda: frozenset({"0000_older"}))
@@ -328,7 +328,7 @@ async def test_handled_events_leave_health_quiet(res: Resources, api: httpx.Asyn
     assert await check(api, "inbox") == ("ok", "every event is handled")
 
 
-async def test_a_check_that_breaks_or_takes_too_long_fails_and_the_others_are_made(
+async def test_a_check_that_breaks_or_takes_too_long_fails_and_the_others_run(
     res: Resources, api: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def sleeps(view: View) -> Check:
@@ -356,7 +356,7 @@ def test_no_two_checks_have_one_name() -> None:
         registered(CHECKS["workers"])
 
 
-async def test_a_mistyped_report_type_is_told_at_once_and_its_rule_is_not_on_time(
+async def test_a_mistyped_report_type_is_reported_at_once_and_its_rule_is_not_on_time(
     res: Resources, api: httpx.AsyncClient
 ) -> None:
     await reconcile(res)
@@ -374,7 +374,7 @@ async def test_a_mistyped_report_type_is_told_at_once_and_its_rule_is_not_on_tim
     assert (await check(api, "freshness"))[0] == "degraded"
 
 
-async def test_a_rule_is_well_when_every_owed_window_is_however_old(
+async def test_a_rule_is_healthy_when_every_owed_window_is_however_old(
     res: Resources, api: httpx.AsyncClient, simulator: Simulator
 ) -> None:
     await days_due(res, simulator, 3)

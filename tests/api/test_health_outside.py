@@ -43,7 +43,7 @@ async def test_a_folder_is_tried_and_left_empty(database_url: str, simulator: Si
     assert list(folder.iterdir()) == []
 
 
-async def test_a_store_that_is_away_is_failing_in_health_and_doctor_and_looked_at_again(
+async def test_a_store_that_is_away_is_failing_in_health_and_doctor_and_checked_again(
     database_url: str, simulator: Simulator, tmp_path: Path
 ) -> None:
     (tmp_path / "files").write_text("not a folder")
@@ -95,7 +95,7 @@ async def test_an_endpoint_that_is_wrong_is_failing_in_health_and_doctor(
     assert statuses(await findings(res.settings)) == {"webhook_endpoint": "failing"}
 
 
-async def test_an_endpoint_that_was_put_right_is_seen_at_the_next_look(
+async def test_an_endpoint_that_was_repaired_is_seen_at_the_next_check(
     res: Resources, api: httpx.AsyncClient, simulator: Simulator
 ) -> None:
     await look_at_stripe(res)
@@ -131,7 +131,7 @@ async def test_a_key_that_may_not_list_endpoints_is_not_a_problem(
     assert (await check(api, "webhook_endpoint"))[0] == "ok"
 
 
-async def test_a_clock_that_is_off_is_told(
+async def test_a_clock_that_is_off_is_reported(
     res: Resources, api: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def read_clock(_settings: Settings) -> datetime:

@@ -1,4 +1,4 @@
-"""What `/health` says of signing secrets: which one signed last, so that a rotated one can go."""
+"""What `/health` says about signing secrets: when each last signed, so that a replaced one can be removed."""
 
 import hashlib
 import json
@@ -87,7 +87,9 @@ async def refused(api: httpx.AsyncClient) -> tuple[str, str]:
     return found["status"], f"{found['detail']} → {found['advice']}"
 
 
-async def test_a_wrong_secret_is_told_with_the_number_and_what_to_do(res: Resources, api: httpx.AsyncClient) -> None:
+async def test_a_wrong_secret_is_reported_with_the_number_and_what_to_do(
+    res: Resources, api: httpx.AsyncClient
+) -> None:
     await refuse(res, api, secret="whsec_another", times=3)
 
     status, said = await refused(api)
@@ -98,9 +100,7 @@ async def test_a_wrong_secret_is_told_with_the_number_and_what_to_do(res: Resour
     assert statuses(await findings(res.settings))["deliveries_refused"] == "degraded"
 
 
-async def test_a_secret_that_was_put_right_is_well_with_the_first_delivery(
-    res: Resources, api: httpx.AsyncClient
-) -> None:
+async def test_a_corrected_secret_is_healthy_with_the_first_delivery(res: Resources, api: httpx.AsyncClient) -> None:
     await refuse(res, api, secret="whsec_another")
 
     await accept(res.intake, an_event())
@@ -108,7 +108,7 @@ async def test_a_secret_that_was_put_right_is_well_with_the_first_delivery(
     assert (await refused(api))[0] == "ok"
 
 
-async def test_a_secret_that_was_rolled_is_told_although_others_were_accepted_before(
+async def test_a_rolled_secret_is_reported_although_others_were_accepted_before(
     res: Resources, api: httpx.AsyncClient
 ) -> None:
     await accept(res.intake, an_event())
@@ -119,7 +119,7 @@ async def test_a_secret_that_was_rolled_is_told_although_others_were_accepted_be
     assert (await refused(api))[0] == "degraded"
 
 
-async def test_noise_of_somebody_else_is_counted_and_alarms_nobody(res: Resources, api: httpx.AsyncClient) -> None:
+async def test_noise_from_strangers_is_counted_and_alarms_nobody(res: Resources, api: httpx.AsyncClient) -> None:
     await refuse(res, api, secret="whsec_another")
     await execute(res, "update refused_deliveries set first_at = now() - interval '3 days'")
     await accept(res.intake, an_event())
@@ -135,7 +135,7 @@ async def test_noise_of_somebody_else_is_counted_and_alarms_nobody(res: Resource
     assert "2 refused (no_signature)" in said
 
 
-async def test_a_clock_that_is_off_is_told_by_the_deliveries_too(res: Resources, api: httpx.AsyncClient) -> None:
+async def test_a_clock_that_is_off_is_reported_by_the_deliveries_too(res: Resources, api: httpx.AsyncClient) -> None:
     await refuse(res, api, age=400)
 
     status, said = await refused(api)
@@ -154,7 +154,7 @@ async def test_however_many_are_refused_the_rows_are_one_per_account_and_reason(
     ] == [("default", "bad_signature", 15)]
 
 
-async def test_what_the_database_does_not_take_is_kept_later(res: Resources) -> None:
+async def test_refusals_that_the_database_rejects_are_kept_later(res: Resources) -> None:
     res.intake.refused.add("default", "bad_signature")
     away = make_engine("postgresql://nobody@127.0.0.1:1/none", pool_size=1)
 

@@ -1,4 +1,4 @@
-"""What people do to runs over HTTP: ask for one, try again, cancel."""
+"""What people do to runs over HTTP: create, retry, cancel."""
 
 import asyncio
 from datetime import date
@@ -39,9 +39,7 @@ async def test_an_ad_hoc_run_is_made_like_any_other(res: Resources, api: httpx.A
     assert shown["history"][0]["reason"] == "requested by admin"
 
 
-async def test_beyond_the_data_it_waits_until_there_is_some(
-    res: Resources, api: httpx.AsyncClient, simulator: Simulator
-) -> None:
+async def test_a_run_beyond_the_data_waits_for_it(res: Resources, api: httpx.AsyncClient, simulator: Simulator) -> None:
     await reconcile(res)
 
     made = await asked(api, interval_start="2026-03-01T00:00:00Z", interval_end="2026-03-02T00:00:00Z")
@@ -80,7 +78,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
 ]  # fmt: skip
 
 
-async def test_what_cannot_be_run_is_refused_with_a_pointer(res: Resources, api: httpx.AsyncClient) -> None:
+async def test_a_run_that_cannot_work_is_refused_with_a_pointer(res: Resources, api: httpx.AsyncClient) -> None:
     for changes, pointer in BAD:
         answer = await asked(api, **changes)
         assert answer.status_code == 422, (changes, answer.text)
@@ -89,7 +87,7 @@ async def test_what_cannot_be_run_is_refused_with_a_pointer(res: Resources, api:
     assert await fetch(res, "select 1 from runs") == []
 
 
-async def test_each_type_is_sent_what_it_takes(res: Resources, api: httpx.AsyncClient) -> None:
+async def test_each_type_is_sent_the_parameters_that_it_takes(res: Resources, api: httpx.AsyncClient) -> None:
     by_payout = await asked(
         api,
         report_type="payout_reconciliation.by_id.itemized.4",
@@ -186,7 +184,7 @@ async def test_only_what_is_not_stored_can_be_cancelled(res: Resources, api: htt
     }  # fmt: skip
 
 
-async def test_retrying_and_cancelling_what_is_not_there_is_404(api: httpx.AsyncClient) -> None:
+async def test_retrying_and_cancelling_a_missing_run_is_404(api: httpx.AsyncClient) -> None:
     for action in ("retry", "cancel"):
         answer = await api.post(f"/v1/runs/01a1fc8f-3f8a-7128-9132-0f4c9613f5cb/{action}")
         assert answer.status_code == 404

@@ -1,4 +1,4 @@
-"""Prometheus text: what the process counted, what the rows say, and nothing that is secret."""
+"""Prometheus text: the process's counters, gauges from the rows, and no secret."""
 
 import httpx
 import pytest
@@ -121,9 +121,7 @@ async def test_the_rows_are_read_at_each_scrape(res: Resources, api: httpx.Async
     assert (await scraped(api))["tallyhook_oldest_due_run_age_seconds", ("requests",)] >= 50
 
 
-async def test_the_checks_of_health_are_told_as_numbers(
-    res: Resources, api: httpx.AsyncClient, simulator: Simulator
-) -> None:
+async def test_the_checks_of_health_are_gauges(res: Resources, api: httpx.AsyncClient, simulator: Simulator) -> None:
     await days_due(res, simulator, 1)
     await execute(res, "update runs set state = 'failed'")
 
@@ -153,7 +151,7 @@ async def test_a_run_that_waits_for_data_is_not_overdue_and_an_unknown_type_has_
     assert found["tallyhook_oldest_due_run_age_seconds", ("requests",)] < 50
 
 
-async def test_without_the_database_the_process_still_tells_what_it_counted(
+async def test_without_the_database_the_process_still_shows_its_counters(
     res: Resources, api: httpx.AsyncClient
 ) -> None:
     res.sessions.configure(bind=make_engine("postgresql://nobody@127.0.0.1:1/none", pool_size=1))

@@ -32,7 +32,7 @@ async def test_each_task_has_the_newest_version_that_the_account_has(
     assert entries["tax.transactions.itemized"]["report_type"] is None
 
 
-async def test_its_columns_are_told_in_words(api: httpx.AsyncClient) -> None:
+async def test_its_columns_are_described_in_words(api: httpx.AsyncClient) -> None:
     (entry, *_) = (await api.get("/v1/report-guide")).json()["data"]
 
     columns = {one["name"]: one for one in entry["columns"]}

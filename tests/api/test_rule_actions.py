@@ -1,4 +1,4 @@
-"""What a rule would run, its past made by hand, and what it has of its windows."""
+"""Preview, backfill and coverage of a rule."""
 
 from collections import Counter
 from datetime import date
@@ -60,7 +60,7 @@ async def test_a_preview_shows_settling_partial_windows_and_each_account(
     assert {one["waiting"]["until"] for one in found["next"]} == {"2026-03-02T08:00:00Z"}
 
 
-async def test_a_saved_rule_goes_on_from_where_it_is(res: Resources, api: httpx.AsyncClient) -> None:
+async def test_a_saved_rule_continues_from_where_it_is(res: Resources, api: httpx.AsyncClient) -> None:
     await reconcile(res)
     rule = (await api.post("/v1/rules", json=NEW)).json()
 
@@ -90,7 +90,7 @@ async def test_a_long_history_is_counted_and_its_beginning_shown(
     assert (len(found["now"]), found["now_total"]) == (100, 2 * (date(2026, 3, 1) - date(1990, 1, 1)).days)
 
 
-async def test_what_cannot_be_previewed_is_told(api: httpx.AsyncClient) -> None:
+async def test_a_preview_that_is_impossible_says_why(api: httpx.AsyncClient) -> None:
     for body, status, pointer in (
         ({}, 422, "/report_type"),
         ({**NEW, "timezone": "Mars/Base"}, 422, "/timezone"),
@@ -270,7 +270,7 @@ async def test_pages_of_coverage_hold_every_window_of_every_account_once(
         assert [start for start, _ in places] == sorted((start for start, _ in places), reverse=True)
 
 
-async def test_what_was_backfilled_before_the_start_is_shown_and_the_rest_is_not_owed(
+async def test_windows_backfilled_before_the_start_are_shown_and_the_others_are_not_owed(
     res: Resources, api: httpx.AsyncClient
 ) -> None:
     await reconcile(res)
@@ -315,7 +315,7 @@ async def test_an_every_update_rule_shows_what_it_made_and_what_it_waits_for(
     assert paged == [True, ["2026-02-20/2026-03-01"]]
 
 
-async def test_bad_questions_about_coverage_are_told_so(res: Resources, api: httpx.AsyncClient) -> None:
+async def test_bad_queries_of_coverage_are_refused(res: Resources, api: httpx.AsyncClient) -> None:
     rule = await add_rule(res)
     url = f"/v1/rules/{rule.id}/coverage"
 

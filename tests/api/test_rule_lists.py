@@ -1,4 +1,4 @@
-"""The list of rules: as many questions to the database for many rules as for one."""
+"""The list of rules: as many queries for many rules as for one."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,7 +24,7 @@ def statements(res: Resources) -> Iterator[list[str]]:
     event.remove(res.engine.sync_engine, "before_cursor_execute", note)
 
 
-async def test_many_rules_with_their_warnings_are_four_questions_however_many_there_are(
+async def test_any_number_of_rules_with_their_warnings_costs_four_queries(
     res: Resources, api: httpx.AsyncClient
 ) -> None:
     for number in range(5):

@@ -1,4 +1,4 @@
-"""Rules over HTTP: made, shown, changed and removed, and planned at once."""
+"""Rules over HTTP: created, shown, changed and removed, and planned at once."""
 
 import asyncio
 from datetime import UTC, datetime
@@ -52,7 +52,7 @@ async def test_the_rule_of_the_contract_is_made_and_shown_as_it_was_given(api: h
     assert shown.json()["created_at"].endswith("Z")
 
 
-async def test_what_is_left_out_has_a_default(api: httpx.AsyncClient) -> None:
+async def test_omitted_fields_have_defaults(api: httpx.AsyncClient) -> None:
     rule = await make(api, starts_on=None, timezone="Pacific/Kiritimati")
 
     assert rule["starts_on"] in _days_around_now()
@@ -74,14 +74,14 @@ async def test_a_new_rule_is_planned_at_once(res: Resources, api: httpx.AsyncCli
     assert await states(res) == ["planned"] * 3
 
 
-async def test_an_unknown_type_is_warned_of_and_asked_for(res: Resources, api: httpx.AsyncClient) -> None:
+async def test_an_unknown_type_is_a_warning_and_requested_all_the_same(res: Resources, api: httpx.AsyncClient) -> None:
     rule = await make(api)
 
     assert [warning["pointer"] for warning in rule["warnings"]] == ["/report_type"]
     assert await fetch(res, "select name from timetable where due_at <= now()") != []
 
 
-async def test_a_zone_that_the_file_will_not_show_is_warned_of(res: Resources, api: httpx.AsyncClient) -> None:
+async def test_a_zone_that_the_file_will_not_show_is_a_warning(res: Resources, api: httpx.AsyncClient) -> None:
     await reconcile(res)
 
     without = await make(api, name="without", timezone="Europe/Berlin")
@@ -138,7 +138,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
 ]
 
 
-async def test_what_cannot_work_is_refused_with_a_pointer(res: Resources, api: httpx.AsyncClient) -> None:
+async def test_a_rule_that_cannot_work_is_refused_with_a_pointer(res: Resources, api: httpx.AsyncClient) -> None:
     rule = await make(api)
     for changes, pointer in BAD:
         made = await api.post("/v1/rules", json={**NEW, "name": "other", **changes})
@@ -150,7 +150,7 @@ async def test_what_cannot_work_is_refused_with_a_pointer(res: Resources, api: h
     assert len(await fetch(res, "select 1 from rules")) == 1
 
 
-async def test_what_is_not_finite_is_refused(api: httpx.AsyncClient) -> None:
+async def test_numbers_that_are_not_finite_are_refused(api: httpx.AsyncClient) -> None:
     for body in ('"settle_hours": NaN', '"settle_hours": Infinity', '"parameters": {"x": NaN}'):
         answer = await api.post(
             "/v1/rules", content=f'{{"name": "a", "report_type": "a.b", "cadence": "daily", {body}}}'
@@ -158,7 +158,9 @@ async def test_what_is_not_finite_is_refused(api: httpx.AsyncClient) -> None:
         assert answer.status_code == 422, body
 
 
-async def test_a_name_is_taken_once_however_many_ask_and_free_again_after_deletion(api: httpx.AsyncClient) -> None:
+async def test_a_name_is_taken_once_by_concurrent_requests_and_free_again_after_deletion(
+    api: httpx.AsyncClient,
+) -> None:
     answers = await asyncio.gather(*(api.post("/v1/rules", json=NEW) for _ in range(8)))
 
     assert sorted(answer.status_code for answer in answers) == [201] + [409] * 7
@@ -183,7 +185,7 @@ async def test_a_change_raises_the_version_and_none_does_not(api: httpx.AsyncCli
     assert changed.json()["updated_at"] > rule["updated_at"]
 
 
-async def test_null_leaves_nothing_but_retention_open(api: httpx.AsyncClient) -> None:
+async def test_null_is_accepted_for_retention_only(api: httpx.AsyncClient) -> None:
     rule = await make(api)
     for name in set(NEW) | {"enabled", "parameters", "connected_accounts", "account", "timezone", "settle_hours"}:
         answer = await api.patch(f"/v1/rules/{rule['id']}", json={name: None})
@@ -203,7 +205,7 @@ async def test_a_lost_update_is_noticed(res: Resources, api: httpx.AsyncClient) 
     assert [row["settle_hours"] for row in await fetch(res, "select settle_hours from rules")] == [3]
 
 
-async def test_of_concurrent_changes_to_one_version_one_wins(api: httpx.AsyncClient) -> None:
+async def test_one_of_several_concurrent_changes_to_a_version_wins(api: httpx.AsyncClient) -> None:
     rule = await make(api)
     url = f"/v1/rules/{rule['id']}"
 
@@ -215,7 +217,7 @@ async def test_of_concurrent_changes_to_one_version_one_wins(api: httpx.AsyncCli
 
 
 @pytest.mark.parametrize("change", [{"cadence": "weekly"}, {"timezone": "Europe/Berlin"}, {"report_type": "a.b"}])
-async def test_what_runs_follow_from_is_fixed_once_there_are_any(
+async def test_fields_that_runs_depend_on_are_fixed_once_there_are_runs(
     res: Resources, api: httpx.AsyncClient, change: dict[str, str]
 ) -> None:
     before = await make(api, name="before")
@@ -247,7 +249,7 @@ async def test_disabling_stops_planning_only(res: Resources, api: httpx.AsyncCli
     assert await states(res) == ["planned"] * 3
 
 
-async def test_of_a_deleted_rule_only_what_was_not_requested_is_cancelled(
+async def test_deleting_a_rule_cancels_only_runs_that_were_not_requested(
     res: Resources, api: httpx.AsyncClient, simulator: Simulator
 ) -> None:
     await reconcile(res)
@@ -265,9 +267,7 @@ async def test_of_a_deleted_rule_only_what_was_not_requested_is_cancelled(
     }
 
 
-async def test_an_account_taken_out_of_a_rule_takes_its_planned_runs_along(
-    res: Resources, api: httpx.AsyncClient
-) -> None:
+async def test_removing_an_account_from_a_rule_cancels_its_planned_runs(res: Resources, api: httpx.AsyncClient) -> None:
     await reconcile(res)
     rule = await make(api, starts_on="2026-02-28", connected_accounts=["acct_1", "acct_2"])
 

@@ -43,7 +43,7 @@ async def test_the_audit_names_whose_token_it_was(res: Resources, api: httpx.Asy
     assert [row["actor"] for row in await fetch(res, "select actor from audit")] == ["admin"]
 
 
-async def test_what_was_exported_changes_nothing(api: httpx.AsyncClient) -> None:
+async def test_applying_an_export_changes_nothing(api: httpx.AsyncClient) -> None:
     await apply(api, rules=[DAILY])
     exported = await api.get("/v1/rules.yaml")
 
@@ -53,7 +53,7 @@ async def test_what_was_exported_changes_nothing(api: httpx.AsyncClient) -> None
     assert (again.json()["steps"], again.json()["unchanged"], again.json()["difference"]) == ([], 1, "")
 
 
-async def test_one_wrong_rule_lets_none_be_made(res: Resources, api: httpx.AsyncClient) -> None:
+async def test_one_wrong_rule_prevents_all(res: Resources, api: httpx.AsyncClient) -> None:
     wrong = await apply(api, rules=[DAILY, DAILY | {"name": "other", "timezone": "Mars"}])
 
     assert wrong.status_code == 422
@@ -62,5 +62,5 @@ async def test_one_wrong_rule_lets_none_be_made(res: Resources, api: httpx.Async
 
 
 @pytest.mark.parametrize("asked", [{}, {"rules": [], "yaml": ""}, {"rules": "daily"}, {"rules": [], "prune": "yes"}])
-async def test_what_to_apply_has_to_be_said_in_one_way(api: httpx.AsyncClient, asked: dict[str, Any]) -> None:
+async def test_rules_to_apply_are_given_in_exactly_one_way(api: httpx.AsyncClient, asked: dict[str, Any]) -> None:
     assert (await apply(api, **asked)).status_code == 422

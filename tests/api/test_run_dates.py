@@ -1,4 +1,4 @@
-"""Runs are found by the dates that people know: by day, by month, the latest, what is new since a time."""
+"""Runs are found by the dates that people know: by day, by month, the latest, those stored since a time."""
 
 from typing import Any
 
@@ -136,7 +136,7 @@ async def test_a_rules_file_is_found_by_a_date_by_a_time_and_as_the_latest(
 
 
 @pytest.mark.usefixtures("daily")
-async def test_what_is_not_there_says_why(res: Resources, api: httpx.AsyncClient) -> None:
+async def test_a_missing_file_says_why(res: Resources, api: httpx.AsyncClient) -> None:
     await execute(res, "update runs set state = 'failed' where window_key = '2026-03-29'")
 
     failed = await api.get("/v1/rules/daily/files/2026-03-29")
@@ -155,7 +155,7 @@ async def test_what_is_not_there_says_why(res: Resources, api: httpx.AsyncClient
     assert unknown.status_code == 404
 
 
-async def test_several_connected_accounts_are_told_apart_by_name(
+async def test_several_connected_accounts_are_distinguished_by_name(
     res: Resources, simulator: Simulator, api: httpx.AsyncClient
 ) -> None:
     await service.add_rule(res, name="connected", connected_accounts=["acct_1", "acct_2"])

@@ -45,7 +45,7 @@ async def url(res: Resources) -> str:
     return await store(res, CONTENT)
 
 
-async def test_the_whole_file_comes_with_all_that_a_client_needs(api: httpx.AsyncClient, url: str) -> None:
+async def test_the_whole_file_is_sent_with_all_headers_that_a_client_needs(api: httpx.AsyncClient, url: str) -> None:
     answer = await api.get(url)
 
     assert (answer.status_code, answer.content) == (200, CONTENT)
@@ -68,7 +68,7 @@ async def test_a_real_report_has_a_readable_name(res: Resources, api: httpx.Asyn
     assert hashlib.sha256(answer.content).hexdigest() == answer.headers["etag"].strip('"')
 
 
-async def test_head_tells_the_same_without_the_bytes(api: httpx.AsyncClient, url: str) -> None:
+async def test_head_sends_the_same_headers_without_the_bytes(api: httpx.AsyncClient, url: str) -> None:
     got, asked = await api.get(url), await api.head(url, headers={"Range": "bytes=0-1"})
 
     assert (asked.status_code, asked.content) == (200, b"")
@@ -139,7 +139,7 @@ async def test_anything_but_a_single_range_is_answered_with_the_whole_file(api: 
         assert (answer.status_code, len(answer.content)) == (200, SIZE), header
 
 
-async def test_a_range_is_given_only_of_the_file_that_is_meant(api: httpx.AsyncClient, url: str) -> None:
+async def test_a_range_is_sent_only_from_the_same_file(api: httpx.AsyncClient, url: str) -> None:
     for tag, status in ((ETAG, 206), ('"other"', 200), (f"W/{ETAG}", 200), ("Sat, 21 Nov 2026 00:00:00 GMT", 200)):
         answer = await api.get(url, headers={"Range": "bytes=0-1", "If-Range": tag})
         assert answer.status_code == status, tag
@@ -152,7 +152,7 @@ async def test_a_file_that_the_client_has_is_not_sent_again(api: httpx.AsyncClie
         assert answer.content == (b"" if status == 304 else CONTENT)
 
 
-async def test_a_run_without_a_file_says_where_it_stands(res: Resources, api: httpx.AsyncClient, url: str) -> None:
+async def test_a_run_without_a_file_says_its_state(res: Resources, api: httpx.AsyncClient, url: str) -> None:
     await execute(res, "update runs set state = 'ready'")
     await execute(res, "update files set stored_at = null")
     partial = await api.get(url)
@@ -208,7 +208,7 @@ async def test_the_stored_form_is_passed_on_to_clients_that_accept_it(
     assert body.endswith(b"".join(bytes(chunk["data"]) for chunk in stored)), "as they are, not compressed again"
 
 
-async def test_clients_that_undo_it_by_themselves_see_the_file(api: httpx.AsyncClient, url: str) -> None:
+async def test_clients_that_decode_it_automatically_see_the_file(api: httpx.AsyncClient, url: str) -> None:
     answer = await api.get(url, headers={"Accept-Encoding": "zstd, gzip;q=0.5"})
 
     assert answer.headers["content-encoding"] == "zstd"

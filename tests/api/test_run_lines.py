@@ -56,7 +56,7 @@ async def test_an_account_without_lines_gets_the_header(api: httpx.AsyncClient, 
     assert (answer.status_code, answer.content) == (200, whole.split(b"\n")[0] + b"\n")
 
 
-async def test_it_is_found_by_date_and_by_rule_too(api: httpx.AsyncClient, run_id: str) -> None:
+async def test_lines_are_found_by_date_and_by_rule_too(api: httpx.AsyncClient, run_id: str) -> None:
     wanted = (await api.get(f"/v1/runs/{run_id}/file", params={"connected_account": SHOPS[1]})).content
 
     for when in ("2026-03-01", "latest"):
@@ -72,7 +72,7 @@ async def test_what_was_not_changed_is_not_sent_again(api: httpx.AsyncClient, ru
     assert (await api.get(url, headers={"If-None-Match": tag})).status_code == 200
 
 
-async def test_what_cannot_be_picked_says_why(res: Resources, api: httpx.AsyncClient, run_id: str) -> None:
+async def test_lines_that_cannot_be_picked_say_why(res: Resources, api: httpx.AsyncClient, run_id: str) -> None:
     nameless = await one_run(res)
     await stored.store(res, nameless, b"net,currency\n5,eur\n")
     alone = await one_run(res)

@@ -1,4 +1,4 @@
-"""Runs over HTTP: listed, filtered, shown with their history, and why they stand still."""
+"""Runs over HTTP: listed, filtered, shown with their history, and why they wait."""
 
 from dataclasses import replace
 from datetime import date
@@ -195,7 +195,7 @@ async def test_a_failed_run_says_why(res: Resources, api: httpx.AsyncClient, sim
     assert set(run["error"]) == {"kind", "message", "stripe_request_id"}
 
 
-async def test_report_types_are_listed_and_asked_for(res: Resources, api: httpx.AsyncClient) -> None:
+async def test_report_types_are_listed_and_refreshed(res: Resources, api: httpx.AsyncClient) -> None:
     await reconcile(res)
     await execute(res, "update timetable set due_at = '2999-01-01'")
 

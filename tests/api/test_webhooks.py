@@ -61,7 +61,7 @@ async def test_an_event_delivered_twice_is_kept_once(res: Resources, nobody: htt
     assert await kept(res) == [("evt_1", "pending", None)]
 
 
-async def test_a_failed_event_is_handled_when_it_comes_again(res: Resources, nobody: httpx.AsyncClient) -> None:
+async def test_a_failed_event_is_handled_when_it_is_delivered_again(res: Resources, nobody: httpx.AsyncClient) -> None:
     await nobody.post(URL, **delivery())
     await service.execute(res, "update events set status = 'failed', tries = 8, reason = 'a bug'")
 
@@ -81,7 +81,7 @@ async def test_a_failed_event_is_handled_when_it_comes_again(res: Resources, nob
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-async def test_what_is_not_for_us_is_taken_and_ignored(
+async def test_an_unused_event_is_accepted_and_ignored(
     res: Resources, nobody: httpx.AsyncClient, sent: dict[str, Any], reason: str
 ) -> None:
     answer = await nobody.post(URL, **delivery(sent))
@@ -122,7 +122,7 @@ def _signed_body(text: str) -> dict[str, Any]:
         "not JSON", "a list", "null", "no id", "no type", "a NUL in the id", "no event",
     ],
 )  # fmt: skip
-async def test_what_cannot_be_believed_is_refused_and_only_counted(
+async def test_an_unauthentic_delivery_is_refused_and_only_counted(
     res: Resources, nobody: httpx.AsyncClient, sent: dict[str, Any]
 ) -> None:
     answer = await nobody.post(URL, **sent)
@@ -147,7 +147,7 @@ SLIPS = [f"{URL}/", f"{URL}/default/", f"//{URL[1:]}", URL.replace("/stripe", "/
 
 
 @pytest.mark.parametrize("path", SLIPS)
-async def test_a_slash_too_many_and_capitals_lead_to_the_same_route(
+async def test_extra_slashes_and_capitals_lead_to_the_same_route(
     res: Resources, nobody: httpx.AsyncClient, path: str
 ) -> None:
     answer = await nobody.post(f"http://tallyhook.test{path}", **delivery())
@@ -171,7 +171,7 @@ async def test_the_webhooks_are_routes_of_the_app_and_the_short_cut_hands_them_t
     assert endpoints == {URL: webhooks.receive_event, f"{URL}/{{account}}": webhooks.receive_event}
 
 
-async def test_with_and_without_the_short_cut_every_delivery_is_answered_alike(
+async def test_every_delivery_is_answered_equally_with_and_without_the_short_cut(
     res: Resources, nobody: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sent = [(URL, delivery(event("evt_1"))), (f"{URL}/default", delivery(event("evt_2"))), (f"{URL}/who", delivery())]
@@ -209,7 +209,7 @@ async def test_other_methods_are_told_which_one_to_use(nobody: httpx.AsyncClient
     assert answer.headers["allow"] == "POST"
 
 
-async def test_a_body_of_just_the_limit_is_taken_and_a_byte_more_is_not(
+async def test_a_body_of_exactly_the_limit_is_accepted_and_a_byte_more_is_not(
     database_url: str, simulator: Simulator
 ) -> None:
     settings = service.make_settings(database_url, simulator, TALLYHOOK_MAX_BODY_BYTES="2000")

@@ -1,7 +1,5 @@
-"""What is wrong is told alike by doctor, `/health`, `/metrics`, `waiting` and the alerts, with what to do.
-
-Each world breaks one thing in a service that is well; everybody who judges is asked.
-"""
+"""Doctor, `/health`, `/metrics`, `waiting` and the alerts agree about what is wrong and what to do. Each world breaks
+one thing in a healthy service, and all of them are asked."""
 
 import asyncio
 import re

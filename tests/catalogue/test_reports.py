@@ -1,4 +1,4 @@
-"""The facts about report types agree with each other: a name that nobody explains would be read as an unknown one."""
+"""The facts about report types agree with each other: a name without an explanation would count as unknown."""
 
 from collections import Counter
 from importlib.resources import files

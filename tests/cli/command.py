@@ -1,6 +1,6 @@
 """Runs `tallyhook` as users do: a process of its own, in a folder of its own, with nothing but the given settings.
 
-Each process is forked from one that has the imports behind it: two seconds a command that nobody learns from.
+Each process is forked from one that has done the imports, which saves two seconds a command.
 """
 
 import asyncio

@@ -64,7 +64,7 @@ async def test_a_command_says_the_same_over_the_database_and_over_http(
     assert (there.code, there.out, there.errors) == (0, here.out, "")
 
 
-async def test_what_a_rule_owes_and_what_comes_next_is_told(remote: Command, stored: str) -> None:
+async def test_commands_show_what_a_rule_owes_and_what_comes_next(remote: Command, stored: str) -> None:
     coverage = (await remote("rules", "coverage", "daily", "--to", "2026-04-01", "--json")).json()
     preview = await remote("rules", "preview", "daily")
 
@@ -105,7 +105,7 @@ async def test_a_month_is_packed_into_one_file(
         assert hashlib.sha256(archive.read(file["filename"])).hexdigest() == file["sha256"]
 
 
-async def test_a_month_that_is_not_whole_says_what_is_not_there(
+async def test_an_incomplete_month_says_what_is_missing(
     res: Resources, remote: Command, stored: str, tmp_path: Path
 ) -> None:
     await service.execute(res, "update runs set state = 'failed'")
@@ -194,7 +194,7 @@ async def test_a_read_only_token_is_refused_with_a_reason(remote: Command, store
     assert refused.errors == "tallyhook: this token may only read; use one with role admin to write\n"
 
 
-async def test_the_version_is_told_without_any_setting(tmp_path: Path) -> None:
+async def test_the_version_needs_no_setting(tmp_path: Path) -> None:
     ended = await tallyhook("--version", environ={}, folder=tmp_path)
 
     assert (ended.code, ended.out.split()[0]) == (0, "tallyhook")

@@ -20,7 +20,7 @@ from tests.runs.strangers import stranger
 from tests.service import execute, make_settings
 
 
-async def test_where_all_is_well_nothing_is_to_be_done(res: Resources, simulator: Simulator) -> None:
+async def test_a_healthy_installation_has_nothing_to_do(res: Resources, simulator: Simulator) -> None:
     await make_healthy(res, simulator)
 
     found = await findings(res.settings)
@@ -70,7 +70,7 @@ async def test_without_an_account_nothing_can_work(res: Resources, simulator: Si
     assert "no Stripe account" in found["settings"].detail
 
 
-async def test_a_database_that_is_away_fails_and_the_rest_is_looked_at_all_the_same(simulator: Simulator) -> None:
+async def test_a_database_that_is_away_fails_and_the_other_checks_run(simulator: Simulator) -> None:
     found = await findings(make_settings("postgresql://u:pw-canary@127.0.0.1:1/none", simulator), None)
 
     assert found["database"].status == "failing"
@@ -79,7 +79,7 @@ async def test_a_database_that_is_away_fails_and_the_rest_is_looked_at_all_the_s
     assert {"schema", "workers"} & set(found) == set()
 
 
-async def test_a_database_is_not_made_for_a_look(simulator: Simulator, tmp_path: Path) -> None:
+async def test_the_doctor_never_creates_a_database(simulator: Simulator, tmp_path: Path) -> None:
     settings = make_settings("", simulator, TALLYHOOK_DATA_DIR=tmp_path / "data")
 
     found = await findings(settings)

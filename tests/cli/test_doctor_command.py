@@ -1,4 +1,4 @@
-"""`tallyhook doctor` as it is typed: exit codes, both forms of output, and no secret in either."""
+"""`tallyhook doctor` as a command: exit codes, both forms of output, and no secret in either."""
 
 import asyncio
 from pathlib import Path
@@ -23,7 +23,7 @@ async def test_exit_code_0_where_nothing_fails(res: Resources, simulator: Simula
     assert {line.split()[0] for line in ended.out.splitlines()} == {"ok"}
 
 
-async def test_exit_code_1_where_something_fails_and_what_to_do_stands_below(
+async def test_exit_code_1_where_something_fails_with_advice_below(
     res: Resources, simulator: Simulator, command: Command
 ) -> None:
     await make_healthy(res, simulator)
@@ -84,9 +84,7 @@ async def test_a_new_secret_is_in_the_json_too(simulator: Simulator, command: Co
     assert (fixed["action"], fixed["secret"]) == ("registered", endpoint.secrets[0].value)
 
 
-async def test_being_told_to_stop_it_ends_with_one_line(
-    database_url: str, simulator: Simulator, tmp_path: Path
-) -> None:
+async def test_a_stop_signal_ends_it_with_one_line(database_url: str, simulator: Simulator, tmp_path: Path) -> None:
     asked = asyncio.Event()
 
     async def say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

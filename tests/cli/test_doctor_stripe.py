@@ -20,7 +20,7 @@ KEY = "sk_test_simulator_default"
 OTHER_KEY = "sk_test_simulator_other"
 
 
-async def test_a_refused_key_fails_and_is_not_asked_with_any_more(res: Resources, simulator: Simulator) -> None:
+async def test_a_refused_key_fails_and_is_not_used_again(res: Resources, simulator: Simulator) -> None:
     await make_healthy(res, simulator)
     simulator.change_key(KEY, revoked=True)
 
@@ -100,7 +100,7 @@ async def test_a_missing_permission_is_named(
     assert all("permission" in str(found[name].advice) for name in [*wrong, "webhook_endpoint"] if found[name].advice)
 
 
-async def test_a_permission_that_cannot_be_told_fails(res: Resources, simulator: Simulator) -> None:
+async def test_a_permission_that_cannot_be_checked_fails(res: Resources, simulator: Simulator) -> None:
     await make_healthy(res, simulator)
     simulator.inject("status", status=503, match={"path": "report_types"})
 
@@ -168,7 +168,7 @@ async def test_a_disabled_endpoint_fails(res: Resources, simulator: Simulator) -
 @pytest.mark.parametrize(
     ("version", "status"), [("2020-08-27", "ok"), ("2026-10-28.endive", "ok"), ("2026-10-14.preview", "degraded")]
 )
-async def test_of_an_endpoints_api_versions_previews_are_a_warning(
+async def test_a_preview_version_of_an_endpoint_is_a_warning(
     res: Resources, simulator: Simulator, version: str, status: str
 ) -> None:
     simulator.add_endpoint(URL).api_version = version
@@ -195,7 +195,7 @@ async def test_without_a_url_an_endpoint_is_known_by_its_path(res: Resources, si
     assert (await endpoint(res.settings, None)).status == "failing"
 
 
-async def test_of_two_endpoints_one_that_is_right_is_enough(res: Resources, simulator: Simulator) -> None:
+async def test_one_right_endpoint_of_two_is_enough(res: Resources, simulator: Simulator) -> None:
     simulator.add_endpoint(URL, events=["*"])
     simulator.add_endpoint(URL)
 
@@ -207,7 +207,7 @@ async def fix(settings: Settings) -> tuple[list[Fixed], dict[str, str]]:
     return fixed, statuses({one.name: one for one in found})
 
 
-async def test_fixing_registers_the_endpoint_and_tells_its_secret_once(res: Resources, simulator: Simulator) -> None:
+async def test_fixing_registers_the_endpoint_and_shows_its_secret_once(res: Resources, simulator: Simulator) -> None:
     await make_healthy(res, simulator)
     simulator.world.account(None).endpoints.clear()
 
@@ -221,7 +221,7 @@ async def test_fixing_registers_the_endpoint_and_tells_its_secret_once(res: Reso
     assert set(made.enabled_events) == set(OWN_EVENTS)
 
 
-async def test_fixing_enables_an_endpoint_and_keeps_what_else_it_is_sent(res: Resources, simulator: Simulator) -> None:
+async def test_fixing_enables_an_endpoint_and_keeps_its_other_events(res: Resources, simulator: Simulator) -> None:
     there = simulator.add_endpoint(URL, events=["*", "charge.succeeded"])
     simulator.change_endpoint(there.id, enabled=False)
 

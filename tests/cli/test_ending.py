@@ -1,4 +1,4 @@
-"""However a command is ended, it ends cleanly: SIGTERM, Ctrl-C, or a terminal that is closed."""
+"""Commands end cleanly on SIGTERM, Ctrl-C, or when their terminal is closed."""
 
 import asyncio
 import os
@@ -123,7 +123,7 @@ async def test_the_simulator_ends_too(folder: Path, number: signal.Signals) -> N
 
 
 @pytest.mark.slow
-async def test_strangers_who_hold_on_do_not_hold_up_the_end(folder: Path) -> None:
+async def test_clients_that_stay_connected_do_not_delay_the_end(folder: Path) -> None:
     async with command(folder, "serve", "--port", "0", STRIPE_WEBHOOK_SECRET="whsec_1") as process:
         port = re.search(rb"http://127.0.0.1:(\d+)", await says(process, b"worker_id"))
         assert port is not None
@@ -142,7 +142,7 @@ async def test_strangers_who_hold_on_do_not_hold_up_the_end(folder: Path) -> Non
     assert processes_in(folder) == []
 
 
-async def test_who_asks_to_outlive_the_terminal_does(folder: Path) -> None:
+async def test_nohup_lets_it_outlive_the_terminal(folder: Path) -> None:
     async with command(folder, "simulator", "--port", "0", before="trap '' HUP;") as process:
         await says(process, b"Ctrl+C stops it")
         ignored = int(_status_of(process.pid)["SigIgn"], 16)

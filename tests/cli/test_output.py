@@ -1,4 +1,4 @@
-"""What commands show on a terminal, and what where somebody pipes them."""
+"""What commands show on a terminal and in a pipe."""
 
 import io
 import subprocess
@@ -31,7 +31,7 @@ def on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
     return terminal
 
 
-def test_where_it_is_piped_a_row_is_a_line_and_a_cell_holds_no_tab(capsys: pytest.CaptureFixture[str]) -> None:
+def test_in_a_pipe_a_row_is_a_line_and_a_cell_has_no_tab(capsys: pytest.CaptureFixture[str]) -> None:
     show_table(["one", "two", "three"], ROWS)
 
     assert capsys.readouterr().out == "one\ttwo\tthree\na b c\t\t2026-10-01T07:00:00Z\n"
@@ -46,7 +46,7 @@ def test_on_a_terminal_it_is_a_table_and_brackets_are_text(monkeypatch: pytest.M
     assert "[red]x" in terminal.getvalue()
 
 
-def test_a_download_shows_how_far_it_is_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_download_shows_its_progress_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     terminal = on_a_terminal(monkeypatch)
 
     with progress("report.csv", total=10) as advance:

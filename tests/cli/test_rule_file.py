@@ -1,4 +1,4 @@
-"""Rules as YAML: what is written is read back the same, and everything that is wrong is told by line."""
+"""Rules as YAML: what is written is read back the same, and every error is reported by line."""
 
 from datetime import date
 from pathlib import Path
@@ -30,7 +30,7 @@ def problems(text: str) -> list[str]:
     return str(caught.value).splitlines()
 
 
-def test_a_rule_is_written_without_what_goes_without_saying() -> None:
+def test_a_rule_is_written_without_defaults() -> None:
     assert write_rules([whole(parameters={"timezone": "Etc/UTC", "columns": ["net", "created"]})]) == (
         "rules:\n"
         "- name: daily\n"
@@ -47,7 +47,7 @@ def test_a_rule_is_written_without_what_goes_without_saying() -> None:
     )
 
 
-def test_rules_are_written_in_one_order_whatever_order_they_come_in() -> None:
+def test_rules_are_written_in_one_order_whatever_their_order() -> None:
     rules = [whole(name=name) for name in ("b", "a", "c")]
 
     assert write_rules(rules) == write_rules(rules[::-1])
@@ -97,7 +97,7 @@ cadence: weekly
     ]
 
 
-def test_every_problem_is_told_with_its_line_and_rule() -> None:
+def test_every_problem_is_reported_with_its_line_and_rule() -> None:
     text = """rules:
 - name: daily
   report_type: balance.summary.1

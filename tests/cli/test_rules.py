@@ -44,7 +44,7 @@ async def names(res: Resources) -> list[str]:
     return [rule["name"] for rule in await fetch(res, "select name from rules where deleted_at is null order by name")]
 
 
-async def test_rules_go_round_from_file_to_database_to_file(command: Command, tmp_path: Path) -> None:
+async def test_rules_survive_the_way_from_file_to_database_to_file(command: Command, tmp_path: Path) -> None:
     # Given a file with two rules
     (tmp_path / "rules.yaml").write_text(DAILY + WEEKLY)
 
@@ -75,7 +75,7 @@ async def test_json_is_there_for_programs(command: Command) -> None:
     assert [(rule["name"], rule["starts_on"]) for rule in exported.json()["rules"]] == [("daily", "2026-03-01")]
 
 
-async def test_a_file_that_is_wrong_is_told_line_by_line_and_changes_nothing(command: Command, res: Resources) -> None:
+async def test_a_wrong_file_is_reported_line_by_line_and_changes_nothing(command: Command, res: Resources) -> None:
     text = DAILY + WEEKLY.replace("weekly", "fortnightly") + "  colour: red\n"
 
     for verb in ("diff", "apply"):
@@ -91,7 +91,7 @@ async def test_a_file_that_is_not_there_is_bad_usage(command: Command) -> None:
     assert (await command("rules", "apply", "nowhere.yaml")).code == 2
 
 
-async def test_no_database_is_made_or_migrated_by_a_look(
+async def test_reading_neither_creates_nor_migrates_a_database(
     tmp_path: Path, simulator: Simulator, empty_database_url: str
 ) -> None:
     environ = {**make_environ("", simulator), "TALLYHOOK_DATA_DIR": str(tmp_path / "data")}
@@ -160,7 +160,7 @@ async def test_applying_twice_changes_nothing_the_second_time(res: Resources) ->
     assert await fetch(res, "select version, updated_at from rules") == before
 
 
-async def test_only_what_differs_is_changed_and_what_is_left_out_is_the_default(res: Resources) -> None:
+async def test_only_differences_are_changed_and_omitted_fields_get_their_defaults(res: Resources) -> None:
     await applied(res, DAILY + "  settle_hours: 6\n  retention_days: 30\n")
 
     outcome = await applied(res, DAILY + "  retention_days: 31\n")
@@ -202,7 +202,7 @@ async def test_a_rule_under_another_name_is_removed_and_created(res: Resources, 
     assert outcome.may_rename
 
 
-async def test_all_of_it_or_nothing_and_every_problem_is_told(res: Resources, simulator: Simulator) -> None:
+async def test_apply_does_all_or_nothing_and_reports_every_problem(res: Resources, simulator: Simulator) -> None:
     # Given a rule that has runs, whose cadence is fixed from then on
     unpublished(simulator, until="2026-03-04")
     await work_off(res)
@@ -225,7 +225,7 @@ async def test_all_of_it_or_nothing_and_every_problem_is_told(res: Resources, si
     assert await names(res) == ["daily"]
 
 
-async def test_what_is_probably_not_meant_is_a_warning(command: Command) -> None:
+async def test_a_probable_mistake_is_a_warning(command: Command) -> None:
     text = DAILY + "  timezone: Europe/Berlin\n"
 
     ended = await command("rules", "apply", "-", stdin=text)
@@ -234,7 +234,7 @@ async def test_what_is_probably_not_meant_is_a_warning(command: Command) -> None
     assert "warning: daily: parameters/timezone: the times in the file will be in UTC" in ended.errors
 
 
-async def test_nothing_is_asked_of_stripe(database_url: str, simulator: Simulator, tmp_path: Path) -> None:
+async def test_stripe_is_never_called(database_url: str, simulator: Simulator, tmp_path: Path) -> None:
     async with stranger() as stripe:
         environ = {**make_environ(database_url, simulator), "STRIPE_API_BASE": stripe.url}
 

@@ -1,4 +1,4 @@
-"""`tallyhook runs` and `tallyhook events`: see, try again, download, replay; on the database of a service."""
+"""`tallyhook runs` and `tallyhook events`: list, retry, download, replay; on the database of a service."""
 
 import hashlib
 import os
@@ -77,7 +77,7 @@ async def test_one_run_is_shown_with_its_history(command: Command, stored: str) 
         (("events", "replay", "evt_none"), 1, "there is no event evt_none"),
     ],
 )
-async def test_what_cannot_be_is_one_clear_line(
+async def test_an_impossible_command_is_one_clear_line(
     command: Command, arguments: tuple[object, ...], code: int, said: str
 ) -> None:
     ended = await command(*arguments)

@@ -1,4 +1,4 @@
-"""The real `stripe` SDK against the simulator over real HTTP: what an integration does by it works here too."""
+"""The real `stripe` SDK against the simulator over real HTTP: what an integration does with the SDK works here too."""
 
 import asyncio
 from collections.abc import AsyncIterator

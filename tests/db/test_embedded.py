@@ -265,7 +265,7 @@ def test_a_pid_file_that_names_another_process_neither_blocks_the_start_nor_harm
     assert other.wait() == (-signal.SIGTERM if program[0] == "sleep" else 0)
 
 
-def test_a_long_recovery_is_waited_for(data: Path) -> None:
+def test_a_start_waits_for_a_long_recovery(data: Path) -> None:
     with EmbeddedPostgres(data, fast_unsafe=True) as server:
         keep_a_row(server)
         with psycopg.connect(server.url(), autocommit=True) as connection:
@@ -386,7 +386,7 @@ def test_a_server_that_does_not_start_is_quoted(data: Path) -> None:
         EmbeddedPostgres(data, fast_unsafe=True).acquire()
 
 
-def test_what_an_earlier_run_said_is_not_quoted(folder: Path) -> None:
+def test_the_log_of_an_earlier_run_is_not_quoted(folder: Path) -> None:
     (folder / "log").mkdir()
     start_log = folder / "start.log"
     start_log.write_text("LOG:  redirecting log output to logging collector process\n")
@@ -484,7 +484,7 @@ def test_an_ordinary_user_starts_a_server_and_root_joins_it(
 
 
 @only_root
-def test_an_ordinary_user_is_told_whose_the_data_is(data: Path, as_nobody: Callable[[], ServiceProcess]) -> None:
+def test_an_ordinary_user_sees_who_owns_the_data(data: Path, as_nobody: Callable[[], ServiceProcess]) -> None:
     with EmbeddedPostgres(data, fast_unsafe=True):
         pass
 
@@ -495,7 +495,7 @@ def test_an_ordinary_user_is_told_whose_the_data_is(data: Path, as_nobody: Calla
 
 
 @only_root
-def test_an_ordinary_user_is_told_whose_the_folder_is(folder: Path, as_nobody: Callable[[], ServiceProcess]) -> None:
+def test_an_ordinary_user_sees_who_owns_the_folder(folder: Path, as_nobody: Callable[[], ServiceProcess]) -> None:
     said = as_nobody().last_line()
 
     assert f"({folder} belongs to root, and this process runs as nobody; run as root): set TALLYHOOK_DATA_DIR" in said

@@ -1,4 +1,4 @@
-"""Connections that mean the same whatever the server, the database or the role says, and that leave a wrong server."""
+"""Connections behave the same whatever the server, the database or the role sets, and leave a wrong server."""
 
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
@@ -185,7 +185,7 @@ async def _cut_off(database_url: str) -> None:
     [("08006", True), ("25006", True), ("40P01", True), ("53300", True), ("55000", True), ("57P01", True),
      ("57014", False), ("22021", False), ("22P05", False), ("23505", False), ("42P01", False)],
 )  # fmt: skip
-def test_what_passes_is_told_by_the_state_alone(sqlstate: str, transient: bool) -> None:
+def test_temporary_errors_are_known_by_their_sqlstate_alone(sqlstate: str, transient: bool) -> None:
     error = type("Error", (psycopg.errors.InternalError,), {"sqlstate": sqlstate})()
 
     assert is_transient(error) is transient

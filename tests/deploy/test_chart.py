@@ -1,4 +1,4 @@
-"""`deploy/chart`, linted, rendered by Helm's own code and held against Kubernetes' schemas; no cluster is needed."""
+"""`deploy/chart`, linted, rendered by Helm's own code and checked with Kubernetes' schemas; no cluster is needed."""
 
 import json
 import re
@@ -109,7 +109,7 @@ def test_a_misspelt_field_would_be_seen() -> None:
     ({"secrets": {"STRIPE_API_KEY": "rk_live_1"}}, "STRIPE_API_KEY"),
     ({"ingress": {"paths": []}}, "paths"),
 ])  # fmt: skip
-def test_values_that_nobody_knows_or_of_a_wrong_type_are_refused(values: Manifest, said: str) -> None:
+def test_unknown_values_and_values_of_a_wrong_type_are_refused(values: Manifest, said: str) -> None:
     helm = pytest.importorskip("helm_python", reason="helm-python-sdk is not installed: make setup EXTRAS=chart")
 
     with pytest.raises(helm.HelmError, match=said), helm.Chart.load(CHART) as chart:
@@ -121,7 +121,7 @@ def test_values_that_nobody_knows_or_of_a_wrong_type_are_refused(values: Manifes
     ({"worker": {"autoscaling": {"byQueueAge": True}}}, "say where Prometheus is"),
     ({"serviceMonitor": {"enabled": True}, "secrets": {"TALLYHOOK_READ_TOKEN": None}}, "Prometheus scrapes with it"),
 ])  # fmt: skip
-def test_what_is_missing_is_said(values: Manifest, said: str) -> None:
+def test_missing_values_are_named(values: Manifest, said: str) -> None:
     helm = pytest.importorskip("helm_python", reason="helm-python-sdk is not installed: make setup EXTRAS=chart")
 
     with pytest.raises(helm.HelmError, match=said), helm.Chart.load(CHART) as chart:
@@ -184,7 +184,7 @@ def test_secrets_come_as_files_and_by_name_alone(name: str) -> None:
         assert not SECRET_SETTINGS & set(given)
 
 
-def test_secrets_of_others_are_taken_where_they_are() -> None:
+def test_existing_secrets_are_used_where_they_are() -> None:
     [volume] = [
         each for each in pods(rendered(values_of("external-secrets")))["serve"]["volumes"] if "projected" in each
     ]
@@ -239,7 +239,7 @@ def test_the_schema_is_brought_to_head_before_anything_else() -> None:
     assert job["spec"]["template"]["spec"]["restartPolicy"] == "Never"
 
 
-def test_pods_are_asked_where_the_service_answers() -> None:
+def test_probes_go_where_the_service_answers() -> None:
     from app.api.health import router
 
     paths = {route.path for route in router.routes if hasattr(route, "path")}
@@ -319,7 +319,7 @@ def test_prometheus_finds_every_process_and_labels_it_as_the_alerts_expect() -> 
     assert endpoint["relabelings"][0]["targetLabel"] == "service"
 
 
-def test_a_closed_network_lets_in_who_is_named_and_out_what_is_needed() -> None:
+def test_a_closed_network_lets_in_the_named_and_lets_out_the_needed() -> None:
     manifests = rendered(values_of("closed-network"))
     policies = {
         each["metadata"]["labels"]["app.kubernetes.io/component"]: each["spec"]

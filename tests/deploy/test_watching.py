@@ -1,4 +1,4 @@
-"""The alerts and the dashboard name what `/metrics` has, and the real tools take them."""
+"""The alerts and the dashboard use metrics that exist, and the real tools accept them."""
 
 import re
 import shutil
@@ -59,7 +59,7 @@ async def test_every_metric_of_ours_is_shown_and_documented(families: list[Metri
     assert {name for name in ours if not name.endswith(("_count", "_sum"))} - shown == set()
 
 
-def test_labels_are_asked_for_values_that_there_are() -> None:
+def test_queries_use_label_values_that_exist() -> None:
     known: dict[str, set[str]] = {
         "check": {*CHECKS, "database", "schema", "worker"},
         "state": {*RunState},

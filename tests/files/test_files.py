@@ -1,4 +1,4 @@
-"""File bytes: what goes in comes out, in any part, and nothing half done is ever seen."""
+"""File bytes: what goes in comes out, in any range, and nothing incomplete is ever visible."""
 
 import asyncio
 import hashlib
@@ -111,7 +111,7 @@ async def test_every_new_chunk_is_a_zstd_frame_even_if_it_does_not_shrink() -> N
     assert len(chunks[1].data) < 5_000
 
 
-async def test_chunks_that_330d95e_has_stored_plain_are_read_for_ever(res: Resources, run_id: uuid.UUID) -> None:
+async def test_chunks_that_330d95e_stored_plain_can_always_be_read(res: Resources, run_id: uuid.UUID) -> None:
     # The rows as that version writes them: noise as it is, text as a frame.
     noise, text = hashlib.shake_256(b"noise").digest(CHUNK_BYTES), b"a,b\n" * 1000
     await store(res, run_id, noise + text)
@@ -144,7 +144,7 @@ async def test_a_file_is_invisible_until_it_is_finished_and_a_restart_removes_wh
 
 
 @pytest.mark.parametrize("kept", [1, CHUNK_BYTES, CHUNK_BYTES + 7, 3 * CHUNK_BYTES])
-async def test_another_writer_goes_on_where_the_first_one_stopped(res: Resources, run_id: uuid.UUID, kept: int) -> None:
+async def test_another_writer_resumes_where_the_first_one_stopped(res: Resources, run_id: uuid.UUID, kept: int) -> None:
     content = b"a,b\n" * CHUNK_BYTES
     await write(res, run_id, content[:kept])
 
@@ -192,7 +192,7 @@ async def test_a_chunk_that_is_missing_is_an_error_and_not_an_endless_answer(res
         await read(res, run_id, 0, len(content))
 
 
-async def test_a_codec_of_a_newer_version_is_said_to_be_one(res: Resources, run_id: uuid.UUID) -> None:
+async def test_an_unknown_codec_is_named_as_one_of_a_newer_version(res: Resources, run_id: uuid.UUID) -> None:
     await store(res, run_id, b"text\n")
     async with res.sessions.begin() as session:
         await session.execute(text("update file_chunks set codec = 9"))

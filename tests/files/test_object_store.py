@@ -99,7 +99,7 @@ async def test_a_report_lies_plain_under_a_readable_key(res: Resources, simulato
     assert await fetch(res, "select 1 from file_chunks") == []
 
 
-async def test_the_api_gives_it_out_as_ever(res: Resources, simulator: Simulator, store: Store) -> None:
+async def test_the_api_serves_it_as_before(res: Resources, simulator: Simulator, store: Store) -> None:
     await one_ready_file(res, simulator, size=BIG)
     await download_due(res)
     run = await only_run(res)
@@ -131,9 +131,7 @@ async def test_an_empty_file_is_an_empty_object(res: Resources, simulator: Simul
     assert await stored_bytes(res) == b""
 
 
-async def test_a_connection_that_brought_much_is_gone_on_with(
-    res: Resources, simulator: Simulator, store: Store
-) -> None:
+async def test_a_download_with_much_progress_is_resumed(res: Resources, simulator: Simulator, store: Store) -> None:
     await one_ready_file(res, simulator, size=BIG)
     simulator.inject("file_cut", bytes=5_000_000, times=3)
 
@@ -167,7 +165,7 @@ async def test_a_broken_write_starts_again_and_leaves_nothing(
     assert await stored_bytes(res) == content(simulator)
 
 
-async def test_a_server_that_sends_the_whole_file_again_is_listened_to(
+async def test_a_server_that_sends_the_whole_file_again_is_accepted(
     res: Resources, simulator: Simulator, store: Store
 ) -> None:
     simulator.configure(ranges=False)
@@ -236,7 +234,7 @@ async def test_what_a_killed_upload_leaves_in_a_folder_is_swept(
     assert await stored_bytes(res) == content(simulator)
 
 
-async def test_a_kind_of_store_that_nobody_knows_is_refused_with_those_that_are(res: Resources) -> None:
+async def test_an_unknown_kind_of_store_is_refused_with_the_known_ones(res: Resources) -> None:
     with pytest.raises(
         SettingsError, match=r"TALLYHOOK_FILE_STORE: ftp:// is not supported .* s3://, gs://, az://, file://"
     ):
@@ -357,7 +355,7 @@ async def test_pieces_in_the_database_are_dropped_where_the_file_now_goes_elsewh
 
 @pytest.mark.parametrize("store", ["s3"], indirect=True)
 @pytest.mark.parametrize("size", [1_000_000, BIG])
-async def test_a_store_that_is_away_is_waited_for(
+async def test_a_run_waits_for_a_store_that_is_away(
     res: Resources, simulator: Simulator, store: Store, monkeypatch: pytest.MonkeyPatch, size: int
 ) -> None:
     await one_ready_file(res, simulator, size=size)
@@ -377,7 +375,7 @@ async def test_a_store_that_is_away_is_waited_for(
 
 
 @pytest.mark.parametrize("store", ["s3"], indirect=True)
-async def test_a_reader_is_told_that_the_store_is_away(
+async def test_a_reader_gets_503_while_the_store_is_away(
     res: Resources, simulator: Simulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await one_ready_run(res, simulator)

@@ -1,4 +1,4 @@
-"""A group of chunks is committed while the next one comes: one at a time, in order, and its failure is not lost."""
+"""A group of chunks is committed while the next one arrives: one at a time, in order, and its failure is not lost."""
 
 import asyncio
 import uuid
@@ -68,7 +68,7 @@ async def one_writer(res: Resources, gate: Gate) -> tuple[uuid.UUID, DatabaseWri
     return run_id, DatabaseWriter(metadata(run_id), gate.transaction)
 
 
-async def test_the_next_group_is_taken_in_while_one_is_committed_and_waits_for_it_in_the_end(
+async def test_the_next_group_fills_while_one_is_committed_and_waits_for_it_at_the_end(
     res: Resources, gate: Gate
 ) -> None:
     run_id, writer = await one_writer(res, gate)

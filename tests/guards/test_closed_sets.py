@@ -1,4 +1,4 @@
-"""What a reviewer would have to remember: every closed set is complete wherever it is taken apart."""
+"""What a reviewer would have to remember: code that handles a closed set handles all of it."""
 
 import itertools
 from typing import Any

@@ -1,4 +1,4 @@
-"""Imports point down, planning is pure, one door to Stripe: the contracts of pyproject.toml hold."""
+"""Imports point down, planning is pure, one client for Stripe: the contracts of pyproject.toml hold."""
 
 import subprocess
 import sys

@@ -24,7 +24,7 @@ def test_a_law_is_not_broken_anywhere_new(law: Law) -> None:
 
 
 @pytest.mark.parametrize("law", KNOWN, ids=lambda law: law.__name__)
-def test_what_was_mended_is_off_the_list(law: Law) -> None:
+def test_fixed_breaches_are_off_the_list(law: Law) -> None:
     assert KNOWN[law] - breaches(law) == set()
 
 

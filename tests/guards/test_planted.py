@@ -1,4 +1,4 @@
-"""Each import contract of pyproject.toml sees a breach that is planted in a copy: none of them can be walked around."""
+"""Each import contract of pyproject.toml sees a breach that is planted in a copy: none of them can be bypassed."""
 
 import re
 import shutil

@@ -1,4 +1,4 @@
-"""Whoever adds a setting shows it to users."""
+"""Every setting is shown to users."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The first parameter tells the transaction: nobody takes the resources and a session both."""
+"""The first parameter tells the transaction: no function takes both the resources and a session."""
 
 import ast
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ def takes_both(source: Source) -> Iterator[str]:
                 yield f"{source.path}: {node.name}"
 
 
-def test_nobody_takes_resources_and_a_session() -> None:
+def test_no_function_takes_resources_and_a_session() -> None:
     assert {found for source in sources() for found in takes_both(source)} == set()
 
 

@@ -1,4 +1,4 @@
-"""One timer for all that wait: each is given up at its own time, and who has an answer is left alone."""
+"""One timer for all waiting futures: each fails at its own time, and answered ones are left alone."""
 
 import asyncio
 
@@ -37,7 +37,7 @@ async def test_an_answer_stands_and_holds_up_no_other() -> None:
     assert gone.cancelled()
 
 
-async def test_those_that_are_done_are_forgotten_while_others_come() -> None:
+async def test_finished_ones_are_forgotten_while_others_arrive() -> None:
     deadlines = Deadlines(SECONDS)
     for _ in range(1000):
         deadlines.future().set_result(None)

@@ -1,4 +1,4 @@
-"""The embedded PostgreSQL hangs: it takes connections and answers nothing, and the service goes on answering."""
+"""The embedded PostgreSQL hangs: it accepts connections and answers nothing, while the service still answers."""
 
 import asyncio
 import os

@@ -41,7 +41,7 @@ IGNORED = [
 
 
 @pytest.mark.parametrize(("event", "reason", "with_body"), IGNORED, ids=lambda value: str(value)[:40])
-async def test_what_is_not_for_us_is_kept_as_ignored_and_of_unused_types_no_body(
+async def test_an_event_of_another_kind_is_kept_as_ignored_without_a_body_if_its_type_is_unused(
     res: Resources, event: dict[str, Any], reason: str, with_body: bool
 ) -> None:
     await accept(res.intake, event)
@@ -152,7 +152,7 @@ async def test_workers_are_woken_by_one_notification_per_group_that_is_for_us(
     assert heard == ["inbox", "the end"]
 
 
-async def test_a_database_that_is_away_is_told_within_five_seconds(simulator: Simulator) -> None:
+async def test_a_database_that_is_away_is_reported_within_five_seconds(simulator: Simulator) -> None:
     server = await asyncio.start_server(lambda reader, writer: writer.close(), "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     server.close()
@@ -164,7 +164,7 @@ async def test_a_database_that_is_away_is_told_within_five_seconds(simulator: Si
             await accept(intake)
 
 
-async def test_a_database_that_stalls_is_told_within_five_seconds_and_the_intake_goes_on_with_it(
+async def test_a_database_that_stalls_is_reported_within_five_seconds_and_the_intake_recovers_with_it(
     res: Resources, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert ANSWER_SECONDS < 5
@@ -182,7 +182,7 @@ async def test_a_database_that_stalls_is_told_within_five_seconds_and_the_intake
     assert {"evt_before", "evt_after"} <= names
 
 
-async def test_an_intake_whose_connections_a_network_swallowed_goes_on_with_new_ones(
+async def test_an_intake_whose_connections_a_network_swallowed_continues_with_new_ones(
     res: Resources, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("app.inbox.intake.TRANSACTION_SECONDS", 0.5)

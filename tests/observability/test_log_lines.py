@@ -49,7 +49,7 @@ def test_an_operation_that_breaks_off_says_with_what() -> None:
     assert lines[0]["outcome"] == "ValueError"
 
 
-def test_work_goes_back_to_the_first_that_asked_for_it() -> None:
+def test_work_is_attributed_to_its_first_cause() -> None:
     causes: Causes = {("default", "balance.summary.1"): Cause("evt_1", "its-trace")}
     with operation("timetable.reconcile", caused_by="timetable/reconcile"):
         with handling(causes):

@@ -1,4 +1,4 @@
-"""Traces: from a delivery to the stored file, over real HTTP to a collector; and nothing where nobody asked."""
+"""Traces: from a delivery to the stored file, over real HTTP to a collector; and nothing by default."""
 
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -64,7 +64,7 @@ async def test_the_spans_of_one_report_hang_together_from_the_delivery_to_the_fi
         assert collector.resource["service.name"] == "tallyhook"
 
 
-async def test_what_somebody_asks_for_goes_on_in_the_trace_of_the_request(
+async def test_requested_work_continues_in_the_trace_of_the_request(
     database_url: str, simulator: Simulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     unpublished(simulator, until="2026-03-02")
@@ -87,7 +87,7 @@ async def test_what_somebody_asks_for_goes_on_in_the_trace_of_the_request(
         assert about(fetched)["caused_by"] == "mine"
 
 
-async def test_an_error_is_told_by_its_class_and_never_by_what_it_says(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_error_is_recorded_by_its_class_and_never_by_its_message(monkeypatch: pytest.MonkeyPatch) -> None:
     with collecting(monkeypatch) as collector:
         with tracing.exporting(), pytest.raises(ValueError, match="customer"):
             _fail_in_a_span()

@@ -1,4 +1,4 @@
-"""A month as one ZIP: everything of it, proved by its manifest, the same bytes for ever, and never held whole."""
+"""A month as one ZIP: complete, proved by its manifest, always the same bytes, and never held in memory whole."""
 
 import csv
 import hashlib
@@ -106,7 +106,7 @@ async def test_a_pack_stays_the_same_byte_for_byte_until_something_is_restated(
 
 
 @pytest.mark.usefixtures("march")
-async def test_what_is_not_there_is_listed_instead_unless_that_is_wanted(
+async def test_missing_reports_are_listed_instead_unless_an_incomplete_pack_is_requested(
     res: Resources, api: httpx.AsyncClient
 ) -> None:
     await execute(res, "update runs set state = 'failed' where window_key = '2026-03-29'")
@@ -149,7 +149,7 @@ async def test_a_cancelled_window_is_listed_and_blocks_nothing(res: Resources, a
 
 
 @pytest.mark.usefixtures("march")
-async def test_a_removed_file_is_not_there(res: Resources, api: httpx.AsyncClient) -> None:
+async def test_a_removed_file_counts_as_missing(res: Resources, api: httpx.AsyncClient) -> None:
     await execute(
         res, "update files set removed_at = '2026-06-01', removed_reason = 'kept for 1 days'"
         " where run_id = (select id from runs where window_key = '2026-03-29')",
@@ -192,7 +192,7 @@ async def test_a_month_without_windows_and_an_invalid_month_are_not_found(api: h
 
 
 @pytest.mark.usefixtures("march")
-async def test_the_manifest_tells_rows_and_the_worst_verdict_of_each_check(
+async def test_the_manifest_has_rows_and_the_worst_verdict_of_each_check(
     res: Resources, api: httpx.AsyncClient
 ) -> None:
     (run,) = await fetch(res, "select * from runs where window_key = '2026-03-29'")

@@ -150,7 +150,7 @@ def test_every_update_is_told_in_whole_seconds_and_loses_none() -> None:
     assert (first.end.microsecond, second.start) == (0, first.end)
 
 
-def test_every_update_keeps_no_calendar_to_ask_for() -> None:
+def test_every_update_has_no_calendar() -> None:
     with pytest.raises(ValueError, match="read them from its runs"):
         all_windows(rule("every_update"), Availability(ALWAYS, at("2026-10-02")), until=at("2026-10-02"))
 

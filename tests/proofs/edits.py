@@ -1,4 +1,4 @@
-"""Rules that are edited just while they are planned, and whether every run has the values of its time."""
+"""Rules that are edited just while they are planned, and whether every run has the values of its rule at that time."""
 
 import asyncio
 from collections.abc import Iterator, Mapping, Sequence

@@ -1,8 +1,8 @@
 """Finds the effects of the service by instrumentation, and can end its life right before or right after any of them.
 
 An effect is what the outside can see of a process: a commit that changed something, a call to Stripe, a piece of a
-file that arrives. All three are met where every one of them has to pass: in the database driver's dialect and in the
-HTTP client's transport. Nothing here knows the flow; whatever the flow does is counted.
+file that arrives. All of them pass through the database driver's dialect or the HTTP client's transport, and are caught
+there. Nothing here knows the flow; everything that it does is counted.
 """
 
 import asyncio

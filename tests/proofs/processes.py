@@ -1,4 +1,4 @@
-"""The service as processes of their own, and a Stripe that says when it is called: for killing them for good."""
+"""The service as processes of their own, and a Stripe that reports its calls: for killing them."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""One story of the search: what it plays with, and how it is judged when it is over."""
+"""One story of the search: what it plays with, and how it is judged at the end."""
 
 import asyncio
 from collections import Counter

@@ -1,4 +1,4 @@
-"""A real worker, a real SIGKILL: right when a certain call comes in, when its answer is out, or in mid-file."""
+"""A real worker, a real SIGKILL: when a certain call arrives, when its answer is sent, or in the middle of a file."""
 
 from dataclasses import dataclass
 from datetime import date, timedelta

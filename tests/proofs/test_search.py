@@ -1,6 +1,6 @@
 """A search for the story that breaks a promise: a fixed budget in every run of the tests, a long one by `make search`.
 
-What it finds it shrinks to the shortest story that does the same, and prints it as a program.
+It shrinks what it finds to the shortest such story, and prints that as a program.
 """
 
 import pytest

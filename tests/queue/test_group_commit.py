@@ -1,4 +1,4 @@
-"""What many calls came to is recorded in one transaction, and one bad outcome spoils no other."""
+"""The outcomes of many calls are recorded in one transaction, and one bad outcome spoils no other."""
 
 import asyncio
 

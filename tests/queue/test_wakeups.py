@@ -1,4 +1,4 @@
-"""Wake-ups: heard by every process, missed without harm, born with the transaction that makes them true."""
+"""Wake-ups: received by every process, harmless to miss, sent with the transaction that makes them true."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -38,9 +38,7 @@ async def woken(ears: Wakeups, lane: Lane) -> None:
     await until(lambda: rung(ears, lane), f"{lane} is woken")
 
 
-async def test_a_wake_up_is_heard_in_every_process_by_the_lanes_that_it_names(
-    res: Resources, database_url: str
-) -> None:
+async def test_a_wake_up_reaches_the_lanes_that_it_names_in_every_process(res: Resources, database_url: str) -> None:
     async with listening(database_url) as one, listening(database_url) as other:
         async with res.sessions.begin() as session:
             await wake(session, Lane.REQUESTS, Lane.DOWNLOADS)
@@ -51,7 +49,7 @@ async def test_a_wake_up_is_heard_in_every_process_by_the_lanes_that_it_names(
             assert not await rung(ears, Lane.LOOKUPS)
 
 
-async def test_a_transaction_that_is_rolled_back_wakes_nobody(res: Resources, database_url: str) -> None:
+async def test_a_transaction_that_is_rolled_back_wakes_no_lane(res: Resources, database_url: str) -> None:
     async with listening(database_url) as ears:
         async with res.sessions() as session:
             await wake(session, Lane.REQUESTS)
@@ -64,7 +62,7 @@ async def test_a_transaction_that_is_rolled_back_wakes_nobody(res: Resources, da
         assert not await rung(ears, Lane.REQUESTS)
 
 
-async def test_a_lane_that_this_version_does_not_know_is_passed_over(database_url: str) -> None:
+async def test_a_lane_that_this_version_does_not_know_is_ignored(database_url: str) -> None:
     async with listening(database_url) as ears:
         async with await psycopg.AsyncConnection.connect(database_url, autocommit=True) as connection:
             await connection.execute("select pg_notify(%s, 'of_the_future lookups')", [CHANNEL])

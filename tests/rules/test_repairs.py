@@ -1,4 +1,4 @@
-"""A rule that was written wrong can be repaired, and says what may be wrong with it."""
+"""A wrong rule can be repaired, and warns about what may be wrong with it."""
 
 from datetime import date
 from typing import Any
@@ -24,7 +24,7 @@ async def warned(api: httpx.AsyncClient, **changes: Any) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("by", ["retry", "retry_all", "backfill"])
-async def test_a_run_that_a_wrong_parameter_failed_is_made_with_the_mended_one(
+async def test_a_run_that_failed_for_a_wrong_parameter_is_made_with_the_corrected_one(
     res: Resources, api: httpx.AsyncClient, simulator: Simulator, by: str
 ) -> None:
     await reconcile(res)
@@ -112,7 +112,7 @@ async def test_a_zone_of_the_database_of_time_zones_is_taken(api: httpx.AsyncCli
     assert (await api.post("/v1/rules", json={**NEW, "timezone": zone})).status_code == 201
 
 
-async def test_parameters_that_stripe_will_hardly_take_are_warned_about(api: httpx.AsyncClient) -> None:
+async def test_parameters_that_stripe_will_probably_refuse_are_warnings(api: httpx.AsyncClient) -> None:
     found = await warned(api, parameters={"currency": "USD", "timezone": "localtime"})
 
     assert "write 'usd'" in found["/parameters/currency"]

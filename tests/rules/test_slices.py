@@ -47,7 +47,7 @@ async def make(api: httpx.AsyncClient, **changes: Any) -> dict[str, Any]:
     return made
 
 
-async def test_planning_goes_on_behind_the_answer_and_makes_each_window_of_each_account_once(
+async def test_planning_continues_after_the_answer_and_makes_each_window_of_each_account_once(
     res: Resources, api: httpx.AsyncClient
 ) -> None:
     await reconcile(res)
@@ -97,7 +97,7 @@ async def test_a_rule_that_begins_later_than_the_data_reaches_leaves_the_lane_no
     assert await finish(res) == 0
 
 
-async def test_a_deleted_rule_has_nothing_requested_any_more_while_its_runs_are_cancelled_behind(
+async def test_nothing_is_requested_for_a_deleted_rule_while_its_runs_are_being_cancelled(
     res: Resources, api: httpx.AsyncClient, simulator: Simulator
 ) -> None:
     await reconcile(res)
@@ -149,7 +149,7 @@ async def test_an_account_that_was_taken_out_and_put_back_keeps_what_is_planned_
     ]  # fmt: skip
 
 
-async def test_a_backfill_goes_on_behind_the_answer_and_a_rerun_makes_each_window_once(
+async def test_a_backfill_continues_after_the_answer_and_a_rerun_makes_each_window_once(
     res: Resources, api: httpx.AsyncClient
 ) -> None:
     await reconcile(res)

@@ -1,4 +1,4 @@
-"""What the stories about runs begin with, and what they look at in the end."""
+"""The beginnings of stories about runs, and what is read at their ends."""
 
 import json
 import time

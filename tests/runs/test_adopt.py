@@ -1,4 +1,4 @@
-"""A create whose answer never came and whose key Stripe has forgotten: its list is looked into first."""
+"""A create whose answer never came and whose key Stripe has forgotten: Stripe's list is read first."""
 
 import asyncio
 from collections.abc import Iterator
@@ -94,7 +94,7 @@ async def test_an_old_ambiguous_create_that_took_no_effect_is_sent_again_with_a_
     assert len(simulator.runs) == 1
 
 
-async def test_what_is_like_a_run_is_found_by_index_among_very_many_unknown_ones(
+async def test_a_run_to_adopt_is_found_by_index_among_very_many_unknown_ones(
     res: Resources, simulator: Simulator
 ) -> None:
     # Given 20,000 Stripe runs that this database did not know, one of them like the run that is wanted

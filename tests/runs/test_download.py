@@ -1,4 +1,4 @@
-"""Fetching files: whole or not at all, in bounded memory."""
+"""Downloading files: completely or not at all, in bounded memory."""
 
 import gzip
 import hashlib
@@ -30,7 +30,7 @@ CUT_SOMEHOW = ["file_cut", "file_cut_silently", "file_short", "file_long", "file
 
 
 @pytest.mark.parametrize("fault", CUT_SOMEHOW)
-async def test_what_did_not_come_whole_is_never_stored_and_is_fetched_again_without_a_new_attempt(
+async def test_an_incomplete_file_is_never_stored_and_is_downloaded_again_without_a_new_attempt(
     res: Resources, simulator: Simulator, fault: str
 ) -> None:
     await one_ready_run(res, simulator)

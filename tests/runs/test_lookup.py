@@ -31,7 +31,7 @@ from tests.service import (
 )
 
 
-async def test_a_lost_event_is_made_up_for_by_looking_the_run_up(res: Resources, simulator: Simulator) -> None:
+async def test_a_look_up_makes_up_for_a_lost_event(res: Resources, simulator: Simulator) -> None:
     await one_due_run(res, simulator)
     await request_due(res)
     assert (await only_run(res))["state"] == "requested"
@@ -88,9 +88,7 @@ async def test_a_run_that_is_stuck_every_time_is_failed_as_timed_out(res: Resour
     assert (run["state"], run["attempt"], run["error"]["kind"]) == ("failed", 3, "timed_out")
 
 
-async def test_a_run_that_succeeded_without_a_file_is_not_waited_for_for_ever(
-    res: Resources, simulator: Simulator
-) -> None:
+async def test_a_run_that_succeeded_without_a_file_is_not_awaited_forever(res: Resources, simulator: Simulator) -> None:
     await one_due_run(res, simulator)
     simulator.configure(outcome="hang")
     await request_due(res)
@@ -140,9 +138,7 @@ async def test_a_key_that_may_not_read_holds_reads_and_nothing_else(res: Resourc
     assert {run["attempt"] for run in await fetch(res, "select attempt from runs")} == {1}
 
 
-async def test_a_stripe_run_that_stripe_does_not_know_any_more_is_replaced(
-    res: Resources, simulator: Simulator
-) -> None:
+async def test_a_stripe_run_that_stripe_no_longer_knows_is_replaced(res: Resources, simulator: Simulator) -> None:
     await one_due_run(res, simulator)
     simulator.configure(outcome="hang")
     await request_due(res)

@@ -116,7 +116,7 @@ async def test_a_start_that_is_refused_a_second_later_too_is_interval_refused(
         ("Missing required param: parameters[interval_end].", "parameters[interval_end]", "parameter_missing"),
     ],
 )
-async def test_a_type_that_takes_another_interval_than_we_thought_fails_visibly_and_is_not_asked_for_ever(
+async def test_a_type_that_takes_another_interval_than_we_thought_fails_visibly_and_is_not_requested_forever(
     res: Resources, simulator: Simulator, message: str, param: str, code: str
 ) -> None:
     await one_due_run(res, simulator)

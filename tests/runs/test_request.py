@@ -1,4 +1,4 @@
-"""Asking Stripe for runs: one Stripe run per attempt, whatever becomes of the answer."""
+"""Asking Stripe for runs: one Stripe run per attempt, whatever happens to the answer."""
 
 import json
 import time
@@ -129,7 +129,7 @@ async def test_a_server_error_that_stripe_keeps_for_the_key_is_not_waited_out(
     assert len(set(keys_used(simulator))) == (2 if when == "during" else 1)
 
 
-async def test_a_429_is_not_asked_again_before_the_answer_allows_it(res: Resources, simulator: Simulator) -> None:
+async def test_a_429_is_not_retried_before_the_answer_allows_it(res: Resources, simulator: Simulator) -> None:
     await one_due_run(res, simulator)
     simulator.inject("status", status=429, headers={"Retry-After": "40"}, match=CREATE)
 
@@ -141,7 +141,7 @@ async def test_a_429_is_not_asked_again_before_the_answer_allows_it(res: Resourc
     assert await request_due(res) == 0
 
 
-async def test_a_create_that_answers_with_a_finished_run_goes_on_to_its_file_at_once(
+async def test_a_create_that_answers_with_a_finished_run_continues_with_its_file_at_once(
     res: Resources, simulator: Simulator
 ) -> None:
     await one_due_run(res, simulator)

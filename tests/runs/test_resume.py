@@ -105,7 +105,7 @@ async def test_a_broken_download_fetches_only_the_rest(res: Resources, simulator
     assert await stored_bytes(res) == content(simulator)
 
 
-async def test_a_connection_that_brought_much_is_gone_on_with_at_once(res: Resources, simulator: Simulator) -> None:
+async def test_a_download_with_much_progress_is_resumed_at_once(res: Resources, simulator: Simulator) -> None:
     await one_ready_file(res, simulator, size=20_000_000)
     async with files_host(res, simulator) as host:
         simulator.inject("file_cut", bytes=5_000_000, times=2)
@@ -131,7 +131,7 @@ async def test_a_connection_that_breaks_at_the_same_place_every_time_waits_longe
     assert simulator.world.journal.counts["file_contents"] == 4
 
 
-async def test_another_process_goes_on_where_the_first_one_stopped(res: Resources, simulator: Simulator) -> None:
+async def test_another_process_resumes_where_the_first_one_stopped(res: Resources, simulator: Simulator) -> None:
     await one_ready_file(res, simulator)
     simulator.inject("file_cut", bytes=CUT)
     await download_due(res)
@@ -143,7 +143,7 @@ async def test_another_process_goes_on_where_the_first_one_stopped(res: Resource
     assert await stored_bytes(res) == content(simulator)
 
 
-async def test_a_server_that_sends_the_whole_file_instead_of_the_rest_is_listened_to(
+async def test_a_server_that_sends_the_whole_file_instead_of_the_rest_is_accepted(
     res: Resources, simulator: Simulator
 ) -> None:
     await one_ready_file(res, simulator)
@@ -278,7 +278,7 @@ async def test_pieces_of_a_download_that_was_cancelled_are_gone(res: Resources, 
     assert await pieces(res) == 0
 
 
-async def test_a_slow_worker_adds_nothing_to_the_pieces_that_its_successor_goes_on_with(
+async def test_a_slow_worker_adds_nothing_to_the_pieces_that_its_successor_continues(
     res: Resources, simulator: Simulator
 ) -> None:
     await one_ready_file(res, simulator)

@@ -1,4 +1,4 @@
-"""What Stripe says of a run, by event or by answer: once, twice, late, or in the wrong order."""
+"""What Stripe says about a run, in events or answers: once, twice, late, or in the wrong order."""
 
 import asyncio
 
@@ -122,7 +122,7 @@ async def test_a_run_that_somebody_else_made_is_not_an_error(res: Resources, sim
     assert (await only_run(res))["state"] == "planned"
 
 
-async def test_an_event_that_overtakes_the_create_answer_is_heard_when_the_answer_is_recorded(
+async def test_an_event_that_overtakes_the_create_answer_is_applied_when_the_answer_is_recorded(
     res: Resources, simulator: Simulator
 ) -> None:
     await one_due_run(res, simulator)

@@ -1,4 +1,5 @@
-"""How many, and whose turn: slots hold over all processes, and no rule waits for another."""
+"""How many runs are pending, and whose turn it is: slots are counted over all processes, and no rule waits for
+another."""
 
 import asyncio
 import itertools
@@ -179,7 +180,7 @@ async def test_a_cancelled_run_holds_its_slot_until_stripe_is_done_with_it(
         assert await states(res) == {"cancelled": 2, "requested": 2}
 
 
-async def test_of_more_rules_than_one_claim_looks_at_each_has_its_turn(
+async def test_with_more_rules_than_one_claim_looks_at_each_has_its_turn(
     res: Resources, simulator: Simulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(request_claim, "MOST_RULES", 2)

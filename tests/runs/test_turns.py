@@ -57,9 +57,7 @@ async def test_accounts_with_nothing_due_cost_a_claim_no_statement(
     assert len(statements) < 12
 
 
-async def test_of_many_accounts_with_something_due_another_one_comes_first_each_time(
-    res: Resources, simulator: Simulator
-) -> None:
+async def test_with_many_accounts_due_another_one_comes_first_each_time(res: Resources, simulator: Simulator) -> None:
     await one_due_run(res, simulator)
     async with with_accounts(res, simulator, ["a", "b"]) as process:
         for slug in ("a", "b"):

@@ -140,7 +140,7 @@ def test_one_key_may_be_used_for_several_accounts_in_both_modes() -> None:
         ({"stripe_account": "acct_1"}, "needs an api_key, webhook_secrets or both"),
     ],
 )
-def test_a_named_account_that_cannot_be_used_is_told_at_start(entry: dict[str, str], problem: str) -> None:
+def test_a_named_account_that_cannot_be_used_is_refused_at_start(entry: dict[str, str], problem: str) -> None:
     problems = problems_of(STRIPE_ACCOUNTS=json.dumps({"eu": entry}))
 
     assert len(problems) == 1

@@ -23,7 +23,7 @@ from app.settings.others import secrets_of_others
         ("MY_SECRET_KEY", "not-asked-for", set()),
     ],
 )
-def test_secrets_are_told_by_the_names_of_their_variables(name: str, value: str, secrets: set[str]) -> None:
+def test_secrets_are_known_by_the_names_of_their_variables(name: str, value: str, secrets: set[str]) -> None:
     assert secrets_of_others({name: value}) == secrets
 
 

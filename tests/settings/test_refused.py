@@ -87,11 +87,11 @@ def test_a_malformed_value_is_named_and_never_repeated(name: str, value: str) ->
         ("{'eu': 1}", "must be JSON: check quotes, commas and braces"),
     ],
 )
-def test_what_is_wrong_with_the_accounts_is_said(accounts: str, problem: str) -> None:
+def test_errors_in_accounts_are_described(accounts: str, problem: str) -> None:
     assert problems_of(STRIPE_ACCOUNTS=accounts) == [f"STRIPE_ACCOUNTS: {problem}"]
 
 
-def test_every_problem_is_told_at_once() -> None:
+def test_all_problems_are_reported_at_once() -> None:
     problems = problems_of(TALLYHOOK_EVENT_DAYS="3", DATABASE_URL="x", STRIPE_ACCOUNTS="{", STRIPE_API_KEY_FILE="/-")
 
     assert sorted(line.split(":")[0] for line in problems) == [
@@ -113,7 +113,7 @@ def test_every_problem_is_told_at_once() -> None:
         ("STRIPE_API_BASE", "https://host:8443/"),
     ],
 )
-def test_values_at_the_edge_are_taken(name: str, value: str) -> None:
+def test_values_at_the_bounds_are_accepted(name: str, value: str) -> None:
     assert settings_of(**{name: value}) != settings_of()
 
 
@@ -126,7 +126,7 @@ def test_a_base_is_kept_without_its_slash() -> None:
     ["s3://", "s3:bucket", "reports", "http://bucket/x", "file://relative/path", "file:///", "s3://key:secret@bucket",
      "s3://bucket?x=1", "file:///with space", "memory:///"],
 )  # fmt: skip
-def test_a_file_store_that_cannot_be_one_is_told_with_what_can(url: str) -> None:
+def test_an_impossible_file_store_is_refused_with_the_possible_ones(url: str) -> None:
     assert "TALLYHOOK_FILE_STORE: must be s3://bucket/prefix" in "\n".join(problems_of(TALLYHOOK_FILE_STORE=url))
 
 
@@ -171,7 +171,7 @@ def test_one_token_may_not_have_two_roles() -> None:
     assert len(problems_of(TALLYHOOK_TOKENS=twice)) == 1
 
 
-def test_what_is_not_configured_is_said() -> None:
+def test_what_is_not_configured_is_named() -> None:
     assert len(list(settings_of().missing())) == 2
     assert list(settings_of(STRIPE_API_KEY="rk_live_1", TALLYHOOK_ADMIN_TOKEN=TOKEN).missing()) == []
 

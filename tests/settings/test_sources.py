@@ -19,7 +19,7 @@ def test_the_environment_stands_above_the_file(tmp_path: Path) -> None:
     assert (settings.event_days, settings.max_run_attempts) == (50, 5)
 
 
-def test_a_value_in_the_file_is_taken_as_it_stands(tmp_path: Path) -> None:
+def test_a_value_in_the_file_is_taken_literally(tmp_path: Path) -> None:
     env_file = tmp_path / ".env"
     env_file.write_text("DATABASE_URL=postgresql://u:a${HOME}b@h/d\n")
 
@@ -37,7 +37,9 @@ def test_a_file_that_is_not_text_is_refused(tmp_path: Path) -> None:
         load_settings({}, tmp_path / ".env")
 
 
-def test_the_process_is_asked_when_nothing_is_given(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_environment_of_the_process_is_read_when_none_is_given(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("TALLYHOOK_EVENT_DAYS", "45")
     (tmp_path / ".env").write_text("TALLYHOOK_MAX_PENDING_RUNS=7\n")
@@ -98,7 +100,7 @@ def test_a_setting_given_both_ways_is_refused(tmp_path: Path) -> None:
     assert problems == ["TALLYHOOK_EVENT_DAYS: is given twice, also as TALLYHOOK_EVENT_DAYS_FILE: remove one of them"]
 
 
-def test_an_unreadable_file_is_told_without_its_path() -> None:
+def test_an_unreadable_file_is_reported_without_its_path() -> None:
     problems = problems_of(STRIPE_API_KEY_FILE=f"/nowhere/{CANARY}", STRIPE_WEBHOOK_SECRET_FILE=f"{CANARY}\0")
 
     assert problems == [

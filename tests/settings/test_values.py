@@ -114,7 +114,7 @@ def test_nothing_that_prints_settings_prints_a_secret() -> None:
     assert DIGEST not in f"{settings!r} {settings}"
 
 
-def test_the_logs_can_be_told_what_is_secret() -> None:
+def test_the_logs_know_what_is_secret() -> None:
     settings = settings_of(
         DATABASE_URL="postgresql://1",
         TALLYHOOK_DIRECT_DATABASE_URL="postgresql://2",

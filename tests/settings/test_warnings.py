@@ -8,7 +8,7 @@ from app.settings import load_settings
 from tests.settings.given import CANARY, settings_of
 
 
-def test_an_unknown_name_is_told_with_the_nearest_known_one_and_without_its_value() -> None:
+def test_an_unknown_name_is_a_warning_with_the_nearest_known_one_and_without_its_value() -> None:
     warnings = settings_of(TALLYHOOK_ADMIN_TOKN=CANARY, TALLYHOOK_RECONCILE_SECOND="1").warnings
 
     assert warnings == (
@@ -17,7 +17,7 @@ def test_an_unknown_name_is_told_with_the_nearest_known_one_and_without_its_valu
     )
 
 
-def test_one_in_the_env_file_is_told_too(tmp_path: Path) -> None:
+def test_an_unknown_name_in_the_env_file_is_a_warning_too(tmp_path: Path) -> None:
     (tmp_path / ".env").write_text("TALLYHOOK_EVENTDAYS=40\n")
 
     assert len(load_settings({}, tmp_path / ".env").warnings) == 1
@@ -36,13 +36,13 @@ def test_one_in_the_env_file_is_told_too(tmp_path: Path) -> None:
         "PATH",
     ],
 )
-def test_what_is_not_meant_for_us_is_passed_over(name: str, tmp_path: Path) -> None:
+def test_names_that_are_not_ours_are_ignored(name: str, tmp_path: Path) -> None:
     (tmp_path / "value").write_text("40")
 
     assert settings_of(**{name: str(tmp_path / "value")}).warnings == ()
 
 
-def test_a_name_that_only_looks_like_a_port_is_told() -> None:
+def test_a_name_that_only_looks_like_a_port_is_a_warning() -> None:
     assert len(settings_of(TALLYHOOK_PORTAL="1").warnings) == 1
 
 
@@ -59,6 +59,6 @@ def test_a_name_that_only_looks_like_a_port_is_told() -> None:
         ("http://localhost.example", True),
     ],
 )
-def test_plain_http_is_told_unless_it_stays_on_this_machine(base: str, warned: bool) -> None:
+def test_plain_http_is_a_warning_unless_it_stays_on_this_machine(base: str, warned: bool) -> None:
     assert bool(settings_of(STRIPE_API_BASE=base).warnings) is warned
     assert bool(settings_of(STRIPE_FILES_BASE=base).warnings) is warned

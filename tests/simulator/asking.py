@@ -1,4 +1,4 @@
-"""What the tests of the simulator ask for again and again."""
+"""Requests that many tests of the simulator make."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Faults of calls: each happens as said, to the calls it is meant for, as often as it is meant to."""
+"""Faults of calls: each strikes as described, the right calls, the right number of times."""
 
 import time
 

@@ -77,7 +77,7 @@ async def test_connected_accounts_are_listed_newest_first_by_pages(
     assert (await client.get(f"/v1/accounts/{merchants[0]}")).json()["created"] == 1_790_000_000
 
 
-async def test_an_account_that_has_left_is_refused_and_told(
+async def test_an_account_that_has_left_is_refused_and_announced(
     client: httpx.AsyncClient, simulator: Simulator, receiver: Receiver, merchants: list[str]
 ) -> None:
     simulator.add_endpoint(
@@ -136,7 +136,7 @@ async def test_a_payout_by_hand_is_listed_and_cannot_be_itemised(
     assert (await client.get(f"/v1/payouts/{made.id}")).json()["amount"] == 1234
 
 
-async def test_reconciled_payouts_are_told_once_each(
+async def test_reconciled_payouts_are_announced_once_each(
     client: httpx.AsyncClient, simulator: Simulator, receiver: Receiver, merchants: list[str]
 ) -> None:
     for connect in (False, True):

@@ -1,4 +1,4 @@
-"""The how-to names everything that there is to use."""
+"""The how-to explains everything."""
 
 from dataclasses import fields
 from pathlib import Path

@@ -47,7 +47,7 @@ async def test_a_file_comes_whole_with_its_length(
         ("bytes=5-99999999", slice(5, None)),
     ],
 )
-async def test_a_part_can_be_asked_for(
+async def test_a_range_can_be_requested(
     client: httpx.AsyncClient, simulator: Simulator, result: httpx.URL, wanted: str, part: slice
 ) -> None:
     answer = await client.get(result, headers={"Range": wanted})
@@ -76,7 +76,7 @@ async def test_a_part_of_another_file_is_not_continued(client: httpx.AsyncClient
     assert (await client.get(result, headers=other)).status_code == 200
 
 
-async def test_parts_can_be_switched_off(client: httpx.AsyncClient, simulator: Simulator, result: httpx.URL) -> None:
+async def test_ranges_can_be_switched_off(client: httpx.AsyncClient, simulator: Simulator, result: httpx.URL) -> None:
     simulator.configure(ranges=False)
 
     answer = await client.get(result, headers={"Range": "bytes=0-9"})

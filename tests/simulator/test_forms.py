@@ -1,4 +1,4 @@
-"""Forms: whatever nests can be written and read back, and nonsense is refused instead of guessed."""
+"""Forms: every nesting can be written and read back, and nonsense is refused instead of guessed."""
 
 from typing import Any
 from urllib.parse import urlencode

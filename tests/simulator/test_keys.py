@@ -1,4 +1,4 @@
-"""Keys, accounts and limits: who may call, and what the others are told."""
+"""Keys, accounts and limits: who may call, and how others are refused."""
 
 import httpx
 

@@ -24,7 +24,7 @@ async def test_runs_are_listed_newest_first_in_pages_of_ten(client: httpx.AsyncC
     assert first["url"] == RUNS
 
 
-async def test_runs_can_be_found_by_the_time_of_their_making(client: httpx.AsyncClient, simulator: Simulator) -> None:
+async def test_runs_can_be_filtered_by_creation(client: httpx.AsyncClient, simulator: Simulator) -> None:
     simulator.set_clock(stopped=True)
     made = []
     for _ in range(3):

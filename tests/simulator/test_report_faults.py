@@ -77,7 +77,7 @@ async def test_a_compressed_file_is_a_zip_of_the_same_csv(client: httpx.AsyncCli
     assert [archive.read(name) for name in archive.namelist()] == [plain]
 
 
-async def test_a_restated_window_is_told_differently_from_then_on(
+async def test_a_restated_window_has_other_figures_from_then_on(
     client: httpx.AsyncClient, simulator: Simulator
 ) -> None:
     end = simulator.report_type(ITEMIZED).data_available_end

@@ -12,7 +12,7 @@ from app.simulator import Simulator
 from tests.simulator.asking import DAY, ITEMIZED, SUMMARY, a_day, csv_of, finished
 
 
-async def test_a_payout_found_in_one_report_can_be_asked_for_in_another(
+async def test_a_payout_found_in_one_report_can_be_requested_in_another(
     client: httpx.AsyncClient, simulator: Simulator
 ) -> None:
     payouts = await csv_of(client, a_day(simulator, report_type="payouts.itemized.5"))
@@ -37,7 +37,7 @@ async def test_equal_requests_make_equal_bytes_and_another_seed_does_not(
     assert first != other
 
 
-async def test_columns_come_in_the_order_they_were_asked_for(client: httpx.AsyncClient, simulator: Simulator) -> None:
+async def test_columns_are_in_the_requested_order(client: httpx.AsyncClient, simulator: Simulator) -> None:
     text = await csv_of(client, a_day(simulator, report_type=ITEMIZED, columns=["net", "currency"]))
 
     assert text.startswith(b'"net","currency"\n')

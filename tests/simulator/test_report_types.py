@@ -57,7 +57,7 @@ def test_every_listed_column_can_be_written(report_type: str) -> None:
 
 
 @pytest.mark.parametrize("report_type", ASKED_FOR)
-async def test_programs_get_the_columns_they_ask_for(
+async def test_programs_get_the_columns_they_request(
     client: httpx.AsyncClient, simulator: Simulator, report_type: str
 ) -> None:
     simulator.connect_account(ACCOUNT)

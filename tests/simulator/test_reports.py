@@ -183,7 +183,7 @@ def test_a_payout_is_the_sum_of_what_it_pays_out() -> None:
     assert {item["automatic_payout_id"] for item in paid_out} == {payout["payout_id"] for payout in payouts}
 
 
-def test_a_summary_adds_up_its_itemized_sister() -> None:
+def test_a_summary_is_the_sum_of_its_itemized_report() -> None:
     items, sums = rows(recipe()), rows(recipe("balance_change_from_activity.summary.1"))
 
     for line in sums:

@@ -117,7 +117,7 @@ async def test_an_expired_file_is_gone(client: httpx.AsyncClient, simulator: Sim
     assert (await client.get(result["url"])).status_code == 404
 
 
-async def test_runs_that_others_made_are_listed_and_told(
+async def test_runs_that_others_made_are_listed_and_announced(
     client: httpx.AsyncClient, simulator: Simulator, receiver: Receiver
 ) -> None:
     end = simulator.report_type(SUMMARY).data_available_end

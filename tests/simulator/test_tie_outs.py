@@ -1,5 +1,5 @@
 """The figures of different reports agree to the last unit: in UTC and local windows, for a platform, for all connected
-accounts together, and after a restatement. What checks them elsewhere can trust the ground that it stands on."""
+accounts together, and after a restatement. So checks elsewhere can rely on them."""
 
 import csv
 import io

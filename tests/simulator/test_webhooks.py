@@ -14,7 +14,7 @@ UPDATED = "reporting.report_type.updated"
 SUCCEEDED = "reporting.report_run.succeeded"
 
 
-async def test_an_advance_is_told_with_what_was_before(simulator: Simulator, receiver: Receiver) -> None:
+async def test_an_advance_is_announced_with_the_previous_value(simulator: Simulator, receiver: Receiver) -> None:
     before = simulator.report_type(SUMMARY).data_available_end
     end = advance(simulator)
     await simulator.settle()

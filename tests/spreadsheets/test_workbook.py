@@ -1,4 +1,4 @@
-"""A file as a workbook, read back with another library: every value is there, as what it is, and none is garbled."""
+"""A file as a workbook, read back with another library: every value is there, with its type, and none is garbled."""
 
 import csv
 import io
@@ -77,7 +77,7 @@ def test_a_comma_is_the_decimal_separator_where_the_report_was_made_with_it(tmp_
     assert values(point)[1] == ("12,500",)
 
 
-def test_times_are_times_and_what_is_none_stays_as_it_is(tmp_path: Path) -> None:
+def test_times_are_times_and_anything_else_is_unchanged(tmp_path: Path) -> None:
     book = written(tmp_path, "created", "2026-10-01 08:30:00", "2026-10-01", "2026-02-30 00:00:00", "soon")
 
     assert [str(row[0]) for row in values(book)[1:]] == [
@@ -102,7 +102,7 @@ def test_no_text_is_garbled(tmp_path: Path, text: str) -> None:
     assert cell.replace("_x005F_", "_") == text
 
 
-def test_what_no_cell_or_sheet_holds_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_values_and_files_too_large_for_excel_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(workbook, "MOST_ROWS", 2)
 
     with pytest.raises(NotAcceptable, match="more than 2 data rows, which no sheet holds; take the CSV"):
@@ -153,7 +153,7 @@ async def test_a_rules_file_by_date_comes_as_a_workbook_too(
     assert [row[net] for row in shown[1:]] == [float(line[net]) for line in lines]
 
 
-async def test_what_is_too_large_or_no_csv_names_what_to_take_instead(
+async def test_a_file_too_large_or_not_csv_names_the_alternative(
     res: Resources, api: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run_id = await store(res, b"a\n1\n")

@@ -1,4 +1,4 @@
-"""A company's own certificate authority: every call believes it, or says why not."""
+"""A company's own certificate authority: every call trusts it, or says why not."""
 
 import asyncio
 import ssl
@@ -38,7 +38,7 @@ async def encrypted(simulator: Simulator, tmp_path: Path) -> AsyncIterator[Setti
 
 
 @pytest.mark.parametrize("call", CALLS.values(), ids=CALLS.keys())
-async def test_every_call_believes_the_authorities_that_are_named(
+async def test_every_call_trusts_the_named_authorities(
     encrypted: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: Callable[..., Awaitable[object]]
 ) -> None:
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))

@@ -1,4 +1,4 @@
-"""Below the door to Stripe: what httpx would say of an answer, what carries the calls in its place says too."""
+"""Our transport below the client for Stripe gives the same answers and errors as httpx's own."""
 
 import asyncio
 import ssl
@@ -63,7 +63,7 @@ async def both() -> AsyncIterator[tuple[httpx.AsyncClient, httpx.AsyncClient]]:
 
 
 @pytest.mark.parametrize("answer", ANSWERS.values(), ids=ANSWERS.keys())
-async def test_whatever_is_answered_comes_out_as_from_httpx_itself(answer: bytes) -> None:
+async def test_every_answer_is_the_same_as_from_httpx_itself(answer: bytes) -> None:
     async with stranger() as host, both() as (ours, theirs):
         host.answer = answer
 
@@ -103,7 +103,7 @@ async def test_silence_is_given_up_in_the_same_way(serve: Serve) -> None:
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:9/", "http://name.invalid/", "https://127.0.0.1:9/"])
-async def test_nobody_there_is_said_in_the_same_way(url: str) -> None:
+async def test_a_refused_connection_is_reported_in_the_same_way(url: str) -> None:
     async with both() as (ours, theirs):
         mine, its = await outcome(ours, url), await outcome(theirs, url)
 

@@ -1,4 +1,4 @@
-"""What the admin API shows of tables, loads, files and checks, and what can be asked of it."""
+"""Tables, loads, files and checks in the admin API."""
 
 import uuid
 from collections.abc import AsyncIterator
@@ -20,7 +20,7 @@ async def client(tables: Resources) -> AsyncIterator[httpx.AsyncClient]:
         yield client
 
 
-async def test_a_run_shows_where_its_rows_stand(tables: Resources, client: httpx.AsyncClient) -> None:
+async def test_a_run_shows_the_state_of_its_rows(tables: Resources, client: httpx.AsyncClient) -> None:
     run_id = await store(tables, rows(line(1)), rule_id=await rule(tables))
     before = (await client.get(f"/v1/runs/{run_id}")).json()["load"]
     await load_all(tables)
@@ -121,7 +121,7 @@ async def test_an_unknown_column_is_approved_and_its_files_loaded_again(
     assert (await client.get("/v1/audit", params={"action": "column.approved"})).json()["data"] != []
 
 
-async def test_an_ignored_column_is_not_set_aside_any_more(tables: Resources, client: httpx.AsyncClient) -> None:
+async def test_an_ignored_column_is_no_longer_set_aside(tables: Resources, client: httpx.AsyncClient) -> None:
     content = rows(line(1) + ",43", header=HEADER + ",shoe_size")
     rule_id = await rule(tables)
     await stored_and_loaded(tables, content, rule_id=rule_id)

@@ -153,7 +153,7 @@ async def test_a_line_without_currency_takes_that_of_the_line_above_and_is_not_b
     assert (await only(tables, "balance_rolls"))["verdict"] == "not_comparable"
 
 
-async def test_a_balance_goes_on_where_the_one_before_ended(tables: Resources) -> None:
+async def test_a_balance_starts_where_the_previous_one_ended(tables: Resources) -> None:
     rule_id = await rule(tables, report_type=BALANCE)
     await stored_and_loaded(tables, balance(*ROLLS), rule_id=rule_id, report_type=BALANCE, start=day(2))
     assert "balance_continues" not in await verdicts(tables)
@@ -174,7 +174,7 @@ async def test_net_that_would_fit_the_other_convention_says_so(tables: Resources
     assert found["reason"] == "1 rows where net is not gross - fee; net = gross + fee would fit all of them"
 
 
-async def test_a_key_that_comes_twice_is_told(tables: Resources) -> None:
+async def test_a_duplicate_key_is_reported(tables: Resources) -> None:
     await stored_and_loaded(tables, rows(line(1), line(1)), rule_id=await rule(tables))
 
     found = await only(tables, "key_unique")

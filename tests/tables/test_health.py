@@ -1,4 +1,4 @@
-"""Health says when numbers differ and when files cannot be loaded; and when somebody has taken note."""
+"""Health says when numbers differ and when files cannot be loaded, unless somebody wrote a note."""
 
 import httpx
 
@@ -40,7 +40,7 @@ async def test_a_file_that_cannot_be_loaded_degrades_and_says_what_is_shown(
     assert 'tallyhook_loads{state="failed"} 1.0' in await gauges(api)
 
 
-async def test_unknown_columns_and_older_files_are_told(tables: Resources, api: httpx.AsyncClient) -> None:
+async def test_unknown_columns_and_older_files_are_reported(tables: Resources, api: httpx.AsyncClient) -> None:
     rule_id = await rule(tables)
     await store(tables, rows(line(1)), rule_id=rule_id, owed=False)
     await execute(tables, "update files set stored_at = now() - interval '1 day'")

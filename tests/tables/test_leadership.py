@@ -50,7 +50,7 @@ async def a_day(res: Resources, rule_id: UUID, number: int, month: int = 10, **m
     await store_file(res, rows(line(month * 100 + number, "1.00")), rule_id=rule_id, start=day(number, month), **more)
 
 
-async def test_a_monthly_beside_a_daily_rule_never_adds_up_twice(tables: Resources) -> None:
+async def test_a_monthly_beside_a_daily_rule_never_counts_twice(tables: Resources) -> None:
     daily, monthly = await made(tables, "daily"), await made(tables, "monthly", cadence="monthly")
     for number in range(1, 32):
         await a_day(tables, daily, number)
@@ -99,7 +99,7 @@ async def test_a_rule_deleted_and_made_again_leaves_every_month_as_it_was(tables
     assert await months(tables) == {"10": 3}
 
 
-async def test_listed_beside_together_never_adds_up_twice(tables: Resources) -> None:
+async def test_listed_beside_together_never_counts_twice(tables: Resources) -> None:
     type_ = "connected_account_balance_change_from_activity.itemized.3"
     together = await made(tables, "together", report_type=type_)
     listed = await made(tables, "listed", report_type=type_, connected_accounts=["acct_1"])
@@ -137,7 +137,7 @@ async def test_off_takes_the_rows_away_and_auto_brings_none_back_by_itself(table
     assert (await fetch(tables, "select state from loads")) == [{"state": "removed"}]
 
 
-async def test_a_column_that_is_no_longer_asked_for_leaves_the_table(tables: Resources) -> None:
+async def test_a_column_that_is_no_longer_named_leaves_the_table(tables: Resources) -> None:
     daily = await made(tables, "daily", table={"state": "auto", "personal": ["description"]})
     content = rows("txn_1,usd,1.00,shoes", header="balance_transaction_id,currency,net,description")
     await stored_and_loaded(tables, content, rule_id=daily)

@@ -38,7 +38,7 @@ async def test_a_stored_file_is_rows_in_a_view_with_where_they_come_from(tables:
     assert (found[0]["_interval_start"], found[0]["_timezone"], found[0]["_run_id"]) == (day(1), "UTC", load["run_id"])
 
 
-async def test_what_a_file_adds_up_to_is_known(tables: Resources) -> None:
+async def test_the_sums_of_a_file_are_known(tables: Resources) -> None:
     load = await stored_and_loaded(
         tables, rows(line(1), line(2, "0.10", currency="eur"), line(2, "0.20", currency="eur"), "txn_9,,usd,1,1,5,fee")
     )
@@ -150,7 +150,7 @@ async def test_a_reader_with_an_open_transaction_sees_the_old_revision_and_the_n
     assert await ids(tables) == ["txn_1"]
 
 
-async def test_loading_again_changes_nothing_and_rows_stay_to_be_seen_meanwhile(tables: Resources) -> None:
+async def test_loading_again_changes_nothing_and_rows_stay_visible_meanwhile(tables: Resources) -> None:
     load = await stored_and_loaded(tables, rows(line(1), line(2)), rule_id=await rule(tables))
 
     async with tables.sessions.begin() as session:
@@ -162,7 +162,7 @@ async def test_loading_again_changes_nothing_and_rows_stay_to_be_seen_meanwhile(
     assert (await load_of(tables, load["run_id"]))["state"] == "loaded"
 
 
-async def test_who_was_overtaken_writes_nothing(tables: Resources) -> None:
+async def test_an_overtaken_loader_writes_nothing(tables: Resources) -> None:
     run_id = await store(tables, rows(line(1)), rule_id=await rule(tables))
     claim = await claim_one(tables)
     await execute(tables, "update loads set fence = fence + 1, lease_until = null")
@@ -215,7 +215,7 @@ async def test_a_load_that_is_cancelled_ends_its_child_and_can_be_done_again(tab
     assert len(await ids(tables)) == 30_000
 
 
-async def test_a_reader_in_the_way_of_a_new_column_is_waited_for_briefly_and_the_load_comes_later(
+async def test_a_load_waits_briefly_for_a_reader_in_the_way_of_a_new_column_and_is_done_later(
     tables: Resources,
 ) -> None:
     rule_id = await rule(tables)

@@ -1,4 +1,4 @@
-"""What csv writes we read, exactly; what has not the strict shape is refused with its row, and never its value."""
+"""We read exactly what `csv` writes; a value without the strict shape is refused with its row, and never shown."""
 
 import csv
 import io
@@ -156,7 +156,7 @@ def test_an_error_never_repeats_a_value() -> None:
         assert "secret" not in refused(data).message
 
 
-def test_what_is_not_wanted_is_counted_and_not_kept() -> None:
+def test_unwanted_values_are_counted_and_not_kept() -> None:
     reader = Reader([b"id,email\na,ann@x\nb,\nc,bo@x\n"])
     email = Unwanted(1, "email")
 

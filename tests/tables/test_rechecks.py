@@ -1,4 +1,4 @@
-"""The same question again, days later: what is unchanged leaves no file, what differs is a new revision."""
+"""Requesting a report again, days later: an unchanged one leaves no file, a different one is a new revision."""
 
 from dataclasses import replace
 from datetime import date
@@ -32,7 +32,7 @@ async def one_stored_window(res: Resources, simulator: Simulator, **rule: object
     await work_off(res)
 
 
-async def test_what_is_unchanged_ends_without_a_file_and_is_asked_again_on_the_next_day_only(
+async def test_an_unchanged_report_ends_without_a_file_and_is_requested_again_on_the_next_day_only(
     tables: Resources, simulator: Simulator
 ) -> None:
     await one_stored_window(tables, simulator)

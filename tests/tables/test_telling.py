@@ -1,4 +1,4 @@
-"""Targets are told when numbers differ and when a report's columns change; not when all is as before."""
+"""Targets are notified when numbers differ and when a report's columns change, and only then."""
 
 from app.resources import Resources
 from tests.service import execute, fetch
@@ -10,7 +10,7 @@ async def told(res: Resources) -> list[tuple[str, str]]:
     return [(row["type"], row["text"]) for row in found]
 
 
-async def test_a_difference_and_a_new_column_are_told_once(tables: Resources) -> None:
+async def test_a_difference_and_a_new_column_are_announced_once(tables: Resources) -> None:
     await execute(
         tables,
         "insert into targets (id, name, kind, url, recipients, message_types, enabled) values"

@@ -1,4 +1,4 @@
-"""A stored report is told to whom wants it: at least once, signed, and never held up by somebody else's target."""
+"""Targets that want a stored report get a message: at least once, signed, and never delayed by another target."""
 
 import uuid
 from dataclasses import replace
@@ -22,7 +22,7 @@ from tests.targets.receivers import MailServer, WebReceiver, web_receiver
 from tests.targets.stories import add_target, make_due, send_due, states, store_reports
 
 
-async def test_a_stored_report_is_told_signed_with_the_targets_secret(
+async def test_a_stored_report_is_announced_signed_with_the_targets_secret(
     res: Resources, simulator: Simulator, receiver: WebReceiver
 ) -> None:
     target = await add_target(res, url=receiver.url)
@@ -49,7 +49,7 @@ async def test_without_targets_nothing_is_written(res: Resources, simulator: Sim
     assert await fetch(res, "select 1 from messages") == []
 
 
-async def test_the_message_is_born_in_the_transaction_of_the_move(
+async def test_the_message_is_created_in_the_transaction_of_the_move(
     res: Resources, simulator: Simulator, receiver: WebReceiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await add_target(res, url=receiver.url)
@@ -67,7 +67,7 @@ async def test_the_message_is_born_in_the_transaction_of_the_move(
     assert await fetch(res, "select 1 from messages") == []
 
 
-async def test_a_failed_run_is_told_with_its_reason(
+async def test_a_failed_run_is_announced_with_its_reason(
     res: Resources, simulator: Simulator, receiver: WebReceiver
 ) -> None:
     await add_target(res, url=receiver.url)
@@ -136,7 +136,7 @@ async def test_a_pause_that_the_receiver_asks_for_is_heeded(
     assert waits["is_long"]
 
 
-async def test_410_disables_the_target_and_the_others_are_told(
+async def test_410_disables_the_target_and_the_others_are_notified(
     res: Resources, simulator: Simulator, receiver: WebReceiver
 ) -> None:
     async with web_receiver() as gone:
@@ -289,7 +289,7 @@ async def test_a_mail_server_that_says_later_is_tried_again(
     assert words == ["smtp_451", None]
 
 
-async def test_slack_is_told_in_one_post(res: Resources, simulator: Simulator, receiver: WebReceiver) -> None:
+async def test_slack_gets_one_post(res: Resources, simulator: Simulator, receiver: WebReceiver) -> None:
     await add_target(res, TargetKind.SLACK, url="finance")
     await store_reports(res, simulator, days=12)
     await make_due(res)
@@ -316,7 +316,7 @@ async def test_a_folder_gets_a_copy_of_every_file(res: Resources, simulator: Sim
     assert len(list(copied.parent.iterdir())) == 1
 
 
-async def test_a_restatement_is_told_beside_the_stored_revision(
+async def test_a_restatement_is_announced_beside_the_stored_revision(
     res: Resources, simulator: Simulator, receiver: WebReceiver
 ) -> None:
     await add_target(res, url=receiver.url, message_types=["run.restated"])

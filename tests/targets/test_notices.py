@@ -1,4 +1,5 @@
-"""What lasts is told once when it begins and once when it ends; what nobody told is told; months are completed."""
+"""Lasting states are announced once when they begin and once when they end; missed messages are made up for; months are
+completed."""
 
 from app.health.notices import announce_lasting
 from app.resources import Resources
@@ -10,7 +11,7 @@ from tests.targets.receivers import WebReceiver
 from tests.targets.stories import add_target, send_due, store_reports
 
 
-async def test_a_refused_key_is_told_once_and_its_end_once(
+async def test_a_refused_key_is_announced_once_and_its_end_once(
     res: Resources, simulator: Simulator, receiver: WebReceiver
 ) -> None:
     await add_target(res, url=receiver.url)
@@ -33,7 +34,7 @@ async def test_a_refused_key_is_told_once_and_its_end_once(
     assert held["since"] == released["since"]
 
 
-async def test_a_key_that_is_refused_again_later_is_told_again(
+async def test_a_key_that_is_refused_again_later_is_announced_again(
     res: Resources, simulator: Simulator, receiver: WebReceiver
 ) -> None:
     await add_target(res, url=receiver.url)
@@ -69,7 +70,7 @@ async def test_a_rule_with_a_failed_window_is_late_and_then_on_time(
     assert receiver.received[0].message["data"]["rule_name"] == "daily-activity"
 
 
-async def test_a_month_is_told_when_its_last_report_is_stored_and_never_again(
+async def test_a_month_is_announced_when_its_last_report_is_stored_and_never_again(
     res: Resources, simulator: Simulator, receiver: WebReceiver
 ) -> None:
     await add_target(res, url=receiver.url, message_types=["month.complete"])
@@ -110,7 +111,7 @@ async def test_a_month_with_a_failed_report_is_not_complete_and_one_with_a_cance
     assert told["data"]["windows"] == 30
 
 
-async def test_what_an_older_version_recorded_without_a_message_is_told_once(
+async def test_a_run_that_an_older_version_moved_without_a_message_is_announced_once(
     res: Resources, simulator: Simulator, receiver: WebReceiver
 ) -> None:
     await add_target(res, url=receiver.url)

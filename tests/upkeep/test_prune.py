@@ -1,4 +1,4 @@
-"""What is older than it is worth is forgotten, kind by kind, and nothing else."""
+"""What is past its retention is deleted, kind by kind, and nothing else."""
 
 from uuid import uuid4
 
@@ -31,7 +31,7 @@ TABLES = {"processes": "workers", "unclaimed Stripe runs": "unclaimed_runs"}
 
 
 @pytest.mark.parametrize("what", KEPT)
-async def test_of_each_kind_what_is_too_old_is_forgotten_however_much_it_is(
+async def test_everything_too_old_of_each_kind_is_forgotten_however_much_it_is(
     res: Resources, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
     monkeypatch.setattr(pruning, "BATCH", 2)

@@ -1,4 +1,4 @@
-"""What nobody told: the timetable asks, and brings everything in without a single webhook."""
+"""Without a single webhook, the timetable polls Stripe and everything arrives."""
 
 import asyncio
 import json
@@ -138,7 +138,7 @@ async def test_a_round_of_many_accounts_is_spread_and_hastens_nothing_that_is_un
     "fault",
     [{"fault": "cut", "times": 2}, {"fault": "status", "status": 500}, {"fault": "status", "status": 401}],
 )
-async def test_what_stripe_kept_from_being_done_is_due_again_soon_and_not_only_at_the_next_turn(
+async def test_work_that_stripe_prevented_is_due_again_soon_and_not_only_at_the_next_turn(
     res: Resources, simulator: Simulator, fault: dict[str, object]
 ) -> None:
     await make_timetable_due(res)

@@ -1,4 +1,4 @@
-"""A file is erased by hand, with its rows and its chunks, for a reason that stays."""
+"""A file is erased by hand, with its rows and its chunks; the reason is kept."""
 
 import uuid
 from typing import Any

@@ -52,7 +52,7 @@ async def chunks_left(res: Resources) -> int:
     return len(await fetch(res, "select 1 from file_chunks"))
 
 
-async def test_without_a_word_everything_is_kept(res: Resources) -> None:
+async def test_by_default_everything_is_kept(res: Resources) -> None:
     await stored_days_ago(res, 10_000)
 
     assert await remove_old_files(res) is False
@@ -61,7 +61,7 @@ async def test_without_a_word_everything_is_kept(res: Resources) -> None:
     assert await chunks_left(res) == 3
 
 
-async def test_the_rules_word_stands_above_the_settings(res: Resources, simulator: Simulator) -> None:
+async def test_the_rules_retention_overrides_the_settings(res: Resources, simulator: Simulator) -> None:
     short = await add_rule(res, name="short", retention_days=5)
     silent = await add_rule(res, name="silent")
     long = await add_rule(res, name="long", retention_days=400)
@@ -216,7 +216,7 @@ async def test_a_file_that_is_removed_while_it_is_read_ends_in_a_clean_cut(res: 
     assert content.startswith(received)
 
 
-async def test_a_reader_in_this_process_is_told(res: Resources) -> None:
+async def test_a_reader_in_this_process_gets_an_error(res: Resources) -> None:
     rule = await add_rule(res, retention_days=7)
     run_id = await stored_days_ago(res, 8, rule_id=rule.id)
     await remove_old_files(res)

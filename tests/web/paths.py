@@ -1,4 +1,4 @@
-"""Every page that there is, with something on it."""
+"""Every page, each with something on it."""
 
 from datetime import timedelta
 

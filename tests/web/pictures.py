@@ -1,4 +1,4 @@
-"""`make pictures`: the README's pictures of the pages, taken of the books of the tests, so that they stay true."""
+"""`make pictures`: the README's pictures of the pages, taken from the tests' data, so that they stay true."""
 
 import asyncio
 import os

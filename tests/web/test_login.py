@@ -1,4 +1,4 @@
-"""Who may look at the pages: log-in by token, by link and by a proxy; how sessions end; which forms are believed."""
+"""Who may look at the pages: log-in by token, by link and by a proxy; how sessions end; which forms are accepted."""
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -60,7 +60,7 @@ async def test_over_https_the_cookie_is_of_this_host_and_secure(database_url: st
     assert "Path=/;" in cookie
 
 
-async def test_a_wrong_token_is_slowed_down_and_told_which_are_meant(
+async def test_a_wrong_token_is_slowed_down_and_the_page_names_the_settings(
     res: Resources, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("app.api.http.tokens.WRONG_TOKEN_SECONDS", 0.001)
@@ -140,7 +140,9 @@ async def test_an_old_link_logs_nobody_in(res: Resources) -> None:
         assert login._SPENT in (await client.get(f"/login?link={link}")).text
 
 
-async def test_what_came_by_a_link_ends_with_the_token_that_made_it(database_url: str, simulator: Simulator) -> None:
+async def test_a_session_by_a_link_ends_with_the_token_that_made_the_link(
+    database_url: str, simulator: Simulator
+) -> None:
     async with service_with(database_url, simulator) as res, client_of(res) as api, visitor(res) as client:
         link = (await api.post("/v1/login-links", json={"name": "anna"})).json()["url"].partition("link=")[2]
         await submit(client, "/login", link=link)
@@ -172,7 +174,7 @@ async def test_a_form_from_elsewhere_does_nothing(res: Resources, headers: Mappi
         assert (await client.get("/runs")).status_code == 200
 
 
-async def test_an_older_browser_is_believed_by_its_origin(res: Resources) -> None:
+async def test_an_older_browser_is_recognized_by_its_origin(res: Resources) -> None:
     async with visitor(res) as client:
         assert (await client.post("/login", data={"token": ADMIN_TOKEN}, headers={"Origin": HERE})).status_code == 303
 
@@ -215,7 +217,7 @@ async def test_a_trusted_proxy_logs_people_in(
     assert ("New rule" in answer.text) is buttons
 
 
-async def test_nobody_else_is_believed_whatever_headers_he_sends(database_url: str, simulator: Simulator) -> None:
+async def test_headers_from_anybody_else_are_ignored(database_url: str, simulator: Simulator) -> None:
     async with service_with(database_url, simulator, **BEHIND_PROXY) as res, visitor(res, peer="192.0.2.9") as client:
         answer = await client.get("/rules", headers={"X-Forwarded-User": "anna", "X-Forwarded-For": PROXY})
 
@@ -241,7 +243,7 @@ async def test_below_a_prefix_every_link_has_it_whether_the_proxy_takes_it_away_
         assert (await client.get("/reports/v1/rules", headers={"Authorization": f"Bearer {ADMIN_TOKEN}"})).json()
 
 
-async def test_a_program_that_asks_for_the_root_is_told_where_the_api_is(res: Resources) -> None:
+async def test_a_program_that_requests_the_root_learns_where_the_api_is(res: Resources) -> None:
     async with httpx.AsyncClient(transport=visitor(res)._transport, base_url=HERE) as curl:
         answer = await curl.get("/")
 

@@ -23,7 +23,7 @@ EVERY_LIST = (
 
 
 @pytest.mark.parametrize("path", EVERY_LIST.split())
-async def test_every_page_of_an_empty_house_answers_and_runs_nothing_inline(res: Resources, path: str) -> None:
+async def test_every_page_of_an_empty_service_answers_and_runs_nothing_inline(res: Resources, path: str) -> None:
     async with visitor(res) as client:
         await log_in(client)
         page = await client.get(path)

@@ -1,4 +1,4 @@
-"""When the lanes have something next: known to all of them by one statement, and waited for no longer than that."""
+"""When each lane has work next: one statement tells all of them, and none waits longer."""
 
 import pytest
 from sqlalchemy import event
@@ -47,7 +47,7 @@ async def test_lanes_with_nothing_that_they_can_do_sleep_instead_of_spinning(
     assert await waits(res) == {}
 
 
-async def test_a_hold_that_only_another_key_ends_is_nothing_to_wait_for(res: Resources) -> None:
+async def test_a_lane_does_not_wait_for_a_hold_that_only_another_key_ends(res: Resources) -> None:
     await execute(
         res,
         "insert into account_holds (account, call_kind, reason, next_probe_at)"
@@ -98,7 +98,7 @@ async def _only_one_is_asked(statements: list[str], *, rounds: int) -> bool:
     return len(latest) == rounds and all("since_inbox" in statement for statement in latest)
 
 
-async def test_a_limiter_that_has_refilled_since_the_lane_looked_is_something_to_go_on_with(
+async def test_a_limiter_that_refilled_since_the_lane_looked_lets_it_continue(
     database_url: str, simulator: Simulator
 ) -> None:
     # Given a file that the rate limit held back an hour ago, and a limiter that granted ten minutes ago
@@ -118,7 +118,7 @@ async def test_a_limiter_that_has_refilled_since_the_lane_looked_is_something_to
         }
 
 
-async def test_a_backlog_that_the_rate_limit_slows_goes_on_whenever_the_limiter_grants(
+async def test_a_backlog_slowed_by_the_rate_limit_continues_whenever_the_limiter_grants(
     database_url: str, simulator: Simulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Given files that take less time than the limiter has between two grants, and nobody who looks again by the clock

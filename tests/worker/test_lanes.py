@@ -173,7 +173,7 @@ async def test_connections_that_break_again_and_again_lose_and_double_nothing(
     assert await fetch(quick, "select 1 from files where stored_at is null") == []
 
 
-async def test_a_worker_whose_connections_a_network_swallowed_goes_on_with_new_ones(
+async def test_a_worker_whose_connections_a_network_swallowed_continues_with_new_ones(
     database_url: str, simulator: Simulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(

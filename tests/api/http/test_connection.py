@@ -1,4 +1,4 @@
-"""The limits of a connection, on real sockets: whatever a stranger sends or holds back, he is bounded."""
+"""The limits of a connection, on real sockets: a stranger stays within them, whatever is sent or held back."""
 
 import asyncio
 import json
@@ -153,9 +153,7 @@ async def test_more_of_a_head_does_not_prolong_its_time(database_url: str, simul
 
 
 @pytest.mark.parametrize("first", [b"", GET + b"\r\n"], ids=["that says nothing", "that has asked something"])
-async def test_a_connection_that_waits_for_ever_is_closed(
-    database_url: str, simulator: Simulator, first: bytes
-) -> None:
+async def test_a_connection_that_waits_forever_is_closed(database_url: str, simulator: Simulator, first: bytes) -> None:
     limits = {"HEADER_SECONDS": QUICK, "IDLE_SECONDS": QUICK}
     async with served(database_url, simulator, **limits) as port, connected(port) as client:
         await client.send(first)
@@ -198,7 +196,7 @@ async def test_a_signed_delivery_is_served_however_many_connections_are_held_ope
             assert await stripe.status() == 200
 
 
-async def test_half_bodies_take_no_more_memory_together_than_the_limit(database_url: str, simulator: Simulator) -> None:
+async def test_unfinished_bodies_together_stay_within_the_limit(database_url: str, simulator: Simulator) -> None:
     limits = {"MAX_UNVERIFIED_BYTES": 100_000, "MAX_BODY_BYTES": 40_000}
     async with served(database_url, simulator, **limits) as port, AsyncExitStack() as stack:
         strangers = [await stack.enter_async_context(connected(port)) for _ in range(4)]
@@ -226,7 +224,7 @@ async def test_a_few_of_them_are_answered_in_order(database_url: str, simulator:
         assert [await client.status() for _ in range(3)] == [200, 200, 200]
 
 
-async def test_a_delivery_in_the_smallest_pieces_is_taken(database_url: str, simulator: Simulator) -> None:
+async def test_a_delivery_in_the_smallest_pieces_is_accepted(database_url: str, simulator: Simulator) -> None:
     async with served(database_url, simulator) as port, connected(port) as client:
         await client.send(*(bytes([byte]) for byte in delivery()))
 

@@ -1,4 +1,4 @@
-"""What clients say about encodings, and what we hear."""
+"""How we read what clients say about encodings."""
 
 import pytest
 
@@ -15,10 +15,10 @@ LIKES_NOT = [
 
 
 @pytest.mark.parametrize("header", LIKES)
-def test_who_likes_zstd_best(header: str) -> None:
+def test_clients_that_prefer_zstd(header: str) -> None:
     assert prefers_zstd(header)
 
 
 @pytest.mark.parametrize("header", LIKES_NOT)
-def test_who_does_not(header: str | None) -> None:
+def test_clients_that_do_not(header: str | None) -> None:
     assert not prefers_zstd(header)

@@ -22,7 +22,7 @@ def is_problem(answer: httpx.Response, status: int) -> bool:
     return bool(answer.status_code == status == body["status"] and body["type"] == "about:blank")
 
 
-async def test_every_answer_has_an_id_and_a_sane_one_that_was_given_is_kept(nobody: httpx.AsyncClient) -> None:
+async def test_every_answer_has_an_id_and_a_sane_one_from_the_request_is_kept(nobody: httpx.AsyncClient) -> None:
     own = [(await nobody.get("/health/live")).headers["x-request-id"] for _ in range(2)]
     given = [
         (await nobody.get("/v1/rules", headers={"X-Request-Id": sent})).headers["x-request-id"]
@@ -63,7 +63,7 @@ async def test_a_wrong_request_is_answered_with_what_is_wrong(api: httpx.AsyncCl
             assert is_problem(await api.get(f"/v1/{path}"), status), path
 
 
-async def test_every_method_of_a_path_is_named_when_it_is_another_one(api: httpx.AsyncClient) -> None:
+async def test_a_wrong_method_is_answered_with_all_methods_of_the_path(api: httpx.AsyncClient) -> None:
     answer = await api.put("/v1/rules")
 
     assert is_problem(answer, 405)

@@ -1,4 +1,4 @@
-"""Who may pass: tokens, their roles, and what becomes of everybody else."""
+"""Who may pass: tokens, their roles, and how everybody else is refused."""
 
 import asyncio
 import hashlib
@@ -137,7 +137,7 @@ async def test_a_named_token_has_the_role_that_it_was_given(res: Resources, role
     assert answer.status_code == status
 
 
-async def test_without_an_admin_token_nobody_passes_and_is_told_what_to_set(res: Resources) -> None:
+async def test_without_an_admin_token_everybody_is_refused_with_what_to_set(res: Resources) -> None:
     async with with_settings(res, TALLYHOOK_READ_TOKEN=READ_TOKEN) as client:
         answers = [await client.get("/v1/rules", headers=bearer(token)) for token in (READ_TOKEN, "", "None")]
 
@@ -145,5 +145,5 @@ async def test_without_an_admin_token_nobody_passes_and_is_told_what_to_set(res:
     assert all("TALLYHOOK_ADMIN_TOKEN" in answer.json()["detail"] for answer in answers)
 
 
-async def test_a_token_is_asked_for_before_the_body_is_looked_at(nobody: httpx.AsyncClient) -> None:
+async def test_the_token_is_checked_before_the_body(nobody: httpx.AsyncClient) -> None:
     assert (await nobody.post("/v1/rules", content=b"no JSON")).status_code == 401

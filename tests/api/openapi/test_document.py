@@ -1,4 +1,4 @@
-"""The OpenAPI document and the service say the same: Schemathesis asks for everything, rightly and wrongly."""
+"""The OpenAPI document and the service say the same: Schemathesis calls everything, with valid and invalid requests."""
 
 import asyncio
 import os

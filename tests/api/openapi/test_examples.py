@@ -1,4 +1,4 @@
-"""The OpenAPI document shows an example of everything that comes in or goes out, and each is what it says."""
+"""The OpenAPI document shows a valid example of every request and answer."""
 
 from collections.abc import Iterator
 from typing import Any

@@ -1,4 +1,4 @@
-"""A person at a browser: who sees the pages, and whether anything is wrong with them besides what they say."""
+"""A person at a browser, and checks of a page beyond its text."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager

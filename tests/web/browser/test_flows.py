@@ -1,4 +1,4 @@
-"""What people do at a browser, as they would click it; each flow without script too."""
+"""What people do in a browser, click by click; each flow without script too."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""Every page, in light and dark, on a phone and without script: whole, legible, and with nothing against it."""
+"""Every page, in light and dark, on a phone and without script: complete, legible, and without findings."""
 
 from typing import Any
 
