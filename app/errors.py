@@ -153,6 +153,10 @@ class ChildEnded(TallyhookError):
     """The process that loads files was killed, or ran out of memory. What it was doing is rolled back."""
 
 
+class CannotOpen(TallyhookError):
+    """What a row keeps sealed cannot be opened; the text says what to do. No endpoint shows it."""
+
+
 class NotFound(TallyhookError):
     """There is no such thing."""
 

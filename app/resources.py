@@ -18,9 +18,10 @@ from app.background import repeat
 from app.db.embedded.server import EmbeddedPostgres
 from app.db.engine import make_engine, make_sessions
 from app.db.migrate import migrate
-from app.errors import EmbeddedPostgresError
+from app.errors import EmbeddedPostgresError, SettingsError
 from app.files import FileStore
 from app.inbox.intake import Intake
+from app.keys.taking_up import Keeper
 from app.observability.metrics import Metrics
 from app.planning.backoff import Backoff
 from app.queue.claims import Lease
@@ -62,6 +63,7 @@ class Resources:
     engine: AsyncEngine
     sessions: async_sessionmaker[AsyncSession]
     stripe: StripeClient
+    keeper: Keeper
     files: FileStore
     intake: Intake
     group_commit: GroupCommit
@@ -157,6 +159,7 @@ async def open_resources(
         await asyncio.to_thread(schema or bring_to_head, direct_url)
         async with _connect(settings, url, direct_url) as res:
             await _note_accounts(res)
+            await _take_up_accounts(res)
             yield replace(res, **ours)
 
 
@@ -174,6 +177,7 @@ async def _connect(settings: Settings, url: str, direct_url: str) -> AsyncIterat
                 sessions=sessions,
                 files=FileStore(sessions, settings.file_store),
                 stripe=stripe,
+                keeper=Keeper(settings),
                 intake=intake,
                 group_commit=GroupCommit(sessions),
                 limiter=Limiter(settings.requests_per_second),
@@ -187,8 +191,15 @@ async def _connect(settings: Settings, url: str, direct_url: str) -> AsyncIterat
 
 async def _note_accounts(res: Resources) -> None:
     async with res.sessions.begin() as session:
-        for account in sorted(res.settings.accounts.values(), key=lambda account: account.slug):
+        for account in sorted(res.settings.accounts.configured.values(), key=lambda account: account.slug):
             await session.execute(_NOTE_ACCOUNT, {"slug": account.slug})
+
+
+async def _take_up_accounts(res: Resources) -> None:
+    await res.keeper.take_up(res.sessions)
+    accounts = res.settings.accounts
+    if both := sorted(accounts.problems.keys() & accounts.configured.keys()):
+        raise SettingsError(f"STRIPE_ACCOUNTS: {accounts.problems[both[0]]}")
 
 
 _NOTE_ACCOUNT = text("""

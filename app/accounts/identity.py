@@ -22,6 +22,7 @@ from app.db.rows import fetch_one
 from app.errors import KeyRefused, NotNow, Refused, StripeCallError
 from app.queue.wakeups import wake
 from app.resources import Resources
+from app.settings import Account
 from app.vocabulary import Lane
 
 log = structlog.get_logger()
@@ -90,8 +91,10 @@ async def check_identity(res: Resources, account: str, *, seconds: float | None 
 
     Raises NotNow while the account must not be used: its key belongs to another one, or is not confirmed yet.
     """
-    configured = res.settings.accounts[account]
-    seen = await _look(res, account, seconds)
+    configured = res.settings.accounts.get(account)
+    if configured is None:
+        raise NotNow(f"the account {account} was removed")
+    seen = await _look(res, configured, seconds)
     # A proxy that drops the header, or a context that leads elsewhere: nothing is bound to what answers then.
     elsewhere = configured.named_id is not None and seen.account_id not in (None, configured.named_id)
     async with res.sessions.begin() as session:
@@ -126,24 +129,24 @@ def _problem(bound: _Bound, seen: _Seen, *, unconfirmed: bool) -> str | None:
     return None
 
 
-async def _look(res: Resources, account: str, seconds: float | None) -> _Seen:
+async def _look(res: Resources, configured: Account, seconds: float | None) -> _Seen:
     try:
         async with asyncio.timeout(seconds):
-            return await _ask(res, account)
+            return await _ask(res, configured)
     except TimeoutError:
         return _Seen(None, f"GET /v1/account got no answer within {seconds:.3g} s")
 
 
-async def _ask(res: Resources, account: str) -> _Seen:
+async def _ask(res: Resources, configured: Account) -> _Seen:
     """The account of the key, from Stripe itself or, failing that, from a run of ours that the key can read."""
     try:
-        return _Seen(await res.stripe.read_account_id(account))
+        return _Seen(await res.stripe.read_account_id(configured.slug))
     except (KeyRefused, Refused, NotNow) as error:
         # A platform's or an organization's key is of another account than the one that it is used for.
-        key_is_its_own = res.settings.accounts[account].named_id is None
-        if key_is_its_own and isinstance(error, KeyRefused) and (named := _OWN_ACCOUNT.search(error.message)):
+        its_own = configured.named_id is None
+        if its_own and isinstance(error, KeyRefused) and (named := _OWN_ACCOUNT.search(error.message)):
             return _Seen(named[1])
-        return await _by_a_stored_run(res, account) or _Seen(None, f"GET /v1/account: {error}")
+        return await _by_a_stored_run(res, configured.slug) or _Seen(None, f"GET /v1/account: {error}")
 
 
 async def _by_a_stored_run(res: Resources, account: str) -> _Seen | None:

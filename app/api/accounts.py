@@ -1,20 +1,35 @@
-"""The accounts: whose keys they have, what Stripe refuses them, what is pending, how far their data reaches."""
+"""The accounts: whose keys they have, what Stripe refuses them, what is pending, how far their data reaches; and those
+that are kept in rows, added, changed and removed.
+"""
 
-from collections.abc import Sequence
-from typing import Annotated
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from typing import Annotated, Literal
 
-from fastapi import APIRouter, Path, Query
-from pydantic import Field
+from fastapi import APIRouter, Path, Query, Response
+from pydantic import Field, SecretStr, ValidationError
+from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.api.http.dependencies import Res, Session
+from app import audit
+from app.accounts import kept, reconciliations
+from app.api.http.dependencies import CalledBy, Res, Session
 from app.api.http.paging import page_of, read_cursor
-from app.api.schemas.common import Out, Page, PageIn, Slug, Time
-from app.errors import NotFound
+from app.api.http.problems import field_errors
+from app.api.schemas.common import In, Out, Page, PageIn, Slug, Time
+from app.errors import BadInput, CannotOpen, Conflict, FieldError, NotFound
 from app.health.account_rows import AccountRow, HoldRow, holds_of, list_accounts
+from app.keys import rows as key_rows
+from app.keys.rows import Sealed
 from app.observability.logs import redact
 from app.resources import Resources
+from app.rules.store import names_of_rules
+from app.settings import AccountEntry, Settings
+from app.settings.accounts import DOUBLED, account_of, doubled
+from app.settings.fields import ApiKey, SigningSecrets, StripeAccountId, StripeContext
 from app.vocabulary import CallKind
 
+# How many of the rules in the way are named.
+NAMED_RULES = 5
 router = APIRouter(prefix="/v1/accounts", tags=["accounts"])
 
 
@@ -56,7 +71,26 @@ class AccountOut(Out):
     holds: list[HoldOut]
     limits: LimitsOut
     availability: AvailabilityOut
+    kept_in: Literal["settings", "rows"] | None = Field(
+        description="Where its key is: in the settings, or in a row (added by `POST /v1/accounts`). Null: nowhere."
+    )
+    trouble: str | None = Field(description="Why what its row keeps is not used.")
     created_at: Time
+
+
+class AccountChangeIn(In):
+    """What the calls for an account are made with. Nothing of it is ever shown again."""
+
+    api_key: ApiKey | None = None
+    webhook_secrets: SigningSecrets = ()
+    stripe_account: StripeAccountId | None = Field(default=None, description="For a platform's key: acct_…")
+    stripe_context: StripeContext | None = Field(default=None, description="For an organization's key: acct_…")
+
+
+class AccountIn(AccountChangeIn):
+    """A new account."""
+
+    account: Slug
 
 
 @router.get("")
@@ -80,8 +114,107 @@ async def read_account(res: Res, session: Session, account: Annotated[Slug, Path
     return _shown(res, found[0], holds[account])
 
 
+@router.post("", status_code=201)
+async def add_account(res: Res, caller: CalledBy, new: AccountIn, response: Response) -> AccountOut:
+    """Keep a new account in the database, its keys as ciphertext. Every process uses it at once."""
+    keys = _encryption_keys(res)
+    if new.account in res.settings.accounts.configured:
+        raise Conflict(f"the settings have an account {new.account} already: choose another name")
+    entry = _entry(res, new.account, {name: getattr(new, name) for name in AccountChangeIn.model_fields})
+    async with res.sessions.begin() as session:
+        if not await key_rows.add(session, new.account, entry, keys):
+            raise Conflict(f"there is an account {new.account} already: change it with PATCH")
+        await audit.note(
+            session, actor=caller.name, action="account.added", subject=new.account, after=_given(new.model_fields_set)
+        )
+    await kept.take_up(res)
+    response.headers["Location"] = f"/v1/accounts/{new.account}"
+    return await _one(res, new.account)
+
+
+@router.patch("/{account}")
+async def change_account(
+    res: Res, caller: CalledBy, account: Annotated[Slug, Path()], change: AccountChangeIn
+) -> AccountOut:
+    """Change what is given: a new key is used for the next call, in every process."""
+    keys = _encryption_keys(res)
+    async with res.sessions.begin() as session:
+        old = await _locked(session, account, res.settings)
+        given = {name: getattr(change, name) for name in change.model_fields_set}
+        try:
+            entry = _entry(res, account, {**_fields(old.open(keys)), **given})
+        except CannotOpen as error:
+            raise Conflict(f"{error}. Remove the account and add it again, or put that key back") from error
+        await key_rows.change(session, account, entry, keys)
+        await reconciliations.make_due(session, account)
+        await audit.note(
+            session, actor=caller.name, action="account.changed", subject=account, after=_given(change.model_fields_set)
+        )
+    await kept.take_up(res)
+    return await _one(res, account)
+
+
+@router.delete("/{account}", status_code=204)
+async def remove_account(res: Res, caller: CalledBy, account: Annotated[Slug, Path()]) -> None:
+    """Forget the account's keys. Its reports stay; rules that name it have to be deleted before."""
+    async with res.sessions.begin() as session:
+        await _locked(session, account, res.settings)
+        if rules := await names_of_rules(session, account, limit=NAMED_RULES):
+            raise Conflict(f"rules name this account: {', '.join(rules)}. Delete them first, or disable and keep them")
+        await key_rows.remove(session, account)
+        await audit.note(session, actor=caller.name, action="account.removed", subject=account)
+    await kept.take_up(res)
+
+
+async def _locked(session: AsyncSession, account: str, settings: Settings) -> Sealed:
+    row = await key_rows.lock(session, account)
+    if row is not None:
+        return row
+    if account in settings.accounts.configured:
+        raise Conflict(f"the account {account} is one of the settings: change it there")
+    raise NotFound(f"there is no account {account} that the API could change")
+
+
+def _encryption_keys(res: Resources) -> Sequence[SecretStr]:
+    keys = res.settings.key_encryption_key
+    if not keys:
+        problem = (
+            "needs TALLYHOOK_KEY_ENCRYPTION_KEY, which the account's keys are encrypted with: set it for every process "
+            "to the output of `openssl rand -base64 32`"
+        )
+        raise BadInput(FieldError("", problem))
+    return keys
+
+
+def _entry(res: Resources, account: str, fields: Mapping[str, object]) -> AccountEntry:
+    """The account as it is kept. Raises BadInput where it makes no sense, alone or beside the others."""
+    try:
+        entry = AccountEntry.model_validate(dict(fields))
+    except ValidationError as error:
+        found = error.errors(include_url=False, include_input=False)
+        raise BadInput(*field_errors([{**one, "loc": ("body", *one["loc"])} for one in found])) from None
+    if doubled([*(one for one in res.settings.accounts.values() if one.slug != account), account_of(account, entry)]):
+        raise BadInput(FieldError("", DOUBLED))
+    return entry
+
+
+def _fields(entry: AccountEntry) -> dict[str, object]:
+    return {name: getattr(entry, name) for name in AccountEntry.model_fields}
+
+
+def _given(names: AbstractSet[str]) -> dict[str, list[str]]:
+    """For the audit: what was given, by name only."""
+    return {"given": sorted(names - {"account"})}
+
+
+async def _one(res: Resources, account: str) -> AccountOut:
+    async with res.sessions() as session:
+        return await read_account(res, session, account)
+
+
 def _shown(res: Resources, row: AccountRow, holds: Sequence[HoldRow]) -> AccountOut:
-    configured = res.settings.accounts.get(row.slug)
+    accounts = res.settings.accounts
+    configured = accounts.get(row.slug)
     return AccountOut(
         account=row.slug,
         stripe_account_id=row.stripe_account_id,
@@ -105,5 +238,7 @@ def _shown(res: Resources, row: AccountRow, holds: Sequence[HoldRow]) -> Account
             requests_per_second=res.settings.requests_per_second,
         ),
         availability=AvailabilityOut.model_validate(row),
+        kept_in=None if configured is None else "settings" if row.slug in accounts.configured else "rows",
+        trouble=accounts.problems.get(row.slug),
         created_at=row.created_at,
     )

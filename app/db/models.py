@@ -142,6 +142,17 @@ class ConnectedList(Base):
     refusal: Mapped[str | None]  # what Stripe answered when it refused the list
 
 
+class AccountKeys(Base):
+    """What the API was given of an account, as ciphertext (app/keys/sealing.py)."""
+
+    __tablename__ = "account_keys"
+    account: Mapped[str] = mapped_column(ForeignKey("accounts.slug"), primary_key=True)
+    sealed: Mapped[bytes] = mapped_column(LargeBinary)
+    sealed_with: Mapped[str]  # the name of the key
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    changed_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
+
+
 class RateLimit(Base):
     """One row per account and kind of call: the theoretical arrival time of GCRA."""
 

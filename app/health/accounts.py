@@ -5,6 +5,7 @@ from app.health import rows
 from app.health.registry import View, check
 from app.health.results import Check, Link, LinkKind, degraded, failing, ok
 from app.health.text import count, names, span
+from app.keys import rows as key_rows
 from app.observability.logs import redact
 from app.vocabulary import CallKind
 
@@ -56,3 +57,26 @@ async def connected_accounts(view: View) -> Check:
         for one in states
     ]
     return ok("connected_accounts", "; ".join(found) or "no rule needs the list of connected accounts")
+
+
+@check
+async def account_keys(view: View) -> Check:
+    """Whether the keys that are kept in rows can be opened, and which encryption key is still needed."""
+    sealed = await key_rows.count_by_key(view.session)
+    if not sealed:
+        return ok("account_keys", "no account is kept in rows")
+    known = key_rows.names_of(view.settings.key_encryption_key)
+    link = Link(LinkKind.ACCOUNTS)
+    if lost := sum(number for name, number in sealed.items() if name not in known):
+        detail = f"{count(lost, 'account')} cannot be opened: sealed with {names(sorted(sealed.keys() - set(known)))}"
+        advice = "put that key back into TALLYHOOK_KEY_ENCRYPTION_KEY, behind the new one, or give the API keys again"
+        return failing("account_keys", detail, advice, link=link)
+    if problems := view.settings.accounts.problems:
+        detail = names([f"{slug}: {why}" for slug, why in sorted(problems.items())])
+        return degraded("account_keys", detail, "give the account's keys again (PATCH, or DELETE and POST)", link=link)
+    if old := sum(number for name, number in sealed.items() if name != known[0]):
+        detail = f"{count(old, 'account')} of {sum(sealed.values())} still need an older encryption key"
+        advice = "keep it: a worker seals them with the first one within the hour, at once after a restart"
+        return ok("account_keys", f"{detail}; {advice}")
+    detail = f"every one of {count(sum(sealed.values()), 'account')} is sealed with the first encryption key"
+    return ok("account_keys", detail + ("; the others can go" if len(known) > 1 else ""))

@@ -71,7 +71,7 @@ class Intake:
     def __init__(self, url: str, settings: Settings, metrics: Metrics | None = None) -> None:
         self._metrics = metrics or Metrics()
         self._accounts = settings.accounts
-        self._members = Members(settings.accounts.values())
+        self._members = (self._accounts.version, Members(self._accounts.values()))
         self._engine = make_engine(
             url, pool_size=WRITERS, transaction_seconds=TRANSACTION_SECONDS, autocommit=True, prepare_after=0
         )
@@ -107,7 +107,7 @@ class Intake:
     async def accept(self, body: bytes, signature: str, account: Account) -> None:
         """Store the event of this delivery; returns after the commit. Raises RejectedDelivery, Unavailable."""
         with self._counting(account):
-            event = read_event(body, signature, account, self._members, now=time.time())
+            event = read_event(body, signature, account, self._present_members(), now=time.time())
         kept = self._deadlines.future()
         try:
             self._waiting.put_nowait((event, kept))
@@ -117,6 +117,13 @@ class Intake:
         await kept
         type_ = "other" if event.payload is None else event.type
         self._metrics.deliveries.labels(event.account, type_, event.status.value).inc()
+
+    def _present_members(self) -> Members:
+        version, members = self._members
+        if version != self._accounts.version:
+            members = Members(self._accounts.values())
+            self._members = self._accounts.version, members
+        return members
 
     @contextmanager
     def _counting(self, account: Account) -> Iterator[None]:

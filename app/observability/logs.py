@@ -49,6 +49,7 @@ _TALKATIVE = ("httpx", "httpcore", "stripe", "sqlalchemy.engine")
 class _KnownSecrets:
     """The values that must never be logged: one set per process, like logging itself."""
 
+    values: frozenset[str] = frozenset()
     pattern: re.Pattern[str] | None = None
 
 
@@ -113,10 +114,23 @@ def _hand_everything_to(handler: logging.Handler) -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
 
 
+def know_too(secrets: Iterable[str]) -> None:
+    """Redact these from now on as well: accounts come while a process runs."""
+    if not _KnownSecrets.values.issuperset(new := list(secrets)):
+        _know([*_KnownSecrets.values, *new])
+
+
 def _know(secrets: Iterable[str]) -> None:
-    spellings = {spelling for secret in secrets if len(secret) >= SHORTEST_SECRET for spelling in _spellings(secret)}
+    _KnownSecrets.values = frozenset(secrets)
+    # What has a secret's shape is redacted by it: a list of thousands of keys would be looked through for each text.
+    shapeless = {secret for secret in _KnownSecrets.values if len(secret) >= SHORTEST_SECRET and not _has_shape(secret)}
+    spellings = {spelling for secret in shapeless for spelling in _spellings(secret)}
     longest_first = sorted(spellings, key=len, reverse=True)
     _KnownSecrets.pattern = re.compile("|".join(map(re.escape, longest_first))) if longest_first else None
+
+
+def _has_shape(secret: str) -> bool:
+    return _spellings(secret) == {secret} and any(shape.fullmatch(secret) for shape in _SECRET_SHAPES[:2])
 
 
 def _spellings(secret: str) -> set[str]:

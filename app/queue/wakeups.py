@@ -20,6 +20,8 @@ from app.vocabulary import Lane
 log = structlog.get_logger()
 
 CHANNEL = "tallyhook"
+# Not a lane: accounts that are kept in rows were changed (app/keys/taking_up.py).
+KEYS_WORD = "keys"
 # How long a lane with something due sleeps at most: the cost of a lost wake-up.
 POLL_SECONDS = 10.0
 RECONNECT_SECONDS = 1.0
@@ -43,6 +45,7 @@ class Wakeups:
 
     def __init__(self) -> None:
         self._events = {lane: asyncio.Event() for lane in Lane}
+        self.keys_changed = asyncio.Event()
         self.listening = False
 
     def ring(self, lanes: Iterable[Lane] = tuple(Lane)) -> None:
@@ -84,5 +87,9 @@ class Wakeups:
             await connection.execute(f"listen {CHANNEL}")
             self.listening = True
             self.ring()  # whatever became due while the connection was lost
+            self.keys_changed.set()
             async for notification in connection.notifies():
-                self.ring(Lane(word) for word in notification.payload.split() if word in _KNOWN)
+                words = notification.payload.split()
+                self.ring(Lane(word) for word in words if word in _KNOWN)
+                if KEYS_WORD in words:
+                    self.keys_changed.set()

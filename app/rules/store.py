@@ -54,6 +54,12 @@ async def find(session: AsyncSession, id_or_name: str, *, lock: bool = False) ->
     return await get(session, known, lock=lock)
 
 
+async def names_of_rules(session: AsyncSession, account: str, *, limit: int) -> list[str]:
+    """Up to `limit` rules of this account, by name."""
+    of_account = select(Rule.name).where(Rule.account == account, Rule.deleted_at.is_(None))
+    return list((await session.execute(of_account.order_by(Rule.name).limit(limit))).scalars())
+
+
 async def read_all(session: AsyncSession, *, lock: bool = False) -> list[Rule]:
     """Every rule, by name; locked as `get` does it."""
     if lock:

@@ -1,5 +1,6 @@
 """Validates single settings. No message repeats a value, because it might be a secret in the wrong place."""
 
+import base64
 import json
 import re
 from collections.abc import Mapping
@@ -75,6 +76,16 @@ def _long_enough(token: SecretStr) -> SecretStr:
     if len(token.get_secret_value()) < 32:
         raise ValueError("must have at least 32 characters: create one with `openssl rand -hex 32`")
     return token
+
+
+def _encryption_key(key: SecretStr) -> SecretStr:
+    try:
+        fits = len(base64.b64decode(key.get_secret_value(), validate=True)) == 32
+    except ValueError:
+        fits = False
+    if not fits:
+        raise ValueError("must be 32 bytes as base64: create one with `openssl rand -base64 32`")
+    return key
 
 
 def _without_blanks(secrets: object) -> object:
@@ -252,6 +263,9 @@ SchemaName = Annotated[str, AfterValidator(_schema_name)]
 Slug = Annotated[str, AfterValidator(_slug)]
 JSONObject = BeforeValidator(_json_object)
 Tokens = Annotated[tuple[Token, ...], BeforeValidator(_without_blanks)]
+EncryptionKeys = Annotated[
+    tuple[Annotated[SecretStr, AfterValidator(_encryption_key)], ...], BeforeValidator(_without_blanks)
+]
 Networks = Annotated[
     tuple[Annotated[IPv4Network | IPv6Network, BeforeValidator(_network)], ...], BeforeValidator(_without_blanks)
 ]

@@ -1,16 +1,14 @@
 """All settings as one frozen value, and the accounts that follow from them."""
 
 import hashlib
-import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from types import MappingProxyType
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, AliasGenerator, BaseModel, ConfigDict, Field, SecretStr, model_validator
+from pydantic import AfterValidator, AliasGenerator, ConfigDict, Field, model_validator
 
+from app.settings.accounts import DOUBLED, AccountEntry, Accounts, Part, account_of, doubled
 from app.settings.fields import (
     SMTPURL,
     ApiKey,
@@ -18,6 +16,7 @@ from app.settings.fields import (
     BasePath,
     Count,
     DatabaseURL,
+    EncryptionKeys,
     FileStoreURL,
     FolderURLs,
     HeaderName,
@@ -31,12 +30,9 @@ from app.settings.fields import (
     Sha256,
     SigningSecrets,
     Slug,
-    StripeAccountId,
-    StripeContext,
     Token,
     Tokens,
     Words,
-    of_an_organization,
     of_one_account,
     password_of,
 )
@@ -51,77 +47,14 @@ def setting_name(field_name: str) -> str:
     return prefix + field_name.upper()
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
-
-
-class NamedToken(_Part):
+class NamedToken(Part):
     """An additional bearer token, known only by the SHA-256 (64 hexadecimal digits) of its text."""
 
     sha256: Sha256
     role: Role
 
 
-class _AccountEntry(_Part):
-    api_key: ApiKey | None = None
-    webhook_secrets: SigningSecrets = ()
-    stripe_account: StripeAccountId | None = None
-    stripe_context: StripeContext | None = None
-
-    @model_validator(mode="after")
-    def _is_of_use(self) -> Self:
-        if self.api_key is None and not self.webhook_secrets:
-            raise ValueError("every account needs an api_key, webhook_secrets or both")
-        if self.stripe_account and self.stripe_context:
-            raise ValueError(
-                "stripe_account (a platform's key) and stripe_context (an organization's) exclude each other"
-            )
-        if self.api_key is not None and of_an_organization(self.api_key) and self.stripe_account:
-            raise ValueError("the key of an organization goes with a stripe_context, not with a stripe_account")
-        if self.stripe_context is None:
-            of_one_account(self.api_key)
-        return self
-
-
-@dataclass(frozen=True, slots=True)
-class Account:
-    """A Stripe account with a key or signing secrets; `livemode` is None if the key does not show it.
-
-    `stripe_account` is a connected account that a platform's key is used for (the header `Stripe-Account`),
-    `stripe_context` the account that an organization's key is used for (`Stripe-Context`). Without them the key says.
-    """
-
-    slug: str
-    api_key: SecretStr | None
-    webhook_secrets: tuple[SecretStr, ...]
-    livemode: bool | None
-    stripe_account: str | None = None
-    stripe_context: str | None = None
-
-    @property
-    def named_id(self) -> str | None:
-        """The `acct_…` that calls are made for, where it is said beside the key."""
-        return self.stripe_account or (self.stripe_context and self.stripe_context.rpartition("/")[2])
-
-    @property
-    def heard_by_others(self) -> bool:
-        """Whether its events come in by the endpoint of its platform or organization alone."""
-        return self.named_id is not None and not self.webhook_secrets
-
-    @property
-    def headers(self) -> Mapping[str, str]:
-        """What every call has to carry beside the key."""
-        given = {"Stripe-Account": self.stripe_account, "Stripe-Context": self.stripe_context}
-        return {name: value for name, value in given.items() if value is not None}
-
-
-def _account(slug: str, entry: _AccountEntry) -> Account:
-    mode = re.match(r"[sr]k_(?:org_)?(live|test)_", entry.api_key.get_secret_value() if entry.api_key else "")
-    livemode = None if mode is None else mode[1] == "live"
-    return Account(slug, entry.api_key, entry.webhook_secrets, livemode, entry.stripe_account, entry.stripe_context)
-
-
-class Settings(_Part):
+class Settings(Part):
     """All settings, validated. Fields are named like the variables, in lower case and without `TALLYHOOK_`."""
 
     model_config = ConfigDict(alias_generator=AliasGenerator(validation_alias=setting_name))
@@ -131,7 +64,8 @@ class Settings(_Part):
     data_dir: Path = Path("./.tallyhook")
     stripe_api_key: Annotated[ApiKey | None, AfterValidator(of_one_account)] = None
     stripe_webhook_secret: SigningSecrets = ()
-    stripe_accounts: Annotated[Mapping[Slug, _AccountEntry], JSONObject] = Field(default_factory=dict)
+    stripe_accounts: Annotated[Mapping[Slug, AccountEntry], JSONObject] = Field(default_factory=dict)
+    key_encryption_key: EncryptionKeys = ()
     stripe_api_base: Base = "https://api.stripe.com"
     stripe_files_base: Base = "https://files.stripe.com"
     admin_token: Token | None = None
@@ -196,12 +130,8 @@ class Settings(_Part):
 
     def _check_that_accounts_differ(self) -> None:
         """One connected account under two names: nobody could say whose its events are."""
-        named = [(one.named_id, one.livemode) for one in self.accounts.values() if one.named_id is not None]
-        if len(set(named)) < len(named):
-            raise ValueError(
-                "STRIPE_ACCOUNTS: two accounts have the same stripe_account or stripe_context: "
-                "its events could belong to either"
-            )
+        if doubled(self.accounts.values()):
+            raise ValueError(f"STRIPE_ACCOUNTS: {DOUBLED}")
 
     def _check_that_tokens_differ(self) -> None:
         """The same token under two names would have two roles."""
@@ -227,13 +157,13 @@ class Settings(_Part):
             yield "no admin token is set, so the admin API refuses everyone: set TALLYHOOK_ADMIN_TOKEN"
 
     @cached_property
-    def accounts(self) -> Mapping[str, Account]:
-        """Every account by its slug; `default` is the one that has settings of its own."""
-        accounts = {slug: _account(slug, entry) for slug, entry in self.stripe_accounts.items()}
+    def accounts(self) -> Accounts:
+        """Every account by its slug, those that are kept in rows too; `default` is the one with settings of its own."""
+        accounts = {slug: account_of(slug, entry) for slug, entry in self.stripe_accounts.items()}
         if self.stripe_api_key or self.stripe_webhook_secret:
-            own = _AccountEntry(api_key=self.stripe_api_key, webhook_secrets=self.stripe_webhook_secret)
-            accounts[DEFAULT_ACCOUNT] = _account(DEFAULT_ACCOUNT, own)
-        return MappingProxyType(accounts)
+            own = AccountEntry(api_key=self.stripe_api_key, webhook_secrets=self.stripe_webhook_secret)
+            accounts[DEFAULT_ACCOUNT] = account_of(DEFAULT_ACCOUNT, own)
+        return Accounts(accounts)
 
     def secret_values(self) -> frozenset[str]:
         """Everything that no log, error, answer or row may contain: for `configure_logs`."""
@@ -241,7 +171,7 @@ class Settings(_Part):
         keys = [account.api_key for account in self.accounts.values()]
         signing = [secret for account in self.accounts.values() for secret in account.webhook_secrets]
         sending = [*self.signing_key, self.smtp_url, self.target_proxy, *self.slack_urls.values()]
-        every = [*urls, self.admin_token, self.read_token, *keys, *signing, *sending]
+        every = [*urls, self.admin_token, self.read_token, *self.key_encryption_key, *keys, *signing, *sending]
         passwords = [password_of(url.get_secret_value()) for url in urls if url is not None]
         return frozenset([*(one.get_secret_value() for one in every if one is not None), *filter(None, passwords)])
 

@@ -69,51 +69,80 @@ class ConnectedPage:
     more: bool
 
 
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    """What was opened for an account as it was then."""
+
+    account: Account
+    http: CountingClient
+    sdk: stripe.StripeClient
+
+
 class StripeClient:
-    """Calls Stripe for every configured account. Close it when done."""
+    """Calls Stripe for every account, with the key that it has at that moment. Close it when done."""
 
     def __init__(self, settings: Settings, metrics: Metrics | None = None) -> None:
         stripe.enable_telemetry = False  # it would write a file into the home directory
         self._files_base = str(settings.stripe_files_base).rstrip("/")
-        self._accounts = {slug: account for slug, account in settings.accounts.items() if account.api_key}
+        self._accounts = settings.accounts
+        self._with_key: tuple[int, frozenset[str]] = (-1, frozenset())
         self._metrics = metrics or Metrics()
-        self._http = {slug: CountingClient(partial(self._count, slug), timeout=CALL_TIMEOUT) for slug in self._accounts}
-        addresses: Any = {"api": str(settings.stripe_api_base).rstrip("/"), "files": self._files_base}
-        self._clients = {
-            slug: stripe.StripeClient(
-                _key(account),
-                stripe_account=account.stripe_account,
-                stripe_context=account.stripe_context,
-                base_addresses=addresses,
-                http_client=self._http[slug],
-                max_network_retries=0,
-            )
-            for slug, account in self._accounts.items()
-        }
+        self._addresses: Any = {"api": str(settings.stripe_api_base).rstrip("/"), "files": self._files_base}
+        self._opened: dict[str, _Opened] = {}
+        self._replaced: list[CountingClient] = []
         self._files = open_http(FILE_TIMEOUT, trust())
 
     @property
     def accounts(self) -> frozenset[str]:
         """The slugs of the accounts with an API key."""
-        return frozenset(self._clients)
+        version, found = self._with_key
+        if version != self._accounts.version:
+            version = self._accounts.version
+            found = frozenset(slug for slug, account in self._accounts.items() if account.api_key)
+            self._with_key = version, found
+        return found
 
-    def sdk(self, account: str) -> stripe.StripeClient:
-        """The SDK's client, for `webhook_endpoints` only."""
-        return self._clients[account]
+    def sdk(self, slug: str) -> stripe.StripeClient:
+        """The SDK's client with the account's present key. Raises NotNow where there is none any more."""
+        account = self._account(slug)
+        opened = self._opened.get(slug)
+        if opened is None or opened.account != account:
+            if opened is not None:  # a call may be under way
+                self._replaced.append(opened.http)
+            opened = self._opened[slug] = self._open(account)
+        return opened.sdk
+
+    def _account(self, slug: str) -> Account:
+        account = self._accounts.get(slug)
+        if account is None or account.api_key is None:
+            raise NotNow(f"the account {slug} has no API key any more")
+        return account
+
+    def _open(self, account: Account) -> _Opened:
+        http = CountingClient(partial(self._count, account.slug), timeout=CALL_TIMEOUT)
+        sdk = stripe.StripeClient(
+            _key(account),
+            stripe_account=account.stripe_account,
+            stripe_context=account.stripe_context,
+            base_addresses=self._addresses,
+            http_client=http,
+            max_network_retries=0,
+        )
+        return _Opened(account, http, sdk)
 
     async def close(self) -> None:
         """Close every connection."""
         await self._files.aclose()
-        for client in self._http.values():
+        for client in [*self._replaced, *(opened.http for opened in self._opened.values())]:
             await client.close_async()
 
     async def read_account_id(self, account: str) -> str:
         """The `acct_…` id that calls are made for: the key's own, or the one that is named beside it."""
-        return str((await translate_errors(self._clients[account].v1.accounts.retrieve_current_async())).id)
+        return str((await translate_errors(self.sdk(account).v1.accounts.retrieve_current_async())).id)
 
     async def list_report_types(self, account: str) -> list[ReportTypeInfo]:
         """Every report type of the account, in one call: Stripe does not page this list."""
-        answer = await translate_errors(self._clients[account].v1.reporting.report_types.list_async())
+        answer = await translate_errors(self.sdk(account).v1.reporting.report_types.list_async())
         return self._read_each(account, "report_type", report_type_from, _items_of(answer))
 
     async def list_connected(
@@ -125,7 +154,7 @@ class StripeClient:
             query["created"] = {"gte": int(created_since.timestamp())}
         if after is not None:
             query["starting_after"] = after
-        page = await translate_errors(self._clients[account].v1.accounts.list_async(query))
+        page = await translate_errors(self.sdk(account).v1.accounts.list_async(query))
         items = _items_of(page)
         found = self._read_each(account, "account", connected_account_from, items, at_least_one=False)
         shown = [item["id"] for item in items if isinstance(item.get("id"), str)]
@@ -135,7 +164,7 @@ class StripeClient:
     async def read_connected(self, account: str, connected_account: str) -> ConnectedAccount | None:
         """A connected account; None if it is not connected (any more)."""
         try:
-            answer = await translate_errors(self._clients[account].v1.accounts.retrieve_async(connected_account))
+            answer = await translate_errors(self.sdk(account).v1.accounts.retrieve_async(connected_account))
         except Refused as error:
             if error.status != 404:
                 raise
@@ -152,19 +181,19 @@ class StripeClient:
     ) -> StripeRun:
         """Create a run. The answer may already be `succeeded`, with its file."""
         body: Any = {"report_type": report_type, "parameters": dict(parameters)}
-        call = self._clients[account].v1.reporting.report_runs.create_async(body, {"idempotency_key": idempotency_key})
+        call = self.sdk(account).v1.reporting.report_runs.create_async(body, {"idempotency_key": idempotency_key})
         return read_as(stripe_run_from, await translate_errors(call))
 
     async def read_run(self, account: str, stripe_run_id: str) -> StripeRun:
         """The current state of a run."""
-        call = self._clients[account].v1.reporting.report_runs.retrieve_async(stripe_run_id)
+        call = self.sdk(account).v1.reporting.report_runs.retrieve_async(stripe_run_id)
         return read_as(stripe_run_from, await translate_errors(call))
 
     async def list_runs(self, account: str, *, created_since: datetime, slack: int = 0) -> AsyncIterator[StripeRun]:
         """Runs created since then (less `slack` seconds), newest first: Stripe has no other filter."""
         query: Any = {"created": {"gte": int(created_since.timestamp()) - slack}, "limit": LIST_PAGE}
         while True:
-            page = await translate_errors(self._clients[account].v1.reporting.report_runs.list_async(query))
+            page = await translate_errors(self.sdk(account).v1.reporting.report_runs.list_async(query))
             items = _items_of(page)
             for run in self._read_each(account, "report_run", stripe_run_from, items):
                 yield run
@@ -181,7 +210,7 @@ class StripeClient:
         are not followed. Raises NotNow, KeyRefused, or Refused (404 and 410: the file is gone); WrongPart if the file
         cannot be resumed at `start`.
         """
-        of = self._accounts[account]
+        of = self._account(account)
         headers = {"Authorization": f"Bearer {_key(of)}", "Accept-Encoding": "identity", **of.headers}
         if start:
             headers["Range"] = f"bytes={start}-"

@@ -14,6 +14,7 @@ from typing import Any, Generic, Protocol, TypeVar
 import structlog
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from app.accounts import kept
 from app.background import beside, outlive, repeat
 from app.db.engine import is_transient
 from app.errors import Overtaken
@@ -224,13 +225,14 @@ async def _beat(engine: _Engine, beat: Work) -> None:
 
 
 async def be_seen(res: Resources) -> None:
-    """For a process without lanes: report as alive, with its version, until `res.stopping` is set."""
+    """For a process without lanes: report as alive, and take up changed accounts, until `res.stopping` is set."""
     alive = partial(processes.say_alive, process_id=res.worker_id, works_queue=False)
-    while not res.stopping.is_set():
-        await outlive("heartbeat", _in_transaction(res, alive))
-        with suppress(TimeoutError):
-            async with asyncio.timeout(res.settings.stalled_after_seconds / 4):
-                await res.stopping.wait()
+    async with beside(listen=res.wakeups.listen(res.direct_url), accounts=kept.follow(res)):
+        while not res.stopping.is_set():
+            await outlive("heartbeat", _in_transaction(res, alive))
+            with suppress(TimeoutError):
+                async with asyncio.timeout(res.settings.stalled_after_seconds / 4):
+                    await res.stopping.wait()
     await outlive("heartbeat", processes.say_gone(res.sessions, res.worker_id))
 
 

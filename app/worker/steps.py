@@ -23,7 +23,7 @@ from functools import partial
 from typing import Any
 
 from app import handlers
-from app.accounts import catch_up, connected, identity, reconciliations
+from app.accounts import catch_up, connected, identity, kept, reconciliations
 from app.accounts.reconciliations import AccountClaim
 from app.background import beside, outlive
 from app.health import outside
@@ -61,6 +61,7 @@ BIG_DOWNLOADS_AT_ONCE = 2
 # Retention counts in days.
 RETENTION_SECONDS = 3600.0
 PRUNE_SECONDS = 3600.0
+SEAL_SECONDS = 3600.0
 
 # Lasting states are announced within this time; for a refused key or a late rule a minute is fine.
 NOTICES_SECONDS = 60.0
@@ -87,6 +88,7 @@ def timetable(res: Resources) -> list[Entry]:
         Entry("loads", loading.look_for_loads, every=loading.LOOK_SECONDS),
         Entry("rechecks", plan_rechecks, every=EVERY_SECONDS),
         Entry(retention.TIMETABLE_ENTRY, retention.remove_old_files, every=RETENTION_SECONDS),
+        Entry("account_keys", kept.seal_again, every=SEAL_SECONDS),
         Entry("prune", prune, every=PRUNE_SECONDS),
         Entry("notices", announce_lasting, every=NOTICES_SECONDS),
     ]
@@ -163,7 +165,7 @@ async def work(res: Resources) -> None:
     # A run requested by another process wakes no lane here: look as often as lookups are configured.
     poll_seconds = min(POLL_SECONDS, res.settings.pending_poll_seconds)
     try:
-        async with beside(identity=identity.keep_confirming(res)):
+        async with beside(identity=identity.keep_confirming(res), accounts=kept.follow(res)):
             beat = partial(catch_up.move_marks, settings=res.settings)
             await run(res, lanes(res), poll_seconds=poll_seconds, beat=beat)
     finally:

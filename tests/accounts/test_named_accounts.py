@@ -3,6 +3,7 @@
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -187,7 +188,9 @@ async def test_an_answer_for_another_account_than_the_named_one_binds_nothing_an
 
 def _lose_the_header_on_the_way(res: Resources) -> None:
     """As a proxy would that passes on only the headers that it knows."""
-    res.stripe._clients["shop"] = res.stripe.sdk("default")
+    theirs, platform = res.stripe.sdk("shop"), res.stripe.sdk("default")
+    assert theirs is not platform
+    res.stripe._opened["shop"] = replace(res.stripe._opened["shop"], sdk=platform)
 
 
 async def test_a_platforms_key_that_may_not_read_accounts_is_not_taken_for_a_wrong_one(

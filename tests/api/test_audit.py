@@ -171,6 +171,8 @@ async def test_every_write_of_the_api_is_known_to_this_test(res: Resources) -> N
         "post /v1/rules/apply",  # tests/api/test_rules_as_code.py
         "post /v1/runs", "post /v1/runs/retry", "post /v1/runs/{run_id}/retry", "post /v1/runs/{run_id}/cancel",
         "post /v1/report-types/refresh", "post /v1/events/{event_id}/replay",
+        # tests/api/test_kept_accounts.py
+        "post /v1/accounts", "patch /v1/accounts/{account}", "delete /v1/accounts/{account}",
         # tests/targets/test_api.py
         "post /v1/targets", "patch /v1/targets/{target_id}", "delete /v1/targets/{target_id}",
         "post /v1/targets/{target_id}/test", "post /v1/targets/{target_id}/rotate",

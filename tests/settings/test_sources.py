@@ -1,5 +1,6 @@
 """Where settings come from: the environment, a `.env` file, files of their own."""
 
+import base64
 import json
 from pathlib import Path
 
@@ -68,6 +69,7 @@ def test_any_setting_may_be_read_from_a_file_of_its_own(name: str, tmp_path: Pat
         "TALLYHOOK_MAX_HEADER_BYTES": "7777",
         "TALLYHOOK_MAX_UNVERIFIED_BYTES": "777777",
         "TALLYHOOK_SIGNING_KEY": TOKEN,
+        "TALLYHOOK_KEY_ENCRYPTION_KEY": base64.b64encode(bytes(32)).decode(),
         "TALLYHOOK_WEB": "off",
         "TALLYHOOK_BASE_PATH": "/tallyhook",
         "TALLYHOOK_PROXY_USER_HEADER": "X-Forwarded-User",

@@ -1,5 +1,6 @@
 """The settings, their defaults, and that none of them shows a secret."""
 
+import base64
 import json
 from pathlib import Path
 
@@ -47,6 +48,7 @@ def test_nothing_is_needed_and_the_defaults_are_those_of_the_contract() -> None:
         "tables_personal": "none",
         "reports_schema": "reports",
         "event_days": 90,
+        "key_encryption_key": (),
         "signing_key": (),
         "public_url": None,
         "smtp_url": None,
@@ -93,6 +95,9 @@ def test_the_direct_database_is_the_database_unless_said_otherwise() -> None:
     assert shown(both.direct_database_url) == "postgresql://c/d"
 
 
+ENCRYPTION_KEY = base64.b64encode(bytes(range(32))).decode()
+
+
 def test_nothing_that_prints_settings_prints_a_secret() -> None:
     settings = settings_of(
         DATABASE_URL=f"postgresql://u:{CANARY}@h/d",
@@ -103,6 +108,7 @@ def test_nothing_that_prints_settings_prints_a_secret() -> None:
         TALLYHOOK_READ_TOKEN=CANARY * 5,
         TALLYHOOK_TOKENS=json.dumps({"a": {"sha256": DIGEST, "role": "read"}}),
         TALLYHOOK_SIGNING_KEY=CANARY * 4,
+        TALLYHOOK_KEY_ENCRYPTION_KEY=ENCRYPTION_KEY,
         TALLYHOOK_SMTP_URL=f"smtp://u:{CANARY}@mail.test",
         TALLYHOOK_SLACK_URLS=json.dumps({"finance": f"https://hooks.test/{CANARY}"}),
         TALLYHOOK_TARGET_PROXY=f"http://u:{CANARY}@proxy.test",
@@ -111,6 +117,7 @@ def test_nothing_that_prints_settings_prints_a_secret() -> None:
     printed = f"{settings!r} {settings} {settings.accounts!r} {settings.model_dump()} {settings.model_dump_json()}"
 
     assert CANARY not in printed
+    assert ENCRYPTION_KEY not in printed
     assert DIGEST not in f"{settings!r} {settings}"
 
 

@@ -4,6 +4,7 @@ from typing import Any
 
 from app.api.http.paging import make_cursor
 from app.api.openapi import examples_of_tables
+from app.api.openapi.account_examples import ACCOUNT_SHAPES
 from app.api.openapi.target_examples import TARGET_SHAPES
 
 _RULE_ID = "01a1fe99-9c4a-7000-bd32-e12b7cda8e62"
@@ -239,6 +240,7 @@ SHAPES: dict[str, Any] = {
     **examples_of_tables.SHAPES,
     "FullHealthOut": {**_HEALTH, "rules": [_RULE_HEALTH]},
     **TARGET_SHAPES,
+    **ACCOUNT_SHAPES,
 }
 _FIELD = {"pointer": "/timezone", "detail": "is not an IANA time zone; use a name like Europe/Berlin"}
 # By status: the `detail` that goes with it.

@@ -17,6 +17,7 @@ from app.health.judge import judge
 from app.health.outside import examine_store
 from app.health.process import database
 from app.health.results import Check, degraded, failing, ok
+from app.keys.taking_up import Keeper
 from app.observability.logs import redact
 from app.resources import has_database, open_database
 from app.settings import Settings
@@ -82,6 +83,7 @@ async def _examine(settings: Settings, url: str) -> tuple[list[Check], Known]:
                 advice = "run `tallyhook migrate`, or start `tallyhook serve`, which migrates"
                 return [reached, failing("schema", str(error), advice)], {}
             bound = await fetch(session, Bound, _BOUND)
+        await Keeper(settings).take_up(sessions)
         judgement = await judge(sessions, settings)
         # Stored results of outside checks are not used here: the problem may just have been fixed.
         kept = [one for one in judgement.checks if one.name not in LOOKED_AT_NOW]
