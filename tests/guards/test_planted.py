@@ -1,4 +1,5 @@
-"""Each import contract of pyproject.toml sees a breach that is planted in a copy: none of them can be bypassed."""
+"""Each import contract, and each guard that runs in a copy, sees a breach that is planted there: none can be
+bypassed."""
 
 import re
 import shutil
@@ -18,6 +19,27 @@ PLANTS = {
     "Only observability traces": ("app/report_types.py", "import opentelemetry.trace"),
     "Only the command line shows the simulator": ("app/serving.py", "import app.simulator.server"),
 }
+
+# The guard (a test), the file, what is replaced in it (None: the end of the file), and the breach.
+BREACHES = {
+    "test_every_state_has_its_moves_and_every_move_a_statement": (
+        "app/vocabulary.py", "class RunState(StrEnum):\n", 'class RunState(StrEnum):\n    LOST = "lost"\n',
+    ),
+    "test_every_event_type_has_a_handler": (
+        "app/vocabulary.py", "class EventType(StrEnum):\n", 'class EventType(StrEnum):\n    LOST = "lost"\n',
+    ),
+    "test_every_link_leads_somewhere": ("README.md", None, "[gone](docs/gone.md)\n"),
+    "test_every_test_that_a_document_names_exists": ("docs/reliability.md", None, "`test_that_nobody_wrote`\n"),
+    "test_every_setting_is_in_the_example_file_and_nothing_else": (".env.example", None, "# TALLYHOOK_LOST=1\n"),
+    "test_the_example_file_sets_nothing": (".env.example", None, "TALLYHOOK_MAX_PENDING_RUNS=7\n"),
+    "test_the_example_file_shows_the_defaults": (
+        ".env.example", "# TALLYHOOK_MAX_PENDING_RUNS=", "# TALLYHOOK_MAX_PENDING_RUNS=9",
+    ),
+    "test_no_function_takes_resources_and_a_session": (
+        "app/audit.py", None, "def both(res: 'Resources', session: 'AsyncSession') -> None: ...\n",
+    ),
+    "test_every_folder_with_code_is_a_package": ("app/lost/found.py", None, "x = 1\n"),
+}  # fmt: skip
 
 
 def test_each_contract_is_broken_by_its_planted_import(tmp_path: Path) -> None:
@@ -45,3 +67,26 @@ def test_every_contract_has_a_planted_import() -> None:
     ]
 
     assert {contract["name"] for contract in contracts} == set(PLANTS)
+
+
+def test_each_guard_fails_on_its_planted_breach(tmp_path: Path) -> None:
+    # Given a copy of the project with one breach for each guard
+    for folder in ("app", "docs", "deploy", "tests"):
+        shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    for path in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", ".env.example", "pyproject.toml"):
+        shutil.copy(ROOT / path, tmp_path)
+    for path, replaced, breach in BREACHES.values():
+        file = tmp_path / path
+        file.parent.mkdir(exist_ok=True)
+        text = file.read_text(encoding="utf-8") if file.exists() else ""
+        assert replaced is None or replaced in text, path
+        file.write_text(text + breach if replaced is None else text.replace(replaced, breach, 1), encoding="utf-8")
+
+    # When the guards run there
+    chosen = " or ".join(BREACHES)
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:randomly", "-rf", "-k", chosen]
+    tried = subprocess.run([*command, "tests/guards"], cwd=tmp_path, capture_output=True, text=True, check=False)
+
+    # Then each of them fails
+    failed = set(re.findall(r"^FAILED \S+::(\w+)", tried.stdout, re.MULTILINE))
+    assert failed == set(BREACHES), tried.stdout[-3000:]
