@@ -273,6 +273,9 @@ class Withdrawal(Base):
     connected_accounts: Mapped[list[str] | None] = mapped_column(ARRAY(Text))  # null: all; "" is the account itself
     reason: Mapped[str]
     marked_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
+    # How far it is: windows from the newest on, and of windows that end together the runs by id.
+    interval_end: Mapped[datetime | None]
+    run_id: Mapped[uuid.UUID | None]
 
 
 class BackfillJob(Base):

@@ -140,6 +140,7 @@ class NumberCheck(Base):
     rule_ids: Mapped[list[uuid.UUID]] = mapped_column(ARRAY(Uuid))
     __table_args__ = (
         Index("ix_checks_subject", "subject", "id"),
+        Index("ix_checks_differs", text("id desc"), postgresql_where=text("verdict = 'differs'")),
         Index("ix_checks_loads", "load_ids", postgresql_using="gin"),
     )
 

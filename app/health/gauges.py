@@ -53,17 +53,18 @@ async def _runs(session: AsyncSession) -> GaugeMetricFamily:
 
 
 async def _tables(session: AsyncSession) -> list[GaugeMetricFamily]:
+    bound = {"most": MOST_COUNTED}
     loads = GaugeMetricFamily("tallyhook_loads", "Files that wait to be loaded, or could not be.", labels=["state"])
-    for row in await session.execute(_LOADS):
+    for row in await session.execute(_LOADS, bound):
         loads.add_metric([row.state], row.loads)
     verdicts = GaugeMetricFamily(
         "tallyhook_checks",
-        "Newest verdicts about numbers that must agree; those that differ only without a note.",
+        "Newest verdicts about numbers that must agree, at most 10,000; those that differ only without a note.",
         labels=["name", "verdict"],
     )
-    for row in await session.execute(_NUMBERS):
+    for row in await session.execute(_NUMBERS, bound):
         verdicts.add_metric([row.name, row.verdict], row.verdicts)
-    set_aside = (await session.execute(_SET_ASIDE)).scalar_one()
+    set_aside = (await session.execute(_SET_ASIDE, bound)).scalar_one()
     aside = GaugeMetricFamily("tallyhook_columns_set_aside", "Unknown columns, which are not loaded.", value=set_aside)
     return [loads, verdicts, aside]
 
@@ -167,15 +168,23 @@ class _Reach:
 
 
 _LOADS = text("""
-select state, count(*) as loads from loads where state in ('due', 'failed') group by state
+select state, count(*) as loads from (
+    (select state from loads where state = 'due' limit :most)
+    union all (select state from loads where state = 'failed' limit :most)
+) as counted group by state
 """)
 _NUMBERS = text("""
-select name, verdict, count(*) as verdicts from checks
-where not exists (select 1 from checks as later where later.subject = checks.subject and later.id > checks.id)
-    and (verdict <> 'differs' or not exists (select 1 from check_notes where check_id = checks.id))
+select name, verdict, count(*) as verdicts from (
+    (select id, subject, name, verdict from checks where verdict <> 'differs' order by id desc limit :most)
+    union all (select id, subject, name, verdict from checks where verdict = 'differs' order by id desc limit :most)
+) as newest
+where not exists (select from checks as later where later.subject = newest.subject and later.id > newest.id)
+    and (verdict <> 'differs' or not exists (select from check_notes where check_id = newest.id))
 group by name, verdict
 """)
-_SET_ASIDE = text("select count(*) from table_columns where state = 'set_aside'")
+_SET_ASIDE = text("""
+select count(*) from (select from table_columns where state = 'set_aside' limit :most) as counted
+""")
 # Stored and cancelled runs may be a million one day, and say nothing about now; a report type that Stripe never
 # announced may be anything that somebody typed.
 # Each state by itself and by name: asked for as a value, the planner walks back through all runs for the rarest.

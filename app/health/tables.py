@@ -36,7 +36,7 @@ class LoadCounts:
     failed: int
     outdated: int  # windows whose newest stored revision is not the one that is shown
     oldest_due: datetime | None
-    waiting: int  # stored files from before there were tables
+    waiting: int  # stored files from before there were tables: of the newest of them
     set_aside: list[str]
 
 
@@ -107,8 +107,10 @@ select
     ) as outdated,
     (select min(due_at) from loads where state = 'due') as oldest_due,
     (select count(*) from (
-        select 1 from files where stored_at <= (select min(at) from tables_since) and removed_at is null
-            and not exists (select 1 from loads where loads.run_id = files.run_id) limit :most) as one) as waiting,
+        select id from runs where state = 'stored' and stored_at <= (select min(at) from tables_since)
+        order by stored_at desc limit :most) as older
+        where not exists (select from loads where loads.run_id = older.id)
+            and exists (select from files where files.run_id = older.id and removed_at is null)) as waiting,
     array(select table_name || '.' || column_name from table_columns where state = 'set_aside'
         order by 1 limit 20) as set_aside
 """)

@@ -4,7 +4,8 @@ The rows say what is left: a rule is not fully planned while its type's data has
 may end anywhere, and any worker can continue.
 """
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from uuid import UUID
@@ -29,8 +30,10 @@ from app.vocabulary import Lane
 
 log = structlog.get_logger()
 
-# Runs planned per transaction: about 100 ms, a fifth of it on the event loop.
+# Runs planned per transaction (about 100 ms), and for how many rules or connected accounts of a rule: reading each
+# costs more than a few windows of it do.
 SLICE_RUNS = 1000
+SLICE_RULES = 200
 # Nothing more will ever be due.
 _NEVER = datetime(9000, 1, 1, tzinfo=UTC)
 
@@ -73,7 +76,7 @@ async def record_availability(
     Returns the number of new runs. The rules lane plans the rest.
     """
     recorded = await report_types.record_availability(session, account, updates)
-    values = {"account": account, "types": recorded, "limit": SLICE_RUNS}
+    values = {"account": account, "types": recorded, "limit": SLICE_RULES}
     locked = (await session.execute(_LOCK_OF_TYPES, values)).scalars().all()
     made = await _write(session, await _plan_locked(session, locked), attempts)
     await wake(session, Lane.REQUESTS, Lane.RULES)  # runs may have waited for this advance
@@ -85,7 +88,7 @@ async def plan_any(session: AsyncSession, *, attempts: int) -> int:
 
     Each connected account of a rule counts separately.
     """
-    locked = (await session.execute(_LOCK_ANY, {"limit": SLICE_RUNS})).scalars().all()
+    locked = (await session.execute(_LOCK_ANY, {"limit": SLICE_RULES})).scalars().all()
     plans = await _plan_locked(session, locked)
     await _write(session, plans, attempts)
     return len(plans)
@@ -105,9 +108,10 @@ async def _plan_locked(session: AsyncSession, rule_ids: Sequence[UUID]) -> list[
     """The new windows of locked rules; they are read only now, because they may have changed before the lock."""
     if not rule_ids:
         return []
-    due = await fetch(session, DueRule, _DUE, {"rule_ids": list(rule_ids), "limit": SLICE_RUNS})
+    due = await fetch(session, DueRule, _DUE, {"rule_ids": list(rule_ids), "limit": SLICE_RULES})
     share = max(1, SLICE_RUNS // max(1, len(due)))
-    return [_plan(one, limit=share) for one in due]
+    # Beside the event loop: a slice may take a few milliseconds of it per hundred runs.
+    return await asyncio.to_thread(lambda: [_plan(one, limit=share) for one in due])
 
 
 async def _write(session: AsyncSession, plans: Sequence[_Plan], attempts: int) -> int:
@@ -115,16 +119,7 @@ async def _write(session: AsyncSession, plans: Sequence[_Plan], attempts: int) -
     if not plans:
         return 0
     types = await _versions(session, plans)
-    runs = [
-        plan.planned_run(
-            types[one.due.rule_id].of(one.due, window),
-            window,
-            start_offset=_start_offset(one.due, window),
-            attempts=attempts,
-        )
-        for one in plans
-        for window in one.windows
-    ]
+    runs = await asyncio.to_thread(_runs, plans, types, attempts)
     made = await plan.write(session, runs, reason="the window is due")
     await _note_progress(session, plans)
     if made:
@@ -143,6 +138,19 @@ async def _versions(session: AsyncSession, plans: Sequence[_Plan]) -> dict[UUID,
         due, windows = own[0].due, [window for one in own for window in one.windows]
         found[rule_id] = await versions.read(session, due, due.resolves_to, windows)
     return found
+
+
+def _runs(plans: Sequence[_Plan], types: Mapping[UUID, Versions], attempts: int) -> list[plan.PlannedRun]:
+    return [
+        plan.planned_run(
+            types[one.due.rule_id].of(one.due, window),
+            window,
+            start_offset=_start_offset(one.due, window),
+            attempts=attempts,
+        )
+        for one in plans
+        for window in one.windows
+    ]
 
 
 def _plan(due: DueRule, *, limit: int) -> _Plan:

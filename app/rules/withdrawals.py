@@ -7,12 +7,13 @@ the rule, so that even a hundred thousand planned runs are out of the way as soo
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.db.models import Rule
-from app.db.rows import fetch_first, fetch_one
+from app.db.rows import fetch, fetch_first, fetch_one
 from app.queue.wakeups import wake
 from app.runs import moves
 from app.runs.moves import Move
@@ -24,12 +25,26 @@ BATCH = 1000
 
 @dataclass(frozen=True, slots=True)
 class _Mark:
-    """Whose planned runs are cancelled, and why; None means all connected accounts, "" the account itself."""
+    """Whose planned runs are cancelled, and why; None means all connected accounts, "" the account itself.
+
+    Those before (`interval_end`, `run_id`) are, from the newest window on; None: none so far.
+    """
 
     id: int
     rule_id: uuid.UUID
     connected_accounts: list[str] | None
     reason: str
+    interval_end: datetime | None = None
+    run_id: uuid.UUID | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Planned:
+    """A run to cancel."""
+
+    id: uuid.UUID
+    attempt: int
+    interval_end: datetime
 
 
 async def withdraw(session: AsyncSession, rule: Rule, connected_accounts: Sequence[str] | None, *, reason: str) -> int:
@@ -53,8 +68,9 @@ async def resume(session: AsyncSession) -> int:
 
 
 async def _cancel_batch(session: AsyncSession, mark: _Mark) -> int:
-    values = {"mark": mark.id, "rule_id": mark.rule_id, "accounts": mark.connected_accounts, "limit": BATCH}
-    found = (await session.execute(_PLANNED, values)).all()
+    about = {"mark": mark.id, "rule_id": mark.rule_id, "accounts": mark.connected_accounts}
+    reached = {"interval_end": mark.interval_end, "run_id": mark.run_id}
+    found = await fetch(session, _Planned, _PLANNED, {**about, **reached, "limit": BATCH})
     going = [Move(row.id, mark.reason) for row in found]
     if going:
         moved = await moves.move_all(session, going, to=RunState.CANCELLED, sources=(RunState.PLANNED,))
@@ -63,6 +79,8 @@ async def _cancel_batch(session: AsyncSession, mark: _Mark) -> int:
     if len(found) < BATCH:
         await session.execute(_DONE, {"mark": mark.id})
         await wake(session, Lane.REQUESTS)
+    else:
+        await session.execute(_NOTE, {"mark": mark.id, "interval_end": found[-1].interval_end, "run_id": found[-1].id})
     return len(found)
 
 
@@ -76,13 +94,18 @@ insert into withdrawals (rule_id, connected_accounts, reason)
 values (:rule_id, cast(:accounts as text[]), :reason) returning id, rule_id, connected_accounts, reason
 """)
 _NEXT = text("""
-select id, rule_id, connected_accounts, reason from withdrawals order by id limit 1 for no key update skip locked
+select id, rule_id, connected_accounts, reason, interval_end, run_id from withdrawals
+order by id limit 1 for no key update skip locked
 """)
-# Except those that were retried manually since.
+# Except those that were retried manually since. In the order of an index, and from where the last batch ended: what was
+# cancelled before stays in that index until no transaction can see it any more.
+_REACHED = "coalesce(cast(:interval_end as timestamptz), 'infinity')"
 _PLANNED = text(f"""
-select id, attempt from runs where {_OF_MARK}
+select id, attempt, interval_end from runs where {_OF_MARK}
+  and interval_end <= {_REACHED} and (interval_end < {_REACHED} or id > cast(:run_id as uuid))
   and not exists (select from run_moves join withdrawals on withdrawals.id = :mark
       where run_moves.run_id = runs.id and run_moves.to_state = 'planned' and run_moves.at > withdrawals.marked_at)
-limit :limit
+order by interval_end desc, id limit :limit
 """)  # noqa: S608 - of constants only
+_NOTE = text("update withdrawals set interval_end = :interval_end, run_id = :run_id where id = :mark")
 _DONE = text("delete from withdrawals where id = :mark")

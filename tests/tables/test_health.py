@@ -43,7 +43,8 @@ async def test_a_file_that_cannot_be_loaded_degrades_and_says_what_is_shown(
 async def test_unknown_columns_and_older_files_are_reported(tables: Resources, api: httpx.AsyncClient) -> None:
     rule_id = await rule(tables)
     await store(tables, rows(line(1)), rule_id=rule_id, owed=False)
-    await execute(tables, "update files set stored_at = now() - interval '1 day'")
+    for stored in ("files", "runs"):
+        await execute(tables, f"update {stored} set stored_at = now() - interval '1 day'")
     assert "1 file from before there were tables" in (await checks(api))["loads"][1]
 
     await stored_and_loaded(tables, rows(line(2) + ",43", header=HEADER + ",shoe_size"), rule_id=rule_id, start=day(2))
