@@ -83,8 +83,8 @@ sweep: setup ## kill the service right before and after every effect, then 1,000
 	PROOF_EVERY_STEP=1 $(BIN)/pytest tests/tables/test_killed_loading.py
 	PROOF_RUNS=1000 $(BIN)/pytest tests/proofs/test_two_services.py $(ARGS)
 
-search: setup ## look for a story that breaks a promise, long (ARGS=--hypothesis-seed=7 tries others)
-	$(BIN)/pytest tests/proofs/test_search.py --hypothesis-profile=search --timeout=0 $(ARGS)
+search: setup ## look for a story that breaks a promise, for half an hour (SEARCH_MINUTES=5: for five)
+	$(BIN)/pytest tests/proofs/test_search.py --hypothesis-profile=search --timeout=0 -s $(ARGS)
 
 bench: setup ## every figure beside its limit, measured in the same run (ARGS="intake --short" does one, quickly)
 	$(BIN)/python -m benchmarks $(ARGS)

@@ -1,9 +1,7 @@
 """Whatever may happen, in any order: the state machine that Hypothesis plays with the service, Stripe and time."""
 
-from dataclasses import replace
-from datetime import date, timedelta
+from datetime import timedelta
 from typing import Any
-from uuid import UUID
 
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, invariant, precondition, rule
@@ -13,29 +11,27 @@ from tests.proofs.chances import (
     CALL_TROUBLE,
     CALLS,
     CLAIMED_WORK,
-    EDITS,
     FILE_TROUBLE,
     LANES,
+    LISTS,
     RUN_TROUBLE,
     Work,
     rules,
     some,
-    starts,
 )
-from tests.proofs.edits import edited_beside_planning
 from tests.proofs.model import ModelRule
 from tests.proofs.stage import OTHER_KEY, OTHER_TYPE, TYPES, everything_due
-from tests.proofs.story import DATA_BEGINS, DATA_ENDS, MOST_PENDING, Story
+from tests.proofs.story import DATA_BEGINS, DATA_ENDS, MOST_PENDING
+from tests.proofs.users import Users
 
 GIVEN_UP = """
 select stripe_run_id, case when stripe_run_id is null then idempotency_key end as key_of_unknown from attempts
 where ended_at is not null and (outcome <> 'cancelled' or stripe_run_id is null
     or requested_at < now() - interval '1 day' or ended_at <= requested_at)
 """
-KNOWN_REACH = "select id, data_available_end from report_types where data_available_end is not null"
 
 
-class World(Story):
+class World(Users):
     """What may happen."""
 
     @initialize(delivering=st.booleans(), delay=st.sampled_from([0, 7200]), first=rules)
@@ -80,7 +76,13 @@ class World(Story):
     def calls_fail(self, *, call: str, trouble: dict[str, Any], times: int) -> None:
         """The next calls of a kind do."""
         method, _, path = call.partition(" ")
-        self.faults.append(self.simulator.inject(**trouble, times=times, match={"method": method, "path": path}))
+        hides_runs = (call, trouble.get("status")) == (LISTS, 403)
+        if hides_runs and self.backed_up:
+            return
+        fault = self.simulator.inject(**trouble, times=times, match={"method": method, "path": path})
+        self.faults.append(fault)
+        if hides_runs:
+            self.hiding.append(fault)
 
     @rule(trouble=st.sampled_from(RUN_TROUBLE), times=st.integers(1, 2))
     def runs_go_wrong(self, *, trouble: Any, times: int) -> None:
@@ -91,81 +93,6 @@ class World(Story):
     def files_go_wrong(self, *, trouble: Any, times: int) -> None:
         """The next ones do."""
         self.faults.append(self.simulator.inject(trouble, times=times))
-
-    # What users do.
-
-    @precondition(lambda self: len(self.model.rules) < 4)
-    @rule(wanted=rules)
-    def rule_is_made(self, *, wanted: ModelRule) -> None:
-        """One more."""
-        plan = wanted.schedule
-        made = self.ask(
-            "POST",
-            "/v1/rules",
-            {"name": f"rule {len(self.model.rules)}", "report_type": wanted.report_type, "cadence": plan.cadence,
-             "timezone": plan.timezone, "starts_on": str(plan.starts_on)},
-        )  # fmt: skip
-        self.model.add(replace(wanted, id=UUID(made["id"]), allowed=set()))
-
-    @precondition(lambda self: self._living())
-    @rule(number=some, enabled=st.booleans())
-    def rule_is_switched(self, *, number: int, enabled: bool) -> None:
-        """Off or on."""
-        chosen = self._living()[number % len(self._living())]
-        self.ask("PATCH", f"/v1/rules/{chosen.id}", {"enabled": enabled})
-        self.model.change(chosen, enabled=enabled)
-
-    @precondition(lambda self: any(not rule.follows_updates for rule in self._living()))
-    @rule(number=some, starts_on=starts)
-    def rule_starts_elsewhere(self, *, number: int, starts_on: date) -> None:
-        """Earlier or later."""
-        found = [rule for rule in self._living() if not rule.follows_updates]
-        chosen = found[number % len(found)]
-        self.ask("PATCH", f"/v1/rules/{chosen.id}", {"starts_on": str(starts_on)})
-        self.model.change(chosen, starts_on=starts_on)
-
-    @precondition(lambda self: self._living())
-    @rule(number=some, edit=st.sampled_from(EDITS))
-    def rule_is_edited(self, *, number: int, edit: dict[str, Any]) -> None:
-        """Its parameters: they are those of the runs that are planned, or retried, from then on."""
-        chosen = self._living()[number % len(self._living())]
-        self.ask("PATCH", f"/v1/rules/{chosen.id}", edit)
-
-    @precondition(lambda self: self._living())
-    @rule(number=some, edit=st.sampled_from(EDITS), half_days=st.integers(0, 4))
-    def rule_is_edited_in_the_middle_of_planning(self, *, number: int, edit: dict[str, Any], half_days: int) -> None:
-        """The change is made, and committed only when planning waits for it, or is over."""
-        chosen = self._living()[number % len(self._living())]
-        if half_days:
-            self.advance(chosen.report_type, timedelta(hours=12 * half_days))
-        self.runner.run(self.stage.live(lambda res: self.post.deliver_all(res.intake)))
-        self.runner.run(edited_beside_planning(self.stage.res, chosen.id, edit))
-
-    @precondition(lambda self: self._living())
-    @rule(number=some)
-    def rule_is_deleted(self, *, number: int) -> None:
-        """Its runs that were not requested are cancelled."""
-        chosen = self._living()[number % len(self._living())]
-        self.ask("DELETE", f"/v1/rules/{chosen.id}", None)
-        self.model.delete(chosen)
-
-    @rule(number=some)
-    def run_is_cancelled(self, *, number: int) -> None:
-        """By hand, wherever it stands; what it has at Stripe stays there."""
-        found = self.fetch("select id from runs where state not in ('stored', 'cancelled') order by id")
-        if found:
-            chosen = found[number % len(found)]["id"]
-            self.ask("POST", f"/v1/runs/{chosen}/cancel", None)
-            self.cancelled.add(chosen)
-
-    @rule(number=some)
-    def run_is_retried(self, *, number: int) -> None:
-        """By hand."""
-        found = self.fetch("select id from runs where state in ('failed', 'cancelled') order by id")
-        if found:
-            chosen = found[number % len(found)]["id"]
-            self.ask("POST", f"/v1/runs/{chosen}/retry", None)
-            self.cancelled.discard(chosen)
 
     # What the service does, and what becomes of it.
 
@@ -222,12 +149,26 @@ class World(Story):
         """Leases and back-off end; in a day, Stripe forgets idempotency keys, and hanging runs are given up."""
         self.runner.run(self.stage.time_passes(hours))
 
+    @precondition(lambda self: self.backup is None)
+    @rule()
+    def database_is_backed_up(self) -> None:
+        """It may be put back later."""
+        self.back_up()
+
+    @precondition(lambda self: self.backup is not None)
+    @rule(hours=st.sampled_from([1, 25]))
+    def database_is_restored(self, *, hours: float) -> None:
+        """It is older than Stripe by what happened since, and by so many hours that it was away."""
+        self.runner.run(self.stage.time_passes(hours))
+        self.restore()
+
     @invariant()
     def no_more_are_pending_than_allowed(self) -> None:
         """At Stripe, as far as we know, and have not given them up."""
         if hasattr(self.stage, "res"):
             over = self.fetch(GIVEN_UP)
             given_up = {attempt["stripe_run_id"] for attempt in over} | {attempt["key_of_unknown"] for attempt in over}
+            given_up |= self.lost - self.known_runs()
             pending = [
                 run.id
                 for run in self.simulator.runs
@@ -239,9 +180,6 @@ class World(Story):
     def availability_only_moves_forward(self) -> None:
         """Whatever was told, in whichever order."""
         if hasattr(self.stage, "res"):
-            now = {row["id"]: row["data_available_end"] for row in self.fetch(KNOWN_REACH)}
+            now = self.known_reach()
             assert all(now[type] >= end for type, end in self.reach.items()), (self.reach, now)
             self.reach = now
-
-    def _living(self) -> list[ModelRule]:
-        return [rule for rule in self.model.rules if not rule.deleted]

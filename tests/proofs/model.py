@@ -8,6 +8,7 @@ from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from app.planning.planner import Availability, Schedule, due_windows
+from app.planning.windows import Window
 from app.vocabulary import Cadence
 from tests.proofs.promises import Owed
 
@@ -22,6 +23,7 @@ class ModelRule:
     enabled: bool = True
     deleted: bool = False
     allowed: set[Owed] = field(default_factory=set)
+    backfilled: set[Owed] = field(default_factory=set)
 
     @property
     def follows_updates(self) -> bool:
@@ -47,12 +49,32 @@ class Model:
         self.rules.append(rule)
         self._note()
 
-    def change(self, rule: ModelRule, *, enabled: bool | None = None, starts_on: date | None = None) -> None:
-        """Its windows from before stay; `starts_on` decides which others there are."""
+    def change(
+        self,
+        rule: ModelRule,
+        *,
+        enabled: bool | None = None,
+        starts_on: date | None = None,
+        timezone: str | None = None,
+    ) -> None:
+        """Its windows from before stay; `starts_on` and `timezone` decide which others there are."""
         rule.enabled = rule.enabled if enabled is None else enabled
-        if starts_on is not None:
-            rule.schedule = replace(rule.schedule, starts_on=starts_on)
+        rule.schedule = replace(
+            rule.schedule,
+            starts_on=starts_on or rule.schedule.starts_on,
+            timezone=timezone or rule.schedule.timezone,
+        )
         self._note()
+
+    def backfill(self, rule: ModelRule, first: date, until: date, *, known: datetime | None) -> None:
+        """It owes what is due of these days by what the service knew when it was asked, and may have more."""
+        schedule, zone = replace(rule.schedule, starts_on=first), ZoneInfo(rule.schedule.timezone)
+        reach = self._availability[rule.report_type]
+        end = datetime.combine(until, time(), zone)
+        for windows, available in ((rule.backfilled, known), (rule.allowed, reach.end)):
+            if available is not None:
+                due = due_windows(schedule, replace(reach, end=available), planned_until=None)
+                windows |= {_owed(rule, window) for window in due if window.start < end}
 
     def delete(self, rule: ModelRule) -> None:
         """It owes nothing any more; what was made stays."""
@@ -60,7 +82,8 @@ class Model:
 
     def owed(self) -> Set[Owed]:
         """What must be there."""
-        return {window for rule in self._alive() if not rule.follows_updates for window in self._due(rule)}
+        calendar = [rule for rule in self._alive() if not rule.follows_updates]
+        return {window for rule in calendar for window in self._due(rule) | rule.backfilled}
 
     def allowed(self) -> Set[Owed]:
         """What may be there."""
@@ -92,7 +115,11 @@ class Model:
 
     def _due(self, rule: ModelRule) -> set[Owed]:
         windows = due_windows(rule.schedule, self._availability[rule.report_type], planned_until=None)
-        return {Owed(rule.id, window.key, window.start, window.end) for window in windows}
+        return {_owed(rule, window) for window in windows}
+
+
+def _owed(rule: ModelRule, window: Window) -> Owed:
+    return Owed(rule.id, window.key, window.start, window.end)
 
 
 def schedule(cadence: Cadence, timezone: str, starts_on: date) -> Schedule:

@@ -1,7 +1,7 @@
 """Whether the promises of the contract (§7) were kept, according to the rows and Stripe once everything has settled."""
 
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator, Set
+from collections.abc import AsyncIterator, Iterator, Sequence, Set
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from hashlib import sha256
@@ -11,6 +11,7 @@ from uuid import UUID
 
 from sqlalchemy import RowMapping
 
+from app.planning.report_types import OWN_FIELDS
 from app.resources import Resources
 from app.simulator import Simulator
 from app.simulator.state.model import Run as StripeRun
@@ -42,13 +43,21 @@ def owed_by(run: RowMapping) -> Owed:
 
 
 async def broken_promises(
-    res: Resources, simulator: Simulator, *, owed: Set[Owed], allowed: Set[Owed] | None = None
+    res: Resources,
+    simulator: Simulator,
+    *,
+    owed: Set[Owed],
+    allowed: Set[Owed] | None = None,
+    lost: Set[str] = frozenset(),
 ) -> list[str]:
-    """Every promise that was not kept, in words. `owed` must be there; `allowed` may (nothing else, if None)."""
+    """Every promise that was not kept, in words. `owed` must be there; `allowed` may (nothing else, if None).
+
+    `lost` are Stripe runs that the service forgot, because its database comes from a backup.
+    """
     state = await _read(res, simulator)
     found = [
         *_windows(state, owed, owed if allowed is None else allowed),
-        *_stripe_runs(state),
+        *_stripe_runs(state, lost),
         *_spent_attempts(state),
         *_histories(state),
         *_left_over(state),
@@ -98,24 +107,47 @@ def _windows(state: _State, owed: Set[Owed], allowed: Set[Owed]) -> Iterator[str
             yield f"{_named(run)} has not come to an end"
 
 
-def _stripe_runs(state: _State) -> Iterator[str]:
-    """One Stripe run per attempt, about what the run is about; and none that we do not know of."""
+def _stripe_runs(state: _State, lost: Set[str]) -> Iterator[str]:
+    """One Stripe run per attempt, about what the run is about; and none that we do not know of.
+
+    What was lost with a backup may stay unknown (its rule was lost with it), but is never made once more.
+    """
     runs = {run["id"]: run for run in state.runs}
     by_id = {attempt["stripe_run_id"]: attempt for attempt in state.attempts if attempt["stripe_run_id"]}
     by_key = {attempt["idempotency_key"]: attempt for attempt in state.attempts}
+    retried_at = Counter(
+        {move["run_id"]: move["attempt"] for move in state.moves if (move["reason"] or "").startswith("retried by ")}
+    )
     made: Counter[tuple[UUID, int]] = Counter()
     for stripe_run in state.stripe_runs:
         attempt = by_id.get(stripe_run.id) or by_key.get(stripe_run.idempotency_key)
+        if attempt is None and stripe_run.id in lost:
+            again = [run.id for run in _made_after(stripe_run, state.stripe_runs) if run.id not in lost]
+            yield from (f"{stripe_run.id} was lost with a backup, and {other} made for the same" for other in again)
+            continue
         if attempt is None:
             yield f"{stripe_run.id} was made at Stripe, and no attempt knows it"
             continue
         made[attempt["run_id"], attempt["number"]] += 1
         run = runs[attempt["run_id"]]
-        if (stripe_run.report_type, stripe_run.parameters) != (run["report_type"], run["parameters"]):
+        # A retry takes the parameters that the rule has by then: earlier attempts had others, for the same window.
+        wanted = run["parameters"] if attempt["number"] >= retried_at[run["id"]] else _of_window(run["parameters"])
+        found = stripe_run.parameters if wanted is run["parameters"] else _of_window(stripe_run.parameters)
+        if (stripe_run.report_type, found) != (run["report_type"], wanted):
             yield f"{stripe_run.id} reports something else than {_named(run)} is about"
     yield from (f"attempt {key} made {count} Stripe runs" for key, count in made.items() if count > 1)
     if len(by_id) < sum(attempt["stripe_run_id"] is not None for attempt in state.attempts):
         yield "two attempts share a Stripe run"
+
+
+def _of_window(parameters: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in parameters.items() if name in OWN_FIELDS}
+
+
+def _made_after(lost: StripeRun, runs: Sequence[StripeRun]) -> Iterator[StripeRun]:
+    """The Stripe runs about the same that were made later."""
+    later = runs[runs.index(lost) + 1 :]
+    return (run for run in later if (run.report_type, run.parameters) == (lost.report_type, lost.parameters))
 
 
 def _spent_attempts(state: _State) -> Iterator[str]:

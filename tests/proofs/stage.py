@@ -9,6 +9,7 @@ from unittest.mock import patch
 
 import psycopg
 from psycopg import sql
+from sqlalchemy import make_url
 
 from app.accounts import catch_up, holds, identity
 from app.db.models import Base
@@ -47,6 +48,7 @@ class Stage:
         # Time passes when the story says so: nothing is due after seconds, and back-off ends at once (see `start`).
         self._settings = service.make_settings(url, simulator, **{"TALLYHOOK_PENDING_POLL_SECONDS": 900, **settings})
         self._life = AsyncExitStack()
+        self._backed_up_at: float | None = None  # `hours` then
 
     async def start(self) -> None:
         """Begin a life, as often as it takes."""
@@ -99,8 +101,54 @@ class Stage:
         """All times that are kept are so much longer ago, for Stripe too; nobody waits."""
         self.hours += hours
         self.simulator.set_clock(advance=hours * 3600)
+        await self._make_longer_ago(hours)
+
+    async def _make_longer_ago(self, hours: float) -> None:
         async with await psycopg.AsyncConnection.connect(self._url, autocommit=True) as connection:
             await connection.execute(_LONGER_AGO, {"hours": hours})
+
+    async def back_up(self) -> None:
+        """Copy the database as it is now; the service is started again, as a copy needs it to be let go."""
+        await self.stop()
+        await self.drop_backup()
+        await self._copy(self._database, self._backup)
+        self._backed_up_at = self.hours
+        await self.start()
+
+    async def restore(self) -> None:
+        """Put the backup in the database's place, while the service is stopped."""
+        assert self._backed_up_at is not None
+        await self.stop()
+        await self._copy(self._backup, self._database)
+        await self.drop_backup()
+        await self._make_longer_ago(self.hours - self._backed_up_at)
+        await self.start()
+
+    async def drop_backup(self) -> None:
+        """Nothing of it stays."""
+        await self._of_server(sql.SQL("drop database if exists {} with (force)").format(sql.Identifier(self._backup)))
+
+    @property
+    def _database(self) -> str:
+        return str(make_url(self._url).database)
+
+    @property
+    def _backup(self) -> str:
+        return f"{self._database[:50]}_backup"
+
+    async def _copy(self, old: str, new: str) -> None:
+        await self._of_server(
+            sql.SQL("drop database if exists {} with (force)").format(sql.Identifier(new)),
+            sql.SQL("create database {} template {} strategy file_copy").format(
+                sql.Identifier(new), sql.Identifier(old)
+            ),
+        )
+
+    async def _of_server(self, *statements: sql.Composed) -> None:
+        url = make_url(self._url).set(database="postgres").render_as_string(hide_password=False)
+        async with await psycopg.AsyncConnection.connect(url, autocommit=True) as connection:
+            for statement in statements:
+                await connection.execute(statement)
 
     async def settle(self, *, hours: float = 1, delivering: bool = True) -> None:
         """Let hours pass and do what is due, until nothing is; with `delivering`, Stripe tries its webhooks again."""
@@ -148,6 +196,7 @@ async def staged(url: str, **settings: object) -> AsyncIterator[Stage]:
                 yield stage
             finally:
                 await stage.stop()
+                await stage.drop_backup()
 
 
 @contextmanager

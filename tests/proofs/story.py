@@ -3,6 +3,8 @@
 import asyncio
 from collections import Counter
 from contextlib import AsyncExitStack, suppress
+from copy import deepcopy
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, ClassVar
 from uuid import UUID
@@ -17,7 +19,7 @@ from app.planning.planner import Availability
 from app.simulator.faults import Fault
 from tests.proofs.chances import Doing, Work
 from tests.proofs.edits import PLANNED, SAID, of_other_values
-from tests.proofs.model import Model
+from tests.proofs.model import Model, ModelRule
 from tests.proofs.promises import broken_promises, owed_by
 from tests.proofs.stage import OTHER_TYPE, TYPES, staged
 from tests.service import ADMIN_TOKEN, at, fetch
@@ -25,6 +27,19 @@ from tests.service import ADMIN_TOKEN, at, fetch
 DATA_BEGINS, DATA_ENDS = at("2026-02-26T05:00"), at("2026-03-03")
 MOST_PENDING = 2
 AUTHORIZED = {"Authorization": f"Bearer {ADMIN_TOKEN}"}
+
+
+KNOWN_REACH = "select id, data_available_end from report_types where data_available_end is not null"
+KNOWN_RUNS = "select stripe_run_id, idempotency_key from attempts"
+
+
+@dataclass(frozen=True, slots=True)
+class Backup:
+    """What the story knew when the database was copied."""
+
+    rules: list[ModelRule]
+    cancelled: set[UUID]
+    reach: dict[str, datetime]
 
 
 class Story(RuleBasedStateMachine):
@@ -45,6 +60,10 @@ class Story(RuleBasedStateMachine):
         self.cancelled: set[UUID] = set()  # by hand, and not retried since
         self.stalled: list[tuple[Doing, Any]] = []
         self.reach: dict[str, datetime] = {}  # how far each type's data was known to reach
+        self.backup: Backup | None = None
+        self.backed_up = False  # ever
+        self.hiding: list[Fault] = []  # a key that may not list makes runs without looking what was made before
+        self.lost: set[str] = set()  # Stripe runs that no attempt knew any more after a restore
         self.app: FastAPI | None = None
 
     def teardown(self) -> None:
@@ -87,11 +106,38 @@ class Story(RuleBasedStateMachine):
             if isinstance(outcome, BaseException) and not isinstance(outcome, Overtaken):
                 raise outcome
 
+    def back_up(self) -> None:
+        """Copy the database; what had stalled is stopped with the service."""
+        self.stalled.clear()
+        self.backed_up = True
+        for fault in self.hiding:
+            fault.times = 0
+        self.runner.run(self.stage.back_up())
+        self.backup = Backup(deepcopy(self.model.rules), set(self.cancelled), dict(self.reach))
+
+    def restore(self) -> None:
+        """The database is as it was, and Stripe is not: what it made meanwhile is lost to us, or taken up."""
+        assert self.backup is not None
+        self.stalled.clear()
+        self.runner.run(self.stage.restore())
+        self.model.rules, self.cancelled, self.reach = self.backup.rules, self.backup.cancelled, self.backup.reach
+        self.backup = None
+        self.lost |= {run.id for run in self.simulator.runs if not {run.id, run.idempotency_key} & self.known_runs()}
+
+    def known_runs(self) -> set[str]:
+        """Stripe runs that belong to an attempt, by their id or by the key that they were made with."""
+        return {value for attempt in self.fetch(KNOWN_RUNS) for value in attempt.values() if value is not None}
+
+    def known_reach(self) -> dict[str, datetime]:
+        """How far the service knows each type's data to reach."""
+        return {row["id"]: row["data_available_end"] for row in self.fetch(KNOWN_REACH)}
+
     def _broken(self) -> list[str]:
         made = [owed_by(run) for run in self.fetch("select * from runs")]
         updates = {rule.id for rule in self.model.rules if rule.follows_updates}
         allowed = self.model.allowed() | {window for window in made if window.rule_id in updates}
-        broken = broken_promises(self.stage.res, self.simulator, owed=self.model.owed(), allowed=allowed)
+        owed = self.model.owed()
+        broken = broken_promises(self.stage.res, self.simulator, owed=owed, allowed=allowed, lost=self.lost)
         values = of_other_values(self.fetch(PLANNED), self.fetch(SAID))
         wrong = [*self._wrongly_cancelled(), *self._wrongly_spent(), *self._of_another_account(), *values]
         return [*self.runner.run(broken), *self.model.untiled(made), *wrong]
