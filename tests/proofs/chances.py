@@ -18,8 +18,8 @@ from app.runs.request import request_run
 from app.runs.request_claim import claim_requests
 from app.vocabulary import Cadence
 from tests.proofs.model import ModelRule, schedule
-from tests.proofs.stage import OTHER_TYPE, everything_due
-from tests.service import REPORT_TYPE, download_due, look_up_due, request_due, timetable_due
+from tests.proofs.stage import OTHER_TYPE, everything_due, timetable_due
+from tests.service import REPORT_TYPE, download_due, look_up_due, request_due
 
 LISTS = "GET .*/report_runs$"
 CALLS = (

@@ -166,8 +166,13 @@ class Stage:
 async def everything_due(res: Resources) -> None:
     """Every lane's step, until none finds anything to do (or keeps finding the same)."""
     for _ in range(MOST_TURNS):
-        if not await service.timetable_due(res) + await service.turn(res):
+        if not await timetable_due(res) + await service.turn(res):
             return
+
+
+async def timetable_due(res: Resources) -> int:
+    """What recurs, and then the accounts that it made due."""
+    return await service.timetable_due(res) + await service.ask_due(res)
 
 
 async def _begin_to_work(res: Resources) -> None:
@@ -235,6 +240,7 @@ events as (update events set due_at = due_at - much from by),
 holds as (update account_holds set next_probe_at = next_probe_at - much from by),
 marks as (update accounts set known_until = known_until - much from by),
 objects as (update dropped_objects set dropped_at = dropped_at - much from by),
+asked as (update reconciliations set due_at = due_at - much, started_at = started_at - much from by),
 types as (update report_types set next_probe_at = next_probe_at - much from by)
 update timetable set due_at = due_at - much, started_at = started_at - much from by
 """
