@@ -13,6 +13,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.sql import bindparam
 
+from app.accounts import unreadable
 from app.errors import KeyRefused, NotNow, Refused, WatermarkBehind
 from app.resources import Resources
 from app.settings import Settings
@@ -39,8 +40,9 @@ async def move_marks(session: AsyncSession, *, settings: Settings) -> None:
 
 async def catch_up(res: Resources, account: str, behind: WatermarkBehind) -> bool:
     """Store every Stripe run since the watermark that is unknown here; False when Stripe cannot be asked now."""
+    skipped: list[str] = []
     try:
-        found = await _list(res, account, behind.known_until)
+        found = await _list(res, account, behind.known_until, skipped)
     except NotNow as error:
         log.warning("account.behind", account=account, known_until=str(behind.known_until), error=str(error))
         return False
@@ -50,6 +52,7 @@ async def catch_up(res: Resources, account: str, behind: WatermarkBehind) -> boo
         log.warning("account.cannot_be_listed", account=account, error=str(error))
         found = []
     async with res.sessions.begin() as session:
+        await unreadable.note(session, account, "report_run", skipped)
         if found:
             await session.execute(_KEEP, [_as_row(account, run) for run in found])
         await session.execute(_CAUGHT_UP, {"account": account})
@@ -62,11 +65,11 @@ async def prune(session: AsyncSession, *, days: int, limit: int) -> int:
     return len((await session.execute(_PRUNE, {"days": days, "limit": limit})).all())
 
 
-async def _list(res: Resources, account: str, since: datetime) -> list[StripeRun]:
+async def _list(res: Resources, account: str, since: datetime, skipped: list[str]) -> list[StripeRun]:
     async with res.sessions.begin() as session:
         if not await res.limiter.take(session, account, CallKind.READ, wanted=1):
             raise NotNow("the rate limit for reads is used up")
-    listed = res.stripe.list_runs(account, created_since=since, slack=CLOCK_SLACK_SECONDS)
+    listed = res.stripe.list_runs(account, created_since=since, slack=CLOCK_SLACK_SECONDS, skipped=skipped)
     return [run async for run in listed]
 
 

@@ -261,6 +261,7 @@ class RuleProgress(Base):
     planned_until: Mapped[datetime | None]  # the end of the last planned window
     # Where availability must reach before there is anything to plan; null until planned once.
     next_due_at: Mapped[datetime | None]
+    problem: Mapped[str | None]  # why it could not be planned when it was last due
     __table_args__ = (UniqueConstraint("rule_id", "connected_account", postgresql_nulls_not_distinct=True),)
 
 
@@ -640,6 +641,18 @@ class RefusedDeliveries(Base):
     account: Mapped[str] = mapped_column(primary_key=True)
     reason: Mapped[str] = mapped_column(primary_key=True)
     number: Mapped[int] = mapped_column(BigInteger)
+    first_at: Mapped[datetime]
+    last_at: Mapped[datetime]
+
+
+class UnreadableItems(Base):
+    """Items of one of Stripe's lists that could not be read when it was last listed (app/accounts/unreadable.py)."""
+
+    __tablename__ = "unreadable_items"
+    account: Mapped[str] = mapped_column(primary_key=True)
+    kind: Mapped[str] = mapped_column(primary_key=True)
+    number: Mapped[int]
+    example: Mapped[str]
     first_at: Mapped[datetime]
     last_at: Mapped[datetime]
 

@@ -80,3 +80,18 @@ async def account_keys(view: View) -> Check:
         return ok("account_keys", f"{detail}; {advice}")
     detail = f"every one of {count(sum(sealed.values()), 'account')} is sealed with the first encryption key"
     return ok("account_keys", detail + ("; the others can go" if len(known) > 1 else ""))
+
+
+@check
+async def unreadable_items(view: View) -> Check:
+    """Whether everything in Stripe's lists could be read."""
+    found = await rows.unreadable_items(view.session, configured=sorted(view.settings.accounts))
+    if not found:
+        return ok("unreadable_items", "everything that Stripe lists can be read")
+    said = [
+        f"{one.account}: {count(one.number, one.kind.replace('_', ' '))} cannot be read ({one.example}),"
+        f" for {span(view.now - one.first_at)}"
+        for one in found
+    ]
+    advice = "the rest of the list is used; if you need what is left out, report it with this text to Stripe, or to us"
+    return degraded("unreadable_items", names(said), advice, link=Link(LinkKind.REPORT_TYPES))

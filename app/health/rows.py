@@ -146,6 +146,22 @@ async def refused_deliveries(session: AsyncSession, *, configured: Sequence[str]
 
 
 @dataclass(frozen=True, slots=True)
+class Unreadable:
+    """Items of a list of Stripe's that could not be read when it was last listed, and what is wrong with one."""
+
+    account: str
+    kind: str
+    number: int
+    example: str
+    first_at: datetime
+
+
+async def unreadable_items(session: AsyncSession, *, configured: Sequence[str]) -> list[Unreadable]:
+    """Of lists that were read within a day: after that, it says nothing about now."""
+    return await fetch(session, Unreadable, _UNREADABLE, {"configured": list(configured), "limit": MOST_COUNTED})
+
+
+@dataclass(frozen=True, slots=True)
 class Unannounced:
     """Report types of an account whose data moved without a webhook that said so, and one of them."""
 
@@ -239,6 +255,11 @@ _REFUSED = text("""
 select account, reason, number, first_at, last_at from refused_deliveries
 where account = any(cast(:configured as text[])) and last_at > clock_timestamp() - interval '1 day'
 order by account, last_at desc limit :limit
+""")
+_UNREADABLE = text("""
+select account, kind, number, example, first_at from unreadable_items
+where account = any(cast(:configured as text[])) and last_at > clock_timestamp() - interval '1 day'
+order by account, kind limit :limit
 """)
 # Stripe sends an event for every advance: an hour later it has come, if it comes at all.
 _UNANNOUNCED = text("""

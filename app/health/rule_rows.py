@@ -76,6 +76,7 @@ class RuleRow:
     next_due_at: datetime | None
     data_available_end: datetime | None
     longest_data_age: timedelta | None
+    problem: str | None
     state: str | None
     window_end: datetime | None
     planned_at: datetime | None
@@ -133,7 +134,7 @@ where data_available_end is not null and resolves_to is null order by id limit :
 # because the planner does not take a column that is null for a constant.
 _RULES = text("""
 select rules.id, rules.name, rules.account, rules.report_type, rules.created_at, p.connected_account, p.next_due_at,
-    type.data_available_end, make_interval(secs => type.longest_data_age_seconds) as longest_data_age,
+    p.problem, type.data_available_end, make_interval(secs => type.longest_data_age_seconds) as longest_data_age,
     coalesce(own.state, connected.state) as state, coalesce(own.interval_end, connected.interval_end) as window_end,
     coalesce(own.planned_at, connected.planned_at) as planned_at
 from (

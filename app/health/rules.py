@@ -29,6 +29,7 @@ class Trouble(StrEnum):
     """What is wrong with a rule; where it is several things, the first of them."""
 
     TYPE_MISSING = "type_missing"
+    UNPLANNED = "unplanned"  # its windows cannot be planned
     FAILED = "failed"  # windows that were given up, and perhaps others that are late
     LATE = "late"  # windows that take too long
     DATA_LATE = "data_late"  # Stripe's data is not where it should be by now
@@ -117,9 +118,11 @@ def _rule(row: RuleRow, now: datetime, missing: Mapping[tuple[str, str], str], o
         following, expected_by = _next(row, now)
     type_missing = missing.get((row.account, row.report_type))
     owed_line = None if owed is None else _owed(owed)
-    detail = type_missing or owed_line or newest or following
+    unplanned = None if row.problem is None else f"it cannot be planned: {row.problem}; correct the rule"
+    detail = type_missing or unplanned or owed_line or newest or following
     kinds = (
         (Trouble.TYPE_MISSING, type_missing),
+        (Trouble.UNPLANNED, unplanned),
         (Trouble.FAILED, owed is not None and owed.failed_end),
         (Trouble.LATE, owed_line or newest),
         (Trouble.DATA_LATE, following),

@@ -17,6 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app import report_types
 from app.db.rows import fetch
 from app.observability import log_lines
+from app.observability.logs import redact
 from app.planning.planner import Availability, due_windows, next_due_at
 from app.planning.windows import Window
 from app.queue.wakeups import wake
@@ -66,6 +67,7 @@ class _Plan:
     windows: list[Window]
     planned_until: datetime | None
     next_due_at: datetime
+    problem: str | None = None  # why it cannot be planned
 
 
 async def record_availability(
@@ -163,9 +165,9 @@ def _plan(due: DueRule, *, limit: int) -> _Plan:
         until = windows[-1].end if windows else due.planned_until
         following = next_due_at(schedule, due.availability, planned_until=until) or _NEVER
         return _Plan(due, windows, until, following if windows else max(following, later))
-    except Exception:
+    except Exception as error:
         log.exception("rule.cannot_be_planned", rule_id=str(due.rule_id))
-        return _Plan(due, [], due.planned_until, later)
+        return _Plan(due, [], due.planned_until, later, problem=redact(f"{type(error).__name__}: {error}"[:300]))
 
 
 def _start_offset(due: DueRule, window: Window) -> int:
@@ -188,6 +190,7 @@ async def _note_progress(session: AsyncSession, plans: Sequence[_Plan]) -> None:
         "ids": [made.due.progress_id for made in plans],
         "untils": [made.planned_until for made in plans],
         "next_dues": [made.next_due_at for made in plans],
+        "problems": [made.problem for made in plans],
     }
     await session.execute(_NOTE_PROGRESS, values)
 
@@ -234,8 +237,9 @@ join report_types as type on type.account = rules.account and type.id = rules.re
 order by p.id for update of p
 """)
 _NOTE_PROGRESS = text("""
-update rule_progress set planned_until = made.planned_until, next_due_at = made.next_due_at
-from unnest(cast(:ids as bigint[]), cast(:untils as timestamptz[]), cast(:next_dues as timestamptz[]))
-    as made(id, planned_until, next_due_at)
+update rule_progress
+set planned_until = made.planned_until, next_due_at = made.next_due_at, problem = made.problem
+from unnest(cast(:ids as bigint[]), cast(:untils as timestamptz[]), cast(:next_dues as timestamptz[]),
+    cast(:problems as text[])) as made(id, planned_until, next_due_at, problem)
 where rule_progress.id = made.id
 """)

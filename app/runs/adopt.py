@@ -11,6 +11,7 @@ from typing import Any
 
 from sqlalchemy import TextClause, text
 
+from app.accounts import unreadable
 from app.db.rows import fetch
 from app.errors import NotNow, Overtaken
 from app.queue.claims import lock_claim
@@ -38,8 +39,14 @@ async def find_lost_run(res: Resources, claim: RequestClaim) -> StripeRun | None
     Raises what the Stripe client raises.
     """
     await _take_read(res, claim.account)
-    listed = res.stripe.list_runs(claim.account, created_since=claim.asked_at, slack=CLOCK_SLACK_SECONDS)
+    skipped: list[str] = []
+    listed = res.stripe.list_runs(
+        claim.account, created_since=claim.asked_at, slack=CLOCK_SLACK_SECONDS, skipped=skipped
+    )
     alike = [run async for run in listed if is_alike(run, claim)]
+    if skipped:
+        async with res.sessions.begin() as session:
+            await unreadable.note(session, claim.account, "report_run", skipped)
     for run in reversed(alike):  # newest first, so the last one is the nearest to our call
         if await _make_ours(res, claim, run.id):
             return run

@@ -140,10 +140,10 @@ class StripeClient:
         """The `acct_…` id that calls are made for: the key's own, or the one that is named beside it."""
         return str((await translate_errors(self.sdk(account).v1.accounts.retrieve_current_async())).id)
 
-    async def list_report_types(self, account: str) -> list[ReportTypeInfo]:
-        """Every report type of the account, in one call: Stripe does not page this list."""
+    async def list_report_types(self, account: str, skipped: list[str] | None = None) -> list[ReportTypeInfo]:
+        """Every report type of the account, in one call: Stripe does not page this list. `skipped`: see `read_each`."""
         answer = await translate_errors(self.sdk(account).v1.reporting.report_types.list_async())
-        return self._read_each(account, "report_type", report_type_from, _items_of(answer))
+        return self.read_each(account, "report_type", report_type_from, items_of(answer), skipped)
 
     async def list_connected(
         self, account: str, *, created_since: datetime | None = None, after: str | None = None
@@ -155,8 +155,8 @@ class StripeClient:
         if after is not None:
             query["starting_after"] = after
         page = await translate_errors(self.sdk(account).v1.accounts.list_async(query))
-        items = _items_of(page)
-        found = self._read_each(account, "account", connected_account_from, items, at_least_one=False)
+        items = items_of(page)
+        found = self.read_each(account, "account", connected_account_from, items, at_least_one=False)
         shown = [item["id"] for item in items if isinstance(item.get("id"), str)]
         more = bool(getattr(page, "has_more", False)) and bool(items)
         return ConnectedPage(found, shown, len(items) - len(found), len(shown) < len(items), more)
@@ -189,13 +189,18 @@ class StripeClient:
         call = self.sdk(account).v1.reporting.report_runs.retrieve_async(stripe_run_id)
         return read_as(stripe_run_from, await translate_errors(call))
 
-    async def list_runs(self, account: str, *, created_since: datetime, slack: int = 0) -> AsyncIterator[StripeRun]:
-        """Runs created since then (less `slack` seconds), newest first: Stripe has no other filter."""
+    async def list_runs(
+        self, account: str, *, created_since: datetime, slack: int = 0, skipped: list[str] | None = None
+    ) -> AsyncIterator[StripeRun]:
+        """Runs created since then (less `slack` seconds), newest first: Stripe has no other filter.
+
+        `skipped`: see `read_each`.
+        """
         query: Any = {"created": {"gte": int(created_since.timestamp()) - slack}, "limit": LIST_PAGE}
         while True:
             page = await translate_errors(self.sdk(account).v1.reporting.report_runs.list_async(query))
-            items = _items_of(page)
-            for run in self._read_each(account, "report_run", stripe_run_from, items):
+            items = items_of(page)
+            for run in self.read_each(account, "report_run", stripe_run_from, items, skipped):
                 yield run
             ids = [item["id"] for item in items if isinstance(item.get("id"), str)]
             if not getattr(page, "has_more", False) or not ids:
@@ -223,18 +228,19 @@ class StripeClient:
             except httpx.HTTPError as error:
                 raise NotNow(redact(f"the download was cut off. {describe_failure(error)}")) from error
 
-    def _read_each(
+    def read_each(
         self,
         account: str,
         kind: str,
         reader: Callable[[dict[str, Any]], T],
         items: list[dict[str, Any]],
+        skipped: list[str] | None = None,
         *,
         at_least_one: bool = True,
     ) -> list[T]:
         """The items of a list, read one by one: an unreadable one is counted and logged, and does not hide the others.
 
-        Raises NotNow if none can be read, unless `at_least_one` is false.
+        What is wrong with each is added to `skipped`. Raises NotNow if none can be read, and `at_least_one` must be.
         """
         found = []
         for item in items:
@@ -242,7 +248,10 @@ class StripeClient:
                 found.append(reader(item))
             except Malformed as error:
                 self._metrics.unreadable_items.labels(account, kind).inc()
-                log.warning("stripe.unreadable_item", account=account, kind=kind, error=redact(str(error)))
+                said = redact(f"{item.get('id') or 'one without an id'}: {error}"[:300])
+                log.warning("stripe.unreadable_item", account=account, kind=kind, error=said)
+                if skipped is not None:
+                    skipped.append(said)
         if at_least_one and items and not found:
             raise NotNow("Stripe's answer cannot be read: none of its items is what was asked for")
         return found
@@ -270,7 +279,7 @@ def read_as(reader: Callable[[dict[str, Any]], T], value: Any) -> T:
         raise NotNow(f"Stripe's answer cannot be read: {error}") from error
 
 
-def _items_of(page: stripe.StripeObject) -> list[dict[str, Any]]:
+def items_of(page: stripe.StripeObject) -> list[dict[str, Any]]:
     items = page.to_dict(for_json=True).get("data")
     if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
         raise NotNow("Stripe's answer cannot be read: it is not a list of objects")

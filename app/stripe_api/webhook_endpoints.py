@@ -13,7 +13,7 @@ import httpx
 
 from app.errors import NotNow, Refused
 from app.settings import Settings
-from app.stripe_api.client import CALL_TIMEOUT, LIST_PAGE, StripeClient, read_as, translate_errors
+from app.stripe_api.client import CALL_TIMEOUT, LIST_PAGE, StripeClient, items_of, read_as, translate_errors
 from app.stripe_api.http import describe_failure, trust
 from app.stripe_api.objects import NewEndpoint, StripeFile, WebhookEndpoint, new_endpoint_from, webhook_endpoint_from
 
@@ -27,7 +27,7 @@ async def list_endpoints(client: StripeClient, account: str) -> list[WebhookEndp
     """Every webhook endpoint of the account: Stripe allows 16, so one page holds them. Raises KeyRefused, NotNow."""
     query: Any = {"limit": LIST_PAGE}
     answer = await translate_errors(client.sdk(account).v1.webhook_endpoints.list_async(query))
-    return [read_as(webhook_endpoint_from, item) for item in answer.data]
+    return client.read_each(account, "webhook_endpoint", webhook_endpoint_from, items_of(answer))
 
 
 async def create_endpoint(

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 import structlog
 
-from app.accounts import holds, reconciliations
+from app.accounts import holds, reconciliations, unreadable
 from app.accounts.identity import check_identity
 from app.accounts.reconciliations import AccountClaim
 from app.errors import KeyRefused, NotNow, Refused
@@ -73,8 +73,9 @@ async def refresh_report_types(res: Resources, account: str) -> int:
         )
         if not permit.calls:
             raise NotNow("the account's read calls are on hold, or its rate limit is used up")
+    skipped: list[str] = []
     try:
-        types = await res.stripe.list_report_types(account)
+        types = await res.stripe.list_report_types(account, skipped)
     except (KeyRefused, Refused) as error:
         # The call has no parameters of ours: whatever Stripe refuses is the key, or the account.
         refused = KeyRefused(error.message, error.request_id, status=error.status)
@@ -82,7 +83,13 @@ async def refresh_report_types(res: Resources, account: str) -> int:
             await holds.hold(session, account, CallKind.READ, refused, probing=permit.probing, backoff=res.backoff)
         log.error("report_types.refused", account=account, error=str(error), stripe_request_id=error.request_id)
         raise NotNow(str(error)) from error
+    except NotNow:
+        if skipped:
+            async with res.sessions.begin() as session:
+                await unreadable.note(session, account, "report_type", skipped)
+        raise
     async with res.sessions.begin() as session:
+        await unreadable.note(session, account, "report_type", skipped)
         await holds.accepted(session, account, CallKind.READ)
         planned = await schedule.record_availability(session, account, types, attempts=res.settings.max_run_attempts)
     log.info("report_types.refreshed", account=account, report_types=len(types), runs_planned=planned)

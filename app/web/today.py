@@ -29,6 +29,7 @@ OFF_SHOWN = 12
 _SAID_BELOW = frozenset({"freshness", "failed_runs", "report_types"})
 _WORDS = {
     Trouble.TYPE_MISSING: "no such report type",
+    Trouble.UNPLANNED: "cannot be planned",
     Trouble.FAILED: "failed",
     Trouble.LATE: "late",
     Trouble.DATA_LATE: "Stripe’s data is late",

@@ -7,7 +7,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import httpx
@@ -21,6 +21,7 @@ from app.errors import NotNow, SchemaError
 from app.health import outside
 from app.health.results import Status
 from app.resources import Resources, open_resources
+from app.rules.slices import work_slice
 from app.settings import Settings
 from app.simulator import Simulator
 from app.upkeep.reconcile import reconcile
@@ -82,6 +83,21 @@ async def store_away(place: Place) -> None:
 async def mistyped_type(place: Place) -> None:
     await reconcile(place.res)
     await add_rule(place.res, report_type=REPORT_TYPE.replace("itemized", "itemised"))
+
+
+async def unreadable_type(place: Place) -> None:
+    place.simulator.report_type(REPORT_TYPE).data_available_end = None  # type: ignore[assignment]
+    await reconcile(place.res)
+
+
+async def unplannable_rule(place: Place) -> None:
+    await reconcile(place.res)
+    rule = await add_rule(place.res, starts_on=date(2027, 1, 1))
+    await execute(
+        place.res, "update rules set timezone = 'Mars/Base', starts_on = '2026-02-01' where id = :id", id=rule.id
+    )
+    await execute(place.res, "update rule_progress set next_due_at = null")
+    await work_slice(place.res)
 
 
 async def revoked_key(place: Place) -> None:
@@ -171,6 +187,8 @@ WORLDS = [
     ),
     World("mistyped type", mistyped_type, "report_types", Status.DEGRADED, "TallyhookReportTypeMissing"),
     World("mistyped type, its rule", mistyped_type, "freshness", Status.DEGRADED, "TallyhookReportsLate"),
+    World("rule that cannot be planned", unplannable_rule, "freshness", Status.DEGRADED, "TallyhookReportsLate"),
+    World("unreadable report type", unreadable_type, "unreadable_items", Status.DEGRADED, None),
     World(
         "revoked key", revoked_key, "credentials", Status.DEGRADED, "TallyhookKeyRefused", waiting="account_held",
     ),

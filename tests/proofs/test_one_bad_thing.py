@@ -132,8 +132,10 @@ async def refuse_requested(res: Resources, rule_id: object, sqlstate: str, *, ti
 
 BAD = [
     Bad("event", bad_event, ["failed_events"]),
-    Bad("report type", bad_report_type, ["report_types"], metric="tallyhook_unreadable_items_total"),
-    Bad("run in a list", bad_run_in_a_list, metric="tallyhook_unreadable_items_total"),
+    Bad(
+        "report type", bad_report_type, ["report_types", "unreadable_items"], metric="tallyhook_unreadable_items_total"
+    ),
+    Bad("run in a list", bad_run_in_a_list, ["unreadable_items"], metric="tallyhook_unreadable_items_total"),
     Bad("file", bad_file, ["failed_runs"]),
     # Its last refusals come when nothing passes any more, so that it is the account that is held.
     Bad("connected account", bad_connected_account, ["credentials"]),

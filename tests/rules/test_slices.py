@@ -75,7 +75,9 @@ async def test_a_rule_with_many_accounts_leaves_room_for_the_others_of_its_type(
     assert {one["rule_id"] for one in found} == {big.id, small.id}
 
 
-async def test_a_rule_that_cannot_be_planned_stops_neither_the_others_nor_the_lane(res: Resources) -> None:
+async def test_a_rule_that_cannot_be_planned_says_why_and_stops_neither_the_others_nor_the_lane(
+    res: Resources, api: httpx.AsyncClient
+) -> None:
     broken = await add_rule(res, name="broken", starts_on=date(2026, 2, 27))
     await execute(res, "update rules set timezone = 'No/Where' where id = :id", id=broken.id)
     await add_rule(res, name="sound", starts_on=date(2026, 2, 27))
@@ -85,6 +87,16 @@ async def test_a_rule_that_cannot_be_planned_stops_neither_the_others_nor_the_la
 
     assert turns == 0, "what cannot be planned is not tried again before the data moves"
     assert len(await fetch(res, "select 1 from runs")) == 2
+    details = {rule["name"]: rule["detail"] for rule in (await api.get("/health")).json()["rules"]}
+    assert details["sound"] == "on time"
+    assert details["broken"].startswith(
+        "it cannot be planned: ZoneInfoNotFoundError: 'No time zone found with key No/Where'"
+    )
+
+    await api.patch(f"/v1/rules/{broken.id}", json={"timezone": "UTC"})
+
+    assert {rule["detail"] for rule in (await api.get("/health")).json()["rules"]} == {"on time"}
+    assert len(await fetch(res, "select 1 from runs")) == 4
 
 
 @pytest.mark.parametrize("cadence", ["daily", "every_update"])
