@@ -52,7 +52,8 @@ async def deliveries_refused(view: View) -> Check:
     accounts = {one.account for one in lost}
     advice = "; ".join(dict.fromkeys(_OF_STRIPE[one.reason] for one in lost))
     detail = f"none accepted since: {'; '.join(_refused(one, view.now) for one in lost)}"
-    return degraded("deliveries_refused", detail, advice, account=accounts.pop() if len(accounts) == 1 else None)
+    account = accounts.pop() if len(accounts) == 1 else None
+    return degraded("deliveries_refused", detail, advice, account=account, link=Link(LinkKind.ACCOUNTS))
 
 
 def _refused(one: rows.Refused, now: datetime) -> str:

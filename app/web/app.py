@@ -19,7 +19,21 @@ from app.db.engine import is_slow, is_transient
 from app.errors import BadInput, Conflict, Gone, NotFound, PreconditionFailed, StoreAway
 from app.health.judgements import Judgements
 from app.resources import Resources
-from app.web import accounts, actions, lists, login, months, more_actions, render, rule, rule_form, run, runs, today
+from app.web import (
+    accounts,
+    actions,
+    lists,
+    login,
+    months,
+    more_actions,
+    render,
+    rule,
+    rule_form,
+    run,
+    runs,
+    target_form,
+    today,
+)
 from app.web.visit import Visit
 
 log = structlog.get_logger()
@@ -27,7 +41,7 @@ log = structlog.get_logger()
 # These belong to the API and to machines, whatever the client accepts.
 _OTHERS = ("v1", "health", "metrics", "openapi.json", "docs", "webhooks")
 # In the order in which paths are looked up: `/rules/new` before `/rules/{rule}`.
-_PARTS = (login, today, rule_form, more_actions, rule, run, runs, months, lists, accounts, actions)
+_PARTS = (login, today, rule_form, more_actions, target_form, rule, run, runs, months, lists, accounts, actions)
 _FOR_PROGRAMS = "Tallyhook. The API is below /v1 (a bearer token in the Authorization header), described at /docs; / has pages for browsers.\n"  # noqa: E501
 
 

@@ -171,7 +171,7 @@ left join loads on loads.run_id = counting.run_id and loads.rows is not null
 """  # noqa: S608 - of constants only
 _WINDOWS = text(f"{_COUNTING} order by day desc, window_key desc, connected_account nulls first limit :limit")
 _OF_DAY = text(f"""{_COUNTING}
-order by case state when 'failed' then 1 when 'cancelled' then 3 when 'stored' then 4 else 2 end,
+order by case counting.state when 'failed' then 1 when 'cancelled' then 3 when 'stored' then 4 else 2 end,
     connected_account nulls first, window_key limit :limit offset :offset
 """)
 _STORED_DAYS = text("""

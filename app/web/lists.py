@@ -16,6 +16,7 @@ from app.db.rows import fetch
 from app.tables.checks.results import Verdict
 from app.vocabulary import DeliveryState, EventStatus
 from app.web.forms import checked
+from app.web.target_form import rule_names
 from app.web.visit import Visit, get
 
 MOST_SHOWN = 100
@@ -117,8 +118,9 @@ async def show_target(visit: Visit) -> Response:
         target = await targets.show_target(session, target_id, Response())
         asked = {"target": target_id, "limit": 20}
         newest = await messages.list_deliveries(session, checked(messages.DeliveriesIn, asked))
+        rules = await rule_names(session, target)
     since = datetime.now(UTC) - timedelta(days=7)
-    return visit.show("target.html", target=target, deliveries=newest.data, since=since)
+    return visit.show("target.html", target=target, rules=rules, deliveries=newest.data, since=since)
 
 
 async def show_deliveries(visit: Visit) -> Response:

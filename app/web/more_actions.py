@@ -7,9 +7,7 @@ from starlette.responses import Response
 
 from app.api import checks, messages, tables, targets
 from app.api.schemas.tables import ColumnIn, NoteIn
-from app.api.schemas.targets import RecoverIn, TargetChange, TargetIn, TargetOut
-from app.errors import BadInput, Conflict
-from app.vocabulary import MessageType, TargetKind
+from app.api.schemas.targets import RecoverIn, TargetChange, TargetOut
 from app.web.actions import Question, confirmed
 from app.web.forms import checked
 from app.web.visit import Visit, get, post, segment
@@ -183,54 +181,11 @@ async def _again(visit: Visit) -> Response:
     return visit.go(f"/messages/{message_id}", done="It is sent again.")
 
 
-async def _show_new(visit: Visit) -> Response:
-    return _new_form(visit, {"kind": "webhook", "message_types": "*"}, [])
-
-
-def _new_form(visit: Visit, given: "dict[str, str]", problems: list[tuple[str, str]]) -> Response:
-    shown = {name: given.get(name, "") for name in ("name", "kind", "url", "recipients", "message_types", "rules")}
-    return visit.show(
-        "target_form.html",
-        status=422 if problems else 200,
-        given=shown,
-        problems=problems,
-        kinds=list(TargetKind),
-        types=list(MessageType),
-        settings=visit.res.settings,
-    )
-
-
-async def _make(visit: Visit) -> Response:
-    form = await visit.form()
-    lists = {name: form.get(name, "").replace(",", " ").split() for name in ("recipients", "message_types")}
-    rules = [name.strip() for name in form.get("rules", "").split(",") if name.strip()]
-    values = {
-        "name": form.get("name", "").strip(),
-        "kind": form.get("kind", ""),
-        "url": form.get("url", "").strip() or None,
-    }
-    try:
-        new = checked(TargetIn, {**values, **lists, "rules": rules or None})
-        made = await targets.create_target(visit.res, visit.caller, new, Response())
-    except (BadInput, Conflict) as error:
-        found = (
-            [(one.pointer.strip("/"), one.detail) for one in error.errors]
-            if isinstance(error, BadInput)
-            else [("", str(error))]
-        )
-        return _new_form(visit, form, found)
-    if made.secret is not None:
-        return visit.show("secret.html", secret=made.secret, target_id=made.id)
-    return visit.go(f"/targets/{made.id}", done="It is made.")
-
-
 ROUTES = (
     *confirmed("/tables/{table}/columns/{column}/approve", _ask_approve, _approve),
     *confirmed("/tables/{table}/columns/{column}/ignore", _ask_ignore, _ignore),
     get("/checks/{check:int}/note", _show_note),
     post("/checks/{check:int}/note", _note),
-    get("/targets/new", _show_new),
-    post("/targets/new", _make),
     *confirmed("/targets/{target:uuid}/test", _ask_test, _test),
     *confirmed("/targets/{target:uuid}/rotate", _ask_rotate, _rotate),
     *confirmed("/targets/{target:uuid}/recover", _ask_recover, _recover),

@@ -1,5 +1,6 @@
 """A company's books on one morning: the real service and its worker, over the simulator, with failures of all kinds."""
 
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -20,8 +21,11 @@ PAYOUTS = "payouts.itemized.5"
 LATE = "ending_balance_reconciliation.summary.1"
 MONTHLY = "balance_change_from_activity.summary.1"
 RECONCILED = "payout_reconciliation.itemized.7"
-CONNECTED = "connected_account_balance_change_from_activity.itemized.4"
-TYPES = (ACTIVITY, BALANCE, PAYOUTS, LATE, MONTHLY, RECONCILED)
+CONNECTED = "connected_account_balance_change_from_activity.itemized.3"
+TYPES = (ACTIVITY, BALANCE, PAYOUTS, LATE, MONTHLY, RECONCILED, CONNECTED)
+SHOPS = ("acct_1AlphaShop", "acct_1BetaShop")
+# An account whose key was revoked, and whose endpoint has another secret than we know.
+EU, EU_KEY = "eu", "sk_test_simulator_eu"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +48,7 @@ async def books(database_url: str, **overrides: object) -> AsyncIterator[Books]:
     """Everything is made that can be made; what is not has one of the reasons that there are."""
     today = datetime.combine(datetime.now(UTC).date(), datetime.min.time(), UTC)
     simulator = Simulator(delay=0.05)
+    simulator.add_account(EU)
     _publish(simulator, today)
     async with serve(simulator):
         settings = service.make_settings(database_url, simulator, **_quick(overrides))
@@ -52,6 +57,7 @@ async def books(database_url: str, **overrides: object) -> AsyncIterator[Books]:
             found = Books(life.url, life.res, simulator, today)
             simulator.add_endpoint(f"{life.url}/webhooks/stripe", secrets=[service.WEBHOOK_SECRET])
             await _make_rules(found)
+            await _lose_account(found)
             await _until_quiet(found)
             yield found
 
@@ -61,13 +67,14 @@ def _quick(overrides: dict[str, object]) -> dict[str, object]:
         "TALLYHOOK_MAX_PENDING_RUNS": 100,
         "TALLYHOOK_SIGNING_KEY": "a-signing-key-of-more-than-32-characters",
         "TALLYHOOK_TARGET_NETWORKS": "127.0.0.0/8",
+        "STRIPE_ACCOUNTS": json.dumps({EU: {"api_key": EU_KEY, "webhook_secrets": ["whsec_not_this_one"]}}),
         **overrides,
     }
 
 
 def _publish(simulator: Simulator, today: datetime) -> None:
-    for name in TYPES:
-        kind = simulator.report_type(name)
+    for name, account in [*((name, "default") for name in TYPES), (PAYOUTS, EU)]:
+        kind = simulator.report_type(name, account=account)
         kind.data_available_start = int((today - HISTORY).timestamp())
         kind.data_available_end = int(today.timestamp())
     simulator.report_type(LATE).data_available_end = int((today - timedelta(days=4)).timestamp())
@@ -92,7 +99,23 @@ async def _make_rules(found: Books) -> None:
         await _add(api, name="reconciled-weekly", report_type=RECONCILED, cadence="weekly", starts_on=_back(found, 90))
         await _add(api, name="tokyo-data-late", report_type=LATE, timezone="Asia/Tokyo", **daily)
         await _add(api, name="no-such-type", report_type="payouts.itemised.5", **daily)
+        for shop in SHOPS:
+            found.simulator.connect_account(shop)
+        shops = {"connected_accounts": list(SHOPS), "starts_on": _back(found, 12)}
+        await _add(api, name="marketplace", report_type=CONNECTED, cadence="daily", **shops)
         await _add(api, name="switched-off", report_type=BALANCE, enabled=False, **daily)
+
+
+async def _lose_account(found: Books) -> None:
+    """Its key is revoked when its types are known already; what Stripe sends for it is signed with another secret."""
+    await until_found(found.res, "select 1 from report_types where account = :account limit 1", account=EU)
+    found.simulator.change_key(EU_KEY, revoked=True)
+    found.simulator.add_endpoint(f"{found.url}/webhooks/stripe/{EU}", secrets=["whsec_another"], account=EU)
+    async with found.api() as api:
+        rule = {"account": EU, "cadence": "daily", "starts_on": _back(found, 10)}
+        await _add(api, name="eu-payouts", report_type=PAYOUTS, **rule)
+    found.simulator.advance(BALANCE, found.today, account=EU)
+    await until_found(found.res, "select 1 from account_holds where account = :account", account=EU)
 
 
 async def _begin_badly(found: Books, api: httpx.AsyncClient, name: str, report_type: str, kind: str) -> None:
@@ -116,7 +139,7 @@ async def _until_quiet(found: Books) -> None:
     await until_found(
         found.res,
         """select 1 where not exists (select 1 from runs where state in ('requested', 'ready')
-               or state = 'planned' and report_type <> 'payouts.itemised.5')
+               or state = 'planned' and report_type <> 'payouts.itemised.5' and account <> 'eu')
            and not exists (select 1 from loads where state = 'due')
            and (select count(*) from runs where state = 'stored') > 80""",
     )

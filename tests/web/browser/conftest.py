@@ -1,4 +1,4 @@
-"""Chromium over the books of one morning. Where there is no browser, these tests say so and are skipped."""
+"""One Chromium over the books of one morning, for all browser tests. Without a browser they say so and are skipped."""
 
 import os
 import shutil
@@ -27,21 +27,29 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.browser)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
+def store_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the service keeps files: a folder that a test can take away."""
+    folder = tmp_path_factory.mktemp("store") / "files"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture(scope="session")
 def books_url(postgres_server: PostgresServer) -> Iterator[str]:
     with fresh_database(postgres_server) as name:
         migrate(postgres_server.url(name))
         yield postgres_server.url(name)
 
 
-@pytest.fixture(scope="module")
-async def morning(books_url: str) -> AsyncIterator[Books]:
-    """The books, for all tests of a module."""
-    async with books(books_url) as found:
+@pytest.fixture(scope="session")
+async def morning(books_url: str, store_folder: Path) -> AsyncIterator[Books]:
+    """The books, for all tests: each makes what it changes."""
+    async with books(books_url, TALLYHOOK_FILE_STORE=f"file://{store_folder}") as found:
         yield found
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 async def chromium() -> AsyncIterator[Browser]:
     path = executable()
     if path is None:
