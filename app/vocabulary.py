@@ -164,8 +164,9 @@ class Lane(StrEnum):
 # Raise it with every new value that a rule may have and that the version before cannot read: while a process with a
 # lower number is alive, such a rule is refused (docs/decisions/0006, queue/processes). 1: everything up to 330d95e.
 # 2: a `report_type` that ends in `.latest`.
-WORDS = 2
+WORDS = 3
 WORDS_OF_LATEST = 2
+WORDS_OF_CONNECT = 3  # `connected: each`
 
 
 class TargetKind(StrEnum):

@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.api.http.dependencies import CalledBy, Res, Session
 from app.api.http.paging import bad_cursor, make_cursor, read_cursor
 from app.api.schemas.common import Day, Days, Name, Out, Page, PageIn, Time
-from app.api.schemas.rules import RuleChange, RuleIn, RuleRef, WarningOut, refuse_null
+from app.api.schemas.rules import ALIASES, RuleChange, RuleIn, RuleRef, WarningOut, refuse_null
 from app.api.schemas.runs import WaitingOut
 from app.db.models import Rule
 from app.errors import BadInput, FieldError
@@ -170,7 +170,8 @@ async def _saved(session: AsyncSession, asked: PreviewIn) -> Rule | None:
 def _new_rule(given: dict[str, Any]) -> NewRule:
     """A rule that is not saved; only its name may be missing. Raises BadInput."""
     try:
-        return RuleIn.model_validate({"name": "preview"} | given).as_new()
+        named = {ALIASES.get(name, name): value for name, value in given.items()}
+        return RuleIn.model_validate({"name": "preview"} | named).as_new()
     except ValidationError as error:
         raise BadInput(*(FieldError(f"/{one['loc'][0]}", "is missing") for one in error.errors())) from error
 

@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.api import target_apply
 from app.api.applied import Outcome, Part, Step
 from app.api.rule_file import Contents, Written, write_rules, write_targets
-from app.api.schemas.rules import RuleIn
+from app.api.schemas.rules import ALIASES, RuleIn
 from app.db.models import Rule
 from app.errors import BadInput, Conflict, RuleFileError, TallyhookError
 from app.resources import Resources
@@ -135,7 +135,8 @@ def _meant(rule: Rule, written: Written[RuleIn]) -> NewRule:
 
 
 def _differing(was: NewRule, wanted: NewRule) -> list[str]:
-    return sorted(name for name in RULE_FIELDS if getattr(was, name) != getattr(wanted, name))
+    differing = [name for name in RULE_FIELDS if getattr(was, name) != getattr(wanted, name)]
+    return sorted(ALIASES.get(name, name) for name in differing)
 
 
 def _problems(written: Written[RuleIn], error: BadInput | Conflict) -> list[str]:

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from app.api.schemas.common import In
-from app.api.schemas.rules import RuleIn
+from app.api.schemas.rules import ALIASES, RuleIn
 from app.api.schemas.targets import TargetIn
 from app.api.yaml_file import Document, at, follow, is_empty, plain, write
 from app.errors import BadInput, RuleFileError
@@ -20,7 +20,7 @@ from app.rules.rule import DEFAULT_TABLE, RULE_FIELDS, NewRule
 
 # Left out of a file when empty.
 _DEFAULTS = {"enabled": True, "settle_hours": 0, "parameters": {}, "connected_accounts": [], "retention_days": None}
-_DEFAULTS |= {"connected": None, "table": dict(DEFAULT_TABLE), "recheck_days": []}
+_DEFAULTS |= {"connected": None, "table": dict(DEFAULT_TABLE), "recheck_days": [], "except": []}
 _TARGET_DEFAULTS: dict[str, Any] = {"url": None, "recipients": [], "message_types": ["*"], "rules": None}
 _TARGET_DEFAULTS |= {"accounts": None, "enabled": True}
 
@@ -79,7 +79,7 @@ def write_targets(targets: Iterable[TargetIn]) -> str:
 
 def as_written(rule: NewRule) -> dict[str, Any]:
     """A rule as users write it, without defaults except those that readers expect."""
-    return _without_defaults({name: getattr(rule, name) for name in RULE_FIELDS}, _DEFAULTS)
+    return _without_defaults({ALIASES.get(name, name): getattr(rule, name) for name in RULE_FIELDS}, _DEFAULTS)
 
 
 def _target(target: TargetIn) -> dict[str, Any]:

@@ -13,6 +13,8 @@ from app.health.rows import MOST_COUNTED
 
 # Rules times connected accounts; those whose data is due first are looked at first.
 MOST_RULES = 500
+# Of the connected accounts that one rule has.
+MOST_MEMBERS = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,9 +84,10 @@ class RuleRow:
     planned_at: datetime | None
 
 
-async def rules(session: AsyncSession, *, also: Sequence[uuid.UUID]) -> list[RuleRow]:
-    """Those whose data is due first, and also these."""
-    return await fetch(session, RuleRow, _RULES, {"most_rules": MOST_RULES, "also": list(also)})
+async def rules(session: AsyncSession, *, also: Sequence[tuple[uuid.UUID, str | None]]) -> list[RuleRow]:
+    """Those whose data is due first, and also these, for these connected accounts."""
+    values = {"also": [rule_id for rule_id, _ in also], "also_accounts": [account or "" for _, account in also]}
+    return await fetch(session, RuleRow, _RULES, {**values, "most_rules": MOST_RULES, "most_members": MOST_MEMBERS})
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,10 +142,18 @@ select rules.id, rules.name, rules.account, rules.report_type, rules.created_at,
     coalesce(own.planned_at, connected.planned_at) as planned_at
 from (
     (select p.* from rule_progress as p join rules on rules.id = p.rule_id
-     where rules.enabled and rules.deleted_at is null order by p.next_due_at nulls first, p.id limit :most_rules)
+     where rules.enabled and rules.deleted_at is null and rules.connected is distinct from 'each'
+     order by p.next_due_at nulls first, p.id limit :most_rules)
     union
-    (select p.* from rule_progress as p join rules on rules.id = p.rule_id
-     where rules.enabled and rules.deleted_at is null and p.rule_id = any(cast(:also as uuid[])) limit :most_rules)
+    -- Of the thousands that a rule for each connected account has, those that are furthest behind.
+    (select p.* from rules cross join lateral (
+        select * from rule_progress where rule_id = rules.id order by next_due_at nulls first, id limit :most_members
+     ) as p where rules.enabled and rules.deleted_at is null and rules.connected = 'each' limit :most_rules)
+    union
+    (select p.* from unnest(cast(:also as uuid[]), cast(:also_accounts as text[])) as also(rule_id, account)
+     join rules on rules.id = also.rule_id
+     join rule_progress as p on p.rule_id = rules.id and coalesce(p.connected_account, '') = also.account
+     where rules.enabled and rules.deleted_at is null limit :most_rules)
 ) as p join rules on rules.id = p.rule_id
 left join report_types as type on type.account = rules.account and type.id = rules.report_type
 left join lateral (

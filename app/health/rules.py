@@ -56,7 +56,7 @@ async def rules_of(view: View) -> list[RuleHealth]:
     missing = {(one.account, one.report_type): line for one, line in await view.once(missing_types)}
     owed = await rule_rows.owed_windows(view.session, stored_within=STORED_WITHIN)
     owed_of = {(one.rule_id, one.connected_account): one for one in owed}
-    looked_at = await rule_rows.rules(view.session, also=[one.rule_id for one in owed])
+    looked_at = await rule_rows.rules(view.session, also=[(one.rule_id, one.connected_account) for one in owed])
     found = [_rule(row, view.now, missing, owed_of.get((row.id, row.connected_account))) for row in looked_at]
     return sorted(found, key=lambda rule: rule.status is Status.OK)
 

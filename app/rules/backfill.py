@@ -6,6 +6,7 @@ The first slice is planned in the caller's transaction, the rest by the rules la
 
 import asyncio
 import uuid
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import date, datetime, timedelta
@@ -25,6 +26,7 @@ from app.planning.windows import Window, day_start, instant_key
 from app.queue.wakeups import wake
 from app.report_types import KnownType
 from app.rules import store, versions
+from app.rules.members import first_moment
 from app.rules.rule import schedule_of
 from app.rules.versions import Versions
 from app.runs import manual, plan
@@ -35,6 +37,8 @@ from app.vocabulary import Cadence, Lane, RunState
 MOST_RUNS = 500_000
 # Windows examined in one transaction.
 SLICE = 500
+# Connected accounts looked at in one transaction.
+SCOPES = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,9 +78,15 @@ class _Job:
 
 @dataclass(frozen=True, slots=True)
 class _Scope(RuleScope):
-    """A rule for one connected account, and its progress row."""
+    """A rule for one connected account, and its progress row; before it was made an account owes nothing."""
 
     progress_id: int
+    account_created_at: datetime | None
+
+    @property
+    def since(self) -> datetime | None:
+        """From when on it has windows, where that is later than the rule says."""
+        return None if self.account_created_at is None else first_moment(self.account_created_at, self.timezone)
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,11 +162,15 @@ async def count(session: AsyncSession, rule: Rule, asked: Backfill) -> BackfillC
         stored = sum(len(work.stored) for work in works)
     else:
         windows = await asyncio.to_thread(lambda: list(_calendar_windows(rule, asked, type_)))
-        if len(windows) * len(scopes) > MOST_RUNS:
+        ends = [window.end for window in windows]
+        owed = sum(
+            len(ends) if scope.since is None else len(ends) - bisect_right(ends, scope.since) for scope in scopes
+        )
+        if owed > MOST_RUNS:
             raise BadInput(FieldError("/from", f"asks for more than {MOST_RUNS} runs at once; use shorter ranges"))
         values = {"rule_id": rule.id, "keys": [window.key for window in windows], "retried": list(manual.RETRIED)}
         found = (await session.execute(_COUNT, values)).one()
-        missing, failed, stored = len(windows) * len(scopes) - found.there, found.failed, found.stored
+        missing, failed, stored = owed - found.there, found.failed, found.stored
     return BackfillCounts(missing, failed, stored if asked.rerun else 0)
 
 
@@ -178,9 +192,8 @@ async def _slice(session: AsyncSession, rule: Rule, job: _Job, attempts: int) ->
     """Work through the next windows of a job, one connected account after the other, and record its progress."""
     type_ = await _type_of(session, rule)
     left = SLICE
-    for scope in await _scopes(session, rule):
-        if scope.progress_id < job.progress_id:
-            continue
+    scopes = await _scopes(session, rule, first=job.progress_id, limit=SCOPES)
+    for scope in scopes:
         after_key = job.after_key if scope.progress_id == job.progress_id else ""
         windows, latest = await _windows(session, rule, job.asked, type_, scope, after_key=after_key, limit=left)
         types = await versions.read(session, scope, type_.resolves_to, windows)
@@ -191,7 +204,11 @@ async def _slice(session: AsyncSession, rule: Rule, job: _Job, attempts: int) ->
             await session.execute(_NOTE, values)
             await wake(session, Lane.RULES, Lane.REQUESTS)
             return
-    await session.execute(_DONE, {"id": job.id})
+    if len(scopes) == SCOPES:
+        await session.execute(_NOTE, {"id": job.id, "progress_id": scopes[-1].progress_id + 1, "after_key": ""})
+        await wake(session, Lane.RULES)
+    else:
+        await session.execute(_DONE, {"id": job.id})
     await wake(session, Lane.REQUESTS)
 
 
@@ -223,8 +240,8 @@ async def _type_of(session: AsyncSession, rule: Rule) -> KnownType:
     return type_
 
 
-async def _scopes(session: AsyncSession, rule: Rule) -> list[_Scope]:
-    return await fetch(session, _Scope, _SCOPES, {"rule_id": rule.id})
+async def _scopes(session: AsyncSession, rule: Rule, *, first: int = 0, limit: int | None = None) -> list[_Scope]:
+    return await fetch(session, _Scope, _SCOPES, {"rule_id": rule.id, "first": first, "limit": limit})
 
 
 async def _windows(
@@ -237,7 +254,7 @@ async def _windows(
     rest = asked
     if after_key:
         rest = replace(asked, first=max(asked.first, date.fromisoformat(after_key) + timedelta(days=1)))
-    windows = list(islice(_calendar_windows(rule, rest, type_), limit))
+    windows = list(islice(_calendar_windows(rule, rest, type_, since=scope.since), limit))
     keys = [window.key for window in windows]
     values = {"rule_id": rule.id, "connected_account": scope.connected_account, "keys": keys}
     return windows, _by_key(await fetch(session, _Latest, _LATEST, values))
@@ -255,7 +272,8 @@ async def _update_windows(
     made_from = (await session.execute(_FIRST_START, values)).scalar_one() or day_start(rule.starts_on, zone)
     available = type_.availability
     assert available is not None
-    first, last = max(start, available.start), min(end, made_from, available.end)
+    first = max(moment for moment in (start, available.start, scope.since) if moment is not None)
+    last = min(end, made_from, available.end)
     before = [Window(instant_key(first), first, last, partial=first > start)] if first < last else []
     return [*before, *(latest[key].window for key in sorted(latest))], latest
 
@@ -264,19 +282,26 @@ def _by_key(runs: Iterable[_Latest]) -> Mapping[str, _Latest]:
     return {run.window_key: run for run in runs}
 
 
-def _calendar_windows(rule: Rule, asked: Backfill, type_: KnownType) -> Iterator[Window]:
+def _calendar_windows(
+    rule: Rule, asked: Backfill, type_: KnownType, *, since: datetime | None = None
+) -> Iterator[Window]:
     # A backfill may also cover days before the rule's own start.
     schedule = replace(schedule_of(rule), starts_on=asked.first)
     available = type_.availability
     assert available is not None
+    if since is not None:
+        available = replace(available, start=max(available.start, since))
     owed = all_windows(schedule, available, until=day_start(asked.until, ZoneInfo(rule.timezone)))
     return (window for window in owed if due_at(window, schedule) <= available.end)
 
 
 _SCOPES = text("""
 select p.id as progress_id, p.connected_account, rules.id as rule_id, rules.account, rules.report_type, rules.timezone,
-    rules.parameters
-from rules join rule_progress as p on p.rule_id = rules.id where rules.id = :rule_id order by p.id
+    rules.parameters, one.stripe_created_at as account_created_at
+from rules join rule_progress as p on p.rule_id = rules.id
+left join connected_accounts as one on rules.connected = 'each' and one.account = rules.account
+    and one.id = p.connected_account
+where rules.id = :rule_id and p.id >= :first order by p.id limit :limit
 """)
 _BEGIN = text("""
 insert into backfills (rule_id, first, until, rerun, asked_by) values (:rule_id, :first, :until, :rerun, :by)

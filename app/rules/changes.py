@@ -9,6 +9,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app import audit, report_types
+from app.accounts import connected
 from app.db.models import Rule
 from app.errors import Conflict
 from app.queue import processes, timetable
@@ -35,6 +36,7 @@ async def create(session: AsyncSession, new: NewRule, *, settings: Settings, by:
     rule = await store.create(session, new)
     await leadership.settle(session, rule.account, rule.report_type)
     await audit.note(session, actor=by, action="rule.created", subject=rule.id, after=asdict(new))
+    await _read_connected(session, rule)
     return rule, RuleEffect(asks_for=await _plan(session, rule, settings))
 
 
@@ -50,6 +52,7 @@ async def change(session: AsyncSession, rule: Rule, wanted: NewRule, *, settings
         return RuleEffect()
     await audit.note(session, actor=by, action="rule.changed", subject=rule.id, before=before, after=after)
     await _change_tables(session, rule, was)
+    await _read_connected(session, rule)
     cancelled = 0
     if taken_out:
         reason = "its connected account was removed from the rule"
@@ -72,6 +75,12 @@ async def _refuse_words_too_new(session: AsyncSession, new: NewRule) -> None:
     older = [] if words_of(new) == 1 else await processes.older_than(session, words_of(new))
     if older:
         raise Conflict(f"{', '.join(map(str, older))} cannot read this rule: upgrade it to this version first")
+
+
+async def _read_connected(session: AsyncSession, rule: Rule) -> None:
+    """A rule for each connected account needs to know which there are, soon if nobody needed that before."""
+    if rule.connected == "each":
+        await timetable.hasten(session, connected.TIMETABLE_ENTRY)
 
 
 async def _change_tables(session: AsyncSession, rule: Rule, was: NewRule) -> None:

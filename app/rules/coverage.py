@@ -19,6 +19,7 @@ from app.planning.planner import Availability, all_windows, due_at
 from app.planning.windows import LONGEST_UNIT_DAYS, Window, day_start
 from app.report_types import KnownType
 from app.resources import ClaimTerms
+from app.rules import members
 from app.rules.rule import schedule_of
 from app.runs.waiting import Waiting, waiting_for
 from app.vocabulary import Cadence, RunState, WaitReason
@@ -78,10 +79,11 @@ class CoverageQuery:
 
 @dataclass(frozen=True, slots=True)
 class _Slot:
-    """A window for one connected account ("" for the account itself)."""
+    """A window for one connected account ("" for the account itself), which owes nothing before `since`."""
 
     window: Window
     account: str
+    since: datetime | None = None
 
     @property
     def place(self) -> Position:
@@ -112,6 +114,8 @@ async def coverage(
     type_ = await report_types.read(session, rule.account, rule.report_type)
     if rule.cadence == Cadence.EVERY_UPDATE:
         slots, upcoming = await _made_slots(session, rule, query), await _next_updates(session, rule, type_, query)
+    elif rule.connected == "each":
+        slots, upcoming = await _slots_of_each(session, rule, query, type_), []
     else:
         slots, upcoming = await asyncio.to_thread(_calendar_slots, rule, query, type_), []
     runs = await _runs(session, rule, slots)
@@ -141,6 +145,35 @@ def _calendar_slots(rule: Rule, query: CoverageQuery, type_: KnownType | None) -
         if len(slots) > query.limit:
             break
     return slots[: query.limit + 1]
+
+
+async def _slots_of_each(
+    session: AsyncSession, rule: Rule, query: CoverageQuery, type_: KnownType | None
+) -> list[_Slot]:
+    """The same for all connected accounts of a platform: read a page at a time, however many there are."""
+    availability = None if type_ is None else type_.availability
+    windows = await asyncio.to_thread(_calendar_windows, rule, query, availability)
+    few = await members.of_rule(session, rule.id, limit=query.limit + 1)
+    all_of_them = few if len(few) <= query.limit else None
+    slots: list[_Slot] = []
+    for window in windows:
+        found = all_of_them or await members.of_rule(
+            session, rule.id, after=_account_after(query, window), before=window.end, limit=query.limit + 1
+        )
+        candidates = (_Slot(window, one.connected_account, one.since(rule.timezone)) for one in found)
+        slots += [
+            slot
+            for slot in candidates
+            if _is_after(query, slot.place) and (slot.since is None or slot.since < window.end)
+        ]
+        if len(slots) > query.limit:
+            break
+    return slots[: query.limit + 1]
+
+
+def _account_after(query: CoverageQuery, window: Window) -> str:
+    here = query.after is not None and query.after.start == window.start
+    return query.after.account if query.after is not None and here else ""
 
 
 def _calendar_windows(rule: Rule, query: CoverageQuery, availability: Availability | None) -> list[Window]:
@@ -216,7 +249,10 @@ def _entry(
         return None
     why = why_not_yet(due_at(window, schedule_of(rule)), type_)
     state = CoverageState.MISSING if why is None else CoverageState.WAITING
-    return CoverageEntry(account, window.start, window.end, window.partial, state, waiting=why)
+    start, partial = window.start, window.partial
+    if slot.since is not None and slot.since > start:
+        start, partial = slot.since, True
+    return CoverageEntry(account, start, window.end, partial, state, waiting=why)
 
 
 def _state_of(state: str, waiting: Waiting | None) -> CoverageState:

@@ -2,6 +2,7 @@
 
 import asyncio
 import uuid
+from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -16,8 +17,11 @@ from app.db.models import Rule
 from app.planning.planner import Availability, Schedule, all_windows, due_at, due_windows, not_planned
 from app.planning.windows import LAST_DAY, Window, day_start
 from app.report_types import KnownType
+from app.rules import members
 from app.rules.coverage import why_not_yet
+from app.rules.members import Group, Member
 from app.rules.rule import NewRule, schedule_of
+from app.rules.store import values_of
 from app.runs.waiting import Waiting
 from app.tables.checks import registry
 from app.vocabulary import Cadence
@@ -53,21 +57,57 @@ class Preview:
 async def preview(session: AsyncSession, new: NewRule, *, saved: uuid.UUID | None) -> Preview:
     """What this rule would do if enabled; a saved one continues from its progress."""
     type_ = await report_types.read(session, new.account, new.report_type)
-    progress = {} if saved is None else await _progress(session, saved)
     schedule = schedule_of(new)
-    due_after = await _cut(schedule, None if type_ is None else type_.availability)
+    owed = _Owed(schedule, await _cut(schedule, None if type_ is None else type_.availability))
     following = cache(lambda until: _next(schedule, type_, until))
     answer = Preview()
-    accounts: list[str | None] = [*sorted(new.connected_accounts)] or [None]
-    for account in accounts:
-        due = due_after(progress.get(account))
-        answer.now_total += len(due)
-        shown = due[: MOST_SHOWN - len(answer.now)]
-        answer.now += [UpcomingWindow(account, window.start, window.end, window.partial) for window in shown]
-        until = due[-1].end if due else progress.get(account)
+    shown, groups = await _accounts_of(session, new, saved)
+    answer.now_total = await asyncio.to_thread(lambda: sum(len(owed.by(one)) * one.number for one in groups))
+    for member in shown:
+        account, since = member.connected_account or None, member.since(new.timezone)
+        due = owed.windows(member.planned_until, since)
+        room = due[: MOST_SHOWN - len(answer.now)]
+        answer.now += [UpcomingWindow(account, window.start, window.end, window.partial) for window in room]
+        until = due[-1].end if due else max(filter(None, (member.planned_until, since)), default=None)
         if len(answer.next) < MOST_SHOWN and (upcoming := following(until)) is not None:
             answer.next.append(replace(upcoming, connected_account=account))
     return answer
+
+
+async def _accounts_of(
+    session: AsyncSession, new: NewRule, saved: uuid.UUID | None
+) -> tuple[Sequence[Member], Sequence[Group]]:
+    """The connected accounts to show, and all of them in groups."""
+    if new.connected == "each":
+        shown = await members.found_for(session, new, saved=saved, limit=MOST_SHOWN)
+        return shown, await members.groups_for(session, new, saved=saved)
+    progress = {} if saved is None else await _progress(session, saved)
+    named = [Member(one, None, progress.get(one or None)) for one in sorted(new.connected_accounts) or [""]]
+    return named, [Group(one.planned_until, None, 1) for one in named]
+
+
+@dataclass(frozen=True, slots=True)
+class _Owed:
+    """The due windows of a rule, for accounts that have come differently far."""
+
+    schedule: Schedule
+    due_after: DueAfter
+
+    def by(self, group: Group) -> Sequence[Window]:
+        """What each account of the group is owed."""
+        since = None if group.created_at is None else members.first_moment(group.created_at, self.schedule.timezone)
+        return self.windows(group.planned_until, since)
+
+    def windows(self, planned_until: datetime | None, since: datetime | None) -> Sequence[Window]:
+        """What comes after `planned_until`; before `since` an account has no windows."""
+        if since is None:
+            return self.due_after(planned_until)
+        if self.schedule.cadence is Cadence.EVERY_UPDATE:
+            return self.due_after(since if planned_until is None else max(planned_until, since))
+        windows = self.due_after(planned_until)
+        windows = windows[bisect_right(windows, since, key=lambda window: window.end) :]
+        cut = [replace(window, start=since, partial=True) for window in windows[:1] if window.start < since]
+        return [*cut, *windows[len(cut) :]] if cut else windows
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,13 +130,15 @@ async def fed_checks(session: AsyncSession, new: NewRule) -> list[FedCheck]:
 
 async def count_due(session: AsyncSession, rule: Rule, availability: Availability) -> int:
     """How many runs a saved rule is owed now, for all its accounts; windows that have runs are not counted."""
-    due_after = await _cut(schedule_of(rule), availability)
-    due = [due_after(planned_until) for planned_until in (await _progress(session, rule.id)).values()]
-    keys = {window.key for windows in due for window in windows}
+    schedule = schedule_of(rule)
+    owed = _Owed(schedule, await _cut(schedule, availability))
+    _, groups = await _accounts_of(session, values_of(rule), rule.id)
+    due = await asyncio.to_thread(lambda: [(owed.by(group), group.number) for group in groups])
+    keys = {window.key for windows, _ in due for window in windows}
     if not keys:
         return 0
     made = await session.execute(_MADE, {"rule_id": rule.id, "keys": list(keys)})
-    return sum(len(windows) for windows in due) - int(made.scalar_one())
+    return sum(len(windows) * number for windows, number in due) - int(made.scalar_one())
 
 
 async def _cut(schedule: Schedule, availability: Availability | None) -> DueAfter:

@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 from app.errors import BadInput, FieldError
 from app.planning.planner import Schedule
 from app.planning.report_types import CONNECT_PREFIX, OWN_FIELDS, interval_need, is_latest, takes_timezone
-from app.vocabulary import WORDS_OF_LATEST, Cadence, IntervalNeed
+from app.vocabulary import WORDS_OF_CONNECT, WORDS_OF_LATEST, Cadence, IntervalNeed
 
 # Fixed once the rule has runs: their windows and identities follow from these.
 FIXED_WITH_RUNS = frozenset({"account", "report_type", "cadence", "timezone"})
@@ -39,13 +39,14 @@ class NewRule:
     connected: str | None = None  # None: derived from the accounts, see `connected_of`
     table: dict[str, Any] = field(default_factory=lambda: dict(DEFAULT_TABLE))
     recheck_days: list[int] = field(default_factory=list)
+    excepted: list[str] = field(default_factory=list)  # `except` outside: connected accounts that are left out
 
 
 RULE_FIELDS = tuple(one.name for one in fields(NewRule))
 
 # Field values that were added with a `vocabulary.WORDS` above 1: a process with a lower number cannot read a rule that
 # has one.
-NEW_WORDS: Mapping[str, Mapping[object, int]] = {}
+NEW_WORDS: Mapping[str, Mapping[object, int]] = {"connected": {"each": WORDS_OF_CONNECT}}
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +104,10 @@ def check(new: NewRule, accounts: Collection[str]) -> None:
 
 
 def connected_of(report_type: str, connected: str | None, connected_accounts: Collection[str]) -> str:
-    """For which connected accounts a rule's runs are made: `none`, `listed` (a run each) or `together` (one run)."""
+    """For which connected accounts a rule's runs are made.
+
+    `none`, `listed` (a run for each of these), `each` (a run for each that the platform has) or `together` (one run).
+    """
     if connected is not None:
         return connected
     if connected_accounts:
@@ -111,16 +115,26 @@ def connected_of(report_type: str, connected: str | None, connected_accounts: Co
     return "together" if report_type.startswith(CONNECT_PREFIX) else "none"
 
 
+def changes_whose(was: NewRule, wanted: NewRule) -> bool:
+    """Whether a change makes other runs than before: between `listed` and `each` only the accounts differ."""
+    kinds = {connected_of(one.report_type, one.connected, one.connected_accounts) for one in (was, wanted)}
+    return len(kinds) > 1 and kinds != {"listed", "each"}
+
+
 def _connected_errors(new: NewRule) -> list[FieldError]:
     follows = connected_of(new.report_type, None, new.connected_accounts)
+    possible = {follows, "each"} if follows == "together" else {follows}
     detail = {
-        "each": "is unknown to this version: list the accounts in `connected_accounts`",
+        "each": "is for types that begin with `connected_account_`, and takes no `connected_accounts`",
         "listed": "needs `connected_accounts`",
         "together": "is for types that begin with `connected_account_`, and takes no `connected_accounts`",
         "none": "takes no `connected_accounts`, and no type that begins with `connected_account_`",
     }
-    wrong = new.connected is not None and new.connected != follows
-    return [FieldError("/connected", detail.get(new.connected or "", "is not a known value"))] if wrong else []
+    wrong = new.connected is not None and new.connected not in possible
+    errors = [FieldError("/connected", detail.get(new.connected or "", "is not a known value"))] if wrong else []
+    if new.excepted and (new.connected or follows) not in ("each", "together"):
+        errors.append(FieldError("/except", "is for `connected: each` and `together`; name the others instead"))
+    return errors
 
 
 def parameter_warnings(new: NewRule) -> list[RuleWarning]:

@@ -22,6 +22,7 @@ from app.planning.planner import Availability, due_windows, next_due_at
 from app.planning.windows import Window
 from app.queue.wakeups import wake
 from app.rules import versions
+from app.rules.members import first_moment
 from app.rules.rule import schedule_of
 from app.rules.versions import Versions
 from app.runs import plan
@@ -52,11 +53,15 @@ class DueRule(RuleScope):
     data_available_end: datetime
     start_offset_seconds: int
     resolves_to: str | None
+    account_created_at: datetime | None  # where the rule runs for each connected account of the platform
 
     @property
     def availability(self) -> Availability:
-        """The range that its type has data for."""
-        return Availability(self.data_available_start, self.data_available_end)
+        """The range that its type has data for; before an account was made it has none."""
+        start = self.data_available_start
+        if self.account_created_at is not None:
+            start = max(start, first_moment(self.account_created_at, self.timezone))
+        return Availability(start, self.data_available_end)
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,9 +235,12 @@ with due as (
 )
 select p.id as progress_id, p.connected_account, p.planned_until, rules.id as rule_id, rules.account,
     rules.report_type, rules.cadence, rules.timezone, rules.starts_on, rules.settle_hours, rules.parameters,
-    type.data_available_start, type.data_available_end, type.start_offset_seconds, type.resolves_to
+    type.data_available_start, type.data_available_end, type.start_offset_seconds, type.resolves_to,
+    one.stripe_created_at as account_created_at
 from due join rule_progress as p on p.id = due.id
 join rules on rules.id = p.rule_id
+left join connected_accounts as one on rules.connected = 'each' and one.account = rules.account
+    and one.id = p.connected_account
 join report_types as type on type.account = rules.account and type.id = rules.report_type
 order by p.id for update of p
 """)

@@ -12,7 +12,8 @@ from app.db.models import Rule, Run
 from app.errors import Conflict, NotFound
 from app.ids import uuid7
 from app.report_types import KnownType
-from app.rules.rule import FIXED_WITH_RUNS, RULE_FIELDS, NewRule, RuleWarning, parameter_warnings
+from app.rules import members
+from app.rules.rule import FIXED_WITH_RUNS, RULE_FIELDS, NewRule, RuleWarning, changes_whose, parameter_warnings
 from app.vocabulary import Cadence
 
 LONGEST_NAME = 200
@@ -97,7 +98,7 @@ async def create(session: AsyncSession, new: NewRule) -> Rule:
     await _refuse_taken_name(session, new.name, None)
     values = {name: getattr(new, name) for name in RULE_FIELDS}
     rule: Rule = (await session.execute(insert(Rule).values(id=uuid7(), **values).returning(Rule))).scalar_one()
-    await _keep_progress(session, rule)
+    await members.keep_progress(session, rule)
     return rule
 
 
@@ -110,6 +111,8 @@ async def change(session: AsyncSession, rule: Rule, wanted: NewRule) -> list[str
     if not changed:
         return []
     fixed = sorted(FIXED_WITH_RUNS & set(changed))
+    if changes_whose(values_of(rule), wanted):
+        fixed.append("connected")
     if fixed and await _has_runs(session, rule.id):
         raise Conflict(f"{', '.join(fixed)} cannot change once the rule has runs: create a new rule")
     if "name" in changed:
@@ -120,7 +123,7 @@ async def change(session: AsyncSession, rule: Rule, wanted: NewRule) -> list[str
     if {"starts_on", "account", "report_type", "cadence", "timezone"} & set(changed):
         await session.execute(_FORGET_PROGRESS, {"rule_id": rule.id})
     await session.execute(_PLAN_AGAIN, {"rule_id": rule.id})
-    return await _keep_progress(session, rule)
+    return await members.keep_progress(session, rule)
 
 
 async def remove(session: AsyncSession, rule: Rule) -> None:
@@ -142,15 +145,6 @@ async def _has_runs(session: AsyncSession, rule_id: uuid.UUID) -> bool:
     return (await session.execute(select(Run.id).where(Run.rule_id == rule_id).limit(1))).first() is not None
 
 
-async def _keep_progress(session: AsyncSession, rule: Rule) -> list[str]:
-    """Keep one progress row per connected account, or one for the account itself; returns the removed ones."""
-    wanted: list[str | None] = [*rule.connected_accounts] or [None]
-    values = {"rule_id": rule.id, "accounts": wanted}
-    dropped = (await session.execute(_DROP_OTHER_PROGRESS, values)).scalars().all()
-    await session.execute(_ADD_PROGRESS, values)
-    return list(dropped)
-
-
 # A weaker lock: changes and planning wait for each other, but runs that reference the rule can be inserted meanwhile.
 _LOCK = text("select 1 from rules where id = :rule_id for no key update")
 _LOCK_ALL = text("select 1 from rules where deleted_at is null order by id for no key update")
@@ -162,20 +156,3 @@ update rule_progress set planned_until = (
 where rule_id = :rule_id
 """)
 _PLAN_AGAIN = text("update rule_progress set next_due_at = null where rule_id = :rule_id")
-# A connected account that is added back continues where its last window ended: a window with the same start is
-# the same window, even if it would end later now.
-_ADD_PROGRESS = text("""
-insert into rule_progress (rule_id, connected_account, planned_until)
-select :rule_id, account, (
-    select max(interval_end) from runs join rules on rules.id = runs.rule_id
-    where runs.rule_id = :rule_id and rules.cadence = 'every_update'
-      and runs.connected_account is not distinct from wanted.account)
-from unnest(cast(:accounts as text[])) as wanted(account)
-on conflict (rule_id, connected_account) do nothing
-""")
-_DROP_OTHER_PROGRESS = text("""
-delete from rule_progress where rule_id = :rule_id
-  and not exists (select from unnest(cast(:accounts as text[])) as wanted(account)
-                  where wanted.account is not distinct from rule_progress.connected_account)
-returning coalesce(connected_account, '')
-""")

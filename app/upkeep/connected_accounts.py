@@ -16,6 +16,7 @@ from app.accounts import connected, holds
 from app.accounts.connected import Reading
 from app.errors import KeyRefused, NotNow, Refused
 from app.resources import Resources
+from app.rules import members
 from app.vocabulary import CallKind
 
 log = structlog.get_logger()
@@ -60,6 +61,8 @@ async def _read(res: Resources, reading: Reading) -> bool:
             await _read_all(res, reading)
         elif reading.recent:
             await _read_recent(res, reading)
+        async with res.sessions.begin() as session:
+            await members.follow(session, reading.account)
     except KeyRefused as error:
         # Other reads work: it is this list that the key may not have.
         async with res.sessions.begin() as session:

@@ -35,6 +35,7 @@ _RULE = {
     "connected": "none",
     "table": {"state": "auto", "personal": [], "leads": True},
     "recheck_days": [],
+    "except": [],
     "version": 1,
     "created_at": "2026-10-01T09:00:00Z",
     "updated_at": "2026-10-01T09:00:00Z",

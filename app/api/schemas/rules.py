@@ -49,6 +49,9 @@ def _as_json(value: object) -> object:
     return value.model_dump() if isinstance(value, RuleTableIn) else value
 
 
+# What is called otherwise outside: a word of the language cannot name a field.
+ALIASES = {"excepted": "except"}
+
 RuleRef = Annotated[str, Path(description="The rule's id, or its name.", min_length=1)]
 
 
@@ -84,10 +87,13 @@ class RuleIn(In):
     connected_accounts: ConnectedAccounts = Field(default_factory=list)
     retention_days: RetentionDays | None = None
     connected: Literal["none", "listed", "each", "together"] | None = Field(
-        default=None, description="By default it follows from `connected_accounts`; `each` is not possible yet."
+        default=None, description="By default it follows from `connected_accounts`."
     )
     table: RuleTable = Field(default_factory=RuleTableIn, validate_default=True)
     recheck_days: RecheckDays = Field(default_factory=list)
+    excepted: ConnectedAccounts = Field(
+        default_factory=list, alias="except", description="Connected accounts that `each` and `together` leave out."
+    )
 
     def as_new(self) -> NewRule:
         """The core's rule; without a start it begins today, in its own zone."""
@@ -128,7 +134,7 @@ else:
         __base__=_Change,
         __doc__=_Change.__doc__,
         **{
-            name: (hint | None, None)
+            name: (hint | None, Field(default=None, alias=ALIASES.get(name)))
             for name, hint in get_type_hints(RuleIn, include_extras=True).items()
             if name in RULE_FIELDS
         },
@@ -165,9 +171,12 @@ class RuleOut(Out):
     parameters: dict[str, object]
     connected_accounts: list[str]
     retention_days: int | None
-    connected: str = Field(description="`none`, `listed` (a run per account) or `together` (one run for all).")
+    connected: str = Field(
+        description="`none`, `listed` (a run per account), `each` (the same for all there are) or `together` (one run)."
+    )
     table: RuleTableOut
     recheck_days: list[int]
+    excepted: list[str] = Field(serialization_alias="except")
     version: int = Field(description="The ETag, in quotes; raised by every change.")
     created_at: Time
     updated_at: Time
