@@ -30,11 +30,7 @@ DIALECT = {
     r"(was|is|were|are) begun": "started, restarted",
 }
 # Where the word is right: (file, the words that surround it).
-ALLOWED = {
-    ("docs/decisions/0016-the-house-measured.md", "“whoever” 42 → 20, “anew” 24 → 3"),
-    ("docs/decisions/0016-the-house-measured.md", "“comes along” 12 → 0"),
-    ("docs/decisions/0016-the-house-measured.md", "“trouble” 134 → 58"),
-}
+ALLOWED: frozenset[tuple[str, str]] = frozenset()
 _ONE = re.compile("|".join(rf"\b(?:{pattern})\b" for pattern in DIALECT), re.IGNORECASE)
 _PLACES = (
     "app",
