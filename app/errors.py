@@ -210,7 +210,7 @@ class Unsatisfiable(Exception):
 
 
 class BadParameter(ValueError):
-    """One of the parameters cannot work; `name` is where a pointer goes on."""
+    """One of the parameters cannot work; `name` continues the pointer."""
 
     def __init__(self, name: str, detail: str) -> None:
         super().__init__(f"{name} {detail}")

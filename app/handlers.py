@@ -96,7 +96,7 @@ async def drain(res: Resources) -> int:
     async with res.sessions.begin() as session:
         events = await inbox.take(session, limit=BATCH)
         causes = {_about(event): Cause(event.stripe_event_id, event.traceparent) for event in events}
-        with log_lines.handling(causes):
+        with log_lines.bind_causes(causes):
             groups = _groups(events)
             outcomes = [outcome for group in groups for outcome in await _handle(session, res.settings, *group)]
         await inbox.mark(session, outcomes)

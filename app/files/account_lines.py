@@ -21,7 +21,7 @@ class AccountLines:
         self._account = account
         self._needle = account.encode()
         self._column: int | None = None
-        self._rest = b""  # what is not a whole line yet, or lines of a record that goes on
+        self._rest = b""  # an incomplete line, or lines of an incomplete record
 
     def take(self, piece: bytes) -> bytes:
         """What this piece completes of them. Raises Malformed where the file cannot be filtered."""

@@ -57,7 +57,7 @@ class Keeper:
         try:
             return account_of(row.account, row.open(self._keys))
         except (CannotOpen, ValueError) as error:
-            # What was read before stays in use: a process that is about to get its new key goes on with the old.
+            # What was read before stays in use: a process that is about to get its new key works with the old one.
             return str(error) if isinstance(error, CannotOpen) else "what its row holds cannot be read"
 
     def _note(self, opened: Mapping[str, Account | str], gone: set[str], found: Mapping[str, datetime]) -> None:

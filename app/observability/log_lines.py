@@ -71,7 +71,7 @@ def annotate(**facts: object) -> None:
 
 
 @contextmanager
-def handling(causes: Causes) -> Iterator[None]:
+def bind_causes(causes: Causes) -> Iterator[None]:
     """Handle several things in one batch: `cause_of` and `link_run` tell them apart."""
     token = _causes.set(causes)
     try:

@@ -1,7 +1,7 @@
-"""Re-checks: the same question again, so many days after a window was first stored, as a rule's `recheck_days` say.
+"""Re-checks: request a report again, the rule's `recheck_days` after its window was first stored.
 
 A re-check is a run of the next revision with the parameters and the type of the one that it checks. What comes back
-with the same bytes leaves no file (see runs/download); what differs is a new revision, and is told.
+with the same bytes leaves no file (see runs/download); what differs is a new revision, and is announced.
 """
 
 import json

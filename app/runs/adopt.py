@@ -33,7 +33,7 @@ class _Unclaimed:
     parameters: dict[str, Any]
 
 
-async def find_lost_run(res: Resources, claim: RequestClaim) -> StripeRun | None:
+async def find_created_run(res: Resources, claim: RequestClaim) -> StripeRun | None:
     """The Stripe run that this claim's unanswered create made, if any: it belongs to the attempt from now on.
 
     Raises what the Stripe client raises.

@@ -60,7 +60,7 @@ async def _find_or_create(res: Resources, claim: RequestClaim) -> StripeRun:
         except NotNow as error:
             if not (error.replayed and claim.key_stale):
                 raise
-    lost = await adopt.find_lost_run(res, claim)
+    lost = await adopt.find_created_run(res, claim)
     return lost or await _create(res, claim, await adopt.draw_new_key(res, claim))
 
 

@@ -104,7 +104,7 @@ class _Body(httpx.AsyncByteStream):
                 async for piece in self._answer.content.iter_chunked(READ_BYTES):
                     yield piece
             except (aiohttp.ClientError, OSError):
-                # What came before the connection broke is good: a download goes on behind it. aiohttp keeps it.
+                # The bytes before the break are good, and a download resumes after them. aiohttp keeps them.
                 if rest := self._answer.content._read_nowait(-1):
                     yield rest
                 raise

@@ -1,6 +1,6 @@
 """Read from Stripe which accounts are connected to ours: the newest ones often, all of them once a day.
 
-Only a complete reading says who has left. It goes on where it was broken off, a page at a time, so a list of any length
+Only a complete reading says who has left. It resumes where it broke off, a page at a time, so a list of any length
 is read in flat memory.
 """
 
@@ -110,7 +110,7 @@ async def _read_all(res: Resources, reading: Reading) -> None:
         try:
             page = await _call(res, account, partial(res.stripe.list_connected, account, after=after))
         except Refused:
-            # The account that it had come to has left: where the list goes on cannot be said any more.
+            # The account at the cursor has left, so the reading cannot be resumed.
             async with res.sessions.begin() as session:
                 await connected.forget_reading(session, account)
             raise NotNow("the list of connected accounts is read from its beginning again") from None

@@ -1,4 +1,4 @@
-"""Long work of rules goes on behind the answer: backfills that are under way, and runs that are to be cancelled."""
+"""Long work of rules continues after the answer: backfills under way, and runs to cancel."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -74,7 +74,7 @@ async def test_runs_made_after_the_backup_are_adopted_and_nothing_is_made_twice(
         made = [run.id for run in simulator.runs]
         assert len(made) == 6
 
-        # When the service goes on from the backup
+        # When the service continues from the backup
         backups.url = backup
         async with backups.service() as res:
             await work_off(res)

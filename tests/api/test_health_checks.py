@@ -98,7 +98,7 @@ async def test_nobody_at_work_is_failing_and_the_last_worker_is_named(res: Resou
     status, detail = await check(api, "workers")
 
     assert (status, detail.endswith("a/7 last reported 10 minutes ago")) == ("failing", True)
-    assert (await api.get("/health/ready")).status_code == 200, "intake goes on"
+    assert (await api.get("/health/ready")).status_code == 200, "the intake works"
     assert (await asked(api))["status"] == "failing"
 
 

@@ -358,7 +358,7 @@ def test_a_system_server_is_used_where_none_is_bundled(data: Path) -> None:
 
     with EmbeddedPostgres(data, fast_unsafe=True, folders=system) as server:
         version = query(server.url(), "show server_version")
-    # What one server made, the same one goes on with, though a newer one is there by now.
+    # The server that made the cluster is used again, although a newer one is installed by now.
     with EmbeddedPostgres(data, fast_unsafe=True, folders=with_wheel) as server:
         assert query(server.url(), "show server_version") == version
 

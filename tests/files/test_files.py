@@ -37,7 +37,7 @@ async def file_id_of(res: Resources, run_id: uuid.UUID) -> uuid.UUID:
 
 
 async def read(res: Resources, run_id: uuid.UUID, start: int, stop: int) -> bytes:
-    """The bytes of a part; never goes on for ever."""
+    """The bytes of a part; never endless."""
     file_id = await file_id_of(res, run_id)
     async with asyncio.timeout(60):
         return b"".join([piece async for piece in res.files.read(file_id, None, start=start, stop=stop)])

@@ -40,6 +40,7 @@ PLANTED = [
     "A wrong body is told so.",
     "The key by which it is found.",
     "The file was begun twice.",
+    "The download goes on.",
 ]
 
 

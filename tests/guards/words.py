@@ -28,6 +28,7 @@ DIALECT = {
     r"is (said|told) so": "is reported, says so",
     r"by which it": "a plain clause",
     r"(was|is|were|are) begun": "started, restarted",
+    r"(goes|gone) on": "continues, resumes",
 }
 # Where the word is right: (file, the words that surround it).
 ALLOWED: frozenset[tuple[str, str]] = frozenset()

@@ -61,7 +61,7 @@ async def test_deliveries_get_their_503_in_time_and_the_process_answers_meanwhil
             assert answer.elapsed.total_seconds() < ANSWER_SECONDS + SLACK_SECONDS
             assert lives > 20
 
-        # and when the server goes on, so does everything
+        # and when the server continues, so does everything
         async def taken() -> bool:
             return (await stripe.post(url, **delivery(event("evt_2")))).status_code == 200
 

@@ -7,7 +7,7 @@ import pytest
 import structlog
 from structlog.testing import capture_logs
 
-from app.observability.log_lines import Cause, Causes, annotate, cause_of, handling, operation
+from app.observability.log_lines import Cause, Causes, annotate, bind_causes, cause_of, operation
 from app.serving import running
 from app.simulator import Simulator
 from tests.service import ADMIN_TOKEN, REPORT_TYPE, WEBHOOK_SECRET, add_rule, at, make_settings, only_run, unpublished
@@ -52,7 +52,7 @@ def test_an_operation_that_breaks_off_says_with_what() -> None:
 def test_work_is_attributed_to_its_first_cause() -> None:
     causes: Causes = {("default", "balance.summary.1"): Cause("evt_1", "its-trace")}
     with operation("timetable.reconcile", caused_by="timetable/reconcile"):
-        with handling(causes):
+        with bind_causes(causes):
             assert cause_of("default", "balance.summary.1") == {"caused_by": "evt_1", "traceparent": "its-trace"}
             assert cause_of("other", "balance.summary.1")["caused_by"] == "timetable/reconcile"
         assert cause_of("default", "balance.summary.1")["caused_by"] == "timetable/reconcile"
@@ -84,7 +84,7 @@ async def test_the_id_of_an_event_leads_from_its_delivery_to_the_stored_file(
     assert [line for line in named(lines, "events.kept") if cause in line["event_ids"]]
     assert cause in [line["event_id"] for line in named(lines, "event.finished") if line["outcome"] == "handled"]
     assert planned["caused_by"] == cause
-    # Loading its rows goes on behind, or is broken off by the end.
+    # Loading its rows continues in the background, or is broken off by the end.
     of_run = [line for line in lines if line.get("run_id") == about and line["event"] != "file.loaded"]
     assert [(line["event"], line["outcome"]) for line in of_run] == [("run.asked", "made"), ("run.fetched", "stored")]
     assert {line["caused_by"] for line in of_run} == {cause}

@@ -133,7 +133,7 @@ class World(Users):
 
     @rule(work=st.sampled_from(CLAIMED_WORK), at_most=st.integers(1, 2))
     def two_services_do_the_same_at_once(self, *, work: Work, at_most: int) -> None:
-        """One was slow, and goes on just when the other has taken over."""
+        """One was slow, and continues just when the other has taken over."""
         slow = self.brought(work, at_most)
         self.time_passes(hours=1)
         self.runner.run(self.all_at_once(work.do, slow + self.runner.run(work.claim(self.stage.res, at_most))))

@@ -152,7 +152,7 @@ class Story(RuleBasedStateMachine):
         cancelled = self.fetch("select id, rule_id from runs where state = 'cancelled'")
         wrongly = [run for run in cancelled if run["rule_id"] not in gone and run["id"] not in self.cancelled]
         lost = self.cancelled - {run["id"] for run in cancelled}
-        return [f"{run} was cancelled, and nobody did it" for run in wrongly] + [f"{run} goes on" for run in lost]
+        return [f"{run} was cancelled, and nobody did it" for run in wrongly] + [f"{run} continues" for run in lost]
 
     def _wrongly_spent(self) -> list[str]:
         """Attempts may only be spent on what Stripe did to us."""

@@ -164,7 +164,7 @@ async def test_two_old_creates_that_look_alike_never_adopt_the_same_stripe_run(
 
     # Both look before either has recorded what it found.
     claims = await claim_requests(res, 10)
-    found = await asyncio.gather(*(adopt.find_lost_run(res, claim) for claim in claims))
+    found = await asyncio.gather(*(adopt.find_created_run(res, claim) for claim in claims))
     assert [run is None for run in found].count(True) == 1
     await asyncio.gather(*(request_run(res, claim) for claim in claims))
     await everything_is_due(res)

@@ -137,7 +137,7 @@ async def test_a_type_that_takes_another_interval_than_we_thought_fails_visibly_
     assert len(simulator.creates) == 1
 
 
-async def test_a_type_that_is_missing_holds_its_runs_fails_nothing_and_goes_on_when_it_appears(
+async def test_a_missing_type_holds_its_runs_fails_nothing_and_continues_when_it_appears(
     res: Resources, simulator: Simulator
 ) -> None:
     await one_due_run(res, simulator)

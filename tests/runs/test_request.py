@@ -32,7 +32,7 @@ from tests.service import (
 
 
 class Clock:
-    """The machine's clock, as it goes on while the process does not."""
+    """The machine's clock, which runs while the process does not."""
 
     slept = 0.0
 
