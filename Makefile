@@ -45,7 +45,7 @@ fuzz: setup ## ask the API for everything that its OpenAPI document describes, r
 	$(BIN)/pytest -m fuzz $(ARGS)
 
 browser: setup $(VENV)/.browser ## the pages in a real browser (BROWSER=/path/to/chromium, default: the one on the PATH)
-	$(BIN)/pytest tests/web/browser -m browser -p no:randomly $(ARGS)
+	$(BIN)/pytest tests/web/browser -m browser $(ARGS)
 
 pictures: setup $(VENV)/.browser ## take the README's pictures of the pages again
 	$(BIN)/python -m tests.web.pictures

@@ -5,13 +5,16 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from pydantic import SecretStr
-from sqlalchemy import text
+from sqlalchemy import select, text
 from starlette.responses import Response
 
 from app.api import report_types
+from app.api.report_types import ReportTypeOut
+from app.db.models import ReportType
 from app.db.rows import fetch
 from app.health import rows
-from app.settings import Settings, setting_name
+from app.settings import DEFAULT_ACCOUNT, Settings, setting_name
+from app.tables.guide import guide
 from app.web.forms import checked
 from app.web.today import link_path
 from app.web.visit import Visit, get
@@ -56,38 +59,43 @@ async def show_setup(visit: Visit) -> Response:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Family:
+    """The versions of a report that an account has, newest first."""
+
+    name: str
+    newest: ReportTypeOut
+    older: Sequence[ReportTypeOut]
+
+
 async def show_report_types(visit: Visit) -> Response:
-    """Which report to choose, and which the accounts have."""
+    """Which report one wants, and which the accounts have."""
     async with visit.res.sessions() as session:
-        asked = checked(report_types.ReportTypesIn, {"limit": 100, **visit.query})
+        first = min(visit.res.settings.accounts, default=DEFAULT_ACCOUNT)
+        asked = checked(report_types.ReportTypesIn, {"limit": 100, "account": first, **visit.query})
         page = await report_types.list_report_types(session, asked)
-    newest = _newest([one.id for one in page.data])
+        account = asked.account or first
+        known = select(ReportType.id).where(ReportType.account == account, ReportType.missing_since.is_(None))
+        tasks = guide((await session.execute(known)).scalars().all())
     return visit.show(
-        "report_types.html", page=page, guide=[(task, newest.get(family, family)) for task, family in GUIDE]
+        "report_types.html",
+        families=_families(page.data),
+        next_cursor=page.next_cursor,
+        guide=tasks,
+        account=account,
+        accounts=sorted(visit.res.settings.accounts),
     )
 
 
-# What bookkeepers want to know, and the family of types that answers it.
-GUIDE: Sequence[tuple[str, str]] = (
-    ("What came in and went out, each transaction", "balance_change_from_activity.itemized"),
-    ("The same, summed by category", "balance_change_from_activity.summary"),
-    ("What Stripe paid out to the bank", "payouts.itemized"),
-    ("Which transactions make up each payout, to match the bank statement", "payout_reconciliation.itemized"),
-    ("The balance at the beginning and the end", "balance.summary"),
-    ("What was still unpaid at the end of a period", "ending_balance_reconciliation.itemized"),
-    ("What Stripe's fees consist of", "all_fees.balance_transaction_created.itemized"),
-    ("What was moved to and from connected accounts", "connected_account_balance_change_from_activity.itemized"),
-)
-
-
-def _newest(ids: Sequence[str]) -> dict[str, str]:
-    """The newest version of each family."""
-    newest: dict[str, tuple[int, str]] = {}
-    for id_ in ids:
-        family, _, version = id_.rpartition(".")
-        if version.isdecimal():
-            newest[family] = max(newest.get(family, (0, "")), (int(version), id_))
-    return {family: id_ for family, (_, id_) in newest.items()}
+def _families(types: Sequence[ReportTypeOut]) -> list[Family]:
+    found: dict[str, list[ReportTypeOut]] = {}
+    for one in types:
+        found.setdefault(one.id.rpartition(".")[0], []).append(one)
+    families = []
+    for name, versions in found.items():
+        versions.sort(key=lambda one: (one.missing_since is None, one.version or 0), reverse=True)
+        families.append(Family(name, versions[0], versions[1:]))
+    return families
 
 
 def settings_shown(settings: Settings) -> list[tuple[str, str, bool]]:

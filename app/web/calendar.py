@@ -80,7 +80,8 @@ def day_cells(rule: RuleLine, states: Iterable[DayState], first: date, until: da
     for state in states:
         note = "" if state.windows == 1 else f"{state.stored} of {state.windows} stored"
         path = path_of(rule, state.day, state.run_id)
-        cells[state.day] = Cell(state.day, state.state, days(state.day, state.day), path, note)
+        shown = seen_state(rule, state.state)
+        cells[state.day] = Cell(state.day, shown, days(state.day, state.day), path, note)
     return cells
 
 
@@ -89,19 +90,24 @@ def unmade_cells(rule: RuleLine, first: date, until: date, now: datetime) -> dic
     return {one.last: Cell(one.last, one.state, days(one.first, one.last)) for one in unmade(rule, first, until, now)}
 
 
+def seen_state(rule: RuleLine, state: str) -> str:
+    """A run's state in the rule's calendar: while Stripe refuses the account's key nothing is under way."""
+    state = state_of(state)
+    return "waiting" if rule.is_held and state == "in_progress" else state
+
+
 def path_of(rule: RuleLine, day: date, run_id: uuid.UUID) -> str:
     """Where a day leads: to its run or, where several accounts share it, to the list of theirs."""
     return f"/rules/{rule.id}/days/{day}" if rule.accounts > 1 else f"/runs/{run_id}"
 
 
-def cell_of(window: WindowLine, zone: str, path: str, accounts: int = 1) -> Cell:
+def cell_of(window: WindowLine, rule: RuleLine, path: str, accounts: int = 1) -> Cell:
     """The cell of a window with a run; `accounts` is the number of accounts that share it."""
     hours = (window.interval_end - window.interval_start) / timedelta(hours=1)
     is_odd = _is_daily(window) and hours != 24 and not window.partial
     note = ", ".join(_facts(window, hours if is_odd else None, accounts))
-    first, last = dates_of(window.interval_start, window.interval_end, zone)
-    state = state_of(window.state)
-    return Cell(window.day, state, days(first, last), path, note, hours if is_odd else None)
+    first, last = dates_of(window.interval_start, window.interval_end, rule.timezone)
+    return Cell(window.day, seen_state(rule, window.state), days(first, last), path, note, hours if is_odd else None)
 
 
 def dates_of(start: datetime, end: datetime, zone: str) -> tuple[date, date]:

@@ -9,7 +9,7 @@ from app.health.text import span
 from app.web.days import StoredDay, WindowLine
 from app.web.words import day, number, size
 
-LEAST_BARS, MOST_BARS = 14, 120  # with fewer than the least, bars are not wider
+LEAST_BARS, MOST_BARS = 8, 120  # with fewer than the least, bars are not wider
 WIDTH, HEIGHT = 600, 56
 # A bar stands out above this multiple of the usual value, or below this fraction.
 OUTLIER = 3.0

@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.db.rows import fetch
 from app.planning.dates import local_dates
 from app.web.calendar import LATER, unmade
-from app.web.days import DAY, RuleLine
+from app.web.days import DAY, HELD, RuleLine
 from app.web.words import days as in_words
 from app.web.words import sentence
 
@@ -163,20 +163,20 @@ select seen.rule_id, rules.name, rules.deleted_at is null as is_there, coalesce(
 from seen join rules on rules.id = seen.rule_id group by seen.rule_id, rules.name, rules.deleted_at, shown
 """)  # noqa: S608 - of constants only
 # A rule once for each place that its accounts were planned to.
-_LINES = text("""
+_LINES = text(f"""
 select rules.id, rules.name, rules.account, rules.report_type, rules.enabled, rules.cadence, rules.timezone,
     rules.starts_on, rules.settle_hours,
     coalesce(progress.accounts, case rules.connected when 'together' then 1 else cardinality(connected_accounts) end)
         as accounts,
     progress.planned_until, type.data_available_start, type.data_available_end,
-    type.missing_since is not null as type_missing
+    type.missing_since is not null as type_missing, {HELD} as is_held
 from rules
 left join report_types as type on type.account = rules.account and type.id = rules.report_type
 left join (
     select rule_id, planned_until, count(*) as accounts from rule_progress group by rule_id, planned_until
 ) as progress on progress.rule_id = rules.id
 where rules.enabled and rules.deleted_at is null
-""")
+""")  # noqa: S608 - of constants only
 _ROWS = text(f"""
 select run.rule_id, case when count(loads.rows) = count(*) then sum(loads.rows) end as rows
 from (

@@ -79,7 +79,7 @@ async def show(visit: Visit) -> Response:
         open_days=_open(cells),
         windows=windows[:NEWEST],
         dates=lambda window: in_words(*calendar.dates_of(window.interval_start, window.interval_end, rule.timezone)),
-        progress=progress_of(windows, now),
+        progress=None if line.is_held else progress_of(windows, now),
         charts=charts.of_windows(windows) if not together else [],
         changes=changes,
         warnings=warnings,
@@ -126,7 +126,7 @@ def _cells(
     for day, found in of_day.items():
         worst = min(found, key=_grade)
         path = calendar.path_of(line, day, worst.run_id) if together else f"/runs/{worst.run_id}"
-        cells[day] = calendar.cell_of(worst, line.timezone, path, len(found) if together else 1)
+        cells[day] = calendar.cell_of(worst, line, path, len(found) if together else 1)
     return cells
 
 

@@ -225,13 +225,14 @@ def _groups(rules: Sequence[RuleHealth]) -> list[Group]:
 
 def _row(line: RuleLine, health: RuleHealth | None, states: Sequence[DayState], span: Span) -> RuleRow:
     cells = day_cells(line, states, span.first, span.until, span.now)
+    held = line.is_held and (health is None or health.status is Status.OK)
     ordered = [span.first + timedelta(days=number) for number in range(DAYS)]
     return RuleRow(
         line,
         f"/rules/{line.id}",
-        Status.OK if health is None else health.status,
-        "" if health is None or health.trouble is None else _WORDS[health.trouble],
-        "on time" if health is None else health.detail,
+        Status.DEGRADED if held else Status.OK if health is None else health.status,
+        "key refused" if held else "" if health is None or health.trouble is None else _WORDS[health.trouble],
+        "Stripe refuses the account's key" if held else "on time" if health is None else health.detail,
         [cells.get(day, Cell(day, "")) for day in ordered],
     )
 

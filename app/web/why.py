@@ -9,7 +9,7 @@ from sqlalchemy import RowMapping
 
 from app.runs.waiting import Waiting
 from app.vocabulary import ErrorKind, RunState, WaitReason
-from app.web.words import ago, plain_utc, sentence
+from app.web.words import coming, plain_utc, sentence
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,7 @@ def _failed(error: Mapping[str, Any]) -> Why:
 
 
 def _waiting(waiting: Waiting, reach: datetime | None) -> Why:
-    until = "" if waiting.until is None else f" The next try is {ago(waiting.until)}."
+    until = "" if waiting.until is None else f" The next try is {coming(waiting.until)}."
     match waiting.reason:
         case WaitReason.AVAILABILITY:
             needed = "further" if waiting.until is None else f"to {plain_utc(waiting.until)}"

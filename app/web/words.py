@@ -1,5 +1,7 @@
 """Writes values for people: dates, times, sizes, and a glyph and a word for each state."""
 
+import re
+from calendar import monthrange
 from collections.abc import Callable, Mapping
 from datetime import UTC, date, datetime
 from typing import Any, NamedTuple
@@ -86,9 +88,11 @@ def day(value: date) -> str:
 
 
 def days(first: date, last: date) -> str:
-    """The days of a window, both included: `25 Nov 2026`, `1–31 Oct 2026`, `30 Nov – 6 Dec 2026`."""
+    """The days of a window, both included: `25 Nov 2026`, `1–7 Oct 2026`, `Oct 2026`, `30 Nov – 6 Dec 2026`."""
     if first == last:
         return day(first)
+    if first.day == 1 and last == first.replace(day=monthrange(first.year, first.month)[1]):
+        return f"{first:%b %Y}"
     if (first.year, first.month) == (last.year, last.month):
         return f"{first.day}–{day(last)}"
     if first.year == last.year:
@@ -131,6 +135,17 @@ def ago(value: datetime | None) -> str:
         return "never"
     passed = datetime.now(UTC) - value
     return f"{span(passed)} ago" if passed.total_seconds() >= 0 else f"in {span(-passed)}"
+
+
+def coming(value: datetime) -> str:
+    """`in 3 hours`, or `now`."""
+    left = value - datetime.now(UTC)
+    return f"in {span(left)}" if left.total_seconds() > 1 else "now"
+
+
+def with_code(text: str) -> Markup:
+    """A sentence in which what stands in backticks is shown as code."""
+    return Markup(re.sub("`([^`]+)`", r"<code>\1</code>", str(escape(text))))  # noqa: S704 - escaped before
 
 
 def size(value: int | None) -> str:
@@ -215,6 +230,8 @@ FILTERS: Mapping[str, Callable[..., Any]] = {
     "zone": zone_name,
     "sentence": sentence,
     "plainly": plainly,
+    "coming": coming,
+    "with_code": with_code,
     "check_name": check_name,
     "advice": advice,
     "segment": segment,

@@ -84,8 +84,9 @@ def _line_of(process: Path) -> str:
         return ""
 
 
+# SIGHUP: test_demo.py, by a terminal that is closed.
 @pytest.mark.slow
-@pytest.mark.parametrize("number", ENDING, ids=lambda number: number.name)
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
 async def test_the_demo_leaves_no_process_and_no_folder(folder: Path, number: signal.Signals) -> None:
     async with command(folder, "demo", "--days", "1", "--port", "0") as process:
         await says(process, b"Ctrl-C ends the demo")

@@ -25,6 +25,7 @@ RULE = RuleLine(
     data_available_start=datetime(2026, 1, 1, tzinfo=UTC),
     data_available_end=datetime(2026, 11, 24, 12, tzinfo=UTC),
     type_missing=False,
+    is_held=False,
 )
 
 

@@ -1,0 +1,96 @@
+"""The demo as people see it: in a terminal of 80 columns and 24 lines, which is closed, and without one."""
+
+import asyncio
+import fcntl
+import os
+import re
+import socket
+import sys
+import termios
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.cli.test_ending import ROOT, command, folder, left_in, processes_in
+
+__all__ = ["folder"]
+
+LINES, COLUMNS = 24, 80
+# What moves the cursor and colours the text.
+_ESCAPES = re.compile(rb"\x1b\[[0-9;?]*[A-Za-z]")
+# How rich draws a picture again: back to its first line.
+_REDRAWN = re.compile(rb"(?:\x1b\[1A\x1b\[2K)+")
+
+
+@pytest.fixture
+def taken_port() -> Iterator[int]:
+    """The demo's usual port, in use: by us, or by somebody else on this machine."""
+    with socket.socket() as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind(("127.0.0.1", 8000))
+            listener.listen()
+        except OSError:
+            pass
+        yield 8000
+
+
+async def _in_terminal(folder: Path, *arguments: str) -> tuple[asyncio.subprocess.Process, int]:
+    """The command as the leader of a session in a terminal of its own, and that terminal's other end."""
+    ours, theirs = os.openpty()
+    termios.tcsetwinsize(theirs, (LINES, COLUMNS))
+    environ = {"PATH": os.environ["PATH"], "HOME": str(folder), "TMPDIR": str(folder), "TERM": "xterm-256color"}
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "app", *arguments,
+        cwd=folder, env={**environ, "PYTHONPATH": str(ROOT)}, stdin=theirs, stdout=theirs, stderr=theirs,
+        start_new_session=True, preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+    )  # fmt: skip
+    os.close(theirs)
+    return process, ours
+
+
+def _read_until(terminal: int, words: bytes) -> bytes:
+    """Everything that was written, up to these words."""
+    written = b""
+    while words not in written:
+        written += os.read(terminal, 65_536)
+    return written
+
+
+@pytest.mark.slow
+async def test_the_demo_fits_a_terminal_and_ends_when_that_is_closed(folder: Path, taken_port: int) -> None:
+    process, terminal = await _in_terminal(folder, "demo", "--days", "2")
+    async with asyncio.timeout(120):
+        written = await asyncio.to_thread(_read_until, terminal, b"Ctrl-C ends the demo")
+    os.close(terminal)
+    async with asyncio.timeout(30):
+        await process.wait()
+
+    pictures = _REDRAWN.findall(written)
+    assert pictures
+    assert max(picture.count(b"\x1b[1A") for picture in pictures) < LINES
+    while_it_runs = written[: written.rindex(pictures[-1])]
+    lines = _ESCAPES.sub(b"", _REDRAWN.sub(b"\n", while_it_runs)).decode().replace("\r", "").split("\n")
+    assert [line for line in lines if len(line) > COLUMNS] == []
+    assert "Watch it in a browser" in "".join(lines)
+    assert b"what happens" in written
+    for problem in (b"webhook is lost", b"Stripe fails to make", b"download breaks off", b"worker is killed"):
+        assert problem in written
+    assert re.search(rb"Look at it: http://127\.0\.0\.1:(\d+)/login\?link=\S+#go", written)
+    assert f":{taken_port}/".encode() not in written
+    assert left_in(folder) == []
+    assert processes_in(folder) == []
+
+
+@pytest.mark.slow
+async def test_a_demo_that_ends_by_itself_prints_no_address_that_is_dead_by_then(folder: Path) -> None:
+    async with command(folder, "demo", "--once", "--days", "1") as process:
+        async with asyncio.timeout(120):
+            written, _ = await process.communicate()
+
+    assert process.returncode == 0, written.decode()
+    assert b"files are stored" in written
+    assert b"http://" not in written
+    assert left_in(folder) == []
+    assert processes_in(folder) == []
