@@ -9,7 +9,7 @@ from typing import Any
 import structlog
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.accounts import connected, reconciliations
+from app.accounts import connected, payouts, reconciliations
 from app.db.engine import is_transient
 from app.errors import Malformed
 from app.inbox import events as inbox
@@ -47,7 +47,15 @@ async def on_runs_ended(session: AsyncSession, settings: Settings, account: str,
     await settle.settle(session, account, ended, poll_seconds=settings.pending_poll_seconds)
 
 
+async def on_payouts_reconciled(
+    session: AsyncSession, settings: Settings, account: str, values: list[dict[str, Any]]
+) -> None:
+    """Payouts can be itemised: have them read, as after a hint."""
+    await payouts.look_soon(session, account, [("", value["id"]) for value in values])
+
+
 HANDLERS: dict[EventType, Handler] = {
+    EventType.PAYOUT_RECONCILED: on_payouts_reconciled,
     EventType.REPORT_TYPE_UPDATED: on_data_available,
     EventType.REPORT_RUN_SUCCEEDED: on_runs_ended,
     EventType.REPORT_RUN_FAILED: on_runs_ended,
@@ -78,12 +86,21 @@ async def look_at_those_that_leave(
     await connected.look_soon(session, account, [hint["account"] for hint in hints], known_too=True)
 
 
+async def look_at_payouts(session: AsyncSession, settings: Settings, account: str, hints: list[dict[str, Any]]) -> None:
+    """Payouts of the account, or of accounts connected to it, may be ready to be itemised."""
+    configured = settings.accounts.get(account)
+    own = None if configured is None else configured.named_id
+    named = [("" if hint["account"] == own else hint["account"], hint["id"]) for hint in hints]
+    await payouts.look_soon(session, account, named)
+
+
 # Events that name another account than the one whose secret signed them: they only say where to look, with the right
 # key (docs/decisions/0018).
 HINT_HANDLERS: dict[EventType, Handler] = {
     EventType.REPORT_TYPE_UPDATED: look_for_data,
     EventType.REPORT_RUN_SUCCEEDED: look_up_runs,
     EventType.REPORT_RUN_FAILED: look_up_runs,
+    EventType.PAYOUT_RECONCILED: look_at_payouts,
     EventType.ACCOUNT_UPDATED: look_at_connected,
     EventType.ACCOUNT_AUTHORIZED: look_at_connected,
     EventType.ACCOUNT_DEAUTHORIZED: look_at_those_that_leave,

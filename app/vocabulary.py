@@ -55,6 +55,7 @@ class Cadence(StrEnum):
     MONTHLY = "monthly"
     QUARTERLY = "quarterly"
     YEARLY = "yearly"
+    EVERY_PAYOUT = "every_payout"  # one for each automatic payout that Stripe has reconciled
 
 
 class IntervalNeed(StrEnum):
@@ -71,15 +72,19 @@ class EventType(StrEnum):
     REPORT_TYPE_UPDATED = "reporting.report_type.updated"
     REPORT_RUN_SUCCEEDED = "reporting.report_run.succeeded"
     REPORT_RUN_FAILED = "reporting.report_run.failed"
+    PAYOUT_RECONCILED = "payout.reconciliation_completed"
     # Of connected accounts:
     ACCOUNT_UPDATED = "account.updated"
     ACCOUNT_AUTHORIZED = "account.application.authorized"
     ACCOUNT_DEAUTHORIZED = "account.application.deauthorized"
 
 
-# What every account's endpoint is sent, and what an endpoint for connected accounts is sent.
+# What every account's endpoint is sent; what it is sent too where a rule needs it; and what an endpoint for connected
+# accounts is sent.
 OWN_EVENTS = (EventType.REPORT_TYPE_UPDATED, EventType.REPORT_RUN_SUCCEEDED, EventType.REPORT_RUN_FAILED)
-CONNECT_EVENTS = (EventType.ACCOUNT_UPDATED, EventType.ACCOUNT_AUTHORIZED, EventType.ACCOUNT_DEAUTHORIZED)
+PAYOUT_EVENTS = (EventType.PAYOUT_RECONCILED,)
+ACCOUNT_EVENTS = (EventType.ACCOUNT_UPDATED, EventType.ACCOUNT_AUTHORIZED, EventType.ACCOUNT_DEAUTHORIZED)
+CONNECT_EVENTS = (*ACCOUNT_EVENTS, *PAYOUT_EVENTS)
 
 
 class EventStatus(StrEnum):
@@ -166,7 +171,7 @@ class Lane(StrEnum):
 # 2: a `report_type` that ends in `.latest`.
 WORDS = 3
 WORDS_OF_LATEST = 2
-WORDS_OF_CONNECT = 3  # `connected: each`
+WORDS_OF_CONNECT = 3  # `connected: each` and `cadence: every_payout`
 
 
 class TargetKind(StrEnum):

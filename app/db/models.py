@@ -153,6 +153,36 @@ class AccountKeys(Base):
     changed_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
 
 
+class KnownPayout(Base):
+    """A payout of an account or of an account connected to it ("" for the account itself) (app/accounts/payouts.py)."""
+
+    __tablename__ = "payouts"
+    account: Mapped[str] = mapped_column(ForeignKey("accounts.slug"), primary_key=True)
+    connected_account: Mapped[str] = mapped_column(primary_key=True)
+    id: Mapped[str] = mapped_column(primary_key=True)
+    stripe_created_at: Mapped[datetime | None]  # none: an event has named it, and Stripe has not confirmed it yet
+    arrives_on: Mapped[date | None]
+    automatic: Mapped[bool | None]
+    reconciliation: Mapped[str | None]  # completed, in_progress, not_applicable
+    seen_at: Mapped[datetime | None]
+    look_at: Mapped[datetime | None]
+    __table_args__ = (
+        Index("ix_payouts_look_at", "look_at", postgresql_where=text("look_at is not null")),
+        Index("ix_payouts_created", "account", "connected_account", "stripe_created_at"),
+    )
+
+
+class PayoutList(Base):
+    """How far the list of payouts of an account, or of an account connected to it, has been read."""
+
+    __tablename__ = "payout_lists"
+    account: Mapped[str] = mapped_column(ForeignKey("accounts.slug"), primary_key=True)
+    connected_account: Mapped[str] = mapped_column(primary_key=True)
+    read_from: Mapped[datetime | None]  # payouts made since then are known
+    read_at: Mapped[datetime]
+    refusal: Mapped[str | None]
+
+
 class RateLimit(Base):
     """One row per account and kind of call: the theoretical arrival time of GCRA."""
 

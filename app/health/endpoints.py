@@ -4,12 +4,13 @@ from collections.abc import Sequence
 from urllib.parse import urlsplit
 
 from app.errors import KeyRefused, StripeCallError
+from app.health.listening import Needs
 from app.health.results import Check, Status, degraded, failing, ok
 from app.settings import DEFAULT_ACCOUNT
 from app.stripe_api.client import StripeClient
 from app.stripe_api.objects import WebhookEndpoint
 from app.stripe_api.webhook_endpoints import BY_NAME_ONLY, is_released, list_endpoints, missing_events
-from app.vocabulary import CONNECT_EVENTS, OWN_EVENTS, EventType
+from app.vocabulary import CONNECT_EVENTS, OWN_EVENTS, PAYOUT_EVENTS, EventType
 
 WEBHOOK_PATH = "/webhooks/stripe"
 NAME = "webhook_endpoint"
@@ -22,13 +23,14 @@ def url_for(base: str, account: str) -> str:
 
 
 async def webhook_endpoint(
-    client: StripeClient, account: str, *, url: str | None, arriving: bool = False, connect: bool = False
+    client: StripeClient, account: str, *, url: str | None, arriving: bool = False, needs: Needs | None = None
 ) -> Check:
     """Whether events can arrive here. Without a URL every endpoint with our path counts as ours.
 
     `arriving`: webhooks arrived recently, so some endpoint leads here, even if a proxy rewrites its path.
-    `connect`: those of connected accounts are of use, too, which come to an endpoint of their own.
+    `needs`: what the account's rules listen to beside the events of reports.
     """
+    needs = needs or Needs(account, connect=False, payouts=False)
     try:
         endpoints = await list_endpoints(client, account)
     except KeyRefused as error:
@@ -44,8 +46,9 @@ async def webhook_endpoint(
     if not ours:
         return _none(account, url, own)
     # One good endpoint is enough: duplicate deliveries are stored once.
-    found = _best([_judged(endpoint, account, OWN_EVENTS) for endpoint in ours])
-    if not connect or found.status is not Status.OK:
+    events = (*OWN_EVENTS, *(PAYOUT_EVENTS if needs.payouts else ()))
+    found = _best([_judged(endpoint, account, events) for endpoint in ours])
+    if not needs.connect or found.status is not Status.OK:
         return found
     theirs = [endpoint for endpoint in endpoints if endpoint.connect and _is_ours(endpoint, account, url)]
     return _with_connect(found, [_judged(endpoint, account, CONNECT_EVENTS) for endpoint in theirs], account)

@@ -13,11 +13,10 @@ from datetime import UTC, datetime, timedelta
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.accounts import connected
 from app.db.rows import fetch
 from app.errors import NotNow, StoreAway
 from app.files import FileStore
-from app.health import rows
+from app.health import listening, rows
 from app.health.endpoints import webhook_endpoint as examine_endpoint
 from app.health.registry import View, check
 from app.health.results import Check, Status, degraded, failing, ok, worst
@@ -53,11 +52,11 @@ async def look_at_stripe(res: Resources) -> None:
     async with res.sessions.begin() as session:
         heard = await rows.heard(session)
         now = await rows.now(session)
-        platforms = {one.account for one in await connected.list_states(session)}
+        needed = await listening.needs(session)
     arriving = {row.account for row in heard if now - row.last_at < ARRIVING_WITHIN}
     accounts = [slug for slug in sorted(res.stripe.accounts) if res.settings.accounts[slug].webhook_secrets]
     endpoints = [
-        await examine_endpoint(res.stripe, slug, url=None, arriving=slug in arriving, connect=slug in platforms)
+        await examine_endpoint(res.stripe, slug, url=None, arriving=slug in arriving, needs=needed.get(slug))
         for slug in accounts
     ]
     async with res.sessions.begin() as session:

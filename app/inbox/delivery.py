@@ -12,10 +12,10 @@ from app.errors import RejectedDelivery
 from app.observability import tracing
 from app.settings import Account
 from app.stripe_api.signatures import fingerprint, header_fault, verify
-from app.vocabulary import CONNECT_EVENTS, EventStatus, EventType
+from app.vocabulary import ACCOUNT_EVENTS, EventStatus, EventType
 
 _USED_TYPES = frozenset(EventType)
-_OF_CONNECTED_ONLY = frozenset(CONNECT_EVENTS)
+_OF_CONNECTED_ONLY = frozenset(ACCOUNT_EVENTS)
 
 
 @dataclass(frozen=True, slots=True)

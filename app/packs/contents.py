@@ -160,7 +160,8 @@ async def _not_made(
     """Windows of the month that the rule owes and of which no run was made, or that wait."""
     cadence = Cadence(rule.cadence)
     # A window belongs to the month of its last day, and may have begun before it.
-    begins = first if cadence is Cadence.EVERY_UPDATE else first - timedelta(days=LONGEST_UNIT_DAYS[cadence])
+    irregular = cadence in (Cadence.EVERY_UPDATE, Cadence.EVERY_PAYOUT)
+    begins = first if irregular else first - timedelta(days=LONGEST_UNIT_DAYS[cadence])
     query = CoverageQuery(datetime.now(UTC), begins, until, limit=_WINDOWS_AT_ONCE)
     found: list[OtherWindow] = []
     while True:

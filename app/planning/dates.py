@@ -36,7 +36,7 @@ def window_day(dates: LocalDates, cadence: Cadence) -> date:
 
     Its month is the month that the window belongs to.
     """
-    return dates.first if cadence is Cadence.EVERY_UPDATE else dates.last
+    return dates.first if cadence in (Cadence.EVERY_UPDATE, Cadence.EVERY_PAYOUT) else dates.last
 
 
 def month_bounds(month: date) -> tuple[date, date]:

@@ -76,8 +76,8 @@ def all_windows(
     Without `availability` (not known yet) none is cut or left out. ValueError for `every_update`: its windows depend
     on when availability advanced, so only the runs that were made can tell them.
     """
-    if schedule.cadence is Cadence.EVERY_UPDATE:
-        raise ValueError("the windows of an every_update rule follow from its history: read them from its runs")
+    if schedule.cadence in (Cadence.EVERY_UPDATE, Cadence.EVERY_PAYOUT):
+        raise ValueError(f"the windows of an {schedule.cadence} rule follow from its history: read them from its runs")
     available_from = None if availability is None else availability.start
     owed = _calendar_windows(schedule, available_from=available_from, since=since)
     return takewhile(lambda window: window.start < until, owed)

@@ -67,6 +67,7 @@ def run_parameters(
     end: datetime | None,
     connected_account: str | None,
     start_offset_seconds: int = 0,
+    payout: str | None = None,
 ) -> dict[str, JSON]:
     """Exactly what is sent to Stripe for one run: the rule's parameters, the interval in unix seconds, whose it is.
 
@@ -79,6 +80,8 @@ def run_parameters(
         sent["interval_start"] = _unix_seconds(start, report_type) + start_offset_seconds
     if need is not IntervalNeed.NONE:
         sent["interval_end"] = _unix_seconds(end, report_type)
+    if payout is not None:
+        sent["payout"] = payout
     if connected_account is not None:
         sent["connected_account"] = connected_account
     return sent

@@ -26,7 +26,8 @@ class Window:
     """The period that one run covers: `[start, end)` in aware UTC.
 
     `key` identifies the run within its rule and connected account: the first local date of the calendar unit
-    ("2026-10-01", also where the window is partial), or the start instant for `every_update` ("2026-10-01T07:00:00Z").
+    ("2026-10-01", also where the window is partial), for `every_update` the start instant ("2026-10-01T07:00:00Z"), for
+    `every_payout` the payout's id.
     `partial` says that it begins where the data begins, later than it otherwise would.
     """
 
@@ -60,7 +61,7 @@ def instant_key(moment: datetime) -> str:
 
 
 def unit_start(day: date, cadence: Cadence) -> date:
-    """The first day of the calendar unit that holds `day`; `every_update` has no such unit: ValueError."""
+    """The first day of the calendar unit that holds `day`; without one (`every_update`) ValueError."""
     match cadence:
         case Cadence.DAILY:
             return day
@@ -72,13 +73,18 @@ def unit_start(day: date, cadence: Cadence) -> date:
             return date(day.year, (day.month - 1) // 3 * 3 + 1, 1)
         case Cadence.YEARLY:
             return date(day.year, 1, 1)
-        case Cadence.EVERY_UPDATE:
-            raise ValueError("every_update follows Stripe's data and has no calendar unit")
+        case Cadence.EVERY_UPDATE | Cadence.EVERY_PAYOUT:
+            raise ValueError(f"{cadence} follows what Stripe says and has no calendar unit")
 
 
 def next_unit(first: date, cadence: Cadence) -> date:
     """The first day of the unit after the one that begins on `first`."""
     return unit_start(first + timedelta(days=LONGEST_UNIT_DAYS[cadence]), cadence)
+
+
+def payout_window(payout: str, arrival: date, zone: tzinfo) -> Window:
+    """The window of a payout: the local day on which it arrives. Several payouts may share one."""
+    return Window(payout, day_start(arrival, zone), day_start(arrival + timedelta(days=1), zone), partial=False)
 
 
 def calendar_windows(cadence: Cadence, zone: tzinfo, *, starts_on: date) -> Iterator[Window]:

@@ -25,7 +25,7 @@ from app.planning.planner import all_windows, due_at
 from app.planning.windows import Window, day_start, instant_key
 from app.queue.wakeups import wake
 from app.report_types import KnownType
-from app.rules import store, versions
+from app.rules import payouts, store, versions
 from app.rules.members import first_moment
 from app.rules.rule import schedule_of
 from app.rules.versions import Versions
@@ -156,8 +156,8 @@ async def count(session: AsyncSession, rule: Rule, asked: Backfill) -> BackfillC
     """What the backfill would do now. Raises the same errors as `begin`."""
     type_ = await _type_of(session, rule)
     scopes = await _scopes(session, rule)
-    if rule.cadence == Cadence.EVERY_UPDATE:
-        works = [_sort_out(*await _update_windows(session, rule, asked, type_, scope)) for scope in scopes]
+    if rule.cadence in (Cadence.EVERY_UPDATE, Cadence.EVERY_PAYOUT):
+        works = [_sort_out(*await _irregular_windows(session, rule, asked, type_, scope)) for scope in scopes]
         missing, failed = sum(len(work.missing) for work in works), sum(len(work.failed) for work in works)
         stored = sum(len(work.stored) for work in works)
     else:
@@ -248,13 +248,29 @@ async def _windows(
     session: AsyncSession, rule: Rule, asked: Backfill, type_: KnownType, scope: _Scope, *, after_key: str, limit: int
 ) -> tuple[Sequence[Window], Mapping[str, _Latest]]:
     """Up to `limit` due windows of these days after a key, and the latest run of each, if any, by key."""
-    if rule.cadence == Cadence.EVERY_UPDATE:
-        windows, latest = await _update_windows(session, rule, asked, type_, scope)
+    if rule.cadence in (Cadence.EVERY_UPDATE, Cadence.EVERY_PAYOUT):
+        windows, latest = await _irregular_windows(session, rule, asked, type_, scope)
         return [window for window in windows if window.key > after_key][:limit], latest
     rest = asked
     if after_key:
         rest = replace(asked, first=max(asked.first, date.fromisoformat(after_key) + timedelta(days=1)))
     windows = list(islice(_calendar_windows(rule, rest, type_, since=scope.since), limit))
+    keys = [window.key for window in windows]
+    values = {"rule_id": rule.id, "connected_account": scope.connected_account, "keys": keys}
+    return windows, _by_key(await fetch(session, _Latest, _LATEST, values))
+
+
+async def _irregular_windows(
+    session: AsyncSession, rule: Rule, asked: Backfill, type_: KnownType, scope: _Scope
+) -> tuple[Sequence[Window], Mapping[str, _Latest]]:
+    """The windows of a cadence without calendar units, by key; with the latest run of each."""
+    if rule.cadence == Cadence.EVERY_UPDATE:
+        return await _update_windows(session, rule, asked, type_, scope)
+    zone = ZoneInfo(rule.timezone)
+    start, end = day_start(asked.first, zone), day_start(asked.until, zone)
+    of_payouts = payouts.Scope(scope.progress_id, rule.timezone, start)
+    found = await payouts.made_between(session, [of_payouts], until=end, limit=MOST_RUNS)
+    windows = sorted(found.get(scope.progress_id, []), key=lambda window: window.key)
     keys = [window.key for window in windows]
     values = {"rule_id": rule.id, "connected_account": scope.connected_account, "keys": keys}
     return windows, _by_key(await fetch(session, _Latest, _LATEST, values))

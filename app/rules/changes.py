@@ -138,5 +138,5 @@ select count(*) filter (where state = 'stored') as stored,
     count(*) filter (where state in ('planned', 'requested', 'ready')) as under_way
 from runs join rules on rules.id = runs.rule_id
 where rule_id = :rule_id
-  and runs.parameters - array['interval_start', 'interval_end', 'connected_account'] <> rules.parameters
+  and runs.parameters - array['interval_start', 'interval_end', 'connected_account', 'payout'] <> rules.parameters
 """)

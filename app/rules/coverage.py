@@ -87,7 +87,9 @@ class _Slot:
 
     @property
     def place(self) -> Position:
-        return Position(self.window.start, self.account)
+        # Several payouts of an account may arrive on one day.
+        of_payout = f" {self.window.key}" if self.window.key.startswith("po_") else ""
+        return Position(self.window.start, self.account + of_payout)
 
     @property
     def key(self) -> tuple[str, str]:
@@ -114,6 +116,8 @@ async def coverage(
     type_ = await report_types.read(session, rule.account, rule.report_type)
     if rule.cadence == Cadence.EVERY_UPDATE:
         slots, upcoming = await _made_slots(session, rule, query), await _next_updates(session, rule, type_, query)
+    elif rule.cadence == Cadence.EVERY_PAYOUT:
+        slots, upcoming = await _made_slots(session, rule, query), []
     elif rule.connected == "each":
         slots, upcoming = await _slots_of_each(session, rule, query, type_), []
     else:
@@ -197,7 +201,7 @@ def _bounds(rule: Rule, query: CoverageQuery) -> dict[str, datetime | None]:
 
 
 async def _made_slots(session: AsyncSession, rule: Rule, query: CoverageQuery) -> list[_Slot]:
-    """The windows of an every_update rule are those of its runs: enough for a page and one more."""
+    """The windows of an every_update or every_payout rule are those of its runs: enough for a page and one more."""
     after = None if query.after is None else query.after.start
     account = None if query.after is None else query.after.account
     place = {"after": after, "after_account": account, "limit": query.limit + 1}
@@ -269,12 +273,15 @@ from runs where rule_id = :rule_id and window_key = any(:keys)
 order by connected_account, window_key, state = 'stored' desc, revision desc
 """)
 _MADE = text("""
-select distinct window_key, interval_start, interval_end, partial, coalesce(connected_account, '') as account
-from runs where rule_id = :rule_id
+select distinct window_key, interval_start, interval_end, partial, coalesce(connected_account, '') as account, place
+from runs cross join lateral (
+    select coalesce(connected_account, '') || case when window_key like 'po\\_%' then ' ' || window_key else '' end
+) as of_run(place)
+where rule_id = :rule_id
   and interval_start >= coalesce(cast(:first as timestamptz), interval_start)
   and (cast(:until as timestamptz) is null or interval_start < :until)
   and (cast(:after as timestamptz) is null or interval_start < :after
-      or interval_start = :after and coalesce(connected_account, '') > :after_account)
-order by interval_start desc, account limit :limit
+      or interval_start = :after and place > :after_account)
+order by interval_start desc, place limit :limit
 """)
 _PROGRESS = text("select connected_account, planned_until from rule_progress where rule_id = :rule_id order by id")

@@ -17,7 +17,7 @@ from app.db.models import Rule
 from app.planning.planner import Availability, Schedule, all_windows, due_at, due_windows, not_planned
 from app.planning.windows import LAST_DAY, Window, day_start
 from app.report_types import KnownType
-from app.rules import members
+from app.rules import members, payouts
 from app.rules.coverage import why_not_yet
 from app.rules.members import Group, Member
 from app.rules.rule import NewRule, schedule_of
@@ -28,6 +28,8 @@ from app.vocabulary import Cadence
 
 # How many windows are shown; all of them are counted.
 MOST_SHOWN = 100
+# Of payouts, each of which is a row.
+MOST_COUNTED = 10_000
 _FAR = day_start(LAST_DAY, UTC)
 
 # The due windows after the last planned one.
@@ -57,6 +59,8 @@ class Preview:
 async def preview(session: AsyncSession, new: NewRule, *, saved: uuid.UUID | None) -> Preview:
     """What this rule would do if enabled; a saved one continues from its progress."""
     type_ = await report_types.read(session, new.account, new.report_type)
+    if new.cadence is Cadence.EVERY_PAYOUT:
+        return await _of_payouts(session, saved)
     schedule = schedule_of(new)
     owed = _Owed(schedule, await _cut(schedule, None if type_ is None else type_.availability))
     following = cache(lambda until: _next(schedule, type_, until))
@@ -72,6 +76,23 @@ async def preview(session: AsyncSession, new: NewRule, *, saved: uuid.UUID | Non
         if len(answer.next) < MOST_SHOWN and (upcoming := following(until)) is not None:
             answer.next.append(replace(upcoming, connected_account=account))
     return answer
+
+
+async def _of_payouts(session: AsyncSession, saved: uuid.UUID | None) -> Preview:
+    """The payouts that are known and have no run; before the rule is saved nobody has asked Stripe for them."""
+    scopes = {} if saved is None else await _payout_scopes(session, saved)
+    found = await payouts.not_planned(session, [*scopes], limit=MOST_COUNTED)
+    windows = [(account, window) for scope, account in scopes.items() for window in found.get(scope.progress_id, [])]
+    now = [UpcomingWindow(account, one.start, one.end, one.partial) for account, one in windows[:MOST_SHOWN]]
+    return Preview(len(windows), now)
+
+
+async def _payout_scopes(session: AsyncSession, rule_id: uuid.UUID) -> dict[payouts.Scope, str | None]:
+    found = await session.execute(_PAYOUT_SCOPES, {"rule_id": rule_id})
+    return {
+        payouts.Scope(row.id, row.timezone, payouts.starts_at(row.starts_on, row.timezone)): row.connected_account
+        for row in found
+    }
 
 
 async def _accounts_of(
@@ -130,6 +151,8 @@ async def fed_checks(session: AsyncSession, new: NewRule) -> list[FedCheck]:
 
 async def count_due(session: AsyncSession, rule: Rule, availability: Availability) -> int:
     """How many runs a saved rule is owed now, for all its accounts; windows that have runs are not counted."""
+    if rule.cadence == Cadence.EVERY_PAYOUT:
+        return (await _of_payouts(session, rule.id)).now_total
     schedule = schedule_of(rule)
     owed = _Owed(schedule, await _cut(schedule, availability))
     _, groups = await _accounts_of(session, values_of(rule), rule.id)
@@ -171,6 +194,10 @@ async def _progress(session: AsyncSession, rule_id: uuid.UUID) -> Mapping[str | 
     return {row.connected_account: row.planned_until for row in found}
 
 
+_PAYOUT_SCOPES = text("""
+select p.id, p.connected_account, rules.timezone, rules.starts_on
+from rule_progress as p join rules on rules.id = p.rule_id where p.rule_id = :rule_id order by p.id
+""")
 _PROGRESS = text("select connected_account, planned_until from rule_progress where rule_id = :rule_id")
 # A rule whose start was moved is planned from the new start: existing runs stay as they are.
 _MADE = text("""

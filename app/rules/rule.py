@@ -46,7 +46,10 @@ RULE_FIELDS = tuple(one.name for one in fields(NewRule))
 
 # Field values that were added with a `vocabulary.WORDS` above 1: a process with a lower number cannot read a rule that
 # has one.
-NEW_WORDS: Mapping[str, Mapping[object, int]] = {"connected": {"each": WORDS_OF_CONNECT}}
+NEW_WORDS: Mapping[str, Mapping[object, int]] = {
+    "connected": {"each": WORDS_OF_CONNECT},
+    "cadence": {Cadence.EVERY_PAYOUT: WORDS_OF_CONNECT},
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,8 +97,7 @@ def check(new: NewRule, accounts: Collection[str]) -> None:
         errors.append(FieldError("/account", f"is not configured; known accounts: {known}"))
     if new.timezone not in known_zones():
         errors.append(FieldError("/timezone", "is not an IANA time zone; use a name like Europe/Berlin"))
-    if interval_need(new.report_type) is IntervalNeed.NONE:
-        errors.append(FieldError("/report_type", "takes a payout, not an interval: create an ad-hoc run instead"))
+    errors += _payout_errors(new)
     errors += _connected_errors(new)
     for name in sorted(OWN_FIELDS & set(new.parameters)):
         errors.append(FieldError(f"/parameters/{name}", "is set by Tallyhook for each window; remove it"))
@@ -113,6 +115,21 @@ def connected_of(report_type: str, connected: str | None, connected_accounts: Co
     if connected_accounts:
         return "listed"
     return "together" if report_type.startswith(CONNECT_PREFIX) else "none"
+
+
+def _payout_errors(new: NewRule) -> list[FieldError]:
+    of_payouts = interval_need(new.report_type) is IntervalNeed.NONE
+    if of_payouts is not (new.cadence is Cadence.EVERY_PAYOUT):
+        detail = "must be `every_payout` for a report type that takes a payout (`….by_id.…`), and for no other"
+        return [FieldError("/cadence", detail)]
+    if not of_payouts:
+        return []
+    errors = []
+    if connected_of(new.report_type, new.connected, new.connected_accounts) == "together":
+        errors.append(FieldError("/connected", "must be `each` or `listed`: a payout belongs to one account"))
+    if "payout" in new.parameters:
+        errors.append(FieldError("/parameters/payout", "is set by Tallyhook for each payout; remove it"))
+    return errors
 
 
 def changes_whose(was: NewRule, wanted: NewRule) -> bool:

@@ -21,14 +21,14 @@ from app.observability.logs import redact
 from app.planning.planner import Availability, due_windows, next_due_at
 from app.planning.windows import Window
 from app.queue.wakeups import wake
-from app.rules import versions
+from app.rules import payouts, versions
 from app.rules.members import first_moment
 from app.rules.rule import schedule_of
 from app.rules.versions import Versions
 from app.runs import plan
 from app.runs.plan import RuleScope
 from app.stripe_api.objects import ReportTypeInfo
-from app.vocabulary import Lane
+from app.vocabulary import Cadence, Lane
 
 log = structlog.get_logger()
 
@@ -71,7 +71,7 @@ class _Plan:
     due: DueRule
     windows: list[Window]
     planned_until: datetime | None
-    next_due_at: datetime
+    next_due_at: datetime | None  # none: there is more to plan
     problem: str | None = None  # why it cannot be planned
 
 
@@ -117,8 +117,22 @@ async def _plan_locked(session: AsyncSession, rule_ids: Sequence[UUID]) -> list[
         return []
     due = await fetch(session, DueRule, _DUE, {"rule_ids": list(rule_ids), "limit": SLICE_RULES})
     share = max(1, SLICE_RUNS // max(1, len(due)))
+    paid = [one for one in due if one.cadence == Cadence.EVERY_PAYOUT]
     # Beside the event loop: a slice may take a few milliseconds of it per hundred runs.
-    return await asyncio.to_thread(lambda: [_plan(one, limit=share) for one in due])
+    calendar = await asyncio.to_thread(
+        lambda: [_plan(one, limit=share) for one in due if one.cadence != Cadence.EVERY_PAYOUT]
+    )
+    return [*calendar, *(await _plan_payouts(session, paid) if paid else [])]
+
+
+async def _plan_payouts(session: AsyncSession, due: Sequence[DueRule]) -> list[_Plan]:
+    """The payouts that have no run yet; a payout that can be itemised later makes its rule due again."""
+    scopes = [
+        payouts.Scope(one.progress_id, one.timezone, payouts.starts_at(one.starts_on, one.timezone)) for one in due
+    ]
+    found = await payouts.not_planned(session, scopes, limit=SLICE_RUNS)
+    following = None if sum(map(len, found.values())) == SLICE_RUNS else _NEVER
+    return [_Plan(one, found.get(one.progress_id, []), one.planned_until, following) for one in due]
 
 
 async def _write(session: AsyncSession, plans: Sequence[_Plan], attempts: int) -> int:

@@ -87,7 +87,7 @@ async def _why_not(
 ) -> NotFound | Conflict:
     """The error when there is no run: the window waits, or the rule does not owe one."""
     unowed = NotFound(f"rule {rule.name!r} owes no window that contains {day}: it starts on {rule.starts_on}")
-    if rule.cadence == Cadence.EVERY_UPDATE:
+    if rule.cadence in (Cadence.EVERY_UPDATE, Cadence.EVERY_PAYOUT):
         return unowed
     first = unit_start(day, Cadence(rule.cadence))
     query = CoverageQuery(datetime.now(UTC), first, next_unit(first, Cadence(rule.cadence)))

@@ -11,9 +11,9 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.ids import uuid7
 from app.observability import log_lines
-from app.planning.report_types import JSON, run_parameters
+from app.planning.report_types import JSON, interval_need, run_parameters
 from app.planning.windows import Window
-from app.vocabulary import RunState
+from app.vocabulary import IntervalNeed, RunState
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +59,7 @@ def planned_run(scope: RuleScope, window: Window, *, start_offset: int, attempts
         end=window.end,
         connected_account=scope.connected_account,
         start_offset_seconds=start_offset,
+        payout=window.key if interval_need(scope.report_type) is IntervalNeed.NONE else None,
     )
     return PlannedRun(
         id=uuid7(),

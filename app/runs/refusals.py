@@ -39,7 +39,7 @@ async def refused(session: AsyncSession, claim: RequestClaim, refusal: Refused, 
         await _type_is_missing(session, claim, refusal, backoff)
     elif refusal.status == 404:
         await _not_to_be_had(session, claim, refusal, backoff)
-    elif _names(refusal, "interval_end") or _NOT_YET.search(refusal.message):
+    elif _names(refusal, "interval_end") or _NOT_YET.search(refusal.message) or _no_data_yet(claim, refusal):
         await _not_yet(session, claim, seconds=backoff.most)
     elif _names(refusal, "interval_start") and not claim.start_shifted and "interval_start" in claim.parameters:
         await session.execute(_SHIFT_START, _draw_key(claim))
@@ -64,6 +64,11 @@ def _names(refusal: Refused, parameter: str) -> bool:
         return False
     # Stripe writes `parameters.interval_start` here, and `parameters[interval_start]` elsewhere.
     return refusal.param is not None and refusal.param.rstrip("]").endswith(parameter)
+
+
+def _no_data_yet(claim: RequestClaim, refusal: Refused) -> bool:
+    """Stripe reports a payout as reconciled, and the data of its report may come later, with the next advance."""
+    return claim.of_payout and _names(refusal, "payout")
 
 
 def _draw_key(claim: RequestClaim) -> dict[str, object]:

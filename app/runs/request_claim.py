@@ -42,6 +42,7 @@ class RequestClaim(Claim):
     key_forgotten: bool  # Stripe has forgotten the key by now
     start_shifted: bool  # requested from one second after the start of the window (see refusals)
     type_missing: bool  # this call probes a type that Stripe reported missing
+    of_payout: bool  # of a rule for every payout, and planned recently: its data may still be coming
     available_until: datetime | None  # how far the type's data reached at the time of the claim
 
     @property
@@ -216,6 +217,8 @@ select claimed.id as run_id, claimed.account, claimed.attempt, claimed.fence, cl
     claimed.asked_at < clock_timestamp() - make_interval(hours => :key_life) as key_forgotten,
     coalesce((claimed.parameters ->> 'interval_start')::bigint <> extract(epoch from claimed.interval_start), false)
         as start_shifted,
+    claimed.rule_id is not null and claimed.parameters ? 'payout'
+        and claimed.planned_at > clock_timestamp() - interval '7 days' as of_payout,
     type.missing_since is not null as type_missing, type.data_available_end as available_until
 from claimed join attempt on attempt.run_id = claimed.id
 left join report_types as type on type.account = claimed.account and type.id = claimed.report_type

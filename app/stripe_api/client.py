@@ -24,10 +24,12 @@ from app.settings import Account, Settings
 from app.stripe_api.http import FILE_CONTENTS, CountingClient, call_to, describe_failure, trust
 from app.stripe_api.objects import (
     ConnectedAccount,
+    Payout,
     ReportTypeInfo,
     StripeFile,
     StripeRun,
     connected_account_from,
+    payout_from,
     report_type_from,
     stripe_run_from,
 )
@@ -176,6 +178,26 @@ class StripeClient:
             return None
         return read_as(connected_account_from, answer)
 
+    async def list_payouts(
+        self, account: str, connected_account: str | None, *, created_since: datetime
+    ) -> AsyncIterator[list[Payout]]:
+        """Pages of payouts made since then, newest first: those of the account, or of an account connected to it."""
+        query: Any = {"created": {"gte": int(created_since.timestamp())}, "limit": LIST_PAGE}
+        while True:
+            call = self.sdk(account).v1.payouts.list_async(query, _as(connected_account))
+            page = await translate_errors(call)
+            items = items_of(page)
+            yield self.read_each(account, "payout", payout_from, items, at_least_one=False)
+            ids = [item["id"] for item in items if isinstance(item.get("id"), str)]
+            if not getattr(page, "has_more", False) or not ids:
+                return
+            query = {**query, "starting_after": ids[-1]}
+
+    async def read_payout(self, account: str, connected_account: str | None, payout: str) -> Payout:
+        """A payout of the account, or of an account connected to it."""
+        call = self.sdk(account).v1.payouts.retrieve_async(payout, None, _as(connected_account))
+        return read_as(payout_from, await translate_errors(call))
+
     async def create_run(
         self, account: str, report_type: str, *, parameters: Mapping[str, Any], idempotency_key: str
     ) -> StripeRun:
@@ -263,6 +285,10 @@ class StripeClient:
         if file.url is not None and _origin(file.url) == _origin(self._files_base):
             return file.url
         return f"{self._files_base}/v1/files/{quote(file.id, safe='')}/contents"
+
+
+def _as(connected_account: str | None) -> Any:
+    return None if connected_account is None else {"stripe_account": connected_account}
 
 
 def _key(account: Account) -> str:

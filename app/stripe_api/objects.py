@@ -4,7 +4,7 @@ The same functions read an API answer and the object inside an event.
 """
 
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Any
 
 from app.errors import Malformed
@@ -58,6 +58,17 @@ class ConnectedAccount:
     created_at: datetime
     country: str | None
     name: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Payout:
+    """A payout. Only automatic ones can be itemised, once `reconciliation` is `completed`; `arrives_on` is its date."""
+
+    id: str
+    created_at: datetime
+    arrives_on: date
+    automatic: bool
+    reconciliation: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +134,20 @@ def connected_account_from(value: dict[str, Any]) -> ConnectedAccount:
         created_at=_time(value, "created"),
         country=_optional_text(value, "country"),
         name=next((name for name in names if name), None),
+    )
+
+
+def payout_from(value: dict[str, Any]) -> Payout:
+    """Read a `payout` object. Raises `Malformed`."""
+    automatic = value.get("automatic")
+    if not isinstance(automatic, bool):
+        raise Malformed("`automatic` is neither true nor false")
+    return Payout(
+        id=_text(value, "id"),
+        created_at=_time(value, "created"),
+        arrives_on=_time(value, "arrival_date").date(),
+        automatic=automatic,
+        reconciliation=_optional_text(value, "reconciliation_status"),
     )
 
 

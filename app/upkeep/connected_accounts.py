@@ -4,23 +4,19 @@ Only a complete reading says who has left. It resumes where it broke off, a page
 is read in flat memory.
 """
 
-import asyncio
-from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from functools import partial
-from typing import TypeVar
 
 import structlog
 
-from app.accounts import connected, holds
+from app.accounts import connected
 from app.accounts.connected import Reading
 from app.errors import KeyRefused, NotNow, Refused
 from app.resources import Resources
 from app.rules import members
-from app.vocabulary import CallKind
+from app.upkeep.calls import read_call
 
 log = structlog.get_logger()
-T = TypeVar("T")
 
 EVERY_SECONDS = 1800.0
 COMPLETE_EVERY_SECONDS = 86_400.0
@@ -30,8 +26,6 @@ _NEARLY = 0.95
 _OVERLAP = timedelta(days=1)
 # Accounts that events have named, asked about one by one in one go; the next go follows at once.
 LOOKS_AT_ONCE = 50
-# How long a call waits for the rate limit before the rest is left to the next go.
-_LIMIT_TRIES, _LIMIT_PAUSE_SECONDS = 40, 0.25
 
 
 async def read_lists(res: Resources) -> bool:
@@ -77,7 +71,7 @@ async def _look_at_named(res: Resources, account: str) -> bool:
     async with res.sessions.begin() as session:
         ids = await connected.to_look_at(session, account, limit=LOOKS_AT_ONCE)
     for id_ in ids:
-        shown = await _call(res, account, partial(res.stripe.read_connected, account, id_))
+        shown = await read_call(res, account, partial(res.stripe.read_connected, account, id_))
         async with res.sessions.begin() as session:
             if shown is None:
                 await connected.note_left(session, account, [id_])
@@ -91,7 +85,7 @@ async def _read_recent(res: Resources, reading: Reading) -> None:
     after = None
     while True:
         list_page = partial(res.stripe.list_connected, reading.account, created_since=since, after=after)
-        page = await _call(res, reading.account, list_page)
+        page = await read_call(res, reading.account, list_page)
         async with res.sessions.begin() as session:
             await connected.note_shown(session, reading.account, page.accounts, source="list")
             if not (page.more and page.shown):
@@ -108,7 +102,7 @@ async def _read_all(res: Resources, reading: Reading) -> None:
             began_at = await connected.begin_reading(session, account)
     while True:
         try:
-            page = await _call(res, account, partial(res.stripe.list_connected, account, after=after))
+            page = await read_call(res, account, partial(res.stripe.list_connected, account, after=after))
         except Refused:
             # The account at the cursor has left, so the reading cannot be resumed.
             async with res.sessions.begin() as session:
@@ -123,18 +117,3 @@ async def _read_all(res: Resources, reading: Reading) -> None:
                 break
         after = page.shown[-1]
     log.info("connected_accounts.read", account=account, left=left)
-
-
-async def _call(res: Resources, account: str, call: Callable[[], Awaitable[T]]) -> T:
-    """Make a call within the account's rate limit. Raises NotNow, KeyRefused and Refused."""
-    for _ in range(_LIMIT_TRIES):
-        async with res.sessions.begin() as session:
-            permit = await holds.permit(
-                session, account, CallKind.READ, 1, limiter=res.limiter, probe_seconds=res.settings.retry_max_seconds
-            )
-            if not permit.calls and await holds.is_held(session, account, CallKind.READ):
-                raise NotNow("the account's read calls are on hold")
-        if permit.calls:
-            return await call()
-        await asyncio.sleep(_LIMIT_PAUSE_SECONDS)
-    raise NotNow("the account's rate limit is used up")

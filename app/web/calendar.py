@@ -42,7 +42,7 @@ class Unmade:
 def unmade(rule: RuleLine, first: date, until: date, now: datetime) -> Iterator[Unmade]:
     """The windows of an enabled rule that fall on the days [first, until) and come after those planned."""
     cadence = Cadence(rule.cadence)
-    if cadence is Cadence.EVERY_UPDATE or not rule.enabled:
+    if cadence in (Cadence.EVERY_UPDATE, Cadence.EVERY_PAYOUT) or not rule.enabled:
         return
     zone = ZoneInfo(rule.timezone)
     unit = max(_begins(rule, cadence, zone), unit_start(first, cadence))

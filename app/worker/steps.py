@@ -23,7 +23,7 @@ from functools import partial
 from typing import Any
 
 from app import handlers
-from app.accounts import catch_up, connected, identity, kept, reconciliations
+from app.accounts import catch_up, connected, identity, kept, payouts, reconciliations
 from app.accounts.reconciliations import AccountClaim
 from app.background import beside, outlive
 from app.health import outside
@@ -47,6 +47,7 @@ from app.targets.deliveries import DeliveryClaim
 from app.targets.send import claim_deliveries, deliver
 from app.targets.send import crashed as delivery_crashed
 from app.upkeep import connected_accounts, reconcile, retention
+from app.upkeep.payouts import read_lists as read_payouts
 from app.upkeep.prune import prune
 from app.vocabulary import CallKind, Lane, RunState
 from app.worker.due import EVENTS_DUE, MISSING_TYPES_DUE, probe_due, rate_due, runs_due
@@ -83,6 +84,7 @@ def timetable(res: Resources) -> list[Entry]:
     return [
         Entry("reconcile", reconcile.begin_round, every=res.settings.reconcile_seconds),
         Entry(connected.TIMETABLE_ENTRY, connected_accounts.read_lists, every=connected_accounts.EVERY_SECONDS),
+        Entry(payouts.TIMETABLE_ENTRY, read_payouts, every=res.settings.reconcile_seconds),
         Entry("file_store", outside.look_at_store, every=outside.STORE_EVERY_SECONDS),
         Entry("stripe_setup", outside.look_at_stripe, every=outside.STRIPE_EVERY_SECONDS),
         Entry("loads", loading.look_for_loads, every=loading.LOOK_SECONDS),

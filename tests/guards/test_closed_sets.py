@@ -7,7 +7,16 @@ from app import handlers
 from app.resources import Resources
 from app.runs import moves
 from app.simulator import Simulator
-from app.vocabulary import ALLOWED_MOVES, CONNECT_EVENTS, OWN_EVENTS, ErrorKind, EventType, Lane, RunState
+from app.vocabulary import (
+    ALLOWED_MOVES,
+    CONNECT_EVENTS,
+    OWN_EVENTS,
+    PAYOUT_EVENTS,
+    ErrorKind,
+    EventType,
+    Lane,
+    RunState,
+)
 from app.worker.steps import lanes
 from tests.runs.stories import one_due_run
 from tests.service import execute, fetch
@@ -50,5 +59,5 @@ async def test_every_lane_is_worked_and_knows_when_it_has_something_to_do_next(r
 
 
 def test_every_event_type_has_a_handler() -> None:
-    assert set(handlers.HANDLERS) == set(OWN_EVENTS)
+    assert set(handlers.HANDLERS) == {*OWN_EVENTS, *PAYOUT_EVENTS}
     assert set(handlers.HINT_HANDLERS) == set(EventType) == {*OWN_EVENTS, *CONNECT_EVENTS}

@@ -27,7 +27,7 @@ REACH = {
 @st.composite
 def courses(draw: st.DrawFn) -> tuple[Schedule, datetime, list[datetime]]:
     """A rule, where its data begins, and where it is said to end, time after time, in any order."""
-    schedule = draw(schedules(list(Cadence)))
+    schedule = draw(schedules([*REACH]))
     reach = REACH[schedule.cadence] * 24
     begins = day_start(schedule.starts_on, ZoneInfo(schedule.timezone))
     data_begins = begins + draw(st.integers(-reach, reach)) * HOUR / 2

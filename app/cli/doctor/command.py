@@ -100,13 +100,17 @@ async def _fix(
     from app.errors import StripeCallError
     from app.health.endpoints import url_for
     from app.health.results import failing
+    from app.vocabulary import CONNECT_EVENTS, OWN_EVENTS, PAYOUT_EVENTS
 
     fixed, unfixed = [], []
     for account in sorted(slug for slug in client.accounts if not settings.accounts[slug].heard_by_others):
         try:
-            fixed.append(await fix_endpoint(client, account, url=url_for(base, account)))
-            if account in known and known[account].is_platform:
-                fixed.append(await fix_endpoint(client, account, url=url_for(base, account), connect=True))
+            needs = known[account].needs if account in known else None
+            events = (*OWN_EVENTS, *(PAYOUT_EVENTS if needs and needs.payouts else ()))
+            fixed.append(await fix_endpoint(client, account, events, url=url_for(base, account)))
+            if needs and needs.connect:
+                url = url_for(base, account)
+                fixed.append(await fix_endpoint(client, account, CONNECT_EVENTS, url=url, connect=True))
         except StripeCallError as error:
             advice = "give the key the permission `Webhook Endpoints: write`, or register it in Stripe's Dashboard"
             detail = f"the webhook endpoint was not repaired: {error}"

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import psycopg
 from sqlalchemy import text
@@ -13,7 +13,9 @@ from app.db.migrate import Database, read_revision, require_schema, schema_is_at
 from app.db.rows import fetch, fetch_one
 from app.errors import EmbeddedPostgresError, SchemaError
 from app.files import FileStore
+from app.health import listening
 from app.health.judge import judge
+from app.health.listening import Needs
 from app.health.outside import examine_store
 from app.health.process import database
 from app.health.results import Check, degraded, failing, ok
@@ -30,7 +32,7 @@ class Bound:
     slug: str
     stripe_account_id: str | None
     livemode: bool | None
-    is_platform: bool  # its list of connected accounts is read
+    needs: Needs | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,12 +85,13 @@ async def _examine(settings: Settings, url: str) -> tuple[list[Check], Known]:
                 advice = "run `tallyhook migrate`, or start `tallyhook serve`, which migrates"
                 return [reached, failing("schema", str(error), advice)], {}
             bound = await fetch(session, Bound, _BOUND)
+            needed = await listening.needs(session)
         await Keeper(settings).take_up(sessions)
         judgement = await judge(sessions, settings)
         # Stored results of outside checks are not used here: the problem may just have been fixed.
         kept = [one for one in judgement.checks if one.name not in LOOKED_AT_NOW]
         store = await examine_store(FileStore(sessions, settings.file_store))
-        known = {one.slug: one for one in bound}
+        known = {one.slug: replace(one, needs=needed.get(one.slug)) for one in bound}
         return [reached, ok("schema", schema_is_at(revision)), *kept, store], known
     finally:
         await engine.dispose()
@@ -105,8 +108,4 @@ _SERVER = text("""
 select pg_is_in_recovery() or cast(current_setting('transaction_read_only') as bool) as read_only,
     cast(current_setting('server_version_num') as int) as version, current_setting('server_encoding') as encoding
 """)
-_BOUND = text("""
-select slug, stripe_account_id, livemode,
-    exists (select from connected_lists where account = slug) as is_platform
-from accounts
-""")
+_BOUND = text("select slug, stripe_account_id, livemode from accounts")

@@ -1,5 +1,6 @@
 """Repairs a webhook endpoint: registers it, enables it, selects the right events."""
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from app.stripe_api.client import StripeClient
@@ -9,7 +10,6 @@ from app.stripe_api.webhook_endpoints import (
     missing_events,
     repair_endpoint,
 )
-from app.vocabulary import CONNECT_EVENTS, OWN_EVENTS
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,12 +23,13 @@ class Fixed:
     secret: str | None = field(default=None, repr=False)
 
 
-async def fix_endpoint(client: StripeClient, account: str, *, url: str, connect: bool = False) -> Fixed:
+async def fix_endpoint(
+    client: StripeClient, account: str, events: Collection[str], *, url: str, connect: bool = False
+) -> Fixed:
     """Register the endpoint, or enable it and select what is missing; with `connect` the one for connected accounts.
 
     Raises StripeCallError.
     """
-    events = CONNECT_EVENTS if connect else OWN_EVENTS
     listed = await list_endpoints(client, account)
     there = [endpoint for endpoint in listed if endpoint.url == url and endpoint.connect is connect]
     if not there:

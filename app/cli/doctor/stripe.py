@@ -51,8 +51,8 @@ async def examine_account(client: StripeClient, account: Account, known: Known, 
 
 
 async def _endpoint(client: StripeClient, slug: str, known: Known, base: str | None) -> Check:
-    is_platform = slug in known and known[slug].is_platform
-    return await webhook_endpoint(client, slug, url=base and url_for(base, slug), connect=is_platform)
+    needs = known[slug].needs if slug in known else None
+    return await webhook_endpoint(client, slug, url=base and url_for(base, slug), needs=needs)
 
 
 async def _key(client: StripeClient, account: Account) -> tuple[Check, str | None]:

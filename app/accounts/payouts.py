@@ -1,0 +1,193 @@
+"""All SQL about payouts as Stripe lists them: which there are, and which of them can be itemised.
+
+The rules for `every_payout` are planned from these rows. Stripe's lists are the ground (`upkeep/payouts` reads them);
+an event only says which payout to read.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.db.rows import fetch
+from app.queue import timetable
+from app.queue.wakeups import wake
+from app.stripe_api.objects import Payout
+from app.vocabulary import Lane
+
+# The timetable's name for reading the lists.
+TIMETABLE_ENTRY = "payouts"
+# A payout that is not reconciled so long after it was made is not waited for any longer by reading lists from there on.
+LONGEST_RECONCILIATION_DAYS = 60
+
+_ID = re.compile(r"po_[A-Za-z0-9]{1,250}", re.ASCII)
+_ACCOUNT_ID = re.compile(r"(acct_[A-Za-z0-9]{1,250})?", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class DueList:
+    """A list to read: the payouts of an account, or of an account connected to it, made since `since`."""
+
+    account: str
+    connected_account: str
+    since: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class NamedPayout:
+    """A payout that an event has named."""
+
+    account: str
+    connected_account: str
+    id: str
+
+
+async def look_soon(session: AsyncSession, account: str, named: Sequence[tuple[object, object]]) -> None:
+    """Have Stripe asked about these payouts, each with its connected account ("" for the account's own).
+
+    Those that no rule needs are left alone.
+    """
+    known = sorted(
+        {
+            (whose, id_)
+            for whose, id_ in named
+            if isinstance(whose, str) and isinstance(id_, str) and _ACCOUNT_ID.fullmatch(whose) and _ID.fullmatch(id_)
+        }
+    )
+    values = {"account": account, "whose": [whose for whose, _ in known], "ids": [id_ for _, id_ in known]}
+    if (await session.execute(_LOOK, values)).first() is not None:
+        await timetable.hasten(session, TIMETABLE_ENTRY)
+
+
+async def to_look_at(session: AsyncSession, accounts: Sequence[str], *, limit: int) -> list[NamedPayout]:
+    """Payouts of these accounts that events have named, the ones that wait longest first."""
+    return await fetch(session, NamedPayout, _TO_LOOK_AT, {"accounts": list(accounts), "limit": limit})
+
+
+async def lists_due(
+    session: AsyncSession, accounts: Sequence[str], *, own_seconds: float, connected_seconds: float, limit: int
+) -> list[DueList]:
+    """Lists that enabled rules for `every_payout` need and that were not read for so long, the longest first."""
+    values = {"accounts": list(accounts), "own": own_seconds, "connected": connected_seconds, "limit": limit}
+    return await fetch(session, DueList, _LISTS_DUE, {**values, "days": LONGEST_RECONCILIATION_DAYS})
+
+
+async def note_seen(session: AsyncSession, account: str, connected_account: str, found: Sequence[Payout]) -> None:
+    """Record what Stripe shows of payouts, and have the rules planned for which one can be itemised now."""
+    values = {
+        "account": account,
+        "whose": connected_account,
+        "ids": [one.id for one in found],
+        "created": [one.created_at for one in found],
+        "arrivals": [one.arrives_on for one in found],
+        "automatic": [one.automatic for one in found],
+        "reconciliations": [one.reconciliation for one in found],
+    }
+    if (await session.execute(_SEEN, values)).scalar_one():
+        await session.execute(_PLAN_AGAIN, {"account": account, "whose": connected_account})
+        await wake(session, Lane.RULES)
+
+
+async def note_gone(session: AsyncSession, named: NamedPayout) -> None:
+    """Stripe does not have, or does not show, a payout that an event has named."""
+    values = {"account": named.account, "whose": named.connected_account, "id": named.id}
+    await session.execute(_NOT_LOOKED_AT, values)
+    await session.execute(_GONE, values)
+
+
+async def note_read(session: AsyncSession, due: DueList, *, refusal: str | None = None) -> None:
+    """The list was read to its end, or refused: then it is read from the same place again."""
+    values = {"account": due.account, "whose": due.connected_account, "since": due.since, "refusal": refusal}
+    await session.execute(_READ, values)
+
+
+_NEEDED = """
+rules.cadence = 'every_payout' and rules.enabled and rules.deleted_at is null
+"""
+_LOOK = text(f"""
+insert into payouts (account, connected_account, id, look_at)
+select :account, whose, id, clock_timestamp()
+from unnest(cast(:whose as text[]), cast(:ids as text[])) as named(whose, id)
+where exists (select from rules join rule_progress as p on p.rule_id = rules.id
+    where rules.account = :account and {_NEEDED} and coalesce(p.connected_account, '') = whose)
+order by whose, id
+on conflict (account, connected_account, id) do update set look_at = coalesce(payouts.look_at, clock_timestamp())
+where payouts.reconciliation is distinct from 'completed'
+returning 1
+""")  # noqa: S608 - of constants only
+_TO_LOOK_AT = text("""
+select account, connected_account, id from payouts
+where look_at is not null and account = any(cast(:accounts as text[])) order by look_at limit :limit
+""")
+_LISTS_DUE = text(f"""
+select needed.account, needed.connected_account,
+    case when list.read_from is null or list.read_from > needed.starts_at then needed.starts_at
+        else coalesce(least(seen.newest, seen.oldest_open) - interval '1 day', list.read_from) end as since
+from (
+    select rules.account, coalesce(p.connected_account, '') as connected_account,
+        cast(min(rules.starts_on) - 2 as timestamptz) as starts_at
+    from rules join rule_progress as p on p.rule_id = rules.id
+    where rules.account = any(cast(:accounts as text[])) and {_NEEDED} group by 1, 2
+) as needed
+left join payout_lists as list on list.account = needed.account
+    and list.connected_account = needed.connected_account
+left join lateral (
+    select newest.at as newest, min(stripe_created_at) filter (
+        where automatic and reconciliation is distinct from 'completed'
+            and stripe_created_at > newest.at - make_interval(days => :days)) as oldest_open
+    from payouts cross join (
+        select max(stripe_created_at) as at from payouts as one
+        where one.account = needed.account and one.connected_account = needed.connected_account
+    ) as newest
+    where payouts.account = needed.account and payouts.connected_account = needed.connected_account
+    group by newest.at
+) as seen on true
+where list.read_at is null or list.read_from > needed.starts_at
+    or list.read_at < clock_timestamp() - make_interval(secs =>
+        case when needed.connected_account = '' then :own else :connected end)
+order by list.read_at nulls first, needed.account, needed.connected_account limit :limit
+""")  # noqa: S608
+_SEEN = text("""
+with shown as (
+    select * from unnest(cast(:ids as text[]), cast(:created as timestamptz[]), cast(:arrivals as date[]),
+        cast(:automatic as bool[]), cast(:reconciliations as text[]))
+        as one(id, created, arrival, automatic, reconciliation)
+), completed as (
+    select count(*) as number from shown left join payouts as known
+        on known.account = :account and known.connected_account = :whose and known.id = shown.id
+    where shown.automatic and shown.reconciliation = 'completed'
+      and known.reconciliation is distinct from 'completed'
+), kept as (
+    insert into payouts (account, connected_account, id, stripe_created_at, arrives_on, automatic, reconciliation,
+        seen_at)
+    select :account, :whose, id, created, arrival, automatic, reconciliation, clock_timestamp() from shown order by id
+    on conflict (account, connected_account, id) do update set stripe_created_at = excluded.stripe_created_at,
+        arrives_on = excluded.arrives_on, automatic = excluded.automatic,
+        reconciliation = excluded.reconciliation, seen_at = excluded.seen_at, look_at = null
+)
+select number from completed
+""")
+_PLAN_AGAIN = text(f"""
+update rule_progress set next_due_at = null where id in (
+    select p.id from rules join rule_progress as p on p.rule_id = rules.id
+    where rules.account = :account and {_NEEDED} and coalesce(p.connected_account, '') = :whose
+    order by p.id for no key update of p)
+""")  # noqa: S608
+_NOT_LOOKED_AT = text("""
+update payouts set look_at = null where account = :account and connected_account = :whose and id = :id
+""")
+_GONE = text("""
+delete from payouts where account = :account and connected_account = :whose and id = :id
+    and stripe_created_at is null
+""")
+_READ = text("""
+insert into payout_lists (account, connected_account, read_from, read_at, refusal)
+values (:account, :whose, case when cast(:refusal as text) is null then cast(:since as timestamptz) end,
+    clock_timestamp(), cast(:refusal as text))
+on conflict (account, connected_account) do update set
+    read_from = least(payout_lists.read_from, excluded.read_from), refusal = excluded.refusal,
+    read_at = case when excluded.refusal is null then excluded.read_at else payout_lists.read_at end
+""")

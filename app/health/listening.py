@@ -1,0 +1,31 @@
+"""Which events are needed beside those of reports: that follows from the rules."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.db.rows import fetch
+
+
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """`connect`: events of connected accounts, which come to an endpoint of their own; `payouts`: of own payouts."""
+
+    account: str
+    connect: bool
+    payouts: bool
+
+
+async def needs(session: AsyncSession) -> Mapping[str, Needs]:
+    """By account."""
+    return {one.account: one for one in await fetch(session, Needs, _NEEDS)}
+
+
+_NEEDS = text("""
+select slug as account, exists (select from connected_lists where account = slug) as connect,
+    exists (select from rules where account = slug and cadence = 'every_payout' and enabled and deleted_at is null
+        and connected_accounts = '{}' and connected is distinct from 'each') as payouts
+from accounts
+""")

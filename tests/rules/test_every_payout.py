@@ -1,0 +1,214 @@
+"""A report of every automatic payout that Stripe has reconciled: by events, and without a single one."""
+
+from typing import Any
+
+import httpx
+import pytest
+
+from app import handlers
+from app.resources import Resources
+from app.rules.slices import work_slice
+from app.simulator import Simulator
+from app.simulator.payouts import payouts_of
+from app.simulator.state.connected import PayoutObject
+from app.upkeep import connected_accounts, payouts
+from app.upkeep.reconcile import reconcile
+from tests.api.conftest import client_of
+from tests.runs.stories import deliver, everything_is_due
+from tests.service import ADMIN_TOKEN, at, download_due, execute, fetch, look_up_due, request_due, unpublished
+
+TYPE = "payout_reconciliation.by_id.itemized.4"
+OF_CONNECTED = f"connected_account_{TYPE}"
+RULE = {"name": "payouts", "report_type": TYPE, "cadence": "every_payout", "starts_on": "2026-03-05"}
+
+
+def reconciled(simulator: Simulator, *, until: str) -> None:
+    """Stripe has the data of payouts until then."""
+    for name in simulator.account().report_types:
+        if "payout_reconciliation" in name:
+            unpublished(simulator, name, until=until)
+
+
+@pytest.fixture
+async def admin(res: Resources, simulator: Simulator) -> Any:
+    """The API on the morning of the 10th of March: payouts are reconciled until the 8th, and one was made by hand."""
+    simulator.set_clock(to=at("2026-03-10T06:00").timestamp(), stopped=True)
+    reconciled(simulator, until="2026-03-08")
+    simulator.add_payout(10_000, "eur", created=at("2026-03-06T10:00").timestamp())
+    await reconcile(res)
+    async with client_of(res, ADMIN_TOKEN) as client:
+        yield client
+
+
+async def planned(res: Resources) -> None:
+    """The lists are read, and what follows is planned."""
+    await execute(res, "update payout_lists set read_at = read_at - interval '2 days'")
+    while await payouts.read_lists(res):
+        pass
+    while await work_slice(res):
+        pass
+
+
+async def listed(simulator: Simulator, *, owner: str | None = None) -> dict[str, PayoutObject]:
+    """What Stripe lists from the 5th of March on, by id."""
+    found = simulator_payouts(simulator, owner)
+    return {one.id: one for one in found if one.created >= at("2026-03-05").timestamp()}
+
+
+def simulator_payouts(simulator: Simulator, owner: str | None) -> list[PayoutObject]:
+    return list(payouts_of(simulator.world, simulator.account(), owner=owner, since=0))
+
+
+async def keys(res: Resources) -> set[str]:
+    """The payouts that have a run."""
+    return {row["window_key"] for row in await fetch(res, "select window_key from runs")}
+
+
+async def test_every_reconciled_payout_gets_its_report_without_any_event(
+    res: Resources, admin: httpx.AsyncClient, simulator: Simulator
+) -> None:
+    made = await admin.post("/v1/rules", json=RULE)
+    await planned(res)
+    there = await listed(simulator)
+    completed = {one.id for one in there.values() if one.reconciliation_status == "completed"}
+
+    assert made.status_code == 201
+    assert completed
+    assert await keys(res) == completed != set(there)
+    (by_hand,) = [one.id for one in there.values() if not one.automatic]
+    assert by_hand not in await keys(res)
+    (known,) = await fetch(res, "select automatic, reconciliation from payouts where id = :id", id=by_hand)
+    assert (known["automatic"], known["reconciliation"]) == (False, "not_applicable")
+
+    reconciled(simulator, until="2026-03-09")
+    await planned(res)
+    await planned(res)
+    now_completed = {one.id for one in (await listed(simulator)).values() if one.reconciliation_status == "completed"}
+    assert await keys(res) == now_completed > completed
+    while await request_due(res):
+        simulator.set_clock(advance=3600)
+        await everything_is_due(res)
+        await look_up_due(res)
+        await download_due(res)
+    sent = [run.parameters for run in simulator.runs]
+    assert sorted(str(one["payout"]) for one in sent) == sorted(now_completed)
+    states = await fetch(res, "select distinct state from runs")
+    assert [row["state"] for row in states] == ["stored"]
+
+
+async def test_its_window_is_the_day_on_which_it_arrives(res: Resources, admin: httpx.AsyncClient) -> None:
+    await admin.post("/v1/rules", json={**RULE, "timezone": "America/Los_Angeles"})
+    await planned(res)
+
+    shown = (await admin.get("/v1/runs", params={"limit": 1, "order": "-window"})).json()["data"][0]
+    (payout,) = await fetch(res, "select arrives_on from payouts where id = :id", id=shown["parameters"]["payout"])
+    assert shown["window"] == {
+        "first": str(payout["arrives_on"]),
+        "last": str(payout["arrives_on"]),
+        "timezone": "America/Los_Angeles",
+    }
+
+
+async def test_an_event_makes_the_report_due_at_once_and_only_the_payout_is_read(
+    res: Resources, admin: httpx.AsyncClient, simulator: Simulator
+) -> None:
+    await admin.post("/v1/rules", json=RULE)
+    await planned(res)
+    before, lists = await keys(res), simulator.world.journal.counts["list_payouts"]
+    reconciled(simulator, until="2026-03-09")
+    simulator.reconcile_payouts(until=at("2026-03-09").timestamp())
+    for event in simulator.events:
+        if event.type == "payout.reconciliation_completed":
+            await deliver(res, event)
+    await handlers.drain(res)
+    assert await keys(res) == before
+
+    await payouts.read_lists(res)
+    await work_slice(res)
+
+    assert len(await keys(res)) > len(before)
+    assert simulator.world.journal.counts["list_payouts"] == lists
+    assert simulator.world.journal.counts["retrieve_payout"] > 0
+
+
+async def test_payouts_of_connected_accounts_are_read_in_their_name(
+    res: Resources, admin: httpx.AsyncClient, simulator: Simulator
+) -> None:
+    simulator.connect_account("acct_a", created=at("2026-01-01").timestamp())
+    simulator.connect_account("acct_b", created=at("2026-01-01").timestamp())
+    refused = await admin.post("/v1/rules", json={**RULE, "report_type": OF_CONNECTED})
+    await admin.post("/v1/rules", json={**RULE, "report_type": OF_CONNECTED, "connected": "each"})
+    await connected_accounts.read_lists(res)
+    await planned(res)
+
+    assert refused.json()["errors"][0]["pointer"] == "/connected"
+    for owner in ("acct_a", "acct_b"):
+        completed = {
+            one.id
+            for one in (await listed(simulator, owner=owner)).values()
+            if one.automatic and one.reconciliation_status == "completed"
+        }
+        rows = await fetch(res, "select window_key, parameters from runs where connected_account = :owner", owner=owner)
+        assert {row["window_key"] for row in rows} == completed
+        assert {row["parameters"]["connected_account"] for row in rows} == {owner}
+
+
+async def test_a_400_about_a_payout_waits_for_more_data_and_spends_no_attempt(
+    res: Resources, admin: httpx.AsyncClient, simulator: Simulator
+) -> None:
+    await admin.post("/v1/rules", json=RULE)
+    await planned(res)
+    simulator.inject("status", match={"method": "POST"}, status=400, param="parameters[payout]", times=None)
+    await request_due(res)
+
+    rows = await fetch(res, "select distinct state, attempt, refused_at_availability is not null as waits from runs")
+    assert [(row["state"], row["attempt"], row["waits"]) for row in rows] == [("planned", 1, True)]
+    simulator.clear_faults()
+    assert await request_due(res) == 0
+    reconciled(simulator, until="2026-03-09")
+    await reconcile(res)
+    assert await request_due(res) > 0
+
+
+async def test_coverage_pages_through_payouts_that_arrive_on_one_day(res: Resources, admin: httpx.AsyncClient) -> None:
+    await admin.post("/v1/rules", json=RULE)
+    await planned(res)
+    everything = (await admin.get("/v1/rules/payouts/coverage", params={"limit": 100})).json()["data"]
+    pages: list[dict[str, Any]] = []
+    asked: dict[str, Any] = {"limit": 1}
+    while True:
+        page = (await admin.get("/v1/rules/payouts/coverage", params=asked)).json()
+        pages += page["data"]
+        if page["next_cursor"] is None:
+            break
+        asked["cursor"] = page["next_cursor"]
+
+    assert pages == everything
+    assert {one["run_id"] for one in pages} == {str(row["id"]) for row in await fetch(res, "select id from runs")}
+
+
+async def test_a_backfill_covers_payouts_from_before_the_rule(res: Resources, admin: httpx.AsyncClient) -> None:
+    await admin.post("/v1/rules", json={**RULE, "name": "older", "starts_on": "2026-03-01"})
+    await admin.post("/v1/rules", json=RULE)
+    await planned(res)
+
+    counts = (await admin.post("/v1/rules/payouts/backfill", json={"from": "2026-03-01", "to": "2026-03-05"})).json()
+    while await work_slice(res):
+        pass
+
+    assert counts["planned"] > 0
+    per_rule = await fetch(res, "select count(distinct window_key) as number from runs group by rule_id")
+    assert len({row["number"] for row in per_rule}) == 1
+
+
+async def test_payouts_need_their_cadence_and_the_cadence_needs_payouts(admin: httpx.AsyncClient) -> None:
+    wrong = [
+        await admin.post("/v1/rules/preview", json={**RULE, **change})
+        for change in (
+            {"cadence": "daily"},
+            {"report_type": "balance.summary.1"},
+            {"parameters": {"payout": "po_1"}},
+        )
+    ]
+
+    assert [answer.json()["errors"][0]["pointer"] for answer in wrong] == ["/cadence", "/cadence", "/parameters/payout"]
