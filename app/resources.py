@@ -18,6 +18,7 @@ from app.background import repeat
 from app.db.embedded.server import EmbeddedPostgres
 from app.db.engine import make_engine, make_sessions
 from app.db.migrate import migrate
+from app.db.scoped import limited_sessions
 from app.errors import EmbeddedPostgresError, SettingsError
 from app.files import FileStore
 from app.inbox.intake import Intake
@@ -73,6 +74,7 @@ class Resources:
     wakeups: Wakeups = field(default_factory=Wakeups)
     worker_id: uuid.UUID = field(default_factory=uuid.uuid4)
     requests_at_once: int = REQUESTS_AT_ONCE
+    scope: frozenset[str] | None = None  # the only accounts that there are for a caller (see `limited_to`)
     works_queue: bool = True  # whether this process has a worker of its own
     # Accounts whose keys were not confirmed since this worker started: it does not call Stripe for them.
     unconfirmed: set[str] = field(default_factory=set)
@@ -97,6 +99,12 @@ class Resources:
         """A value for the claiming statements."""
         lease = Lease(self.worker_id, self.settings.stalled_after_seconds)
         return ClaimTerms(self.settings, self.limiter, lease, self.stripe.accounts, self.clock(), self.random)
+
+
+def limited_to(res: Resources, accounts: frozenset[str]) -> Resources:
+    """The resources of a caller for whom there are only these accounts: in the rows, and in the settings."""
+    sessions = limited_sessions(res.engine, accounts)
+    return replace(res, scope=accounts, sessions=sessions, settings=res.settings.limited_to(accounts))
 
 
 class OfProcess(TypedDict, total=False):

@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app import audit
 from app.accounts import kept, reconciliations
-from app.api.http.dependencies import CalledBy, Res, Session
+from app.api.http.dependencies import CalledBy, Res, Session, for_every_account
 from app.api.http.paging import page_of, read_cursor
 from app.api.http.problems import field_errors
 from app.api.schemas.common import In, Out, Page, PageIn, Slug, Time
@@ -117,6 +117,7 @@ async def read_account(res: Res, session: Session, account: Annotated[Slug, Path
 @router.post("", status_code=201)
 async def add_account(res: Res, caller: CalledBy, new: AccountIn, response: Response) -> AccountOut:
     """Keep a new account in the database, its keys as ciphertext. Every process uses it at once."""
+    for_every_account(res)
     keys = _encryption_keys(res)
     if new.account in res.settings.accounts.configured:
         raise Conflict(f"the settings have an account {new.account} already: choose another name")
@@ -137,6 +138,7 @@ async def change_account(
     res: Res, caller: CalledBy, account: Annotated[Slug, Path()], change: AccountChangeIn
 ) -> AccountOut:
     """Change what is given: a new key is used for the next call, in every process."""
+    for_every_account(res)
     keys = _encryption_keys(res)
     async with res.sessions.begin() as session:
         old = await _locked(session, account, res.settings)
@@ -157,6 +159,7 @@ async def change_account(
 @router.delete("/{account}", status_code=204)
 async def remove_account(res: Res, caller: CalledBy, account: Annotated[Slug, Path()]) -> None:
     """Forget the account's keys. Its reports stay; rules that name it have to be deleted before."""
+    for_every_account(res)
     async with res.sessions.begin() as session:
         await _locked(session, account, res.settings)
         if rules := await names_of_rules(session, account, limit=NAMED_RULES):

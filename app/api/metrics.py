@@ -11,7 +11,7 @@ from prometheus_client.registry import Collector
 
 from app import __version__
 from app.api.health import TheJudgements, TheProbe
-from app.api.http.dependencies import Res, bearer
+from app.api.http.dependencies import Res, bearer, for_every_account
 from app.api.http.tokens import Access
 from app.api.openapi.document import PROBLEMS
 from app.health.gauges import Families, read_families
@@ -53,6 +53,7 @@ async def metrics(
     res: Res, access: Annotated[Access, Depends(_access)], probe: TheProbe, judgements: TheJudgements
 ) -> Response:
     """Prometheus text. Counters are of this process; what is read from the rows is the same on every process."""
+    for_every_account(res)
     scraped = CollectorRegistry(auto_describe=False)
     scraped.register(_Scrape([*_of_process(res, access), *await _of_rows(res, probe, judgements)]))
     body = generate_latest(res.metrics.registry) + generate_latest(scraped)

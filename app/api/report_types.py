@@ -8,11 +8,11 @@ from pydantic import Field
 from sqlalchemy import func, select, tuple_
 
 from app import audit
+from app.accounts import reconciliations
 from app.api.http.dependencies import CalledBy, Res, Session
 from app.api.http.paging import page_of, read_cursor
 from app.api.schemas.common import Out, Page, PageIn, Slug, Time
 from app.db.models import ReportType
-from app.queue import timetable
 
 router = APIRouter(prefix="/v1/report-types", tags=["report types"])
 
@@ -65,6 +65,6 @@ async def refresh_report_types(res: Res, caller: CalledBy) -> Accepted:
     """Ask Stripe how far its report types' data reaches, and plan what became due."""
     async with res.sessions.begin() as session:
         asked_at: datetime = (await session.execute(select(func.now()))).scalar_one()
-        await timetable.make_due(session, "reconcile")
+        await reconciliations.make_due(session, *res.settings.accounts)
         await audit.note(session, actor=caller.name, action="report_types.refreshed")
     return Accepted(asked_at=asked_at)

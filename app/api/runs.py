@@ -11,13 +11,13 @@ from sqlalchemy import RowMapping
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app import report_types
+from app.accounts import reconciliations
 from app.api.http.dependencies import CalledBy, Res, Session
 from app.api.http.paging import bad_cursor, page_of, read_cursor, read_id_cursor
 from app.api.named_rule import rule_id_of
 from app.api.schemas.common import Page
 from app.api.schemas.runs import MoveOut, RemoveIn, RetriedOut, RetryIn, RunDetailOut, RunIn, RunListIn, RunOut
 from app.planning.dates import LocalDates, local_dates
-from app.queue import timetable
 from app.resources import ClaimTerms, Resources
 from app.runs import ad_hoc, listing, manual
 from app.runs.ad_hoc import AdHoc
@@ -93,7 +93,7 @@ async def create_run(res: Res, caller: CalledBy, new: RunIn, response: Response,
             session, asked, attempts=res.settings.max_run_attempts, by=caller.name, request_key=request_key
         )
         if await _is_unknown(session, asked):
-            await timetable.make_due(session, "reconcile")
+            await reconciliations.make_due(session, asked.account)
         (answer,) = await shown(session, [await listing.get_run(session, run_id)], res.claim_terms)
     response.headers["Location"] = f"/v1/runs/{run_id}"
     if not is_new:

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Path
 
-from app.api.http.dependencies import CalledBy, Res, Session
+from app.api.http.dependencies import CalledBy, Res, Session, for_every_account
 from app.api.schemas.common import Page
 from app.api.schemas.tables import ColumnIn, ColumnOut, LeaderOut, LoadsAskedOut, TableDetailOut, TableName, TableOut
 from app.tables import listing, manual
@@ -36,6 +36,7 @@ async def decide_column(
     res: Res, caller: CalledBy, table: TableName, column: _Column, asked: ColumnIn
 ) -> LoadsAskedOut:
     """Approve a column that was set aside, and reload the files that have it; or ignore the column."""
+    for_every_account(res)
     async with res.sessions.begin() as session:
         loads = await manual.decide_column(
             session, table, column, ColumnState(asked.state), kind=asked.kind, personal=asked.personal, by=caller.name

@@ -15,6 +15,7 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 
 from app.db.engine import CONNECTING, prepare_connections, sqlalchemy_url
 from app.db.report_schemas import ensure_schemas
+from app.db.scoped import drop_views, ensure_views
 from app.errors import SchemaError
 
 log = structlog.get_logger()
@@ -44,7 +45,7 @@ def migrate(url: str, revision: str = "head", *, reports_schema: str | None = No
 
 def downgrade(url: str, revision: str) -> None:
     """Go back to `revision` (`base` empties the schema); for tests and for a rollback by hand."""
-    _in_one_transaction(url, lambda config, _: command.downgrade(config, revision))
+    _in_one_transaction(url, lambda config, connection: _downgrade(config, connection, revision))
 
 
 def require_schema(url: str) -> None:
@@ -126,9 +127,19 @@ def _upgrade(config: Config, connection: Connection, revision: str, reports_sche
     if newer:
         log.warning("schema.newer", revision=", ".join(sorted(newer)), known=head_revision())
         return
+    if MigrationContext.configure(connection).get_current_revision() != head_revision():
+        drop_views(connection)
     command.upgrade(config, revision)
+    ensure_views(connection)
     if reports_schema is not None:
         ensure_schemas(connection, reports_schema)
+
+
+def _downgrade(config: Config, connection: Connection, revision: str) -> None:
+    drop_views(connection)
+    command.downgrade(config, revision)
+    if revision != "base":
+        ensure_views(connection)
 
 
 _DATABASE = text("""

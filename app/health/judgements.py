@@ -6,7 +6,7 @@ dashboard and a page that come together cost one. Doctor, which looks once, alwa
 
 import asyncio
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from app.health.judge import Judgement, judge
 from app.resources import Resources
@@ -21,15 +21,23 @@ QUICK_SECONDS = 0.1
 class Judgements:
     """Those of one process."""
 
-    _newest: Judgement | None = None
-    _good_until: float = 0.0
-    _making: asyncio.Task[Judgement] | None = None
+    _of: dict[frozenset[str] | None, "_Kept"] = field(default_factory=dict)  # by the accounts that the caller sees
 
     async def newest(self, res: Resources) -> Judgement:
         """The judgement that is kept, or that is just being made, or a new one.
 
         Raises the database's errors if it cannot be used at all; they are not kept.
         """
+        return await self._of.setdefault(res.scope, _Kept()).newest(res)
+
+
+@dataclass(slots=True)
+class _Kept:
+    _newest: Judgement | None = None
+    _good_until: float = 0.0
+    _making: asyncio.Task[Judgement] | None = None
+
+    async def newest(self, res: Resources) -> Judgement:
         if self._newest is not None and time.monotonic() < self._good_until:
             return self._newest
         if self._making is None or self._making.done():

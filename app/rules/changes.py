@@ -9,7 +9,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app import audit, report_types
-from app.accounts import connected
+from app.accounts import connected, reconciliations
 from app.db.models import Rule
 from app.errors import Conflict
 from app.queue import processes, timetable
@@ -105,7 +105,7 @@ async def _plan(session: AsyncSession, rule: Rule, settings: Settings) -> int:
     await report_types.follow_latest(session, rule.account, rule.report_type)
     type_ = await report_types.read(session, rule.account, rule.report_type)
     if type_ is None or type_.availability is None:
-        await timetable.make_due(session, "reconcile")
+        await reconciliations.make_due(session, rule.account)
         return 0
     asks_for = await preview.count_due(session, rule, type_.availability) if rule.enabled else 0
     await schedule.plan_rule(session, rule.id, attempts=settings.max_run_attempts)

@@ -56,7 +56,7 @@ with touched as (
     where runs.state = 'stored' and rules.deleted_at is null and runs.id in (
         select run_id from run_moves where to_state = 'stored' and at > now() - interval '1 day'
             and id > (select coalesce(max(id), 0) - 100000 from run_moves))
-      and exists (select from targets where deleted_at is null)
+      and exists (select from every_target where deleted_at is null)
 )
 select touched.rule_id, touched.rule_name, touched.account, touched.month, counted.windows
 from touched cross join lateral (

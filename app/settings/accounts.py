@@ -111,6 +111,16 @@ class Accounts(Mapping[str, Account]):
         self.problems = dict(problems)
         self.version += 1
 
+    def only(self, slugs: Iterable[str]) -> "Accounts":
+        """Those of these names, as they are now."""
+        wanted = frozenset(slugs)
+        limited = Accounts({slug: account for slug, account in self.configured.items() if slug in wanted})
+        limited.take_up(
+            {slug: account for slug, account in self.items() if slug in wanted},
+            {slug: problem for slug, problem in self.problems.items() if slug in wanted},
+        )
+        return limited
+
     def __getitem__(self, slug: str) -> Account:
         return self._all[slug]
 

@@ -1,7 +1,7 @@
 """All settings as one frozen value, and the accounts that follow from them."""
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -52,6 +52,7 @@ class NamedToken(Part):
 
     sha256: Sha256
     role: Role
+    accounts: Annotated[tuple[Slug, ...], Field(min_length=1)] | None = None  # None: all
 
 
 class Settings(Part):
@@ -164,6 +165,12 @@ class Settings(Part):
             own = AccountEntry(api_key=self.stripe_api_key, webhook_secrets=self.stripe_webhook_secret)
             accounts[DEFAULT_ACCOUNT] = account_of(DEFAULT_ACCOUNT, own)
         return Accounts(accounts)
+
+    def limited_to(self, accounts: Iterable[str]) -> Self:
+        """The same settings, in which there are only these accounts."""
+        limited = self.model_copy()
+        limited.__dict__["accounts"] = self.accounts.only(accounts)
+        return limited
 
     def secret_values(self) -> frozenset[str]:
         """Everything that no log, error, answer or row may contain: for `configure_logs`."""

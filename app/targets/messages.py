@@ -202,7 +202,7 @@ def _as_day(day: date) -> str:
     return day.isoformat()
 
 
-_HAS_TARGETS = text("select exists(select from targets where deleted_at is null)")
+_HAS_TARGETS = text("select exists(select from every_target where deleted_at is null)")
 # The revision before: the newest stored one of the same window.
 _RUNS = text("""
 select runs.id, runs.rule_id, rules.name as rule_name, runs.account, runs.report_type, runs.connected_account,
@@ -222,7 +222,7 @@ left join lateral (
       and older.connected_account is not distinct from runs.connected_account and older.revision < runs.revision
     order by older.revision desc limit 1
 ) as earlier on true
-where runs.id = any(:run_ids) and exists (select from targets where deleted_at is null)
+where runs.id = any(:run_ids) and exists (select from every_target where deleted_at is null)
 order by runs.id
 """)
 # Only if there are targets, only since the first one, and only the current state of a run.
@@ -231,7 +231,7 @@ select runs.id as run_id, runs.state from runs
 where runs.id in (
     select run_id from run_moves where id > (select coalesce(max(id), 0) - 100000 from run_moves)
         and to_state = any(:states) and at > clock_timestamp() - make_interval(secs => :seconds)
-        and at > (select min(created_at) from targets where deleted_at is null)
+        and at > (select min(created_at) from every_target where deleted_at is null)
 ) and runs.state = any(:states) and not exists (
     select from messages where dedupe_key = 'run.' || runs.state || '/' || runs.id || '/'
         || (select count(*) from run_moves where run_moves.run_id = runs.id)
@@ -254,7 +254,7 @@ with written as (
                             + make_interval(hours => :digest_hour) then interval '1 day' else interval '0' end
              when targets.kind in ('email', 'slack') then clock_timestamp() + make_interval(secs => :collect)
              else clock_timestamp() end
-    from written join targets on targets.deleted_at is null
+    from written join every_target as targets on targets.deleted_at is null
         and (targets.message_types && array['*', written.type])
         and (targets.rule_ids is null or written.rule_id = any(targets.rule_ids))
         and (targets.accounts is null or written.account = any(targets.accounts))

@@ -9,6 +9,7 @@ from sqlalchemy import select, text
 from starlette.responses import Response
 
 from app.api import report_types
+from app.api.http.dependencies import for_every_account
 from app.api.report_types import ReportTypeOut
 from app.db.models import ReportType
 from app.db.rows import fetch
@@ -53,6 +54,7 @@ async def show_accounts(visit: Visit) -> Response:
 
 async def show_setup(visit: Visit) -> Response:
     """Every check, and every setting without its secrets."""
+    for_every_account(visit.res)
     judgement = await visit.judgement()
     return visit.show(
         "setup.html", checks=judgement.checks, settings=settings_shown(visit.res.settings), link=link_path

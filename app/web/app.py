@@ -16,7 +16,7 @@ from starlette.types import ASGIApp, Scope
 from app.api.http.middleware import Pages
 from app.api.http.tokens import Access
 from app.db.engine import is_slow, is_transient
-from app.errors import BadInput, Conflict, Gone, NotFound, PreconditionFailed, StoreAway
+from app.errors import BadInput, Conflict, Forbidden, Gone, NotFound, PreconditionFailed, StoreAway
 from app.health.judgements import Judgements
 from app.resources import Resources
 from app.web import (
@@ -89,6 +89,7 @@ def _error_pages() -> dict[type[Exception] | int, Callable[[Request, Exception],
     return {
         HTTPException: http,
         NotFound: plain(404, "There is no such entry"),
+        Forbidden: plain(403, "Not allowed"),
         Gone: plain(410, "It was removed"),
         Conflict: plain(409, "This is not possible now"),
         PreconditionFailed: plain(412, "Somebody else changed it meanwhile"),

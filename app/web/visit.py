@@ -15,7 +15,7 @@ from app.errors import BadInput, FieldError
 from app.health.judge import Judgement
 from app.health.judgements import Judgements
 from app.observability import log_lines
-from app.resources import Resources
+from app.resources import Resources, limited_to
 from app.web import render
 from app.web.visitors import Visitor, is_our_form, visitor_of
 
@@ -45,7 +45,7 @@ class Visit:
     def caller(self) -> Caller:
         """The same as a parameter of the API's functions."""
         assert self.visitor is not None
-        return Caller(self.visitor.name, self.visitor.role)
+        return Caller(self.visitor.name, self.visitor.role, self.visitor.accounts)
 
     @property
     def base(self) -> str:
@@ -137,6 +137,8 @@ def post(path: str, handler: Handler) -> Route:
 async def _logged_in(request: Request) -> Visit:
     visit = _visit(request, None)
     visit.visitor = await visitor_of(request, visit.res, visit.access)
+    if visit.visitor is not None and visit.visitor.accounts is not None:
+        visit.res = limited_to(visit.res, visit.visitor.accounts)
     log_lines.annotate(actor=visit.name or None)
     return visit
 

@@ -26,6 +26,7 @@ class Visitor:
     name: str
     role: Role
     session_id: str | None = None
+    accounts: frozenset[str] | None = None  # the only ones that there are for this visitor; None: all
 
     @property
     def may_change(self) -> bool:
@@ -45,18 +46,18 @@ async def visitor_of(request: Request, res: Resources, access: Access) -> Visito
         login = await sessions.find(session, session_id)
     if login is None:
         return None
-    role = _role_now(login, access)
-    return None if role is None else Visitor(login.name, role, session_id)
+    return _as_it_is_now(login, access, session_id)
 
 
-def _role_now(login: sessions.Login, access: Access) -> Role | None:
-    """What a session may do now: no more than its token may at present; None once the token is gone."""
+def _as_it_is_now(login: sessions.Login, access: Access, session_id: str) -> Visitor | None:
+    """What a session may see and do now: no more than its token may at present; None once the token is gone."""
     if not login.origin.startswith("token:"):
-        return Role(login.role)
+        return Visitor(login.name, Role(login.role), session_id)
     owner = access.by_origin(login.origin)
     if owner is None:
         return None
-    return Role.READ if Role.READ in (owner.role, Role(login.role)) else Role.ADMIN
+    role = Role.READ if Role.READ in (owner.role, Role(login.role)) else Role.ADMIN
+    return Visitor(login.name, role, session_id, owner.accounts)
 
 
 def _by_proxy(request: Request, settings: Settings) -> Visitor | None:

@@ -11,7 +11,8 @@ from fastapi.security import HTTPBearer
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.api.http.tokens import Caller
-from app.resources import Resources
+from app.errors import Forbidden
+from app.resources import Resources, limited_to
 
 # For the OpenAPI document only: the middleware has checked the token before routing.
 bearer = HTTPBearer(
@@ -21,12 +22,19 @@ bearer = HTTPBearer(
 
 def _resources(request: Request) -> Resources:
     res: Resources = request.app.state.res
-    return res
+    caller: Caller | None = getattr(request.state, "caller", None)
+    return res if caller is None or caller.accounts is None else limited_to(res, caller.accounts)
 
 
 def _caller(request: Request) -> Caller:
     caller: Caller = request.state.caller
     return caller
+
+
+def for_every_account(res: Resources) -> None:
+    """Refuse a caller for whom there are only some accounts: this is about all. Raises Forbidden."""
+    if res.scope is not None:
+        raise Forbidden(f"this token is for {', '.join(sorted(res.scope))} alone, and this concerns every account")
 
 
 Res = Annotated[Resources, Depends(_resources)]

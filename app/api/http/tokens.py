@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import hmac
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from app.settings import Settings
@@ -23,6 +24,7 @@ class Caller:
 
     name: str
     role: Role
+    accounts: frozenset[str] | None = None  # the only ones that there are for it; None: all
     origin: str = ""  # names the token in its sessions (app/web/sessions.py), and never contains it
 
 
@@ -33,7 +35,8 @@ class Access:
         self.refused: Counter[str] = Counter()
         self._closed = settings.admin_token is None
         self._known: list[tuple[bytes, Caller]] = [
-            _known(bytes.fromhex(token.sha256), name, token.role) for name, token in settings.tokens.items()
+            _known(bytes.fromhex(token.sha256), name, token.role, token.accounts)
+            for name, token in settings.tokens.items()
         ]
         for token, role in ((settings.admin_token, Role.ADMIN), (settings.read_token, Role.READ)):
             if token is not None:
@@ -69,9 +72,10 @@ class Access:
             self._slowed -= 1
 
 
-def _known(digest: bytes, name: str, role: Role) -> tuple[bytes, Caller]:
+def _known(digest: bytes, name: str, role: Role, accounts: Iterable[str] | None = None) -> tuple[bytes, Caller]:
     # A digest of the digest: reading it in a row reveals nothing that would be accepted as a token.
-    return digest, Caller(name, role, f"token:{hashlib.sha256(digest).hexdigest()}")
+    limits = None if accounts is None else frozenset(accounts)
+    return digest, Caller(name, role, limits, f"token:{hashlib.sha256(digest).hexdigest()}")
 
 
 def _digest(token: str) -> bytes:
