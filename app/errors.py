@@ -213,7 +213,7 @@ class BadParameter(ValueError):
     """One of the parameters cannot work; `name` continues the pointer."""
 
     def __init__(self, name: str, detail: str) -> None:
-        super().__init__(f"{name} {detail}")
+        super().__init__(detail)
         self.name = name
 
 

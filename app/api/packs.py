@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Path, Query, Request
 from starlette.responses import Response, StreamingResponse
 
-from app import __version__
+from app import __version__, sentences
 from app.api.http.content_negotiation import names_tag
 from app.api.http.dependencies import Res
 from app.api.http.problems import problem
@@ -30,9 +30,7 @@ ANSWERS: dict[int | str, dict[str, Any]] = {
     409: {"description": "The month is not complete; `missing` lists what it lacks."},
 }
 
-Month = Annotated[
-    str, Path(description="A month, like `2026-10`.", pattern=r"^(19[7-9][0-9]|[2-8][0-9]{3})-(0[1-9]|1[0-2])$")
-]
+Month = Annotated[str, Path(description="A month, like `2026-10`.", pattern=sentences.MONTH)]
 Rules = Annotated[list[str] | None, Query(alias="rule", description="Only these rules: names or ids; default: all.")]
 Incomplete = Annotated[bool, Query(description="Pack what is there, even if the month is not complete.")]
 

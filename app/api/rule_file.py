@@ -17,6 +17,7 @@ from app.api.schemas.targets import TargetIn
 from app.api.yaml_file import Document, at, follow, is_empty, plain, write
 from app.errors import BadInput, RuleFileError
 from app.rules.rule import DEFAULT_TABLE, RULE_FIELDS, NewRule
+from app.sentences import place, sentence, unknown
 
 # Left out of a file when empty.
 _DEFAULTS = {"enabled": True, "settle_hours": 0, "parameters": {}, "connected_accounts": [], "retention_days": None}
@@ -128,7 +129,7 @@ def _validated(
             written = Written(model.model_validate(document.value(node)), document.file, node)
         except ValidationError as error:
             lines = error.errors(include_url=False)
-            problems += [_problem(document.file, node, one["loc"], _described(one, model)) for one in lines]
+            problems += [_problem(document.file, node, place(one), _described(one, model)) for one in lines]
             continue
         first = found.setdefault(written.value.name, written)
         if first is not written:
@@ -138,14 +139,12 @@ def _validated(
 
 
 def _described(detail: ErrorDetails, model: type[In]) -> str:
-    if detail["type"] == "extra_forbidden":
-        return f"is not a field of a {'rule' if model is RuleIn else 'target'}"
-    if detail["type"] == "missing":
-        return "is missing"
-    return detail["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
+    if detail["type"] == "extra_forbidden" and len(detail["loc"]) == 1:
+        return unknown(str(detail["loc"][0]), [one.alias or name for name, one in model.model_fields.items()])
+    return sentence(detail)
 
 
 def _problem(file: str, entry: yaml.MappingNode, path: Sequence[str | int], message: str) -> str:
     names = [value.value for key, value in entry.value if key.value == "name" and isinstance(value, yaml.ScalarNode)]
-    place = ".".join(str(part) for part in path)
-    return at(file, follow(entry, path), ": ".join(part for part in (*names[-1:], place, message) if part))
+    field = ".".join(str(part) for part in path)
+    return at(file, follow(entry, path), ": ".join(part for part in (*names[-1:], field, message) if part))

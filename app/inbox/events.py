@@ -121,7 +121,7 @@ async def find(session: AsyncSession, event_id: str) -> KeptEvent:
     meant = Event.id == int(event_id) if ours else Event.stripe_event_id == event_id
     event = await fetch_first(session, KeptEvent, _SHOWN.where(meant).order_by(Event.id.desc()).limit(1))
     if event is None:
-        raise NotFound(f"there is no event {event_id}")
+        raise NotFound(f"there is no event {event_id}: GET /v1/events lists those that are kept")
     return event
 
 
@@ -134,7 +134,7 @@ async def replay(session: AsyncSession, event_id: int, *, by: str) -> None:
     """Put a stored event back into the inbox. Raises Conflict if there is nothing to handle."""
     event = await fetch_first(session, _Replayed, _LOCK, {"id": event_id})
     if event is None:
-        raise NotFound(f"there is no event {event_id}")
+        raise NotFound(f"there is no event {event_id}: GET /v1/events lists those that are kept")
     # What the intake ignored is not for us, and replaying it does not change that.
     if not event.has_payload or (event.status == EventStatus.IGNORED and event.handled_at is None):
         raise Conflict(f"event {event_id} is not for Tallyhook ({event.reason}): there is nothing to replay")

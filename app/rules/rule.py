@@ -3,6 +3,7 @@
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, fields
 from datetime import UTC, date, datetime, timedelta
+from difflib import get_close_matches
 from functools import cache
 from importlib import resources
 from typing import Any, Protocol
@@ -10,7 +11,7 @@ from zoneinfo import ZoneInfo
 
 from app.errors import BadInput, FieldError
 from app.planning.planner import Schedule
-from app.planning.report_types import CONNECT_PREFIX, OWN_FIELDS, interval_need, is_latest, takes_timezone
+from app.planning.report_types import CONNECT_PREFIX, OWN_FIELDS, interval_need, is_latest
 from app.vocabulary import WORDS_OF_CONNECT, WORDS_OF_LATEST, Cadence, IntervalNeed
 
 # Fixed once the rule has runs: their windows and identities follow from these.
@@ -96,7 +97,7 @@ def check(new: NewRule, accounts: Collection[str]) -> None:
         known = ", ".join(sorted(accounts)) or "none"
         errors.append(FieldError("/account", f"is not configured; known accounts: {known}"))
     if new.timezone not in known_zones():
-        errors.append(FieldError("/timezone", "is not an IANA time zone; use a name like Europe/Berlin"))
+        errors.append(FieldError("/timezone", f"is not an IANA time zone; {zone_for(new.timezone)}"))
     errors += _payout_errors(new)
     errors += _connected_errors(new)
     for name in sorted(OWN_FIELDS & set(new.parameters)):
@@ -154,40 +155,6 @@ def _connected_errors(new: NewRule) -> list[FieldError]:
     return errors
 
 
-def parameter_warnings(new: NewRule) -> list[RuleWarning]:
-    """Warnings about its parameters."""
-    found = []
-    printed = new.parameters.get("timezone")
-    if takes_timezone(new.report_type) and printed is None and new.timezone not in ("UTC", "Etc/UTC"):
-        detail = f"the times in the file will be in UTC; add the parameter to have them in {new.timezone}"
-        found.append(RuleWarning("/parameters/timezone", detail))
-    if printed is not None and printed not in known_zones():
-        detail = f"{printed!r} is not an IANA time zone, and Stripe will refuse it; use a name like Europe/Berlin"
-        found.append(RuleWarning("/parameters/timezone", detail))
-    if connected_of(new.report_type, new.connected, new.connected_accounts) == "together":
-        found += _together_warnings(new)
-    currency = new.parameters.get("currency")
-    if currency is not None and not _is_currency(currency):
-        lower = currency.strip().lower()
-        instead = f"write {lower!r}" if _is_currency(lower) else "write it like 'usd'"
-        detail = f"{currency!r} is not a currency code as Stripe writes it, three lower-case letters: {instead}"
-        found.append(RuleWarning("/parameters/currency", detail))
-    return found
-
-
-def _together_warnings(new: NewRule) -> list[RuleWarning]:
-    """Itemized types tell whose a line is only in a column of that name; summaries have none."""
-    columns = new.parameters.get("columns")
-    if ".itemized" not in new.report_type or (isinstance(columns, list) and "connected_account" in columns):
-        return []
-    detail = "name `connected_account` among them: without it the file cannot be had for one account alone"
-    return [RuleWarning("/parameters/columns", detail)]
-
-
-def _is_currency(text: str) -> bool:
-    return len(text) == 3 and text.isascii() and text.isalpha() and text.islower()
-
-
 @cache
 def known_zones() -> frozenset[str]:
     """The names in the IANA time zone database.
@@ -197,3 +164,18 @@ def known_zones() -> frozenset[str]:
     """
     listed = resources.files("tzdata").joinpath("zones").read_text(encoding="ascii").split()
     return frozenset(listed) - {"Factory"}
+
+
+def zone_for(name: str) -> str:
+    """What to write instead of a time zone that does not exist."""
+    meant = _ABBREVIATIONS.get(name.upper())
+    if meant is None:
+        wanted, known = name.strip().replace(" ", "_").lower(), {one.lower(): one for one in known_zones()}
+        meant = next((known[one] for one in get_close_matches(wanted, known, n=1)), None)
+    return "use a name like Europe/Berlin" if meant is None else f"did you mean {meant}?"
+
+
+# What people call zones that the database has under cities only.
+_ABBREVIATIONS = {"PST": "America/Los_Angeles", "PDT": "America/Los_Angeles", "CST": "America/Chicago"}
+_ABBREVIATIONS |= {"CDT": "America/Chicago", "EDT": "America/New_York", "MDT": "America/Denver", "BST": "Europe/London"}
+_ABBREVIATIONS |= {"CEST": "Europe/Berlin", "IST": "Asia/Kolkata", "JST": "Asia/Tokyo", "AEST": "Australia/Sydney"}

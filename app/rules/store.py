@@ -2,6 +2,7 @@
 
 import uuid
 from collections.abc import Sequence
+from difflib import get_close_matches
 from typing import Any
 
 from sqlalchemy import func, insert, select, text, update
@@ -13,10 +14,13 @@ from app.errors import Conflict, NotFound
 from app.ids import uuid7
 from app.report_types import KnownType
 from app.rules import members
-from app.rules.rule import FIXED_WITH_RUNS, RULE_FIELDS, NewRule, RuleWarning, changes_whose, parameter_warnings
+from app.rules.rule import FIXED_WITH_RUNS, RULE_FIELDS, NewRule, RuleWarning, changes_whose
+from app.rules.warnings import warnings_about
 from app.vocabulary import Cadence
 
 LONGEST_NAME = 200
+# Among so many the one is looked for that was probably meant.
+MOST_NAMES = 2000
 
 
 def values_of(rule: Rule) -> NewRule:
@@ -37,7 +41,7 @@ async def get(session: AsyncSession, rule_id: uuid.UUID, *, lock: bool = False) 
     query = select(Rule).where(Rule.id == rule_id, Rule.deleted_at.is_(None)).execution_options(populate_existing=True)
     rule = (await session.execute(query)).scalar_one_or_none()
     if rule is None:
-        raise NotFound(f"there is no rule {rule_id}")
+        raise NotFound(f"there is no rule {rule_id}: GET /v1/rules lists them")
     return rule
 
 
@@ -51,7 +55,7 @@ async def find(session: AsyncSession, id_or_name: str, *, lock: bool = False) ->
         if len(id_or_name) <= LONGEST_NAME and id_or_name.isprintable():
             known = (await session.execute(query)).scalar_one_or_none()
         if known is None:
-            raise NotFound(f"there is no rule {id_or_name}") from None
+            raise NotFound(await _no_rule(session, id_or_name)) from None
     return await get(session, known, lock=lock)
 
 
@@ -59,6 +63,12 @@ async def names_of_rules(session: AsyncSession, account: str, *, limit: int) -> 
     """Up to `limit` rules of this account, by name."""
     of_account = select(Rule.name).where(Rule.account == account, Rule.deleted_at.is_(None))
     return list((await session.execute(of_account.order_by(Rule.name).limit(limit))).scalars())
+
+
+async def _no_rule(session: AsyncSession, given: str) -> str:
+    names = (await session.execute(_NAMES, {"limit": MOST_NAMES})).scalars().all()
+    near = get_close_matches(given, names, n=1)
+    return f"there is no rule {given}: " + (f"did you mean {near[0]!r}?" if near else "GET /v1/rules lists them")
 
 
 async def read_all(session: AsyncSession, *, lock: bool = False) -> list[Rule]:
@@ -76,7 +86,7 @@ async def warnings(session: AsyncSession, account_rules: Sequence[NewRule]) -> l
     listed = await report_types.ids_of(session, unknown)
     return [
         _type_warnings(new, types.get((new.account, new.report_type)), listed.get(new.account, []))
-        + parameter_warnings(new)
+        + warnings_about(new)
         for new in account_rules
     ]
 
@@ -138,7 +148,7 @@ async def _refuse_taken_name(session: AsyncSession, name: str, rule_id: uuid.UUI
     query = select(Rule.id).where(Rule.name == name, Rule.deleted_at.is_(None))
     taken = (await session.execute(query)).scalar_one_or_none()
     if taken is not None and taken != rule_id:
-        raise Conflict(f"the name {name!r} is taken by rule {taken}")
+        raise Conflict(f"the name {name!r} is taken by rule {taken}: choose another, or change that one")
 
 
 async def _has_runs(session: AsyncSession, rule_id: uuid.UUID) -> bool:
@@ -147,6 +157,7 @@ async def _has_runs(session: AsyncSession, rule_id: uuid.UUID) -> bool:
 
 # A weaker lock: changes and planning wait for each other, but runs that reference the rule can be inserted meanwhile.
 _LOCK = text("select 1 from rules where id = :rule_id for no key update")
+_NAMES = text("select name from rules where deleted_at is null order by name limit :limit")
 _LOCK_ALL = text("select 1 from rules where deleted_at is null order by id for no key update")
 _FORGET_PROGRESS = text("""
 update rule_progress set planned_until = (

@@ -17,6 +17,7 @@ from app.planning.windows import day_start, next_unit, unit_start
 from app.resources import ClaimTerms
 from app.rules import coverage
 from app.rules.coverage import CoverageEntry, CoverageQuery, CoverageState
+from app.rules.rule import today_in
 from app.vocabulary import Cadence
 
 # How many are named when several match.
@@ -38,7 +39,7 @@ async def latest_file(session: AsyncSession, rule: Rule, connected_account: str 
     """The run of the newest stored window. Raises NotFound, and Conflict when several accounts match."""
     found = await fetch(session, _Made, _LATEST, {"rule_id": rule.id, "connected_account": connected_account})
     if not found:
-        raise NotFound(f"rule {rule.name!r} has no stored file yet")
+        raise NotFound(f"rule {rule.name!r} has no stored file yet: GET /v1/rules/{rule.name}/coverage says why")
     return _only(rule, found)
 
 
@@ -86,7 +87,9 @@ async def _why_not(
     session: AsyncSession, rule: Rule, day: date, connected_account: str | None, terms: ClaimTerms
 ) -> NotFound | Conflict:
     """The error when there is no run: the window waits, or the rule does not owe one."""
-    unowed = NotFound(f"rule {rule.name!r} owes no window that contains {day}: it starts on {rule.starts_on}")
+    is_over = day < today_in(rule.timezone)
+    why = f"it starts on {rule.starts_on}" if is_over else "that day is not over yet"
+    unowed = NotFound(f"rule {rule.name!r} owes no window that contains {day}: {why}")
     if rule.cadence in (Cadence.EVERY_UPDATE, Cadence.EVERY_PAYOUT):
         return unowed
     first = unit_start(day, Cadence(rule.cadence))

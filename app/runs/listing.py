@@ -155,7 +155,7 @@ async def get_run(session: AsyncSession, run_id: uuid.UUID) -> RowMapping:
     """One run. Raises NotFound."""
     found = (await session.execute(_SHOWN.where(Run.id == run_id))).mappings().one_or_none()
     if found is None:
-        raise NotFound(f"there is no run {run_id}")
+        raise NotFound(f"there is no run {run_id}: GET /v1/runs lists them")
     return found
 
 

@@ -82,7 +82,7 @@ async def cancel(session: AsyncSession, run_id: uuid.UUID, *, by: str) -> None:
 async def _state(session: AsyncSession, run_id: uuid.UUID) -> str:
     state = (await session.execute(select(Run.state).where(Run.id == run_id))).scalar_one_or_none()
     if state is None:
-        raise NotFound(f"there is no run {run_id}")
+        raise NotFound(f"there is no run {run_id}: GET /v1/runs lists them")
     return state
 
 

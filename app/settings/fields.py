@@ -30,7 +30,8 @@ _OF_AN_ORGANIZATION = (
     "is the key of an organization (sk_org_…), which needs a `stripe_context` that says for which account: "
     "use it in STRIPE_ACCOUNTS, or a key of the account itself"
 )
-_WRONG_SECRETS = dict.fromkeys(
+_WRONG_SECRETS = {"we_": "is the id of an endpoint (we_…): copy its signing secret (whsec_…) from Stripe's Dashboard"}
+_WRONG_SECRETS |= dict.fromkeys(
     ("sk_", "rk_", "pk_"), "is an API key: the endpoint's signing secret (whsec_…) belongs here, see Stripe's Dashboard"
 )
 

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from app.errors import SettingsError
+from app.sentences import sentence
 from app.settings.model import SETTING_NAMES, Settings, setting_name
 
 # Kubernetes injects these into every pod in the namespace of a Service with our name.
@@ -69,7 +70,7 @@ def _with_files_read(given: Mapping[str, str]) -> tuple[dict[str, str], list[str
 
 
 def _described(error: ValidationError) -> Iterator[str]:
-    details = error.errors(include_url=False, include_context=False, include_input=False)
+    details = error.errors(include_url=False, include_input=False)
     return (_one_line(detail) for detail in details if detail["type"] != "default_factory_not_called")
 
 
@@ -77,9 +78,7 @@ def _one_line(detail: ErrorDetails) -> str:
     # A JSON key may be a misplaced secret: only keys that we know are shown.
     known = [str(part) for part in detail["loc"][1:] if part in _OUR_KEYS]
     place = " ".join([str(part) for part in detail["loc"][:1]] + known)
-    message = detail["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
-    if detail["type"] == "extra_forbidden":
-        message = "has an unknown key: check its spelling"
+    message = "has an unknown key: check its spelling" if detail["type"] == "extra_forbidden" else sentence(detail)
     return f"{place}: {message}" if place else message
 
 

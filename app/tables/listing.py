@@ -147,7 +147,7 @@ async def get_load(session: AsyncSession, run_id: uuid.UUID, *, loaded: bool = F
     load = (await loads_of(session, [run_id])).get(run_id)
     if load is None:
         if (await session.execute(_RUN_EXISTS, {"id": run_id})).first() is None:
-            raise NotFound(f"there is no run {run_id}")
+            raise NotFound(f"there is no run {run_id}: GET /v1/runs lists them")
         raise Conflict(f"the file of run {run_id} is not loaded: load it with POST /v1/runs/{run_id}/load")
     if loaded and load.state == "removed":
         raise Gone(f"the rows of run {run_id} were removed with its file")

@@ -20,7 +20,7 @@ async def load_run(session: AsyncSession, run_id: uuid.UUID, *, by: str) -> None
     """Load the file of a run, again if it was loaded. Raises NotFound, Conflict without a file, Gone without bytes."""
     row = (await session.execute(_RUN, {"id": run_id})).first()
     if row is None:
-        raise NotFound(f"there is no run {run_id}")
+        raise NotFound(f"there is no run {run_id}: GET /v1/runs lists them")
     if row.stored_at is None:
         raise Conflict(f"run {run_id} has no file yet: it is {row.state}")
     if row.removed_at is not None:

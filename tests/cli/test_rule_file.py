@@ -111,11 +111,14 @@ def test_every_problem_is_reported_with_its_line_and_rule() -> None:
 """
 
     assert problems(text) == [
-        "rules.yaml:6: daily: enabled: must be a valid boolean",
-        "rules.yaml:4: daily: cadence: must be 'every_update', 'daily', 'weekly', 'monthly', 'quarterly' or 'yearly'",
-        "rules.yaml:5: daily: settle_hours: must be a valid number",
-        "rules.yaml:8: daily: parameters: columns must be a list of names",
-        "rules.yaml:9: daily: colour: is not a field of a rule",
+        "rules.yaml:6: daily: enabled: must be true or false, without quotes",
+        "rules.yaml:4: daily: cadence: must be 'every_update', 'daily', 'weekly', 'monthly', 'quarterly', "
+        "'yearly' or 'every_payout'",
+        "rules.yaml:5: daily: settle_hours: must be a number, without quotes",
+        "rules.yaml:8: daily: parameters.columns: must be a list of names",
+        "rules.yaml:9: daily: colour: is unknown: there are `account`, `cadence`, `connected`, `connected_accounts`, "
+        "`enabled`, `except`, `name`, `parameters`, `recheck_days`, `report_type`, `retention_days`, "
+        "`settle_hours`, `starts_on`, `table`, `timezone`",
         "rules.yaml:10: name: is missing",
         "rules.yaml:10: report_type: is missing",
     ]

@@ -168,7 +168,7 @@ async def test_only_the_named_rules_are_packed(api: httpx.AsyncClient) -> None:
 
     assert [file["rule"] for file in manifest(opened(one))["files"]] == ["monthly"]
     assert len(manifest(opened(both))["files"]) == 4
-    assert (unknown.status_code, unknown.json()["detail"]) == (404, "there is no rule monthyl")
+    assert (unknown.status_code, unknown.json()["detail"]) == (404, "there is no rule monthyl: did you mean 'monthly'?")
 
 
 @pytest.mark.usefixtures("march")

@@ -129,8 +129,10 @@ targets:
     meanings = await api.post("/v1/rules/apply", json={"yaml": unworkable, "file": "rules.yaml"})
 
     assert shapes.json()["detail"].splitlines() == [
-        "rules.yaml:3: weekly: cadence: must be 'every_update', 'daily', 'weekly', 'monthly', 'quarterly' or 'yearly'",
-        "rules.yaml:5: ledger: adress: is not a field of a target",
+        "rules.yaml:3: weekly: cadence: must be 'every_update', 'daily', 'weekly', 'monthly', 'quarterly', "
+        "'yearly' or 'every_payout'",
+        "rules.yaml:5: ledger: adress: is unknown: there are `accounts`, `enabled`, `kind`, `message_types`, `name`, "
+        "`recipients`, `rules`, `url`",
         "rules.yaml:6: is not a target: it needs `name: …`",
     ]
     assert meanings.json()["detail"].splitlines() == [

@@ -5,6 +5,7 @@
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from http import HTTPStatus
 from typing import Any
 
@@ -18,10 +19,10 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.routing import Match
 
+from app.api.http.known import known_names, no_route
 from app.db.engine import is_slow, is_transient
 from app.errors import (
     BadInput,
-    BadParameter,
     Conflict,
     FieldError,
     Forbidden,
@@ -33,6 +34,7 @@ from app.errors import (
     StoreAway,
 )
 from app.observability.logs import redact
+from app.sentences import place, sentence, unknown
 
 log = structlog.get_logger()
 
@@ -132,46 +134,44 @@ async def _bad_input(_: Request, error: Exception) -> Response:
 async def _invalid(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     found = error.errors()
-    if any(one["loc"][:1] == ("path",) for one in found):
-        return problem(404, f"there is nothing at {request.url.path}")
-    return problem(422, "the request has invalid values", errors=field_errors(found))
+    in_path = next((one for one in found if one["loc"][:1] == ("path",)), None)
+    if in_path is not None:
+        return problem(404, f"there is nothing at {request.url.path}: `{in_path['loc'][1]}` {sentence(in_path)}")
+    errors = [_with_known(request, one, shown) for one, shown in zip(found, field_errors(found), strict=True)]
+    return problem(422, "the request has invalid values", errors=errors)
+
+
+def _with_known(request: Request, one: ErrorDetails, error: FieldError) -> FieldError:
+    """An unknown name with the one that was probably meant."""
+    if one["type"] != "extra_forbidden":
+        return error
+    return replace(error, detail=unknown(str(one["loc"][-1]), known_names(request, one["loc"][:-1])))
 
 
 def field_errors(found: Iterable[ErrorDetails]) -> list[FieldError]:
     """Each error with the part that is wrong and a sentence; also for a schema that was read outside of a route."""
-    return [FieldError(_pointer(_place(one)), _sentence(one)) for one in found]
-
-
-def _place(one: ErrorDetails) -> Sequence[int | str]:
-    """Where the error is; for a value that was checked as a whole, the part that is wrong."""
-    error = one.get("ctx", {}).get("error")
-    return (*one["loc"], error.name) if isinstance(error, BadParameter) else one["loc"]
+    return [FieldError(_pointer(place(one)), _sentence(one)) for one in found]
 
 
 def _pointer(loc: Sequence[int | str]) -> str:
     """A JSON pointer into the body; for anything else the name of the parameter."""
-    place, *parts = loc
+    first, *parts = loc
     if isinstance(parts[0] if parts else "", int):
         return ""  # a position in text that is not JSON
-    if place != "body":
-        return str(parts[0] if parts else place)[:LONGEST_POINTER]
+    if first != "body":
+        return str(parts[0] if parts else first)[:LONGEST_POINTER]
     escaped = (str(part).replace("~", "~0").replace("/", "~1") for part in parts if part != "[key]")
     return "".join(f"/{part}" for part in escaped)[:LONGEST_POINTER]
 
 
 def _sentence(one: ErrorDetails) -> str:
-    match one["type"]:
-        case "json_invalid":
-            return f"is not valid JSON: {one['ctx']['error']}"
-        case "missing":
-            return "is missing"
-        case "extra_forbidden":
-            return "is unknown; check the spelling"
-        case "model_attributes_type" | "dict_type" | "model_type":
-            return _NO_JSON_OBJECT if len(one["loc"]) == 1 else "must be a JSON object"
-        case "value_error":
-            return str(one["ctx"]["error"])
-    return one["msg"]
+    if one["loc"] == ("body",) and one["type"] in ("missing", "model_attributes_type", "dict_type", "model_type"):
+        return _NO_JSON_OBJECT
+    if one["type"] == "json_invalid":
+        return f"is not valid JSON at character {one['loc'][-1]}: {one['ctx']['error']}"
+    if one["loc"] == ("query", "rule_id"):
+        return f"{sentence(one)}; `rule` takes a name"
+    return sentence(one)
 
 
 async def _http(request: Request, error: Exception) -> Response:
@@ -182,7 +182,7 @@ async def _http(request: Request, error: Exception) -> Response:
     if error.status_code == 405:
         allowed = ", ".join(_allowed_methods(request))
         return problem(405, f"this route takes {allowed}", headers={"Allow": allowed})
-    detail = f"there is no route {request.url.path}" if error.status_code == 404 else str(error.detail)
+    detail = no_route(request) if error.status_code == 404 else str(error.detail)
     return problem(error.status_code, detail, headers=error.headers)
 
 

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Generic, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
+from app import sentences
 from app.errors import BadInput, BadParameter, FieldError
 from app.planning.windows import FIRST_DAY, LAST_DAY
 
@@ -141,11 +142,11 @@ def _is_unicode(text: str) -> bool:
 
 
 Name = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_printable)]
-Slug = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$", examples=["default"])]
-ReportTypeId = Annotated[str, Field(pattern=r"^[a-z0-9_]+(\.[a-z0-9_]+)+$", max_length=100)]
-ConnectedAccount = Annotated[str, Field(pattern=r"^acct_[A-Za-z0-9]+$", max_length=255)]
+Slug = Annotated[str, Field(pattern=sentences.SLUG, examples=["default"])]
+ReportTypeId = Annotated[str, Field(pattern=sentences.REPORT_TYPE, max_length=100)]
+ConnectedAccount = Annotated[str, Field(pattern=sentences.CONNECTED_ACCOUNT, max_length=255)]
 ConnectedAccounts = Annotated[list[ConnectedAccount], Field(max_length=LONGEST_LIST), AfterValidator(_unique)]
-ZoneName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_+/-]{1,64}$", examples=["America/Los_Angeles"])]
+ZoneName = Annotated[str, Field(pattern=sentences.ZONE, examples=["America/Los_Angeles"])]
 Day = Annotated[date, Field(ge=FIRST_DAY, le=LAST_DAY), BeforeValidator(_day_text)]
 Moment = Annotated[datetime, BeforeValidator(_time_text), AfterValidator(_whole_second)]
 Parameters = Annotated[dict[str, Any], AfterValidator(_parameters)]

@@ -10,7 +10,18 @@ from app.cli.saving import Force, Output
 from app.vocabulary import RunState
 
 runs = typer.Typer(help="Runs: one per wanted report.", no_args_is_help=True)
-RunId = Annotated[uuid.UUID, typer.Argument(metavar="RUN_ID", help="The run's id.")]
+
+
+def _run_id(text: str) -> uuid.UUID:
+    try:
+        return uuid.UUID(text)
+    except ValueError:
+        raise typer.BadParameter(
+            f"{text} is not a run's id: `tallyhook runs list --rule {text}` shows those of a rule"
+        ) from None
+
+
+RunId = Annotated[uuid.UUID, typer.Argument(metavar="RUN_ID", help="The run's id.", parser=_run_id)]
 RuleOption = Annotated[str | None, typer.Option("--rule", help="Only runs of this rule: its name or id.")]
 TypeOption = Annotated[str | None, typer.Option("--report-type", help="Only runs of this report type.")]
 AccountOption = Annotated[str | None, typer.Option("--account", help="Only runs of this account.")]
@@ -89,7 +100,9 @@ async def create(
 async def retry(
     api: Api,
     *,
-    run_ids: Annotated[list[uuid.UUID] | None, typer.Argument(metavar="RUN_ID", help="The runs' ids.")] = None,
+    run_ids: Annotated[
+        list[uuid.UUID] | None, typer.Argument(metavar="RUN_ID", help="The runs' ids.", parser=_run_id)
+    ] = None,
     failed: Annotated[bool, typer.Option("--failed", help="All failed runs that match the options.")] = False,
     rule: RuleOption = None,
     report_type: TypeOption = None,
