@@ -88,7 +88,7 @@ class Settings(Part):
     stalled_after_seconds: Seconds = 60.0
     max_body_bytes: Annotated[int, Field(ge=1, le=2**30)] = 1_048_576
     max_header_bytes: Annotated[int, Field(ge=1024, le=2**20)] = 32_768
-    max_unverified_bytes: Annotated[int, Field(ge=65_536, le=2**34)] = 16_777_216
+    max_unverified_bytes: Annotated[int, Field(ge=65_536, le=2**34)] = 8_388_608
     max_connections: Count = 2000
     header_seconds: Seconds = 10.0
     body_seconds: Seconds = 30.0

@@ -4,6 +4,8 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
+import structlog
+
 from app.observability import log_lines
 from app.observability.logs import redact
 from app.resources import Resources
@@ -12,6 +14,8 @@ from app.targets.answers import Answer
 from app.targets.deliveries import DeliveryClaim, Outcome
 from app.targets.schedule import seconds_until_retry
 from app.vocabulary import TargetKind
+
+log = structlog.get_logger()
 
 # A receiver has 15 s; after a crash another worker takes over soon after that.
 LEASE_SECONDS = 60.0
@@ -77,6 +81,7 @@ async def attempt(res: Resources, claim: DeliveryClaim) -> Attempted:
     try:
         answer = await SENDERS[TargetKind(claim.target.kind)](res, claim)
     except Exception as error:  # an error of ours must not stop the lane; the attempt shows it
+        log.exception("delivery.crashed", target=claim.target.name, kind=claim.target.kind)
         log_lines.annotate(crashed=type(error).__name__)
         answer = Answer(error=f"internal: {type(error).__name__}")
     milliseconds = round((time.monotonic() - started) * 1000)

@@ -14,6 +14,7 @@ from app.api.schemas.tables import Amount
 from app.db.rows import fetch
 from app.errors import NotFound
 from app.planning.dates import month_bounds
+from app.planning.windows import FIRST_DAY, LAST_DAY
 from app.tables.checks.results import Verdict
 from app.web.month_counts import count_month, with_rows
 from app.web.visit import Visit, get, page_of
@@ -110,9 +111,12 @@ def _grouped(ties: Sequence[TieOut]) -> list[TieOuts]:
 
 def _month(request: Request) -> date:
     try:
-        return date.fromisoformat(f"{request.path_params['month']}-01")
+        month = date.fromisoformat(f"{request.path_params['month']}-01")
     except ValueError:
         raise NotFound("write the month like 2026-10") from None
+    if not FIRST_DAY <= month <= LAST_DAY:
+        raise NotFound(f"a month is between {FIRST_DAY:%Y-%m} and {LAST_DAY:%Y-%m}")
+    return month
 
 
 # Of each subject its newest verdict counts.

@@ -5,7 +5,7 @@ import asyncio
 import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -32,6 +32,7 @@ from tests.database import PostgresServer
 from tests.deploy.watched import alerts
 from tests.runs.stories import days_due
 from tests.service import REPORT_TYPE, add_rule, download_due, execute, look_up_due, make_settings, request_due
+from tests.stripe_api.authority import behind_tls
 
 KEY = "sk_test_simulator_default"
 
@@ -58,6 +59,7 @@ class World:
     alert: str | None
     settings: dict[str, str] = field(default_factory=dict)
     waiting: str | None = None
+    encrypted: bool = False  # Stripe is behind TLS, its certificate from an authority that is not known here
 
 
 async def nothing(place: Place) -> None:
@@ -88,6 +90,23 @@ async def mistyped_type(place: Place) -> None:
 async def unreadable_type(place: Place) -> None:
     place.simulator.report_type(REPORT_TYPE).data_available_end = None  # type: ignore[assignment]
     await reconcile(place.res)
+
+
+async def organization_key(place: Place) -> None:
+    """Of an organization, and its account is not named: every call is refused alike, none because of its run."""
+    await days_due(place.res, place.simulator, 1)
+    said = "Please include the Stripe-Context header with this request"
+    place.simulator.inject("status", status=400, message=said, times=None)
+    for _ in range(2):
+        await request_due(place.res)
+    with suppress(NotNow):
+        await reconcile(place.res)
+
+
+async def unknown_authority(place: Place) -> None:
+    with suppress(NotNow):
+        await reconcile(place.res)
+    await outside.look_at_stripe(place.res)
 
 
 async def unplannable_rule(place: Place) -> None:
@@ -187,6 +206,13 @@ WORLDS = [
     ),
     World("mistyped type", mistyped_type, "report_types", Status.DEGRADED, "TallyhookReportTypeMissing"),
     World("mistyped type, its rule", mistyped_type, "freshness", Status.DEGRADED, "TallyhookReportsLate"),
+    World(
+        "organization key", organization_key, "credentials", Status.DEGRADED, "TallyhookKeyRefused",
+        waiting="account_held",
+    ),
+    World(
+        "unknown authority", unknown_authority, "clock", Status.DEGRADED, "TallyhookClockOff", encrypted=True,
+    ),
     World("rule that cannot be planned", unplannable_rule, "freshness", Status.DEGRADED, "TallyhookReportsLate"),
     World("unreadable report type", unreadable_type, "unreadable_items", Status.DEGRADED, None),
     World(
@@ -220,7 +246,12 @@ WORLDS = [
 async def played(world: World, url: str, simulator: Simulator, folder: Path) -> AsyncIterator[Place]:
     """A service that is well but for this."""
     given = {name: value.format(folder=folder) for name, value in world.settings.items()}
-    async with open_resources(make_settings(url, simulator, **given), works_queue=False) as res:
+    async with AsyncExitStack() as open_:
+        if world.encrypted:
+            stripe = await open_.enter_async_context(behind_tls(simulator.world.base_url, folder))
+            given |= {"STRIPE_API_BASE": stripe, "STRIPE_FILES_BASE": stripe}
+        settings = make_settings(url, simulator, **given)
+        res = await open_.enter_async_context(open_resources(settings, works_queue=False))
         await make_healthy(res, simulator)
         async with client_of(res) as api:
             with pytest.MonkeyPatch.context() as patched:

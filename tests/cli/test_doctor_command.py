@@ -2,12 +2,20 @@
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
+import pytest
+import typer
+
+from app.cli import app
+from app.cli.doctor.view import command_of
+from app.health.results import Link, LinkKind
 from app.resources import Resources
 from app.simulator import Simulator
 from tests.cli.command import tallyhook
 from tests.cli.conftest import Command
 from tests.cli.examined import URL, make_healthy
+from tests.runs.stories import days_due
 from tests.service import ADMIN_TOKEN, READ_TOKEN, WEBHOOK_SECRET, execute, make_environ
 
 KEY = "sk_test_simulator_default"
@@ -35,6 +43,42 @@ async def test_exit_code_1_where_something_fails_with_advice_below(
     assert "→ start `tallyhook worker`, or `tallyhook serve` without --no-worker" in plain.out
     assert for_programs.json()["status"] == "failing"
     assert [one["name"] for one in for_programs.json()["findings"] if one["status"] == "failing"] == ["workers"]
+
+
+async def test_a_finding_names_the_command_that_shows_what_it_is_about(
+    res: Resources, simulator: Simulator, command: Command
+) -> None:
+    await make_healthy(res, simulator)
+    await days_due(res, simulator, 1)
+    await execute(res, "update runs set state = 'failed'")
+
+    plain, for_programs = await command("doctor"), await command("doctor", "--json")
+
+    assert "→ tallyhook runs list --state failed" in plain.out
+    found = {one["name"]: one["command"] for one in for_programs.json()["findings"]}
+    assert found["failed_runs"] == "tallyhook runs list --state failed"
+
+
+@pytest.mark.parametrize(
+    "link",
+    [
+        *map(Link, set(LinkKind) - {LinkKind.ACCOUNTS}),
+        Link(LinkKind.CHECKS, {"verdict": "differs"}),
+        Link(LinkKind.EVENTS, {"status": "pending"}),
+        Link(LinkKind.LOADS, {"state": "failed"}),
+        Link(LinkKind.RUNS, {"state": "failed"}),
+    ],
+    ids=lambda link: f"{link.kind} {dict(link.filter)}",
+)
+def test_every_link_of_a_check_is_a_command_that_there_is(link: Link) -> None:
+    _, *words = str(command_of(link)).split()
+    names, options = [word for word in words if word[0] != "-"], [word for word in words if word[0] == "-"]
+
+    found: Any = typer.main.get_command(app)
+    while names and hasattr(found, "commands"):
+        found = found.commands[names.pop(0)]
+
+    assert set(options) <= {name for option in found.params for name in option.opts}
 
 
 async def test_bad_usage_is_exit_code_2(tmp_path: Path) -> None:

@@ -36,7 +36,7 @@ def test_nothing_is_needed_and_the_defaults_are_those_of_the_contract() -> None:
         "stalled_after_seconds": 60,
         "max_body_bytes": 1048576,
         "max_header_bytes": 32768,
-        "max_unverified_bytes": 16777216,
+        "max_unverified_bytes": 8388608,
         "max_connections": 2000,
         "header_seconds": 10,
         "body_seconds": 30,

@@ -1,17 +1,9 @@
 """A company's own certificate authority: every call trusts it, or says why not."""
 
-import asyncio
-import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from app.errors import NotNow, SettingsError
 from app.settings import Settings
@@ -19,6 +11,7 @@ from app.simulator import Simulator
 from app.stripe_api.client import StripeClient
 from app.stripe_api.webhook_endpoints import check_files, list_endpoints, read_clock
 from tests.service import make_settings
+from tests.stripe_api.authority import behind_tls
 
 CALLS: dict[str, Callable[[StripeClient, Settings], Awaitable[object]]] = {
     "the SDK's": lambda client, _: client.list_report_types("default"),
@@ -31,9 +24,7 @@ CALLS: dict[str, Callable[[StripeClient, Settings], Awaitable[object]]] = {
 @pytest.fixture
 async def encrypted(simulator: Simulator, tmp_path: Path) -> AsyncIterator[Settings]:
     """Settings for the simulator behind TLS, its certificate from an authority that nobody knows: `ca.pem`."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(_make_certificates(tmp_path))
-    async with _behind_tls(simulator.base_url, context) as url:
+    async with behind_tls(simulator.base_url, tmp_path) as url:
         yield make_settings("", simulator, STRIPE_API_BASE=url, STRIPE_FILES_BASE=url)
 
 
@@ -73,56 +64,3 @@ async def test_a_file_without_certificates_is_an_error_at_start(
 
     with pytest.raises(SettingsError, match="SSL_CERT_FILE"):
         StripeClient(encrypted)
-
-
-@asynccontextmanager
-async def _behind_tls(url: str, context: ssl.SSLContext) -> AsyncIterator[str]:
-    host, port = url.removeprefix("http://").split(":")
-
-    async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        theirs, ours = await asyncio.open_connection(host, int(port))
-        await asyncio.gather(_copy(reader, ours), _copy(theirs, writer), return_exceptions=True)
-
-    server = await asyncio.start_server(relay, "127.0.0.1", 0, ssl=context)
-    try:
-        yield f"https://localhost:{server.sockets[0].getsockname()[1]}"
-    finally:
-        server.close()
-
-
-async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    try:
-        while piece := await reader.read(65536):
-            writer.write(piece)
-            await writer.drain()
-    finally:
-        writer.close()
-
-
-def _make_certificates(folder: Path) -> Path:
-    """An authority (`ca.pem`), and a certificate of it for localhost with its key."""
-    authority, own = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
-    company, host = (x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]) for name in ("Company", "localhost"))
-    ca = _certificate(company, company, authority.public_key(), is_authority=True).sign(authority, hashes.SHA256())
-    cert = _certificate(host, company, own.public_key(), is_authority=False).sign(authority, hashes.SHA256())
-    (folder / "ca.pem").write_bytes(ca.public_bytes(serialization.Encoding.PEM))
-    key = own.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    (folder / "server.pem").write_bytes(key + cert.public_bytes(serialization.Encoding.PEM))
-    return folder / "server.pem"
-
-
-def _certificate(
-    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey, *, is_authority: bool
-) -> x509.CertificateBuilder:
-    now = datetime.now(UTC)
-    return (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(issuer)
-        .public_key(key)
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + timedelta(days=1))
-        .add_extension(x509.BasicConstraints(ca=is_authority, path_length=None), critical=True)
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
-    )

@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 from standardwebhooks import Webhook
+from structlog.testing import capture_logs
 
 from app.errors import BadInput
 from app.resources import Resources
 from app.simulator import Simulator
-from app.targets import deliveries, recovery, store
+from app.targets import deliveries, recovery, send, store
 from app.targets.catalogue import DESCRIBED
 from app.targets.send import claim_deliveries, deliver
 from app.vocabulary import MessageType, TargetKind
@@ -65,6 +66,26 @@ async def test_the_message_is_created_in_the_transaction_of_the_move(
 
     assert [run["state"] for run in await fetch(res, "select state from runs")] == ["ready"]
     assert await fetch(res, "select 1 from messages") == []
+
+
+async def test_an_error_of_ours_counts_as_a_failed_try_and_its_traceback_is_logged(
+    res: Resources, simulator: Simulator, receiver: WebReceiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def broken(*args: object) -> None:
+        raise KeyError("ours")
+
+    await add_target(res, url=receiver.url)
+    await store_reports(res, simulator)
+    monkeypatch.setattr(send, "SENDERS", {TargetKind.WEBHOOK: broken})
+
+    with capture_logs() as lines:
+        await send_due(res)
+
+    (crash,) = [line for line in lines if line["event"] == "delivery.crashed"]
+    assert crash["exc_info"]
+    assert [dict(row) for row in await fetch(res, "select error from delivery_attempts")] == [
+        {"error": "internal: KeyError"}
+    ]
 
 
 async def test_a_failed_run_is_announced_with_its_reason(
