@@ -196,9 +196,9 @@ class BadInput(TallyhookError):
 class WatermarkBehind(Exception):
     """This account's watermark is behind, at `known_until`: nothing may be created for it now."""
 
-    def __init__(self, known_until: datetime) -> None:
+    def __init__(self, known_until: datetime, *, other_timeline: bool = False) -> None:
         super().__init__(f"Stripe may have runs since {known_until} that are not known here")
-        self.known_until = known_until
+        self.known_until, self.other_timeline = known_until, other_timeline
 
 
 class PreconditionFailed(Exception):

@@ -5,6 +5,7 @@ backup, a long stop) means that there may be others: they are listed once and st
 takes one of them instead of creating a new one (docs/decisions/0007).
 """
 
+from dataclasses import dataclass
 from datetime import datetime
 
 import structlog
@@ -14,6 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.sql import bindparam
 
 from app.accounts import unreadable
+from app.db.rows import fetch_one
 from app.errors import KeyRefused, NotNow, Refused, WatermarkBehind
 from app.resources import Resources
 from app.settings import Settings
@@ -24,6 +26,8 @@ log = structlog.get_logger()
 
 # An older watermark means that no worker was running: workers move it four times within the stall limit.
 GAP_SECONDS = 60.0
+# After a fail-over a create that was sent before it may still be under way: Stripe's list is read once all have ended.
+CREATES_END_SECONDS = 45.0
 # Stripe's clock against ours.
 CLOCK_SLACK_SECONDS = 300
 
@@ -40,6 +44,8 @@ async def move_marks(session: AsyncSession, *, settings: Settings) -> None:
 
 async def catch_up(res: Resources, account: str, behind: WatermarkBehind) -> bool:
     """Store every Stripe run since the watermark that is unknown here; False when Stripe cannot be asked now."""
+    if behind.other_timeline and not await _creates_have_ended(res, account):
+        return False
     skipped: list[str] = []
     try:
         found = await _list(res, account, behind.known_until, skipped)
@@ -58,6 +64,23 @@ async def catch_up(res: Resources, account: str, behind: WatermarkBehind) -> boo
         await session.execute(_CAUGHT_UP, {"account": account})
     log.info("account.caught_up", account=account, since=str(behind.known_until), stripe_runs=len(found))
     return True
+
+
+async def _creates_have_ended(res: Resources, account: str) -> bool:
+    async with res.sessions.begin() as session:
+        seen = await fetch_one(session, _Seen, _SEEN, {"account": account, "seconds": CREATES_END_SECONDS})
+    if seen.first:
+        log.warning("account.other_timeline", account=account, timeline=seen.timeline, seconds=CREATES_END_SECONDS)
+    return seen.ended
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """When a fail-over was seen: whether that was now, and whether what was under way then has ended."""
+
+    first: bool
+    ended: bool
+    timeline: int | None
 
 
 async def prune(session: AsyncSession, *, days: int, limit: int) -> int:
@@ -85,8 +108,9 @@ def _as_row(account: str, run: StripeRun) -> dict[str, object]:
 
 # Always in the same order, so that no two workers deadlock.
 _MOVE = text("""
-update accounts set known_until = now() where slug in (
-    select slug from accounts where known_until is null or known_until > now() - :gap * interval '1 s'
+update accounts set known_until = now(), timeline = server_timeline() where slug in (
+    select slug from accounts where known_until is null
+        or known_until > now() - :gap * interval '1 s' and coalesce(timeline = server_timeline(), true)
     order by slug for no key update)
 """)
 _KEEP = text("""
@@ -101,4 +125,13 @@ delete from unclaimed_runs where (account, stripe_run_id) in (
     order by account, stripe_run_id limit :limit)
 returning 1
 """)
-_CAUGHT_UP = text("update accounts set known_until = now() where slug = :account")
+_SEEN = text("""
+update accounts set other_timeline_at = coalesce(accounts.other_timeline_at, clock_timestamp())
+from (select slug, other_timeline_at from accounts where slug = :account for no key update) as before
+where accounts.slug = before.slug
+returning before.other_timeline_at is null as first, server_timeline() as timeline,
+    accounts.other_timeline_at <= clock_timestamp() - make_interval(secs => :seconds) as ended
+""")
+_CAUGHT_UP = text("""
+update accounts set known_until = now(), timeline = server_timeline(), other_timeline_at = null where slug = :account
+""")

@@ -61,6 +61,8 @@ class Account(Base):
     livemode: Mapped[bool | None]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     known_until: Mapped[datetime | None]  # every Stripe run up to here is known (app/accounts/catch_up.py)
+    timeline: Mapped[int | None] = mapped_column(BigInteger)  # the server's, when the mark was moved last
+    other_timeline_at: Mapped[datetime | None]  # when it was seen that the server has another one now
 
 
 class UnclaimedRun(Base):

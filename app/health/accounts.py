@@ -1,6 +1,11 @@
 """The checks of accounts: is one configured, and does Stripe accept its key?"""
 
+from dataclasses import dataclass
+
+from sqlalchemy import text
+
 from app.accounts import connected
+from app.db.rows import fetch_one
 from app.health import rows
 from app.health.registry import View, check
 from app.health.results import Check, Link, LinkKind, degraded, failing, ok
@@ -57,6 +62,34 @@ async def connected_accounts(view: View) -> Check:
         for one in states
     ]
     return ok("connected_accounts", "; ".join(found) or "no rule needs the list of connected accounts")
+
+
+@dataclass(frozen=True, slots=True)
+class Timeline:
+    """The server's timeline, if it can be read, and the accounts whose mark is of another one."""
+
+    timeline: int | None
+    waiting: list[str]
+
+
+@check
+async def fail_over(view: View) -> Check:
+    """Whether a fail-over to a standby that lacks the last commits would be noticed, and whether one is handled."""
+    found = await fetch_one(view.session, Timeline, _TIMELINE, {"accounts": list(view.settings.accounts)})
+    if found.waiting:
+        detail = f"the database was taken over by a standby: Stripe's list is read first for {names(found.waiting)}"
+        return degraded("fail_over", detail, "nothing: it takes a minute, unless Stripe refuses the list")
+    if found.timeline is None:
+        detail = "the server does not show its timeline: a fail-over that loses less than a minute goes unnoticed"
+        return ok("fail_over", f"{detail}; replicate synchronously")
+    return ok("fail_over", f"the server is on timeline {found.timeline}")
+
+
+_TIMELINE = text("""
+select server_timeline() as timeline, array(
+    select slug from accounts where slug = any(cast(:accounts as text[])) and timeline <> server_timeline()
+    order by slug) as waiting
+""")
 
 
 @check

@@ -79,8 +79,8 @@ async def _claim_from(res: Resources, account: str, limit: int) -> list[RequestC
 async def _claim_for_account(session: AsyncSession, account: str, limit: int, terms: ClaimTerms) -> list[RequestClaim]:
     # The lock makes counting and taking free slots atomic across processes.
     locked = await session.execute(_LOCK_ACCOUNT, {"account": account, "gap": catch_up.gap_seconds(terms.settings)})
-    if (behind := locked.scalar()) is not None:
-        raise WatermarkBehind(behind)
+    if (behind := locked.one_or_none()) is not None and (behind.too_old or behind.other_timeline):
+        raise WatermarkBehind(behind.known_until, other_timeline=behind.other_timeline)
     probe_seconds = terms.settings.retry_max_seconds
     picked = await _pick(session, account, limit, terms)
     permit = await holds.permit(
@@ -119,8 +119,9 @@ async def _pick(session: AsyncSession, account: str, limit: int, terms: ClaimTer
 
 
 _LOCK_ACCOUNT = text("""
-select case when known_until < now() - make_interval(secs => :gap) then known_until end from accounts
-where slug = :account for no key update
+select known_until, coalesce(known_until < now() - make_interval(secs => :gap), false) as too_old,
+    coalesce(known_until is not null and timeline <> server_timeline(), false) as other_timeline
+from accounts where slug = :account for no key update
 """)
 _DUE_COLUMNS = """run_id, interval_end, case when type_missing then report_type end as missing_type,
             row_number() over (order by interval_end desc, due_at, run_id) as rank"""

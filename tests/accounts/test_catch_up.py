@@ -8,6 +8,7 @@ import pytest
 from sqlalchemy import make_url
 
 from app.accounts import catch_up
+from app.health.judge import judge
 from app.resources import Resources, open_resources
 from app.runs import adopt, manual
 from app.runs.request import request_run
@@ -216,3 +217,55 @@ async def test_a_cancelled_run_that_is_retried_after_the_restore_adopts_the_exis
         await work_off(res)
 
     assert len(simulator.runs) == 1
+
+
+async def test_a_fail_over_is_noticed_by_the_servers_timeline_however_short_the_gap(
+    backups: Backups, simulator: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with backups.service() as res:
+        await days_due(res, simulator, 3)
+        async with res.sessions.begin() as session:
+            await catch_up.move_marks(session, settings=res.settings)
+    with backups.copy() as standby:
+        async with backups.service() as res:
+            await work_off(res)
+        made = [run.id for run in simulator.runs]
+        assert len(made) == 3
+
+        # Given a standby that was promoted a moment later, and has none of that
+        backups.url = standby
+        async with backups.service() as res:
+            await execute(res, "update accounts set timeline = timeline - 1, known_until = now()")
+
+            # When a worker continues, then it makes nothing while a create from before may be under way,
+            assert await request_due(res) == 0
+            async with res.sessions.begin() as session:
+                await catch_up.move_marks(session, settings=res.settings)
+            assert await request_due(res) == 0
+            assert await found_by_health(res) == ("degraded", "the database was taken over by a standby")
+            # and then adopts what Stripe has
+            monkeypatch.setattr(catch_up, "CREATES_END_SECONDS", 0.0)
+            await everything_is_due(res)
+            await work_off(res)
+
+            assert await states(res) == {"stored": 3}
+            assert [run.id for run in simulator.runs] == made
+            (account,) = await fetch(res, "select timeline = server_timeline() as same from accounts")
+            assert account["same"]
+            assert (await found_by_health(res))[0] == "ok"
+
+
+async def found_by_health(res: Resources) -> tuple[str, str]:
+    (found,) = [one for one in (await judge(res.sessions, res.settings)).checks if one.name == "fail_over"]
+    return found.status.value, found.detail.partition(":")[0]
+
+
+async def test_where_the_timeline_cannot_be_read_health_says_what_that_means(res: Resources) -> None:
+    await execute(
+        res, "create or replace function server_timeline() returns bigint language sql as 'select cast(null as bigint)'"
+    )
+    async with res.sessions.begin() as session:
+        await catch_up.move_marks(session, settings=res.settings)
+
+    assert await found_by_health(res) == ("ok", "the server does not show its timeline")
+    assert (await fetch(res, "select 1 from accounts where known_until > now() - interval '1 minute'")) != []
