@@ -47,8 +47,8 @@ fuzz: setup ## ask the API for everything that its OpenAPI document describes, r
 browser: setup $(VENV)/.browser ## the pages in a real browser (BROWSER=/path/to/chromium, default: the one on the PATH)
 	$(BIN)/pytest tests/web/browser -m browser $(ARGS)
 
-pictures: setup $(VENV)/.browser ## take the README's pictures of the pages again
-	$(BIN)/python -m tests.web.pictures
+pictures: setup $(VENV)/.browser ## take the README's pictures of the pages again (ARGS=FOLDER: of every page)
+	$(BIN)/python -m tests.web.pictures $(ARGS)
 
 check: setup ## format, lint, types, import contracts, containers
 	$(BIN)/ruff format --check .

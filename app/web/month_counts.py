@@ -59,6 +59,7 @@ class _Made:
     rule_id: uuid.UUID
     name: str
     is_there: bool
+    is_held: bool
     timezone: str
     state: str
     number: int
@@ -107,8 +108,9 @@ def _take(month: RuleMonth, made: _Made) -> None:
         month.cancelled = made.number
     elif made.state == "removed" or made.is_there:
         dates = local_dates(made.first, made.last, made.timezone)
-        state = "failed" if made.state == "failed" else "cancelled" if made.state == "removed" else "in_progress"
-        reason = made.message or _REASONS[made.state]
+        why = "held" if made.is_held and made.state in ("planned", "requested") else made.state
+        state = _STATES.get(why, "in_progress")
+        reason = made.message or _REASONS[why]
         days = in_words(dates.first, dates.last)
         month.gaps.append(Gap(made.rule_id, made.name, made.number, days, state, sentence(reason)))
 
@@ -128,7 +130,9 @@ def _not_made(lines: Sequence[RuleLine], first: date, until: date, now: datetime
         yield Gap(lines[0].id, lines[0].name, sum(one[2] for one in windows), dates, state, sentence(reason))
 
 
+_STATES = {"failed": "failed", "removed": "cancelled", "held": "waiting"}
 _REASONS = {
+    "held": "Stripe refuses the account’s key",
     "planned": "it is about to be requested, or waits for its turn",
     "requested": "Stripe is making it",
     "ready": "it is being downloaded",
@@ -157,10 +161,11 @@ with month as materialized (
     select counting.*, case when state = 'stored' and removed.run_id is not null then 'removed' else state end as shown
     from counting left join files as removed on removed.run_id = counting.id and removed.removed_at is not null
 )
-select seen.rule_id, rules.name, rules.deleted_at is null as is_there, coalesce(min(seen.timezone), 'UTC') as timezone,
+select seen.rule_id, rules.name, rules.deleted_at is null as is_there, {HELD} as is_held,
+    coalesce(min(seen.timezone), 'UTC') as timezone,
     shown as state, count(*) as number, count(*) filter (where revision > 1) as restated, min(began) as first,
     max(ended) as last, max(message) as message
-from seen join rules on rules.id = seen.rule_id group by seen.rule_id, rules.name, rules.deleted_at, shown
+from seen join rules on rules.id = seen.rule_id group by seen.rule_id, rules.id, shown
 """)  # noqa: S608 - of constants only
 # A rule once for each place that its accounts were planned to.
 _LINES = text(f"""

@@ -77,9 +77,10 @@ class FailedRun:
 
 @dataclass(frozen=True, slots=True)
 class Total:
-    """How many rules are on."""
+    """How many rules are on, and how many of them wait for a key that Stripe refuses and for nothing else."""
 
     rules: int
+    held: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +136,7 @@ async def show(visit: Visit) -> Response:
     first = until - timedelta(days=DAYS)
     span = Span(first, until, now)
     async with visit.res.sessions() as session:
-        everything = await fetch_one(session, Total, _TOTAL)
+        everything = await fetch_one(session, Total, _TOTAL, {"bad": _in_trouble(judgement)})
         pages = max(1, -(-everything.rules // RULES_SHOWN))
         page = min(pages, page_of(visit))
         shown = await _shown_rules(session, judgement, page)
@@ -159,7 +160,7 @@ async def show(visit: Visit) -> Response:
         off=off[:OFF_SHOWN],
         more_off=len(off) > OFF_SHOWN,
         charts=charts.of_days(stored),
-        counts=_counts(judgement, everything.rules),
+        counts=_counts(judgement, everything),
         worst=worst(judgement.checks),
         expected=_next_data(judgement, now),
         days=[first + timedelta(days=number) for number in range(DAYS)],
@@ -190,10 +191,16 @@ class Counts:
     checks: int
 
 
-def _counts(judgement: Judgement, rules: int) -> Counts:
-    bad = {rule.rule_id for rule in judgement.rules if rule.status is not Status.OK}
+def _in_trouble(judgement: Judgement) -> list[uuid.UUID]:
+    return list({rule.rule_id for rule in judgement.rules if rule.status is not Status.OK})
+
+
+def _counts(judgement: Judgement, everything: Total) -> Counts:
+    bad = len(_in_trouble(judgement)) + everything.held
     checks: Sequence[Check] = judgement.checks
-    return Counts(rules, len(bad), sum(one.status is not Status.OK and one.name not in _SAID_BELOW for one in checks))
+    return Counts(
+        everything.rules, bad, sum(one.status is not Status.OK and one.name not in _SAID_BELOW for one in checks)
+    )
 
 
 def _worst_of(judgement: Judgement) -> dict[uuid.UUID, RuleHealth]:
@@ -237,7 +244,10 @@ def _row(line: RuleLine, health: RuleHealth | None, states: Sequence[DayState], 
     )
 
 
-_TOTAL = text("select count(*) as rules from rules where enabled and deleted_at is null")
+_TOTAL = text(f"""
+select count(*) as rules, count(*) filter (where {days.HELD} and id <> all(cast(:bad as uuid[]))) as held
+from rules where enabled and deleted_at is null
+""")  # noqa: S608 - of constants only
 _OTHERS = text("""
 select id from rules where enabled and deleted_at is null and id <> all(cast(:others as uuid[]))
 order by name offset :offset limit :limit
