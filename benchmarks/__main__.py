@@ -29,6 +29,7 @@ BENCHMARKS = (
     "beside_downloads",
     "planning",
     "claiming",
+    "connected",
     "rules",
     "lists",
     "pages",

@@ -17,6 +17,7 @@ from benchmarks.stage import cpu_seconds
 
 REPORT_TYPES = ("balance_change_from_activity.itemized.7", "balance.summary.1", "payouts.itemized.5")
 
+CONNECTED_TYPE = "connected_account_balance_change_from_activity.itemized.3"
 # Of big files, 8 MiB: no chunk and no window of a compressor holds a row twice, as it would in the simulator's own
 # files, where 2,000 rows are repeated.
 ROWS_BEFORE_REPEATED = 60_000
@@ -39,6 +40,7 @@ class Wanted:
     days: int
     instant: bool = True
     bytes_of: Mapping[str, int] = field(default_factory=dict)
+    connected: int = 0  # accounts that are connected, and have a type of their own (CONNECTED_TYPE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +77,11 @@ def prepare(simulator: Simulator, wanted: Wanted) -> None:
     for name in (*REPORT_TYPES, *wanted.bytes_of):
         start = midnight() - timedelta(days=wanted.days)
         simulator.add_report_type(name, start=start.timestamp(), end=midnight().timestamp())
+    if wanted.connected:
+        first = midnight() - timedelta(days=wanted.days)
+        simulator.add_report_type(CONNECTED_TYPE, start=first.timestamp(), end=midnight().timestamp(), rows_per_day=5)
+        for number in range(wanted.connected):
+            simulator.connect_account(f"acct_{number:08}", created=first.timestamp() - number)
     csv_files.BLOCK_ROWS = ROWS_BEFORE_REPEATED if wanted.bytes_of else csv_files.BLOCK_ROWS
     for name, size in wanted.bytes_of.items():
         simulator.add_report_type(name, bytes=size, rows_per_day=ROWS_BEFORE_REPEATED)

@@ -16,6 +16,7 @@ from app.api.schemas.runs import WaitingOut
 from app.db.models import Rule
 from app.errors import BadInput, FieldError
 from app.rules import backfill, coverage, store
+from app.rules import forecast as forecasts
 from app.rules import preview as previews
 from app.rules.backfill import Backfill
 from app.rules.coverage import CoverageQuery, CoverageState, Position
@@ -55,6 +56,16 @@ class FedCheckOut(Out):
     missing: list[str] = Field(description="Reports that the check needs and no enabled rule of the account requests.")
 
 
+class ForecastOut(Out):
+    """How long what would be planned at once takes."""
+
+    reports: int
+    ahead: int = Field(description="Runs of the account that are planned already.")
+    per_hour: float | None = Field(description="From the slots, and how long Stripe took lately; null if not known.")
+    done_by: Time | None
+    says: str
+
+
 class PreviewOut(Out):
     """What a rule would request."""
 
@@ -65,6 +76,7 @@ class PreviewOut(Out):
     next: list[UpcomingWindowOut] = Field(
         description="The following window of each connected account (at most 100 are shown), and why it waits."
     )
+    forecast: ForecastOut | None = Field(default=None, description="Null where nothing would be planned.")
     warnings: list[WarningOut] = Field(default_factory=list)
     checks: list[FedCheckOut] = Field(default_factory=list, description="Numbers that will be compared.")
 
@@ -127,7 +139,11 @@ async def preview_rule(res: Res, session: Session, asked: PreviewIn) -> PreviewO
     (warnings,) = await store.warnings(session, [wanted])
     shown = [WarningOut.model_validate(one) for one in warnings]
     fed = [FedCheckOut.model_validate(one) for one in await previews.fed_checks(session, wanted)]
-    return PreviewOut.model_validate(found).model_copy(update={"warnings": shown, "checks": fed})
+    more: dict[str, object] = {"warnings": shown, "checks": fed}
+    if found.now_total:
+        ahead = await forecasts.forecast(session, wanted.account, found.now_total, res.settings)
+        more["forecast"] = ForecastOut.model_validate(ahead)
+    return PreviewOut.model_validate(found).model_copy(update=more)
 
 
 @router.post(

@@ -121,6 +121,7 @@ async def test_preview_asks_for_and_coverage_know_every_account_and_its_first_da
         asked["cursor"] = page["next_cursor"]
 
     assert (preview["now_total"], made["asks_for"], again["now_total"]) == (7, 7, 0)
+    assert (preview["forecast"]["reports"], preview["forecast"]["done_by"], again["forecast"]) == (7, None, None)
     assert [(one["connected_account"], one["interval_start"][8:10]) for one in pages] == [
         ("acct_a", "03"), ("acct_b", "03"), ("acct_new", "03"), ("acct_a", "02"), ("acct_b", "02"),
         ("acct_a", "01"), ("acct_b", "01"),
@@ -199,3 +200,18 @@ async def test_a_refused_account_keeps_nobody_else_from_its_reports(
 
     by_account = {name: state for name, _, state, _ in await runs(res)}
     assert (by_account["acct_b"], by_account["acct_new"]) == ("stored", "stored")
+
+
+async def test_a_forecast_says_when_the_reports_are_done_at_the_present_pace(
+    res: Resources, admin: httpx.AsyncClient
+) -> None:
+    await admin.post("/v1/rules", json={**RULE, "name": "first", "starts_on": "2026-03-03"})
+    await planned(res)
+    await work_off(res)
+    # Stripe took three minutes for each: with 20 slots 400 an hour.
+    await execute(res, "update runs set requested_at = ready_at - interval '3 minutes'")
+
+    found = (await admin.post("/v1/rules/preview", json=RULE)).json()["forecast"]
+
+    assert (found["reports"], found["ahead"], found["per_hour"]) == (7, 0, 400.0)
+    assert found["says"].startswith("7 reports, done by ")

@@ -42,6 +42,8 @@ async def preview(api: Api, rule: Rule, as_json: AsJson = False) -> None:
     if as_json:
         show_json(found)
         return
+    if found["forecast"] is not None:
+        typer.echo(found["forecast"]["says"])
     typer.echo(f"{found['now_total']} would be requested now; next:")
     show_list(_NEXT, found["next"], as_json=False)
 
