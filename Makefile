@@ -8,7 +8,7 @@ EXTRAS ?=
 EXTRA = $(EXTRAS:%=$(VENV)/.%)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo run test fuzz browser pictures check fix lock audit sweep search bench
+.PHONY: help setup demo run test fuzz browser clients pictures check fix lock audit sweep search bench
 
 help: ## this list
 	@grep -hE '^[a-z][a-z-]*:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 10
@@ -47,6 +47,15 @@ fuzz: setup ## ask the API for everything that its OpenAPI document describes, r
 browser: setup $(VENV)/.browser ## the pages in a real browser (BROWSER=/path/to/chromium, default: the one on the PATH)
 	$(BIN)/pytest tests/web/browser -m browser $(ARGS)
 
+# In an environment of its own: it wants another version of what the command line is made with.
+$(VENV)-clients/.ready: tests/clients/requirements.txt
+	@$(PYTHON) -m venv $(VENV)-clients
+	$(VENV)-clients/bin/pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r $<
+	@touch $@
+
+clients: setup $(VENV)-clients/.ready ## typed clients made from the OpenAPI document: Python and, with npm, TypeScript
+	CLIENT_GENERATOR=$(abspath $(VENV)-clients/bin/openapi-python-client) $(BIN)/pytest tests/clients -m clients $(ARGS)
+
 pictures: setup $(VENV)/.browser ## take the README's pictures of the pages again (ARGS=FOLDER: of every page)
 	$(BIN)/python -m tests.web.pictures $(ARGS)
 
@@ -73,6 +82,8 @@ lock: ## write requirements/*.txt from pyproject.toml (needs uv)
 		-c requirements/run.txt -o requirements/dev.txt
 	for group in browser chart; do \
 		$(COMPILE) --group $$group -c requirements/dev.txt -o requirements/$$group.txt || exit 1; done
+
+	echo 'openapi-python-client>=0.29' | $(COMPILE) - -o tests/clients/requirements.txt
 
 audit: ## known vulnerabilities of what is locked (needs uv, and PyPI itself: a mirror may not know them)
 	for lock in requirements/*.txt; do \

@@ -68,6 +68,13 @@ def build_app(res: Resources, *, access: Access | None = None) -> FastAPI:
     return app
 
 
+def build_app_ready(res: Resources) -> FastAPI:
+    """The same, with `/docs` and `/openapi.json` made already: for processes that live long."""
+    app = build_app(res)
+    page.make_ready(app)
+    return app
+
+
 def build_probes(res: Resources) -> FastAPI:
     """The app of a process that only works the queue: health and metrics."""
     app = _app(res)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 
-class Kind(StrEnum):
+class StepKind(StrEnum):
     """What a file states."""
 
     RULE = "rule"
@@ -18,7 +18,7 @@ class Step:
 
     name: str
     action: str  # removed, changed, created
-    kind: Kind = Kind.RULE
+    kind: StepKind = StepKind.RULE
     fields: list[str] = field(default_factory=list)
     runs_planned: int = 0
     runs_cancelled: int = 0
@@ -47,5 +47,5 @@ class Outcome:
     @property
     def may_rename(self) -> bool:
         """Whether it looks as if a rule was renamed."""
-        actions = {step.action for step in self.steps if step.kind is Kind.RULE}
+        actions = {step.action for step in self.steps if step.kind is StepKind.RULE}
         return "created" in actions and bool(self.kept or "removed" in actions)

@@ -24,7 +24,7 @@ router = APIRouter(prefix="/v1/packs", tags=["packs"])
 _MOST_NAMED = 5
 _ZIP = "application/zip"
 ANSWERS: dict[int | str, dict[str, Any]] = {
-    200: {"description": "The ZIP.", "content": {_ZIP: {}}},
+    200: {"description": "The ZIP.", "content": {_ZIP: {"schema": {"type": "string", "format": "binary"}}}},
     304: {"description": "Nothing has changed since the pack of `If-None-Match`."},
     404: {"description": "No rule has a window in this month."},
     409: {"description": "The month is not complete; `missing` lists what it lacks."},

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Response
 from pydantic import Field, StrictBool, model_validator
 
-from app.api.applied import Kind
+from app.api.applied import StepKind
 from app.api.http.dependencies import CalledBy, Res, Session
 from app.api.rule_apply import apply, as_text
 from app.api.rule_file import read_file
@@ -59,7 +59,7 @@ class ApplyIn(In):
 class StepOut(Out):
     """What was done to one rule or target, or would be."""
 
-    kind: Kind
+    kind: StepKind
     name: str
     action: str = Field(description="`removed`, `changed` or `created`.")
     fields: list[str] = Field(description="What differed.")

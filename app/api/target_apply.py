@@ -7,7 +7,7 @@ from uuid import UUID
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app import audit
-from app.api.applied import Kind, Part, Step
+from app.api.applied import Part, Step, StepKind
 from app.api.rule_file import Written, write_targets
 from app.api.schemas.targets import TargetIn
 from app.db.models import Target
@@ -31,7 +31,7 @@ async def apply(
     saved = {target.name: target for target in await store.read_all(session, lock=True)}
     names = {written.value.name for written in wanted}
     others = [name for name in saved if name not in names]
-    steps = [Step(name, "removed", kind=Kind.TARGET) for name in others if prune]
+    steps = [Step(name, "removed", kind=StepKind.TARGET) for name in others if prune]
     for name in others if prune else []:
         await store.remove(session, saved[name], by=by)
     problems: list[str] = []
@@ -59,12 +59,12 @@ async def _make(
         await store.create(session, new, settings=settings, by=by)
         is_signed = new.kind is TargetKind.WEBHOOK
         told = [f"its receiver verifies with the secret that `tallyhook targets secret {new.name}` shows"]
-        return Step(new.name, "created", kind=Kind.TARGET, warnings=told if is_signed else [])
+        return Step(new.name, "created", kind=StepKind.TARGET, warnings=told if is_signed else [])
     was = store.as_it_is(target)
     differing, _ = audit.differing(asdict(was), asdict(new))
     await store.change(session, target, new, settings=settings, by=by)
     fields = sorted("rules" if name == "rule_ids" else name for name in differing)
-    return Step(new.name, "changed", kind=Kind.TARGET, fields=fields) if fields else None
+    return Step(new.name, "changed", kind=StepKind.TARGET, fields=fields) if fields else None
 
 
 def _written(target: Target, names: Mapping[UUID, str]) -> TargetIn:

@@ -30,11 +30,12 @@ def serve(
     worker: Annotated[bool, typer.Option("--worker/--no-worker", help="Also work the queue in this process.")] = True,
 ) -> None:
     """Migrate, then receive webhooks, answer the admin API and (unless told not to) work the queue."""
+    from app.main import build_app_ready
     from app.serving import run_until
 
     settings = _settings()
     _tell(settings.missing())
-    run(lambda stop: run_until(stop, settings, host=host, port=port, works_queue=worker))
+    run(lambda stop: run_until(stop, settings, host=host, port=port, works_queue=worker, app=build_app_ready))
 
 
 def worker(

@@ -8,6 +8,7 @@ from fastapi import FastAPI
 
 from app.api.http.problems import MEDIA_TYPE
 from app.api.openapi import examples
+from app.api.openapi.webhooks import described_webhooks, message_schemas
 
 DESCRIPTION = """\
 Automates Stripe's financial reports. Send `Authorization: Bearer …` with every request to `/v1`.
@@ -88,7 +89,9 @@ def describe(app: FastAPI) -> None:
     @cache
     def openapi() -> dict[str, Any]:
         document = generate()
-        document.setdefault("components", {}).setdefault("schemas", {})["Problem"] = _PROBLEM
+        schemas = document.setdefault("components", {}).setdefault("schemas", {})
+        schemas |= {"Problem": _PROBLEM, **message_schemas()}
+        document["webhooks"] = described_webhooks()
         for methods in document["paths"].values():
             for operation in methods.values():
                 _show(operation)

@@ -1,7 +1,8 @@
-"""The page at `/docs`: the OpenAPI document for people. It loads nothing and runs no script, so it works anywhere."""
+"""The page at `/docs`: the OpenAPI document for people, tasks first. It loads nothing and runs no script."""
 
 import json
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from html import escape
 from typing import Any
@@ -11,20 +12,26 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
+from app.api.openapi.tasks import TASKS
+
 _STYLE = """
 html { color-scheme: light dark }
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem }
 summary { cursor: pointer; padding: .3rem 0 } code, pre { font: 14px/1.4 ui-monospace, monospace }
 pre { overflow-x: auto; padding: .7rem; border: 1px solid #8886; border-radius: .3rem }
-summary code { font-weight: 600 }
+summary code { font-weight: 600 } nav a { margin-right: 1rem }
 table { border-collapse: collapse } td, th { padding: .2rem 1rem .2rem 0; text-align: left; vertical-align: top }
 """
 # Nothing may be loaded or run: the page contains everything it shows.
 _POLICY = {"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'"}
+_REFERENCE = re.compile(r"&quot;#/components/schemas/([\w-]+)&quot;")
+
+Operations = Sequence[tuple[str, str, Mapping[str, Any]]]
 
 
 def open_routes(app: FastAPI) -> list[Route]:
-    """Add `/docs` and `/openapi.json`, which are public; each is rendered once and then served from memory."""
+    """Add `/docs` and `/openapi.json`, which are public and served from memory: made by the first request for one, or
+    before (`make_ready`)."""
 
     @cache
     def page() -> Response:
@@ -40,53 +47,106 @@ def open_routes(app: FastAPI) -> list[Route]:
     async def show_document(_: Request) -> Response:
         return document()
 
+    app.state.ready_made = (page, document)
     return [
         Route("/docs", show_page, include_in_schema=False),
         Route("/openapi.json", show_document, include_in_schema=False),
     ]
 
 
+def make_ready(app: FastAPI) -> None:
+    """Make what `open_routes` serves, so that no request waits for it."""
+    for one in app.state.ready_made:
+        one()
+
+
 def _page(document: Mapping[str, Any]) -> Iterator[str]:
     title = f"{document['info']['title']} {document['info']['version']}"
     yield f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{escape(title)}</title><style>{_STYLE}</style>'
+    yield '<meta name="viewport" content="width=device-width">'
     yield f"<h1>{escape(title)}</h1>"
-    yield from (f"<p>{escape(part)}</p>" for part in document["info"]["description"].split("\n\n"))
-    yield '<p>For tools: <a href="/openapi.json">openapi.json</a>.</p>'
-    for tag, operations in _by_tag(document).items():
-        yield f"<h2>{escape(tag)}</h2>"
+    yield from (f"<p>{_inline(part)}</p>" for part in document["info"]["description"].split("\n\n"))
+    groups = _by_tag(document["paths"])
+    yield "<nav>" + "".join(f'<a href="#{_id(name)}">{escape(name)}</a>' for name in ("tasks", *groups)) + "</nav>"
+    yield from _tasks()
+    for tag, operations in groups.items():
+        yield f'<h2 id="{_id(tag)}">{escape(tag)}</h2>'
         for method, path, operation in operations:
-            yield from _operation(method, path, operation)
+            yield from _operation(method, path, operation, curl=_curl(method, path, operation))
+    yield "<h2>what we send to webhook targets</h2>"
+    for name, methods in document["webhooks"].items():
+        yield from _operation("POST", name, methods["post"], curl="")
     yield "<h2>shapes</h2>"
     for name, schema in sorted(document["components"]["schemas"].items()):
-        yield f'<details id="{escape(name)}"><summary><code>{escape(name)}</code></summary>{_pretty(schema)}</details>'
+        # The id is inside, so that a link to it opens the fold.
+        yield f"<details><summary><code>{escape(name)}</code></summary>{_pretty(schema, id=name)}</details>"
 
 
-def _by_tag(document: Mapping[str, Any]) -> dict[str, list[tuple[str, str, Mapping[str, Any]]]]:
+def _tasks() -> Iterator[str]:
+    yield '<h2 id="tasks">tasks</h2><p>With <code>TOKEN</code> and <code>URL</code> set in the shell.</p>'
+    for task in TASKS:
+        yield f"<h3>{escape(task.title)}</h3><p>{_inline(task.about)}</p><pre>{escape(task.commands)}</pre>"
+    yield '<p>For tools: <a href="/openapi.json">openapi.json</a>.</p>'
+
+
+def _by_tag(paths: Mapping[str, Any]) -> dict[str, Operations]:
     found: dict[str, list[tuple[str, str, Mapping[str, Any]]]] = {}
-    for path, methods in sorted(document["paths"].items()):
+    for path, methods in sorted(paths.items()):
         for method, operation in methods.items():
             found.setdefault(operation["tags"][0], []).append((method.upper(), path, operation))
     return dict(sorted(found.items()))
 
 
-def _operation(method: str, path: str, operation: Mapping[str, Any]) -> Iterator[str]:
+def _operation(method: str, path: str, operation: Mapping[str, Any], *, curl: str) -> Iterator[str]:
     about = operation.get("description", operation["summary"])
+    name = operation["operationId"]
     yield f"<details><summary><code>{method} {escape(path)}</code> {escape(operation['summary'])}</summary>"
-    yield f"<p>{escape(about)}</p>"
+    yield f'<p id="{escape(name)}">{_inline(about)}</p>'
+    if curl:
+        yield f"<pre>{escape(curl)}</pre>"
     if parameters := operation.get("parameters"):
         yield "<table><tr><th>parameter<th>in<th>what"
         for one in parameters:
             what = one.get("description", "") + (" (required)" if one.get("required") else "")
-            yield f"<tr><td><code>{escape(one['name'])}</code><td>{one['in']}<td>{escape(what)}"
+            yield f"<tr><td><code>{escape(one['name'])}</code><td>{one['in']}<td>{_inline(what)}"
         yield "</table>"
     if body := operation.get("requestBody"):
         yield f"<p>Body:</p>{_pretty(body['content'])}"
     for status, answer in sorted(operation["responses"].items()):
-        yield f"<p><b>{status}</b> {escape(answer['description'])}</p>"
+        yield f"<p><b>{status}</b> {_inline(answer['description'])}</p>"
         if status.startswith("2") and answer.get("content"):
             yield _pretty(answer["content"])
     yield "</details>"
 
 
-def _pretty(value: object) -> str:
-    return f"<pre>{escape(json.dumps(value, indent=2, ensure_ascii=False))}</pre>"
+def _curl(method: str, path: str, operation: Mapping[str, Any]) -> str:
+    """A command that can be pasted; what is in braces has to be filled in."""
+    words = ["curl"] if method == "GET" else ["curl", f"-X {method}"]
+    if not path.startswith(("/webhooks", "/health/")):
+        words.append('-H "Authorization: Bearer $TOKEN"')
+    needed = [one["name"] for one in operation.get("parameters", ()) if one["in"] == "query" and one.get("required")]
+    query = "?" + "&".join(f"{name}=…" for name in needed) if needed else ""
+    example = operation.get("requestBody", {}).get("content", {}).get("application/json", {}).get("example")
+    if example is not None:
+        words.append("-H 'Content-Type: application/json'")
+    words.append(f'"$URL{path}{query}"')
+    if example is not None:
+        quoted = json.dumps(example, ensure_ascii=False).replace("'", "'\\''")
+        words.append(f"-d '{quoted}'")
+    return " ".join(words)
+
+
+def _pretty(value: object, *, id: str | None = None) -> str:
+    """As JSON, in which every reference is a link to its shape."""
+    text = escape(json.dumps(value, indent=2, ensure_ascii=False))
+    text = _REFERENCE.sub(r'<a href="#\1">\1</a>', text)
+    return f"<pre>{text}</pre>" if id is None else f'<pre id="{escape(id)}">{text}</pre>'
+
+
+def _inline(text: str) -> str:
+    """A paragraph, with what stands in backquotes as code."""
+    return re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(text))
+
+
+def _id(tag: str) -> str:
+    return tag.replace(" ", "-")

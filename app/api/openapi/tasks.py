@@ -1,0 +1,53 @@
+"""What people come to `/docs` for, each in at most two commands; the tests run them as they stand here."""
+
+from dataclasses import dataclass
+
+_AUTHORIZED = '-H "Authorization: Bearer $TOKEN"'
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """Something that people want, in words, and the commands for it. `$URL` and `$TOKEN` are set in the shell."""
+
+    title: str
+    about: str
+    commands: str
+
+
+TASKS = (
+    Task(
+        "The first rule",
+        "A rule says which report is owed, how often, and in whose days. `GET /v1/report-guide` says which to take;"
+        " what is due is made at once, and `asks_for` says how many reports that is.",
+        f"curl {_AUTHORIZED} -H 'Content-Type: application/json' \"$URL/v1/rules\" -d '"
+        '{"name": "payouts", "report_type": "payout_reconciliation.itemized.latest", "cadence": "daily",'
+        ' "timezone": "America/Los_Angeles", "parameters": {"timezone": "America/Los_Angeles"}}\'',
+    ),
+    Task(
+        "Yesterday's payout reconciliation in a spreadsheet",
+        "The newest stored file of a rule, by the rule's name; for another day its date instead of `latest`.",
+        f'curl {_AUTHORIZED} -OJ "$URL/v1/rules/payouts/files/latest?format=xlsx"',
+    ),
+    Task(
+        "All of October as one ZIP",
+        "With a manifest of rows, sizes and hashes; refused, with what is missing, until the month is complete.",
+        f'curl {_AUTHORIZED} -OJ "$URL/v1/packs/2026-10.zip"',
+    ),
+    Task(
+        "A bookkeeping system told at once",
+        "It is sent a signed message when a report is stored; the answer shows the secret that it verifies with.",
+        f"curl {_AUTHORIZED} -H 'Content-Type: application/json' \"$URL/v1/targets\" -d '"
+        '{"name": "ledger", "kind": "webhook", "url": "https://ledger.example.com/hook",'
+        ' "message_types": ["run.stored", "month.complete"]}\'',
+    ),
+    Task(
+        "New files since a time",
+        "Oldest first; ask again with the last `stored_at` that you have seen.",
+        f'curl {_AUTHORIZED} "$URL/v1/runs?stored_after=2026-10-01T00:00:00Z&order=stored"',
+    ),
+    Task(
+        "Why a report is missing",
+        "Every window that the rule owes, with its state, and what it waits for and until when.",
+        f'curl {_AUTHORIZED} "$URL/v1/rules/payouts/coverage?from=2026-10-01&through=2026-10-31"',
+    ),
+)
