@@ -9,6 +9,7 @@ import sysconfig
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 from app.resources import Resources
 from app.simulator import Simulator
@@ -23,7 +24,8 @@ CODE = os.pathsep.join([str(Path(__file__).parents[2]), sysconfig.get_path("pure
 class ServiceProcess:
     """`python -m app <arguments>`, with these variables and no others; what it logs goes to a file in `folder`."""
 
-    def __init__(self, *arguments: str, environ: Mapping[str, str], folder: Path) -> None:
+    def __init__(self, *arguments: str, environ: Mapping[str, str], folder: Path, module: str = "app") -> None:
+        self._module = module
         self.kills = 0
         self.up = False
         self._arguments = arguments
@@ -41,7 +43,7 @@ class ServiceProcess:
         """Start it, and wait until it works (or was killed); the URL that it answers at, if it has a web server."""
         self._folder.mkdir(exist_ok=True)
         with self._log.open("wb") as log:
-            command = [sys.executable, "-m", "app", *self._arguments]
+            command = [sys.executable, "-m", self._module, *self._arguments]
             self._process = _spawn(command, cwd=self._folder, env=self._environ, log=log.fileno())
         kills = self.kills
         await until(lambda: self._has_started(kills), "the process has started")
@@ -54,8 +56,11 @@ class ServiceProcess:
         return self.kills > kills or bool(self._started())
 
     def _started(self) -> list[dict[str, str]]:
-        lines = self._log.read_text().splitlines()
-        return [json.loads(line) for line in lines if '"service.started"' in line]
+        return [line for line in self.lines() if line["event"] == "service.started"]
+
+    def lines(self) -> list[dict[str, Any]]:
+        """What it has logged so far."""
+        return [json.loads(line) for line in self._log.read_text().splitlines() if line.startswith("{")]
 
     def kill(self) -> None:
         """SIGKILL: it does nothing any more."""
