@@ -8,7 +8,6 @@ from datetime import UTC
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request
-from sqlalchemy import RowMapping
 from starlette.datastructures import Headers
 from starlette.responses import Response, StreamingResponse
 
@@ -24,6 +23,7 @@ from app.api.schemas.common import ConnectedAccount
 from app.errors import Conflict, Gone, NotAcceptable, Unsatisfiable
 from app.resources import Resources
 from app.runs import listing
+from app.runs.listing import ShownFile, ShownRun
 
 router = APIRouter(prefix="/v1/runs", tags=["runs"])
 
@@ -76,37 +76,37 @@ async def answer_with_file(
     NotAcceptable."""
     async with res.sessions() as session:
         run = await listing.get_run(session, run_id)
-        _check_there(run)
+    file = file_there(run)
     if connected_account is not None:
-        check_account(run, connected_account)
+        check_account(run, file, connected_account)
         if holds_several(run):
             if form != "csv":
                 raise NotAcceptable("the lines of one account are available as CSV only: leave `format` out")
-            return await answer_with_lines(res, request, run, connected_account)
+            return await answer_with_lines(res, request, file, connected_account)
     if form == "parquet":
-        return await answer_with_parquet(res, run_id)
+        return await answer_with_parquet(res, run_id, file)
     if form == "xlsx":
-        return await answer_with_workbook(res, run)
+        return await answer_with_workbook(res, run, file)
     async with res.sessions() as session:
-        size = await files.compressed_size(session, run["file_id"]) if _wants_zstd(request, run) else None
-    headers = _headers(run, compressed=size is not None)
+        size = await files.compressed_size(session, file.id) if _wants_zstd(request, file) else None
+    headers = _headers(file, compressed=size is not None)
     if names_tag(request.headers.get("if-none-match"), headers["ETag"]):
         return Response(status_code=304, headers=headers)
     if size is not None:
         headers |= {"Content-Encoding": "zstd", "Content-Length": str(size)}
-        pieces = files.read_compressed(res.sessions, run["file_id"], size=run["file_size"])
-        return await _answer(request, run, headers, pieces)
-    return await _part_or_whole(res, request, run, headers)
+        pieces = files.read_compressed(res.sessions, file.id, size=file.size)
+        return await _answer(request, file, headers, pieces)
+    return await _part_or_whole(res, request, file, headers)
 
 
-def _wants_zstd(request: Request, run: RowMapping) -> bool:
+def _wants_zstd(request: Request, file: ShownFile) -> bool:
     # Files in an object store are not compressed; and an empty file would have no zstd frame at all.
-    is_compressed = run["file_location"] is None and run["file_size"] > 0
+    is_compressed = file.location is None and file.size > 0
     return is_compressed and "range" not in request.headers and prefers_zstd(request.headers.get("accept-encoding"))
 
 
-async def _part_or_whole(res: Resources, request: Request, run: RowMapping, headers: dict[str, str]) -> Response:
-    size = run["file_size"]
+async def _part_or_whole(res: Resources, request: Request, file: ShownFile, headers: dict[str, str]) -> Response:
+    size = file.size
     try:
         part = _wanted(request, size=size, etag=headers["ETag"])
     except Unsatisfiable:
@@ -116,15 +116,15 @@ async def _part_or_whole(res: Resources, request: Request, run: RowMapping, head
     headers["Content-Length"] = str(sent.stop - sent.start)
     if part is not None:
         headers["Content-Range"] = f"bytes {part.start}-{part.stop - 1}/{size}"
-    pieces = res.files.read(run["file_id"], run["file_location"], start=sent.start, stop=sent.stop)
-    return await _answer(request, run, headers, pieces, status=200 if part is None else 206)
+    pieces = res.files.read(file.id, file.location, start=sent.start, stop=sent.stop)
+    return await _answer(request, file, headers, pieces, status=200 if part is None else 206)
 
 
 async def _answer(
-    request: Request, run: RowMapping, headers: dict[str, str], pieces: AsyncIterator[bytes], *, status: int = 200
+    request: Request, file: ShownFile, headers: dict[str, str], pieces: AsyncIterator[bytes], *, status: int = 200
 ) -> Response:
     body = _nothing() if request.method == "HEAD" else await _begun(pieces)
-    return StreamingResponse(body, status_code=status, media_type=run["file_media_type"], headers=headers)
+    return StreamingResponse(body, status_code=status, media_type=file.media_type, headers=headers)
 
 
 async def _begun(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
@@ -144,22 +144,25 @@ async def _nothing() -> AsyncIterator[bytes]:
     yield
 
 
-def _check_there(run: RowMapping) -> None:
-    if run["file_id"] is None:
-        raise Conflict(f"run {run['id']} has no file: it is {run['state']}")
-    if run["file_removed_at"] is not None:
-        day, reason = run["file_removed_at"].astimezone(UTC), run["file_removed_reason"]
-        raise Gone(f"the file of run {run['id']} was removed on {day:%F}: {reason}")
+def file_there(run: ShownRun) -> ShownFile:
+    """The file of a run. Raises Conflict where there is none yet, Gone where it was removed."""
+    file = run.file
+    if file is None:
+        raise Conflict(f"run {run.id} has no file: it is {run.state}")
+    if file.removed_at is not None:
+        day, reason = file.removed_at.astimezone(UTC), file.removed_reason
+        raise Gone(f"the file of run {run.id} was removed on {day:%F}: {reason}")
+    return file
 
 
-def _headers(run: RowMapping, *, compressed: bool) -> dict[str, str]:
+def _headers(file: ShownFile, *, compressed: bool) -> dict[str, str]:
     return {
         # The compressed bytes never change either, and are other bytes.
-        "ETag": f'"{run["file_sha256"]}{"-zstd" if compressed else ""}"',
+        "ETag": f'"{file.sha256}{"-zstd" if compressed else ""}"',
         "Vary": "Accept-Encoding",
         "Accept-Ranges": "bytes",
         # Names are made of characters that need no quoting (runs/transfer).
-        "Content-Disposition": f'attachment; filename="{run["file_filename"]}"',
+        "Content-Disposition": f'attachment; filename="{file.filename}"',
         "Cache-Control": "private, no-transform",
         "X-Content-Type-Options": "nosniff",
     }

@@ -3,7 +3,6 @@
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-from sqlalchemy import RowMapping
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
@@ -11,36 +10,37 @@ from app.api.http.content_negotiation import names_tag
 from app.errors import Malformed, NotAcceptable, NotFound
 from app.files.account_lines import AccountLines
 from app.resources import Resources
+from app.runs.listing import ShownFile, ShownRun
 
 
-def holds_several(run: RowMapping) -> bool:
+def holds_several(run: ShownRun) -> bool:
     """Whether lines must be picked, because the run's file is not this account's alone."""
-    return run["connected_account"] is None
+    return run.connected_account is None
 
 
-def check_account(run: RowMapping, account: str) -> None:
+def check_account(run: ShownRun, file: ShownFile, account: str) -> None:
     """Whether a run's file may hold this account's lines. Raises NotFound, NotAcceptable."""
-    if not holds_several(run) and run["connected_account"] != account:
-        raise NotFound(f"the file of run {run['id']} is of {run['connected_account']}, not of {account}")
-    if holds_several(run) and run["file_media_type"] != "text/csv":
+    if not holds_several(run) and run.connected_account != account:
+        raise NotFound(f"the file of run {run.id} is of {run.connected_account}, not of {account}")
+    if holds_several(run) and file.media_type != "text/csv":
         raise NotAcceptable(
             "lines can only be picked from a CSV file: download the whole file, without `connected_account`"
         )
 
 
-async def answer_with_lines(res: Resources, request: Request, run: RowMapping, account: str) -> Response:
+async def answer_with_lines(res: Resources, request: Request, file: ShownFile, account: str) -> Response:
     """The header and the lines of this account, unchanged; only the header if it has none. Raises NotAcceptable for a
     file that does not name the account of each line."""
-    name = Path(run["file_filename"])
+    name = Path(file.filename)
     headers = {
-        "ETag": f'"{run["file_sha256"]}-{account}"',
+        "ETag": f'"{file.sha256}-{account}"',
         "Content-Disposition": f'attachment; filename="{name.stem}_{account}{name.suffix}"',
         "Cache-Control": "private, no-transform",
         "X-Content-Type-Options": "nosniff",
     }
     if names_tag(request.headers.get("if-none-match"), headers["ETag"]):
         return Response(status_code=304, headers=headers)
-    pieces = res.files.read(run["file_id"], run["file_location"], start=0, stop=run["file_size"])
+    pieces = res.files.read(file.id, file.location, start=0, stop=file.size)
     lines = _picked(pieces, AccountLines(account))
     try:
         first = await anext(lines, b"")  # it contains the header: errors about that can still be answered
@@ -48,7 +48,7 @@ async def answer_with_lines(res: Resources, request: Request, run: RowMapping, a
         advice = "add it to the rule's parameter `columns`, or download the whole file"
         raise NotAcceptable(f"the lines of one account cannot be picked: {error}; {advice}") from error
     body = _nothing() if request.method == "HEAD" else _all(first, lines)
-    return StreamingResponse(body, media_type=run["file_media_type"], headers=headers)
+    return StreamingResponse(body, media_type=file.media_type, headers=headers)
 
 
 async def _picked(pieces: AsyncIterator[bytes], lines: AccountLines) -> AsyncIterator[bytes]:

@@ -9,27 +9,20 @@ from starlette.background import BackgroundTask
 from starlette.responses import FileResponse, Response
 
 from app.api.http.problems import problem
-from app.errors import Conflict, Gone
 from app.resources import Resources
-from app.runs import listing
+from app.runs.listing import ShownFile
 from app.tables import parquet
 from app.tables.child_process import Child
 from app.tables.publishing import MEDIA_TYPE
 
 
-async def answer_with_parquet(res: Resources, run_id: uuid.UUID) -> Response:
-    """All columns of the file, as Parquet. Raises NotFound, Conflict, Gone."""
+async def answer_with_parquet(res: Resources, run_id: uuid.UUID, file: ShownFile) -> Response:
+    """All columns of a run's file, as Parquet."""
     if not parquet.is_possible():
         return problem(406, parquet.NEEDS)
-    async with res.sessions() as session:
-        run = await listing.get_run(session, run_id)
-    if run["file_id"] is None:
-        raise Conflict(f"run {run_id} has no file yet: it is {run['state']}")
-    if run["file_removed_at"] is not None:
-        raise Gone(f"the file of run {run_id} was removed")
     folder = Path(tempfile.mkdtemp(prefix="tallyhook-parquet-"))
     try:
-        return await _made(res, run_id, folder, Path(run["file_filename"]).stem + ".parquet")
+        return await _made(res, run_id, folder, Path(file.filename).stem + ".parquet")
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise

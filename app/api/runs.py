@@ -7,7 +7,6 @@ from datetime import UTC, date, datetime
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Query, Response
-from sqlalchemy import RowMapping
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app import report_types
@@ -21,7 +20,7 @@ from app.planning.dates import LocalDates, local_dates
 from app.resources import ClaimTerms, Resources
 from app.runs import ad_hoc, listing, manual
 from app.runs.ad_hoc import AdHoc
-from app.runs.listing import Position
+from app.runs.listing import Position, ShownRun
 from app.runs.waiting import waiting_for
 from app.tables.listing import loads_of
 from app.upkeep import retention
@@ -45,19 +44,19 @@ async def list_runs(res: Res, session: Session, asked: Annotated[RunListIn, Quer
     filters = replace(asked.filters(), rule_id=await rule_id_of(session, asked))
     after = None if asked.cursor is None else _place(asked.order, asked.cursor)
     found = await listing.list_runs(session, filters, limit=asked.limit + 1, order=asked.order, after=after)
-    rows = {row["id"]: row for row in found}
+    rows = {row.id: row for row in found}
     page = await shown(session, found, res.claim_terms)
     return page_of(f"runs{asked.order}", page, asked.limit, lambda run: _key(asked.order, rows[run.id]))
 
 
-def _key(order: RunOrder, run: RowMapping) -> list[str]:
+def _key(order: RunOrder, run: ShownRun) -> list[str]:
     match order:
         case RunOrder.PLANNED:
-            return [run["id"]]
+            return [str(run.id)]
         case RunOrder.WINDOW:
-            return [run["day"] or "", run["id"]]
+            return ["" if run.day is None else str(run.day), str(run.id)]
         case RunOrder.STORED:
-            return [run["stored_at"].isoformat(), run["id"]]
+            return ["" if run.stored_at is None else run.stored_at.isoformat(), str(run.id)]
 
 
 def _place(order: RunOrder, cursor: str) -> Position:
@@ -156,26 +155,25 @@ async def _retry_these(res: Resources, run_ids: Sequence[uuid.UUID], *, by: str)
 async def shown_in_full(session: AsyncSession, run_id: uuid.UUID, terms: ClaimTerms) -> RunDetailOut:
     """A run with its history. Raises NotFound."""
     (run,) = await shown(session, [await listing.get_run(session, run_id)], terms)
-    moves = [MoveOut.model_validate(dict(move)) for move in await listing.history(session, run_id)]
+    moves = [MoveOut.model_validate(move) for move in await listing.history(session, run_id)]
     return RunDetailOut(**dict(run), history=moves)
 
 
-async def shown(session: AsyncSession, found: Sequence[RowMapping], terms: ClaimTerms) -> list[RunOut]:
+async def shown(session: AsyncSession, found: Sequence[ShownRun], terms: ClaimTerms) -> list[RunOut]:
     """Rows of `listing` as answers, with what they wait for."""
-    waiting = await waiting_for(session, [run["id"] for run in found], terms)
-    loads = await loads_of(session, [run["id"] for run in found])
-    derived = [
-        {
-            "file": listing.file_of(run), "load": loads.get(run["id"]), "waiting": waiting.get(run["id"]),
-            "window": window_of(run),
-        }
+    waiting = await waiting_for(session, [run.id for run in found], terms)
+    loads = await loads_of(session, [run.id for run in found])
+    return [
+        RunOut.model_validate(
+            {name: getattr(run, name) for name in ShownRun.__slots__}
+            | {"load": loads.get(run.id), "waiting": waiting.get(run.id), "window": window_of(run)}
+        )
         for run in found
-    ]  # fmt: skip
-    return [RunOut.model_validate(dict(run) | more) for run, more in zip(found, derived, strict=True)]
+    ]
 
 
-def window_of(run: RowMapping) -> LocalDates | None:
+def window_of(run: ShownRun) -> LocalDates | None:
     """The window of a run in local dates; None if its report type takes no interval."""
-    if run["interval_start"] is None or run["interval_end"] is None:
+    if run.interval_start is None or run.interval_end is None:
         return None
-    return local_dates(run["interval_start"], run["interval_end"], run["timezone"] or "UTC")
+    return local_dates(run.interval_start, run.interval_end, run.timezone or "UTC")

@@ -1,16 +1,17 @@
 """Runs for display, with their file and the Stripe run of their current attempt. Read-only."""
 
 import uuid
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from datetime import date, datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Date, RowMapping, Select, case, exists, func, or_, select, tuple_
+from sqlalchemy import ColumnElement, Date, Select, case, exists, func, or_, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
 
 from app.db.models import Attempt, File, Rule, Run, RunMove
+from app.db.rows import fetch
 from app.errors import NotFound
 from app.planning.report_types import is_latest
 from app.vocabulary import RunOrder, RunState
@@ -81,23 +82,69 @@ class Position:
     stored_at: datetime | None = None
 
 
-_FILE = (
-    "stripe_file_id",
-    "filename",
-    "media_type",
-    "size",
-    "sha256",
-    "stored_at",
-    "removed_at",
-    "removed_reason",
-    "location",
-)
+@dataclass(frozen=True, slots=True)
+class ShownFile:
+    """A complete file, even if it was removed since; `location` is its address in an object store."""
+
+    id: uuid.UUID
+    stripe_file_id: str
+    filename: str
+    media_type: str
+    size: int  # bytes
+    sha256: str
+    stored_at: datetime
+    removed_at: datetime | None
+    removed_reason: str | None
+    location: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class ShownRun:
+    """A run, its file if it has one, and the Stripe run of its current attempt; `day` is what its window counts as."""
+
+    id: uuid.UUID
+    rule_id: uuid.UUID | None
+    account: str
+    report_type: str
+    connected_account: str | None
+    window_key: str | None
+    state: str
+    attempt: int
+    revision: int
+    partial: bool
+    interval_start: datetime | None
+    interval_end: datetime | None
+    timezone: str | None
+    parameters: dict[str, Any]
+    error: dict[str, Any] | None
+    last_trouble: str | None  # what the last try met, while the run waits
+    planned_at: datetime
+    requested_at: datetime | None
+    ready_at: datetime | None
+    stored_at: datetime | None
+    day: date | None
+    stripe_run_id: str | None
+    file: ShownFile | None
+
+
+@dataclass(frozen=True, slots=True)
+class ShownMove:
+    """A change of a run's state."""
+
+    at: datetime
+    from_state: str | None
+    to_state: str
+    attempt: int | None
+    reason: str
+
+
+_FILE = [field.name for field in fields(ShownFile)]
+_OF_RUN = [field.name for field in fields(ShownRun) if field.name not in ("day", "stripe_run_id", "file")]
 _SHOWN = (
     select(
-        *(column for column in Run.__table__.columns),
+        *(getattr(Run, name) for name in _OF_RUN),
         case((Run.rule_id.is_not(None), window_day())).label("day"),
         Attempt.stripe_run_id,
-        File.id.label("file_id"),
         *(getattr(File, name).label(f"file_{name}") for name in _FILE),
     )
     .outerjoin(Attempt, (Attempt.run_id == Run.id) & (Attempt.number == Run.attempt))
@@ -112,7 +159,7 @@ async def list_runs(
     limit: int,
     order: RunOrder = RunOrder.PLANNED,
     after: Position | None = None,
-) -> Sequence[RowMapping]:
+) -> list[ShownRun]:
     """Up to `limit` matching runs in this order, starting after `after`."""
     query = filters.narrow(_SHOWN)
     match order:
@@ -128,9 +175,7 @@ async def list_runs(
             return await _by_window(session, query, after, limit)
 
 
-async def _by_window(
-    session: AsyncSession, query: Select[Any], after: Position | None, limit: int
-) -> Sequence[RowMapping]:
+async def _by_window(session: AsyncSession, query: Select[Any], after: Position | None, limit: int) -> list[ShownRun]:
     """Runs of rules by their day, from the index; then runs without one, newest first."""
     day, found = window_day(), []
     if after is None or after.day is not None:
@@ -146,28 +191,24 @@ async def _by_window(
     return found
 
 
-async def _read(session: AsyncSession, query: Select[Any]) -> Sequence[RowMapping]:
-    found: Sequence[RowMapping] = (await session.execute(query)).mappings().all()
-    return found
+async def _read(session: AsyncSession, query: Select[Any]) -> list[ShownRun]:
+    return [_shown(row) for row in (await session.execute(query)).mappings()]
 
 
-async def get_run(session: AsyncSession, run_id: uuid.UUID) -> RowMapping:
+def _shown(row: Mapping[str, Any]) -> ShownRun:
+    file = None if row["file_id"] is None else ShownFile(**{name: row[f"file_{name}"] for name in _FILE})
+    return ShownRun(file=file, **{name: row[name] for name in (*_OF_RUN, "day", "stripe_run_id")})
+
+
+async def get_run(session: AsyncSession, run_id: uuid.UUID) -> ShownRun:
     """One run. Raises NotFound."""
-    found = (await session.execute(_SHOWN.where(Run.id == run_id))).mappings().one_or_none()
-    if found is None:
+    found = await _read(session, _SHOWN.where(Run.id == run_id))
+    if not found:
         raise NotFound(f"there is no run {run_id}: GET /v1/runs lists them")
-    return found
+    return found[0]
 
 
-async def history(session: AsyncSession, run_id: uuid.UUID) -> Sequence[RowMapping]:
+async def history(session: AsyncSession, run_id: uuid.UUID) -> list[ShownMove]:
     """Every move of a run, oldest first."""
-    columns = (RunMove.at, RunMove.from_state, RunMove.to_state, RunMove.attempt, RunMove.reason)
-    query = select(*columns).where(RunMove.run_id == run_id).order_by(RunMove.id)
-    return (await session.execute(query)).mappings().all()
-
-
-def file_of(run: RowMapping) -> dict[str, Any] | None:
-    """The complete file of a run (a row of `list_runs` or `get_run`), even if it was removed since."""
-    if run["file_id"] is None:
-        return None
-    return {name: run[f"file_{name}"] for name in _FILE}
+    columns = [getattr(RunMove, field.name) for field in fields(ShownMove)]
+    return await fetch(session, ShownMove, select(*columns).where(RunMove.run_id == run_id).order_by(RunMove.id))

@@ -15,11 +15,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import RowMapping
-
 from app.errors import NotAcceptable
 from app.planning.dates import local_dates
 from app.resources import Resources
+from app.runs.listing import ShownFile, ShownRun
 
 # Half a million rows or so; a minute or two of one core.
 MOST_BYTES = 100 * 1024 * 1024
@@ -30,21 +29,21 @@ _ROOT = Path(__file__).parents[2]
 _PREFIX = "xlsx-"
 
 
-async def make_workbook(res: Resources, run: RowMapping) -> Path:
-    """The workbook of a run (a row of `runs.listing`) that has a file, alone in a folder that the caller removes.
+async def make_workbook(res: Resources, run: ShownRun, file: ShownFile) -> Path:
+    """The workbook of a run and its file, alone in a folder that the caller removes.
 
     Raises NotAcceptable, and Gone and StoreAway like reading the file.
     """
-    if run["file_media_type"] != "text/csv":
-        raise NotAcceptable(f"the file is {run['file_media_type']}, not CSV: take it as it is")
-    if run["file_size"] > MOST_BYTES:
+    if file.media_type != "text/csv":
+        raise NotAcceptable(f"the file is {file.media_type}, not CSV: take it as it is")
+    if file.size > MOST_BYTES:
         raise NotAcceptable(
-            f"the file has {run['file_size']:,} bytes, and workbooks are made of at most {MOST_BYTES:,}: take the CSV"
+            f"the file has {file.size:,} bytes, and workbooks are made of at most {MOST_BYTES:,}: take the CSV"
         )
     async with res.spreadsheets:
         folder = await asyncio.to_thread(_new_folder, res.settings.data_dir / "spool")
         try:
-            return await asyncio.wait_for(_made(res, run, folder), SECONDS)
+            return await asyncio.wait_for(_made(res, run, file, folder), SECONDS)
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise
@@ -63,10 +62,10 @@ def _new_folder(spool: Path) -> Path:
         ) from error
 
 
-async def _made(res: Resources, run: RowMapping, folder: Path) -> Path:
+async def _made(res: Resources, run: ShownRun, file: ShownFile, folder: Path) -> Path:
     path = folder / "report.xlsx"
-    separator = str(run["parameters"].get("decimal_separator", "."))
-    asked = {"path": str(path), "about": about(run), "decimal_separator": separator}
+    separator = str(run.parameters.get("decimal_separator", "."))
+    asked = {"path": str(path), "about": about(run, file), "decimal_separator": separator}
     python_path = os.pathsep.join(filter(None, [str(_ROOT), os.environ.get("PYTHONPATH")]))
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "app.spreadsheets.child",
@@ -74,8 +73,8 @@ async def _made(res: Resources, run: RowMapping, folder: Path) -> Path:
         env={**os.environ, "PYTHONPATH": python_path}, start_new_session=True,
     )  # fmt: skip
     try:
-        answer = await _asked(process, asked, res.files.read(run["file_id"], run["file_location"], start=0,
-                                                             stop=run["file_size"]))  # fmt: skip
+        answer = await _asked(process, asked, res.files.read(file.id, file.location, start=0,
+                                                             stop=file.size))  # fmt: skip
     finally:
         with suppress(ProcessLookupError):
             process.kill()
@@ -108,34 +107,34 @@ async def _asked(
     return answer
 
 
-def about(run: RowMapping) -> dict[str, str]:
+def about(run: ShownRun, file: ShownFile) -> dict[str, str]:
     """What the second sheet says of a run."""
-    zone = run["parameters"].get("timezone", "UTC")
+    zone = run.parameters.get("timezone", "UTC")
     found = {
-        "report type": run["report_type"],
-        "account": run["account"],
-        "connected account": run["connected_account"],
+        "report type": run.report_type,
+        "account": run.account,
+        "connected account": run.connected_account,
         **_window(run),
         "times are in": f"{zone}, except in columns that end in _utc",
-        "revision": run["revision"],
-        "run": run["id"],
-        "Stripe run": run["stripe_run_id"],
-        "Stripe file": run["file_stripe_file_id"],
-        "stored at": _time(run["file_stored_at"]),
-        "CSV": run["file_filename"],
-        "CSV bytes": run["file_size"],
-        "CSV SHA-256": run["file_sha256"],
+        "revision": run.revision,
+        "run": run.id,
+        "Stripe run": run.stripe_run_id,
+        "Stripe file": file.stripe_file_id,
+        "stored at": _time(file.stored_at),
+        "CSV": file.filename,
+        "CSV bytes": file.size,
+        "CSV SHA-256": file.sha256,
     }
     return {name: str(value) for name, value in found.items() if value is not None}
 
 
-def _window(run: RowMapping) -> dict[str, Any]:
-    if run["interval_start"] is None or run["interval_end"] is None:
+def _window(run: ShownRun) -> dict[str, Any]:
+    if run.interval_start is None or run.interval_end is None:
         return {}
-    dates = local_dates(run["interval_start"], run["interval_end"], run["timezone"] or "UTC")
+    dates = local_dates(run.interval_start, run.interval_end, run.timezone or "UTC")
     return {
         "first day": dates.first, "last day": dates.last, "days are of": dates.timezone,
-        "interval start": _time(run["interval_start"]), "interval end (exclusive)": _time(run["interval_end"]),
+        "interval start": _time(run.interval_start), "interval end (exclusive)": _time(run.interval_end),
     }  # fmt: skip
 
 

@@ -80,9 +80,9 @@ async def remove_by_hand(session: AsyncSession, run_id: uuid.UUID, *, reason: st
     Raises NotFound, Conflict where there is no file yet, and Gone where it was removed before.
     """
     run = await listing.get_run(session, run_id)
-    if run["file_id"] is None:
-        raise Conflict(f"run {run_id} has no file: it is {run['state']}; POST /v1/runs/{run_id}/cancel keeps it so")
-    marked = await _mark_removed(session, {run["file_id"]: reason}, by=by)
+    if run.file is None:
+        raise Conflict(f"run {run_id} has no file: it is {run.state}; POST /v1/runs/{run_id}/cancel keeps it so")
+    marked = await _mark_removed(session, {run.file.id: reason}, by=by)
     if not marked:
         raise Gone(f"the file of run {run_id} was removed before")
     await timetable.make_due(session, TIMETABLE_ENTRY)

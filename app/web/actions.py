@@ -4,7 +4,6 @@ route."""
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncSession
 from starlette.responses import Response
@@ -17,6 +16,7 @@ from app.inbox import events as inbox
 from app.rules import backfill, changes, store
 from app.rules.backfill import Backfill, BackfillCounts
 from app.runs import listing, manual
+from app.runs.listing import ShownRun
 from app.web.forms import checked
 from app.web.run import dates_of_run
 from app.web.visit import Visit, get, post
@@ -53,10 +53,10 @@ async def _ask_retry(visit: Visit) -> Question:
     run = await _run(visit)
     attempts = visit.res.settings.max_run_attempts
     what = (
-        f"The report {run['report_type']} for {dates_of_run(run)} is requested again, up to {count(attempts, 'time')},"
+        f"The report {run.report_type} for {dates_of_run(run)} is requested again, up to {count(attempts, 'time')},"
         " with its rule's present parameters."
     )
-    return Question("Retry this run", what, "Retry", f"/runs/{run['id']}")
+    return Question("Retry this run", what, "Retry", f"/runs/{run.id}")
 
 
 async def _retry(visit: Visit) -> Response:
@@ -68,8 +68,8 @@ async def _retry(visit: Visit) -> Response:
 
 async def _ask_cancel(visit: Visit) -> Question:
     run = await _run(visit)
-    what = f"No file is fetched for {run['report_type']}, {dates_of_run(run)}. It can be retried later."
-    return Question("Cancel this run", what, "Cancel the run", f"/runs/{run['id']}", is_grave=True)
+    what = f"No file is fetched for {run.report_type}, {dates_of_run(run)}. It can be retried later."
+    return Question("Cancel this run", what, "Cancel the run", f"/runs/{run.id}", is_grave=True)
 
 
 async def _cancel(visit: Visit) -> Response:
@@ -79,7 +79,7 @@ async def _cancel(visit: Visit) -> Response:
     return visit.go(f"/runs/{run_id}", done="The run is cancelled.")
 
 
-async def _run(visit: Visit) -> Any:
+async def _run(visit: Visit) -> ShownRun:
     async with visit.res.sessions() as session:
         return await listing.get_run(session, visit.request.path_params["run_id"])
 

@@ -10,7 +10,7 @@ from decimal import Decimal
 from itertools import groupby
 from typing import Any, Literal
 
-from sqlalchemy import RowMapping, text
+from sqlalchemy import text
 from starlette.responses import Response
 
 from app.api import run_file
@@ -18,6 +18,7 @@ from app.api.schemas.common import In
 from app.db.rows import fetch, fetch_first
 from app.errors import Gone, StoreAway
 from app.runs import listing
+from app.runs.listing import ShownRun
 from app.runs.waiting import waiting_for
 from app.web.calendar import dates_of, state_of
 from app.web.forms import checked
@@ -121,23 +122,23 @@ async def show(visit: Visit) -> Response:
         run = await listing.get_run(session, run_id)
         history = await listing.history(session, run_id)
         waiting = (await waiting_for(session, [run_id], res.claim_terms)).get(run_id)
-        about = {"run_id": run_id, "rule_id": run["rule_id"], "window_key": run["window_key"]}
+        about = {"run_id": run_id, "rule_id": run.rule_id, "window_key": run.window_key}
         attempts = await fetch(session, AttemptLine, _ATTEMPTS, {"run_id": run_id})
         revisions = []
-        if run["rule_id"] is not None:
-            more = {"account": run["connected_account"], "limit": REVISIONS_SHOWN}
+        if run.rule_id is not None:
+            more = {"account": run.connected_account, "limit": REVISIONS_SHOWN}
             revisions = await fetch(session, Revision, _REVISIONS, about | more)
         load = await fetch_first(session, LoadLine, _LOAD, {"run_id": run_id})
         sums = [] if load is None else await fetch(session, SumLine, _SUMS, {"load_id": load.id})
         diff = None if load is None else await fetch_first(session, DiffLine, _DIFF, {"load_id": load.id})
         rule_name = await _rule_name(session, run)
-        reach = (await session.execute(_REACH, {"account": run["account"], "type": run["report_type"]})).scalar()
+        reach = (await session.execute(_REACH, {"account": run.account, "type": run.report_type})).scalar()
     return visit.show(
         "run.html",
         run=run,
         rule_name=rule_name,
         dates=dates_of_run(run),
-        state=state_of(run["state"]),
+        state=state_of(run.state),
         why=why_not_here(run, waiting, reach),
         history=history,
         attempts=attempts,
@@ -146,7 +147,7 @@ async def show(visit: Visit) -> Response:
         sums=_by_currency(sums),
         diff=diff,
         preview=await _preview(visit, run),
-        newest=max((one.revision for one in revisions if one.state == "stored"), default=run["revision"]),
+        newest=max((one.revision for one in revisions if one.state == "stored"), default=run.revision),
     )
 
 
@@ -174,33 +175,34 @@ async def download(visit: Visit) -> Response:
     return await run_file.answer_with_file(visit.res, visit.request.path_params["run_id"], visit.request, form)
 
 
-def dates_of_run(run: RowMapping) -> str:
+def dates_of_run(run: ShownRun) -> str:
     """A run's window in local dates of its zone."""
-    start, end = run["interval_start"], run["interval_end"]
+    start, end = run.interval_start, run.interval_end
     if end is None:
-        return "one payout" if start is None else in_words(*dates_of(start, start, run["timezone"] or "UTC"))
-    return in_words(*dates_of(start or end, end, run["timezone"] or "UTC"))
+        return "one payout" if start is None else in_words(*dates_of(start, start, run.timezone or "UTC"))
+    return in_words(*dates_of(start or end, end, run.timezone or "UTC"))
 
 
-async def _rule_name(session: Any, run: RowMapping) -> str | None:
-    if run["rule_id"] is None:
+async def _rule_name(session: Any, run: ShownRun) -> str | None:
+    if run.rule_id is None:
         return None
-    name: str | None = (await session.execute(_RULE_NAME, {"id": run["rule_id"]})).scalar()
+    name: str | None = (await session.execute(_RULE_NAME, {"id": run.rule_id})).scalar()
     return name
 
 
-async def _preview(visit: Visit, run: RowMapping) -> Preview | str | None:
+async def _preview(visit: Visit, run: ShownRun) -> Preview | str | None:
     """The first rows, a sentence where they cannot be shown, or None without a file."""
-    if run["file_id"] is None or run["file_removed_at"] is not None:
+    file = run.file
+    if file is None or file.removed_at is not None:
         return None
-    if run["file_media_type"] != "text/csv":
+    if file.media_type != "text/csv":
         return "The file is not a CSV: download it to look inside."
-    if not run["file_size"]:
+    if not file.size:
         return "The file is empty."
-    stop = min(PREVIEW_BYTES, run["file_size"])
+    stop = min(PREVIEW_BYTES, file.size)
     try:
-        pieces = visit.res.files.read(run["file_id"], run["file_location"], start=0, stop=stop)
-        return preview_of(await _joined(pieces), is_whole=stop == run["file_size"])
+        pieces = visit.res.files.read(file.id, file.location, start=0, stop=stop)
+        return preview_of(await _joined(pieces), is_whole=stop == file.size)
     except StoreAway:
         return "The file store does not answer, so the file cannot be shown now."
     except (

@@ -5,8 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import RowMapping
-
+from app.runs.listing import ShownRun
 from app.runs.waiting import Waiting
 from app.vocabulary import ErrorKind, RunState, WaitReason
 from app.web.words import coming, plain_utc, sentence
@@ -48,11 +47,11 @@ _OTHER_STATES: Mapping[str, Why] = {
 }
 
 
-def why_not_here(run: RowMapping, waiting: Waiting | None, reach: datetime | None) -> Why | None:
+def why_not_here(run: ShownRun, waiting: Waiting | None, reach: datetime | None) -> Why | None:
     """None for a run that is stored."""
-    state = run["state"]
+    state = run.state
     if state == RunState.FAILED:
-        return _failed(run["error"] or {})
+        return _failed(run.error or {})
     return _waiting(waiting, reach) if waiting is not None else _OTHER_STATES.get(state)
 
 

@@ -317,7 +317,7 @@ async def test_a_run_with_a_time_outside_of_pythons_range_is_shown_with_all_othe
 
     async with res.sessions.begin() as session:
         found = await listing.list_runs(session, RunFilters(), limit=10)
-        waiting = await waiting_for(session, [run["id"] for run in found], res.claim_terms)
+        waiting = await waiting_for(session, [run.id for run in found], res.claim_terms)
 
     assert len(found) == 2
     assert {one.reason for one in waiting.values()} == {WaitReason.BACKOFF}

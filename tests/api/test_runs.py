@@ -197,7 +197,7 @@ async def test_a_failed_run_says_why(res: Resources, api: httpx.AsyncClient, sim
 
 async def test_report_types_are_listed_and_refreshed(res: Resources, api: httpx.AsyncClient) -> None:
     await reconcile(res)
-    await execute(res, "update timetable set due_at = '2999-01-01'")
+    await execute(res, "update reconciliations set due_at = '2999-01-01'")
 
     page = (await api.get("/v1/report-types?limit=7")).json()
     pages = page["data"]
@@ -212,5 +212,5 @@ async def test_report_types_are_listed_and_refreshed(res: Resources, api: httpx.
     (wanted,) = [type_ for type_ in pages if type_["id"] == REPORT_TYPE]
     assert wanted["data_available_end"] == "2026-03-01T00:00:00Z"
     assert refresh.status_code == 202
-    assert await fetch(res, "select 1 from timetable where due_at <= now()") != []
+    assert await fetch(res, "select 1 from reconciliations where due_at <= now()") != []
     assert (await api.get("/v1/report-types?account=other")).json()["data"] == []
