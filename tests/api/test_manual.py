@@ -46,13 +46,13 @@ async def test_a_run_beyond_the_data_waits_for_it(res: Resources, api: httpx.Asy
 
     assert made.json()["waiting"] == {"reason": "availability", "until": "2026-03-02T00:00:00Z"}
     assert await request_due(res) == 0
-    assert await fetch(res, "select 1 from timetable where due_at <= now()") == []
+    assert await fetch(res, "select 1 from reconciliations where due_at <= now()") == []
 
 
 async def test_a_type_that_was_never_announced_is_requested(res: Resources, api: httpx.AsyncClient) -> None:
     await asked(api)
 
-    assert await fetch(res, "select 1 from timetable where due_at <= now()") != []
+    assert await fetch(res, "select 1 from reconciliations where due_at <= now()") != []
 
 
 BAD: list[tuple[dict[str, Any], str]] = [

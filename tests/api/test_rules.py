@@ -78,7 +78,7 @@ async def test_an_unknown_type_is_a_warning_and_requested_all_the_same(res: Reso
     rule = await make(api)
 
     assert [warning["pointer"] for warning in rule["warnings"]] == ["/report_type"]
-    assert await fetch(res, "select name from timetable where due_at <= now()") != []
+    assert await fetch(res, "select 1 from reconciliations where due_at <= now()") != []
 
 
 async def test_a_zone_that_the_file_will_not_show_is_a_warning(res: Resources, api: httpx.AsyncClient) -> None:
