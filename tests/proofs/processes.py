@@ -24,12 +24,14 @@ CODE = os.pathsep.join([str(Path(__file__).parents[2]), sysconfig.get_path("pure
 class ServiceProcess:
     """`python -m app <arguments>`, with these variables and no others; what it logs goes to a file in `folder`."""
 
-    def __init__(self, *arguments: str, environ: Mapping[str, str], folder: Path, module: str = "app") -> None:
+    def __init__(
+        self, *arguments: str, environ: Mapping[str, str], folder: Path, module: str = "app", code: str = CODE
+    ) -> None:
         self._module = module
         self.kills = 0
         self.up = False
         self._arguments = arguments
-        self._environ = {**environ, "PATH": os.environ["PATH"], "PYTHONPATH": CODE, "PYTHONDONTWRITEBYTECODE": "1"}
+        self._environ = {**environ, "PATH": os.environ["PATH"], "PYTHONPATH": code, "PYTHONDONTWRITEBYTECODE": "1"}
         self._folder = folder
         self._log = folder / "log.jsonl"
         self._process: subprocess.Popen[bytes] | None = None
