@@ -23,12 +23,13 @@ async def list_tables(session: Session) -> Page[TableOut]:
 
 
 @router.get("/{table}")
-async def show_table(session: Session, table: TableName) -> TableDetailOut:
+async def show_table(res: Res, session: Session, table: TableName) -> TableDetailOut:
     """One table: its columns with their meaning, and the rules whose windows its plain view shows."""
     found = await listing.get_table(session, table)
     columns = [ColumnOut.model_validate(column) for column in await listing.columns_of(session, table)]
     leaders = [LeaderOut.model_validate(leader) for leader in await listing.leaders_of(session, found)]
-    return TableDetailOut(**dict(TableOut.model_validate(found)), columns=columns, leaders=leaders)
+    shown = dict(TableOut.model_validate(found))
+    return TableDetailOut(**shown, in_schema=res.settings.reports_schema, columns=columns, leaders=leaders)
 
 
 @router.post("/{table}/columns/{column}", status_code=202)

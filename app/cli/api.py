@@ -92,7 +92,7 @@ def command(
             from app.cli.session import run_once
 
             async def act() -> None:
-                async with _reached(url, token) as api:
+                async with reached(url, token) as api:
                     await work(api, *args, **options)
 
             run_once(act)
@@ -114,7 +114,8 @@ def _option(name: str, annotation: Any) -> inspect.Parameter:
 
 
 @asynccontextmanager
-async def _reached(url: str | None, token: str | None) -> AsyncIterator[Api]:
+async def reached(url: str | None, token: str | None) -> AsyncIterator[Api]:
+    """The API at this address; without one, that of this process. Raises TallyhookError."""
     import httpx
 
     if url is None:

@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from app.cli.api import Token
 from app.vocabulary import Role
 
 
@@ -11,10 +12,19 @@ def login_link(
     name: Annotated[str | None, typer.Option(help="The user to log in, as named in the audit. Default: you.")] = None,
     role: Annotated[Role, typer.Option(help="What this user may do.")] = Role.ADMIN,
     url: Annotated[
-        str | None, typer.Option(help="Where people reach the pages. Default: TALLYHOOK_PUBLIC_URL, or this machine.")
+        str | None,
+        typer.Option(
+            envvar="TALLYHOOK_URL",
+            help="Where people reach the pages, and with --token the server that is asked. Default:"
+            " TALLYHOOK_PUBLIC_URL, or this machine.",
+        ),
     ] = None,
+    token: Token = None,
 ) -> None:
     """Print a link that logs somebody in to the pages once, within five minutes."""
+    if url is not None and token is not None:
+        typer.echo(_asked(url, token, {"name": name, "role": role.value}))
+        return
     from app.cli.session import actor, opened, run_once
     from app.web import sessions
     from app.web.login_links import link_address
@@ -28,3 +38,16 @@ def login_link(
             return link_address((url or res.settings.public_url or here).rstrip("/"), link)
 
     typer.echo(run_once(make))
+
+
+def _asked(url: str, token: str, whom: dict[str, str | None]) -> str:
+    """A link from the server at this address."""
+    from app.cli.api import reached
+    from app.cli.session import run_once
+
+    async def ask() -> str:
+        async with reached(url, token) as api:
+            given = {name: value for name, value in whom.items() if value is not None}
+            return str((await api.post("/v1/login-links", given))["url"])
+
+    return run_once(ask)

@@ -79,7 +79,7 @@ async def show_tables(visit: Visit) -> Response:
 async def show_table(visit: Visit) -> Response:
     """One table: its columns, and the rules whose windows it shows."""
     async with visit.res.sessions() as session:
-        table = await tables.show_table(session, visit.request.path_params["table"])
+        table = await tables.show_table(visit.res, session, visit.request.path_params["table"])
     return visit.show("table.html", table=table, schema=visit.res.settings.reports_schema)
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import zipfile
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -52,6 +53,9 @@ async def remote(res: Resources, tmp_path: Path) -> AsyncIterator[Command]:
         ("report-types",),
         ("events", "list"),
         ("targets", "list"),
+        ("tables", "list"),
+        ("tables", "show", "--dbt"),
+        ("checks", "list", "--rule", "daily"),
     ],
     ids=" ".join,
 )
@@ -215,3 +219,10 @@ def test_help_needs_no_large_library() -> None:
 def _joined(ended: Any) -> str:
     """The text of a framed error, in one line."""
     return " ".join(ended.errors.replace("│", " ").split())
+
+
+async def test_a_login_link_comes_from_the_server_when_it_is_asked_with_a_token(remote: Command) -> None:
+    link = await remote("login-link", "--name", "anna", "--role", "read")
+
+    assert link.code == 0, link
+    assert re.fullmatch(r"http://127\.0\.0\.1:\d+/login\?link=\S+\n", link.out)

@@ -118,7 +118,7 @@ SHAPES: dict[str, Any] = {
     "Page_RowOut_": {"data": [_ROW], "next_cursor": None},
     "DiffOut": _DIFF,
     "Page_TableOut_": {"data": [_TABLE_OUT], "next_cursor": None},
-    "TableDetailOut": {**_TABLE_OUT, "columns": [_COLUMN], "leaders": [_LEADER]},
+    "TableDetailOut": {**_TABLE_OUT, "in_schema": "reports", "columns": [_COLUMN], "leaders": [_LEADER]},
     "ColumnIn": {"state": "approved", "kind": "text", "personal": False},
     "VerdictOut": _CHECK,
     "Page_VerdictOut_": _page("checks", _CHECK),

@@ -209,6 +209,7 @@ class LeaderOut(Out):
 class TableDetailOut(TableOut):
     """A table with its columns and the rules that lead it."""
 
+    in_schema: str = Field(description="The schema of its plain view.")
     columns: list[ColumnOut]
     leaders: list[LeaderOut]
 

@@ -1,41 +1,30 @@
 """`tallyhook tables`: the tables of reports, what is loaded into them, and who may read them."""
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
+from urllib.parse import quote
 
 import typer
 
-if TYPE_CHECKING:
-    from app.tables.columns import ColumnState
+from app.cli.api import Api, AsJson, command
 
 tables = typer.Typer(help="Tables: the rows of stored files, for queries in SQL.", no_args_is_help=True)
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Table = Annotated[str, typer.Argument(metavar="TABLE", help="The table's name.")]
 Column = Annotated[str, typer.Argument(metavar="COLUMN", help="The column's name in the file.")]
 _COLUMNS = ("name", "rows", "files", "failed", "newest_interval_end", "set_aside")
+_OF_COLUMN = ("name", "state", "kind", "personal", "zone", "meaning")
 
 
-@tables.command("list")
-def list_(as_json: AsJson = False) -> None:
+@command(tables, "list")
+async def list_(api: Api, as_json: AsJson = False) -> None:
     """List the tables that files were loaded into."""
-    from app.api.schemas.tables import TableOut
-    from app.cli.output import show_json, show_table
-    from app.cli.session import opened, run_once
-    from app.tables.listing import list_tables
+    from app.cli.output import show_list
 
-    async def read() -> list[TableOut]:
-        async with opened() as res, res.sessions() as session:
-            return [TableOut.model_validate(table) for table in await list_tables(session)]
-
-    found = run_once(read)
-    if as_json:
-        show_json([table.model_dump(mode="json") for table in found])
-        return
-    rows = [{**dict(table), "set_aside": ", ".join(table.set_aside)} for table in found]
-    show_table(_COLUMNS, [[row[name] for name in _COLUMNS] for row in rows])
+    show_list(_COLUMNS, (await api.get("/v1/tables"))["data"], as_json=as_json)
 
 
-@tables.command()
-def show(
+@command(tables)
+async def show(
+    api: Api,
     table: Annotated[
         str | None, typer.Argument(metavar="TABLE", help="The table's name; default with --dbt: all.")
     ] = None,
@@ -43,34 +32,23 @@ def show(
     as_json: AsJson = False,
 ) -> None:
     """Show a table's columns and what they mean; or with --dbt, a sources.yml of one or all tables."""
-    from app.cli.output import show_json, show_table
-    from app.cli.session import opened, run_once
-    from app.cli.tables.dbt import sources
-    from app.tables import listing
+    from app.cli.output import show_list
 
     if table is None and not dbt:
         raise typer.BadParameter("name a table, or give --dbt")
-
-    async def read() -> tuple[Any, Any, str]:
-        async with opened() as res, res.sessions() as session:
-            found = await listing.list_tables(session) if table is None else [await listing.get_table(session, table)]
-            columns = {one.name: await listing.columns_of(session, one.name) for one in found}
-            return found, columns, res.settings.reports_schema
-
-    found, columns, schema = run_once(read)
+    names = [one["name"] for one in (await api.get("/v1/tables"))["data"]] if table is None else [table]
+    found = [await api.get(f"/v1/tables/{quote(name, safe='')}") for name in names]
     if dbt:
-        typer.echo(sources(found, columns, schema), nl=False)
-        return
-    headings = ("name", "state", "kind", "personal", "zone", "meaning")
-    rows = [[getattr(column, name) for name in headings] for one in found for column in columns[one.name]]
-    if as_json:
-        show_json([dict(zip(headings, row, strict=True)) for row in rows])
+        from app.cli.tables.dbt import sources
+
+        typer.echo(sources(found), nl=False)
     else:
-        show_table(headings, rows)
+        show_list(_OF_COLUMN, found[0]["columns"], as_json=as_json)
 
 
-@tables.command()
-def load(
+@command(tables)
+async def load(
+    api: Api,
     *,
     table: Annotated[str | None, typer.Option("--table", help="Only files of this table.")] = None,
     account: Annotated[str | None, typer.Option("--account", help="Only files of this account.")] = None,
@@ -79,23 +57,19 @@ def load(
 ) -> None:
     """Load stored files that are not loaded or failed, including files older than the tables."""
     from app.cli.output import show_json
-    from app.cli.session import actor, opened, run_once
-    from app.tables.listing import LoadFilters
-    from app.tables.manual import load_matching
 
-    async def act() -> int:
-        async with opened() as res, res.sessions.begin() as session:
-            return await load_matching(session, LoadFilters(table=table, account=account), again=again, by=actor())
-
-    loads = run_once(act)
+    wanted = {name: value for name, value in {"table": table, "account": account}.items() if value is not None}
+    found = await api.post("/v1/loads", {**wanted, "again": again})
+    loads = found["loads"]
     if as_json:
-        show_json({"loads": loads})
+        show_json(found)
     else:
         typer.echo(f"{loads} file{' is' if loads == 1 else 's are'} queued; a worker loads them")
 
 
-@tables.command()
-def approve(
+@command(tables)
+async def approve(
+    api: Api,
     table: Table,
     column: Column,
     kind: Annotated[str | None, typer.Option(help="decimal, integer, timestamp or text.")] = None,
@@ -104,35 +78,21 @@ def approve(
     ] = False,
 ) -> None:
     """Approve an unknown column, and reload the files that have it."""
-    from app.tables.catalogue import Kind
-    from app.tables.columns import ColumnState
-
-    if kind is not None and kind not in list(Kind):
-        raise typer.BadParameter("--kind must be decimal, integer, timestamp or text")
-    loads = _decide(table, column, ColumnState.APPROVED, kind=kind, personal=not public)
+    loads = await _decide(api, table, column, {"state": "approved", "kind": kind, "personal": not public})
     typer.echo(f"{table}.{column} is approved; {loads} files are loaded again")
 
 
-@tables.command()
-def ignore(table: Table, column: Column) -> None:
+@command(tables)
+async def ignore(api: Api, table: Table, column: Column) -> None:
     """Ignore an unknown column."""
-    from app.tables.columns import ColumnState
-
-    _decide(table, column, ColumnState.IGNORED, kind=None, personal=True)
+    await _decide(api, table, column, {"state": "ignored"})
     typer.echo(f"{table}.{column} is ignored")
 
 
-def _decide(table: str, column: str, state: "ColumnState", *, kind: str | None, personal: bool) -> int:
-    from app.cli.session import actor, opened, run_once
-    from app.tables.catalogue import Kind
-    from app.tables.manual import decide_column
-
-    async def act() -> int:
-        async with opened() as res, res.sessions.begin() as session:
-            of_kind = None if kind is None else Kind(kind)
-            return await decide_column(session, table, column, state, kind=of_kind, personal=personal, by=actor())
-
-    return run_once(act)
+async def _decide(api: Api, table: str, column: str, asked: dict[str, Any]) -> int:
+    given = {name: value for name, value in asked.items() if value is not None}
+    path = f"/v1/tables/{quote(table, safe='')}/columns/{quote(column, safe='')}"
+    return int((await api.post(path, given))["loads"])
 
 
 @tables.command()

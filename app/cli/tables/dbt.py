@@ -6,28 +6,29 @@ from typing import Any
 import yaml
 
 from app.tables.ddl import PROVENANCE
-from app.tables.listing import ShownColumn, ShownTable
+
+# As the API shows it: GET /v1/tables/{table}.
+Table = Mapping[str, Any]
 
 
-def sources(tables: Sequence[ShownTable], columns: Mapping[str, Sequence[ShownColumn]], schema: str) -> str:
+def sources(tables: Sequence[Table]) -> str:
     """The text of the file, with what the plain views show: no personal columns, and only loaded ones."""
-    shown = [_table(table, columns[table.name]) for table in tables]
     source = {
         "name": "tallyhook",
-        "schema": schema,
+        "schema": tables[0]["in_schema"] if tables else "reports",
         "description": "Stripe's reports, stored by Tallyhook.",
-        "tables": shown,
+        "tables": [_table(table) for table in tables],
     }
     text: str = yaml.safe_dump({"version": 2, "sources": [source]}, sort_keys=False, allow_unicode=True, width=100)
     return text
 
 
-def _table(table: ShownTable, columns: Sequence[ShownColumn]) -> dict[str, Any]:
+def _table(table: Table) -> dict[str, Any]:
     ours = [{"name": name, "description": said} for name, _, said in PROVENANCE]
     theirs = [
-        {"name": column.name, "description": column.meaning or ""}
-        for column in columns
-        if column.state in ("loaded", "approved") and not column.personal
+        {"name": column["name"], "description": column["meaning"] or ""}
+        for column in table["columns"]
+        if column["state"] in ("loaded", "approved") and not column["personal"]
     ]
-    about = f"Newest revision of each window of {', '.join(table.report_types)}, of the leading rule."
-    return {"name": table.name, "description": about, "columns": ours + theirs}
+    about = f"Newest revision of each window of {', '.join(table['report_types'])}, of the leading rule."
+    return {"name": table["name"], "description": about, "columns": ours + theirs}
