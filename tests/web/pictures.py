@@ -33,8 +33,8 @@ class Way:
 
 
 IN_README = {
-    "today": Way("light", {"width": 1120, "height": 1180}, is_whole=False),
-    "rule": Way("dark", {"width": 1120, "height": 1060}, is_whole=False),
+    "today": Way("light", {"width": 1280, "height": 1180}),
+    "rule": Way("dark", {"width": 1280, "height": 1060}, is_whole=False),
 }
 WAYS = {
     "light": Way("light", {"width": 1280, "height": 900}),
