@@ -5,6 +5,7 @@ from typing import Any
 import httpx
 import pytest
 
+from app import handlers
 from app.resources import Resources
 from app.rules import schedule
 from app.rules.slices import work_slice
@@ -12,7 +13,9 @@ from app.simulator import Simulator
 from app.upkeep.connected_accounts import read_lists
 from app.upkeep.reconcile import reconcile
 from tests.api.conftest import client_of
-from tests.service import ADMIN_TOKEN, at, execute, fetch, unpublished, work_off
+from tests.runs.stories import deliver
+from tests.service import ADMIN_TOKEN, at, execute, fetch, turn, unpublished, work_off
+from tests.until import until
 
 TYPE = "connected_account_balance_change_from_activity.itemized.3"
 RULE = {
@@ -190,16 +193,59 @@ async def test_a_backfill_begins_for_each_account_on_the_day_it_was_made(
     ]  # fmt: skip
 
 
-async def test_a_refused_account_keeps_nobody_else_from_its_reports(
+async def test_a_platform_with_a_refused_account_a_leaver_and_a_newcomer(
     res: Resources, admin: httpx.AsyncClient, simulator: Simulator
 ) -> None:
-    await admin.post("/v1/rules", json=RULE)
+    columns = {"columns": ["connected_account", "balance_transaction_id", "net"]}
+    await admin.post("/v1/rules", json={**RULE, "starts_on": "2026-03-03"})
+    await admin.post("/v1/rules", json={**RULE, "starts_on": "2026-03-03", "name": "together", "connected": "together",
+                                        "parameters": columns})  # fmt: skip
+    simulator.connect_account("acct_refused", created=at("2026-01-01").timestamp())
     await planned(res)
-    simulator.account().left.add("acct_a")  # Stripe refuses it before any list says that it has left
-    await work_off(res)
+    simulator.account().left.add("acct_refused")  # Stripe refuses it, while its list still has it
+    await turns_until_stored(res, 4)
 
-    by_account = {name: state for name, _, state, _ in await runs(res)}
-    assert (by_account["acct_b"], by_account["acct_new"]) == ("stored", "stored")
+    assert await states_of(res, "2026-03-03") == {
+        None: "stored", "acct_a": "stored", "acct_b": "stored", "acct_new": "stored", "acct_refused": "planned",
+    }  # fmt: skip
+
+    simulator.disconnect_account("acct_b")
+    simulator.connect_account("acct_late", created=at("2026-03-04T10:00").timestamp())
+    for event in simulator.events[-2:]:
+        await deliver(res, event)
+    await handlers.drain(res)
+    await planned(res)
+    unpublished(simulator, TYPE, until="2026-03-05")
+    await reconcile(res)
+    await turns_until_stored(res, 4 + 4)
+
+    assert await states_of(res, "2026-03-04") == {
+        None: "stored", "acct_a": "stored", "acct_late": "stored", "acct_new": "stored", "acct_refused": "planned",
+    }  # fmt: skip
+    assert len(simulator.runs) == 4 + 4  # one for each account's day, and one for all of them together
+    lines = await admin.get("/v1/rules/together/files/2026-03-04", params={"connected_account": "acct_late"})
+    assert {line.split(",")[0] for line in lines.text.splitlines()[1:]} == {'"acct_late"'}
+
+    simulator.disconnect_account("acct_refused")
+    await a_day_later(res)
+    await planned(res)
+    assert (await states_of(res, "2026-03-03"))["acct_refused"] == "cancelled"
+
+
+async def turns_until_stored(res: Resources, number: int) -> None:
+    """Turn until so many runs are stored."""
+
+    async def stored() -> bool:
+        await turn(res)
+        return len(await fetch(res, "select 1 from runs where state = 'stored'")) == number
+
+    await until(stored)
+
+
+async def states_of(res: Resources, window: str) -> dict[str | None, str]:
+    """The runs of a window by connected account."""
+    rows = await fetch(res, "select connected_account, state from runs where window_key = :window", window=window)
+    return {row["connected_account"]: row["state"] for row in rows}
 
 
 async def test_a_forecast_says_when_the_reports_are_done_at_the_present_pace(

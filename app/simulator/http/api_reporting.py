@@ -26,6 +26,8 @@ def create_run(call: Call) -> Answer:
     world, account = call.world, call.account
     kind = parameters.wanted_type(account, call.form)
     wanted = parameters.wanted_parameters(kind, call.form)
+    if wanted.get("connected_account") in account.left:
+        raise errors.no_access(call.key.secret, wanted["connected_account"])
     run = make_run(world, account, kind=kind, parameters=wanted, owner=call.owner, key=call.idempotency_key)
     plan = plan_for(world, account, kind)
     if plan.instant:
