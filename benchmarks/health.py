@@ -1,23 +1,28 @@
-"""`/health` and `/metrics` with 20,000 rules, 2 million runs and 300,000 events, through the API.
+"""`/health` and `/metrics` with 20,000 rules, 2 million runs and loads, 300,000 events and verdicts, through the API.
+
+A judgement that took long is kept for a few seconds, so answers that were judged for are also measured by themselves.
 
 Beside each stand the statements that the answer was made of, by themselves on a bare connection. `--profile` prints
 their plans. `--short` is a tenth of it.
 """
 
 import asyncio
+import time
 from collections.abc import Callable, Iterator
 from functools import partial
 
 import httpx
 import psycopg
 
-from benchmarks.harness import Row, against, alternate, below, number, quantile
-from benchmarks.history import History, write_events, write_rules, write_runs
+from app.health.judgements import KEPT_SECONDS
+from benchmarks.harness import Row, against, alone, alternate, below, number, quantile
+from benchmarks.history import History, write_events, write_loads, write_rules, write_runs
 from benchmarks.lists import execute, explain, statements_of, times
 from benchmarks.stage import ADMIN_TOKEN, Stage
 
 AIM = below(300, "ms")
 ASKED = 20
+JUDGED = 5
 
 
 def measure(stage: Stage) -> Iterator[Row]:
@@ -27,6 +32,7 @@ def measure(stage: Stage) -> Iterator[Row]:
     with stage.database() as url:
         write_rules(url, history)
         write_runs(url, range(history.days), files=False)
+        write_loads(url, verdicts=events)
         write_events(url, events)
         with (
             stage.service("serve", "--no-worker", "--port", "0", url=url) as service,
@@ -54,6 +60,16 @@ def measure(stage: Stage) -> Iterator[Row]:
                     aim_of_figure=True,
                     note=f"p50 {number(min(quantile(each, 0.5) for each in taken['ours']))} ms",
                 )
+                judged = [_after_a_pause(partial(_get, api, path)) for _ in range(JUDGED)]
+                yield alone(f"{path}: the longest of {JUDGED} that nothing was kept for", [max(judged)], "ms", aim=AIM)
+
+
+def _after_a_pause(ask: Callable[[], None]) -> float:
+    """Milliseconds that it takes once nothing is kept any more."""
+    time.sleep(KEPT_SECONDS)
+    began = time.perf_counter()
+    ask()
+    return (time.perf_counter() - began) * 1000
 
 
 def _get(api: httpx.Client, path: str) -> None:

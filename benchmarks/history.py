@@ -52,6 +52,20 @@ _CHUNKS = """
 insert into file_chunks (file_id, raw_start, raw_size, codec, data)
 select id, 0, 5307, 0, convert_to(repeat(md5(id::text), 40), 'UTF8') from files;
 """
+_LOADS = """
+insert into loads (run_id, file_id, rule_id, account, scope, report_type, family, table_name, window_key, revision,
+    interval_start, interval_end, timezone, filtered, state, loaded_at, is_current, leads, rows)
+select id, id, rule_id, account, '', report_type, 'bench', 'bench', window_key, revision, interval_start, interval_end,
+    timezone, false, 'loaded', stored_at, true, true, 49
+from runs where state = 'stored';
+"""
+# One in ten thousand differs.
+_VERDICTS = """
+insert into checks (subject, name, verdict, account, currency, load_ids, rule_ids)
+select 'subject ' || n, 'net of activity and balance', case n %% 10000 when 0 then 'differs' else 'agrees' end,
+    'default', 'usd', '{}', '{}'
+from generate_series(1, %(verdicts)s) as n;
+"""
 _EVENTS = """
 insert into events (account, stripe_event_id, type, object_id, livemode, stripe_created_at, received_at, payload,
     payload_sha256, status, handled_at)
@@ -94,6 +108,11 @@ def write_events(url: str, events: int) -> None:
     _write(url, _EVENTS, values={"events": events})
 
 
+def write_loads(url: str, *, verdicts: int) -> None:
+    """Every stored file of the history is loaded, and so many verdicts about numbers were given."""
+    _write(url, _LOADS, _VERDICTS, values={"verdicts": verdicts})
+
+
 def write_chunks(url: str) -> None:
     """The bytes of every file in the history."""
     _write(url, _CHUNKS, values={})
@@ -120,6 +139,6 @@ def _write(url: str, *statements: str, values: Mapping[str, object]) -> None:
 
 _INDEXES = """
 select indexname, indexdef from pg_indexes where schemaname = 'public'
-    and tablename in ('runs', 'events', 'attempts', 'files')
+    and tablename in ('runs', 'events', 'attempts', 'files', 'loads', 'checks')
     and indexname not in (select conname from pg_constraint)
 """
