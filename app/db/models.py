@@ -74,6 +74,7 @@ class UnclaimedRun(Base):
     report_type: Mapped[str]
     parameters: Mapped[Json]
     created_at: Mapped[datetime]
+    noted_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
     __table_args__ = (
         Index(
             "ix_unclaimed_runs_alike",

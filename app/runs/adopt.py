@@ -130,13 +130,13 @@ where run_id = :run_id and number = :number and not exists (
         and (other.run_id, other.number) <> (:run_id, :number))
 returning 1
 """)
-# A new revision or an ad-hoc run is meant to be made now, so no older run will do. And a run that another, identical
-# run
-# may still be waiting for belongs to that one.
+# A new revision or an ad-hoc run is meant to be made now, so no older run will do. What was first asked for before
+# these runs were listed has a key that it repeats. And a run that another, identical run may still be waiting for
+# belongs to that one.
 _UNCLAIMED = """
 select lost.stripe_run_id, lost.parameters
 from runs as mine join unclaimed_runs as lost on lost.account = mine.account and lost.report_type = :report_type
-where mine.id = :run_id {alike}
+where mine.id = :run_id {alike} and lost.noted_at <= mine.asked_at
   and (mine.rule_id is not null and mine.revision = 1 or lost.created_at >= date_trunc('second', mine.planned_at))
   and not exists (select from runs as other where other.account = mine.account and other.state = 'planned'
       and other.id <> mine.id and other.report_type = mine.report_type and other.parameters = mine.parameters

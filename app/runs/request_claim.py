@@ -212,8 +212,8 @@ with wanted as (
 select claimed.id as run_id, claimed.account, claimed.attempt, claimed.fence, claimed.tries, claimed.caused_by,
     claimed.traceparent, claimed.report_type, claimed.parameters, attempt.idempotency_key, claimed.asked_at,
     attempt.stripe_run_id as taken_up, claimed.never_asked,
-    claimed.never_asked and exists (select from unclaimed_runs as lost
-        where lost.account = claimed.account and lost.report_type = claimed.report_type) as maybe_made,
+    exists (select from unclaimed_runs as lost where lost.account = claimed.account
+        and lost.report_type = claimed.report_type and lost.noted_at <= claimed.asked_at) as maybe_made,
     claimed.asked_at < clock_timestamp() - make_interval(mins => :stale) as key_stale,
     claimed.asked_at < clock_timestamp() - make_interval(hours => :key_life) as key_forgotten,
     coalesce((claimed.parameters ->> 'interval_start')::bigint <> extract(epoch from claimed.interval_start), false)

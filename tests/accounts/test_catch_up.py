@@ -170,6 +170,23 @@ async def test_dying_between_adopting_a_run_and_recording_it_makes_no_other(
     assert len(simulator.runs) == 1
 
 
+async def test_a_claim_that_is_dropped_before_it_looks_makes_its_successor_look(
+    backups: Backups, simulator: Simulator
+) -> None:
+    async with backups.service() as res:
+        await days_due(res, simulator, 1)
+        (wanted,) = await fetch(res, "select parameters from runs")
+        made = simulator.create_run(REPORT_TYPE, wanted["parameters"])
+        await backed_up(res)
+        await claim_requests(res, 1)
+        await leases_run_out(res)
+
+        await work_off(res)
+
+        assert [attempt["stripe_run_id"] for attempt in await attempts(res)] == [made.id]
+    assert len(simulator.runs) == 1
+
+
 async def test_a_run_whose_answer_is_still_awaited_is_not_adopted_by_another(
     backups: Backups, simulator: Simulator
 ) -> None:

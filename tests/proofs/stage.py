@@ -240,6 +240,7 @@ events as (update events set due_at = due_at - much from by),
 holds as (update account_holds set next_probe_at = next_probe_at - much from by),
 marks as (update accounts set known_until = known_until - much from by),
 objects as (update dropped_objects set dropped_at = dropped_at - much from by),
+lost as (update unclaimed_runs set noted_at = noted_at - much from by),
 asked as (update reconciliations set due_at = due_at - much, started_at = started_at - much from by),
 types as (update report_types set next_probe_at = next_probe_at - much from by)
 update timetable set due_at = due_at - much, started_at = started_at - much from by
