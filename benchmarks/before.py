@@ -15,6 +15,7 @@ from benchmarks.stage import ROOT, Stage
 # The last commit before the work on speed (issue 15) began.
 COMMIT = "330d95e"
 NAME = f"{COMMIT}, before issue 15"
+PARTS = ("app", "migrations", "benchmarks", "pyproject.toml")
 
 
 def why_not() -> str | None:
@@ -30,9 +31,7 @@ def unpacked(stage: Stage) -> Path:
     """The folder with that commit's program; removed with the stage."""
     folder = stage.folder / COMMIT
     if not folder.exists():
-        packed = subprocess.run(
-            ["git", "archive", COMMIT, "app", "migrations", "pyproject.toml"], cwd=ROOT, capture_output=True, check=True
-        )
+        packed = subprocess.run(["git", "archive", COMMIT, *PARTS], cwd=ROOT, capture_output=True, check=True)
         with tarfile.open(fileobj=io.BytesIO(packed.stdout)) as archive:
             archive.extractall(folder, filter="data")
     return folder

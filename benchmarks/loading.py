@@ -17,13 +17,14 @@ from pathlib import Path
 import psycopg
 from sqlalchemy import text
 
-from app.files import FileMetadata, finish_all
+from app.files import FileMetadata
 from app.files.database_writer import DatabaseWriter
 from app.resources import Resources, open_resources
 from app.settings import load_settings
 from app.tables import checking, loading, loads, parquet
 from app.tables.child_process import Child
 from benchmarks.harness import Row, against, at_least, below
+from benchmarks.rows import finish
 from benchmarks.stage import KEY, Stage
 
 TYPE = "balance_change_from_activity.itemized.6"
@@ -154,7 +155,7 @@ async def _store(res: Resources, rule: uuid.UUID, content: bytes, *, key: str, r
     await writer.write(content)
     await writer.facts()
     async with res.sessions.begin() as session:
-        await finish_all(session, [writer])
+        await finish(session, writer)
         await loads.owe(session, [run_id])
 
 

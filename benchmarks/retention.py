@@ -18,12 +18,13 @@ from dataclasses import replace
 import psycopg
 from sqlalchemy import text
 
-from app.files import FileMetadata, finish_all
+from app.files import FileMetadata
 from app.files.database_writer import DatabaseWriter
 from app.observability.logs import configure_logs
 from app.resources import Resources, open_resources
 from app.settings import load_settings
 from app.upkeep.retention import remove_old_files
+from benchmarks.rows import finish
 from benchmarks.stage import KEY, Stage
 
 MB = 1_000_000
@@ -80,7 +81,7 @@ async def _store(res: Resources, content: bytes, *, days_ago: int) -> None:
     await writer.write(content)
     await writer.facts()
     async with res.sessions.begin() as session:
-        await finish_all(session, [writer])
+        await finish(session, writer)
         await session.execute(_OLDER, {"run_id": run_id, "days": days_ago})
 
 

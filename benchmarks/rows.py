@@ -7,8 +7,11 @@ from typing import Any
 
 import psycopg
 from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
 
+from app.db.batch import Batch
 from app.db.engine import make_engine, make_sessions
+from app.files import FileWriter, begin_finishing
 from app.rules import schedule, store
 from app.rules.rule import NewRule
 from app.settings import load_settings
@@ -50,6 +53,13 @@ async def add_rules(url: str, *rules: NewRule) -> int:
             return int((await session.execute(text("select count(*) from runs"))).scalar_one())
     finally:
         await engine.dispose()
+
+
+async def finish(session: AsyncSession, writer: FileWriter) -> None:
+    """Finish a file whose `facts` are known, as a download does."""
+    batch = Batch(session)
+    await begin_finishing(batch, [writer.ending()])
+    await batch.send()
 
 
 def one(url: str, query: str, *values: object) -> Any:

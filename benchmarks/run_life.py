@@ -3,28 +3,38 @@
 The simulator answers creates at once from a process of its own; the service and the bare sequence each have one
 process, the same PostgreSQL (fsync on) and the same number of calls under way. The bare sequence is what any
 implementation has to do: create, two rows, fetch the file, store it with its hash, one commit before each call.
+
+Beside them this service as it was before, which knew no tables: the main rows are without them, as it did the same
+work; further rows are with them, each file loaded as well.
 """
 
 import asyncio
 import hashlib
+import os
+import subprocess
+import sys
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
+from pathlib import Path
 
 import httpx
 import psycopg
 import uvloop
 
 from app.db.engine import libpq_conninfo
-from benchmarks.harness import Row, against, alone, alternate, at_least
+from benchmarks import before
+from benchmarks.harness import Row, against, alone, alternate, at_least, not_measured
 from benchmarks.profiled import print_hints
-from benchmarks.rows import add_rules, one, rule, until
-from benchmarks.stage import KEY, Stage, postgres_cpu_seconds
-from benchmarks.stripe import REPORT_TYPES, Stripe, Wanted, first_day, midnight, stripe
+from benchmarks.rows import one, until
+from benchmarks.stage import KEY, ROOT, Stage, postgres_cpu_seconds
+from benchmarks.stripe import REPORT_TYPES, Stripe, Wanted, midnight, stripe
 
 AT_ONCE = 16
+WHAT = "whole life of a run, small file"
+OURS, LOADED, BARE = "ours", "ours, tables loaded", "bare calls and statements"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,75 +42,128 @@ class Life:
     """What so many runs took."""
 
     per_second: float
-    cpu_ms: float  # of our process, for each run
-    postgres_cpu_ms: float
-    commits: float
-    statements: float
+    cpu_ms: float = 0.0  # of our process, for each run
+    postgres_cpu_ms: float = 0.0
+    commits: float = 0.0
+    statements: float = 0.0
+
+    @property
+    def both_ms(self) -> float:
+        """Processor time of our process and PostgreSQL, for each run."""
+        return self.cpu_ms + self.postgres_cpu_ms
 
 
 def measure(stage: Stage) -> Iterator[Row]:
-    """The rate beside the bare sequence, and what a run costs."""
+    """The rate beside the bare sequence, and what a run costs, beside what it did before."""
     days = 60 if stage.short else 200
     with stripe(Wanted(days=days + 30)) as simulator:
         if stage.profile:
             _life(stage, simulator, days=days)
             print_hints(stage.folder / "profile")
             return
-        contenders: dict[str, Callable[[], Life | float]] = {
-            "ours": partial(_life, stage, simulator, days=days),
-            "bare": partial(_bare, stage, simulator, days=days),
+        life = partial(_life, stage, simulator, days=days)
+        contenders: dict[str, Callable[[], Life]] = {
+            OURS: life,
+            LOADED: partial(life, tables="on"),
+            BARE: partial(_bare, stage, simulator, days=days),
         }
+        if (lacking := before.why_not()) is None:
+            contenders[before.NAME] = partial(life, root=before.unpacked(stage))
         given = alternate(1 if stage.short else 3, contenders)
-        counted = _life(stage, simulator, days=min(days, 60), count_statements=True)
-    lives = [life for life in given["ours"] if isinstance(life, Life)]
-    rates = [life.per_second for life in lives]
-    bare = [rate for rate in given["bare"] if isinstance(rate, float)]
-    what = "whole life of a run, small file"
-    yield alone(what, rates, "runs/s", aim=at_least(100, "runs/s"))
-    yield against(what, rates, "runs/s", limit="bare calls and statements", limits=bare, aim=at_least(0.3))
-    yield alone(f"{what}: processor time of our process", [life.cpu_ms for life in lives], "ms")
-    yield alone(f"{what}: processor time of PostgreSQL", [life.postgres_cpu_ms for life in lives], "ms")
-    yield alone(f"{what}: transactions", [counted.commits], "a run")
-    yield alone(f"{what}: statements", [counted.statements], "a run")
+        counted = {
+            name: contenders[name](days=min(days, 60), count_statements=True)  # type: ignore[call-arg]
+            for name in contenders.keys() - {BARE}
+        }
+    yield from _rates(given)
+    if lacking is not None:
+        yield not_measured(f"{WHAT}, beside {before.NAME}", lacking)
+    yield from _costs(given)
+    for name, its in sorted(counted.items(), key=lambda one: one[0] != OURS):
+        yield alone(f"{WHAT}: transactions, {name}", [its.commits], "a run")
+        yield alone(f"{WHAT}: statements, {name}", [its.statements], "a run")
 
 
-def _life(stage: Stage, simulator: Stripe, *, days: int, count_statements: bool = False) -> Life:
-    with stage.database(count_statements=count_statements) as url:
-        worker = stage.service("worker", url=url, stripe=simulator.base, TALLYHOOK_MAX_PENDING_RUNS=50)
-        with worker as process:
-            until(
-                lambda: bool(one(url, "select count(*) from timetable where finished_at is not null")), "it has started"
-            )
-            if count_statements:
-                one(url, "select pg_stat_statements_reset()")
-            before = process.cpu_seconds(), postgres_cpu_seconds(stage)
-            runs = asyncio.run(_plan(url, days))
-            until(
-                lambda: one(url, "select count(*) from runs where state = 'stored'") == runs,
-                "all runs are stored",
-                every=0.25,
-            )
-            used = process.cpu_seconds() - before[0], postgres_cpu_seconds(stage) - before[1]
-            seconds = float(one(url, _SECONDS))
-            statements = one(url, _STATEMENTS) if count_statements else 0
+def _rates(given: Mapping[str, list[Life]]) -> Iterator[Row]:
+    rates = {name: [life.per_second for life in lives] for name, lives in given.items()}
+    yield alone(WHAT, rates[OURS], "runs/s", aim=at_least(100, "runs/s"))
+    yield against(WHAT, rates[OURS], "runs/s", limit=BARE, limits=rates[BARE], aim=at_least(0.48))
+    yield against(f"{WHAT}, its table loaded", rates[LOADED], "runs/s", limit=BARE, limits=rates[BARE])
+    if before.NAME in rates:
+        yield against(WHAT, rates[OURS], "runs/s", limit=before.NAME, limits=rates[before.NAME])
+
+
+def _costs(given: Mapping[str, list[Life]]) -> Iterator[Row]:
+    for name, what in ((OURS, WHAT), (LOADED, f"{WHAT}, its table loaded")):
+        for whose, ms in (
+            ("our process", "cpu_ms"),
+            ("PostgreSQL", "postgres_cpu_ms"),
+            ("both", "both_ms"),
+        ):
+            row = f"{what}: processor time of {whose}"
+            mine = [getattr(life, ms) for life in given[name]]
+            if before.NAME not in given:
+                yield alone(row, mine, "ms")
+                continue
+            its = [getattr(life, ms) for life in given[before.NAME]]
+            aim = at_least(1.25) if name == OURS and whose == "both" else None
+            yield against(row, mine, "ms", limit=before.NAME, limits=its, less_is_better=True, aim=aim)
+
+
+def _life(
+    stage: Stage,
+    simulator: Stripe,
+    *,
+    days: int,
+    tables: str = "off",
+    root: Path | None = None,
+    count_statements: bool = False,
+) -> Life:
+    more = {} if root else {"TALLYHOOK_TABLES": tables}
+    with (
+        stage.database(empty=root is not None, count_statements=count_statements) as url,
+        stage.service("worker", url=url, stripe=simulator.base, root=root, TALLYHOOK_MAX_PENDING_RUNS=50, **more) as it,
+    ):
+        until(lambda: one(url, _KNOWN) == len(REPORT_TYPES), "it knows how far the data reaches")
+        if count_statements:
+            one(url, "select pg_stat_statements_reset()")
+        since = it.cpu_seconds(), postgres_cpu_seconds(stage)
+        runs = _plan(url, days, root or ROOT)
+        until(lambda: one(url, _STORED) == runs, "all runs are stored", every=0.25)
+        if tables == "on":
+            until(lambda: one(url, _TO_LOAD) == 0, "all files are loaded", every=0.25)
+        used = it.cpu_seconds() - since[0], postgres_cpu_seconds(stage) - since[1]
         return Life(
-            per_second=runs / seconds,
+            per_second=runs / float(one(url, _SECONDS)),
             cpu_ms=used[0] / runs * 1000,
             postgres_cpu_ms=used[1] / runs * 1000,
             commits=float(one(url, _COMMITS)) / runs if count_statements else 0.0,
-            statements=float(statements) / runs,
+            statements=float(one(url, _STATEMENTS)) / runs if count_statements else 0.0,
         )
 
 
-async def _plan(url: str, days: int) -> int:
-    return await add_rules(url, *(rule(name, name, starts_on=first_day(days)) for name in REPORT_TYPES))
+def _plan(url: str, days: int, root: Path) -> int:
+    """Make three rules and plan them, by the program that lies at `root`; returns the number of runs."""
+    environ = {"PATH": os.environ["PATH"], "PYTHONPATH": str(root)}
+    command = [sys.executable, "-c", _MAKE_RULES, url, str(days)]
+    done = subprocess.run(command, env=environ, capture_output=True, text=True, check=True)
+    return int(done.stdout.split()[-1])
 
 
+_MAKE_RULES = """
+import asyncio, sys
+from benchmarks.rows import add_rules, rule
+from benchmarks.stripe import REPORT_TYPES, first_day
+url, days = sys.argv[1], int(sys.argv[2])
+print(asyncio.run(add_rules(url, *(rule(name, name, starts_on=first_day(days)) for name in REPORT_TYPES))))
+"""
+_KNOWN = f"select count(*) from report_types where data_available_end is not null and id in {REPORT_TYPES}"
+_STORED = "select count(*) from runs where state = 'stored'"
+_TO_LOAD = "select count(*) from loads where state = 'due'"
 # From the commit that planned them (nearly: `now()` is its beginning) to that of the last file.
 _SECONDS = "select extract(epoch from max(stored_at) - min(planned_at)) from runs"
 _STATEMENTS = """
 select sum(calls) from pg_stat_statements
-where dbid = (select oid from pg_database where datname = current_database()) and query !~ 'count\\(|pg_stat'
+where dbid = (select oid from pg_database where datname = current_database()) and query !~ '^select count\\(|pg_stat'
 """
 _COMMITS = """
 select sum(calls) from pg_stat_statements
@@ -108,9 +171,9 @@ where dbid = (select oid from pg_database where datname = current_database()) an
 """
 
 
-def _bare(stage: Stage, simulator: Stripe, *, days: int) -> float:
+def _bare(stage: Stage, simulator: Stripe, *, days: int) -> Life:
     with stage.database(empty=True) as url:
-        return uvloop.run(_bare_runs(url, simulator.base, days=days))
+        return Life(uvloop.run(_bare_runs(url, simulator.base, days=days)))
 
 
 async def _bare_runs(url: str, base: str, *, days: int) -> float:

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from app.db.batch import Batch
 from app.errors import KeyRefused
 from app.planning.backoff import Backoff
-from app.queue.wakeups import wake
+from app.queue.wakeups import CHANNEL
 from app.stripe_api.rate_limit import Limiter
 from app.vocabulary import CallKind, Lane, RunState
 
@@ -64,9 +65,15 @@ async def accepted(session: AsyncSession, account: str, kind: CallKind) -> None:
 
     Runs that still wait after a refusal were refused individually: it is counted on each of them.
     """
-    values = {"account": account, "kind": kind.value, "state": _STATE[kind].value}
-    if (await session.execute(_ACCEPTED, values)).scalar_one():
-        await wake(session, *_LANES[kind])
+    batch = Batch(session)
+    add_accepted(batch, account, kind)
+    await batch.send()
+
+
+def add_accepted(batch: Batch, account: str, kind: CallKind) -> None:
+    """Have the batch record that a call of this kind succeeded: see `accepted`."""
+    lanes = {"channel": CHANNEL, "lanes": " ".join(_LANES[kind])}
+    batch.add(_ACCEPTED, {"account": account, "kind": kind.value, "state": _STATE[kind].value, **lanes})
 
 
 async def is_held(session: AsyncSession, account: str, kind: CallKind) -> bool:
@@ -108,5 +115,5 @@ with ended as (
 ), counted as (
     update runs set refusals = refusals + 1, refused_at = null from alone where runs.id = alone.id
 )
-select exists (select from ended)
+select pg_notify(:channel, :lanes) from ended
 """)

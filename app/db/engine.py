@@ -215,6 +215,11 @@ def _prepare_statements_where_direct(dbapi_connection: Any, _record: Any, *, aft
         raw.prepare_threshold = after
 
 
+def is_direct(raw: Any) -> bool:
+    """Whether nobody stands between this connection (psycopg's) and the server."""
+    return raw.prepare_threshold is not None
+
+
 # When an engine noticed that its connections are of no more use: the server became read-only, for example.
 _left_at: WeakKeyDictionary[Engine, float] = WeakKeyDictionary()
 

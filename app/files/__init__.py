@@ -14,17 +14,18 @@ if TYPE_CHECKING:
     from app.files.removal import drop_partial
     from app.files.rows import FileMetadata
     from app.files.store import FileStore
-    from app.files.writer import FileWriter, Transaction, finish_all
+    from app.files.writer import Ending, FileWriter, Transaction, begin_finishing
 
 __all__ = [
+    "Ending",
     "FileFacts",
     "FileMetadata",
     "FileStore",
     "FileWriter",
     "Transaction",
+    "begin_finishing",
     "compressed_size",
     "drop_partial",
-    "finish_all",
     "read_compressed",
 ]
 
@@ -32,14 +33,15 @@ __all__ = [
 # engine
 # would double its memory.
 _HOMES = {
+    "Ending": "writer",
     "FileFacts": "chunker",
     "FileMetadata": "rows",
     "FileStore": "store",
     "FileWriter": "writer",
     "Transaction": "writer",
+    "begin_finishing": "writer",
     "compressed_size": "database",
     "drop_partial": "removal",
-    "finish_all": "writer",
     "read_compressed": "database",
 }
 

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Sequence
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
+from app.db.batch import Batch
 from app.db.engine import autocommit_session, raw_connection
 from app.errors import Gone
 from app.files.chunker import CODEC_ZSTD, Chunk, Digest, decompress, in_thread
@@ -20,6 +21,11 @@ READ_AT_ONCE = 8
 _COPY = "copy file_chunks (file_id, raw_start, raw_size, codec, data) from stdin (format binary)"
 _COPY_HEADER = b"PGCOPY\n\xff\r\n\0" + struct.pack(">ii", 0, 0)
 _COPY_TRAILER = b"\xff\xff"
+_INSERT = text("""
+insert into file_chunks (file_id, raw_start, raw_size, codec, data)
+select * from unnest(cast(:file_ids as uuid[]), cast(:raw_starts as bigint[]), cast(:raw_sizes as int[]),
+    cast(:codecs as smallint[]), cast(:datas as bytea[]))
+""")
 
 
 async def append(session: AsyncSession, chunks: Sequence[tuple[uuid.UUID, Chunk]]) -> None:
@@ -31,6 +37,15 @@ async def append(session: AsyncSession, chunks: Sequence[tuple[uuid.UUID, Chunk]
         for file_id, chunk in chunks:
             await copy.write(_row(file_id, chunk))
         await copy.write(_COPY_TRAILER)
+
+
+def add_few(batch: Batch, chunks: Sequence[tuple[uuid.UUID, Chunk]]) -> None:
+    """Have the batch store these chunks, all in one message: only as many as fit easily."""
+    if not chunks:
+        return
+    columns = ("raw_start", "raw_size", "codec", "data")
+    values = {f"{name}s": [getattr(chunk, name) for _, chunk in chunks] for name in columns}
+    batch.add(_INSERT, {"file_ids": [file_id for file_id, _ in chunks], **values})
 
 
 def _row(file_id: uuid.UUID, chunk: Chunk) -> bytes:

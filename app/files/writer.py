@@ -8,11 +8,14 @@ from typing import Protocol
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from app.db.batch import Batch
 from app.files import database, rows
 from app.files.chunker import Chunk, FileFacts
 from app.files.database import Sessions
 from app.files.rows import FileMetadata
 
+# What is sent in one message; more is streamed.
+FEW_BYTES = 1024 * 1024
 # Opens a transaction in which the caller has checked that it may still write.
 Transaction = Callable[[], AbstractAsyncContextManager[AsyncSession]]
 
@@ -55,16 +58,20 @@ class FileWriter(Protocol):
         """Close whatever is held open."""
 
     def ending(self) -> Ending:
-        """What `finish_all` records; call after `facts`."""
+        """What `begin_finishing` records; call after `facts`."""
         ...
 
 
-async def finish_all(session: AsyncSession, writers: Sequence[FileWriter]) -> None:
-    """Finish files whose `facts` were checked: they are complete once the session's transaction commits.
+async def begin_finishing(batch: Batch, endings: Sequence[Ending]) -> None:
+    """Have the batch finish files whose `facts` were checked: they are complete once its transaction commits.
 
     The writers are not changed, so a rolled-back call can be repeated.
     """
-    endings = [writer.ending() for writer in writers]
-    await rows.begin_all(session, {end.file_id: end.metadata for end in endings if end.metadata is not None})
-    await database.append(session, [(end.file_id, chunk) for end in endings for chunk in end.chunks])
-    await rows.finish_all(session, {end.file_id: end.facts for end in endings})
+    rows.add_whole(batch, {end.file_id: (end.metadata, end.facts) for end in endings if end.metadata is not None})
+    chunks = [(end.file_id, chunk) for end in endings for chunk in end.chunks]
+    if sum(len(chunk.data) for _, chunk in chunks) <= FEW_BYTES:
+        database.add_few(batch, chunks)
+    else:
+        await batch.send()
+        await database.append(batch.session, chunks)
+    rows.add_finished(batch, {end.file_id: end.facts for end in endings if end.metadata is None})

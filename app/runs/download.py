@@ -7,18 +7,20 @@ of the file and the move to "stored" together, so that a file is either complete
 import time
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from functools import partial
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app import files
 from app.accounts import holds
+from app.db.batch import Batch
 from app.db.rows import fetch_first
-from app.errors import Mismatch, Refused, StoreAway, WrongPart
+from app.errors import Mismatch, Overtaken, Refused, StoreAway, WrongPart
 from app.files import FileFacts, FileWriter
 from app.observability import log_lines
-from app.queue.claims import back_off, lock_claims
+from app.queue.claims import add_locks, back_off
 from app.queue.wakeups import BIG_BYTES
 from app.resources import ClaimTerms, Resources
 from app.runs import moves
@@ -28,6 +30,7 @@ from app.runs.transfer import DownloadClaim, fenced, transfer
 from app.runs.turns import accounts_due
 from app.tables import loads
 from app.tables.loading import have_same_rows
+from app.tables.loads import StoredRun
 from app.vocabulary import AttemptOutcome, CallKind, ErrorKind, RunState
 
 # How often a file that does not match Stripe's announcement is fetched before the attempt fails (contract §5).
@@ -102,7 +105,9 @@ async def _store(res: Resources, claim: DownloadClaim) -> int | None:
     writer, facts = await transfer(res, claim)
     if claim.recheck and await _leave_unchanged(res, claim, writer, facts):
         return None
-    await res.group_commit.record(("stored", claim.account), _record_stored, (claim, writer))
+    # What is stored while tables are off is loaded once they are on: see `loads.owe_missing`.
+    record = partial(_record_stored, into_tables=res.settings.tables == "on")
+    await res.group_commit.record(("stored", claim.account), record, (claim, writer))
     return facts.size
 
 
@@ -126,16 +131,31 @@ async def _is_same(res: Resources, before: _Before, writer: FileWriter, facts: F
     return await have_same_rows(res, before.file_id, writer.ending().file_id, facts.size)
 
 
-async def _record_stored(session: AsyncSession, stored: Sequence[tuple[DownloadClaim, FileWriter]]) -> None:
+async def _record_stored(
+    session: AsyncSession, stored: Sequence[tuple[DownloadClaim, FileWriter]], *, into_tables: bool
+) -> None:
+    """All that is known without asking goes to the database at once; the lock says at the end whether it may stay."""
     claims = [claim for claim, _ in stored]
-    await lock_claims(session, claims, RunState.READY)
-    await files.finish_all(session, [writer for _, writer in stored])
+    endings = [writer.ending() for _, writer in stored]
+    batch = Batch(session)
+    locked = add_locks(batch, claims, RunState.READY)
+    await files.begin_finishing(batch, endings)
     made = [Move(claim.run_id, "the file is complete", claim.attempt) for claim in claims]
-    await moves.move_all(session, made, to=RunState.STORED)
+    moving = moves.begin_moves(batch, made, to=RunState.STORED)
     attempts = [(claim.run_id, claim.attempt) for claim in claims]
-    await moves.end_attempts(session, attempts, outcome=AttemptOutcome.STORED)
-    await holds.accepted(session, claims[0].account, CallKind.FILES)
-    await loads.owe(session, [claim.run_id for claim in claims])
+    moves.add_ends(batch, attempts, outcome=AttemptOutcome.STORED)
+    holds.add_accepted(batch, claims[0].account, CallKind.FILES)
+    if into_tables:
+        loads.add_owed(batch, [_as_stored(claim, end.file_id) for claim, end in zip(claims, endings, strict=True)])
+    await batch.send()
+    if len(locked) < len(claims):
+        raise Overtaken
+    await moves.finish_moves(session, moving)
+
+
+def _as_stored(claim: DownloadClaim, file_id: uuid.UUID) -> StoredRun:
+    known = {field.name: getattr(claim, field.name) for field in fields(StoredRun) if field.name != "file_id"}
+    return StoredRun(file_id=file_id, **known)
 
 
 async def _restart(res: Resources, claim: DownloadClaim, error: WrongPart | StoreAway) -> None:
@@ -186,7 +206,8 @@ with claimed as (
 )
 select claimed.id as run_id, claimed.account, claimed.attempt, claimed.fence, claimed.tries, claimed.report_type,
     claimed.connected_account, claimed.parameters, claimed.interval_start, claimed.interval_end, claimed.timezone,
-    claimed.revision, claimed.recheck, claimed.rule_id, claimed.planned_at, claimed.caused_by, claimed.traceparent,
+    claimed.window_key, claimed.revision, claimed.recheck, claimed.rule_id, claimed.planned_at, claimed.caused_by,
+    claimed.traceparent,
     attempts.stripe_file_id, attempts.file_url, attempts.file_size, attempts.file_name, attempts.file_expires_at,
     attempts.file_type,
     partial.id as partial_id

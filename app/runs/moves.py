@@ -1,17 +1,17 @@
 """The moves of a run: one guarded UPDATE each, its history written in the same statement."""
 
+import json
 import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import text
-from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.ext.asyncio import AsyncSession
-from sqlalchemy.sql import bindparam
 
 from app import files
-from app.queue.wakeups import wake
+from app.db.batch import Answer, Batch
+from app.queue.wakeups import CHANNEL
 from app.targets import messages
 from app.vocabulary import AttemptOutcome, ErrorKind, Lane, RunState, sources_of
 
@@ -48,6 +48,7 @@ class Move:
     attempt: int | None = None
 
 
+# A channel without lanes to wake is told nothing. Of equal notifications in a transaction only one is sent.
 # Leaving a state clears the lease, the back-off and whatever the state was waiting for.
 _MOVE = """
 with wanted as (
@@ -65,7 +66,8 @@ with wanted as (
     returning runs.id, runs.account, before.state as from_state, runs.attempt, before.reason
 )
 insert into run_moves (run_id, account, from_state, to_state, attempt, reason)
-select id, account, from_state, cast(:to as text), attempt, reason from moved returning run_id
+select id, account, from_state, cast(:to as text), attempt, reason from moved
+returning run_id, case when cast(:lanes as text) <> '' then pg_notify(:channel, :lanes) end
 """
 _STAMPS = {
     RunState.PLANNED: """
@@ -73,11 +75,10 @@ _STAMPS = {
     RunState.REQUESTED: ", requested_at = now(), due_at = now() + :poll * interval '1 s'",
     RunState.READY: ", due_at = now(), ready_at = now()",
     RunState.STORED: ", stored_at = now(), error = null",
-    RunState.FAILED: ", error = :error",
+    RunState.FAILED: ", error = cast(:error as jsonb)",
     RunState.CANCELLED: "",
 }
 _MOVES = {state: text(_MOVE.format(columns=columns)) for state, columns in _STAMPS.items()}
-_MOVES[RunState.FAILED] = _MOVES[RunState.FAILED].bindparams(bindparam("error", type_=JSONB))
 
 
 async def move(
@@ -100,24 +101,60 @@ async def move_all(
     *,
     to: RunState,
     sources: Iterable[RunState] | None = None,
+    wakes: Iterable[Lane] = (),
     **values: Any,
 ) -> set[uuid.UUID]:
     """Move those of these runs that allow it; returns their ids.
 
-    `values`: `error` (JSON) for failed, `poll` (seconds until it is looked up) for requested.
+    `wakes` are lanes to wake beside those that the move wakes anyway. `values`: `error` (JSON) for failed, `poll`
+    (seconds until it is looked up) for requested.
     """
+    batch = Batch(session)
+    moving = begin_moves(batch, moves, to=to, sources=sources, wakes=wakes, **values)
+    await batch.send()
+    return await finish_moves(session, moving)
+
+
+@dataclass(frozen=True, slots=True)
+class Moving:
+    """Moves in a batch: which runs have moved, and what is to be announced of them."""
+
+    to: RunState
+    moved: Answer
+    news: Answer | None
+
+
+def begin_moves(
+    batch: Batch,
+    moves: Sequence[Move],
+    *,
+    to: RunState,
+    sources: Iterable[RunState] | None = None,
+    wakes: Iterable[Lane] = (),
+    **values: Any,
+) -> Moving:
+    """Have the batch move those of these runs that allow it: see `move_all`; `finish_moves` after it was sent."""
     allowed = sources_of(to) if sources is None else set(sources) & sources_of(to)
+    run_ids = [move.run_id for move in moves]
     known = {
-        "run_ids": [move.run_id for move in moves],
+        "run_ids": run_ids,
         "attempts": [move.attempt for move in moves],
         "reasons": [move.reason for move in moves],
         "to": to.value,
         "sources": [state.value for state in allowed],
+        "channel": CHANNEL,
+        "lanes": " ".join((*_WAKES[to], *wakes)),
     }
-    moved = set((await session.execute(_MOVES[to], {**known, **values})).scalars())
-    if moved and _WAKES[to]:
-        await wake(session, *_WAKES[to])
-    await messages.announce_runs(session, moved, to)
+    if "error" in values:
+        values["error"] = json.dumps(values["error"])
+    return Moving(to, batch.add(_MOVES[to], {**known, **values}), messages.look_at_runs(batch, run_ids, to))
+
+
+async def finish_moves(session: AsyncSession, moving: Moving) -> set[uuid.UUID]:
+    """Announce what the batch has moved; returns the ids of those runs."""
+    moved = set(moving.moved.scalars())
+    if moving.news is not None:
+        await messages.announce_found(session, moving.news, moving.to, moved)
     return moved
 
 
@@ -141,9 +178,22 @@ async def end_attempts(
     error: RunError | None = None,
 ) -> None:
     """Record the same outcome for these attempts (run and number)."""
+    batch = Batch(session)
+    add_ends(batch, attempts, outcome=outcome, error=error)
+    await batch.send()
+
+
+def add_ends(
+    batch: Batch,
+    attempts: Sequence[tuple[uuid.UUID, int]],
+    *,
+    outcome: AttemptOutcome | ErrorKind,
+    error: RunError | None = None,
+) -> None:
+    """Have the batch record the same outcome for these attempts (run and number)."""
     values = {"run_ids": [run_id for run_id, _ in attempts], "numbers": [number for _, number in attempts]}
-    ended = {"outcome": outcome.value, "error": error.as_json() if error else None}
-    await session.execute(_END_ATTEMPTS, {**values, **ended})
+    ended = {"outcome": outcome.value, "error": json.dumps(error.as_json()) if error else None}
+    batch.add(_END_ATTEMPTS, {**values, **ended})
 
 
 async def cancel(
@@ -186,9 +236,9 @@ async def try_again_or_fail(session: AsyncSession, run_id: uuid.UUID, attempt: i
 
 
 _END_ATTEMPTS = text("""
-update attempts set ended_at = now(), outcome = :outcome, error = :error
+update attempts set ended_at = now(), outcome = :outcome, error = cast(:error as jsonb)
 from unnest(cast(:run_ids as uuid[]), cast(:numbers as int[])) as ended(run_id, number)
 where attempts.run_id = ended.run_id and attempts.number = ended.number and ended_at is null
-""").bindparams(bindparam("error", type_=JSONB(none_as_null=True)))
+""")
 _ATTEMPT = text("select attempt from runs where id = :run_id")
 _GRANTED = text("select attempts_granted from runs where id = :run_id")

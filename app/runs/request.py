@@ -12,6 +12,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.accounts import holds
+from app.db.batch import Batch
 from app.errors import KeyRefused, NotNow, Overtaken, Refused
 from app.observability import log_lines
 from app.resources import Resources
@@ -78,13 +79,15 @@ async def record_created(session: AsyncSession, created: Sequence[Created], *, p
     """Record the ids of these Stripe runs of one account, and their ends, if answers or earlier events report them."""
     account = created[0].claim.account
     ids = [one.stripe_run.id for one in created]
-    await settle.lock_stripe_runs(session, account, ids)
     claims = [one.claim for one in created]
+    batch = Batch(session)
+    settle.add_lock(batch, account, ids)
     known = {"run_ids": [claim.run_id for claim in claims], "numbers": [claim.attempt for claim in claims]}
-    await session.execute(_NOTE_IDS, {**known, "stripe_run_ids": ids})
+    batch.add(_NOTE_IDS, {**known, "stripe_run_ids": ids})
     made = [Move(one.claim.run_id, one.stripe_run.id, one.claim.attempt) for one in created]
-    await moves.move_all(session, made, to=RunState.REQUESTED, poll=poll_seconds)
-    await holds.accepted(session, account, CallKind.CREATE)
+    moves.begin_moves(batch, made, to=RunState.REQUESTED, poll=poll_seconds)
+    holds.add_accepted(batch, account, CallKind.CREATE)
+    await batch.send()
     for claim in claims:
         await refusals.accepted(session, claim)
     ended = [one.stripe_run for one in created if settle.has_ended(one.stripe_run)]

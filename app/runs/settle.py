@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.db.rows import fetch
+from app.db.batch import Batch
 from app.observability import log_lines
 from app.queue.wakeups import BIG_BYTES, wake
 from app.runs import moves
@@ -36,7 +36,14 @@ async def lock_stripe_runs(session: AsyncSession, account: str, stripe_run_ids: 
     An event may overtake the answer with the run's id. Without this lock, its handler and the code that records
     the answer could miss each other.
     """
-    await session.execute(_LOCK, {"names": [f"{account}/{id_}" for id_ in stripe_run_ids]})
+    batch = Batch(session)
+    add_lock(batch, account, stripe_run_ids)
+    await batch.send()
+
+
+def add_lock(batch: Batch, account: str, stripe_run_ids: Sequence[str]) -> None:
+    """Have the batch lock these Stripe runs: see `lock_stripe_runs`."""
+    batch.add(_LOCK, {"names": [f"{account}/{id_}" for id_ in stripe_run_ids]})
 
 
 def has_ended(stripe_run: StripeRun) -> bool:
@@ -52,10 +59,11 @@ async def settle(session: AsyncSession, account: str, told: Sequence[StripeRun],
     """
     if not told:
         return 0
-    await lock_stripe_runs(session, account, [stripe_run.id for stripe_run in told])
     concerned = 0
+    batch = Batch(session)
+    add_lock(batch, account, [stripe_run.id for stripe_run in told])
     for turn in _in_turns(told):
-        concerned += await _settle_each_once(session, account, turn, poll_seconds=poll_seconds)
+        concerned += await _settle_each_once(batch, account, turn, poll_seconds=poll_seconds)
     return concerned
 
 
@@ -79,10 +87,11 @@ def _in_turns(told: Sequence[StripeRun]) -> Iterator[dict[str, StripeRun]]:
     yield turn
 
 
-async def _settle_each_once(
-    session: AsyncSession, account: str, told: dict[str, StripeRun], *, poll_seconds: float
-) -> int:
-    known = await fetch(session, _Attempt, _ATTEMPTS_OF, {"account": account, "stripe_run_ids": list(told)})
+async def _settle_each_once(batch: Batch, account: str, told: dict[str, StripeRun], *, poll_seconds: float) -> int:
+    session = batch.session
+    found = batch.add(_ATTEMPTS_OF, {"account": account, "stripe_run_ids": list(told)})
+    await batch.send()
+    known = found.rows(_Attempt)
     await _note_ends(session, [one for one in known if one.left_pending and has_ended(told[one.stripe_run_id])])
     attempts = [one for one in known if one.is_current]
     succeeded: list[tuple[_Attempt, StripeFile]] = []
@@ -122,11 +131,13 @@ async def _succeeded(session: AsyncSession, results: Sequence[tuple[_Attempt, St
         "file_types": [file.type for file in files],
         "expiries": [file.expires_at for file in files],
     }
-    await session.execute(_RESULTS, {**_names(attempts), **facts})
+    batch = Batch(session)
+    batch.add(_RESULTS, {**_names(attempts), **facts})
     made = [Move(attempt.run_id, "Stripe finished the run", attempt.number) for attempt in attempts]
-    if await moves.move_all(session, made, to=RunState.READY):
-        big = {(file.size or 0) >= BIG_BYTES for file in files}
-        await wake(session, *(Lane.BIG_DOWNLOADS if is_big else Lane.DOWNLOADS for is_big in big))
+    big = {(file.size or 0) >= BIG_BYTES for file in files}
+    lanes = [Lane.BIG_DOWNLOADS if is_big else Lane.DOWNLOADS for is_big in sorted(big)]
+    moves.begin_moves(batch, made, to=RunState.READY, wakes=lanes)
+    await batch.send()
 
 
 async def _failed(session: AsyncSession, attempt: _Attempt, error: RunError) -> None:

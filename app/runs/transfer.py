@@ -55,6 +55,7 @@ class DownloadClaim(Claim):
     interval_end: datetime | None
     timezone: str | None
     parameters: dict[str, Any]
+    window_key: str | None
     revision: int
     recheck: bool
     planned_at: datetime

@@ -10,9 +10,13 @@ from app.vocabulary import RunState
 async def accounts_due(res: Resources, state: RunState) -> list[str]:
     """The accounts with a run in this state that is due, another one first each time: none is always last.
 
-    One statement asks for all of them, so that accounts with nothing due cost nothing, however many there are.
+    One statement asks for all of them, so that accounts with nothing due cost nothing, however many there are; a single
+    account is simply looked at.
     """
-    values = {"accounts": list(res.callable_accounts)}
+    accounts = res.callable_accounts
+    if len(accounts) == 1:
+        return list(accounts)
+    values = {"accounts": list(accounts)}
     async with autocommit_session(res.sessions) as session:
         found = sorted((await session.execute(_ACCOUNTS_DUE[state], values)).scalars())
     first = int(res.random() * len(found))

@@ -9,9 +9,10 @@ from sqlalchemy import bindparam, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from app.db.batch import Answer, Batch
 from app.db.rows import fetch, fetch_first
 from app.queue.claims import Lease
-from app.queue.wakeups import wake
+from app.queue.wakeups import CHANNEL, wake
 from app.tables.catalogue import CONNECT_PREFIX, family_of
 from app.tables.load_file import LOADER
 from app.vocabulary import Lane
@@ -58,14 +59,19 @@ class StoredRun:
 
 
 async def owe(session: AsyncSession, run_ids: Sequence[uuid.UUID]) -> int:
-    """Create the loads of these runs' files, unless their rules say no; returns how many. Existing loads stay."""
+    """Have the files of these runs loaded, unless their rules say no; returns how many. What is there already stays."""
     stored = await fetch(session, StoredRun, _STORED, {"run_ids": list(run_ids)})
     if not stored:
         return 0
-    owed = (await session.execute(_OWE, _columns(stored))).scalars().all()
-    if owed:
-        await wake(session, Lane.LOADS)
+    batch = Batch(session)
+    owed = add_owed(batch, stored)
+    await batch.send()
     return len(owed)
+
+
+def add_owed(batch: Batch, stored: Sequence[StoredRun]) -> Answer:
+    """Have the batch do what `owe` does for files that are stored in the same transaction; a row for each load."""
+    return batch.add(_OWE, {**_columns(stored), "channel": CHANNEL, "lane": Lane.LOADS.value})
 
 
 def _columns(stored: Sequence[StoredRun]) -> dict[str, Any]:
@@ -159,9 +165,8 @@ async def owe_missing(session: AsyncSession, *, limit: int) -> int:
 _STORED = text("""
 select runs.id as run_id, files.id as file_id, runs.rule_id, runs.account, runs.connected_account, runs.report_type,
     runs.window_key, runs.revision, runs.interval_start, runs.interval_end, runs.timezone, runs.parameters
-from runs join files on files.run_id = runs.id left join rules on rules.id = runs.rule_id
+from runs join files on files.run_id = runs.id
 where runs.id = any(:run_ids) and files.stored_at is not null and files.removed_at is null
-    and coalesce(rules."table" ->> 'state', 'auto') <> 'off'
 """)
 _OWE = text("""
 insert into loads (run_id, file_id, rule_id, account, connected_account, report_type, window_key, revision,
@@ -171,7 +176,10 @@ select *, 'due' from unnest(cast(:run_ids as uuid[]), cast(:file_ids as uuid[]),
     cast(:window_keys as text[]), cast(:revisions as int[]), cast(:interval_starts as timestamptz[]),
     cast(:interval_ends as timestamptz[]), cast(:timezones as text[]), cast(:scopes as text[]),
     cast(:families as text[]), cast(:tables as text[]), cast(:filtereds as bool[]))
-on conflict (run_id) do nothing returning id
+    as new(run_id, file_id, rule_id, account, connected_account, report_type, window_key, revision, interval_start,
+        interval_end, timezone, scope, family, table_name, filtered)
+where not exists (select from rules where rules.id = new.rule_id and rules."table" ->> 'state' = 'off')
+on conflict (run_id) do nothing returning id, pg_notify(:channel, :lane)
 """)
 _CLAIM = text("""
 update loads set lease_until = clock_timestamp() + make_interval(secs => :seconds), leased_by = :worker,

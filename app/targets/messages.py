@@ -13,6 +13,7 @@ import orjson
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from app.db.batch import Answer, Batch
 from app.db.rows import fetch
 from app.ids import uuid7
 from app.planning.dates import local_dates
@@ -91,9 +92,20 @@ class _Missed:
 
 async def announce_runs(session: AsyncSession, run_ids: Collection[uuid.UUID], state: RunState) -> None:
     """Announce that these runs have just moved to `state`, if it is an end state and there are targets."""
-    if state not in _TYPES or not run_ids:
-        return
-    runs = await fetch(session, _Run, _RUNS, {"run_ids": list(run_ids)})
+    batch = Batch(session)
+    if (news := look_at_runs(batch, run_ids, state)) is not None:
+        await batch.send()
+        await announce_found(session, news, state, run_ids)
+
+
+def look_at_runs(batch: Batch, run_ids: Collection[uuid.UUID], state: RunState) -> Answer | None:
+    """Have the batch look for what `announce_found` announces of these runs; None where there is nothing to say."""
+    return batch.add(_RUNS, {"run_ids": list(run_ids)}) if state in _TYPES and run_ids else None
+
+
+async def announce_found(session: AsyncSession, found: Answer, state: RunState, moved: Collection[uuid.UUID]) -> None:
+    """Announce those of the runs found that have moved to `state`."""
+    runs = [run for run in found.rows(_Run) if run.id in moved]
     # A re-check is announced only where it found a difference.
     new = [_run_message(run, _TYPES[state]) for run in runs if not run.recheck]
     if state is RunState.STORED:

@@ -1,8 +1,12 @@
 """Files stored without a download."""
 
 import uuid
+from collections.abc import Sequence
 
-from app.files import FileMetadata, FileWriter, finish_all
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.db.batch import Batch
+from app.files import FileMetadata, FileWriter, begin_finishing
 from app.files.database_writer import DatabaseWriter
 from app.resources import Resources
 from tests.service import execute
@@ -27,6 +31,13 @@ async def store(res: Resources, run_id: uuid.UUID, content: bytes, *, rule_id: u
     await writer.facts()
     async with res.sessions.begin() as session:
         await finish_all(session, [writer])
+
+
+async def finish_all(session: AsyncSession, writers: Sequence[FileWriter]) -> None:
+    """Finish these files, without what a download records beside them."""
+    batch = Batch(session)
+    await begin_finishing(batch, [writer.ending() for writer in writers])
+    await batch.send()
 
 
 async def one_run(res: Resources, *, state: str = "stored") -> uuid.UUID:

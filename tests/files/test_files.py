@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from sqlalchemy import text
 
 from app import files
-from app.files import FileFacts, finish_all
+from app.files import FileFacts
 from app.files.chunker import CHUNK_BYTES, CODEC_PLAIN, CODEC_ZSTD, Chunk, Chunker, Digest
 from app.files.database_writer import DatabaseWriter
 from app.resources import Resources
-from tests.files.stored import metadata, one_run, store, write
+from tests.files.stored import finish_all, metadata, one_run, store, write
 from tests.service import execute, fetch
 
 

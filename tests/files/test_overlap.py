@@ -10,11 +10,11 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.errors import Overtaken
-from app.files import database_writer, finish_all
+from app.files import database_writer
 from app.files.chunker import BLOCK_BYTES, CHUNK_BYTES
 from app.files.database_writer import DatabaseWriter
 from app.resources import Resources
-from tests.files.stored import metadata, one_run
+from tests.files.stored import finish_all, metadata, one_run
 from tests.service import fetch
 
 # What has to be written before a group of this many bytes begins to be committed: blocks are compressed meanwhile.

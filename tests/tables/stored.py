@@ -7,11 +7,12 @@ from typing import Any
 
 from sqlalchemy import RowMapping
 
-from app.files import FileMetadata, finish_all
+from app.files import FileMetadata
 from app.files.database_writer import DatabaseWriter
 from app.resources import Resources
 from app.tables import loading, loads
 from app.tables.loads import LoadClaim
+from tests.files.stored import finish_all
 from tests.service import execute, fetch
 
 ACTIVITY = "balance_change_from_activity.itemized.6"
