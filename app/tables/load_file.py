@@ -4,7 +4,7 @@
 import hashlib
 import json
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,12 +13,13 @@ from psycopg.rows import class_row, tuple_row
 
 from app.errors import LoadOvertaken
 from app.files.reading import pieces
+from app.tables import copying
 from app.tables.catalogue import Family, Kind, family_of
-from app.tables.columns import METADATA, ColumnPlan, ColumnState, Field, KnownColumn, plan_columns
+from app.tables.columns import METADATA, ColumnPlan, ColumnState, KnownColumn, plan_columns
 from app.tables.ddl import ROWS_SCHEMA, Connection, prepare_table
 from app.tables.diffs import write_diffs
 from app.tables.facts import Facts, find_facts, write_sums
-from app.tables.reading import Reader, Row, Unwanted, Wanted, as_json
+from app.tables.reading import Reader, Unwanted, Wanted, as_json
 from app.tables.unzipping import plain
 
 # Increased whenever a version can read more than the one before: it tries the failed loads of an older loader again.
@@ -117,40 +118,32 @@ def known_columns(connection: Connection, table: str) -> dict[str, KnownColumn]:
 
 
 def _copy(connection: Connection, load: _Load) -> None:
-    """Write all rows into the table, replacing earlier ones. Without a field there is no table, and they are only
-    read."""
+    """All rows into the table, in place of what was there; without a field there is no table: they are only read."""
     fields = load.plan.fields
-    batches = load.reader.batches([Wanted(field.index, field.name, field.kind) for field in fields], load.left)
+    batches = load.reader.columns([Wanted(field.index, field.name, field.kind) for field in fields], load.left)
     if not fields:
         for _ in batches:
             pass
         return
     table = sql.Identifier(ROWS_SCHEMA, load.family.table)
     connection.execute(sql.SQL("delete from {} where load_id = {}").format(table, load.job.id))
-    names = ["load_id", "row_number", *(field.sql_name for field in fields if field.sql_name is not None)]
-    rows = _plain_rows(batches)
-    if any(field.sql_name is None for field in fields):
-        names.append(METADATA)
-        rows = with_metadata(batches, fields)
-    statement = sql.SQL("copy {} ({}) from stdin").format(table, sql.SQL(", ").join(map(sql.Identifier, names)))
-    with connection.cursor() as cursor, cursor.copy(statement) as copy:
-        for number, row in enumerate(rows, 1):
-            copy.write_row((load.job.id, number, *row))
-
-
-def _plain_rows(batches: Iterator[list[Row]]) -> Iterator[Row]:
-    for batch in batches:
-        yield from batch
-
-
-def with_metadata(batches: Iterator[list[Row]], fields: Sequence[Field]) -> Iterator[Row]:
-    """The rows, with all keys of metadata in one JSON object at the end."""
     plain = [place for place, field in enumerate(fields) if field.sql_name is not None]
     keys = [place for place, field in enumerate(fields) if field.sql_name is None]
-    names = [fields[place].name for place in keys]
-    for batch in batches:
-        for row in batch:
-            yield (*(row[place] for place in plain), as_json(names, [row[place] for place in keys]))
+    names = ["load_id", "row_number", *(str(fields[place].sql_name) for place in plain), *([METADATA] if keys else ())]
+    statement = sql.SQL("copy {} ({}) from stdin").format(table, sql.SQL(", ").join(map(sql.Identifier, names)))
+    first = 1
+    with connection.cursor() as cursor, cursor.copy(statement) as copy:
+        for columns, rows in batches:
+            values = [columns[place] for place in plain]
+            if keys:
+                values.append(metadata_of([fields[place].name for place in keys], [columns[place] for place in keys]))
+            copy.write(copying.lines(load.job.id, first, values, rows))
+            first += rows
+
+
+def metadata_of(names: Sequence[str], columns: Sequence[Sequence[str]]) -> list[str]:
+    """The columns of metadata as one, of JSON objects without what is empty; empty where all is."""
+    return [as_json(names, [value or None for value in row]) or "" for row in zip(*columns, strict=True)]
 
 
 def _finish(connection: Connection, load: _Load) -> None:

@@ -18,8 +18,8 @@ from app.files.reading import pieces
 from app.tables.catalogue import Kind, family_of, find_column
 from app.tables.columns import METADATA, Field, plan_columns, sql_name
 from app.tables.ddl import Connection
-from app.tables.load_file import known_columns, with_metadata
-from app.tables.reading import Reader, Row, Wanted, as_stream
+from app.tables.load_file import known_columns
+from app.tables.reading import Reader, Row, Wanted, as_json, as_stream
 from app.tables.unzipping import plain
 
 if TYPE_CHECKING:
@@ -178,12 +178,22 @@ def _write_read_file(path: str, content: Iterator[bytes], fields: Sequence[Field
 def _groups(batches: Iterator[list[Row]], fields: Sequence[Field], has_metadata: bool) -> Iterator[list[Row]]:
     group: list[Row] = []
     for batch in batches:
-        group += with_metadata(iter([batch]), fields) if has_metadata else batch
+        group += _with_metadata(iter([batch]), fields) if has_metadata else batch
         if len(group) >= GROUP_ROWS:
             yield group
             group = []
     if group:
         yield group
+
+
+def _with_metadata(batches: Iterator[list[Row]], fields: Sequence[Field]) -> Iterator[Row]:
+    """The rows, with all keys of metadata in one JSON object at the end."""
+    plain = [place for place, field in enumerate(fields) if field.sql_name is not None]
+    keys = [place for place, field in enumerate(fields) if field.sql_name is None]
+    names = [fields[place].name for place in keys]
+    for batch in batches:
+        for row in batch:
+            yield (*(row[place] for place in plain), as_json(names, [row[place] for place in keys]))
 
 
 def _table(

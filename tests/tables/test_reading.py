@@ -206,3 +206,16 @@ def test_any_bytes_are_read_or_refused(data: bytes, pieces: int) -> None:
         row = 1
 
     assert row is not None
+
+
+def test_a_line_is_too_long_wherever_it_is_cut_and_what_stands_before_a_bad_line_is_counted() -> None:
+    long = b"x" * (reading.MOST_LINE_BYTES + 1)
+    for pieces in ([b"id\na\n" + long + b"\nb\n"], [b"id\na\n" + long[:900_000], long[900_000:] + b"\nb\n"]):
+        with pytest.raises(Unloadable, match="longer than"):
+            list(Reader(pieces).batches([]))
+
+    for bad, said in ((b"\xff", "not UTF-8"), (b"\0", "zero byte")):
+        lines = [b"id", *(b"%d" % number for number in range(10_000)), b"a" + bad, b"b"]
+        with pytest.raises(Unloadable, match=said) as refusal:
+            list(Reader([b"\n".join(lines)]).batches([]))
+        assert refusal.value.row == 10_001
