@@ -14,7 +14,6 @@ from fastapi import FastAPI
 
 from app.api.http.connection import Connections, Limits
 from app.errors import CannotListen
-from app.main import build_app
 from app.observability import tracing
 from app.resources import REQUESTS_AT_ONCE, Resources, open_resources
 from app.settings import Settings
@@ -46,12 +45,12 @@ async def running(
     port: int | None = 0,
     works_queue: bool = True,
     concurrency: int = REQUESTS_AT_ONCE,
-    app: Callable[[Resources], FastAPI] = build_app,
+    app: Callable[[Resources], FastAPI] | None = None,
 ) -> AsyncIterator[Running]:
     """The running service; shut down cleanly at the end of the block. `port` None: no web server; 0: any free port."""
     with tracing.exporting():
         async with open_resources(settings, works_queue=works_queue, requests_at_once=concurrency) as res:
-            server = None if port is None else make_server(app(res), settings, host=host, port=port)
+            server = None if port is None else make_server((app or _whole_app)(res), settings, host=host, port=port)
             parts = [asyncio.create_task(work(res) if works_queue else be_seen(res), name="worker")]
             try:
                 url = None
@@ -154,6 +153,13 @@ async def _serve(server: _Server) -> None:
         raise CannotListen(
             "the web server could not start: if the port is taken, choose another with --port"
         ) from error
+
+
+def _whole_app(res: Resources) -> FastAPI:
+    # A worker never loads it: with the pages and the API it is a tenth of the memory.
+    from app.main import build_app
+
+    return build_app(res)
 
 
 async def _started(server: _Server, serving: asyncio.Task[None], host: str, port: int | None) -> str:

@@ -30,6 +30,9 @@ def serve(
     worker: Annotated[bool, typer.Option("--worker/--no-worker", help="Also work the queue in this process.")] = True,
 ) -> None:
     """Migrate, then receive webhooks, answer the admin API and (unless told not to) work the queue."""
+    from app.observability.lighter import import_lightly
+
+    import_lightly()
     from app.main import build_app_ready
     from app.serving import run_until
 
@@ -44,7 +47,10 @@ def worker(
     port: ProbesPort = None,
 ) -> None:
     """Only work the queue; any number can run beside any number of `serve`."""
-    from app.main import build_probes
+    from app.observability.lighter import import_lightly
+
+    import_lightly()
+    from app.probes import build_probes
     from app.serving import run_until
 
     settings = _settings()

@@ -5,7 +5,7 @@ import socket
 import httpx
 import pytest
 
-from app.main import build_probes
+from app.probes import build_probes
 from app.resources import Resources
 from app.serving import running
 from app.simulator import Simulator
