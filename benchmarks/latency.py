@@ -9,6 +9,8 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -18,13 +20,15 @@ import uvloop
 from app.db.engine import libpq_conninfo
 from app.simulator import Simulator, serve
 from app.simulator.faults import CALL_FAULTS, Fault, FaultBook, Subject
+from benchmarks import before
 from benchmarks.deliveries import event, signature
-from benchmarks.harness import Row, alone, below, quantile
-from benchmarks.rows import add_rules, rule
-from benchmarks.stage import ADMIN_TOKEN, SECRET, Stage
-from benchmarks.stripe import REPORT_TYPES, Wanted, first_day, midnight, prepare
+from benchmarks.harness import Row, against, alone, alternate, at_least, below, not_measured, quantile
+from benchmarks.rows import plan_daily
+from benchmarks.stage import ADMIN_TOKEN, ROOT, SECRET, Stage
+from benchmarks.stripe import REPORT_TYPES, Wanted, midnight, prepare
 
 TYPE = REPORT_TYPES[0]
+OURS = "ours"
 CREATE = "/v1/reporting/report_runs"
 # Between two samples, so that each one finds the service idle.
 PAUSE_SECONDS = 0.03
@@ -32,7 +36,7 @@ WARM_UP = 5
 _TELL = """
 create function bench_tell() returns trigger language plpgsql as $$ begin
     perform pg_notify('bench', new.run_id::text); return null; end $$;
-create trigger bench_tell after update of stored_at on files for each row when (new.stored_at is not null)
+create trigger bench_tell after insert or update of stored_at on files for each row when (new.stored_at is not null)
     execute function bench_tell();
 """
 
@@ -52,34 +56,50 @@ class Watch(FaultBook):
 
 
 def measure(stage: Stage) -> Iterator[Row]:
-    """p50 and p99 of both."""
-    samples = 40 if stage.short else 250
-    with stage.database() as url:
-        to_create, to_file = uvloop.run(_sample(stage, url, samples))
-    for what, taken in (
-        ("availability event in → create call out", to_create),
-        ("success event in → file visible through the API", to_file),
+    """p50 and p99 of both, beside what they were before."""
+    samples = 40 if stage.short else 125
+    contenders = {OURS: partial(_on_its_own, stage, samples)}
+    if (lacking := before.why_not()) is None:
+        contenders[before.NAME] = partial(_on_its_own, stage, samples, root=before.unpacked(stage))
+    given = alternate(1 if stage.short else 2, contenders)
+    for place, what in enumerate(
+        ("availability event in → create call out", "success event in → file visible through the API")
     ):
-        times = [seconds * 1000 for seconds in taken]
-        yield alone(f"{what}: p50", [quantile(times, 0.5)], "ms", aim=below(30, "ms"), note=f"{len(times)} samples")
-        yield alone(f"{what}: p99", [quantile(times, 0.99)], "ms", aim=below(150, "ms"))
+        for name, share, aim in (("p50", 0.5, below(30, "ms")), ("p99", 0.99, below(150, "ms"))):
+            rounds = {whose: [quantile(taken[place], share) * 1000 for taken in its] for whose, its in given.items()}
+            note = f"{samples} samples a round"
+            yield alone(f"{what}: {name}", rounds[OURS], "ms", aim=aim, note=note)
+            if lacking is None:
+                its = rounds[before.NAME]
+                least = at_least(round(1 / 0.75, 2)) if name == "p50" else at_least(1)
+                yield against(
+                    f"{what}: {name}", rounds[OURS], "ms", limit=before.NAME, limits=its, less_is_better=True, aim=least
+                )
+    if lacking is not None:
+        yield not_measured(f"latency, beside {before.NAME}", lacking)
 
 
-async def _sample(stage: Stage, url: str, samples: int) -> tuple[list[float], list[float]]:
+def _on_its_own(stage: Stage, samples: int, root: Path | None = None) -> tuple[list[float], list[float]]:
+    with stage.database(empty=root is not None) as url:
+        return uvloop.run(_sample(stage, url, samples, root))
+
+
+async def _sample(stage: Stage, url: str, samples: int, root: Path | None) -> tuple[list[float], list[float]]:
     simulator = Simulator(outcome="hang")
     days = samples + WARM_UP
     prepare(simulator, Wanted(days=days, instant=False))
     kind = simulator.report_type(TYPE)
     kind.data_available_end = int((midnight() - timedelta(days=days)).timestamp()) + 1
     watch = simulator.world.faults = Watch()
-    async with serve(simulator) as base, _told(url) as stored:
-        # The service is a process of its own; only its start blocks this loop, and needs no answer from it.
-        with stage.service("serve", "--port", "0", url=url, stripe=base) as service:
-            await asyncio.sleep(1)
-            await add_rules(url, rule("daily", TYPE, starts_on=first_day(days)))
-            headers = {"Authorization": f"Bearer {ADMIN_TOKEN}"}
-            async with httpx.AsyncClient(base_url=service.url, headers=headers, trust_env=False) as client:
-                taken = [await _one_day(simulator, watch, stored, client) for _ in range(days)]
+    # The service is a process of its own; only its start blocks this loop, and needs no answer from it.
+    async with serve(simulator) as base:
+        with stage.service("serve", "--port", "0", url=url, stripe=base, root=root) as service:
+            async with _told(url) as stored:
+                await asyncio.sleep(1)
+                await asyncio.to_thread(plan_daily, url, [TYPE], days=days, root=root or ROOT)
+                headers = {"Authorization": f"Bearer {ADMIN_TOKEN}"}
+                async with httpx.AsyncClient(base_url=service.url, headers=headers, trust_env=False) as client:
+                    taken = [await _one_day(simulator, watch, stored, client) for _ in range(days)]
     return [first for first, _ in taken[WARM_UP:]], [second for _, second in taken[WARM_UP:]]
 
 

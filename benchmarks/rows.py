@@ -1,8 +1,12 @@
 """What benchmarks put into a database, and read from it."""
 
+import os
+import subprocess
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import date
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -53,6 +57,26 @@ async def add_rules(url: str, *rules: NewRule) -> int:
             return int((await session.execute(text("select count(*) from runs"))).scalar_one())
     finally:
         await engine.dispose()
+
+
+def plan_daily(url: str, report_types: Sequence[str], *, days: int, root: Path) -> int:
+    """A daily rule of each type, from so many days ago, planned by the program at `root`; returns the number of runs.
+
+    In a process of its own: an older program (`before`) plans in its own words.
+    """
+    environ = {"PATH": os.environ["PATH"], "PYTHONPATH": str(root)}
+    command = [sys.executable, "-c", _PLAN_DAILY, url, str(days), *report_types]
+    done = subprocess.run(command, cwd=root, env=environ, capture_output=True, text=True, check=True)
+    return int(done.stdout.split()[-1])
+
+
+_PLAN_DAILY = """
+import asyncio, sys
+from benchmarks.rows import add_rules, rule
+from benchmarks.stripe import first_day
+url, days, *types = sys.argv[1:]
+print(asyncio.run(add_rules(url, *(rule(name, name, starts_on=first_day(int(days))) for name in types))))
+"""
 
 
 async def finish(session: AsyncSession, writer: FileWriter) -> None:

@@ -10,9 +10,6 @@ work; further rows are with them, each file loaded as well.
 
 import asyncio
 import hashlib
-import os
-import subprocess
-import sys
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -28,7 +25,7 @@ from app.db.engine import libpq_conninfo
 from benchmarks import before
 from benchmarks.harness import Row, against, alone, alternate, at_least, not_measured
 from benchmarks.profiled import print_hints
-from benchmarks.rows import one, until
+from benchmarks.rows import one, plan_daily, until
 from benchmarks.stage import KEY, ROOT, Stage, postgres_cpu_seconds
 from benchmarks.stripe import REPORT_TYPES, Stripe, Wanted, midnight, stripe
 
@@ -127,7 +124,7 @@ def _life(
         if count_statements:
             one(url, "select pg_stat_statements_reset()")
         since = it.cpu_seconds(), postgres_cpu_seconds(stage)
-        runs = _plan(url, days, root or ROOT)
+        runs = plan_daily(url, REPORT_TYPES, days=days, root=root or ROOT)
         until(lambda: one(url, _STORED) == runs, "all runs are stored", every=0.25)
         if tables == "on":
             until(lambda: one(url, _TO_LOAD) == 0, "all files are loaded", every=0.25)
@@ -141,21 +138,6 @@ def _life(
         )
 
 
-def _plan(url: str, days: int, root: Path) -> int:
-    """Make three rules and plan them, by the program that lies at `root`; returns the number of runs."""
-    environ = {"PATH": os.environ["PATH"], "PYTHONPATH": str(root)}
-    command = [sys.executable, "-c", _MAKE_RULES, url, str(days)]
-    done = subprocess.run(command, env=environ, capture_output=True, text=True, check=True)
-    return int(done.stdout.split()[-1])
-
-
-_MAKE_RULES = """
-import asyncio, sys
-from benchmarks.rows import add_rules, rule
-from benchmarks.stripe import REPORT_TYPES, first_day
-url, days = sys.argv[1], int(sys.argv[2])
-print(asyncio.run(add_rules(url, *(rule(name, name, starts_on=first_day(days)) for name in REPORT_TYPES))))
-"""
 _KNOWN = f"select count(*) from report_types where data_available_end is not null and id in {REPORT_TYPES}"
 _STORED = "select count(*) from runs where state = 'stored'"
 _TO_LOAD = "select count(*) from loads where state = 'due'"
