@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from typing import Any
 
 import psycopg
@@ -40,12 +40,15 @@ class Detour:
 
     async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         age = self._age
-        with suppress(ConnectionError):  # closed with something unread: an end like any other
+        try:
             while data := await reader.read(65536):
                 await self._carrying.wait()
                 if age == self._age:
                     writer.write(data)
-        writer.close()
+        except ConnectionError:
+            pass  # closed with something unread: an end like any other
+        finally:
+            writer.close()
 
 
 @asynccontextmanager

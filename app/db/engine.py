@@ -248,29 +248,43 @@ def _leave_wrong_servers(engine: Engine) -> None:
     event.listen(engine, "handle_error", notice)
 
 
+def is_dead(raw: Any) -> bool:
+    """Whether the server closed this connection, which nobody uses now.
+
+    libpq knows it once its socket is readable at end of file; asking the socket costs microseconds, where a ping before
+    each transaction would cost a round trip.
+    """
+    return bool(raw.closed or select.select([raw.fileno()], [], [], 0)[0])
+
+
 def _refuse_a_dead_connection(dbapi_connection: AdaptedConnection, _record: Any, _proxy: Any) -> None:
-    # libpq knows a connection that the server closed once its socket is readable at end of file; asking the
-    # socket costs microseconds, where a ping before each transaction would cost a round trip.
-    raw = dbapi_connection.driver_connection
-    if raw.closed or select.select([raw.fileno()], [], [], 0)[0]:
+    if is_dead(dbapi_connection.driver_connection):
         raise DisconnectionError("the server closed this connection")
 
 
 def _watch(engine: AsyncEngine, seconds: float) -> None:
     def begin(dbapi_connection: AdaptedConnection, record: ConnectionPoolEntry, _proxy: Any) -> None:
         raw = dbapi_connection.driver_connection
-        record.info[_watch] = asyncio.get_running_loop().call_later(seconds, _cut, raw)
+        record.info[_watch] = asyncio.get_running_loop().call_later(seconds, cut, raw)
 
     def end(_dbapi_connection: AdaptedConnection | None, record: ConnectionPoolEntry) -> None:
-        if (timer := record.info.pop(_watch, None)) is not None:
-            timer.cancel()
+        forget_watch(record.info)
 
     event.listen(engine.sync_engine, "checkout", begin)
     event.listen(engine.sync_engine, "checkin", end)
 
 
-def _cut(raw: Any) -> None:
-    # Closing the connection wakes up the task that waits for an answer; cancelling the task would wait for the server.
+def forget_watch(info: dict[Any, Any]) -> None:
+    """Cut a connection of the pool no longer for having been out for long; `info` is what the pool knows of it."""
+    if (timer := info.pop(_watch, None)) is not None:
+        timer.cancel()
+
+
+def cut(raw: Any) -> None:
+    """Close the socket under a connection: whoever waits for an answer wakes up with its end.
+
+    To cancel the task would wait for the server.
+    """
     with suppress(OSError, psycopg.Error), socket.socket(fileno=os.dup(raw.fileno())) as shared:
         shared.shutdown(socket.SHUT_RDWR)
 

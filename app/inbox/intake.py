@@ -14,7 +14,8 @@ from typing import Self
 import structlog
 
 from app.db.arrays import bool_array, instant_array, text_array
-from app.db.engine import is_transient, make_engine, raw_connection
+from app.db.engine import is_transient, make_engine
+from app.db.own_connection import OwnConnection
 from app.errors import RejectedDelivery, Unavailable
 from app.inbox.deadlines import Deadlines
 from app.inbox.delivery import IncomingEvent, Members, check_header, read_event
@@ -73,15 +74,16 @@ class Intake:
         self._accounts = settings.accounts
         self._members = (self._accounts.version, Members(self._accounts.values()))
         self._engine = make_engine(
-            url, pool_size=WRITERS, transaction_seconds=TRANSACTION_SECONDS, autocommit=True, prepare_after=0
+            url, pool_size=WRITERS + 1, transaction_seconds=TRANSACTION_SECONDS, autocommit=True, prepare_after=0
         )
         self._waiting: asyncio.Queue[tuple[IncomingEvent, asyncio.Future[None]]] = asyncio.Queue(QUEUE_LIMIT)
         self._deadlines = Deadlines(ANSWER_SECONDS)
+        self._own = [OwnConnection(self._engine, seconds=TRANSACTION_SECONDS) for _ in range(WRITERS)]
         self._writers: list[asyncio.Task[None]] = []
         self.refused = RefusedDeliveries()
 
     async def __aenter__(self) -> Self:
-        self._writers = [asyncio.create_task(self._write_groups()) for _ in range(WRITERS)]
+        self._writers = [asyncio.create_task(self._write_groups(own)) for own in self._own]
         self._writers.append(asyncio.create_task(self.refused.keep_on(self._engine), name="keep-refused"))
         return self
 
@@ -107,16 +109,22 @@ class Intake:
     async def accept(self, body: bytes, signature: str, account: Account) -> None:
         """Store the event of this delivery; returns after the commit. Raises RejectedDelivery, Unavailable."""
         with self._counting(account):
-            event = read_event(body, signature, account, self._present_members(), now=time.time())
+            kept = self.offer(body, signature, account)
+        await kept
+
+    def offer(self, body: bytes, signature: str, account: Account) -> asyncio.Future[None]:
+        """The same without waiting: the future is done after the commit, or fails with Unavailable.
+
+        A rejected delivery is not counted. Raises RejectedDelivery, Unavailable.
+        """
+        event = read_event(body, signature, account, self._present_members(), now=time.time())
         kept = self._deadlines.future()
         try:
             self._waiting.put_nowait((event, kept))
         except asyncio.QueueFull as error:
             kept.cancel()
             raise Unavailable("the database is not answering") from error
-        await kept
-        type_ = "other" if event.payload is None else event.type
-        self._metrics.deliveries.labels(event.account, type_, event.status.value).inc()
+        return kept
 
     def _present_members(self) -> Members:
         version, members = self._members
@@ -133,21 +141,30 @@ class Intake:
             self.refused.add(account.slug, error.reason)
             raise
 
-    async def _write_groups(self) -> None:
+    async def _write_groups(self, own: OwnConnection) -> None:
         writer = asyncio.current_task()
-        # A connection that breaks just as its writer is cancelled raises a database error, which is all it means.
-        while writer is not None and not writer.cancelling():
-            group = [await self._waiting.get()]
-            while len(group) < GROUP_LIMIT and not self._waiting.empty():
-                group.append(self._waiting.get_nowait())
-            outcome = await self._try_to_keep([event for event, _ in group])
-            for _, kept in group:
-                if not kept.done():
-                    kept.set_result(None) if outcome is None else kept.set_exception(outcome)
+        async with own:
+            # A connection that breaks just as its writer is cancelled raises a database error, which is all it means.
+            while writer is not None and not writer.cancelling():
+                group = [await self._waiting.get()]
+                while len(group) < GROUP_LIMIT and not self._waiting.empty():
+                    group.append(self._waiting.get_nowait())
+                outcome = await self._try_to_keep(own, [event for event, _ in group])
+                for event, kept in group:
+                    if not kept.done():
+                        self._tell(event, kept, outcome)
 
-    async def _try_to_keep(self, events: list[IncomingEvent]) -> Unavailable | None:
+    def _tell(self, event: IncomingEvent, kept: asyncio.Future[None], outcome: Unavailable | None) -> None:
+        if outcome is not None:
+            kept.set_exception(outcome)
+            return
+        kept.set_result(None)
+        type_ = "other" if event.payload is None else event.type
+        self._metrics.deliveries.labels(event.account, type_, event.status.value).inc()
+
+    async def _try_to_keep(self, own: OwnConnection, events: list[IncomingEvent]) -> Unavailable | None:
         try:
-            await self._keep(events)
+            await self._keep(own, events)
         except Exception as error:
             # The writer serves all later groups too: it must survive any error of this one.
             if is_transient(error):
@@ -158,15 +175,15 @@ class Intake:
             return None
         return Unavailable("the database is not answering")
 
-    async def _keep(self, events: list[IncomingEvent]) -> None:
+    async def _keep(self, own: OwnConnection, events: list[IncomingEvent]) -> None:
         # Unique and always in the same order: two groups that share events cannot deadlock.
         unique = {(event.account, event.stripe_event_id): event for event in events}
         rows = [unique[key] for key in sorted(unique)]
         columns = _packed(rows)
         # Each statement is its own transaction: what is stored stays stored, and the replay can be asked for again.
-        async with self._engine.connect() as connection, raw_connection(connection) as raw:
+        async with own.use() as raw:
             cursor = await raw.execute(_KEEP, (*columns, CHANNEL, Lane.INBOX.value))
-            new, _ = await cursor.fetchone()
+            new, _ = await cursor.fetchone() or (0, 0)
             if new < len(rows):
                 await raw.execute(_HANDLE_AGAIN, (*columns[:2], CHANNEL, Lane.INBOX.value))
         # One log line per commit: one per event would cost as much as storing it.
