@@ -49,6 +49,7 @@ def build_app(res: Resources, *, access: Access | None = None) -> FastAPI:
     pages = build_pages if res.settings.web == "on" else no_pages
     app = base_app(res, short_cut=webhooks.short_cut, access=access, pages=pages, description=DESCRIPTION)
     webhooks.add_webhooks(app)
+    app.state.plain_deliveries = webhooks.PlainDeliveries(res)
     for router in (*ADMIN_ROUTERS, login_links.router):
         app.include_router(router, dependencies=[Depends(bearer)], responses=PROBLEMS)
     app.include_router(health.router)

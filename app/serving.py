@@ -6,6 +6,7 @@ import resource
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import structlog
@@ -13,6 +14,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from app.api.http.connection import Connections, Limits
+from app.api.http.short_path import ShortPath
 from app.errors import CannotListen
 from app.observability import tracing
 from app.resources import REQUESTS_AT_ONCE, Resources, open_resources
@@ -111,12 +113,13 @@ class _Server(uvicorn.Server):
 
 def make_server(app: FastAPI, settings: Settings, *, host: str, port: int) -> _Server:
     """Uvicorn with this app, every connection within the limits of the settings."""
-    limits = Limits.of(settings, connections=_make_room_for(settings.max_connections))
+    connections = Connections(Limits.of(settings, connections=_make_room_for(settings.max_connections)))
+    endpoint = app.state.plain_deliveries  # None: no short path, and nothing else changes
     config = uvicorn.Config(
         app,
         host=host,
         port=port,
-        http=Connections(limits).protocol(),
+        http=connections.protocol(endpoint and partial(ShortPath, endpoint=endpoint)),
         log_config=None,
         access_log=False,
         lifespan="off",
@@ -125,7 +128,7 @@ def make_server(app: FastAPI, settings: Settings, *, host: str, port: int) -> _S
         # Who speaks to us is who connected: a proxy is believed by its own setting alone (app/web/visitors.py).
         proxy_headers=False,
         # Proxies usually keep connections open for 60 s: closing later than they do avoids resets.
-        timeout_keep_alive=limits.idle_seconds,  # type: ignore[arg-type]  # a float will do
+        timeout_keep_alive=settings.idle_seconds,  # type: ignore[arg-type]  # a float will do
     )
     return _Server(config)
 

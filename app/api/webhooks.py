@@ -4,7 +4,9 @@ The answer is never a 500: an error that another delivery may solve is a 503, ev
 wrong.
 """
 
+import asyncio
 import re
+from functools import lru_cache, partial
 from typing import Any, Literal
 
 import structlog
@@ -13,13 +15,16 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from app.api.http.middleware import announces_more
+from app.api.http.middleware import announces_more, below, delivery_path
 from app.api.http.problems import problem
+from app.api.http.short_path import Delivery
 from app.api.openapi.document import problem_shown
 from app.api.openapi.examples import DELIVERY, SIGNATURE
 from app.api.schemas.common import Out
 from app.errors import BodyTooLarge, RejectedDelivery, Unavailable
 from app.inbox.intake import Intake
+from app.observability import tracing
+from app.resources import Resources
 from app.settings import DEFAULT_ACCOUNT
 
 log = structlog.get_logger()
@@ -131,7 +136,7 @@ async def _receive(request: Request, slug: str) -> Response:
         return problem(400, _WHY_NOT.get(error.reason, "the delivery is not authentic"))
     except Unavailable as error:
         return _unavailable(str(error))
-    return Response(_RECEIVED, media_type="application/json")
+    return _received()
 
 
 async def _read_body(receive: Receive, *, limit: int, keep: bool = True) -> bytes:
@@ -148,6 +153,10 @@ async def _read_body(receive: Receive, *, limit: int, keep: bool = True) -> byte
             body += piece
         if not message.get("more_body", False):
             return bytes(body)
+
+
+def _received() -> Response:
+    return Response(_RECEIVED, media_type="application/json")
 
 
 def _unavailable(detail: str) -> Response:
@@ -168,6 +177,38 @@ def short_cut(scope: Scope) -> ASGIApp | None:
         return None
     scope["path_params"] = {"account": found[1] or DEFAULT_ACCOUNT}
     return _deliver
+
+
+class PlainDeliveries:
+    """The same endpoint for the short path: takes what it can keep, and leaves the rest to `receive_event`."""
+
+    def __init__(self, res: Resources) -> None:
+        self._intake, self._limit = res.intake, res.settings.max_body_bytes
+        self._slug_of = lru_cache(maxsize=100)(partial(_slug_of, res.settings.base_path))
+
+    def take(self, delivery: Delivery) -> asyncio.Future[None] | None:
+        """What is done after the commit, or fails with Unavailable."""
+        slug = self._slug_of(delivery.path)
+        account = None if slug is None else self._intake.account(slug)
+        if account is None or len(delivery.body) > self._limit or tracing.is_on():
+            return None
+        try:
+            return self._intake.offer(delivery.body, delivery.signature, account)
+        except Exception:
+            return None  # what is wrong will show again on the long way, which knows what to say
+
+    def answer(self, done: asyncio.Future[None]) -> Response:
+        """The answer when this is done."""
+        try:
+            done.result()
+        except Unavailable as error:
+            return _unavailable(str(error))
+        return _received()
+
+
+def _slug_of(base_path: str, path: str) -> str | None:
+    found = _PLAIN.fullmatch(delivery_path(below(base_path, path)) or "")
+    return None if found is None else found[1] or DEFAULT_ACCOUNT
 
 
 async def _deliver(scope: Scope, receive: Receive, send: Send) -> None:

@@ -48,6 +48,11 @@ class _Process:
 _process = _Process()
 
 
+def is_on() -> bool:
+    """Whether spans go anywhere."""
+    return _process.tracer is not None
+
+
 def span(
     name: str, *, parent: str | None = None, kind: Kind = Kind.INTERNAL, **attributes: object
 ) -> AbstractContextManager[object]:

@@ -8,6 +8,7 @@ however many idle clients hold connections open.
 import asyncio
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum, auto
 from functools import cache, partial
@@ -74,9 +75,9 @@ class Connections:
         self._reading: dict[Connection, None] = {}  # in the middle of a body
         self._reported_at = 0.0
 
-    def protocol(self) -> Any:
-        """The protocol factory that uvicorn calls for each new connection."""
-        return partial(Connection, connections=self)
+    def protocol(self, made: Callable[..., "Connection"] | None = None) -> Any:
+        """The protocol factory that uvicorn calls for each new connection; `made` makes a special kind of them."""
+        return partial(made or Connection, connections=self)
 
     def join(self, connection: "Connection") -> None:
         """Add a new connection; at the limit an older one is dropped for it, or it is dropped itself."""
@@ -220,9 +221,13 @@ class Connection(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """The request has arrived completely."""
+        self.has_arrived()
+        super().on_message_complete()
+
+    def has_arrived(self) -> None:
+        """A request has arrived completely, and is going to be answered."""
         self._phase = Phase.IDLE
         self._connections.busy(self)
-        super().on_message_complete()
 
     def on_response_complete(self) -> None:
         """The answer has been sent."""
@@ -290,6 +295,11 @@ class Connection(HttpToolsProtocol):
     def _half_answered(self) -> bool:
         return self.cycle.response_started and not self.cycle.response_complete
 
+    @property
+    def has_begun(self) -> bool:
+        """Whether part of a request has arrived, and not all of it."""
+        return self._phase is Phase.BODY or (self._phase is Phase.HEAD and self._head_bytes > 0)
+
     def drop(self, reason: str) -> None:
         """Close at once, whatever is under way."""
         self._connections.note(reason)
@@ -304,8 +314,7 @@ class Connection(HttpToolsProtocol):
             return
         self.ended = True
         self._set_timer()
-        has_begun = self._phase is Phase.BODY or (self._phase is Phase.HEAD and self._head_bytes > 0)
-        if not has_begun or not self._raw.can_write_eof():
+        if not self.has_begun or not self._raw.can_write_eof():
             self._raw.close()
         else:
             self._raw.write_eof()

@@ -104,9 +104,9 @@ class Middleware:
             return
         headers = Headers(scope=scope)
         if self._base_path:
-            scope["path"] = _below(self._base_path, scope["path"])
+            scope["path"] = below(self._base_path, scope["path"])
         scope["path"] = delivery_path(scope["path"]) or scope["path"]
-        exchange = _Exchange(_request_id(headers), receive, send, unread=_has_body(headers))
+        exchange = _Exchange(request_id(headers.get(REQUEST_ID.lower(), "")), receive, send, unread=_has_body(headers))
         with _watched(scope, headers, exchange.request_id):
             try:
                 await self._answer(scope, headers, exchange.receive, exchange.send)
@@ -165,7 +165,7 @@ class Middleware:
         return limited
 
 
-def _below(base_path: str, path: str) -> str:
+def below(base_path: str, path: str) -> str:
     """The path below the prefix of a proxy, whether the proxy took that away or not."""
     if path == base_path or path.startswith(f"{base_path}/"):
         return path[len(base_path) :] or "/"
@@ -215,6 +215,6 @@ def _may(caller: Caller, scope: Scope) -> bool:
     return reads or caller.role is Role.ADMIN
 
 
-def _request_id(headers: Headers) -> str:
-    given = headers.get(REQUEST_ID.lower(), "")
+def request_id(given: str) -> str:
+    """The id of a request: the sender's own if it is a sane one, else a new one."""
     return given if _SANE_ID.fullmatch(given) and given == redact(given) else uuid.uuid4().hex
