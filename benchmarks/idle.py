@@ -26,7 +26,7 @@ def measure(stage: Stage) -> Iterator[Row]:
                 while httpx.get(f"{service.url}/health/ready", trust_env=False).status_code != 200:
                     time.sleep(0.01)
                 starts.append(time.perf_counter() - began)
-        yield alone("start to ready, on a database that is there", starts, "s", aim=below(3, "s"))
+        yield alone("start to ready, on a database that is there", starts, "s", aim=below(1, "s"))
         with stage.service("serve", "--port", "0", url=url, stripe=simulator.base) as service:
             time.sleep(SETTLE_SECONDS)
             before, cpu = _statements(url), service.cpu_seconds()

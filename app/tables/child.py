@@ -20,6 +20,7 @@ from app.tables.ddl import Connection
 from app.tables.load_file import How, load_file
 
 NICE = 10
+PREPARE_AFTER = 3
 _TRANSIENT_CLASSES = ("08", "28", "3D", "40", "53", "55", "57", "58", "25")
 _COPY_LINE = re.compile(r"line (\d+)")
 
@@ -57,7 +58,7 @@ class Connections:
     def both(self) -> tuple[Connection, Connection]:
         """Both, open."""
         while len(self._open) < 2:
-            self._open.append(psycopg.connect(self._conninfo, autocommit=True, prepare_threshold=None))
+            self._open.append(_connected(self._conninfo))
         return self._open[0], self._open[1]
 
     def close(self) -> None:
@@ -66,6 +67,15 @@ class Connections:
             with suppress(psycopg.Error):
                 connection.close()
         self._open.clear()
+
+
+def _connected(conninfo: str) -> Connection:
+    connection = psycopg.connect(conninfo, autocommit=True, prepare_threshold=None)
+    # As in `db/engine`: a pooler makes up the number, and hands the next transaction to another server connection.
+    (pid,) = connection.execute("select pg_backend_pid()").fetchone() or (None,)
+    if pid == connection.info.backend_pid:
+        connection.prepare_threshold = PREPARE_AFTER
+    return connection
 
 
 def _answer(connections: Connections, asked: dict[str, Any], how: How) -> dict[str, Any]:

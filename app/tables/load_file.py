@@ -80,7 +80,7 @@ def load_file(writing: Connection, reading: Connection, load_id: int, fence: int
     if load.plan.fields:
         prepare_table(writing, load.family, load.plan.fields, how.reports_schema)
     with writing.transaction():
-        writing.execute(sql.SQL("set local statement_timeout = {}").format(f"{_seconds(load.job.size)}s"))
+        writing.execute(_FOR_THIS_LOAD, [f"{_seconds(load.job.size)}s"])
         _copy(writing, load)
         _finish(writing, load)
     return load.reader.row_count
@@ -200,6 +200,11 @@ def _note_left(connection: Connection, load: _Load) -> None:
     connection.execute(_NOTE_LEFT, {"table": load.family.table, "run_id": load.job.run_id, "values": values_json})
 
 
+# Nobody waits for the disk: what a crash of the server takes back is due again, its rows and its state together, and
+# whatever is recorded later about it is on the disk only after it.
+_FOR_THIS_LOAD = """
+select set_config('statement_timeout', %s, true), set_config('synchronous_commit', 'off', true)
+"""
 _JOB = """
 select loads.id, loads.run_id, loads.file_id, loads.rule_id, loads.connected_account, loads.report_type,
     loads.window_key, files.location, files.size, runs.parameters,
