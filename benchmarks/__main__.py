@@ -34,6 +34,7 @@ BENCHMARKS = (
     "lists",
     "pages",
     "idle",
+    "accounts",
     "growth",
     "health",
     "loading",

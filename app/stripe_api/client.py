@@ -21,7 +21,7 @@ from app.errors import KeyRefused, Malformed, NotNow, Refused, WrongPart
 from app.observability.logs import redact
 from app.observability.metrics import Metrics
 from app.settings import Account, Settings
-from app.stripe_api.http import FILE_CONTENTS, CountingClient, call_to, describe_failure, trust
+from app.stripe_api.http import FILE_CONTENTS, CountingClient, call_to, describe_failure, open_calls, trust
 from app.stripe_api.objects import (
     ConnectedAccount,
     Payout,
@@ -76,7 +76,6 @@ class _Opened:
     """What was opened for an account as it was then."""
 
     account: Account
-    http: CountingClient
     sdk: stripe.StripeClient
 
 
@@ -91,7 +90,7 @@ class StripeClient:
         self._metrics = metrics or Metrics()
         self._addresses: Any = {"api": str(settings.stripe_api_base).rstrip("/"), "files": self._files_base}
         self._opened: dict[str, _Opened] = {}
-        self._replaced: list[CountingClient] = []
+        self._calls = open_calls(CALL_TIMEOUT)
         self._files = open_http(FILE_TIMEOUT, trust())
 
     @property
@@ -109,8 +108,6 @@ class StripeClient:
         account = self._account(slug)
         opened = self._opened.get(slug)
         if opened is None or opened.account != account:
-            if opened is not None:  # a call may be under way
-                self._replaced.append(opened.http)
             opened = self._opened[slug] = self._open(account)
         return opened.sdk
 
@@ -121,22 +118,20 @@ class StripeClient:
         return account
 
     def _open(self, account: Account) -> _Opened:
-        http = CountingClient(partial(self._count, account.slug), timeout=CALL_TIMEOUT)
         sdk = stripe.StripeClient(
             _key(account),
             stripe_account=account.stripe_account,
             stripe_context=account.stripe_context,
             base_addresses=self._addresses,
-            http_client=http,
+            http_client=CountingClient(partial(self._count, account.slug), self._calls),
             max_network_retries=0,
         )
-        return _Opened(account, http, sdk)
+        return _Opened(account, sdk)
 
     async def close(self) -> None:
         """Close every connection."""
         await self._files.aclose()
-        for client in [*self._replaced, *(opened.http for opened in self._opened.values())]:
-            await client.close_async()
+        await self._calls.aclose()
 
     async def read_account_id(self, account: str) -> str:
         """The `acct_…` id that calls are made for: the key's own, or the one that is named beside it."""

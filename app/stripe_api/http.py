@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
+from http.cookiejar import DefaultCookiePolicy
 from typing import Any
 
 import httpx
@@ -62,10 +63,10 @@ class CountingClient(stripe.HTTPClient):
 
     name = "httpx"
 
-    def __init__(self, count: Count, *, timeout: httpx.Timeout) -> None:
+    def __init__(self, count: Count, http: httpx.AsyncClient) -> None:
         super().__init__()
         self._count = count
-        self._http = open_http(timeout, trust())
+        self._http = http  # of all accounts: thousands of them share the connections
 
     async def request_async(
         self, method: str, url: str, headers: Mapping[str, str], post_data: Any = None
@@ -79,9 +80,12 @@ class CountingClient(stripe.HTTPClient):
             call.answered(answer.status_code, answer.headers)
         return _readable(answer.content, answer.status_code, answer.headers)
 
-    async def close_async(self) -> None:
-        """Close every connection."""
-        await self._http.aclose()
+
+def open_calls(timeout: httpx.Timeout) -> httpx.AsyncClient:
+    """A client for the calls of every account; it keeps no cookies, as they would be sent for another one."""
+    http = open_http(timeout, trust())
+    http.cookies.jar.set_policy(DefaultCookiePolicy(allowed_domains=[]))
+    return http
 
 
 def trust() -> ssl.SSLContext:

@@ -33,22 +33,26 @@ class WaitingLoad:
 async def check_due(res: Resources) -> int:
     """Check what was loaded since the last time, several loads in one transaction; returns how many there were."""
     done = 0
-    while done < LOADS_AT_ONCE and (checked := await _check_some(res)):
-        done += checked
+    async with res.sessions() as session:
+        accounts = (await session.execute(_ACCOUNTS)).scalars().all()
+    for account in accounts:
+        while done < LOADS_AT_ONCE and (checked := await _check_some(res, account)):
+            done += checked
     return done
 
 
-async def _check_some(res: Resources) -> int:
-    """Check a few loads of one account, oldest first."""
+async def _check_some(res: Resources, account: str) -> int:
+    """Check a few loads of the account, oldest first; 0 if there are none, or another process does it."""
     async with res.sessions.begin() as session:
-        found = await fetch(session, WaitingLoad, _NEXT, {"limit": TOGETHER})
-        loads = [load for load in found if load.account == found[0].account]
+        # Two processes that see the same pair at once would both report it. Nobody waits: the one that has the lock
+        # looks again when it is done, and finds what came meanwhile.
+        if not (await session.execute(_LOCK, {"account": account})).scalar_one():
+            return 0
+        loads = await fetch(session, WaitingLoad, _NEXT, {"account": account, "limit": TOGETHER})
         if not loads:
             return 0
-        # Two processes that see the same pair at once would both report it.
-        await session.execute(_LOCK, {"account": loads[0].account})
         await session.execute(_DONE, {"ids": [load.id for load in loads]})
-        led = await inputs.led_families(session, loads[0].account)
+        led = await inputs.led_families(session, account)
         for load in loads:
             findings = await check(session, load.id, led)
             await telling.tell_differences(session, findings)
@@ -118,9 +122,10 @@ def difference(left: Decimal | None, right: Decimal | None) -> Decimal | None:
 
 
 _NEXT = text("""
-select id, account from loads where checks_due order by id limit :limit for update skip locked
+select id, account from loads where checks_due and account = :account order by id limit :limit for no key update
 """)
-_LOCK = text("select pg_advisory_xact_lock(hashtextextended(:account, 3))")
+_ACCOUNTS = text("select distinct account from loads where checks_due order by account")
+_LOCK = text("select pg_try_advisory_xact_lock(hashtextextended(:account, 3))")
 _DONE = text("update loads set checks_due = false where id = any(:ids)")
 _ADD = text("""
 with newest as (

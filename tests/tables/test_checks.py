@@ -1,5 +1,6 @@
 """Numbers that must agree: they do in what Stripe writes; where they do not, the verdict says by how much and where."""
 
+import asyncio
 from datetime import date
 from typing import Any
 
@@ -206,6 +207,17 @@ async def test_no_verdict_while_an_input_is_missing_and_none_is_given_twice(tabl
     assert set(await verdicts(tables)) == {"row_net", "key_unique"}
     assert await fetch(tables, "select id from checks") == before
     assert load["state"] == "loaded"
+
+
+async def test_who_finds_another_process_at_the_checks_of_an_account_does_not_wait_for_it(tables: Resources) -> None:
+    load = await stored_and_loaded(tables, rows(line(1)), rule_id=await rule(tables))
+    await execute(tables, "update loads set checks_due = true")
+    async with tables.sessions.begin() as another:
+        await another.execute(checking._LOCK, {"account": load["account"]})
+
+        assert await asyncio.wait_for(checking.check_due(tables), 20) == 0
+
+    assert await checking.check_due(tables) == 1
 
 
 async def test_verdicts_are_neither_changed_nor_removed(tables: Resources) -> None:
