@@ -234,18 +234,34 @@ order by rules.id limit :limit for no key update of rules skip locked
 """  # noqa: S608 - of constants only
 _LOCK_OF_TYPES = text(_LOCK_DUE.format(which="and rules.account = :account and rules.report_type = any(:types)"))
 _LOCK_ANY = text(_LOCK_DUE.format(which=""))
-# Rules take turns, so that one with a thousand connected accounts leaves room for the others; its accounts come in a
-# new order each time, so that none is always last. Progress rows are locked too, as they are all that an older version
-# beside this one locks.
-_DUE = text("""
+# Rules take turns, so that one with a thousand connected accounts leaves room for the others; its accounts are taken
+# from another one on each time, so that none is always last, and by index, so that fifty thousand are not sorted for
+# each slice. Progress rows are locked too, as they are all that an older version beside this one locks.
+_OF_ACCOUNTS = """
+(select p.id from rule_progress as p
+ where p.rule_id = rules.id and p.connected_account {which}
+   and (p.next_due_at is null or p.next_due_at <= type.data_available_end)
+ order by p.connected_account limit :limit)
+"""
+_DUE = text(f"""
 with due as (
-    select p.id, row_number() over (partition by p.rule_id order by random()) as turn
-    from rules join rule_progress as p on p.rule_id = rules.id
+    select next.id, next.turn from rules
     join report_types as type on type.account = rules.account and type.id = rules.report_type
+    left join lateral (
+        select connected_account as account from rule_progress
+        where rule_id = rules.id and connected_account is not null order by connected_account
+        offset floor(random() * (select count(*) from rule_progress where rule_id = rules.id)) limit 1
+    ) as first on true
+    cross join lateral (
+        select id, row_number() over () as turn from (
+            {_OF_ACCOUNTS.format(which="is null")}
+            union all {_OF_ACCOUNTS.format(which=">= first.account")}
+            union all {_OF_ACCOUNTS.format(which="< first.account")}
+        ) as found limit :limit
+    ) as next
     where rules.id = any(:rule_ids) and rules.enabled and rules.deleted_at is null
       and type.data_available_end is not null
-      and (p.next_due_at is null or p.next_due_at <= type.data_available_end)
-    order by turn limit :limit
+    order by next.turn limit :limit
 )
 select p.id as progress_id, p.connected_account, p.planned_until, rules.id as rule_id, rules.account,
     rules.report_type, rules.cadence, rules.timezone, rules.starts_on, rules.settle_hours, rules.parameters,
@@ -257,7 +273,7 @@ left join connected_accounts as one on rules.connected = 'each' and one.account 
     and one.id = p.connected_account
 join report_types as type on type.account = rules.account and type.id = rules.report_type
 order by p.id for update of p
-""")
+""")  # noqa: S608 - of constants only
 _NOTE_PROGRESS = text("""
 update rule_progress
 set planned_until = made.planned_until, next_due_at = made.next_due_at, problem = made.problem
