@@ -44,6 +44,7 @@ CALL_TIMEOUT = httpx.Timeout(30, connect=5)
 # Between two pieces of a file: Stripe streams steadily, so half a minute of silence is a broken connection.
 FILE_TIMEOUT = httpx.Timeout(30, connect=5)
 LIST_PAGE = 100
+REPORT_TYPES = "/v1/reporting/report_types"
 # Stripe documents no `Retry-After`; a proxy that sends one must not delay a report for days.
 LONGEST_RETRY_AFTER = 3600.0
 
@@ -139,7 +140,8 @@ class StripeClient:
 
     async def list_report_types(self, account: str, skipped: list[str] | None = None) -> list[ReportTypeInfo]:
         """Every report type of the account, in one call: Stripe does not page this list. `skipped`: see `read_each`."""
-        answer = await translate_errors(self.sdk(account).v1.reporting.report_types.list_async())
+        # As it came: making SDK objects of 73 types and their columns, and values of those, took 5 ms of the 8.
+        answer = await translate_errors(self.sdk(account).raw_request_async("get", REPORT_TYPES))
         return self.read_each(account, "report_type", report_type_from, items_of(answer), skipped)
 
     async def list_connected(
@@ -300,8 +302,10 @@ def read_as(reader: Callable[[dict[str, Any]], T], value: Any) -> T:
         raise NotNow(f"Stripe's answer cannot be read: {error}") from error
 
 
-def items_of(page: stripe.StripeObject) -> list[dict[str, Any]]:
-    items = page.to_dict(for_json=True).get("data")
+def items_of(page: stripe.StripeObject | stripe.StripeResponse) -> list[dict[str, Any]]:
+    """The items of a list, as plain values. Raises NotNow where it is none."""
+    answer: Any = page.to_dict(for_json=True) if isinstance(page, stripe.StripeObject) else page.data
+    items = answer.get("data") if isinstance(answer, dict) else None
     if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
         raise NotNow("Stripe's answer cannot be read: it is not a list of objects")
     return items
