@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from importlib.resources import files
 from typing import Any
 
-from playwright.async_api import Browser, Page, ViewportSize
+from playwright.async_api import Browser, Page, ViewportSize, expect
 
 from tests.service import ADMIN_TOKEN
 from tests.web.books import Books
@@ -15,6 +15,9 @@ from tests.web.books import Books
 AXE = files("axe_playwright_python").joinpath("axe.min.js").read_text(encoding="utf-8")
 WIDE: ViewportSize = {"width": 1280, "height": 900}
 PHONE: ViewportSize = {"width": 390, "height": 844}
+# Milliseconds; on a busy machine what takes one second takes many.
+PATIENCE = 60_000
+expect.set_options(timeout=PATIENCE)
 # Another colour scheme changes nothing but colours.
 OF_COLOURS = {"runOnly": ["color-contrast"]}
 # What a page must not do, told by the page itself.
@@ -81,7 +84,7 @@ async def looking(
     if script:
         await context.add_init_script(_WATCH)
     page = await context.new_page()
-    page.set_default_timeout(15_000)
+    page.set_default_timeout(PATIENCE)
     look = Look(page, books.url)
     page.on("console", lambda message: look.messages.append(f"console: {message.text}"))
     page.on("pageerror", lambda error: look.messages.append(f"error: {error}"))
