@@ -1,6 +1,6 @@
 """`make bench`: every figure beside its limit, measured in the same run.
 
-python -m benchmarks                     # all of them, in under ten minutes on two cores
+python -m benchmarks                     # all of them, in a quarter of an hour on two cores
 python -m benchmarks intake run_life     # these only
 python -m benchmarks --short             # quick and rough
 python -m benchmarks run_life --profile  # with hints where the time goes

@@ -1,6 +1,7 @@
 """The benchmarks' own arithmetic: a table that flatters would be worse than none."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,22 @@ def test_contenders_take_turns_and_each_goes_first_as_often() -> None:
 def test_a_quantile_is_a_value_that_was_measured() -> None:
     values = [float(value) for value in range(1, 101)]
     assert (quantile(values, 0.5), quantile(values, 0.99), quantile([7.0], 0.99)) == (51.0, 100.0, 7.0)
+
+
+def test_what_a_reader_asks_first_stands_above_the_table_and_a_busy_machine_beside_each_figure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(report, "RESULTS", tmp_path)
+    what = report.ASKED["a big file in"]
+    busy = replace(MACHINE, load_average=2.0)
+    report.keep("store_and_read", [alone(what, [200.0], "MB/s"), alone(what, [1.0], "MB/s")], busy, short=False)
+    report.keep("idle", [alone("memory", [100.0], "MiB")], MACHINE, short=False)
+
+    text = report.markdown(["store_and_read", "idle"])
+
+    assert "| a big file in | 200 MB/s (load 2.0) |" in text
+    assert text.count("load 2.0") == 3
+    assert "| memory | 100 MiB |" in text
 
 
 def test_the_table_is_put_between_the_marks_again_and_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
