@@ -52,7 +52,8 @@ def keep(name: str, rows: Sequence[Row], machine: Machine, *, short: bool) -> No
 def markdown(names: Iterable[str]) -> str:
     """The table of these benchmarks as they were measured last."""
     lines = []
-    machines, rough, short_answers = [], [], {}
+    machines, rough = [], []
+    short_answers: dict[str, str] = {}
     for name in names:
         file = RESULTS / f"{name}.json"
         if not file.exists():

@@ -281,9 +281,9 @@ def forget_watch(info: dict[Any, Any]) -> None:
 
 
 def cut(raw: Any) -> None:
-    """Close the socket under a connection: whoever waits for an answer wakes up with its end.
+    """Close the socket under a connection: that wakes the task that waits for an answer.
 
-    To cancel the task would wait for the server.
+    Cancelling the task would wait for the server.
     """
     with suppress(OSError, psycopg.Error), socket.socket(fileno=os.dup(raw.fileno())) as shared:
         shared.shutdown(socket.SHUT_RDWR)

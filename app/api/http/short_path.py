@@ -1,8 +1,8 @@
 """The short path of plain deliveries: read, verified and answered on the connection itself, past the layers above.
 
 Plain is a whole POST with a content-length, alone in what was received, on a connection that does nothing else and
-stays open, if its event can be kept. All else, bad signatures included, goes on byte by byte as it came, to uvicorn's
-own protocol: error texts, limits and counters have one place. Without this path only the speed differs
+stays open, if its event can be kept. All else, bad signatures included, is handed as it came, byte by byte, to the
+protocol of uvicorn: error texts, limits and counters have one place. Without this path only the speed differs
 (docs/decisions/0012; tests/api/http/test_short_path.py sends the same bytes both ways).
 """
 
@@ -19,7 +19,7 @@ from app.api.http.connection import MOST_HEADERS, Connection
 from app.api.http.middleware import REQUEST_ID, request_id
 
 LARGEST_BODY = 64 * 1024
-# A strict part of HTTP/1.1: names of word characters, values of visible ones, no line that goes on in the next.
+# A strict part of HTTP/1.1: names of word characters, values of visible ones, no folded lines.
 _HEAD = re.compile(rb"POST (/[\w./-]+) HTTP/1\.1\r\n((?:[\w-]+: ?[!-~](?:[\t -~]*[!-~])?\r\n)++)\r\n")
 # With these a request means more than its head, its body and its answer.
 _NOT_PLAIN = {b"transfer-encoding", b"expect", b"upgrade", b"proxy-connection"}
