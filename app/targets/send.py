@@ -17,8 +17,6 @@ from app.vocabulary import TargetKind
 
 log = structlog.get_logger()
 
-# A receiver has 15 s; after a crash another worker takes over soon after that.
-LEASE_SECONDS = 60.0
 LONGEST_ANSWER = 1024
 
 Sender = Callable[[Resources, DeliveryClaim], Awaitable[Answer]]
@@ -33,8 +31,10 @@ SENDERS: Mapping[TargetKind, Sender] = {
 
 async def claim_deliveries(res: Resources, limit: int) -> list[DeliveryClaim]:
     """Claim due messages for up to `limit` calls."""
+    # Renewed while it is being sent, as every lane's claims are: a dead worker's are taken over as soon as its others.
+    seconds = res.settings.stalled_after_seconds
     async with res.sessions.begin() as session:
-        return await deliveries.claim(session, worker=res.worker_id, seconds=LEASE_SECONDS, limit=limit)
+        return await deliveries.claim(session, worker=res.worker_id, seconds=seconds, limit=limit)
 
 
 async def deliver(res: Resources, claim: DeliveryClaim) -> None:

@@ -403,3 +403,17 @@ async def test_old_messages_are_pruned_with_their_deliveries_and_pending_ones_ar
 
 def test_every_message_type_is_described() -> None:
     assert set(DESCRIBED) == set(MessageType)
+
+
+async def test_what_a_dead_worker_had_claimed_is_taken_over_as_soon_as_the_rest_of_its_work(
+    res: Resources, simulator: Simulator, receiver: WebReceiver
+) -> None:
+    """The claim is renewed while it is being sent, so it need not be longer than every lane's."""
+    await add_target(res, url=receiver.url)
+    await store_reports(res, simulator)
+
+    soon = res.settings.model_copy(update={"stalled_after_seconds": 5.0})
+    await claim_deliveries(replace(res, settings=soon), 10)
+
+    (claimed,) = await fetch(res, "select extract(epoch from lease_until - now()) as left from deliveries")
+    assert 0 < claimed["left"] <= 5
