@@ -32,7 +32,7 @@ _OWN_ACCOUNT = re.compile(r"\bon account '(acct_[A-Za-z0-9]+)'")
 # How long Stripe has to identify the keys before a worker starts without an answer.
 START_SECONDS = 5.0
 # How many keys are checked at once, and how soon one that could not be is checked again.
-CHECKS_AT_ONCE = 32
+CHECKS_AT_ONCE = 8
 AGAIN_SECONDS = 60.0
 
 
@@ -78,12 +78,16 @@ async def _confirm(res: Resources, *, seconds: float = math.inf) -> None:
                 res.confirm_soon.set()
                 return
             # An account that cannot be identified now does not hold up the others.
-            with suppress(NotNow):
-                await check_identity(res, account, seconds=left if left < math.inf else None)
+            await outlive("identity", _checked(res, account, left if left < math.inf else None), account=account)
 
     async with asyncio.TaskGroup() as checks:
         for account in sorted(res.unconfirmed & res.stripe.accounts):
             checks.create_task(confirm(account))
+
+
+async def _checked(res: Resources, account: str, seconds: float | None) -> None:
+    with suppress(NotNow):
+        await check_identity(res, account, seconds=seconds)
 
 
 async def check_identity(res: Resources, account: str, *, seconds: float | None = None) -> None:

@@ -20,8 +20,8 @@ from app.vocabulary import CallKind
 
 log = structlog.get_logger()
 
-# How many accounts one process asks about at once.
-ACCOUNTS_AT_ONCE = 16
+# How many accounts one process asks about at once: fewer than it has connections, which other lanes need too.
+ACCOUNTS_AT_ONCE = 8
 
 
 async def begin_round(res: Resources) -> None:
