@@ -43,3 +43,11 @@ def test_every_test_that_a_document_names_exists() -> None:
 
     assert len(named) > 20
     assert named - there == set()
+
+
+def test_every_decision_has_a_number_of_its_own() -> None:
+    numbers = [page.name[:4] for page in (ROOT / "docs" / "decisions").glob("*.md")]
+    titled = [page.read_text().removeprefix("# ")[:4] for page in (ROOT / "docs" / "decisions").glob("*.md")]
+
+    assert sorted(numbers) == sorted(set(numbers))
+    assert titled == numbers
