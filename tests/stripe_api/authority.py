@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -20,15 +21,19 @@ async def behind_tls(url: str, folder: Path) -> AsyncIterator[str]:
     context.load_cert_chain(_make_certificates(folder))
     host, port = url.removeprefix("http://").split(":")
 
+    relays: list[asyncio.Future[Any]] = []
+
     async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         theirs, ours = await asyncio.open_connection(host, int(port))
-        await asyncio.gather(_copy(reader, ours), _copy(theirs, writer), return_exceptions=True)
+        relays.append(asyncio.gather(_copy(reader, ours), _copy(theirs, writer), return_exceptions=True))
+        await relays[-1]
 
     server = await asyncio.start_server(relay, "127.0.0.1", 0, ssl=context)
     try:
         yield f"https://localhost:{server.sockets[0].getsockname()[1]}"
     finally:
         server.close()
+        await asyncio.gather(*relays)  # each ends with its client
 
 
 async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

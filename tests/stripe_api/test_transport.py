@@ -4,6 +4,7 @@ import asyncio
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -11,6 +12,7 @@ import pytest
 
 from app.stripe_api.transport import AiohttpTransport, open_http
 from tests.runs.strangers import stranger
+from tests.stripe_api.authority import behind_tls
 
 SECONDS = httpx.Timeout(0.5, connect=0.5)
 HEAD = b"HTTP/1.1 200 OK\r\n"
@@ -52,9 +54,9 @@ async def outcome(client: httpx.AsyncClient, url: str) -> tuple[Any, ...]:
 
 
 @asynccontextmanager
-async def both() -> AsyncIterator[tuple[httpx.AsyncClient, httpx.AsyncClient]]:
+async def both(authorities: Path | None = None) -> AsyncIterator[tuple[httpx.AsyncClient, httpx.AsyncClient]]:
     """Ours, and httpx with its own transport."""
-    context = ssl.create_default_context()
+    context = ssl.create_default_context(cafile=authorities)
     async with (
         httpx.AsyncClient(timeout=SECONDS, transport=AiohttpTransport(context)) as ours,
         httpx.AsyncClient(timeout=SECONDS, verify=context, trust_env=False) as theirs,
@@ -77,6 +79,35 @@ async def test_every_answer_is_the_same_as_from_httpx_itself(answer: bytes) -> N
     assert sorted(sent.lower().split("\r\n")) == sorted(expected.lower().split("\r\n")), "as httpx asks it"
 
 
+OVER_TLS = ["plain", "chunked", "compressed", "a redirect", "cut in the body", "cut in a chunk", "cut in the head"]
+
+
+@pytest.mark.parametrize("name", OVER_TLS)
+async def test_over_tls_too_with_an_authority_of_ones_own(tmp_path: Path, name: str) -> None:
+    async with stranger() as host, behind_tls(host.url, tmp_path) as url, both(tmp_path / "ca.pem") as (ours, theirs):
+        host.answer = ANSWERS[name]
+
+        mine, its = await outcome(ours, f"{url}/v1/a"), await outcome(theirs, f"{url}/v1/a")
+
+        sent, expected = host.requests
+    assert mine == its
+    assert sorted(sent.lower().split("\r\n")) == sorted(expected.lower().split("\r\n"))
+
+
+@pytest.mark.parametrize("url_of", [lambda url: url.replace("localhost", "127.0.0.1"), lambda url: url])
+async def test_a_certificate_for_another_name_or_of_an_unknown_authority_is_refused_in_the_same_way(
+    tmp_path: Path, url_of: Callable[[str], str]
+) -> None:
+    async with stranger() as host, behind_tls(host.url, tmp_path) as url:
+        knows_it = tmp_path / "ca.pem" if url_of(url) != url else None
+        async with both(knows_it) as (ours, theirs):
+            mine, its = await outcome(ours, url_of(url)), await outcome(theirs, url_of(url))
+
+    assert mine == its
+    assert mine[3] is httpx.ConnectError
+    assert host.requests == []
+
+
 async def never(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     writer.write(HEAD + b"content-length: 10\r\n\r\n12345")
     await reader.read()
@@ -96,6 +127,17 @@ async def test_silence_is_given_up_in_the_same_way(serve: Serve) -> None:
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
     async with server, both() as (ours, theirs):
+        mine, its = await outcome(ours, url), await outcome(theirs, url)
+
+    assert mine == its
+    assert mine[3] is httpx.ReadTimeout
+
+
+@pytest.mark.parametrize("serve", [never, mute])
+async def test_silence_behind_tls_too(tmp_path: Path, serve: Serve) -> None:
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    behind = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    async with server, behind_tls(behind, tmp_path) as url, both(tmp_path / "ca.pem") as (ours, theirs):
         mine, its = await outcome(ours, url), await outcome(theirs, url)
 
     assert mine == its
@@ -137,3 +179,40 @@ async def test_a_proxy_that_the_environment_names_gets_the_calls_but_those_that_
 
     assert [request.split("\r\n")[0] for request in proxy.requests] == ["GET http://api.test/v1/account HTTP/1.1"]
     assert len(host.requests) == 1
+
+
+async def test_through_a_proxy_tls_goes_to_the_host_itself_and_the_key_never_to_the_proxy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("HTTP_PROXY", "ALL_PROXY", "NO_PROXY", "https_proxy", "all_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    told: list[bytes] = []
+
+    async def connect(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        told.append(await reader.readuntil(b"\r\n\r\n"))
+        host, port = told[-1].split()[1].decode().split(":")
+        behind, to_it = await asyncio.open_connection(host, int(port))
+        writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
+        await asyncio.gather(_relay(reader, to_it), _relay(behind, writer))
+
+    proxy = await asyncio.start_server(connect, "127.0.0.1", 0)
+    async with proxy, stranger() as host, behind_tls(host.url, tmp_path) as url:
+        monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{proxy.sockets[0].getsockname()[1]}")
+        context = ssl.create_default_context(cafile=tmp_path / "ca.pem")
+        async with open_http(SECONDS, context) as client:
+            answer = await client.get(f"{url}/v1/account", headers={"Authorization": "Bearer key"})
+
+    assert answer.status_code == 200
+    assert [request.split(b"\r\n")[0] for request in told] == [f"CONNECT {url[8:]} HTTP/1.1".encode()]
+    assert b"Bearer key" not in told[0]
+    assert "authorization: bearer key" in host.requests[0].lower()
+
+
+async def _relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    try:
+        while piece := await reader.read(65536):
+            writer.write(piece)
+    except ConnectionError:
+        pass  # an end like any other
+    finally:
+        writer.close()
