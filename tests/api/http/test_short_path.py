@@ -275,14 +275,14 @@ async def test_whatever_comes_is_answered_kept_and_counted_as_without_it(
     assert short == long
 
 
-@pytest.mark.parametrize("odd", ODD)
-async def test_what_is_not_plain_goes_the_long_way_behind_what_is(ways: tuple[Way, Way], odd: bytes) -> None:
-    pieces = [post(body_of(1)), odd, LAST]
+async def test_what_is_not_plain_goes_the_long_way_behind_what_is(ways: tuple[Way, Way]) -> None:
+    for odd in ODD:
+        pieces = [post(body_of(1)), odd, LAST]
 
-    long, short = [await way.outcome(pieces, patiently=True) for way in ways]
+        long, short = [await way.outcome(pieces, patiently=True) for way in ways]
 
-    assert short == long
-    assert (ways[0].taken, ways[1].taken >= 1) == (0, True)
+        assert short == long, odd[:400]
+    assert (ways[0].taken, ways[1].taken >= len(ODD)) == (0, True)
 
 
 @settings(max_examples=30)
