@@ -93,6 +93,7 @@ sweep: setup ## kill the service right before and after every effect, then 1,000
 	$(BIN)/python -m tests.proofs.sweep
 	PROOF_EVERY_STEP=1 $(BIN)/pytest tests/tables/test_killed_loading.py
 	PROOF_RUNS=1000 $(BIN)/pytest tests/proofs/test_two_services.py $(ARGS)
+	PROOF_MESSAGES=10000 $(BIN)/pytest tests/proofs/test_targets_under_fire.py $(ARGS)
 
 search: setup ## look for a story that breaks a promise, for half an hour (SEARCH_MINUTES=5: for five)
 	$(BIN)/pytest tests/proofs/test_search.py --hypothesis-profile=search --timeout=0 -s $(ARGS)

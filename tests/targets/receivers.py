@@ -62,9 +62,9 @@ class WebReceiver:
 
 
 @asynccontextmanager
-async def web_receiver() -> AsyncIterator[WebReceiver]:
-    """A web receiver on a free port of loopback."""
-    receiver, state = WebReceiver(), ServerState()
+async def web_receiver(receiver: WebReceiver | None = None) -> AsyncIterator[WebReceiver]:
+    """A web receiver, this one or a new one, on a free port of loopback."""
+    receiver, state = receiver or WebReceiver(), ServerState()
     config = uvicorn.Config(receiver, ws="none", lifespan="off", log_config=None)
     loop = asyncio.get_running_loop()
     server = await loop.create_server(lambda: HttpToolsProtocol(config, state, {}), "127.0.0.1", 0)
