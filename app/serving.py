@@ -114,7 +114,8 @@ class _Server(uvicorn.Server):
 def make_server(app: FastAPI, settings: Settings, *, host: str, port: int) -> _Server:
     """Uvicorn with this app, every connection within the limits of the settings."""
     connections = Connections(Limits.of(settings, connections=_make_room_for(settings.max_connections)))
-    endpoint = app.state.plain_deliveries  # None: no short path, and nothing else changes
+    # Where there is none, a worker's probes say, there is no short path either.
+    endpoint = getattr(app.state, "plain_deliveries", None)
     config = uvicorn.Config(
         app,
         host=host,
