@@ -143,6 +143,7 @@ _REASONS = {
     "type_missing": "Stripe does not have this report type",
 }
 # Of each window the newest stored revision, else the newest one of all; only windows with several are sorted.
+# Grouped by every column: a limited token reads views, and a view has no primary key.
 _MADE = text(f"""
 with month as materialized (
     select id, rule_id, coalesce(connected_account, '') as account, window_key, state, revision,
@@ -165,7 +166,8 @@ select seen.rule_id, rules.name, rules.deleted_at is null as is_there, {HELD} as
     coalesce(min(seen.timezone), 'UTC') as timezone,
     shown as state, count(*) as number, count(*) filter (where revision > 1) as restated, min(began) as first,
     max(ended) as last, max(message) as message
-from seen join rules on rules.id = seen.rule_id group by seen.rule_id, rules.id, shown
+from seen join rules on rules.id = seen.rule_id
+group by seen.rule_id, rules.name, rules.account, rules.deleted_at, shown
 """)  # noqa: S608 - of constants only
 # A rule once for each place that its accounts were planned to.
 _LINES = text(f"""

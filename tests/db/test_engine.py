@@ -98,7 +98,7 @@ def test_a_database_that_cannot_store_every_text_is_refused_in_one_line(
     with psycopg.connect(postgres_server.url("postgres"), autocommit=True) as connection:
         connection.execute(f"create database {name} encoding '{encoding}' locale 'C' template template0".encode())
         try:
-            with pytest.raises(SchemaError, match=f"stores text as {encoding}, and Tallyhook needs UTF8: make one"):
+            with pytest.raises(SchemaError, match=f"stores text as {encoding}, and Tallyhook needs UTF8: create one"):
                 migrate(postgres_server.url(name))
         finally:
             connection.execute(f"drop database {name} with (force)".encode())
