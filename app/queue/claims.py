@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.db.batch import Answer, Batch
+from app.db.batch import Batch
 from app.errors import Overtaken
 from app.vocabulary import RunState
 
@@ -54,16 +54,11 @@ async def lock_claim(session: AsyncSession, claim: Claim, state: RunState) -> No
 async def lock_claims(session: AsyncSession, claims: Sequence[Claim], state: RunState) -> None:
     """Lock many runs. Raises `Overtaken` if one of them is no longer ours."""
     batch = Batch(session)
-    locked = add_locks(batch, claims, state)
+    values = {"ids": [c.run_id for c in claims], "fences": [c.fence for c in claims], "state": state.value}
+    locked = batch.add(_LOCK, values)
     await batch.send()
     if len(locked) < len(claims):
         raise Overtaken
-
-
-def add_locks(batch: Batch, claims: Sequence[Claim], state: RunState) -> Answer:
-    """Have the batch lock these runs: with fewer rows than claims, one of them is no longer ours."""
-    values = {"ids": [c.run_id for c in claims], "fences": [c.fence for c in claims], "state": state.value}
-    return batch.add(_LOCK, values)
 
 
 async def renew(session: AsyncSession, claims: Sequence[Claim], *, seconds: float) -> None:

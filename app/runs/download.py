@@ -17,10 +17,10 @@ from app import files
 from app.accounts import holds
 from app.db.batch import Batch
 from app.db.rows import fetch_first
-from app.errors import Mismatch, Overtaken, Refused, StoreAway, WrongPart
+from app.errors import Mismatch, Refused, StoreAway, WrongPart
 from app.files import FileFacts, FileWriter
 from app.observability import log_lines
-from app.queue.claims import add_locks, back_off
+from app.queue.claims import back_off, lock_claims
 from app.queue.wakeups import BIG_BYTES
 from app.resources import ClaimTerms, Resources
 from app.runs import moves
@@ -134,11 +134,11 @@ async def _is_same(res: Resources, before: _Before, writer: FileWriter, facts: F
 async def _record_stored(
     session: AsyncSession, stored: Sequence[tuple[DownloadClaim, FileWriter]], *, into_tables: bool
 ) -> None:
-    """All that is known without asking goes to the database at once; the lock says at the end whether it may stay."""
+    """The lock comes first, and by itself: who was overtaken writes nothing. The rest goes to the database at once."""
     claims = [claim for claim, _ in stored]
     endings = [writer.ending() for _, writer in stored]
+    await lock_claims(session, claims, RunState.READY)
     batch = Batch(session)
-    locked = add_locks(batch, claims, RunState.READY)
     await files.begin_finishing(batch, endings)
     made = [Move(claim.run_id, "the file is complete", claim.attempt) for claim in claims]
     moving = moves.begin_moves(batch, made, to=RunState.STORED)
@@ -148,8 +148,6 @@ async def _record_stored(
     if into_tables:
         loads.add_owed(batch, [_as_stored(claim, end.file_id) for claim, end in zip(claims, endings, strict=True)])
     await batch.send()
-    if len(locked) < len(claims):
-        raise Overtaken
     await moves.finish_moves(session, moving)
 
 

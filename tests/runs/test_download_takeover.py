@@ -79,6 +79,21 @@ async def test_a_slow_worker_that_comes_back_cannot_write_over_its_successor(
     assert len(await fetch(res, "select 1 from files")) == 1
 
 
+async def test_a_slow_worker_with_a_small_file_is_overtaken_before_it_writes_anything(
+    res: Resources, simulator: Simulator
+) -> None:
+    await one_ready_run(res, simulator)
+    slow = await claim_download(res)
+    await leases_run_out(res)
+    await download(res, await claim_download(res))
+
+    with pytest.raises(Overtaken):
+        await download(res, slow)
+
+    assert len(await fetch(res, "select 1 from files")) == 1
+    assert (await only_run(res))["crashes"] == 0
+
+
 async def test_a_slow_worker_whose_file_is_gone_or_wrong_does_not_end_its_successors_attempt(
     res: Resources, simulator: Simulator
 ) -> None:
