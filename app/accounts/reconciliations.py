@@ -59,7 +59,7 @@ async def claim_accounts(res: Resources, limit: int) -> list[AccountClaim]:
             return []
         # Where none of these is ours, other processes have other keys: all of ours are named then.
         named = [account for account in due if account in ours][:limit] or list(ours)
-        values = {"accounts": named, "limit": limit, "seconds": RETRY_SECONDS}
+        values = {"accounts": named, "limit": limit, "seconds": res.settings.stalled_after_seconds}
         return [AccountClaim(account) for account in (await session.execute(_CLAIM, values)).scalars()]
 
 

@@ -103,7 +103,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"report_type": "A.b"}, "/report_type"),
     ({"report_type": "a.b\n"}, "/report_type"),
     ({"report_type": "a." + "b" * 99}, "/report_type"),
-    ({"report_type": "payout_reconciliation.by_id.itemized.4"}, "/report_type"),
+    ({"report_type": "payout_reconciliation.by_id.itemized.4"}, "/cadence"),
     ({"enabled": "yes"}, "/enabled"),
     ({"cadence": "hourly"}, "/cadence"),
     ({"timezone": "Mars/Base"}, "/timezone"),
