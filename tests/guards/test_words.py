@@ -13,7 +13,7 @@ def test_the_prose_is_plain_english() -> None:
 
 
 def test_every_exception_is_still_needed() -> None:
-    lines = list(prose())
+    lines = list(prose()) if words.ALLOWED else []  # reading everything takes seconds
 
     needed = {
         (path, words) for path, words in words.ALLOWED if any(path == at and words in text for at, _, text in lines)

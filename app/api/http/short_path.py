@@ -54,16 +54,16 @@ def read(data: bytes) -> Delivery | None:
         return None
     lines = [line.partition(b":") for line in head[2].split(b"\r\n")[:-1]]
     headers = {name.lower(): value.lstrip(b" ") for name, _, value in lines}
-    length, body = headers.get(b"content-length", b""), data[head.end() :]
+    length = headers.get(b"content-length", b"")
     if (
         not len(headers) == len(lines) <= MOST_HEADERS  # one that is there twice
         or headers.keys() & _NOT_PLAIN
         or headers.get(b"connection", _KEEP_ALIVE).lower() != _KEEP_ALIVE
-        or not (length.isdigit() and len(length) < 10 and int(length) == len(body) <= LARGEST_BODY)
+        or not (length.isdigit() and len(length) < 10 and int(length) == len(data) - head.end() <= LARGEST_BODY)
     ):
         return None
     signature, given_id = headers.get(b"stripe-signature", b""), headers.get(REQUEST_ID.lower().encode(), b"")
-    return Delivery(head[1].decode(), head.end(), signature.decode(), given_id.decode(), body)
+    return Delivery(head[1].decode(), head.end(), signature.decode(), given_id.decode(), data[head.end() :])
 
 
 class ShortPath(Connection):

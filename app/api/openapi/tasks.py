@@ -1,4 +1,4 @@
-"""What people come to `/docs` for, each in at most two commands; the tests run them as they stand here."""
+"""What people come to `/docs` for, each in at most two commands; the tests parse them."""
 
 from dataclasses import dataclass
 

@@ -1,6 +1,6 @@
 """What we send to webhook targets, as the `webhooks` of the OpenAPI document: one per message type, with its schema.
 
-The schemas follow from the examples in `app/targets/catalogue.py`, which tests compare with what is really sent.
+The schemas follow from the examples in `app/targets/catalogue.py`.
 """
 
 from collections.abc import Mapping
