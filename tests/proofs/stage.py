@@ -235,7 +235,7 @@ _LONGER_AGO = """
 with by as (select %(hours)s * interval '1 hour' as much),
 runs as (update runs set due_at = due_at - much, lease_until = lease_until - much, asked_at = asked_at - much,
     requested_at = requested_at - much from by),
-attempts as (update attempts set key_drawn_at = key_drawn_at - much from by),
+attempts as (update attempts set key_drawn_at = key_drawn_at - much, requested_at = requested_at - much from by),
 events as (update events set due_at = due_at - much from by),
 holds as (update account_holds set next_probe_at = next_probe_at - much from by),
 marks as (update accounts set known_until = known_until - much from by),
