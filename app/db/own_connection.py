@@ -52,7 +52,7 @@ class OwnConnection:
     async def _open(self) -> None:
         self._holder = await self._engine.connect()
         pooled = await self._holder.get_raw_connection()
-        forget_watch(pooled.record_info or {})
+        forget_watch(pooled.info)
         self._raw = pooled.driver_connection
 
     async def _close(self) -> None:
