@@ -20,6 +20,7 @@ from app.errors import Gone, StoreAway
 from app.runs import listing
 from app.runs.listing import ShownRun
 from app.runs.waiting import waiting_for
+from app.tables.listing import ShownSum
 from app.web.calendar import dates_of, state_of
 from app.web.forms import checked
 from app.web.visit import Visit, get
@@ -76,23 +77,11 @@ class LoadLine:
 
 
 @dataclass(frozen=True, slots=True)
-class SumLine:
-    """The sums of the file in one category and currency."""
-
-    category: str
-    currency: str
-    rows: int
-    gross: Decimal | None
-    fee: Decimal | None
-    net: Decimal | None
-
-
-@dataclass(frozen=True, slots=True)
 class Currency:
     """What a file adds up to in one currency: each category and, of several, their total."""
 
-    lines: list[SumLine]
-    total: SumLine | None
+    lines: list[ShownSum]
+    total: ShownSum | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +118,7 @@ async def show(visit: Visit) -> Response:
             more = {"account": run.connected_account, "limit": REVISIONS_SHOWN}
             revisions = await fetch(session, Revision, _REVISIONS, about | more)
         load = await fetch_first(session, LoadLine, _LOAD, {"run_id": run_id})
-        sums = [] if load is None else await fetch(session, SumLine, _SUMS, {"load_id": load.id})
+        sums = [] if load is None else await fetch(session, ShownSum, _SUMS, {"load_id": load.id})
         diff = None if load is None else await fetch_first(session, DiffLine, _DIFF, {"load_id": load.id})
         rule_name = await _rule_name(session, run)
         reach = (await session.execute(_REACH, {"account": run.account, "type": run.report_type})).scalar()
@@ -151,11 +140,11 @@ async def show(visit: Visit) -> Response:
     )
 
 
-def _by_currency(sums: Sequence[SumLine]) -> list[Currency]:
+def _by_currency(sums: Sequence[ShownSum]) -> list[Currency]:
     found = []
     for currency, group in groupby(sums, key=lambda one: one.currency):
         lines = list(group)
-        total = SumLine(
+        total = ShownSum(
             "total", currency, sum(one.rows for one in lines),
             *(_total(getattr(one, amount) for one in lines) for amount in ("gross", "fee", "net")),
         )  # fmt: skip
