@@ -77,8 +77,13 @@ class Model:
                 windows |= {_owed(rule, window) for window in due if window.start < end}
 
     def delete(self, rule: ModelRule) -> None:
-        """It owes nothing any more; what was made stays."""
+        """It owes nothing from now on; what was made stays."""
         rule.deleted = True
+
+    def put_back(self, rules: list[ModelRule]) -> None:
+        """A backup of the rules is back; Stripe's data reaches as far as ever, and they owe what is due by that."""
+        self.rules = rules
+        self._note()
 
     def owed(self) -> Set[Owed]:
         """What must be there."""

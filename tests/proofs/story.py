@@ -120,7 +120,8 @@ class Story(RuleBasedStateMachine):
         assert self.backup is not None
         self.stalled.clear()
         self.runner.run(self.stage.restore())
-        self.model.rules, self.cancelled, self.reach = self.backup.rules, self.backup.cancelled, self.backup.reach
+        self.model.put_back(self.backup.rules)
+        self.cancelled, self.reach = self.backup.cancelled, self.backup.reach
         self.backup = None
         self.lost |= {run.id for run in self.simulator.runs if not {run.id, run.idempotency_key} & self.known_runs()}
 

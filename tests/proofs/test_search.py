@@ -6,12 +6,17 @@ It shrinks what it finds to the shortest such story, and prints that as a progra
 import os
 import sys
 import time
+from datetime import date
+from uuid import UUID
 
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import run_state_machine_as_test
 
+from app.vocabulary import Cadence
+from tests import service
 from tests.proofs.machine import World
+from tests.proofs.model import ModelRule, schedule
 
 # The same stories in every run, so that a change is blamed for what it did.
 FIXED = settings(max_examples=25, stateful_step_count=25, deadline=None, derandomize=True, database=None)
@@ -37,3 +42,20 @@ def test_no_story_breaks_a_promise(database_url: str) -> None:
         run_state_machine_as_test(Here, settings=budget)
     if searching:
         sys.stderr.write(f"\n{told} stories in {time.monotonic() - began:.0f} s, and none broke a promise\n")
+
+
+def test_the_model_allows_what_a_restored_rule_owed_until_it_was_deleted(database_url: str) -> None:
+    class Here(World):
+        url = database_url
+
+    world = Here()
+    try:
+        first = ModelRule(UUID(int=0), service.REPORT_TYPE, schedule(Cadence.DAILY, "UTC", date(2026, 2, 28)))
+        world.begin(delivering=True, delay=0, first=first)
+        world.database_is_backed_up()
+        world.data_advances(type=service.REPORT_TYPE, half_days=4)
+        world.database_is_restored(hours=1)
+        world.an_hour_goes_by_as_usual()  # plans what became due while the rules were away
+        world.rule_is_deleted(number=0)
+    finally:
+        world.teardown()
