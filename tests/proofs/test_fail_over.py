@@ -35,7 +35,7 @@ SETTINGS = {
     "TALLYHOOK_MAX_PENDING_RUNS": 5,
     "TALLYHOOK_TABLES": "off",
 }
-# How many reports are asked for before the standby falls behind, and before the primary dies.
+# How many reports are requested before the standby falls behind, and before the primary dies.
 BEHIND, DEAD = RUNS // 6, RUNS // 2
 
 
@@ -70,7 +70,7 @@ async def test_a_standby_takes_over_while_runs_pass_through_and_nothing_is_lost_
 
             # Then every report is there, once
             lost = max(0, asked - known)
-            _show(lines, f"{follows[0]}: {asked} reports asked for before, {lost} of them unknown to the standby")
+            _show(lines, f"{follows[0]}: {asked} reports requested before, {lost} of them unknown to the standby")
             assert len(simulator.runs) == RUNS
             assert len(await fetch(res, "select 1 from files where stored_at is not null")) == RUNS
             assert await broken_promises(res, simulator, owed=owed_days(rule.id, first_day, RUNS)) == []
