@@ -1,14 +1,14 @@
-"""Tallyhook: every Stripe report that is owed is there, whole, once, soon, with proof.
+"""Tallyhook: every Stripe report that is owed, complete, exactly once, on time, with proof.
 
-The way of the data, top to bottom (the picture is in README.md):
+How data flows, top to bottom (the picture is in README.md):
 
-    api/webhooks   a signed event comes in              intake.py keeps it exactly once, then 200
+    api/webhooks   a signed event comes in              inbox/intake keeps it exactly once, then 200
     handlers.py    what the event means to us           availability moved, or a Stripe run ended
-    runs/          schedule → request → settle → download, and reconcile for what no webhook told
+    runs/          plan → request → settle → download    and upkeep/reconcile for what no webhook reported
     planning/      which windows a rule owes            pure: no clock, no I/O
-    stripe_api.py  the only door to Stripe              files/: the only door to file bytes
+    stripe_api/    the only client of Stripe            files/: the only access to file bytes
 
-Start reading at `worker.py`: it names every lane of work and the step that does it.
+Start reading at `worker/steps.py`: it names every lane of work and the step that does it.
 """
 
 __version__ = "0.1.0"

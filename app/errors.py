@@ -8,12 +8,12 @@ TallyhookError
 ├── RuleFileError        a file of rules and targets cannot be applied as it is (app/api/rule_file.py)
 ├── StripeCallError      classified once, in the client (app/stripe_api/client.py)
 │   ├── NotNow           may work later: cut off, 5xx, 409, 429
-│   │   └── WrongPart    not the rest of the file that was asked for: fetch it whole
+│   │   └── WrongPart    not the rest of the file that was requested: fetch it whole
 │   ├── KeyRefused       the key is refused (401, 403): about the account, not about the request
 │   └── Refused          this request will never work as it is (400, 404)
-├── RejectedDelivery     a webhook delivery that cannot be believed, or is not an event (app/inbox/delivery.py)
+├── RejectedDelivery     a webhook delivery that is not authentic, or is not an event (app/inbox/delivery.py)
 ├── Unavailable          an event could not be committed: Stripe delivers it again (app/inbox/intake.py)
-├── StoreAway            the object store does not do what is asked (app/files/backends.py)
+├── StoreAway            the object store does not answer, or refuses (app/files/backends.py)
 ├── ForeignSchema        a schema that report rows are to be read from is somebody else's (app/db/report_schemas.py)
 ├── Unloadable           a file does not have the strict shape of a report (app/tables/reading.py)
 ├── FileIsGone           the bytes of a file that is to be loaded are not there
@@ -24,7 +24,7 @@ TallyhookError
 ├── Forbidden            the caller may not do this
 ├── Conflict             the state of things does not allow it
 ├── Gone                 it was here, and was removed
-├── NotAcceptable        a file cannot be had in the format that was asked for (app/spreadsheets)
+├── NotAcceptable        a file is not available in the requested format (app/spreadsheets)
 └── BadInput             what the user gave cannot work; one entry per field
 
 The exceptions at the end are control flow only: the caller catches them, and no user sees one.
@@ -104,7 +104,7 @@ class Refused(StripeCallError):
 
 @dataclass
 class RejectedDelivery(TallyhookError):
-    """The delivery cannot be believed, or is not an event: nothing is kept. `reason` is one word."""
+    """The delivery is not authentic, or is not an event: nothing is kept. `reason` is one word."""
 
     reason: str
 
@@ -142,7 +142,7 @@ class Unloadable(TallyhookError):
 
 
 class FileIsGone(TallyhookError):
-    """The bytes are not there (any more)."""
+    """The bytes are gone, or were never there."""
 
 
 class LoadOvertaken(TallyhookError):
@@ -162,11 +162,11 @@ class NotFound(TallyhookError):
 
 
 class Forbidden(TallyhookError):
-    """The caller's token is not for this."""
+    """The caller's token does not allow this."""
 
 
 class Conflict(TallyhookError):
-    """The present state does not allow what was asked."""
+    """The present state does not allow what was requested."""
 
 
 class Gone(TallyhookError):
@@ -174,7 +174,7 @@ class Gone(TallyhookError):
 
 
 class NotAcceptable(TallyhookError):
-    """The file cannot be had in this format; the message names one in which it can."""
+    """The file is not available in this format; the message names one that is."""
 
 
 @dataclass(frozen=True, slots=True)

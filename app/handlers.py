@@ -28,8 +28,8 @@ log = structlog.get_logger()
 
 BATCH = 50
 
-# Handles all objects of one account and event type in a batch, in order; must be idempotent. Of a hint the object is
-# {"account", "id"}: whose it is, and which one.
+# Handles all objects of one account and event type in a batch, in order; must be idempotent. The object of a hint is
+# {"account", "id"}: the account it belongs to, and its id.
 Handler = Callable[[AsyncSession, Settings, str, list[dict[str, Any]]], Awaitable[None]]
 
 

@@ -44,7 +44,7 @@ ADMIN_ROUTERS = tuple(part.router for part in ADMIN_PARTS)
 def build_app(res: Resources, *, access: Access | None = None) -> FastAPI:
     """The web app. Every path of the API that `api/http/middleware` does not list as open needs a token.
 
-    `access` says whose tokens; by default those of the settings.
+    `access` holds the tokens; by default those of the settings.
     """
     pages = build_pages if res.settings.web == "on" else no_pages
     app = base_app(res, short_cut=webhooks.short_cut, access=access, pages=pages, description=DESCRIPTION)

@@ -1,4 +1,4 @@
-"""What the web app of every process has: a worker's serves health and metrics, and loads nothing of the rest."""
+"""What the web app of every process has. A worker's serves health and metrics, and does not load anything else."""
 
 from collections.abc import Callable
 from typing import Any
@@ -36,7 +36,7 @@ def base_app(
     pages: Callable[[Resources, Access, Judgements], Pages] = no_pages,
     **more: Any,
 ) -> FastAPI:
-    """An app without routes, with what stands before and around all of them."""
+    """An app without routes, with what is in front of and around all of them."""
     app = FastAPI(
         title="Tallyhook",
         version=__version__,

@@ -49,7 +49,7 @@ class KnownType:
         return Availability(self.data_available_start, self.data_available_end)
 
     def start_offset(self, start: datetime | None) -> int:
-        """How many seconds later than `start` a run must ask.
+        """By how many seconds a run must start later than `start`.
 
         Only a window at the start of the type's data starts later: any other would lose its first second.
         """
@@ -100,13 +100,13 @@ async def record_availability(session: AsyncSession, account: str, updates: Sequ
 
 
 async def follow_latest(session: AsyncSession, account: str, report_type: str) -> None:
-    """From now on keep in step what this type resolves to, if it ends in `.latest`: a rule names it."""
+    """From now on keep up to date what this type resolves to, if it ends in `.latest`: a rule names it."""
     if is_latest(report_type):
         await _resolve(session, account, [report_type])
 
 
 async def _follow(session: AsyncSession, account: str, advanced: Sequence[str]) -> list[str]:
-    """Keep the `.latest` types of these families in step, as far as rules name them; returns them."""
+    """Keep the `.latest` types of these families up to date, as far as rules name them; returns them."""
     families = sorted({latest_of(id_) for id_ in advanced})
     named = (await session.execute(_NAMED, {"account": account, "ids": families})).scalars().all() if families else ()
     return await _resolve(session, account, named) if named else []

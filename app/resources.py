@@ -74,7 +74,7 @@ class Resources:
     wakeups: Wakeups = field(default_factory=Wakeups)
     worker_id: uuid.UUID = field(default_factory=uuid.uuid4)
     requests_at_once: int = REQUESTS_AT_ONCE
-    scope: frozenset[str] | None = None  # the only accounts that there are for a caller (see `limited_to`)
+    scope: frozenset[str] | None = None  # the only accounts that a caller sees (see `limited_to`)
     works_queue: bool = True  # whether this process has a worker of its own
     # Accounts whose keys were not confirmed since this worker started: it does not call Stripe for them.
     unconfirmed: set[str] = field(default_factory=set)
@@ -102,7 +102,7 @@ class Resources:
 
 
 def limited_to(res: Resources, accounts: frozenset[str]) -> Resources:
-    """The resources of a caller for whom there are only these accounts: in the rows, and in the settings."""
+    """The resources of a caller who sees only these accounts: in the rows, and in the settings."""
     sessions = limited_sessions(res.engine, accounts)
     return replace(res, scope=accounts, sessions=sessions, settings=res.settings.limited_to(accounts))
 
@@ -158,7 +158,7 @@ async def open_resources(
     """Open everything, after bringing the schema to head; close everything in reverse order.
 
     `schema` prepares or checks the schema, given the database's URL; commands of the command line only check it.
-    `ours` is what this process does differently from most.
+    `ours` is what this process does differently.
     """
     async with open_database(settings) as url:
         direct = settings.direct_database_url

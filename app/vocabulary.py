@@ -15,19 +15,19 @@ class RunState(StrEnum):
     how it ended. One that is pending for too long counts as timed out, and the run is planned again."""
 
     READY = "ready"
-    """Stripe has made the file and it is not here yet. A download that breaks off resumes where the last commit was,
+    """Stripe has made the file, and it is not here yet. A download that breaks off resumes where the last commit was,
     in any process. If the file is gone from Stripe, the run is planned again with its next attempt."""
 
     STORED = "stored"
-    """The file is here, whole: as many bytes as were announced, with their SHA-256. Final. Making the window again is a
-    new run with the next revision; retention removes the bytes and leaves the run as it is."""
+    """The file is here, complete: as many bytes as were announced, with their SHA-256. Final. Making the window again
+    is a new run with the next revision; retention removes the bytes and leaves the run as it is."""
 
     FAILED = "failed"
     """Given up: Stripe refused the request for good, or every attempt was used up. `error` says why. It stays failed
     until somebody retries or cancels it."""
 
     CANCELLED = "cancelled"
-    """Not wanted any more: cancelled by hand, or planned for a rule or an account that has since been removed. A Stripe
+    """No longer wanted: cancelled manually, or planned for a rule or an account that has since been removed. A Stripe
     run that was pending keeps its slot until Stripe has finished it. A retry plans the run again."""
 
 
@@ -79,8 +79,8 @@ class EventType(StrEnum):
     ACCOUNT_DEAUTHORIZED = "account.application.deauthorized"
 
 
-# What every account's endpoint is sent; what it is sent too where a rule needs it; and what an endpoint for connected
-# accounts is sent.
+# What every account's endpoint is sent; what else if a rule needs it; and what an endpoint for connected accounts is
+# sent.
 OWN_EVENTS = (EventType.REPORT_TYPE_UPDATED, EventType.REPORT_RUN_SUCCEEDED, EventType.REPORT_RUN_FAILED)
 PAYOUT_EVENTS = (EventType.PAYOUT_RECONCILED,)
 ACCOUNT_EVENTS = (EventType.ACCOUNT_UPDATED, EventType.ACCOUNT_AUTHORIZED, EventType.ACCOUNT_DEAUTHORIZED)
@@ -162,7 +162,7 @@ class Lane(StrEnum):
     LOADS = "loads"  # stored files → rows of tables
     DELIVERIES = "deliveries"  # messages to targets
     OBJECTS = "objects"  # loaded windows → objects of the Parquet store
-    ACCOUNTS = "accounts"  # accounts that are due to be asked what Stripe has
+    ACCOUNTS = "accounts"  # accounts whose poll at Stripe is due
     TIMETABLE = "timetable"  # recurring work
 
 
@@ -184,7 +184,7 @@ class TargetKind(StrEnum):
 
 
 class MessageType(StrEnum):
-    """What targets can be told about (contract §10)."""
+    """What targets can be notified of (contract §10)."""
 
     RUN_STORED = "run.stored"
     RUN_FAILED = "run.failed"

@@ -78,7 +78,7 @@ async def add_rule(res: Resources, **changes: Any) -> Rule:
 
 
 async def request_due(res: Resources) -> int:
-    """Ask Stripe for every planned run that may be asked for now."""
+    """Request from Stripe every planned run that may be requested now."""
     claims = await claim_requests(res, 100)
     for claim in claims:
         await request_run(res, claim)

@@ -1,1 +1,1 @@
-"""Configured accounts: whose a key is, whether Stripe accepts it, and catching up after a gap."""
+"""Configured accounts: which account a key belongs to, whether Stripe accepts it, and catching up after a gap."""

@@ -1,8 +1,8 @@
 """A database restored from a backup is behind Stripe: what it missed is looked up before any run is created.
 
 A live worker moves a watermark forward: up to it this database knows every Stripe run. A watermark that is behind (a
-backup, a long stop) means that there may be others: they are listed once and stored, and a run that asks for the same
-takes one of them instead of creating a new one (docs/decisions/0007).
+backup, a long stop) means that there may be others: they are listed once and stored, and a run that requests the same
+report adopts one of them instead of creating a new one (docs/decisions/0007).
 """
 
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ log = structlog.get_logger()
 GAP_SECONDS = 60.0
 # After a fail-over a create that was sent before it may still be under way: Stripe's list is read once all have ended.
 CREATES_END_SECONDS = 45.0
-# Stripe's clock against ours.
+# How far Stripe's clock may be from ours.
 CLOCK_SLACK_SECONDS = 300
 
 

@@ -1,6 +1,6 @@
 """All SQL about the accounts that are connected to ours: what Stripe's list says, and what events say about it.
 
-Stripe's list is the ground: `upkeep/connected_accounts` reads it. An event only says where to look.
+Stripe's list is the authority: `upkeep/connected_accounts` reads it. An event only says where to look.
 """
 
 import re
@@ -26,10 +26,10 @@ _ID = re.compile(r"acct_[A-Za-z0-9]{1,250}", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What is to be read of an account's list.
+    """What is due to be read of an account's list.
 
-    `recent` when the newest are due to be read; `complete` when all of it is; `page_after` is where a complete reading
-    that `began_at` has come to. `newest` is when the newest known account was made.
+    `recent`: its newest accounts; `complete`: all of it. `page_after` is how far the complete reading that `began_at`
+    has come. `newest` is when the newest known account was made.
     """
 
     account: str
@@ -65,7 +65,7 @@ class ConnectedFilters:
 
 
 async def look_soon(session: AsyncSession, account: str, named: Sequence[object], *, known_too: bool) -> None:
-    """Have Stripe asked about these connected accounts; with `known_too` also about those that are connected."""
+    """Have these connected accounts looked up at Stripe; with `known_too` also those that are already connected."""
     ids = sorted({id_ for id_ in named if isinstance(id_, str) and _ID.fullmatch(id_)})
     found = await session.execute(_LOOK, {"account": account, "ids": ids, "known_too": known_too})
     if found.first() is not None:
@@ -73,9 +73,9 @@ async def look_soon(session: AsyncSession, account: str, named: Sequence[object]
 
 
 async def readings(session: AsyncSession, accounts: Sequence[str], *, recent: float, complete: float) -> list[Reading]:
-    """What is to be read of the lists of these accounts, where anybody needs them; the periods are in seconds.
+    """What is due to be read of these accounts' lists, if anything needs them; the periods are in seconds.
 
-    A rule does that runs for connected accounts, and so does a connected account that is known.
+    Rules that run for connected accounts need them, and so does every known connected account.
     """
     return await fetch(
         session, Reading, _READINGS, {"accounts": list(accounts), "recent": recent, "complete": complete}
@@ -102,7 +102,7 @@ async def note_shown(session: AsyncSession, account: str, found: Sequence[Connec
 
 
 async def note_left(session: AsyncSession, account: str, ids: Sequence[str]) -> int:
-    """Record that Stripe says that these are not connected (any more); returns how many were."""
+    """Record that Stripe says that these are not, or no longer, connected; returns how many were."""
     return len((await session.execute(_LEFT, {"account": account, "ids": list(ids)})).all())
 
 
@@ -120,9 +120,9 @@ async def begin_reading(session: AsyncSession, account: str) -> datetime:
 async def note_page(
     session: AsyncSession, account: str, page: ConnectedPage, *, began_at: datetime, after: str | None
 ) -> bool:
-    """The reading that began then has come past this page, which began after `after`.
+    """The reading that began then is past this page, which starts after `after`.
 
-    False if another process was faster, and reads on.
+    False if another process was faster, and continues.
     """
     nameless = page.nameless or (page.more and not page.shown)
     values = {"began_at": began_at, "after": after, "last": page.shown[-1] if page.shown else after}
@@ -134,7 +134,7 @@ async def note_page(
 
 
 async def forget_reading(session: AsyncSession, account: str) -> None:
-    """Give the present reading up: it cannot be continued, so it says nothing about who has left."""
+    """Abandon the current reading: it cannot be continued, so it says nothing about who has left."""
     await session.execute(_FORGET, {"account": account})
 
 
@@ -155,7 +155,7 @@ async def end_reading(session: AsyncSession, account: str, *, began_at: datetime
 
 
 async def note_refused(session: AsyncSession, account: str, reason: str | None) -> None:
-    """Stripe refuses the list to the account's key, for example for want of a permission; None: not any more."""
+    """Stripe refuses the list to the account's key, for example because of a missing permission; None: no longer."""
     await session.execute(_REFUSED, {"account": account, "reason": reason})
 
 
@@ -172,7 +172,7 @@ async def list_known(
 
 @dataclass(frozen=True, slots=True)
 class ListState:
-    """What is known of an account's list: how many are connected, when it was read, and what was odd."""
+    """What is known of an account's list: how many are connected, when it was read, and what could not be read."""
 
     account: str
     connected: int
@@ -199,7 +199,7 @@ on conflict (account, id) do update set look_at = coalesce(connected_accounts.lo
 where :known_too or connected_accounts.left_at is not null or connected_accounts.stripe_created_at is null
 returning 1
 """)
-# Rules that run for connected accounts need the list, and who has some is asked about new ones.
+# Rules that run for connected accounts need the list, and accounts that have some are asked for new ones.
 _READINGS = text("""
 select slug as account, coalesce(list.recent_at < clock_timestamp() - make_interval(secs => :recent), true) as recent,
     coalesce(list.complete_at < clock_timestamp() - make_interval(secs => :complete), true) as complete,
@@ -233,7 +233,7 @@ with shown as (
 )
 select number from fresh
 """)
-# What was never connected is forgotten: somebody named it in an event.
+# An account that was never connected is forgotten: an event merely named it.
 _LEFT = text("""
 with strangers as (
     delete from connected_accounts where account = :account and id = any(cast(:ids as text[]))
@@ -259,7 +259,7 @@ update connected_lists set page_after = :last, odd_items = odd_items + :odd,
 where account = :account and began_at = :began_at and page_after is not distinct from cast(:after as text)
 returning 1
 """)
-# Also those whose item is odd, as long as it has an id.
+# Also those whose item cannot be read, as long as it has an id.
 _SEEN = text("""
 update connected_accounts set seen_at = clock_timestamp()
 where account = :account and id = any(cast(:ids as text[])) and left_at is null

@@ -1,7 +1,7 @@
-"""All SQL about payouts as Stripe lists them: which there are, and which of them can be itemised.
+"""All SQL about payouts as Stripe lists them: which exist, and which of them can be itemised.
 
-The rules for `every_payout` are planned from these rows. Stripe's lists are the ground (`upkeep/payouts` reads them);
-an event only says which payout to read.
+The rules for `every_payout` are planned from these rows. Stripe's lists are the authority (`upkeep/payouts` reads
+them); an event only says which payout to read.
 """
 
 import re
@@ -20,7 +20,7 @@ from app.vocabulary import Lane
 
 # The timetable's name for reading the lists.
 TIMETABLE_ENTRY = "payouts"
-# A payout that is not reconciled so long after it was made is not waited for any longer by reading lists from there on.
+# A payout that is still not reconciled this long after it was created is given up: lists are read from later on.
 LONGEST_RECONCILIATION_DAYS = 60
 
 _ID = re.compile(r"po_[A-Za-z0-9]{1,250}", re.ASCII)
@@ -46,7 +46,7 @@ class NamedPayout:
 
 
 async def look_soon(session: AsyncSession, account: str, named: Sequence[tuple[object, object]]) -> None:
-    """Have Stripe asked about these payouts, each with its connected account ("" for the account's own).
+    """Have these payouts looked up at Stripe, each with its connected account ("" for the account's own).
 
     Those that no rule needs are left alone.
     """
@@ -70,13 +70,13 @@ async def to_look_at(session: AsyncSession, accounts: Sequence[str], *, limit: i
 async def lists_due(
     session: AsyncSession, accounts: Sequence[str], *, own_seconds: float, connected_seconds: float, limit: int
 ) -> list[DueList]:
-    """Lists that enabled rules for `every_payout` need and that were not read for so long, the longest first."""
+    """Lists that enabled rules for `every_payout` need and that were not read for this long, the oldest first."""
     values = {"accounts": list(accounts), "own": own_seconds, "connected": connected_seconds, "limit": limit}
     return await fetch(session, DueList, _LISTS_DUE, {**values, "days": LONGEST_RECONCILIATION_DAYS})
 
 
 async def note_seen(session: AsyncSession, account: str, connected_account: str, found: Sequence[Payout]) -> None:
-    """Record what Stripe shows of payouts, and have the rules planned for which one can be itemised now."""
+    """Record what Stripe shows of payouts, and have rules planned if one of theirs can be itemised now."""
     values = {
         "account": account,
         "whose": connected_account,

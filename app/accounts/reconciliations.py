@@ -1,4 +1,4 @@
-"""When each account is due to be asked what Stripe has: a row per account, claimed by one of all processes.
+"""When Stripe is due to be polled about each account: a row per account, claimed by one of all processes.
 
 The timetable begins a round (`begin_round`); every account then has a due time and a claim of its own, so that one
 that does not answer delays no other. `app/upkeep/reconcile.py` says what is asked.

@@ -28,7 +28,7 @@ from app.settings.accounts import DOUBLED, account_of, doubled
 from app.settings.fields import ApiKey, SigningSecrets, StripeAccountId, StripeContext
 from app.vocabulary import CallKind
 
-# How many of the rules in the way are named.
+# How many of the rules that prevent a removal are named.
 NAMED_RULES = 5
 router = APIRouter(prefix="/v1/accounts", tags=["accounts"])
 
@@ -74,12 +74,12 @@ class AccountOut(Out):
     kept_in: Literal["settings", "rows"] | None = Field(
         description="Where its key is: in the settings, or in a row (added by `POST /v1/accounts`). Null: nowhere."
     )
-    trouble: str | None = Field(description="Why what its row keeps is not used.")
+    trouble: str | None = Field(description="Why the keys in its row are not used.")
     created_at: Time
 
 
 class AccountChangeIn(In):
-    """What the calls for an account are made with. Nothing of it is ever shown again."""
+    """What calls for an account are made with. None of it is ever shown again."""
 
     api_key: ApiKey | None = None
     webhook_secrets: SigningSecrets = ()
@@ -158,7 +158,7 @@ async def change_account(
 
 @router.delete("/{account}", status_code=204)
 async def remove_account(res: Res, caller: CalledBy, account: Annotated[Slug, Path()]) -> None:
-    """Forget the account's keys. Its reports stay; rules that name it have to be deleted before."""
+    """Forget the account's keys. Its reports stay; rules that name it must be deleted first."""
     for_every_account(res)
     async with res.sessions.begin() as session:
         await _locked(session, account, res.settings)
@@ -190,7 +190,7 @@ def _encryption_keys(res: Resources) -> Sequence[SecretStr]:
 
 
 def _entry(res: Resources, account: str, fields: Mapping[str, object]) -> AccountEntry:
-    """The account as it is kept. Raises BadInput where it makes no sense, alone or beside the others."""
+    """The account as it is kept. Raises BadInput if it makes no sense, alone or together with the others."""
     try:
         entry = AccountEntry.model_validate(dict(fields))
     except ValidationError as error:
@@ -206,7 +206,7 @@ def _fields(entry: AccountEntry) -> dict[str, object]:
 
 
 def _given(names: AbstractSet[str]) -> dict[str, list[str]]:
-    """For the audit: what was given, by name only."""
+    """For the audit log: what was given, by name only."""
     return {"given": sorted(names - {"account"})}
 
 

@@ -38,7 +38,7 @@ async def show_check(session: Session, check_id: _Id) -> VerdictOut:
 
 @router.post("/{check_id}/note")
 async def note_check(res: Res, caller: CalledBy, check_id: _Id, asked: NoteIn) -> VerdictOut:
-    """Write a note about a verdict; it is shown with the verdict and kept in the audit."""
+    """Write a note about a verdict; it is shown with the verdict and kept in the audit log."""
     async with res.sessions.begin() as session:
         await manual.note_check(session, check_id, asked.note, by=caller.name)
         return shown(await listing.get_check(session, check_id))

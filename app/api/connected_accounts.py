@@ -1,4 +1,4 @@
-"""The accounts that are connected to ours: which there are, since when, and which have left."""
+"""The accounts that are connected to ours: which exist, since when, and which have left."""
 
 from typing import Annotated
 
@@ -33,7 +33,7 @@ class ConnectedAccountOut(Out):
     stripe_created_at: Time = Field(description="`connected: each` runs for it from this local day on.")
     first_seen_at: Time
     seen_at: Time | None = Field(description="When Stripe last showed it.")
-    left_at: Time | None = Field(description="Since when it is not connected any more, as far as that was noticed.")
+    left_at: Time | None = Field(description="When it left, as far as that was noticed.")
     source: str = Field(description="How it became known first: `list` (Stripe's list) or `event`.")
 
 
@@ -41,7 +41,7 @@ class ConnectedAccountOut(Out):
 async def list_connected_accounts(
     session: Session, asked: Annotated[ConnectedAccountsIn, Query()]
 ) -> Page[ConnectedAccountOut]:
-    """All that Stripe has listed, by account and id. It is asked where a rule runs for connected accounts."""
+    """All that Stripe has listed, by account and id. Stripe is asked if a rule runs for connected accounts."""
     filters = ConnectedFilters(asked.account, asked.left, asked.id)
     after = None
     if asked.cursor is not None:

@@ -61,7 +61,7 @@ class ForecastOut(Out):
 
     reports: int
     ahead: int = Field(description="Runs of the account that are planned already.")
-    per_hour: float | None = Field(description="From the slots, and how long Stripe took lately; null if not known.")
+    per_hour: float | None = Field(description="From the slots, and how long Stripe took recently; null if not known.")
     done_by: Time | None
     says: str
 

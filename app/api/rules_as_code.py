@@ -32,7 +32,7 @@ class Only(StrEnum):
 class ApplyIn(In):
     """The wanted rules and targets: as lists, or as the text of a YAML file.
 
-    Of what is not stated nothing changes, `prune` or not: a file without `targets` leaves all targets alone.
+    What is not stated does not change, `prune` or not: a file without `targets` leaves all targets alone.
     """
 
     rules: list[dict[str, Any]] | None = Field(default=None, description="Rules, as `POST /v1/rules` takes them.")
@@ -73,7 +73,7 @@ class AppliedOut(Out):
 
     steps: list[StepOut]
     kept: list[str] = Field(description="Rules that were not named and stay; `prune` removes them.")
-    kept_targets: list[str] = Field(description="The same of targets.")
+    kept_targets: list[str] = Field(description="The same for targets.")
     unchanged: int
     difference: str = Field(description="Of rules and targets as YAML, as a unified diff.")
     may_rename: bool = Field(description="Whether it looks as if a rule was renamed: it is a new rule.")
@@ -81,7 +81,7 @@ class AppliedOut(Out):
 
 @router.get("/rules.yaml", response_class=Response, responses={200: {"content": {YAML: {}}}})
 async def export_rules(
-    session: Session, only: Annotated[Only | None, Query(description="One of both lists alone.")] = None
+    session: Session, only: Annotated[Only | None, Query(description="One of the two lists alone.")] = None
 ) -> Response:
     """Every rule and target as YAML, ordered by name; equal ones make equal text. No secret is in it."""
     text = await as_text(session, rules=only is not Only.TARGETS, targets=only is not Only.RULES)
@@ -90,7 +90,7 @@ async def export_rules(
 
 @router.post("/rules/apply")
 async def apply_rules(res: Res, caller: CalledBy, asked: ApplyIn) -> AppliedOut:
-    """Make rules and targets what is given, in one transaction; told apart by name. Others stay, unless `prune`.
+    """Make rules and targets what is given, in one transaction, identified by name. Others stay, unless `prune`.
 
     422 with one line for each problem: then nothing has changed.
     """

@@ -145,7 +145,7 @@ async def _nothing() -> AsyncIterator[bytes]:
 
 
 def file_there(run: ShownRun) -> ShownFile:
-    """The file of a run. Raises Conflict where there is none yet, Gone where it was removed."""
+    """The file of a run. Raises Conflict if there is none yet, Gone if it was removed."""
     file = run.file
     if file is None:
         raise Conflict(f"run {run.id} has no file: it is {run.state}")

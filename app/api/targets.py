@@ -133,7 +133,7 @@ async def rotate_secret(res: Res, caller: CalledBy, target_id: uuid.UUID, asked:
 
 @router.post("/{target_id:uuid}/secret")
 async def show_secret(res: Res, caller: CalledBy, target_id: uuid.UUID) -> SecretOut:
-    """The secret that the receiver verifies signatures with. Looking is noted in the audit."""
+    """The secret that the receiver verifies signatures with. Looking at it is noted in the audit log."""
     async with res.sessions.begin() as session:
         target = await store.get(session, target_id)
         secret = store.secret_of(target, res.settings)
@@ -155,7 +155,7 @@ async def recover_target(res: Res, caller: CalledBy, target_id: uuid.UUID, asked
 
 
 def _check_accounts(res: Resources, accounts: Sequence[str] | None) -> None:
-    """A target without accounts hears of all."""
+    """A target without accounts is sent messages about all."""
     if accounts is None:
         for_every_account(res)
 

@@ -195,7 +195,7 @@ class PlainDeliveries:
         try:
             return self._intake.offer(delivery.body, delivery.signature, account)
         except Exception:
-            return None  # what is wrong will show again on the long way, which knows what to say
+            return None  # the long path finds the same error, and knows how to say it
 
     def answer(self, done: asyncio.Future[None]) -> Response:
         """The answer when this is done."""

@@ -57,7 +57,7 @@ def is_empty(node: yaml.Node) -> bool:
 
 
 def plain(value: Any) -> Any:
-    """Plain values in a fixed order: of the database's JSON only the order of lists means something."""
+    """Plain values in a fixed order: in the database's JSON, only the order of lists is meaningful."""
     match value:
         case dict():
             return {name: plain(value[name]) for name in sorted(value)}

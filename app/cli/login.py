@@ -9,7 +9,7 @@ from app.vocabulary import Role
 
 
 def login_link(
-    name: Annotated[str | None, typer.Option(help="The user to log in, as named in the audit. Default: you.")] = None,
+    name: Annotated[str | None, typer.Option(help="The user, as named in the audit log. Default: you.")] = None,
     role: Annotated[Role, typer.Option(help="What this user may do.")] = Role.ADMIN,
     url: Annotated[
         str | None,

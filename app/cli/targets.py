@@ -28,7 +28,7 @@ async def list_(api: Api, as_json: AsJson = False) -> None:
 
 @command(targets)
 async def export(api: Api, as_json: AsJson = False) -> None:
-    """Print every target as YAML, ordered by name; `targets apply` takes it back. No secret is in it."""
+    """Print every target as YAML, ordered by name, without secrets; `targets apply` reads it."""
     await show_file(api, "targets", as_json=as_json)
 
 
@@ -42,7 +42,7 @@ async def diff(api: Api, file: File, prune: Prune = False, as_json: AsJson = Fal
 async def apply(api: Api, file: File, dry_run: DryRun = False, prune: Prune = False, as_json: AsJson = False) -> None:
     """Make the targets what the file says under `targets:`, in one transaction: all of it, or nothing.
 
-    Targets are told apart by name. Those that the file does not name stay, unless --prune. `rules apply` does both.
+    Targets are identified by name. Those that the file does not name stay, unless --prune. `rules apply` does both.
     """
     await apply_file(api, file, "targets", prune=prune, dry_run=dry_run, as_json=as_json)
 
@@ -102,7 +102,7 @@ async def rotate(
 
 @command(targets)
 async def secret(api: Api, target: Target) -> None:
-    """Show the secret that a webhook's receiver verifies signatures with; noted in the audit."""
+    """Show the secret that a webhook's receiver verifies signatures with; noted in the audit log."""
     typer.echo((await api.post(f"{await _path(api, target)}/secret"))["secret"])
 
 

@@ -49,7 +49,7 @@ class Answer:
 class Batch:
     """Statements (`text()` without types) of one transaction that are sent together, in their order.
 
-    An error of one is raised by `send`, as the driver's own (`psycopg.Error`), and those after it come to nothing.
+    An error of one is raised by `send`, as the driver's own (`psycopg.Error`), and those after it have no effect.
     """
 
     def __init__(self, session: AsyncSession) -> None:

@@ -133,11 +133,11 @@ def make_engine(
 ) -> AsyncEngine:
     """An engine whose connections keep no session state, so that a transaction-mode pooler may be in between.
 
-    No session settings but those that every pooler carries along. Statements are prepared, once they were executed
-    `prepare_after` times, only where the connection was found to lead to the server itself: a pooler hands the next
-    transaction to another server connection. A connection that died is noticed before it is handed out, or at last
-    when a transaction on it takes longer than `transaction_seconds`. A server that became read-only is left.
-    With `autocommit` every statement is a transaction, in one round trip.
+    It sets only what every pooler passes on. Statements are prepared, once they were executed `prepare_after` times,
+    only where the connection was found to lead to the server itself: a pooler hands the next transaction to another
+    server connection. A connection that died is noticed before it is handed out, or at last when a transaction on it
+    takes longer than `transaction_seconds`. A server that became read-only is left. With `autocommit` every statement
+    is a transaction, in one round trip.
     """
     engine = create_async_engine(
         sqlalchemy_url(url),
@@ -216,11 +216,11 @@ def _prepare_statements_where_direct(dbapi_connection: Any, _record: Any, *, aft
 
 
 def is_direct(raw: Any) -> bool:
-    """Whether nobody stands between this connection (psycopg's) and the server."""
+    """Whether this connection (psycopg's) leads straight to the server."""
     return raw.prepare_threshold is not None
 
 
-# When an engine noticed that its connections are of no more use: the server became read-only, for example.
+# When an engine noticed that its connections are no longer usable: the server became read-only, for example.
 _left_at: WeakKeyDictionary[Engine, float] = WeakKeyDictionary()
 
 

@@ -61,7 +61,7 @@ class Account(Base):
     livemode: Mapped[bool | None]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     known_until: Mapped[datetime | None]  # every Stripe run up to here is known (app/accounts/catch_up.py)
-    timeline: Mapped[int | None] = mapped_column(BigInteger)  # the server's, when the mark was moved last
+    timeline: Mapped[int | None] = mapped_column(BigInteger)  # the server's, when the mark was last moved
     other_timeline_at: Mapped[datetime | None]  # when it was seen that the server has another one now
 
 
@@ -120,7 +120,7 @@ class ConnectedAccount(Base):
     source: Mapped[str]  # how we learned of it: `list` or `event`
     first_seen_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
     seen_at: Mapped[datetime | None]  # when Stripe last showed it
-    left_at: Mapped[datetime | None]  # since when it is not connected any more
+    left_at: Mapped[datetime | None]  # when it left
     look_at: Mapped[datetime | None]  # an event said something about it: Stripe is asked
     __table_args__ = (
         Index("ix_connected_accounts_look_at", "account", "look_at", postgresql_where=text("look_at is not null")),
@@ -139,14 +139,14 @@ class ConnectedList(Base):
     complete_at: Mapped[datetime | None]  # when the last complete reading began
     began_at: Mapped[datetime | None]  # when the present reading began, `page_after` is where it has come to
     page_after: Mapped[str | None]
-    odd_items: Mapped[int] = mapped_column(server_default=text("0"))  # items of it that could not be read
+    odd_items: Mapped[int] = mapped_column(server_default=text("0"))  # items in it that could not be read
     nameless: Mapped[bool] = mapped_column(server_default=text("false"))  # some of them had no id: it is not complete
     doubted_at: Mapped[datetime | None]  # it lacked most of those that were known: believed if that happens again
     refusal: Mapped[str | None]  # what Stripe answered when it refused the list
 
 
 class AccountKeys(Base):
-    """What the API was given of an account, as ciphertext (app/keys/sealing.py)."""
+    """An account that was added through the API, as ciphertext (app/keys/sealing.py)."""
 
     __tablename__ = "account_keys"
     account: Mapped[str] = mapped_column(ForeignKey("accounts.slug"), primary_key=True)
@@ -307,7 +307,7 @@ class Withdrawal(Base):
     connected_accounts: Mapped[list[str] | None] = mapped_column(ARRAY(Text))  # null: all; "" is the account itself
     reason: Mapped[str]
     marked_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
-    # How far it is: windows from the newest on, and of windows that end together the runs by id.
+    # How far it has come: from the newest window backwards; among windows that end together, by run id.
     interval_end: Mapped[datetime | None]
     run_id: Mapped[uuid.UUID | None]
 
@@ -340,7 +340,7 @@ class Run(Base):
     window_key: Mapped[str | None]
     revision: Mapped[int] = mapped_column(server_default=text("1"))
     partial: Mapped[bool] = mapped_column(server_default=text("false"))
-    recheck: Mapped[bool] = mapped_column(server_default=text("false"))  # the same question again, days later
+    recheck: Mapped[bool] = mapped_column(server_default=text("false"))  # the same report again, days later
     interval_start: Mapped[datetime | None]
     interval_end: Mapped[datetime | None]
     timezone: Mapped[str | None]

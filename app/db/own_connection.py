@@ -1,7 +1,7 @@
 """A connection that one task keeps to itself, for a statement that is made thousands of times a second.
 
 It is one of its engine's, with the same care: one that died is noticed before it is used, one that takes too long is
-cut, after an error there is a new one. What it saves is the way through the pool, which costs more than the statement.
+cut, after an error there is a new one. It saves going through the pool, which costs more than the statement.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""The schemas that people read report rows from: `reports` (or what the setting says) and its personal sister."""
+"""The schemas that people read report rows from: `reports` (or as set), and the one with personal columns."""
 
 from sqlalchemy import Connection, text
 
@@ -10,7 +10,7 @@ _OURS = "tallyhook: "
 
 
 def personal_schema(reports_schema: str) -> str:
-    """Where the views with personal columns lie."""
+    """The schema of the views with personal columns."""
     return f"{reports_schema}_personal"
 
 

@@ -38,7 +38,7 @@ CONDITIONS = {
     "delivery_attempts": _of("targets", "target_id", condition=_OF_TARGET),
     "diffs": _of("loads", "load_id"),
     "load_sums": _of("loads", "load_id"),
-    # A ping is of no account, but sent to a target of theirs.
+    # A ping belongs to no account, but is sent to one of their targets.
     "messages": f"""({_OF_ACCOUNT} or account is null and exists (
         select from deliveries join targets on targets.id = deliveries.target_id
         where deliveries.message_id = messages.id and {_OF_TARGET}))""",
@@ -46,7 +46,7 @@ CONDITIONS = {
     "targets": _OF_TARGET,
     "withdrawals": _of("rules", "rule_id"),
 }
-# Of no account: what the service knows of itself, and what no answer shows.
+# Belong to no account: what the service knows about itself, and what no answer shows.
 FOR_EVERYBODY = frozenset(
     {
         "alembic_version", "dropped_objects", "file_chunks", "file_store_probes", "login_links", "notices",
@@ -56,7 +56,7 @@ FOR_EVERYBODY = frozenset(
 
 
 class _LimitedSession(Session):
-    """A session whose `info["accounts"]` says which accounts there are for it."""
+    """A session whose `info["accounts"]` says which accounts it sees."""
 
 
 @event.listens_for(_LimitedSession, "after_begin")
@@ -66,7 +66,7 @@ def _limit(session: Session, transaction: SessionTransaction, connection: Connec
 
 
 def limited_sessions(engine: AsyncEngine, accounts: Iterable[str]) -> async_sessionmaker[AsyncSession]:
-    """Sessions like those of `make_sessions`, for which there are only these accounts."""
+    """Sessions like those of `make_sessions`, which see only these accounts."""
     named = {"accounts": "{" + ",".join(sorted(accounts)) + "}"}  # slugs need no quotes
     return async_sessionmaker(engine, sync_session_class=_LimitedSession, expire_on_commit=False, info=named)
 

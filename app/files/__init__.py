@@ -1,6 +1,6 @@
 """The only access to file bytes: write, read, remove.
 
-A file lies in PostgreSQL in chunks of 256 KiB, each compressed on its own (zstd level 1: measured faster than
+A file is kept in PostgreSQL in chunks of 256 KiB, each compressed on its own (zstd level 1: measured faster than
 storing plain, at a quarter of the space), or plain in an object store. Its row says `stored_at` once it is whole;
 until then it is invisible.
 """

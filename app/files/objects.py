@@ -50,7 +50,7 @@ async def put(where: str, data: bytes, *, media_type: str) -> None:
 
 
 async def put_file(where: str, path: Path, *, media_type: str) -> None:
-    """A file of this machine, in parts; it is there, whole, on return, in place of what was there."""
+    """A file on this machine, in parts; on return it is complete and has replaced what was there."""
     store, key = _place(where)
     with _translate_errors():
         import obstore

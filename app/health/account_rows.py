@@ -1,4 +1,4 @@
-"""How accounts stand: whose their keys are, what Stripe refuses them, what is pending, how far their data reaches."""
+"""The state of accounts: their keys' Stripe accounts, what Stripe refuses, what is pending, how far data reaches."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

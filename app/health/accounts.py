@@ -44,7 +44,7 @@ async def credentials(view: View) -> Check:
 
 @check
 async def connected_accounts(view: View) -> Check:
-    """Whether the lists of connected accounts can be read, where rules need them."""
+    """Whether the lists of connected accounts can be read, if rules need them."""
     states = [one for one in await connected.list_states(view.session) if one.account in view.settings.accounts]
     refused = [f"{one.account}: {redact(one.refusal)}" for one in states if one.refusal is not None]
     if refused:
@@ -66,7 +66,7 @@ async def connected_accounts(view: View) -> Check:
 
 @dataclass(frozen=True, slots=True)
 class Timeline:
-    """The server's timeline, if it can be read, and the accounts whose mark is of another one."""
+    """The server's timeline, if it can be read, and the accounts whose watermark is of another one."""
 
     timeline: int | None
     waiting: list[str]
@@ -102,11 +102,11 @@ async def account_keys(view: View) -> Check:
     link = Link(LinkKind.ACCOUNTS)
     if lost := sum(number for name, number in sealed.items() if name not in known):
         detail = f"{count(lost, 'account')} cannot be opened: sealed with {names(sorted(sealed.keys() - set(known)))}"
-        advice = "put that key back into TALLYHOOK_KEY_ENCRYPTION_KEY, behind the new one, or give the API keys again"
+        advice = "put that key back into TALLYHOOK_KEY_ENCRYPTION_KEY, behind the new one, or enter the API keys again"
         return failing("account_keys", detail, advice, link=link)
     if problems := view.settings.accounts.problems:
         detail = names([f"{slug}: {why}" for slug, why in sorted(problems.items())])
-        return degraded("account_keys", detail, "give the account's keys again (PATCH, or DELETE and POST)", link=link)
+        return degraded("account_keys", detail, "enter the account's keys again (PATCH, or DELETE and POST)", link=link)
     if old := sum(number for name, number in sealed.items() if name != known[0]):
         detail = f"{count(old, 'account')} of {sum(sealed.values())} still need an older encryption key"
         advice = "keep it: a worker seals them with the first one within the hour, at once after a restart"

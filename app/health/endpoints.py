@@ -28,7 +28,7 @@ async def webhook_endpoint(
     """Whether events can arrive here. Without a URL every endpoint with our path counts as ours.
 
     `arriving`: webhooks arrived recently, so some endpoint leads here, even if a proxy rewrites its path.
-    `needs`: what the account's rules listen to beside the events of reports.
+    `needs`: what the account's rules listen to besides the events of reports.
     """
     needs = needs or Needs(account, connect=False, payouts=False)
     try:
@@ -91,7 +91,7 @@ def _judged(endpoint: WebhookEndpoint, account: str, events: Sequence[EventType]
     if not endpoint.enabled:
         return failing(NAME, f"the endpoint {endpoint.url} is disabled: Stripe sends it nothing", _FIX, account=account)
     if missing:
-        star = "; `*` does not stand for it" if "*" in endpoint.events and BY_NAME_ONLY in missing else ""
+        star = "; `*` does not include it" if "*" in endpoint.events and BY_NAME_ONLY in missing else ""
         detail = f"the endpoint {endpoint.url} is not sent {', '.join(missing)}{star}"
         return failing(NAME, detail, f"select it by name: {_FIX}", account=account)
     if not is_released(endpoint.api_version):

@@ -20,7 +20,7 @@ Families = Sequence[CounterMetricFamily | GaugeMetricFamily | InfoMetricFamily]
 STATEMENT_SECONDS = 4
 MOST_WORKERS = 100
 MOST_REPORT_TYPES = 1000
-# Of each kind: what is beyond says nothing more.
+# Of each kind: counting further would say nothing more.
 MOST_COUNTED = 10_000
 
 
@@ -187,7 +187,7 @@ select count(*) from (select from table_columns where state = 'set_aside' limit 
 """)
 # Stored and cancelled runs may be a million one day, and say nothing about now; a report type that Stripe never
 # announced may be anything that somebody typed.
-# Each state by itself and by name: asked for as a value, the planner walks back through all runs for the rarest.
+# Each state by itself and by name: given as a value, the planner walks back through all runs for the rarest.
 _NEWEST = """
     (select state, account, report_type from runs where state = '{state}' order by id desc limit :most)
 """

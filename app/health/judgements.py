@@ -13,7 +13,7 @@ from app.resources import Resources
 
 # No answer is older than this.
 KEPT_SECONDS = 5.0
-# A judgement that was made more quickly is not kept: who has just mended something sees it at once.
+# A judgement that was made more quickly is not kept: somebody who has just fixed something sees it at once.
 QUICK_SECONDS = 0.1
 
 
@@ -56,6 +56,6 @@ class _Kept:
 
 
 def _hear_error(task: asyncio.Task[Judgement]) -> None:
-    # Otherwise asyncio complains about an error that nobody waited for any more.
+    # Otherwise asyncio complains about an error that nobody is waiting for.
     if not task.cancelled():
         task.exception()

@@ -1,4 +1,4 @@
-"""How late Stripe's data of a report type may be: what Stripe documents, and where it says nothing, what was seen.
+"""How late Stripe's data of a report type may be: what Stripe documents, or else what was observed.
 
 Counted from the end of a window to the moment when `data_available_end` reaches it. Pure.
 """
@@ -9,9 +9,9 @@ from datetime import timedelta
 DAILY = timedelta(hours=36)
 # "96 hours after a fee hits the balance".
 FEES = timedelta(hours=96)
-# The longest that Stripe documents for any type: for one that nothing is known of yet.
+# The longest that Stripe documents for any type: for one that nothing is known about yet.
 UNKNOWN = FEES
-# What was seen may have been a good week; and an outage of weeks must not become what is normal.
+# What was observed may have been a good week; and an outage of weeks must not become normal.
 SEEN_TIMES = 1.25
 LONGEST = timedelta(days=10)
 
@@ -30,7 +30,7 @@ _DOCUMENTED = {
 def data_within(report_type: str, longest_age: timedelta | None) -> timedelta:
     """How long after a window's end its data may take.
 
-    `longest_age` is how old the type's data has been just before it advanced, lately; it counts where Stripe documents
+    `longest_age` is how old the type's data recently was just before it advanced; it counts where Stripe documents
     nothing.
     """
     family = report_type.removeprefix(_CONNECT_PREFIX)

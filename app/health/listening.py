@@ -1,4 +1,4 @@
-"""Which events are needed beside those of reports: that follows from the rules."""
+"""Which events are needed besides those of reports: that follows from the rules."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

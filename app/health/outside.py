@@ -29,7 +29,7 @@ from app.stripe_api.webhook_endpoints import read_clock
 # How often each check runs. Listing endpoints counts against Stripe's read limit.
 STORE_EVERY_SECONDS = 300.0
 STRIPE_EVERY_SECONDS = 3600.0
-# A result older than this many turns says nothing about now.
+# A result older than this many periods says nothing about now.
 MISSED_LOOKS = 3
 # A fifth of the tolerance of webhooks: a drifting clock should be noticed before they are refused.
 CLOCK_DEGRADED_SECONDS = 60
@@ -145,7 +145,7 @@ async def _kept(view: View) -> list[Kept]:
 
 
 async def _shown(view: View, name: str, *, every_seconds: float) -> Check:
-    """What was kept as one check: the worst of its accounts, each of which is not well with its sentence."""
+    """What was kept as one check: the worst of its accounts, with a sentence for each that is not ok."""
     looks = [one for one in await view.once(_kept) if one.name == name]
     if not looks:
         return ok(name, "not checked yet: a worker does so when it starts")

@@ -40,7 +40,7 @@ class Probe:
 
 
 def can_judge(checks: list[Check]) -> bool:
-    """Whether the rows can be read: a database that only refuses writes can tell how things stand."""
+    """Whether the rows can be read: a database that only refuses writes still has the answers."""
     return not any(check.name == "schema" and check.status is Status.FAILING for check in checks) and any(
         check.name == "schema" for check in checks
     )

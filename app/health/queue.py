@@ -9,7 +9,7 @@ from app.health.text import count, names, span
 
 # An event is handled within a second as a rule; a worker that has just started needs a few.
 INBOX_AGE = timedelta(minutes=2)
-# Longer than any back-off but the longest: what could go on for so long and did not is stuck.
+# Longer than any back-off but the longest: what has been free to continue for so long is stuck.
 OVERDUE = timedelta(minutes=20)
 # Reconciling may be put off by Stripe now and then.
 MISSED_POLLS = 3
@@ -46,7 +46,7 @@ async def inbox(view: View) -> Check:
 
 @check
 async def overdue_runs(view: View) -> Check:
-    """Whether runs stand still that wait for nothing but a worker."""
+    """Whether runs that wait for nothing but a worker are stuck."""
     found = await rows.lanes(view.session, configured=sorted(view.settings.accounts))
     late = [lane for lane in found if view.now - lane.oldest > OVERDUE]
     if not late:
@@ -80,7 +80,7 @@ async def failed_events(view: View) -> Check:
 
 @check
 async def polling(view: View) -> Check:
-    """Whether Stripe is asked what it has, which finds what no webhook told."""
+    """Whether Stripe is polled, which finds what no webhook reported."""
     every = timedelta(seconds=view.settings.reconcile_seconds)
     longest = max(MISSED_POLLS * every, timedelta(minutes=5))
     accounts = [slug for slug, account in view.settings.accounts.items() if account.api_key]

@@ -11,7 +11,7 @@ To add a check, write one function in the module of this folder that it belongs 
 The function is called what its check is called. It reads the rows that it needs through `view.session`, bounded, by a
 function in `rows.py` (or in the room whose rows they are) that ends in a frozen dataclass; what several checks need is
 read once with `view.once`. `/health`, `/metrics` (`tallyhook_check_status`) and `tallyhook doctor` show it at once; it
-then needs its line in docs/howto/watching.md, and an alert where somebody should be woken. A new module of checks is
+then needs its line in docs/howto/watching.md, and an alert if it should wake somebody. A new module of checks is
 also imported in `judge.py`. Checks that ask somebody outside are in `outside.py`.
 """
 

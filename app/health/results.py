@@ -1,4 +1,4 @@
-"""A check: how one thing stands and what to do about it. `/health`, `/metrics` and doctor show the same value."""
+"""A check: the state of one thing, and what to do about it. `/health`, `/metrics` and doctor show the same value."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -28,7 +28,7 @@ class LinkKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """Where the matter can be seen: a list of things, filtered. The reader turns it into an anchor or a command."""
+    """Where to look at it: a list of things, filtered. The reader turns it into an anchor or a command."""
 
     kind: LinkKind
     filter: Mapping[str, str] = field(default_factory=dict)
@@ -36,7 +36,7 @@ class Link:
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One thing that was looked at. `detail` is one sentence; `advice` says what to do, where there is something."""
+    """One thing that was looked at. `detail` is one sentence; `advice` says what to do, if anything."""
 
     name: str
     status: Status
@@ -49,7 +49,7 @@ class Check:
 def ok(
     name: str, detail: str, *, advice: str | None = None, account: str | None = None, link: Link | None = None
 ) -> Check:
-    """Nothing must be done."""
+    """Nothing needs to be done."""
     return Check(name, Status.OK, _one_line(detail), advice, account, link)
 
 

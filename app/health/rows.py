@@ -1,4 +1,4 @@
-"""What checks ask of the rows: each query is bounded, answered by indexes, and ends in its own frozen dataclass."""
+"""What checks read from the rows: each query is bounded, answered by indexes, and ends in its own frozen dataclass."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -73,7 +73,7 @@ DUE_LANES = ("requests", "lookups", "downloads")
 
 @dataclass(frozen=True, slots=True)
 class OverdueLane:
-    """Runs of a lane that could go on and do not, and since when the oldest of them could."""
+    """Runs of a lane that could continue and do not, and since when the oldest of them could."""
 
     lane: str
     runs: int
@@ -131,7 +131,7 @@ async def heard_since(session: AsyncSession, since: datetime) -> datetime | None
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """Deliveries to an account that were not believed for one reason, since `first_at`, without a pause of a day."""
+    """Deliveries to an account that were rejected for one reason, since `first_at`, without a pause of a day."""
 
     account: str
     reason: str
@@ -221,7 +221,7 @@ select count(*) as number, count(*) filter (
 from (select id from runs where state = 'failed' and not recheck order by id desc limit :limit) as failed
 """)
 # Of each account the runs that are due longest: what is not workable among them waits for something else. A planned run
-# may wait behind other runs of its account: only where nothing of the account is under way does it stand still.
+# may wait behind other runs of its account: it is stuck only if nothing of the account is under way.
 _DUE = """
     select '{lane}' as lane, due.account, due.due_at
     from unnest(cast(:configured as text[])) as configured(account) cross join lateral (

@@ -1,4 +1,4 @@
-"""What the checks of rules ask of the rows: which types are missing, how each rule stands, which windows are owed."""
+"""What the checks of rules read from the rows: which types are missing, each rule's state, which windows are owed."""
 
 import uuid
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ MOST_MEMBERS = 20
 
 @dataclass(frozen=True, slots=True)
 class MissingType:
-    """A report type that enabled rules name and Stripe has no data of; `reason` is Stripe's own, if it said so.
+    """A report type that enabled rules name and Stripe has no data for; `reason` is Stripe's own, if it said so.
 
     `listed`: the account's types were read, and this one is not among them.
     """
@@ -61,7 +61,7 @@ async def new_versions(session: AsyncSession, *, within: timedelta) -> list[NewV
 
 
 async def known_types(session: AsyncSession) -> list[str]:
-    """What rules may name: every type that any account has data of."""
+    """What rules may name: every type that any account has data for."""
     return [type_.id for type_ in await fetch(session, KnownType, _KNOWN_TYPES, {"limit": MOST_COUNTED})]
 
 
@@ -103,7 +103,7 @@ class OwedWindows:
 
 
 async def owed_windows(session: AsyncSession, *, stored_within: timedelta) -> list[OwedWindows]:
-    """Of all rules, by rule: what is owed and not well, however old its window is, counted up to a bound.
+    """By rule, for all rules: what is owed and not ok, however old its window is, counted up to a bound.
 
     A window that failed and has a newer revision is not owed by the failed one. One that only waits for its turn, in a
     long backfill say, is not late; one that was tried is, if it is not stored within `stored_within` of its planning.
@@ -133,7 +133,7 @@ _KNOWN_TYPES = text("""
 select distinct id from report_types
 where data_available_end is not null and resolves_to is null order by id limit :limit
 """)
-# Two look-ups, because an index finds a null only where it is asked for by name, and in the index's whole order,
+# Two look-ups, because an index finds a null only if the statement says `is null`, and in the index's whole order,
 # because the planner does not take a column that is null for a constant.
 _RULES = text("""
 select rules.id, rules.name, rules.account, rules.report_type, rules.created_at, p.connected_account, p.next_due_at,

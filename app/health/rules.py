@@ -16,17 +16,17 @@ from app.health.text import count, names
 from app.observability.logs import redact
 from app.vocabulary import RunState
 
-# Stripe makes a report in minutes, rarely in hours; the newest window is asked for first.
+# Stripe makes a report in minutes, rarely in hours; the newest window is requested first.
 STORED_WITHIN = timedelta(hours=6)
 # Until then Stripe may not have been asked yet what the account can run.
 LISTED_WITHIN = timedelta(hours=1)
-# How long it is said that `.latest` means another version now.
+# For how long a new version of `.latest` is reported.
 TOLD_FOR = timedelta(days=30)
 _MOST_TOLD = 5
 
 
 class Trouble(StrEnum):
-    """What is wrong with a rule; where it is several things, the first of them."""
+    """What is wrong with a rule; of several problems the first."""
 
     TYPE_MISSING = "type_missing"
     UNPLANNED = "unplanned"  # its windows cannot be planned
@@ -37,7 +37,7 @@ class Trouble(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class RuleHealth:
-    """A rule for one connected account: how it stands, what there is of it, and what is due next."""
+    """A rule for one connected account: its state, what exists, and what is due next."""
 
     rule_id: uuid.UUID
     name: str

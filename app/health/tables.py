@@ -31,7 +31,7 @@ class Difference:
 
 @dataclass(frozen=True, slots=True)
 class LoadCounts:
-    """Where loads stand, each number bounded."""
+    """The state of loads, each number bounded."""
 
     failed: int
     outdated: int  # windows whose newest stored revision is not the one that is shown

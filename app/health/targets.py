@@ -1,4 +1,4 @@
-"""The check of targets: does what is told arrive?"""
+"""The check of targets: do messages arrive?"""
 
 from dataclasses import dataclass
 from datetime import datetime

@@ -1,4 +1,4 @@
-"""What the sentences of checks are written with."""
+"""Helpers to write the sentences of checks."""
 
 from collections.abc import Sequence
 from datetime import timedelta

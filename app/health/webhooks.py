@@ -9,7 +9,7 @@ from app.health.text import names, span
 from app.settings import Account
 from app.stripe_api.signatures import fingerprint
 
-# A secret that was rotated out is of no use for longer: Stripe signs with both for a day at most.
+# A secret that was rotated out is useless after this: Stripe signs with both for a day at most.
 ROTATED_AFTER = timedelta(days=1)
 
 # Stripe announces data twice a day: a secret that signed nothing for longer, while others did, is not in use.
@@ -61,7 +61,7 @@ def _refused(one: rows.Refused, now: datetime) -> str:
 
 
 def _is_lost(one: rows.Refused, heard: list[rows.Heard], account: Account) -> bool:
-    """Whether nothing was accepted since these began: else somebody else sends them, beside Stripe's own."""
+    """Whether nothing was accepted since these began: otherwise somebody else sends them, besides Stripe's own."""
     marks = {fingerprint(secret.get_secret_value()) for secret in account.webhook_secrets}
     accepted = max(
         (row.last_at for row in heard if row.account == one.account or row.signed_with in marks), default=None
@@ -71,7 +71,7 @@ def _is_lost(one: rows.Refused, heard: list[rows.Heard], account: Account) -> bo
 
 @check
 async def endpoint_selection(view: View) -> Check:
-    """Whether Stripe announces new data: an endpoint that is sent `*` is not told."""
+    """Whether Stripe announces new data: an endpoint for `*` is not notified."""
     accounts = _accounts(view)
     found = [
         f"{one.account}: data of {one.types} report types ({one.example}) advanced without a webhook"

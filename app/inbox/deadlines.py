@@ -7,7 +7,7 @@ from app.errors import Unavailable
 
 
 class Deadlines:
-    """Futures that fail with `Unavailable` when nothing has come of them after `seconds`."""
+    """Futures that fail with `Unavailable` unless they are done after `seconds`."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds

@@ -41,8 +41,7 @@ class IncomingEvent:
 
 
 class Members:
-    """The configured accounts that are connected to a platform or are an organization's: their events come in by its
-    endpoint, and say whose they are."""
+    """The configured accounts of a platform or an organization: their events come in by its endpoint and name them."""
 
     def __init__(self, accounts: Iterable[Account]) -> None:
         self._accounts: dict[tuple[str, str], list[Account]] = {}
@@ -52,7 +51,7 @@ class Members:
                     self._accounts.setdefault((field, named), []).append(account)
 
     def of(self, event: Mapping[str, Any]) -> Account | None:
-        """The account that is named in the event, in its mode if there is one of it; None if none is configured."""
+        """The account that is named in the event, in its mode if it has that; None if none is configured."""
         found = [
             account
             for field in ("account", "context")
@@ -127,12 +126,12 @@ def _secrets_of(account: Account) -> tuple[str, ...]:
 
 
 def _named(event: Mapping[str, Any]) -> object:
-    """The account that the event names, if it is not of the account whose endpoint this is."""
+    """The account that the event names, if it is another one than that of the endpoint."""
     return event.get("account") if event.get("account") is not None else event.get("context")
 
 
 def _hint(event: Mapping[str, Any]) -> str:
-    """Where to look: what it claims is not even kept, so nothing can be done but to ask Stripe."""
+    """Where to look: what it claims is not even kept, so that all one can do is ask Stripe."""
     about = {"id": event["id"], "type": event["type"], "hint": True, "account": _named(event)}
     return orjson.dumps({**about, "data": {"object": {"id": _object_id(event)}}}).decode()
 

@@ -40,7 +40,7 @@ class PendingEvent:
 
     @property
     def is_hint(self) -> bool:
-        """Whether it says no more than where to look (app/inbox/delivery.py); such an event has no `object_id`."""
+        """Whether it only says where to look (app/inbox/delivery.py); such an event has no `object_id`."""
         return self.object_id is None and json.loads(self.payload).get("hint") is True
 
 

@@ -180,7 +180,7 @@ class Intake:
         unique = {(event.account, event.stripe_event_id): event for event in events}
         rows = [unique[key] for key in sorted(unique)]
         columns = _packed(rows)
-        # Each statement is its own transaction: what is stored stays stored, and the replay can be asked for again.
+        # Each statement is its own transaction: what is stored stays stored, and the replay can be requested again.
         async with own.use() as raw:
             cursor = await raw.execute(_KEEP, (*columns, CHANNEL, Lane.INBOX.value))
             new, _ = await cursor.fetchone() or (0, 0)

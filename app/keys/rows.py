@@ -27,7 +27,7 @@ class Version:
 
 @dataclass(frozen=True, slots=True)
 class Sealed:
-    """What a row keeps of an account: `sealed` is ciphertext, `sealed_with` the name of the key."""
+    """What a row keeps about an account: `sealed` is ciphertext, `sealed_with` the name of the key."""
 
     account: str
     sealed: bytes
@@ -44,17 +44,17 @@ async def versions(session: AsyncSession) -> dict[str, datetime]:
 
 
 async def read(session: AsyncSession, accounts: Sequence[str]) -> list[Sealed]:
-    """What is kept of these accounts."""
+    """What is kept about these accounts."""
     return await fetch(session, Sealed, _READ, {"accounts": list(accounts)})
 
 
 async def lock(session: AsyncSession, account: str) -> Sealed | None:
-    """What is kept of this account, locked until the transaction ends."""
+    """What is kept about this account, locked until the transaction ends."""
     return next(iter(await fetch(session, Sealed, _LOCK, {"account": account})), None)
 
 
 async def add(session: AsyncSession, account: str, entry: AccountEntry, keys: Sequence[SecretStr]) -> bool:
-    """Keep a new account; False if there is one of this name."""
+    """Keep a new account; False if the name exists."""
     await session.execute(_NOTE_ACCOUNT, {"account": account})
     added = (await session.execute(_ADD, _values(account, entry, keys))).first() is not None
     await _say_so(session)

@@ -1,7 +1,8 @@
 """Seals what a row keeps: AES-256-GCM under one of the keys of TALLYHOOK_KEY_ENCRYPTION_KEY, bound to its account.
 
-A sealed value is one byte of version, twelve of nonce, and the ciphertext with its tag. Which key sealed it is said
-beside it by the key's name, four bytes of its SHA-256. New values are sealed with the first key; the others only open.
+A sealed value is one byte of version, twelve of nonce, and the ciphertext with its tag. The name of the key that sealed
+it, four bytes of the key's SHA-256, is stored beside it. New values are sealed with the first key; the others only
+open.
 """
 
 import base64
@@ -18,7 +19,7 @@ _NONCE_BYTES = 12
 
 
 def name_of(key: SecretStr) -> str:
-    """What a key is called: it says nothing about the key."""
+    """The name of a key: it says nothing about the key."""
     return hashlib.sha256(b"tallyhook key " + _raw(key)).hexdigest()[:8]
 
 

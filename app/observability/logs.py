@@ -115,7 +115,7 @@ def _hand_everything_to(handler: logging.Handler) -> None:
 
 
 def know_too(secrets: Iterable[str]) -> None:
-    """Redact these from now on as well: accounts come while a process runs."""
+    """Redact these from now on as well: accounts are added while a process runs."""
     if not _KnownSecrets.values.issuperset(new := list(secrets)):
         _know([*_KnownSecrets.values, *new])
 

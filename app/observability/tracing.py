@@ -146,7 +146,7 @@ def _provider() -> "TracerProvider | None":
     except ImportError:
         log.warning(
             "tracing.not_installed",
-            detail="OTEL_… asks for traces: install the packages with `make run EXTRAS=tracing`",
+            detail="OTEL_… turns traces on: install the packages with `make run EXTRAS=tracing`",
         )
         return None
     for name in ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"):

@@ -20,7 +20,7 @@ from app.rules.coverage import CoverageEntry, CoverageQuery, CoverageState
 from app.vocabulary import Cadence, RunState
 
 _WINDOWS_AT_ONCE = 1000
-# Of several currencies the worst verdict is told.
+# Of several currencies the worst verdict is shown.
 _WORST_FIRST = ("differs", "not_comparable", "agrees")
 
 
@@ -48,7 +48,7 @@ class PackedFile:
 
 @dataclass(frozen=True, slots=True)
 class OtherWindow:
-    """A window of the month of which the pack holds nothing, and why."""
+    """A window of the month that the pack has nothing for, and why."""
 
     rule: str
     connected_account: str | None
@@ -68,7 +68,7 @@ class Pack:
 
 @dataclass(frozen=True, slots=True)
 class _Made:
-    """A window of the month of which a run was made: its newest stored revision, or else its newest one."""
+    """A window of the month that has a run: its newest stored revision, or else its newest one."""
 
     run_id: uuid.UUID
     rule_id: uuid.UUID
@@ -109,14 +109,14 @@ class _Verdict:
 
 @dataclass(slots=True)
 class _Sorted:
-    """The windows of a month by what there is of them."""
+    """The windows of a month, by what exists for them."""
 
     files: list[_Made] = field(default_factory=list)
     cancelled: list[OtherWindow] = field(default_factory=list)
     missing: list[OtherWindow] = field(default_factory=list)
 
     def take(self, one: _Made) -> None:
-        """Put a window where it belongs. What a deleted rule has not stored is owed by nobody."""
+        """Put a window where it belongs. Nobody owes what a deleted rule has not stored."""
         if one.state == RunState.STORED and one.removed_at is None:
             self.files.append(one)
         elif one.state == RunState.CANCELLED:
@@ -128,9 +128,9 @@ class _Sorted:
 
 
 async def read_pack(session: AsyncSession, month: date, rules: Sequence[Rule], terms: ClaimTerms) -> Pack:
-    """The pack of the month that holds a day: of these rules, or of all where none is named.
+    """The pack of the month that holds a day: of these rules, or of all if none is named.
 
-    Raises NotFound where the month has no window.
+    Raises NotFound if the month has no window.
     """
     first, until = month_bounds(month)
     named = [rule.id for rule in rules] or None
@@ -150,14 +150,14 @@ async def read_pack(session: AsyncSession, month: date, rules: Sequence[Rule], t
 
 
 async def _owing(session: AsyncSession) -> Sequence[Rule]:
-    """A rule that is switched off owes what was made of it, and nothing more."""
+    """A rule that is switched off owes the windows that have a run, and nothing more."""
     return (await session.execute(select(Rule).where(Rule.deleted_at.is_(None), Rule.enabled))).scalars().all()
 
 
 async def _not_made(
     session: AsyncSession, rule: Rule, first: date, until: date, terms: ClaimTerms
 ) -> list[OtherWindow]:
-    """Windows of the month that the rule owes and of which no run was made, or that wait."""
+    """Windows of the month that the rule owes and that have no run, or wait."""
     cadence = Cadence(rule.cadence)
     # A window belongs to the month of its last day, and may have begun before it.
     irregular = cadence in (Cadence.EVERY_UPDATE, Cadence.EVERY_PAYOUT)

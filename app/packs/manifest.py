@@ -1,4 +1,4 @@
-"""What a pack says of itself: as JSON for programs, as CSV for people; no time of making, so that it stays the same."""
+"""What a pack says about itself: as JSON for programs, as CSV for people; without a time, so that it stays the same."""
 
 import csv
 import json
@@ -53,7 +53,7 @@ def as_csv(pack: Pack) -> bytes:
 
 
 def described(one: OtherWindow) -> dict[str, Any]:
-    """A window of which the pack holds nothing, as JSON."""
+    """A window that the pack has nothing for, as JSON."""
     return {
         "rule": one.rule,
         "connected_account": one.connected_account,

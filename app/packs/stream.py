@@ -1,4 +1,4 @@
-"""A pack's bytes: a ZIP made while it is sent, so that neither it nor any file of it is ever held whole."""
+"""A pack's bytes: a ZIP made while it is sent, so that no file of it is ever in memory as a whole."""
 
 import zipfile
 from collections.abc import AsyncIterator
@@ -15,7 +15,7 @@ PIECE_BYTES = 256 * 1024
 LEVEL = 1
 _READABLE_BY_ALL = 0o644 << 16
 _UNIX = 3
-_OLDEST_YEAR = 1980  # that a ZIP can tell
+_OLDEST_YEAR = 1980  # that a ZIP can say
 
 
 async def pack_bytes(store: FileStore, pack: Pack) -> AsyncIterator[bytes]:
@@ -52,7 +52,7 @@ async def _even(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
 def _entry(name: str, day: date) -> zipfile.ZipInfo:
     info = zipfile.ZipInfo(name, date_time=(max(day.year, _OLDEST_YEAR), day.month, day.day, 0, 0, 0))
     info.compress_type, info.external_attr, info.create_system = zipfile.ZIP_DEFLATED, _READABLE_BY_ALL, _UNIX
-    # Of an entry that is handed over made, zipfile takes the level from here and from nowhere else.
+    # For an entry that is passed ready-made, zipfile takes the level only from here.
     info._compresslevel = LEVEL  # type: ignore[attr-defined]
     return info
 

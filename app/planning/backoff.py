@@ -24,6 +24,6 @@ class Backoff:
     random: Callable[[], float]
 
     def seconds(self, tries: int, *, at_least: float | None = None) -> float:
-        """Seconds to wait after `tries` failures, but no less than the answer asked for (`at_least`)."""
+        """Seconds to wait after `tries` failures, but no less than the answer demanded (`at_least`)."""
         drawn = full_jitter(tries, base=self.base, maximum=self.most, random=self.random)
         return max(drawn, at_least or 0.0)

@@ -73,8 +73,8 @@ def all_windows(
 ) -> Iterator[Window]:
     """Every calendar window of the rule that begins before `until` and ends after `since`, due or not, oldest first.
 
-    Without `availability` (not known yet) none is cut or left out. ValueError for `every_update`: its windows depend
-    on when availability advanced, so only the runs that were made can tell them.
+    Without `availability` (not known yet) none is cut or left out. ValueError for `every_update`: its windows depend on
+    when availability advanced, so only its runs can tell.
     """
     if schedule.cadence in (Cadence.EVERY_UPDATE, Cadence.EVERY_PAYOUT):
         raise ValueError(f"the windows of an {schedule.cadence} rule follow from its history: read them from its runs")
@@ -107,7 +107,7 @@ def _calendar_windows(
     bounds = [in_utc(bound) for bound in (available_from, since) if bound is not None]
     units = [unit_start(bound.astimezone(zone).date(), schedule.cadence) for bound in bounds]
     for window in calendar_windows(schedule.cadence, zone, starts_on=max([_first_day(schedule), *units])):
-        # Where midnight exists twice, a bound between the two still bears the date of the unit before.
+        # Where midnight exists twice, a bound between the two still has the date of the unit before.
         if all(window.end > bound for bound in bounds):
             yield _begun_at_data(window, available_from)
 

@@ -88,7 +88,7 @@ def payout_window(payout: str, arrival: date, zone: tzinfo) -> Window:
 
 
 def calendar_windows(cadence: Cadence, zone: tzinfo, *, starts_on: date) -> Iterator[Window]:
-    """Whole units, oldest first, from the first that begins on or after `starts_on`; lazy, and next to endless."""
+    """Whole units, oldest first, from the first that begins on or after `starts_on`; lazy, and practically endless."""
     first = unit_start(starts_on, cadence)
     if first < starts_on:
         first = next_unit(first, cadence)

@@ -1,7 +1,7 @@
 """Recurring work: each entry's due time is a row, so that one process does it, and another after a crash.
 
-`app/worker/steps.py` says what the entries do; here are only names and times, so that any package can ask for an
-entry to be done soon (`make_due`).
+`app/worker/steps.py` says what the entries do; this file knows only names and times, so that any package can make an
+entry due (`make_due`).
 """
 
 from collections.abc import Mapping

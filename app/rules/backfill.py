@@ -78,14 +78,14 @@ class _Job:
 
 @dataclass(frozen=True, slots=True)
 class _Scope(RuleScope):
-    """A rule for one connected account, and its progress row; before it was made an account owes nothing."""
+    """A rule for one connected account, and its progress row; an account owes nothing before it was created."""
 
     progress_id: int
     account_created_at: datetime | None
 
     @property
     def since(self) -> datetime | None:
-        """From when on it has windows, where that is later than the rule says."""
+        """When its windows begin, if that is later than the rule says."""
         return None if self.account_created_at is None else first_moment(self.account_created_at, self.timezone)
 
 
@@ -130,7 +130,7 @@ class _Runs:
         return self._of(self.versions.of(self.scope, window), window, 1)
 
     def again(self, window: Window, latest: _Latest) -> plan.PlannedRun:
-        """The next revision of a window: of the type that it has been of."""
+        """The next revision of a window, with the same report type."""
         return self._of(replace(self.scope, report_type=latest.report_type), window, latest.revision + 1)
 
     def _of(self, scope: RuleScope, window: Window, revision: int) -> plan.PlannedRun:
@@ -167,7 +167,7 @@ async def count(session: AsyncSession, rule: Rule, asked: Backfill) -> BackfillC
             len(ends) if scope.since is None else len(ends) - bisect_right(ends, scope.since) for scope in scopes
         )
         if owed > MOST_RUNS:
-            raise BadInput(FieldError("/from", f"asks for more than {MOST_RUNS} runs at once; use shorter ranges"))
+            raise BadInput(FieldError("/from", f"requests more than {MOST_RUNS} runs at once; use shorter ranges"))
         values = {"rule_id": rule.id, "keys": [window.key for window in windows], "retried": list(manual.RETRIED)}
         found = (await session.execute(_COUNT, values)).one()
         missing, failed, stored = owed - found.there, found.failed, found.stored

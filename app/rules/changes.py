@@ -78,7 +78,7 @@ async def _refuse_words_too_new(session: AsyncSession, new: NewRule) -> None:
 
 
 async def _read_connected(session: AsyncSession, rule: Rule) -> None:
-    """A rule for each connected account needs to know which there are, soon if nobody needed that before."""
+    """A rule for each connected account needs their list, soon if nothing needed it before."""
     if rule.connected == "each":
         await timetable.hasten(session, connected.TIMETABLE_ENTRY)
 

@@ -1,4 +1,4 @@
-"""When the runs of a rule will be done, at the pace that Stripe has made reports lately."""
+"""When the runs of a rule will be done, at the pace at which Stripe made reports recently."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.db.rows import fetch_one
 from app.settings import Settings
 
-# The pace is that of so many runs, stored in the last week.
+# The pace is measured on this many runs, stored in the last week.
 _LAST_RUNS = 200
 # Runs that wait already are counted up to here.
 _MOST_AHEAD = 100_000
@@ -17,7 +17,7 @@ _MOST_AHEAD = 100_000
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
-    """What a rule would ask for, what of its account waits before it, and when that is done, if a pace is known."""
+    """What a rule would request, what of its account waits before it, and when that is done, if a pace is known."""
 
     reports: int
     ahead: int
@@ -28,7 +28,7 @@ class Forecast:
 
 @dataclass(frozen=True, slots=True)
 class _Pace:
-    """How long Stripe took for a run lately, in seconds, and how many runs of the account are waiting."""
+    """How long Stripe recently took for a run, in seconds, and how many runs of the account are waiting."""
 
     seconds: float | None
     ahead: int

@@ -1,7 +1,7 @@
-"""For which connected accounts a rule runs: those that it names or, with `each`, those that the platform has.
+"""Which connected accounts a rule runs for: those that it names or, with `each`, those that the platform has.
 
-Each has a row in `rule_progress`, kept in step here: new ones are planned from the day on which they were made, and
-what is planned for those that have left is cancelled.
+Each has a row in `rule_progress`, kept up to date here: new ones are planned from the day on which they were created,
+and what is planned for those that have left is cancelled.
 """
 
 from dataclasses import dataclass
@@ -30,13 +30,13 @@ class Member:
     planned_until: datetime | None
 
     def since(self, timezone: str) -> datetime | None:
-        """From when on it has windows; None: from the beginning."""
+        """When its windows begin; None: with the rule."""
         return None if self.created_at is None else first_moment(self.created_at, timezone)
 
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Connected accounts that have come equally far; `created_at` is when the first of them was made."""
+    """Connected accounts that are planned equally far; `created_at` is when the first of them was created."""
 
     planned_until: datetime | None
     created_at: datetime | None
@@ -44,7 +44,7 @@ class Group:
 
 
 def first_moment(created_at: datetime, timezone: str) -> datetime:
-    """When the local day begins on which an account was made: before it there is nothing to report."""
+    """The beginning of the local day on which an account was created: there is nothing to report before."""
     zone = ZoneInfo(timezone)
     return day_start(created_at.astimezone(zone).date(), zone)
 
@@ -62,7 +62,7 @@ async def keep_progress(session: AsyncSession, rule: Rule) -> list[str]:
 
 
 async def follow(session: AsyncSession, account: str) -> None:
-    """The account's connected accounts may have changed: keep the rules for `each` of them in step."""
+    """The account's connected accounts may have changed: keep the rules for `each` of them up to date."""
     changed = (await session.execute(_TO_FOLLOW, {"account": account})).scalars().all()
     for rule_id in changed:
         # Locked in a statement of its own, so that the read sees what the last holder committed.
@@ -129,7 +129,7 @@ delete from rule_progress where rule_id = :rule_id
   and coalesce(connected_account, '') not in (select coalesce(account, '') from wanted)
 returning coalesce(connected_account, '')
 """)  # noqa: S608
-# Rules for which somebody is missing, or too many.
+# Rules that lack an account, or have one too many.
 _TO_FOLLOW = text(f"""
 select rules.id from rules
 where account = :account and connected = 'each' and deleted_at is null and (

@@ -1,6 +1,6 @@
 """The windows of rules for `every_payout`: the automatic payouts that Stripe has reconciled, each a window of its own.
 
-A payout made by hand is in no report, and one that is not reconciled yet is not owed yet.
+Manual payouts are in no report, and one that is not reconciled yet is not owed yet.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,7 +17,7 @@ from app.planning.windows import Window, day_start, payout_window
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """A rule for one connected account, by its progress row, and from when on it owes payouts."""
+    """A rule for one connected account, by its progress row, and since when it owes payouts."""
 
     progress_id: int
     timezone: str
@@ -32,7 +32,7 @@ class _Owed:
 
 
 def starts_at(starts_on: date, timezone: str) -> datetime:
-    """The moment from which on payouts are owed, by when they were made."""
+    """The moment since which payouts are owed, by when they were created."""
     return day_start(starts_on, ZoneInfo(timezone))
 
 
@@ -72,7 +72,7 @@ where payouts.stripe_created_at >= scope.starts_at and payouts.automatic and pay
     and (cast(:until as timestamptz) is null or payouts.stripe_created_at < :until)
 """
 _OWED = text(f"{_PAYOUTS} order by payouts.stripe_created_at, payouts.id limit :limit")
-# Twice, as an index finds a null only where it is asked for by name.
+# Twice, as an index finds a null only if the statement says `is null`.
 _NOT_PLANNED = text(f"""
 {_PAYOUTS}
 and not (p.connected_account is null and exists (select from runs where runs.rule_id = p.rule_id

@@ -79,7 +79,7 @@ async def preview(session: AsyncSession, new: NewRule, *, saved: uuid.UUID | Non
 
 
 async def _of_payouts(session: AsyncSession, saved: uuid.UUID | None) -> Preview:
-    """The payouts that are known and have no run; before the rule is saved nobody has asked Stripe for them."""
+    """The payouts that are known and have no run; Stripe is not asked for them before the rule is saved."""
     scopes = {} if saved is None else await _payout_scopes(session, saved)
     found = await payouts.not_planned(session, [*scopes], limit=MOST_COUNTED)
     windows = [(account, window) for scope, account in scopes.items() for window in found.get(scope.progress_id, [])]
@@ -109,7 +109,7 @@ async def _accounts_of(
 
 @dataclass(frozen=True, slots=True)
 class _Owed:
-    """The due windows of a rule, for accounts that have come differently far."""
+    """The due windows of a rule, for accounts that are planned differently far."""
 
     schedule: Schedule
     due_after: DueAfter
@@ -133,7 +133,7 @@ class _Owed:
 
 @dataclass(frozen=True, slots=True)
 class FedCheck:
-    """A check that a rule's files are a side of, and the reports that it still lacks."""
+    """A check that uses a rule's files, and the reports that it still lacks."""
 
     name: str
     says: str

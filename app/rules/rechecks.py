@@ -18,7 +18,7 @@ from app.queue.wakeups import wake
 from app.resources import Resources
 from app.vocabulary import Lane
 
-# Days are what they count in.
+# They count in days.
 EVERY_SECONDS = 3600.0
 MOST_AT_ONCE = 200
 
@@ -41,7 +41,7 @@ async def plan_rechecks(res: Resources) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class _Recheck:
-    """A run that asks once more what the newest stored revision of its window asked."""
+    """A run that repeats the request of the newest stored revision of its window."""
 
     account: str
     rule_id: uuid.UUID

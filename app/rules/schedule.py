@@ -57,7 +57,7 @@ class DueRule(RuleScope):
 
     @property
     def availability(self) -> Availability:
-        """The range that its type has data for; before an account was made it has none."""
+        """The range that its type has data for; an account has none before it was created."""
         start = self.data_available_start
         if self.account_created_at is not None:
             start = max(start, first_moment(self.account_created_at, self.timezone))
@@ -118,7 +118,7 @@ async def _plan_locked(session: AsyncSession, rule_ids: Sequence[UUID]) -> list[
     due = await fetch(session, DueRule, _DUE, {"rule_ids": list(rule_ids), "limit": SLICE_RULES})
     share = max(1, SLICE_RUNS // max(1, len(due)))
     paid = [one for one in due if one.cadence == Cadence.EVERY_PAYOUT]
-    # Beside the event loop: a slice may take a few milliseconds of it per hundred runs.
+    # In a thread: a slice takes a few milliseconds per hundred runs.
     calendar = await asyncio.to_thread(
         lambda: [_plan(one, limit=share) for one in due if one.cadence != Cadence.EVERY_PAYOUT]
     )

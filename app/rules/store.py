@@ -19,7 +19,7 @@ from app.rules.warnings import warnings_about
 from app.vocabulary import Cadence
 
 LONGEST_NAME = 200
-# Among so many the one is looked for that was probably meant.
+# The rule that was probably meant is looked for among this many.
 MOST_NAMES = 2000
 
 

@@ -1,7 +1,7 @@
-"""Which version of a report type a window takes, where the rule leaves it open (`….latest`).
+"""Which version of a report type a window takes, if the rule leaves it open (`….latest`).
 
-A month is not told in two versions: while it has stored windows of the rule, its other windows take the version of
-those. So a new version starts with the first window that begins in a month without stored windows.
+A month never mixes versions: while it has stored windows of the rule, its other windows take the version of those. So a
+new version starts with the first window that begins in a month without stored windows.
 """
 
 from collections.abc import Collection, Mapping

@@ -11,7 +11,7 @@ def warnings_about(new: NewRule) -> list[RuleWarning]:
     """What the rule itself makes suspicious; whether its type exists is another question."""
     found = []
     if new.starts_on > today_in(new.timezone):
-        found.append(RuleWarning("/starts_on", f"lies in the future: nothing is made before {new.starts_on}"))
+        found.append(RuleWarning("/starts_on", f"is in the future: nothing is requested before {new.starts_on}"))
     printed = new.parameters.get("timezone")
     if takes_timezone(new.report_type) and printed is None and new.timezone not in ("UTC", "Etc/UTC"):
         detail = f"the times in the file will be in UTC; add the parameter to have them in {new.timezone}"
@@ -32,11 +32,11 @@ def warnings_about(new: NewRule) -> list[RuleWarning]:
 
 
 def _together_warnings(new: NewRule) -> list[RuleWarning]:
-    """Itemized types tell whose a line is only in a column of that name; summaries have none."""
+    """Itemized types say only in a column of that name which account a line belongs to; summaries have none."""
     columns = new.parameters.get("columns")
     if ".itemized" not in new.report_type or (isinstance(columns, list) and "connected_account" in columns):
         return []
-    detail = "name `connected_account` among them: without it the file cannot be had for one account alone"
+    detail = "name `connected_account` among them: without it the lines of one account cannot be picked from the file"
     return [RuleWarning("/parameters/columns", detail)]
 
 

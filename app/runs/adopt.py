@@ -21,7 +21,7 @@ from app.runs.request_claim import RequestClaim
 from app.stripe_api.objects import StripeRun
 from app.vocabulary import CallKind, RunState
 
-# Stripe's clock against ours.
+# How far Stripe's clock may be from ours.
 CLOCK_SLACK_SECONDS = 300
 
 
@@ -77,7 +77,7 @@ def _unclaimed_like(claim: RequestClaim) -> tuple[TextClause, dict[str, Any]]:
 
 
 def is_alike(run: StripeRun, claim: RequestClaim) -> bool:
-    """Whether Stripe's run is what the claim asks for.
+    """Whether Stripe's run is the one that the claim requests.
 
     We send a form: Stripe may read `true`, 1 and "1" in its own way, and echoes what it has read.
     """
@@ -130,7 +130,7 @@ where run_id = :run_id and number = :number and not exists (
         and (other.run_id, other.number) <> (:run_id, :number))
 returning 1
 """)
-# A new revision or an ad-hoc run is meant to be made now, so no older run will do. What was first asked for before
+# A new revision or an ad-hoc run is meant to be made now, so no older run will do. What was first requested before
 # these runs were listed has a key that it repeats. And a run that another, identical run may still be waiting for
 # belongs to that one.
 _UNCLAIMED = """

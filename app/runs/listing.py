@@ -51,7 +51,7 @@ class RunFilters:
 
 
 def _is_of_type(report_type: str) -> ColumnElement[bool]:
-    """Runs of this type; of one that leaves its version open, the runs of the rules that name it."""
+    """Runs of this type; for one that leaves its version open, the runs of the rules that name it."""
     if not is_latest(report_type):
         return Run.report_type == report_type
     return Run.rule_id.in_(select(Rule.id).where(Rule.report_type == report_type))

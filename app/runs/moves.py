@@ -48,7 +48,7 @@ class Move:
     attempt: int | None = None
 
 
-# A channel without lanes to wake is told nothing. Of equal notifications in a transaction only one is sent.
+# A channel without lanes to wake gets no notification. Of equal notifications in a transaction only one is sent.
 # Leaving a state clears the lease, the back-off and whatever the state was waiting for.
 _MOVE = """
 with wanted as (

@@ -28,7 +28,7 @@ from app.vocabulary import CallKind, ErrorKind
 C = TypeVar("C", bound=Claim)
 Step = Callable[[Resources, C], Coroutine[Any, Any, None]]
 
-# After this many bugs of ours the run is `failed` (internal): a poison pill must not go on forever.
+# After this many bugs of ours the run is `failed` (internal): a poison pill must not be tried forever.
 MOST_CRASHES = 5
 # A run that is refused this often while others of its account succeed is `failed` (refused).
 MOST_REFUSALS = 10
@@ -64,7 +64,7 @@ def puts_off(kind: CallKind) -> Callable[[Step[C]], Step[C]]:
 async def put_off(res: Resources, claim: Claim, kind: CallKind, error: NotNow | KeyRefused) -> None:
     """Release the claim and its idempotency key, due again later.
 
-    With exponential back-off, and no earlier than the answer asked for (`NotNow.after`).
+    With exponential back-off, and no earlier than the answer demanded (`NotNow.after`).
     """
     async with res.sessions.begin() as session:
         if isinstance(error, KeyRefused):

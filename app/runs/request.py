@@ -1,4 +1,4 @@
-"""Ask Stripe to make a run: "planned" → "requested".
+"""Request a run from Stripe: "planned" → "requested".
 
 Claim, call, record: the idempotency key is stored before the call, and stays the same until Stripe has judged the
 request itself, so no crash and no retry creates a second Stripe run for one attempt.

@@ -20,7 +20,7 @@ from app.vocabulary import ErrorKind, Lane, RunState
 
 @dataclass(frozen=True, slots=True)
 class _Attempt:
-    """An attempt that made a Stripe run; `left_pending`: it was cancelled, and Stripe may be at it still."""
+    """An attempt that made a Stripe run; `left_pending`: it was cancelled, and Stripe may still be making it."""
 
     run_id: uuid.UUID
     number: int

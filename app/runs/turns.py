@@ -8,10 +8,10 @@ from app.vocabulary import RunState
 
 
 async def accounts_due(res: Resources, state: RunState) -> list[str]:
-    """The accounts with a run in this state that is due, another one first each time: none is always last.
+    """The accounts with a run in this state that is due, in a different order each time: none is always last.
 
-    One statement asks for all of them, so that accounts with nothing due cost nothing, however many there are; a single
-    account is simply looked at.
+    One statement asks about all of them, so that accounts with nothing due cost nothing, however many there are; a
+    single account is simply looked at.
     """
     accounts = res.callable_accounts
     if len(accounts) == 1:

@@ -1,4 +1,4 @@
-"""Stripe accounts: as they are written, and as one mapping of those of the settings and those kept in rows."""
+"""Stripe accounts: how they are written, and one mapping of those in the settings and those kept in rows."""
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -53,7 +53,8 @@ class Account:
     """A Stripe account with a key or signing secrets; `livemode` is None if the key does not show it.
 
     `stripe_account` is a connected account that a platform's key is used for (the header `Stripe-Account`),
-    `stripe_context` the account that an organization's key is used for (`Stripe-Context`). Without them the key says.
+    `stripe_context` the account that an organization's key is used for (`Stripe-Context`). Without them the key
+    decides.
     """
 
     slug: str
@@ -65,7 +66,7 @@ class Account:
 
     @property
     def named_id(self) -> str | None:
-        """The `acct_…` that calls are made for, where it is said beside the key."""
+        """The `acct_…` that calls are made for, if it is given beside the key."""
         return self.stripe_account or (self.stripe_context and self.stripe_context.rpartition("/")[2])
 
     @property
@@ -75,20 +76,20 @@ class Account:
 
     @property
     def headers(self) -> Mapping[str, str]:
-        """What every call has to carry beside the key."""
+        """The headers that every call carries besides the key."""
         given = {"Stripe-Account": self.stripe_account, "Stripe-Context": self.stripe_context}
         return {name: value for name, value in given.items() if value is not None}
 
 
 def account_of(slug: str, entry: AccountEntry) -> Account:
-    """The account that is written so."""
+    """The account that is written like this."""
     mode = re.match(r"[sr]k_(?:org_)?(live|test)_", entry.api_key.get_secret_value() if entry.api_key else "")
     livemode = None if mode is None else mode[1] == "live"
     return Account(slug, entry.api_key, entry.webhook_secrets, livemode, entry.stripe_account, entry.stripe_context)
 
 
 def doubled(accounts: Iterable[Account]) -> bool:
-    """Whether one connected account has two names: nobody could say whose its events are."""
+    """Whether one connected account has two names: its events could belong to either."""
     named = [(one.named_id, one.livemode) for one in accounts if one.named_id is not None]
     return len(set(named)) < len(named)
 
@@ -106,7 +107,7 @@ class Accounts(Mapping[str, Account]):
         self._all = self.configured
 
     def take_up(self, kept: Mapping[str, Account], problems: Mapping[str, str]) -> None:
-        """Use what is kept in rows now. A name that the settings have as well is theirs."""
+        """Use what is kept in rows now. If the settings have a name as well, theirs counts."""
         self._all = {**kept, **self.configured}
         self.problems = dict(problems)
         self.version += 1

@@ -27,7 +27,7 @@ _WRONG_KEYS = {
     "pk_": "is a publishable key (pk_…), which cannot read reports: use a restricted or secret key (rk_… or sk_…)",
 }
 _OF_AN_ORGANIZATION = (
-    "is the key of an organization (sk_org_…), which needs a `stripe_context` that says for which account: "
+    "is the key of an organization (sk_org_…), which needs a `stripe_context` that names the account: "
     "use it in STRIPE_ACCOUNTS, or a key of the account itself"
 )
 _WRONG_SECRETS = {"we_": "is the id of an endpoint (we_…): copy its signing secret (whsec_…) from Stripe's Dashboard"}
@@ -50,12 +50,12 @@ def _not_one_of(wrong: Mapping[str, str]) -> AfterValidator:
 
 
 def of_an_organization(api_key: SecretStr) -> bool:
-    """Whether this key is of an organization, and so of no account by itself."""
+    """Whether this key belongs to an organization, and so to no account by itself."""
     return api_key.get_secret_value().startswith("sk_org_")
 
 
 def of_one_account(api_key: SecretStr | None) -> SecretStr | None:
-    """The key. Raises ValueError for one that says nothing about which account is meant."""
+    """The key. Raises ValueError for one that does not say which account is meant."""
     if api_key is not None and of_an_organization(api_key):
         raise ValueError(_OF_AN_ORGANIZATION)
     return api_key
@@ -236,13 +236,13 @@ def _public_url(url: str) -> str:
 def _base_path(path: str) -> str:
     path = path.rstrip("/")
     if not re.fullmatch(r"(/[A-Za-z0-9._~-]+)*", path):
-        raise ValueError("has to be a path like /tallyhook, without a slash at its end")
+        raise ValueError("must be a path like /tallyhook, without a slash at its end")
     return path
 
 
 def _header_name(name: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9-]{1,100}", name):
-        raise ValueError("has to be the name of a header, like X-Forwarded-User")
+        raise ValueError("must be the name of a header, like X-Forwarded-User")
     return name.lower()
 
 

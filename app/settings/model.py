@@ -124,13 +124,13 @@ class Settings(Part):
             raise ValueError("TALLYHOOK_RETRY_MAX_SECONDS: must be at least TALLYHOOK_RETRY_BASE_SECONDS")
         if (self.proxy_user_header is None) != (self.trusted_proxies == ()):
             raise ValueError(
-                "TALLYHOOK_PROXY_USER_HEADER: goes with TALLYHOOK_TRUSTED_PROXIES, the networks that it is "
-                "believed from: set both or neither"
+                "TALLYHOOK_PROXY_USER_HEADER: goes with TALLYHOOK_TRUSTED_PROXIES, the networks from "
+                "which it is trusted: set both or neither"
             )
         return self
 
     def _check_that_accounts_differ(self) -> None:
-        """One connected account under two names: nobody could say whose its events are."""
+        """One connected account under two names: its events could belong to either."""
         if doubled(self.accounts.values()):
             raise ValueError(f"STRIPE_ACCOUNTS: {DOUBLED}")
 
@@ -159,7 +159,7 @@ class Settings(Part):
 
     @cached_property
     def accounts(self) -> Accounts:
-        """Every account by its slug, those that are kept in rows too; `default` is the one with settings of its own."""
+        """Every account by its slug, also those kept in rows; `default` is the one with settings of its own."""
         accounts = {slug: account_of(slug, entry) for slug, entry in self.stripe_accounts.items()}
         if self.stripe_api_key or self.stripe_webhook_secret:
             own = AccountEntry(api_key=self.stripe_api_key, webhook_secrets=self.stripe_webhook_secret)
@@ -167,7 +167,7 @@ class Settings(Part):
         return Accounts(accounts)
 
     def limited_to(self, accounts: Iterable[str]) -> Self:
-        """The same settings, in which there are only these accounts."""
+        """The same settings with only these accounts."""
         limited = self.model_copy()
         limited.__dict__["accounts"] = self.accounts.only(accounts)
         return limited

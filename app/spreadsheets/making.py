@@ -1,5 +1,6 @@
-"""Have a workbook made in a process of its own, and keep it on disk while it is sent: one at a time, and no larger
-file than can be made while somebody waits.
+"""Have a workbook made in a process of its own, and keep it on disk while it is sent.
+
+One at a time, and none that takes longer than somebody would wait.
 """
 
 import asyncio
@@ -91,7 +92,7 @@ async def _asked(
     assert process.stdout is not None
     answering = asyncio.create_task(process.stdout.readline())
     try:
-        # Who refuses reads no further.
+        # A process that refuses reads no further.
         with suppress(BrokenPipeError, ConnectionResetError):
             process.stdin.write(json.dumps(asked).encode() + b"\n")
             async for piece in pieces:
@@ -108,7 +109,7 @@ async def _asked(
 
 
 def about(run: ShownRun, file: ShownFile) -> dict[str, str]:
-    """What the second sheet says of a run."""
+    """What the second sheet says about a run."""
     zone = run.parameters.get("timezone", "UTC")
     found = {
         "report type": run.report_type,

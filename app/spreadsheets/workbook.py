@@ -25,7 +25,7 @@ _WIDTH = 18
 _NUMBER = re.compile(r"-?[0-9]{1,20}(?:\.([0-9]{1,18}))?")
 _TIMES = ((10, "%Y-%m-%d", "yyyy-mm-dd"), (16, "%Y-%m-%d %H:%M", "yyyy-mm-dd hh:mm"),
           (19, "%Y-%m-%d %H:%M:%S", "yyyy-mm-dd hh:mm:ss"))  # fmt: skip
-# What a spreadsheet, or one that the sheet is saved to as CSV, would take for the begin of a formula.
+# What a spreadsheet, also one that opens the sheet saved as CSV, would take for the beginning of a formula.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 _EARLIEST_YEAR = 1900
 
@@ -68,7 +68,7 @@ class _Sheet:
         for place, name in enumerate(reader.header):
             self._write_text(place, name, self._bold)
         writers = [self._writer(name, place) for place, name in enumerate(reader.header)]
-        # As text: what does not have the form of its kind is written as it stands, and not refused.
+        # As text: a value that does not have the form of its kind is written unchanged, and not refused.
         wanted = [Wanted(place, name, Kind.TEXT) for place, name in enumerate(reader.header)]
         for batch in reader.batches(wanted):
             for values in batch:
@@ -81,7 +81,7 @@ class _Sheet:
         return self._row
 
     def notes(self) -> list[str]:
-        """What else has to be said."""
+        """What else must be said."""
         return [
             f"{count} value{'' if count == 1 else 's'} of {name} as text: more than {MOST_DIGITS} significant digits"
             for name, count in self._as_text.items()
@@ -105,7 +105,7 @@ class _Sheet:
             self._as_text[name] += 1
             self._write_text(place, value)
         else:
-            # As many decimals as the file writes: those of the currency, whichever it is.
+            # As many decimals as the file has: those of the currency, whichever it is.
             decimals = "" if found[1] is None else f".{'0' * len(found[1])}"
             self._sheet.write_number(self._row, place, float(point), self._format(f"0{decimals}"))
 

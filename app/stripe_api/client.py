@@ -62,7 +62,7 @@ class OpenFile:
 class ConnectedPage:
     """A page of connected accounts, newest first; `shown` are the ids of all its items, also of the `odd` ones.
 
-    An odd item cannot be read; without an id (`nameless`) not even which account it is can be said.
+    An odd item cannot be read; without an id (`nameless`) not even its account is known.
     """
 
     accounts: list[ConnectedAccount]
@@ -74,7 +74,7 @@ class ConnectedPage:
 
 @dataclass(frozen=True, slots=True)
 class _Opened:
-    """What was opened for an account as it was then."""
+    """What was opened for an account with its key at that time."""
 
     account: Account
     sdk: stripe.StripeClient
@@ -105,7 +105,7 @@ class StripeClient:
         return found
 
     def sdk(self, slug: str) -> stripe.StripeClient:
-        """The SDK's client with the account's present key. Raises NotNow where there is none any more."""
+        """The SDK's client with the account's present key. Raises NotNow if it has none any longer."""
         account = self._account(slug)
         opened = self._opened.get(slug)
         if opened is None or opened.account != account:
@@ -115,7 +115,7 @@ class StripeClient:
     def _account(self, slug: str) -> Account:
         account = self._accounts.get(slug)
         if account is None or account.api_key is None:
-            raise NotNow(f"the account {slug} has no API key any more")
+            raise NotNow(f"the account {slug} no longer has an API key")
         return account
 
     def _open(self, account: Account) -> _Opened:
@@ -135,7 +135,7 @@ class StripeClient:
         await self._calls.aclose()
 
     async def read_account_id(self, account: str) -> str:
-        """The `acct_…` id that calls are made for: the key's own, or the one that is named beside it."""
+        """The `acct_…` id that calls are made for: the key's own, or the one that is configured beside it."""
         return str((await translate_errors(self.sdk(account).v1.accounts.retrieve_current_async())).id)
 
     async def list_report_types(self, account: str, skipped: list[str] | None = None) -> list[ReportTypeInfo]:
@@ -161,7 +161,7 @@ class StripeClient:
         return ConnectedPage(found, shown, len(items) - len(found), len(shown) < len(items), more)
 
     async def read_connected(self, account: str, connected_account: str) -> ConnectedAccount | None:
-        """A connected account; None if it is not connected (any more)."""
+        """A connected account; None if it is not, or no longer, connected."""
         try:
             answer = await translate_errors(self.sdk(account).v1.accounts.retrieve_async(connected_account))
         except Refused as error:
@@ -272,7 +272,7 @@ class StripeClient:
                 if skipped is not None:
                     skipped.append(said)
         if at_least_one and items and not found:
-            raise NotNow("Stripe's answer cannot be read: none of its items is what was asked for")
+            raise NotNow("Stripe's answer cannot be read: none of its items is what was requested")
         return found
 
     def _count(self, account: str, endpoint: str, status: str) -> None:

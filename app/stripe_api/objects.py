@@ -34,7 +34,7 @@ class StripeFile:
     filename: str | None
     expires_at: datetime | None
     type: str | None = None
-    """Its type as Stripe names it: `csv`, or `zip` if the run asked for `compress_file`."""
+    """Its type as Stripe names it: `csv`, or `zip` if the run requested `compress_file`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ class StripeRun:
 
 @dataclass(frozen=True, slots=True)
 class ConnectedAccount:
-    """An account that is connected to a platform; the name is the one that it shows to others, if it has one."""
+    """An account that is connected to a platform; `name` is its public one, if any."""
 
     id: str
     created_at: datetime

@@ -15,14 +15,14 @@ import httpcore
 import httpx
 from yarl import URL
 
-# From the socket at once: a piece of a file costs the same whatever its size.
+# Read from the socket at once: a piece of a file costs the same whatever its size.
 READ_BYTES = 256 * 1024
 # What httpx's own transport holds on to.
 KEEP_ALIVE_SECONDS = 5.0
 LONGEST_HEAD_LINE = 100 * 1024
 # Headers that httpx decides about, and aiohttp would add.
 _NOT_ADDED = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")
-# The first that fits: what aiohttp says, as httpx says it.
+# The first that fits: aiohttp's errors as httpx's.
 _ERRORS: tuple[tuple[type[Exception], type[httpx.TransportError]], ...] = (
     (aiohttp.ConnectionTimeoutError, httpx.ConnectTimeout),
     (TimeoutError, httpx.ReadTimeout),
@@ -37,7 +37,7 @@ _ERRORS: tuple[tuple[type[Exception], type[httpx.TransportError]], ...] = (
 
 
 def open_http(timeout: httpx.Timeout, context: ssl.SSLContext) -> httpx.AsyncClient:
-    """A client for calls to Stripe that believes the authorities of `context`, and follows no redirect."""
+    """A client for calls to Stripe that trusts the authorities of `context`, and follows no redirect."""
     transport = None if _has_proxy() else AiohttpTransport(context)
     httpcore.AsyncHTTP11Connection.READ_NUM_BYTES = READ_BYTES  # where it is httpx's own: four times its measure
     return httpx.AsyncClient(timeout=timeout, follow_redirects=False, verify=context, transport=transport)
@@ -50,7 +50,7 @@ def _has_proxy() -> bool:
 
 
 class AiohttpTransport(httpx.AsyncBaseTransport):
-    """Carries httpx's requests out; no cookies, netrc, redirects, proxies or decompressing below httpx."""
+    """Carries out httpx's requests; no cookies, netrc, redirects, proxies or decompressing below httpx."""
 
     def __init__(self, context: ssl.SSLContext) -> None:
         self._context = context
@@ -69,7 +69,7 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
                 data=body or None,
                 allow_redirects=False,
                 skip_auto_headers=_NOT_ADDED,
-                # To look a name up, to connect and to shake hands together, as in httpx.
+                # For name resolution, connecting and the TLS handshake together, as in httpx.
                 timeout=aiohttp.ClientTimeout(connect=seconds.get("connect"), sock_read=seconds.get("read")),
             )
         return httpx.Response(answer.status, headers=answer.raw_headers, stream=_Body(answer))

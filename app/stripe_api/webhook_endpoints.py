@@ -17,7 +17,7 @@ from app.stripe_api.client import CALL_TIMEOUT, LIST_PAGE, StripeClient, items_o
 from app.stripe_api.http import describe_failure, trust
 from app.stripe_api.objects import NewEndpoint, StripeFile, WebhookEndpoint, new_endpoint_from, webhook_endpoint_from
 
-# `*` stands for every event but those that have to be selected by name (stripe.md 4.2); this is the one we need.
+# `*` means every event except those that must be selected by name (stripe.md 4.2); this is the one we need.
 BY_NAME_ONLY = "reporting.report_type.updated"
 # Released versions: a date, since 2024 with a name. Bodies are read tolerantly, but a preview's may change any time.
 _RELEASED = re.compile(r"\d{4}-\d{2}-\d{2}(\.(?!preview)[a-z]+)?")

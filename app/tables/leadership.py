@@ -163,7 +163,7 @@ def _made_room(
 
 
 def _gaps(periods: Sequence[Period], rule: Candidate, scope: str) -> list[Period]:
-    """Where from the rule's start on nobody leads the scope."""
+    """The periods since the rule's start in which nobody leads the scope."""
     taken = sorted(
         (one for one in periods if _overlap(one.scope, scope)), key=lambda one: one.starts_at
     )  # fmt: skip

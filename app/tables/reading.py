@@ -1,7 +1,7 @@
 """From the bytes of a report to checked rows: strict, exact, in bounded memory. Pure.
 
-PostgreSQL may not judge the values: it would take `NaN`, `1_000` and `now`. A value is taken as it stands or the file
-is refused, with the row and the column named, and never the value, which may be somebody's name.
+PostgreSQL may not judge the values: it would take `NaN`, `1_000` and `now`. A value is taken unchanged or the file is
+refused, with the row and the column named, and never the value, which may be somebody's name.
 """
 
 import csv
@@ -20,7 +20,7 @@ from app.tables.catalogue import Kind
 # More than any value or line of a report has.
 MOST_LINE_BYTES = 1024 * 1024
 MOST_COLUMNS = 1500
-# What a processor keeps near: four times as many take half as long again.
+# What fits into a processor's cache: four times as many take half as long again.
 BATCH_ROWS = 500
 BATCH_BYTES = 4 * 1024 * 1024
 # The size of a batch is compared with BATCH_BYTES after this many rows.
@@ -108,7 +108,7 @@ class Reader:
     def batches(self, wanted: Sequence[Wanted], unwanted: Sequence[Unwanted] = ()) -> Iterator[list[Row]]:
         """The rows, some at a time: the values of `wanted` in that order, checked; an empty value is None.
 
-        A column of metadata is asked for like any other. What is in `unwanted` is counted there.
+        A column of metadata is requested like any other. What is in `unwanted` is counted there.
         """
         for columns, count in self.columns(wanted, unwanted):
             values = [[value or None for value in column] for column in columns]

@@ -38,8 +38,8 @@ async def claim_deliveries(res: Resources, limit: int) -> list[DeliveryClaim]:
 
 
 async def deliver(res: Resources, claim: DeliveryClaim) -> None:
-    """Send it and record the result; a target that is gone, or has failed for days, is disabled, which the others are
-    informed of."""
+    """Send it and record the result; a target that is gone, or has failed for days, is disabled, and others
+    informed."""
     outcome = await attempt(res, claim)
     retry_in = [
         seconds_until_retry(message.tries + 1, retry_after=outcome.retry_after, random=res.random)

@@ -1,4 +1,4 @@
-"""Single reads at Stripe beside the lanes, within the account's rate limit."""
+"""Single reads at Stripe outside the lanes, within the account's rate limit."""
 
 import asyncio
 from collections.abc import Awaitable, Callable

@@ -22,9 +22,9 @@ EVERY_SECONDS = 1800.0
 COMPLETE_EVERY_SECONDS = 86_400.0
 # A look that is nearly due is due: the timetable is not exact.
 _NEARLY = 0.95
-# So far back the newest are read again: Stripe's clock is not ours, and an item may appear late.
+# The newest are read again this far back: Stripe's clock is not ours, and an item may appear late.
 _OVERLAP = timedelta(days=1)
-# Accounts that events have named, asked about one by one in one go; the next go follows at once.
+# How many accounts that events have named are looked up, one by one, in one go; the next go follows at once.
 LOOKS_AT_ONCE = 50
 
 
@@ -111,7 +111,7 @@ async def _read_all(res: Resources, reading: Reading) -> None:
         async with res.sessions.begin() as session:
             await connected.note_shown(session, account, page.accounts, source="list")
             if not await connected.note_page(session, account, page, began_at=began_at, after=after):
-                return  # another process was faster, and reads on
+                return  # another process was faster, and continues
             if not (page.more and page.shown):
                 left = await connected.end_reading(session, account, began_at=began_at)
                 break

@@ -1,4 +1,4 @@
-"""Read from Stripe which payouts there are, for the rules that make a report of every one.
+"""Read from Stripe which payouts exist, for the rules that request a report of every one.
 
 An account's own list is read as often as it is reconciled, those of connected accounts once a day: their payouts are
 normally known by events, and Stripe counts reads.

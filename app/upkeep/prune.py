@@ -1,4 +1,4 @@
-"""Forget rows that are older than they are worth: every kind that is pruned stands in one list."""
+"""Delete rows that are past their retention: every kind that is pruned is in one list."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -43,7 +43,7 @@ KEPT: dict[str, Kept] = {
 
 
 async def prune(res: Resources) -> None:
-    """Forget all that is due, each batch in a transaction of its own."""
+    """Delete all that is due, each batch in a transaction of its own."""
     for what, kept in KEPT.items():
         if rows := await _all_of(res, kept):
             log.info("rows.pruned", what=what, rows=rows)

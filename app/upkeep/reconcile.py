@@ -25,7 +25,7 @@ ACCOUNTS_AT_ONCE = 8
 
 
 async def begin_round(res: Resources) -> None:
-    """Make every account due to be asked, spread over time."""
+    """Make every account due for polling, spread over time."""
     await pull_back(res)
     async with res.sessions.begin() as session:
         await reconciliations.begin_round(session, res.stripe.accounts)

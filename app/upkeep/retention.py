@@ -37,7 +37,7 @@ SECONDS_AT_ONCE = 20.0
 
 @dataclass(frozen=True, slots=True)
 class _Due:
-    """A file that was kept for long enough, and by whose word."""
+    """A file that was kept for long enough, and who set the limit."""
 
     id: uuid.UUID
     reason: str
@@ -75,7 +75,7 @@ async def remove_old_files(res: Resources) -> bool:
 
 
 async def remove_by_hand(session: AsyncSession, run_id: uuid.UUID, *, reason: str, by: str) -> None:
-    """Remove the file of a run, its rows and its objects: unseen from the commit on, erased at once behind it.
+    """Remove the file of a run, its rows and its objects: invisible from the commit on, and erased right after it.
 
     Raises NotFound, Conflict where there is no file yet, and Gone where it was removed before.
     """

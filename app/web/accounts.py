@@ -1,4 +1,4 @@
-"""Is it set up right? Accounts with Stripe's words, the health checks, the settings, and which report to choose."""
+"""Is it set up right? Accounts and what Stripe says about them, checks, settings, and which report to choose."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ from app.web.visit import Visit, get
 
 @dataclass(frozen=True, slots=True)
 class AccountLine:
-    """A configured account: whose key it has, and what exists for it."""
+    """A configured account: what its key belongs to, and what exists for it."""
 
     slug: str
     stripe_account_id: str | None
@@ -34,7 +34,7 @@ class AccountLine:
 
 
 async def show_accounts(visit: Visit) -> Response:
-    """Every account that there is a key or a secret for."""
+    """Every account that has a key or a secret."""
     configured = sorted(visit.res.settings.accounts)
     async with visit.res.sessions() as session:
         known = {line.slug: line for line in await fetch(session, AccountLine, _ACCOUNTS)}
@@ -71,7 +71,7 @@ class Family:
 
 
 async def show_report_types(visit: Visit) -> Response:
-    """Which report one wants, and which the accounts have."""
+    """Which report to choose, and which ones the accounts have."""
     async with visit.res.sessions() as session:
         first = min(visit.res.settings.accounts, default=DEFAULT_ACCOUNT)
         asked = checked(report_types.ReportTypesIn, {"limit": 100, "account": first, **visit.query})

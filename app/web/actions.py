@@ -1,5 +1,4 @@
-"""What people do. Each action is a page that says what will happen, with a button; it calls the function of the API's
-route."""
+"""What people can do. Each action is a page that says what will happen, with a button that calls the API's function."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -102,7 +101,7 @@ def _switch(*, on: bool) -> Callable[[Visit], Awaitable[Response]]:
             rule = await store.find(session, visit.request.path_params["rule"], lock=True)
             wanted = replace(store.values_of(rule), enabled=on)
             effect = await changes.change(session, rule, wanted, settings=visit.res.settings, by=visit.name)
-        said = f"It is on: {count(effect.asks_for, 'report')} asked for now." if on else "It is off."
+        said = f"It is on: {count(effect.asks_for, 'report')} requested now." if on else "It is off."
         return visit.go(f"/rules/{rule.id}", done=said)
 
     return do

@@ -1,4 +1,4 @@
-"""The pages as one ASGI app, and which requests are for it: `main` hands them over before it asks for a token."""
+"""The pages as one ASGI app, and which requests are for it: `main` hands them over before it demands a token."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""Calendars: each day of a rule with its state, also for windows without a run so far. Pure."""
+"""Calendars: each day of a rule with its state, also for windows that have no run yet. Pure."""
 
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
@@ -12,7 +12,7 @@ from app.vocabulary import Cadence
 from app.web.days import DayState, RuleLine, WindowLine
 from app.web.words import days
 
-# A window that has not ended yet: nothing is owed for it so far.
+# A window that has not ended yet: nothing is owed for it yet.
 LATER = "later"
 _ONE_DAY = timedelta(days=1)
 _INTO_THE_NEXT_UNIT = timedelta(hours=12)
@@ -32,7 +32,7 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class Unmade:
-    """A calendar window without a run so far: its first and last date, and why."""
+    """A calendar window that has no run yet: its first and last date, and why."""
 
     first: date
     last: date
@@ -75,7 +75,7 @@ def _why(rule: RuleLine, ends: datetime, now: datetime) -> str:
 
 
 def day_cells(rule: RuleLine, states: Iterable[DayState], first: date, until: date, now: datetime) -> dict[date, Cell]:
-    """A cell for each of the days [first, until) on which something was made or is owed."""
+    """A cell for each of the days [first, until) that has a run, or for which one is owed."""
     cells = unmade_cells(rule, first, until, now)
     for state in states:
         note = "" if state.windows == 1 else f"{state.stored} of {state.windows} stored"
@@ -86,7 +86,7 @@ def day_cells(rule: RuleLine, states: Iterable[DayState], first: date, until: da
 
 
 def unmade_cells(rule: RuleLine, first: date, until: date, now: datetime) -> dict[date, Cell]:
-    """The cells of windows that no run was made for yet."""
+    """The cells of windows that have no run yet."""
     return {one.last: Cell(one.last, one.state, days(one.first, one.last)) for one in unmade(rule, first, until, now)}
 
 

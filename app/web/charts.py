@@ -55,7 +55,7 @@ class Chart:
 
 @dataclass(frozen=True, slots=True)
 class Measure:
-    """What a chart shows, how it is written, and how far from the usual value is not worth a word."""
+    """What a chart shows, how its values are written, and which deviation is not worth mentioning."""
 
     title: str
     write: Callable[[float], str]
@@ -64,7 +64,7 @@ class Measure:
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """How wide a bar is with the gap after it, the value that is usual, and the one that is as high as the picture."""
+    """The width of a bar with the gap after it, the usual value, and the value that is as high as the picture."""
 
     width: float
     usual: float
@@ -92,7 +92,7 @@ def of_windows(windows: Sequence[WindowLine]) -> list[Chart]:
 
 
 def of_days(stored: Sequence[StoredDay]) -> list[Chart]:
-    """How the last days went, over all rules: how many reports were stored, and how long they usually took."""
+    """The last days, over all rules: how many reports were stored, and how long they usually took."""
     if len(stored) < 2:
         return []
     return [

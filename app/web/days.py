@@ -98,7 +98,7 @@ async def day_states(session: AsyncSession, rule_ids: Sequence[uuid.UUID], first
 
 
 async def stored_days(session: AsyncSession, first: date) -> list[StoredDay]:
-    """What was stored on each day (of UTC) from `first` on, over all rules; days on which nothing was are left out."""
+    """What was stored on each day (of UTC) from `first` on, over all rules, without days on which nothing was."""
     return await fetch(session, StoredDay, _STORED_DAYS, {"first": first})
 
 

@@ -12,11 +12,11 @@ from app.web import sessions
 
 router = APIRouter(prefix="/v1/login-links", tags=["pages"])
 
-Who = Annotated[Name | None, Field(description="As whom; the name is in the audit. Default: the token's own name.")]
+Who = Annotated[Name | None, Field(description="The user, as the audit log shows it. Default: the token's own name.")]
 
 
 class LoginLinkIn(In):
-    """Whom the link logs in."""
+    """The user that the link logs in."""
 
     name: Who = None
     role: Role = Field(default=Role.READ, description="What that person may do.")

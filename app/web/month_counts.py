@@ -1,4 +1,4 @@
-"""A month, counted by rule: the same windows as its pack has, without reading each of them."""
+"""A month, counted by rule: the same windows as in its pack, without reading each of them."""
 
 import uuid
 from collections import defaultdict
@@ -25,7 +25,7 @@ class Gap:
     rule: str
     number: int
     dates: str
-    state: str  # of the pages
+    state: str  # as the pages name them
     reason: str
 
 
@@ -101,7 +101,7 @@ async def with_rows(session: AsyncSession, rules: Iterable[RuleMonth], first: da
 
 
 def _take(month: RuleMonth, made: _Made) -> None:
-    """What a deleted rule has not stored is owed by nobody."""
+    """Nobody owes what a deleted rule has not stored."""
     if made.state == "stored":
         month.stored, month.restated = made.number, made.restated
     elif made.state == "cancelled":

@@ -74,7 +74,7 @@ async def show(visit: Visit) -> Response:
 
 
 async def download(visit: Visit) -> Response:
-    """The pack, by the function that the API's route has."""
+    """The pack, by the function of the API's route."""
     incomplete = visit.query["incomplete"] == "true"
     return await packs.answer_with_pack(visit.res, _month(visit.request), (), visit.request, incomplete=incomplete)
 

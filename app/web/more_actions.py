@@ -156,7 +156,7 @@ async def _change(visit: Visit, change: TargetChange, done: str) -> Response:
 
 async def _ask_delete(visit: Visit) -> Question:
     target = await _target(visit)
-    what = "Nothing is sent to it any more. Its deliveries can still be read."
+    what = "Nothing more is sent to it. Its deliveries can still be read."
     return Question(f"Delete {target.name}", what, "Delete the target", f"/targets/{target.id}", is_grave=True)
 
 

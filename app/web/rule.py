@@ -20,7 +20,7 @@ from app.web.visit import Visit, get, page_of
 from app.web.words import days as in_words
 
 MONTHS = 13
-# With more connected accounts than this, days are counted and no single window is read; of very many, for fewer days.
+# With more connected accounts than this, days are counted and no single window is read; with very many, fewer days.
 MANY_ACCOUNTS = 30
 FEW_MONTHS = 2
 MOST_WINDOWS = 15_000
@@ -104,7 +104,7 @@ async def show_day(visit: Visit) -> Response:
 
 
 def _span(rule: Rule, accounts: int, now: datetime) -> tuple[date, date]:
-    """The days that are shown, of so many accounts at once."""
+    """The days that are shown for this many accounts at once."""
     many = accounts > 1
     months = FEW_MONTHS if many else MONTHS
     until = now.date() + timedelta(days=1)
@@ -143,7 +143,7 @@ def _years(cells: dict[date, Cell]) -> list[Year]:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far what is being made now has come: everything that was planned since the oldest of it."""
+    """The progress of what is being made now: everything that was planned since the oldest of it."""
 
     since: datetime
     windows: int
@@ -152,12 +152,12 @@ class Progress:
 
     @property
     def ended(self) -> int:
-        """Those that nothing more happens to."""
+        """Those that are done."""
         return self.stored + self.failed
 
 
 def progress_of(windows: Sequence[WindowLine], now: datetime) -> Progress | None:
-    """None where nothing is under way, or a single one: it says itself how it stands."""
+    """None if nothing is under way, or only one: that shows its own state."""
     under_way = [one for one in windows if calendar.state_of(one.state) == "in_progress"]
     since = min((one.planned_at for one in under_way), default=now)
     batch = [one for one in windows if one.planned_at >= since]

@@ -78,7 +78,7 @@ class LoadLine:
 
 @dataclass(frozen=True, slots=True)
 class Currency:
-    """What a file adds up to in one currency: each category and, of several, their total."""
+    """What a file adds up to in one currency: each category and, if there are several, their total."""
 
     lines: list[ShownSum]
     total: ShownSum | None
@@ -194,10 +194,7 @@ async def _preview(visit: Visit, run: ShownRun) -> Preview | str | None:
         return preview_of(await _joined(pieces), is_whole=stop == file.size)
     except StoreAway:
         return "The file store does not answer, so the file cannot be shown now."
-    except (
-        Gone,
-        RuntimeError,
-    ) as error:  # its bytes are not where they should be; the rest of the page can be shown all the same
+    except (Gone, RuntimeError) as error:  # its bytes are missing; the rest of the page can still be shown
         return sentence(f"It cannot be shown: {error}")
 
 

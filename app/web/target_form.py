@@ -1,4 +1,4 @@
-"""The form of a target: make one, or change it. Read and checked by the functions of the API."""
+"""The form of a target: create one, or change it. Read and checked by the functions of the API."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -46,7 +46,7 @@ async def make(visit: Visit) -> Response:
 
 
 async def show_change(visit: Visit) -> Response:
-    """The form of a target that is there."""
+    """The form of an existing target."""
     async with visit.res.sessions() as session:
         target = await targets.show_target(session, visit.request.path_params["target"], Response())
         names = await rule_names(session, target)

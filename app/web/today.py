@@ -63,7 +63,7 @@ class FailedRun:
 
     @property
     def needs_change(self) -> bool:
-        """Whether a retry alone will not help: Stripe never accepts it as its rule asks for it now."""
+        """Whether a retry alone will not help: Stripe never accepts what its rule requests now."""
         kinds = (ErrorKind.REJECTED, ErrorKind.INTERVAL_REFUSED)
         return self.rule is not None and (self.error or {}).get("kind") in kinds
 
@@ -204,7 +204,7 @@ def _counts(judgement: Judgement, everything: Total) -> Counts:
 
 
 def _worst_of(judgement: Judgement) -> dict[uuid.UUID, RuleHealth]:
-    """The health of each rule that was judged: that of the worst of its accounts."""
+    """The health of each rule that was checked: that of the worst of its accounts."""
     worst_first = sorted(judgement.rules, key=lambda rule: (rule.status is Status.OK, rule.name))
     return {rule.rule_id: rule for rule in reversed(worst_first)}
 

@@ -1,4 +1,4 @@
-"""One visit of a page: the visitor, the request, and the answer. Here is decided who may see and do what."""
+"""One visit of a page: the visitor, the request, and the answer. This file decides who may see and do what."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -63,7 +63,7 @@ class Visit:
         return await judgements.newest(self.res)
 
     async def form(self) -> dict[str, str]:
-        """The fields of a sent form, empty ones too; of a repeated field, the last one."""
+        """The fields of a sent form, also empty ones; the last one of a repeated field."""
         try:
             fields = parse_qs((await self.request.body()).decode(), keep_blank_values=True, max_num_fields=200)
         except ValueError:
@@ -94,7 +94,7 @@ Handler = Callable[[Visit], Awaitable[Response]]
 
 
 def open_to_all(path: str, handler: Handler, *, method: str = "GET") -> Route:
-    """A page that needs no log-in. Its forms must be ours all the same."""
+    """A page that needs no log-in. Its forms must still be ours."""
 
     async def answer(request: Request) -> Response:
         visit = _visit(request, None)
@@ -153,7 +153,7 @@ def _foreign(visit: Visit) -> Response:
 
 
 def page_of(visit: Visit) -> int:
-    """Which page of a list is asked for, from 1; the first one where that is not a number."""
+    """Which page of a list is requested, from 1; the first one if that is not a number."""
     asked = visit.query["page"]
     return max(1, int(asked)) if asked.isdecimal() and len(asked) < 6 else 1
 

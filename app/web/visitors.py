@@ -26,7 +26,7 @@ class Visitor:
     name: str
     role: Role
     session_id: str | None = None
-    accounts: frozenset[str] | None = None  # the only ones that there are for this visitor; None: all
+    accounts: frozenset[str] | None = None  # the only accounts that this visitor sees; None: all
 
     @property
     def may_change(self) -> bool:

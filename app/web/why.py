@@ -73,7 +73,7 @@ def _waiting(waiting: Waiting, reach: datetime | None) -> Why:
         case WaitReason.ACCOUNT_HELD:
             return Why(
                 "Stripe refuses the account's key." + until,
-                "Check the key in Stripe's Dashboard; /accounts shows Stripe's words.",
+                "Check the key in Stripe's Dashboard; /accounts shows what Stripe said.",
                 "/accounts",
                 "Accounts",
             )
@@ -82,7 +82,7 @@ def _waiting(waiting: Waiting, reach: datetime | None) -> Why:
                 "Stripe does not have this report type for the account." + until,
                 "Check its name in the rule; many types exist in live mode only.",
                 "/report-types",
-                "Which types there are",
+                "Which types exist",
             )
         case WaitReason.BACKOFF:
             return Why(

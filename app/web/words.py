@@ -144,7 +144,7 @@ def coming(value: datetime) -> str:
 
 
 def with_code(text: str) -> Markup:
-    """A sentence in which what stands in backticks is shown as code."""
+    """A sentence with text in backticks shown as code."""
     return Markup(re.sub("`([^`]+)`", r"<code>\1</code>", str(escape(text))))  # noqa: S704 - escaped before
 
 
@@ -199,7 +199,7 @@ def check_name(name: str) -> str:
 
 
 def advice(check: Check) -> str:
-    """What to do about it; where a page shows it, nothing about the API's routes."""
+    """What to do about it; on a page, without the API's routes."""
     if check.advice is None or (check.link is not None and ("/v1/" in check.advice or "`" in check.advice)):
         return ""
     return sentence(check.advice)
@@ -213,7 +213,7 @@ _CHECKS: Mapping[str, str] = {
     "freshness": "rules on time",
     "loads": "tables",
     "numbers": "numbers that differ",
-    "overdue_runs": "runs that stand still",
+    "overdue_runs": "stuck runs",
     "polling": "polling of Stripe",
 }
 FILTERS: Mapping[str, Callable[..., Any]] = {

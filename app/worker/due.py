@@ -1,4 +1,4 @@
-"""When each lane next has something to do: one statement asks for all that are idle, so that it runs few queries.
+"""When each lane next has something to do: one statement asks for all idle lanes, so that few queries run.
 
 Each lane has its own query for that: one timestamp, the earliest after `{since}`, the time at which the lane last
 looked. What became due before was seen and could not be done (the account is on hold, no slot is free): whatever

@@ -127,7 +127,7 @@ def lanes(res: Resources) -> list[Loop | Pool[Any]]:
         _downloads(Lane.DOWNLOADS, DOWNLOADS_AT_ONCE, next_due=files),
         _downloads(Lane.BIG_DOWNLOADS, BIG_DOWNLOADS_AT_ONCE, next_due=files),
         Loop(Lane.OBJECTS, publishing.publish_due, next_due=[publishing.next_due(res.settings.parquet_store)]),
-        # The child does one at a time, which keeps a core busy; meanwhile the next one is claimed. What is broken off
+        # The child does one at a time, which keeps a core busy; meanwhile the next one is claimed. An interrupted load
         # is rolled back, and needs no grace.
         Pool(
             Lane.LOADS,

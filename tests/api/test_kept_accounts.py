@@ -120,7 +120,7 @@ async def test_an_account_is_used_by_every_process_as_soon_as_it_is_added_and_no
         assert (await api.delete("/v1/accounts/eu")).status_code == 204
         await until(lambda: web.intake.account("eu") is None)
         await until(lambda: "eu" not in worker.stripe.accounts)
-        with pytest.raises(NotNow, match="has no API key any more"):
+        with pytest.raises(NotNow, match="no longer has an API key"):
             await worker.stripe.read_account_id("eu")
     shown = (await api.get("/v1/accounts/eu")).json()
     assert (shown["kept_in"], shown["has_key"]) == (None, False)

@@ -308,7 +308,7 @@ def routes_of(pages: Any) -> list[tuple[str, str]]:
 
 def assert_nothing_of_theirs(world: World, case: str, answer: httpx.Response, *, asked: str) -> None:
     shown = [word for word in (OTHERS, *world.all_ids) if word in answer.text and word not in asked]
-    if answer.status_code in (404, 422, 403):  # a refusal may repeat what was asked for
+    if answer.status_code in (404, 422, 403):  # a refusal may repeat what was requested
         shown = [word for word in shown if word not in str(answer.request.url)]
     assert shown == [], (case, answer.status_code, answer.text[:500])
 

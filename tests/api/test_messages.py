@@ -234,7 +234,7 @@ WARNED: list[tuple[Asked, str]] = [
         f"/report_type: {NOT_THERE}: did you mean balance_change_from_activity.itemized.6?",
     ),
     (rule(report_type="my.own.1"), f"/report_type: {NOT_THERE}"),
-    (rule(starts_on="8000-01-01"), "/starts_on: lies in the future: nothing is made before 8000-01-01"),
+    (rule(starts_on="8000-01-01"), "/starts_on: is in the future: nothing is requested before 8000-01-01"),
     (
         rule(parameters={"currency": "USD"}),
         "/parameters/currency: 'USD' is not a currency code as Stripe writes it, three lower-case letters: write 'usd'",

@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
-# A name, and in braces the labels that it is asked for.
+# A name, and in braces the labels that are queried.
 _SELECTOR = re.compile(r"\b((?:tallyhook|process)_\w+)(?:\{([^}]*)\})?")
 _MATCHER = re.compile(r"(\w+)\s*(?:=~|!~|!=|=)\s*\"([^\"]*)\"")
 
@@ -30,12 +30,12 @@ def panels() -> list[Any]:
 
 
 def expressions() -> list[str]:
-    """All that Prometheus is asked for."""
+    """All that is queried from Prometheus."""
     return [*alerts().values(), *(target["expr"] for panel in panels() for target in panel["targets"])]
 
 
 def selectors() -> Iterator[tuple[str, dict[str, str]]]:
-    """Each metric that is named, with the labels that it is asked for."""
+    """Each metric that is named, with the labels that are queried."""
     for expression in expressions():
         for name, matchers in _SELECTOR.findall(expression):
             yield name, dict(_MATCHER.findall(matchers))

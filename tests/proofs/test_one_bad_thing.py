@@ -103,7 +103,7 @@ async def bad_account(place: Place) -> None:
 
 
 def bad_answer(sqlstate: str) -> Callable[[Place], Awaitable[None]]:
-    """The database refuses, with this state, to record that one rule's runs were asked for."""
+    """The database refuses, with this state, to record that one rule's runs were requested."""
 
     async def play(place: Place) -> None:
         unpublished(place.simulator, OTHER_TYPE, until="2026-03-02")

@@ -39,7 +39,7 @@ async def days_due(res: Resources, simulator: Simulator, days: int, **rule: Any)
 
 
 async def claim_one(res: Resources) -> RequestClaim:
-    """The one planned run that may be asked for, claimed."""
+    """The one planned run that may be requested, claimed."""
     (claim,) = await claim_requests(res, 10)
     return claim
 

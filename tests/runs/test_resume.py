@@ -53,7 +53,7 @@ async def try_again(res: Resources) -> None:
 
 @dataclass(slots=True)
 class FilesHost:
-    """Stands before the simulator's files: notes the ranges asked for, and may answer something else."""
+    """Stands before the simulator's files: notes the requested ranges, and may answer something else."""
 
     url: str = ""
     asked: list[str | None] = field(default_factory=list)

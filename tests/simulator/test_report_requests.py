@@ -1,4 +1,4 @@
-"""Reports as they are asked for over HTTP: deterministic, in the wanted columns, of the wanted size."""
+"""Reports as they are requested over HTTP: deterministic, in the wanted columns, of the wanted size."""
 
 import csv
 import io

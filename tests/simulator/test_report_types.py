@@ -1,4 +1,4 @@
-"""Every report type of the catalogue: its parameters and columns can be asked for, as programs in the wild do."""
+"""Every report type of the catalogue: its parameters and columns can be requested, as programs in the wild do."""
 
 import csv
 import io

@@ -267,7 +267,7 @@ async def test_a_worker_with_a_key_of_another_account_makes_no_run_there(
         async with working(res):
             await until_stored(res, 1)
 
-        # Then it has asked for nothing with the stranger's key
+        # Then it has requested nothing with the stranger's key
         assert len(await fetch(res, "select 1 from account_holds where account = 'default'")) == 3
         assert len(simulator.account("other").runs) == 0
         (run,) = await fetch(res, "select state from runs where account = 'default'")

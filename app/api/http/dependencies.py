@@ -32,7 +32,7 @@ def _caller(request: Request) -> Caller:
 
 
 def for_every_account(res: Resources) -> None:
-    """Refuse a caller for whom there are only some accounts: this is about all. Raises Forbidden."""
+    """Refuse a caller who is limited to some accounts: this concerns all of them. Raises Forbidden."""
     if res.scope is not None:
         raise Forbidden(f"this token is for {', '.join(sorted(res.scope))} alone, and this concerns every account")
 

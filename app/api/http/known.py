@@ -43,7 +43,7 @@ def no_route(request: Request) -> str:
 
 
 def _is_like(path: str, known: str) -> bool:
-    """Whether it is this route, but for the form of an id."""
+    """Whether it is this route, except for the form of an id."""
     return re.fullmatch(re.sub(r"\\{[^}]*\\}", "[^/]+", re.escape(known)), path) is not None
 
 

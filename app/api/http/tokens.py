@@ -24,7 +24,7 @@ class Caller:
 
     name: str
     role: Role
-    accounts: frozenset[str] | None = None  # the only ones that there are for it; None: all
+    accounts: frozenset[str] | None = None  # the only accounts that it sees; None: all
     origin: str = ""  # names the token in its sessions (app/web/sessions.py), and never contains it
 
 

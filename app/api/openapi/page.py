@@ -144,7 +144,7 @@ def _pretty(value: object, *, id: str | None = None) -> str:
 
 
 def _inline(text: str) -> str:
-    """A paragraph, with what stands in backquotes as code."""
+    """A paragraph, with text in backquotes as code."""
     return re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(text))
 
 

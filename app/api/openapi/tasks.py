@@ -17,7 +17,7 @@ class Task:
 TASKS = (
     Task(
         "The first rule",
-        "A rule says which report is owed, how often, and in whose days. `GET /v1/report-guide` says which to take;"
+        "A rule says which report is owed, how often, and in which zone. `GET /v1/report-guide` says which to take;"
         " what is due is made at once, and `asks_for` says how many reports that is.",
         f"curl {_AUTHORIZED} -H 'Content-Type: application/json' \"$URL/v1/rules\" -d '"
         '{"name": "payouts", "report_type": "payout_reconciliation.itemized.latest", "cadence": "daily",'
@@ -34,7 +34,7 @@ TASKS = (
         f'curl {_AUTHORIZED} -OJ "$URL/v1/packs/2026-10.zip"',
     ),
     Task(
-        "A bookkeeping system told at once",
+        "Notify a bookkeeping system at once",
         "It is sent a signed message when a report is stored; the answer shows the secret that it verifies with.",
         f"curl {_AUTHORIZED} -H 'Content-Type: application/json' \"$URL/v1/targets\" -d '"
         '{"name": "ledger", "kind": "webhook", "url": "https://ledger.example.com/hook",'

@@ -16,8 +16,8 @@ _HEADERS = {
 }
 _ANSWERS = {
     "2XX": {"description": "It was received."},
-    "410": {"description": "Send nothing any more: the target is disabled."},
-    "default": {"description": "It is sent again: ten tries over three days; `Retry-After` is heeded."},
+    "410": {"description": "Send nothing more: the target is disabled."},
+    "default": {"description": "It is sent again: ten tries over three days; `Retry-After` is honoured."},
 }
 
 
@@ -68,7 +68,7 @@ def _message(type_: MessageType) -> dict[str, Any]:
 
 
 def _shape(example: object) -> dict[str, Any]:
-    """Of a value like the example; what is null there may be anything, and every plain value may be null."""
+    """The schema of values like the example; what is null there may be anything, and every plain value may be null."""
     match example:
         case Mapping():
             properties = {str(name): _shape(value) for name, value in example.items()}

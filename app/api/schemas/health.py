@@ -13,7 +13,7 @@ MOST_RULES_SHOWN = 100
 
 
 class LinkOut(Out):
-    """Where the matter can be seen."""
+    """Where to look at it."""
 
     kind: LinkKind = Field(description="A list in the API (`/v1/…`), the pages and the command line.")
     filter: dict[str, str] = Field(description="The filter of the list.")
@@ -45,7 +45,7 @@ class RuleHealthOut(Out):
     connected_account: str | None
     status: Status
     detail: str
-    newest_window_end: Time | None = Field(description="Where the newest window ends that a run was made for.")
+    newest_window_end: Time | None = Field(description="The end of the newest window that has a run.")
     newest_state: str | None = Field(description="The state of that run.")
     next_due_at: Time | None = Field(description="How far Stripe's data must reach for the next window.")
     expected_by: Time | None = Field(description="When the due report should be there at the latest.")

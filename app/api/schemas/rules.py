@@ -40,7 +40,7 @@ RetentionDays = Annotated[
 
 RecheckDays = Annotated[
     list[Annotated[int, Field(ge=1, le=_A_YEAR_DAYS, strict=True)]],
-    Field(max_length=10, description="Request the report again these many days after a window was first stored."),
+    Field(max_length=10, description="Request the report again this many days after a window was first stored."),
 ]
 _ColumnName = Annotated[str, Field(min_length=1, max_length=500, pattern=r"^[^\x00]*$")]
 
@@ -49,7 +49,7 @@ def _as_json(value: object) -> object:
     return value.model_dump() if isinstance(value, RuleTableIn) else value
 
 
-# What is called otherwise outside: a word of the language cannot name a field.
+# Fields with another name outside: a keyword of Python cannot name one.
 ALIASES = {"excepted": "except"}
 
 RuleRef = Annotated[str, Path(description="The rule's id, or its name.", min_length=1)]

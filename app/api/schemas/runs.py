@@ -94,11 +94,11 @@ class RetryIn(RunFiltersIn):
 class RemoveIn(In):
     """Why a file must be removed."""
 
-    reason: str = Field(min_length=1, max_length=500, pattern=r"\S", description="Kept in the audit and shown by 410.")
+    reason: str = Field(min_length=1, max_length=500, pattern=r"\S", description="Kept in the audit log, shown by 410.")
 
 
 class RetriedOut(Out):
-    """How many runs are tried again."""
+    """How many runs are retried."""
 
     retried: int
 
@@ -167,7 +167,7 @@ class RunOut(Out):
     stripe_run_id: str | None
     error: RunErrorOut | None
     file: FileOut | None
-    load: LoadOut | None = Field(description="Where the rows of its file stand; null where it is not to be loaded.")
+    load: LoadOut | None = Field(description="The state of its file's rows; null if they are not to be loaded.")
     planned_at: Time
     requested_at: Time | None
     ready_at: Time | None

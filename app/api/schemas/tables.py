@@ -30,7 +30,7 @@ class LoadErrorOut(Out):
 
 
 class LoadOut(Out):
-    """Where the rows of a file stand."""
+    """The state of a file's rows."""
 
     state: str = Field(description="`due`, `loaded`, `failed` or `removed`.")
     table: str

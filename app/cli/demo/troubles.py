@@ -22,7 +22,7 @@ def troubles(simulator: Simulator, worker: asyncio.subprocess.Process) -> Sequen
     """One for each half day, starting with the first."""
     return (
         Trouble(
-            "PROBLEM: a webhook is lost. Stripe is asked anyway what it has.",
+            "PROBLEM: a webhook is lost. Polling finds what it announced.",
             lambda: simulator.inject("event_lost", match={"event": "report_type.updated"}),
         ),
         Trouble(

@@ -23,7 +23,7 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done,
 
 @command(rules)
 async def export(api: Api, as_json: AsJson = False) -> None:
-    """Print every rule and target as YAML, ordered by name; `rules apply` takes it back. No secret is in it."""
+    """Print every rule and target as YAML, ordered by name, without secrets; `rules apply` reads it."""
     await show_file(api, None, as_json=as_json)
 
 
@@ -37,7 +37,7 @@ async def diff(api: Api, file: File, prune: Prune = False, as_json: AsJson = Fal
 async def apply(api: Api, file: File, dry_run: DryRun = False, prune: Prune = False, as_json: AsJson = False) -> None:
     """Make rules and targets what the file says, in one transaction: all of it, or nothing.
 
-    They are told apart by name. What the file does not name stays, unless --prune; a file without `targets:` leaves
+    They are identified by name. What the file does not name stays, unless --prune; a file without `targets:` leaves
     all targets alone.
     """
     await apply_file(api, file, None, prune=prune, dry_run=dry_run, as_json=as_json)

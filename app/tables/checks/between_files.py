@@ -55,7 +55,7 @@ async def _total(session: AsyncSession, load: CurrentLoad, families: tuple[str, 
 
 
 async def summary_is_sum(session: AsyncSession, load: CurrentLoad) -> list[Finding]:
-    """A summary is the sum of its itemized sister: count, gross, fee and net, per category."""
+    """A summary is the sum of its itemized counterpart: count, gross, fee and net, per category."""
     stem = inputs.base_of(load.family).rpartition(".")[0]
     # A snapshot has no start of its own: it is taken at its end.
     start = None if stem == "ending_balance_reconciliation" else load.interval_start
@@ -74,7 +74,7 @@ async def summary_is_sum(session: AsyncSession, load: CurrentLoad) -> list[Findi
 
 
 async def ending_is_unpaid(session: AsyncSession, load: CurrentLoad) -> list[Finding]:
-    """What is not paid out yet at the end of a window is its ending balance."""
+    """What is not yet paid out at the end of a window is its ending balance."""
     balance = await inputs.find(session, load, BALANCE, end=load.interval_end)
     unpaid = await inputs.find(session, load, *ENDING, end=load.interval_end)
     if balance is None or unpaid is None:
