@@ -13,7 +13,8 @@ import structlog
 import uvicorn
 from fastapi import FastAPI
 
-from app.api.http.connection import Connections, Limits
+from app.api.http.connection import Connection
+from app.api.http.connections import Connections, Limits
 from app.api.http.short_path import ShortPath
 from app.errors import CannotListen
 from app.observability import tracing
@@ -116,11 +117,13 @@ def make_server(app: FastAPI, settings: Settings, *, host: str, port: int) -> _S
     connections = Connections(Limits.of(settings, connections=_make_room_for(settings.max_connections)))
     # Where there is none, a worker's probes say, there is no short path either.
     endpoint = getattr(app.state, "plain_deliveries", None)
+    kind: Callable[..., Connection] = partial(ShortPath, endpoint=endpoint) if endpoint else Connection
+    protocol: Any = partial(kind, connections=connections)
     config = uvicorn.Config(
         app,
         host=host,
         port=port,
-        http=connections.protocol(endpoint and partial(ShortPath, endpoint=endpoint)),
+        http=protocol,
         log_config=None,
         access_log=False,
         lifespan="off",

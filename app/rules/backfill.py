@@ -7,34 +7,36 @@ The first slice is planned in the caller's transaction, the rest by the rules la
 import asyncio
 import uuid
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from datetime import date, datetime, timedelta
-from itertools import islice
+from datetime import date
 from typing import NamedTuple
-from zoneinfo import ZoneInfo
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app import audit, report_types
 from app.db.models import Rule
-from app.db.rows import fetch, fetch_first, fetch_one
+from app.db.rows import fetch_first, fetch_one
 from app.errors import BadInput, Conflict, FieldError, NotFound
-from app.planning.planner import all_windows, due_at
-from app.planning.windows import Window, day_start, instant_key
+from app.planning.windows import Window
 from app.queue.wakeups import wake
 from app.report_types import KnownType
-from app.rules import payouts, store, versions
-from app.rules.members import first_moment
-from app.rules.rule import schedule_of
+from app.rules import store, versions
+from app.rules.backfill_windows import (
+    MOST_RUNS,
+    Days,
+    Latest,
+    calendar_windows,
+    irregular_windows,
+    scopes_of,
+    windows_of,
+)
 from app.rules.versions import Versions
 from app.runs import manual, plan
 from app.runs.plan import RuleScope
 from app.vocabulary import Cadence, Lane, RunState
 
-# Per request; split larger ones.
-MOST_RUNS = 500_000
 # Windows examined in one transaction.
 SLICE = 500
 # Connected accounts looked at in one transaction.
@@ -42,11 +44,9 @@ SCOPES = 100
 
 
 @dataclass(frozen=True, slots=True)
-class Backfill:
+class Backfill(Days):
     """The local dates [first, until); with `rerun` stored windows are made again too, as new revisions."""
 
-    first: date
-    until: date
     rerun: bool
 
 
@@ -77,43 +77,12 @@ class _Job:
 
 
 @dataclass(frozen=True, slots=True)
-class _Scope(RuleScope):
-    """A rule for one connected account, and its progress row; an account owes nothing before it was created."""
-
-    progress_id: int
-    account_created_at: datetime | None
-
-    @property
-    def since(self) -> datetime | None:
-        """When its windows begin, if that is later than the rule says."""
-        return None if self.account_created_at is None else first_moment(self.account_created_at, self.timezone)
-
-
-@dataclass(frozen=True, slots=True)
-class _Latest:
-    """The newest revision of a window."""
-
-    id: uuid.UUID
-    window_key: str
-    state: str
-    revision: int
-    interval_start: datetime
-    interval_end: datetime
-    partial: bool
-    report_type: str
-
-    @property
-    def window(self) -> Window:
-        return Window(self.window_key, self.interval_start, self.interval_end, self.partial)
-
-
-@dataclass(frozen=True, slots=True)
 class _Work:
     """What to do for one connected account, by the state of each window."""
 
     missing: list[Window] = field(default_factory=list)
     failed: list[uuid.UUID] = field(default_factory=list)
-    stored: list[tuple[Window, _Latest]] = field(default_factory=list)  # with the newest revision
+    stored: list[tuple[Window, Latest]] = field(default_factory=list)  # with the newest revision
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +98,7 @@ class _Runs:
         """The first run of a window."""
         return self._of(self.versions.of(self.scope, window), window, 1)
 
-    def again(self, window: Window, latest: _Latest) -> plan.PlannedRun:
+    def again(self, window: Window, latest: Latest) -> plan.PlannedRun:
         """The next revision of a window, with the same report type."""
         return self._of(replace(self.scope, report_type=latest.report_type), window, latest.revision + 1)
 
@@ -155,13 +124,13 @@ async def begin(session: AsyncSession, rule: Rule, asked: Backfill, *, attempts:
 async def count(session: AsyncSession, rule: Rule, asked: Backfill) -> BackfillCounts:
     """What the backfill would do now. Raises the same errors as `begin`."""
     type_ = await _type_of(session, rule)
-    scopes = await _scopes(session, rule)
+    scopes = await scopes_of(session, rule)
     if rule.cadence in (Cadence.EVERY_UPDATE, Cadence.EVERY_PAYOUT):
-        works = [_sort_out(*await _irregular_windows(session, rule, asked, type_, scope)) for scope in scopes]
+        works = [_sort_out(*await irregular_windows(session, rule, asked, type_, scope)) for scope in scopes]
         missing, failed = sum(len(work.missing) for work in works), sum(len(work.failed) for work in works)
         stored = sum(len(work.stored) for work in works)
     else:
-        windows = await asyncio.to_thread(lambda: list(_calendar_windows(rule, asked, type_)))
+        windows = await asyncio.to_thread(lambda: list(calendar_windows(rule, asked, type_)))
         ends = [window.end for window in windows]
         owed = sum(
             len(ends) if scope.since is None else len(ends) - bisect_right(ends, scope.since) for scope in scopes
@@ -192,10 +161,10 @@ async def _slice(session: AsyncSession, rule: Rule, job: _Job, attempts: int) ->
     """Work through the next windows of a job, one connected account after the other, and record its progress."""
     type_ = await _type_of(session, rule)
     left = SLICE
-    scopes = await _scopes(session, rule, first=job.progress_id, limit=SCOPES)
+    scopes = await scopes_of(session, rule, first=job.progress_id, limit=SCOPES)
     for scope in scopes:
         after_key = job.after_key if scope.progress_id == job.progress_id else ""
-        windows, latest = await _windows(session, rule, job.asked, type_, scope, after_key=after_key, limit=left)
+        windows, latest = await windows_of(session, rule, job.asked, type_, scope, after_key=after_key, limit=left)
         types = await versions.read(session, scope, type_.resolves_to, windows)
         await _carry_out(session, _sort_out(windows, latest), _Runs(scope, type_, types, attempts), job)
         left -= len(windows)
@@ -220,7 +189,7 @@ async def _carry_out(session: AsyncSession, work: _Work, runs: _Runs, job: _Job)
     await manual.retry_all(session, work.failed, attempts=runs.attempts, by=job.asked_by)
 
 
-def _sort_out(windows: Sequence[Window], latest: Mapping[str, _Latest]) -> _Work:
+def _sort_out(windows: Sequence[Window], latest: Mapping[str, Latest]) -> _Work:
     work = _Work()
     for window in windows:
         run = latest.get(window.key)
@@ -240,85 +209,6 @@ async def _type_of(session: AsyncSession, rule: Rule) -> KnownType:
     return type_
 
 
-async def _scopes(session: AsyncSession, rule: Rule, *, first: int = 0, limit: int | None = None) -> list[_Scope]:
-    return await fetch(session, _Scope, _SCOPES, {"rule_id": rule.id, "first": first, "limit": limit})
-
-
-async def _windows(
-    session: AsyncSession, rule: Rule, asked: Backfill, type_: KnownType, scope: _Scope, *, after_key: str, limit: int
-) -> tuple[Sequence[Window], Mapping[str, _Latest]]:
-    """Up to `limit` due windows of these days after a key, and the latest run of each, if any, by key."""
-    if rule.cadence in (Cadence.EVERY_UPDATE, Cadence.EVERY_PAYOUT):
-        windows, latest = await _irregular_windows(session, rule, asked, type_, scope)
-        return [window for window in windows if window.key > after_key][:limit], latest
-    rest = asked
-    if after_key:
-        rest = replace(asked, first=max(asked.first, date.fromisoformat(after_key) + timedelta(days=1)))
-    windows = list(islice(_calendar_windows(rule, rest, type_, since=scope.since), limit))
-    keys = [window.key for window in windows]
-    values = {"rule_id": rule.id, "connected_account": scope.connected_account, "keys": keys}
-    return windows, _by_key(await fetch(session, _Latest, _LATEST, values))
-
-
-async def _irregular_windows(
-    session: AsyncSession, rule: Rule, asked: Backfill, type_: KnownType, scope: _Scope
-) -> tuple[Sequence[Window], Mapping[str, _Latest]]:
-    """The windows of a cadence without calendar units, by key; with the latest run of each."""
-    if rule.cadence == Cadence.EVERY_UPDATE:
-        return await _update_windows(session, rule, asked, type_, scope)
-    zone = ZoneInfo(rule.timezone)
-    start, end = day_start(asked.first, zone), day_start(asked.until, zone)
-    of_payouts = payouts.Scope(scope.progress_id, rule.timezone, start)
-    found = await payouts.made_between(session, [of_payouts], until=end, limit=MOST_RUNS)
-    windows = sorted(found.get(scope.progress_id, []), key=lambda window: window.key)
-    keys = [window.key for window in windows]
-    values = {"rule_id": rule.id, "connected_account": scope.connected_account, "keys": keys}
-    return windows, _by_key(await fetch(session, _Latest, _LATEST, values))
-
-
-async def _update_windows(
-    session: AsyncSession, rule: Rule, asked: Backfill, type_: KnownType, scope: _Scope
-) -> tuple[Sequence[Window], Mapping[str, _Latest]]:
-    """The windows that were made, and the one before all of them; in order, with the latest run of each."""
-    zone = ZoneInfo(rule.timezone)
-    start, end = day_start(asked.first, zone), day_start(asked.until, zone)
-    values = {"rule_id": rule.id, "connected_account": scope.connected_account}
-    bounds = {"low": instant_key(start), "high": instant_key(end)}
-    latest = _by_key(await fetch(session, _Latest, _LATEST_BETWEEN, {**values, **bounds}))
-    made_from = (await session.execute(_FIRST_START, values)).scalar_one() or day_start(rule.starts_on, zone)
-    available = type_.availability
-    assert available is not None
-    first = max(moment for moment in (start, available.start, scope.since) if moment is not None)
-    last = min(end, made_from, available.end)
-    before = [Window(instant_key(first), first, last, partial=first > start)] if first < last else []
-    return [*before, *(latest[key].window for key in sorted(latest))], latest
-
-
-def _by_key(runs: Iterable[_Latest]) -> Mapping[str, _Latest]:
-    return {run.window_key: run for run in runs}
-
-
-def _calendar_windows(
-    rule: Rule, asked: Backfill, type_: KnownType, *, since: datetime | None = None
-) -> Iterator[Window]:
-    # A backfill may also cover days before the rule's own start.
-    schedule = replace(schedule_of(rule), starts_on=asked.first)
-    available = type_.availability
-    assert available is not None
-    if since is not None:
-        available = replace(available, start=max(available.start, since))
-    owed = all_windows(schedule, available, until=day_start(asked.until, ZoneInfo(rule.timezone)))
-    return (window for window in owed if due_at(window, schedule) <= available.end)
-
-
-_SCOPES = text("""
-select p.id as progress_id, p.connected_account, rules.id as rule_id, rules.account, rules.report_type, rules.timezone,
-    rules.parameters, one.stripe_created_at as account_created_at
-from rules join rule_progress as p on p.rule_id = rules.id
-left join connected_accounts as one on rules.connected = 'each' and one.account = rules.account
-    and one.id = p.connected_account
-where rules.id = :rule_id and p.id >= :first order by p.id limit :limit
-""")
 _BEGIN = text("""
 insert into backfills (rule_id, first, until, rerun, asked_by) values (:rule_id, :first, :until, :rerun, :by)
 returning id, rule_id, first, until, rerun, asked_by, progress_id, after_key
@@ -339,24 +229,4 @@ from (
     where runs.rule_id = :rule_id and window_key = any(:keys)
     order by runs.connected_account, window_key, (recheck and state <> 'stored'), revision desc
 ) as latest
-""")
-# A re-check counts only once it is stored; a new revision comes after it all the same.
-_LATEST = text("""
-select distinct on (window_key) id, window_key, state, max(revision) over (partition by window_key) as revision,
-    interval_start, interval_end, partial, report_type
-from runs
-where rule_id = :rule_id and connected_account is not distinct from :connected_account and window_key = any(:keys)
-order by window_key, (recheck and state <> 'stored'), runs.revision desc
-""")
-_LATEST_BETWEEN = text("""
-select distinct on (window_key) id, window_key, state, max(revision) over (partition by window_key) as revision,
-    interval_start, interval_end, partial, report_type
-from runs
-where rule_id = :rule_id and connected_account is not distinct from :connected_account
-  and window_key collate "C" >= :low and window_key collate "C" < :high
-order by window_key, (recheck and state <> 'stored'), runs.revision desc
-""")
-_FIRST_START = text("""
-select min(interval_start) from runs
-where rule_id = :rule_id and connected_account is not distinct from :connected_account
 """)

@@ -6,22 +6,15 @@ however many idle clients hold connections open.
 """
 
 import asyncio
-import time
-from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass
 from enum import Enum, auto
-from functools import cache, partial
+from functools import cache
 from typing import Any
 
 import httptools
-import structlog
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
+from app.api.http.connections import Connections
 from app.api.http.problems import problem
-from app.settings import Settings
-
-log = structlog.get_logger()
 
 # Each header line takes about two hundred bytes of memory, however short it is.
 MOST_HEADERS = 100
@@ -33,97 +26,6 @@ SLICE = 16 * 1024
 LINGER_SECONDS = 2.0
 # A client that reads nothing for this long is considered gone.
 STALLED_READER_SECONDS = 60.0
-# One summary line for everything refused in between: a flood is logged without flooding the log.
-REPORT_SECONDS = 10.0
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """Limits in bytes, in seconds, and in number of connections."""
-
-    header_bytes: int
-    header_seconds: float
-    body_seconds: float
-    idle_seconds: float
-    connections: int
-    unverified_bytes: int
-
-    @classmethod
-    def of(cls, settings: Settings, *, connections: int) -> "Limits":
-        """The configured limits; two bodies of the largest size always fit."""
-        return cls(
-            header_bytes=settings.max_header_bytes,
-            header_seconds=settings.header_seconds,
-            body_seconds=settings.body_seconds,
-            idle_seconds=settings.idle_seconds,
-            connections=connections,
-            unverified_bytes=max(settings.max_unverified_bytes, 2 * settings.max_body_bytes),
-        )
-
-
-class Connections:
-    """All connections of one server, and which of them is dropped when room is short."""
-
-    def __init__(self, limits: Limits) -> None:
-        self.limits = limits
-        self.held = 0  # bytes of bodies in memory whose request is not answered yet
-        self.refused: Counter[str] = Counter()
-        self._all: set[Connection] = set()
-        # In order of arrival: those without an answer yet; those answered before that are idle now.
-        self._strangers: dict[Connection, None] = {}
-        self._idle: dict[Connection, None] = {}
-        self._reading: dict[Connection, None] = {}  # in the middle of a body
-        self._reported_at = 0.0
-
-    def protocol(self, made: Callable[..., "Connection"] | None = None) -> Any:
-        """The protocol factory that uvicorn calls for each new connection; `made` makes a special kind of them."""
-        return partial(made or Connection, connections=self)
-
-    def join(self, connection: "Connection") -> None:
-        """Add a new connection; at the limit an older one is dropped for it, or it is dropped itself."""
-        if len(self._all) >= self.limits.connections:
-            waiting = self._strangers or self._idle
-            next(iter(waiting), connection).drop("too_many_connections")
-        if not connection.ended:
-            self._all.add(connection)
-            self._strangers[connection] = None
-
-    def leave(self, connection: "Connection") -> None:
-        """A connection has ended."""
-        self._all.discard(connection)
-        self.busy(connection)
-        self.release(connection)
-
-    def busy(self, connection: "Connection") -> None:
-        """Its request has arrived completely and is being answered."""
-        for group in (self._strangers, self._idle, self._reading):
-            group.pop(connection, None)
-
-    def wait(self, connection: "Connection") -> None:
-        """It was answered, or does not read its answer: it is the first to be dropped when room is short."""
-        if connection in self._all:
-            self._idle[connection] = None
-
-    def hold(self, connection: "Connection", size: int) -> None:
-        """Count bytes of a body; the oldest unfinished bodies are dropped when they take too much memory."""
-        self._reading[connection] = None
-        connection.held += size
-        self.held += size
-        while self.held > self.limits.unverified_bytes and self._reading:
-            next(iter(self._reading)).drop("too_many_bytes")
-
-    def release(self, connection: "Connection") -> None:
-        """The request is answered: its body is no longer in memory."""
-        self._reading.pop(connection, None)
-        self.held -= connection.held
-        connection.held = 0
-
-    def note(self, reason: str) -> None:
-        """Something was refused."""
-        self.refused[reason] += 1
-        if time.monotonic() - self._reported_at >= REPORT_SECONDS:
-            self._reported_at = time.monotonic()
-            log.warning("web.connections_refused", refused=dict(self.refused))
 
 
 class Phase(Enum):
