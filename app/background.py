@@ -7,7 +7,7 @@ from typing import Any, Never, TypeVar
 
 import structlog
 
-from app.db.engine import is_transient
+from app.db.errors import is_transient
 
 log = structlog.get_logger()
 T = TypeVar("T")

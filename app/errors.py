@@ -6,7 +6,7 @@ TallyhookError
 ├── EmbeddedPostgresError  the embedded PostgreSQL cannot be used (app/db/embedded)
 ├── CannotListen         the web server's address is taken, or not ours (app/serving.py)
 ├── RuleFileError        a file of rules and targets cannot be applied as it is (app/api/rule_file.py)
-├── StripeCallError      classified once, in the client (app/stripe_api/client.py)
+├── StripeCallError      classified once, in the client (app/stripe_api/answers.py)
 │   ├── NotNow           may work later: cut off, 5xx, 409, 429
 │   │   └── WrongPart    not the rest of the file that was requested: fetch it whole
 │   ├── KeyRefused       the key is refused (401, 403): about the account, not about the request

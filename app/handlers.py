@@ -10,7 +10,7 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.accounts import connected, payouts, reconciliations
-from app.db.engine import is_transient
+from app.db.errors import is_transient
 from app.errors import Malformed
 from app.inbox import events as inbox
 from app.inbox.events import Outcome, PendingEvent

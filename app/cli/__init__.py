@@ -33,7 +33,7 @@ def _explained(error: Exception) -> str | None:
     """The message to show instead of a traceback; None for unexpected errors."""
     if isinstance(error, TallyhookError):
         return str(error)
-    from app.db.engine import is_transient
+    from app.db.errors import is_transient
 
     if isinstance(error, OSError) or not is_transient(error):
         return None

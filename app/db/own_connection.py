@@ -13,7 +13,8 @@ from typing import Any, Self
 import psycopg
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from app.db.engine import cut, forget_watch, is_dead, is_wrong_server, leave_server
+from app.db.engine import cut, forget_watch, is_dead, leave_server
+from app.db.errors import is_wrong_server
 
 
 class OwnConnection:

@@ -14,7 +14,8 @@ from typing import Self
 import structlog
 
 from app.db.arrays import bool_array, instant_array, text_array
-from app.db.engine import is_transient, make_engine
+from app.db.engine import make_engine
+from app.db.errors import is_transient
 from app.db.own_connection import OwnConnection
 from app.errors import RejectedDelivery, Unavailable
 from app.inbox.deadlines import Deadlines

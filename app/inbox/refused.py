@@ -11,7 +11,7 @@ import structlog
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from app.db.engine import is_transient
+from app.db.errors import is_transient
 
 log = structlog.get_logger()
 

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
-from app.db.engine import is_transient
+from app.db.errors import is_transient
 
 T = TypeVar("T")
 # `write(session, items)` must be idempotent: after a rollback it is called again.

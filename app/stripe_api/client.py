@@ -4,8 +4,7 @@ Answers become small frozen values of our own, failures one of the `StripeCallEr
 once (contract §5).
 """
 
-import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -17,10 +16,12 @@ import httpx
 import stripe
 import structlog
 
-from app.errors import KeyRefused, Malformed, NotNow, Refused, WrongPart
+from app.errors import KeyRefused, Malformed, NotNow, Refused
 from app.observability.logs import redact
 from app.observability.metrics import Metrics
 from app.settings import Account, Settings
+from app.stripe_api.answers import items_of, read_as, translate_errors
+from app.stripe_api.file_answers import OpenFile, check_file_answer, open_file, origin
 from app.stripe_api.http import FILE_CONTENTS, CountingClient, call_to, describe_failure, open_calls, trust
 from app.stripe_api.objects import (
     ConnectedAccount,
@@ -45,17 +46,6 @@ CALL_TIMEOUT = httpx.Timeout(30, connect=5)
 FILE_TIMEOUT = httpx.Timeout(30, connect=5)
 LIST_PAGE = 100
 REPORT_TYPES = "/v1/reporting/report_types"
-# Stripe documents no `Retry-After`; a proxy that sends one must not delay a report for days.
-LONGEST_RETRY_AFTER = 3600.0
-
-
-@dataclass(frozen=True, slots=True)
-class OpenFile:
-    """A file that Stripe is sending, from byte `start` (0, or the requested one); `size` is that of the whole file."""
-
-    start: int
-    size: int | None
-    pieces: AsyncIterator[bytes]
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,8 +232,8 @@ class StripeClient:
             try:
                 async with self._files.stream("GET", self._file_url(file), headers=headers) as response:
                     call.answered(response.status_code, response.headers)
-                    _check_file_answer(response, start)
-                    yield _open_file(response, file, start)
+                    check_file_answer(response, start)
+                    yield open_file(response, file, start)
             except httpx.HTTPError as error:
                 raise NotNow(redact(f"the download was cut off. {describe_failure(error)}")) from error
 
@@ -279,7 +269,7 @@ class StripeClient:
         self._metrics.stripe_requests.labels(account, endpoint, status).inc()
 
     def _file_url(self, file: StripeFile) -> str:
-        if file.url is not None and _origin(file.url) == _origin(self._files_base):
+        if file.url is not None and origin(file.url) == origin(self._files_base):
             return file.url
         return f"{self._files_base}/v1/files/{quote(file.id, safe='')}/contents"
 
@@ -291,99 +281,3 @@ def _as(connected_account: str | None) -> Any:
 def _key(account: Account) -> str:
     assert account.api_key is not None
     return account.api_key.get_secret_value()
-
-
-def read_as(reader: Callable[[dict[str, Any]], T], value: Any) -> T:
-    """The SDK's object as a value of ours. Raises NotNow if it cannot be read."""
-    try:
-        return reader(value if isinstance(value, dict) else value.to_dict(for_json=True))
-    except Malformed as error:
-        # A proxy's page or a truncated answer: it says nothing about what Stripe did.
-        raise NotNow(f"Stripe's answer cannot be read: {error}") from error
-
-
-def items_of(page: stripe.StripeObject | stripe.StripeResponse) -> list[dict[str, Any]]:
-    """The items of a list, as plain values. Raises NotNow where it is none."""
-    answer: Any = page.to_dict(for_json=True) if isinstance(page, stripe.StripeObject) else page.data
-    items = answer.get("data") if isinstance(answer, dict) else None
-    if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
-        raise NotNow("Stripe's answer cannot be read: it is not a list of objects")
-    return items
-
-
-async def translate_errors(call: Awaitable[T]) -> T:
-    """Await the call; every failure is raised as NotNow, KeyRefused or Refused."""
-    try:
-        return await call
-    except stripe.StripeError as error:
-        raise _trouble(error) from error
-
-
-def _trouble(error: stripe.StripeError) -> NotNow | KeyRefused | Refused:
-    message = redact(str(error.user_message or error) or type(error).__name__)
-    status, request_id = error.http_status, error.request_id
-    if status in (401, 403):
-        return KeyRefused(message, request_id, status=status)
-    if status == 429:
-        return NotNow(message, request_id, throttled=True, after=_retry_after(error.headers))
-    if status is None or status >= 500 or status in (408, 409) or status < 400:
-        replayed = _header(error.headers, "idempotent-replayed") == "true"
-        return NotNow(message, request_id, after=_retry_after(error.headers), replayed=replayed)
-    param = getattr(error, "param", None)
-    if status == 400 and not param and _ABOUT_THE_KEY.search(message):
-        return KeyRefused(message, request_id, status=status)
-    return Refused(message, request_id, status=status, param=param, code=error.code)
-
-
-# An organisation's key without its context, or a header that names a foreign account: true for any request.
-_ABOUT_THE_KEY = re.compile(r"\b(api key|secret key|stripe-context|stripe-account|organi[sz]ation)\b", re.IGNORECASE)
-
-
-def _retry_after(headers: Mapping[str, str] | None) -> float | None:
-    value = _header(headers, "retry-after")
-    return min(float(value), LONGEST_RETRY_AFTER) if value.isdecimal() and len(value) <= 20 else None
-
-
-def _header(headers: Mapping[str, str] | None, wanted: str) -> str:
-    return {name.lower(): text for name, text in (headers or {}).items()}.get(wanted, "")
-
-
-def _check_file_answer(response: httpx.Response, start: int) -> None:
-    status, request_id = response.status_code, response.headers.get("request-id")
-    if status in (200, 206):
-        return
-    message = f"the files host answered {status}"
-    if status == 416 and start:
-        raise WrongPart(message, request_id)
-    if status in (401, 403):
-        raise KeyRefused(message, request_id, status=status)
-    if status == 429 or status >= 500 or status in (408, 409):
-        raise NotNow(message, request_id, throttled=status == 429, after=_retry_after(response.headers))
-    raise Refused(message, request_id, status=status)
-
-
-def _open_file(response: httpx.Response, file: StripeFile, start: int) -> OpenFile:
-    encoded = "content-encoding" in response.headers
-    if response.status_code == 200:
-        # The length of a compressed answer, which we did not ask for, says nothing about the file.
-        length = "" if encoded else response.headers.get("content-length", "")
-        return OpenFile(0, int(length) if length.isdecimal() else None, response.aiter_bytes())
-    found = _CONTENT_RANGE.fullmatch(response.headers.get("content-range", ""))
-    first, last, size = map(int, found.groups()) if found else (0, 0, 0)
-    # It must be the complete, uncompressed rest of the same file: nothing else can follow the stored part.
-    if encoded or (first, last) != (start, size - 1) or file.size not in (None, size):
-        raise WrongPart("the files host answered with a different range than requested")
-    return OpenFile(start, size, response.aiter_bytes())
-
-
-_CONTENT_RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18})", re.ASCII)
-
-
-def _origin(url: str) -> tuple[str, str, int | None] | None:
-    """Scheme, host and port, read by the parser that also makes the call: two parsers might disagree."""
-    try:
-        parsed = httpx.URL(url)
-    except httpx.InvalidURL:
-        return None
-    default = {"http": 80, "https": 443}.get(parsed.scheme)
-    return None if parsed.userinfo else (parsed.scheme, parsed.host, parsed.port or default)

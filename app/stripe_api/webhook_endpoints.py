@@ -13,7 +13,8 @@ import httpx
 
 from app.errors import NotNow, Refused
 from app.settings import Settings
-from app.stripe_api.client import CALL_TIMEOUT, LIST_PAGE, StripeClient, items_of, read_as, translate_errors
+from app.stripe_api.answers import items_of, read_as, translate_errors
+from app.stripe_api.client import CALL_TIMEOUT, LIST_PAGE, StripeClient
 from app.stripe_api.http import describe_failure, trust
 from app.stripe_api.objects import NewEndpoint, StripeFile, WebhookEndpoint, new_endpoint_from, webhook_endpoint_from
 

@@ -12,7 +12,7 @@ from app.inbox import events
 from app.queue.wakeups import wake
 from app.resources import Resources
 from app.settings import Settings
-from app.stripe_api.client import LONGEST_RETRY_AFTER
+from app.stripe_api.answers import LONGEST_RETRY_AFTER
 from app.targets import schedule
 from app.vocabulary import Lane, RunState
 

@@ -15,7 +15,7 @@ from starlette.types import ASGIApp, Scope
 
 from app.api.http.middleware import Pages
 from app.api.http.tokens import Access
-from app.db.engine import is_slow, is_transient
+from app.db.errors import is_slow, is_transient
 from app.errors import BadInput, Conflict, Forbidden, Gone, NotFound, PreconditionFailed, StoreAway
 from app.health.judgements import Judgements
 from app.resources import Resources

@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.accounts import kept
 from app.background import beside, outlive, repeat
-from app.db.engine import is_transient
+from app.db.errors import is_transient
 from app.errors import Overtaken
 from app.observability import log_lines
 from app.queue import processes

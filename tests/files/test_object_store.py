@@ -21,7 +21,7 @@ from app.resources import Resources, open_resources
 from app.runs import manual
 from app.runs.download import download
 from app.simulator import Simulator
-from app.stripe_api.client import OpenFile
+from app.stripe_api.file_answers import OpenFile
 from app.upkeep.retention import remove_old_files
 from tests.api.conftest import client_of
 from tests.files.stores import BUCKET, Store, environ_of, s3_server

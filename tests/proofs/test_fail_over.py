@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from app.db.engine import is_transient
+from app.db.errors import is_transient
 from app.resources import Resources, open_resources
 from app.simulator import Simulator
 from tests.proofs.processes import ServiceProcess, Tripwire, cleared_away, has_settled

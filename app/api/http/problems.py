@@ -20,7 +20,7 @@ from starlette.responses import Response
 from starlette.routing import Match
 
 from app.api.http.known import known_names, no_route
-from app.db.engine import is_slow, is_transient
+from app.db.errors import is_slow, is_transient
 from app.errors import (
     BadInput,
     Conflict,
