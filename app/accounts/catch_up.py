@@ -5,6 +5,7 @@ backup, a long stop) means that there may be others: they are listed once and st
 report adopts one of them instead of creating a new one (docs/decisions/0007).
 """
 
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -48,7 +49,7 @@ async def catch_up(res: Resources, account: str, behind: WatermarkBehind) -> boo
         return False
     skipped: list[str] = []
     try:
-        found = await _list(res, account, behind.known_until, skipped)
+        found = [run async for run in list_runs(res, account, behind.known_until, skipped)]
     except NotNow as error:
         log.warning("account.behind", account=account, known_until=str(behind.known_until), error=str(error))
         return False
@@ -88,12 +89,16 @@ async def prune(session: AsyncSession, *, days: int, limit: int) -> int:
     return len((await session.execute(_PRUNE, {"days": days, "limit": limit})).all())
 
 
-async def _list(res: Resources, account: str, since: datetime, skipped: list[str]) -> list[StripeRun]:
+async def list_runs(res: Resources, account: str, since: datetime, skipped: list[str]) -> AsyncIterator[StripeRun]:
+    """Stripe's runs since then, newest first, within the rate limit for reads, also while reads are held.
+
+    What is wrong with those that cannot be read is added to `skipped`. Raises what the Stripe client raises.
+    """
     async with res.sessions.begin() as session:
         if not await res.limiter.take(session, account, CallKind.READ, wanted=1):
             raise NotNow("the rate limit for reads is used up")
-    listed = res.stripe.list_runs(account, created_since=since, slack=CLOCK_SLACK_SECONDS, skipped=skipped)
-    return [run async for run in listed]
+    async for run in res.stripe.list_runs(account, created_since=since, slack=CLOCK_SLACK_SECONDS, skipped=skipped):
+        yield run
 
 
 def _as_row(account: str, run: StripeRun) -> dict[str, object]:

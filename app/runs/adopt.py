@@ -11,18 +11,15 @@ from typing import Any
 
 from sqlalchemy import TextClause, text
 
-from app.accounts import unreadable
+from app.accounts import catch_up, unreadable
 from app.db.rows import fetch
-from app.errors import NotNow, Overtaken
+from app.errors import Overtaken
 from app.queue.claims import lock_claim
 from app.resources import Resources
 from app.runs import settle
 from app.runs.request_claim import RequestClaim
 from app.stripe_api.objects import StripeRun
-from app.vocabulary import CallKind, RunState
-
-# How far Stripe's clock may be from ours.
-CLOCK_SLACK_SECONDS = 300
+from app.vocabulary import RunState
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,11 +35,8 @@ async def find_created_run(res: Resources, claim: RequestClaim) -> StripeRun | N
 
     Raises what the Stripe client raises.
     """
-    await _take_read(res, claim.account)
     skipped: list[str] = []
-    listed = res.stripe.list_runs(
-        claim.account, created_since=claim.asked_at, slack=CLOCK_SLACK_SECONDS, skipped=skipped
-    )
+    listed = catch_up.list_runs(res, claim.account, claim.asked_at, skipped)
     alike = [run async for run in listed if is_alike(run, claim)]
     if skipped:
         async with res.sessions.begin() as session:
@@ -106,12 +100,6 @@ async def draw_new_key(res: Resources, claim: RequestClaim) -> str:
         if (await session.execute(_NEW_KEY, values)).first() is None:
             raise Overtaken
     return key
-
-
-async def _take_read(res: Resources, account: str) -> None:
-    async with res.sessions.begin() as session:
-        if not await res.limiter.take(session, account, CallKind.READ, wanted=1):
-            raise NotNow("the rate limit for reads is used up")
 
 
 async def _make_ours(res: Resources, claim: RequestClaim, stripe_run_id: str) -> bool:

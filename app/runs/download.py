@@ -27,7 +27,7 @@ from app.runs import moves
 from app.runs.moves import Move, RunError
 from app.runs.put_off import puts_off
 from app.runs.transfer import DownloadClaim, fenced, transfer
-from app.runs.turns import accounts_due
+from app.runs.turns import claim_in_turn
 from app.tables import loads
 from app.tables.loading import have_same_rows
 from app.tables.loads import StoredRun
@@ -48,12 +48,12 @@ class _Before:
 
 async def claim_downloads(res: Resources, limit: int, *, big: bool) -> list[DownloadClaim]:
     """Claim up to `limit` ready runs with big files (or the others), oldest first."""
-    claims: list[DownloadClaim] = []
-    for account in await accounts_due(res, RunState.READY):
-        if len(claims) < limit:
-            async with res.sessions.begin() as session:
-                claims += await _claim_for_account(session, account, limit - len(claims), res.claim_terms, big=big)
-    return claims
+
+    async def claim(account: str, at_most: int) -> list[DownloadClaim]:
+        async with res.sessions.begin() as session:
+            return await _claim_for_account(session, account, at_most, res.claim_terms, big=big)
+
+    return await claim_in_turn(res, RunState.READY, limit, claim)
 
 
 async def _claim_for_account(

@@ -16,7 +16,7 @@ from app.resources import ClaimTerms, Resources
 from app.runs import moves, settle
 from app.runs.moves import RunError
 from app.runs.put_off import puts_off
-from app.runs.turns import accounts_due
+from app.runs.turns import claim_in_turn
 from app.vocabulary import CallKind, ErrorKind, Lane, RunState
 
 
@@ -31,12 +31,12 @@ class LookupClaim(Claim):
 
 async def claim_lookups(res: Resources, limit: int) -> list[LookupClaim]:
     """Claim up to `limit` requested runs that are due for a lookup, over all accounts."""
-    claims: list[LookupClaim] = []
-    for account in await accounts_due(res, RunState.REQUESTED):
-        if len(claims) < limit:
-            async with res.sessions.begin() as session:
-                claims += await _claim_for_account(session, account, limit - len(claims), res.claim_terms)
-    return claims
+
+    async def claim(account: str, at_most: int) -> list[LookupClaim]:
+        async with res.sessions.begin() as session:
+            return await _claim_for_account(session, account, at_most, res.claim_terms)
+
+    return await claim_in_turn(res, RunState.REQUESTED, limit, claim)
 
 
 async def _claim_for_account(session: AsyncSession, account: str, limit: int, terms: ClaimTerms) -> list[LookupClaim]:

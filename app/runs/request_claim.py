@@ -4,6 +4,7 @@ import secrets
 import uuid
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from sqlalchemy import text
@@ -15,7 +16,7 @@ from app.errors import WatermarkBehind
 from app.queue.claims import Claim
 from app.resources import ClaimTerms, Resources
 from app.runs.slots import PENDING_AT_STRIPE
-from app.runs.turns import accounts_due
+from app.runs.turns import claim_in_turn
 from app.vocabulary import CallKind, RunState
 
 # Stripe keeps an idempotency key for 24 hours; an hour less, as calls may be slow and clocks differ.
@@ -61,11 +62,7 @@ class _Picked:
 
 async def claim_requests(res: Resources, limit: int) -> list[RequestClaim]:
     """Claim up to `limit` planned runs that may be requested now, over all accounts."""
-    claims: list[RequestClaim] = []
-    for account in await accounts_due(res, RunState.PLANNED):
-        if len(claims) < limit:
-            claims += await _claim_from(res, account, limit - len(claims))
-    return claims
+    return await claim_in_turn(res, RunState.PLANNED, limit, partial(_claim_from, res))
 
 
 async def _claim_from(res: Resources, account: str, limit: int) -> list[RequestClaim]:

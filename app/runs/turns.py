@@ -1,10 +1,26 @@
 """Which accounts have runs to work on, and whose turn it is."""
 
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
 from sqlalchemy import text
 
 from app.db.engine import autocommit_session
 from app.resources import Resources
 from app.vocabulary import RunState
+
+Claim = TypeVar("Claim")
+
+
+async def claim_in_turn(
+    res: Resources, state: RunState, limit: int, claim: Callable[[str, int], Awaitable[list[Claim]]]
+) -> list[Claim]:
+    """Up to `limit` claims of runs in this state, account by account: `claim` takes an account and how many at most."""
+    claims: list[Claim] = []
+    for account in await accounts_due(res, state):
+        if len(claims) < limit:
+            claims += await claim(account, limit - len(claims))
+    return claims
 
 
 async def accounts_due(res: Resources, state: RunState) -> list[str]:

@@ -119,23 +119,6 @@ _REPORT_TYPE = {
     "missing_reason": None,
     "refreshed_at": "2026-10-02T12:03:58Z",
 }
-_ACCOUNT = {
-    "account": "default",
-    "stripe_account_id": "acct_1Example",
-    "livemode": True,
-    "stripe_account": None,
-    "stripe_context": None,
-    "has_key": True,
-    "webhook_secrets": 1,
-    "holds": [],
-    "limits": {"pending_runs": 2, "max_pending_runs": 20, "requests_per_second": 20.0},
-    "availability": {
-        "report_types": 83,
-        "data_available_end": "2026-10-02T12:00:00Z",
-        "refreshed_at": "2026-10-02T12:03:58Z",
-    },
-    "created_at": "2026-10-01T09:00:00Z",
-}
 _CONNECTED_ACCOUNT = {
     "account": "default",
     "id": "acct_1Merchant",
@@ -234,9 +217,7 @@ SHAPES: dict[str, Any] = {
     "Page_EventOut_": _page("events", _EVENT),
     "EventDetailOut": {**_EVENT, "payload": DELIVERY},
     "Page_ReportTypeOut_": {"data": [_REPORT_TYPE], "next_cursor": None},
-    "AccountOut": _ACCOUNT,
     "ConnectedAccountOut": _CONNECTED_ACCOUNT,
-    "Page_AccountOut_": {"data": [_ACCOUNT], "next_cursor": None},
     "Page_ConnectedAccountOut_": {"data": [_CONNECTED_ACCOUNT], "next_cursor": None},
     "GuideOut": {"data": [_GUIDE_ENTRY]},
     "LoginLinkIn": {"name": "dana", "role": "read"},
