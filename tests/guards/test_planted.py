@@ -1,12 +1,15 @@
 """Each import contract, and each guard that runs in a copy, sees a breach that is planted there: none can be
 bypassed."""
 
+import os
 import re
 import shutil
 import subprocess
 import sys
 import tomllib
 from pathlib import Path
+
+from tests.database import PostgresServer
 
 ROOT = Path(__file__).parents[2]
 # The contract, the file and the line that breaks it.
@@ -20,8 +23,9 @@ PLANTS = {
     "Only the command line shows the simulator": ("app/serving.py", "import app.simulator.server"),
 }
 
-# The guard (a test), the file, what is replaced in it (None: the end of the file), and the breach.
-BREACHES = {
+# The guard (a test): the file, what is replaced in it (None: the end of the file), and the breach.
+Breach = tuple[str, str | None, str]
+BREACHES: dict[str, Breach] = {
     "test_every_state_has_its_moves_and_every_move_a_statement": (
         "app/vocabulary.py", "class RunState(StrEnum):\n", 'class RunState(StrEnum):\n    LOST = "lost"\n',
     ),
@@ -39,6 +43,14 @@ BREACHES = {
         "app/audit.py", None, "def both(res: 'Resources', session: 'AsyncSession') -> None: ...\n",
     ),
     "test_every_folder_with_code_is_a_package": ("app/lost/found.py", None, "x = 1\n"),
+}  # fmt: skip
+WITH_A_DATABASE: dict[str, Breach] = {
+    "test_exactly_the_allowed_moves_can_be_made_and_each_is_kept_in_the_history": (
+        "app/runs/moves.py", "before.state = any(:sources)", "(before.state = any(:sources) or true)",
+    ),
+    "test_every_lane_is_worked_and_knows_when_it_has_something_to_do_next": (
+        "app/vocabulary.py", "class Lane(StrEnum):\n", 'class Lane(StrEnum):\n    LOST = "lost"\n',
+    ),
 }  # fmt: skip
 
 
@@ -70,23 +82,37 @@ def test_every_contract_has_a_planted_import() -> None:
 
 
 def test_each_guard_fails_on_its_planted_breach(tmp_path: Path) -> None:
-    # Given a copy of the project with one breach for each guard
-    for folder in ("app", "docs", "deploy", "tests"):
-        shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    assert _failing(tmp_path, BREACHES, ["app", "docs", "deploy", "tests"]) == set(BREACHES)
+
+
+def test_each_guard_that_needs_a_database_fails_on_its_planted_breach(
+    tmp_path: Path, postgres_server: PostgresServer
+) -> None:
+    # They share this run's server
+    url = postgres_server.url("postgres")
+
+    assert _failing(tmp_path, WITH_A_DATABASE, ["app", "migrations", "tests"], TEST_DATABASE_URL=url) == set(
+        WITH_A_DATABASE
+    )
+
+
+def _failing(copy: Path, breaches: dict[str, Breach], folders: list[str], **environ: str) -> set[str]:
+    """The chosen guards that fail in a copy of the project with one breach for each."""
+    for folder in folders:
+        shutil.copytree(ROOT / folder, copy / folder, ignore=shutil.ignore_patterns("__pycache__"))
     for path in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", ".env.example", "pyproject.toml"):
-        shutil.copy(ROOT / path, tmp_path)
-    for path, replaced, breach in BREACHES.values():
-        file = tmp_path / path
+        shutil.copy(ROOT / path, copy)
+    for path, replaced, breach in breaches.values():
+        file = copy / path
         file.parent.mkdir(exist_ok=True)
         text = file.read_text(encoding="utf-8") if file.exists() else ""
         assert replaced is None or replaced in text, path
         file.write_text(text + breach if replaced is None else text.replace(replaced, breach, 1), encoding="utf-8")
-
-    # When the guards run there
-    chosen = " or ".join(BREACHES)
+    chosen = " or ".join(breaches)
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:randomly", "-rf", "-k", chosen]
-    tried = subprocess.run([*command, "tests/guards"], cwd=tmp_path, capture_output=True, text=True, check=False)
-
-    # Then each of them fails
+    tried = subprocess.run(
+        [*command, "tests/guards"], cwd=copy, capture_output=True, text=True, check=False, env={**os.environ, **environ}
+    )
     failed = set(re.findall(r"^FAILED \S+::(\w+)", tried.stdout, re.MULTILINE))
-    assert failed == set(BREACHES), tried.stdout[-3000:]
+    assert failed, tried.stdout[-3000:]
+    return failed
