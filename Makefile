@@ -32,7 +32,7 @@ $(VENV)/.parquet $(VENV)/.tracing $(VENV)/.browser $(VENV)/.chart: $(VENV)/.%: $
 	$(PIP_INSTALL) --require-hashes -r requirements/$*.txt
 	@touch $@
 
-demo: $(VENV)/.run ## the whole flow on this machine, no account anywhere (ARGS=--once ends by itself)
+demo: $(VENV)/.run ## the whole flow on this machine, without a Stripe account (ARGS=--once ends by itself)
 	$(BIN)/python -m app demo $(ARGS)
 
 run: $(VENV)/.run $(EXTRA) ## the service, with the settings of the environment or .env (EXTRAS="tracing parquet" adds those)
@@ -41,13 +41,13 @@ run: $(VENV)/.run $(EXTRA) ## the service, with the settings of the environment 
 test: setup ## all tests, on an embedded PostgreSQL (or on TEST_DATABASE_URL)
 	$(BIN)/pytest -n 2 $(ARGS)
 
-fuzz: setup ## ask the API for everything that its OpenAPI document describes, rightly and wrongly
+fuzz: setup ## call the API in every way that its OpenAPI document describes, with right and wrong input
 	$(BIN)/pytest -m fuzz $(ARGS)
 
 browser: setup $(VENV)/.browser ## the pages in a real browser (BROWSER=/path/to/chromium, default: the one on the PATH)
 	$(BIN)/pytest tests/web/browser -m browser $(ARGS)
 
-# In an environment of its own: it wants another version of what the command line is made with.
+# In an environment of its own: it needs another version of what the command line is made with.
 $(VENV)-clients/.ready: tests/clients/requirements.txt
 	@$(PYTHON) -m venv $(VENV)-clients
 	$(VENV)-clients/bin/pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r $<
@@ -67,7 +67,7 @@ check: setup ## format, lint, types, import contracts, containers
 	$(BIN)/hadolint Dockerfile
 	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.compose-spec docker-compose.yml docker-compose.demo.yml
 
-fix: setup ## repair what can be repaired
+fix: setup ## fix format and lint
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
