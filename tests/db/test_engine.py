@@ -10,17 +10,8 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from app.db.engine import (
-    FIRST_TIME,
-    LAST_TIME,
-    PREPARE_AFTER,
-    is_slow,
-    is_transient,
-    is_wrong_server,
-    make_engine,
-    make_sessions,
-    raw_connection,
-)
+from app.db.engine import FIRST_TIME, LAST_TIME, PREPARE_AFTER, make_engine, make_sessions, raw_connection
+from app.db.errors import is_slow, is_transient, is_wrong_server
 from app.db.migrate import migrate
 from app.errors import SchemaError, Unavailable
 from app.resources import open_resources
