@@ -26,7 +26,7 @@ WRONG = [
     ),
     (
         "STRIPE_API_KEY", "sk_org_1",
-        "is the key of an organization (sk_org_…), which needs a `stripe_context` that says for which account: use it"
+        "is the key of an organization (sk_org_…), which needs a `stripe_context` that names the account: use it"
         " in STRIPE_ACCOUNTS, or a key of the account itself",
     ),
     ("STRIPE_API_KEY", '"sk_live_1"', "is in quotes: remove them"),
