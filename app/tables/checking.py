@@ -1,19 +1,19 @@
 """Runs the checks that a load takes part in, and adds what is new about them: verdicts are never changed."""
 
-from dataclasses import dataclass
+import asyncio
+import json
+from collections.abc import Sequence
 from datetime import datetime
-from decimal import Decimal
-from typing import Any
+from typing import Any, TypeAlias
 
 import structlog
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.db.rows import fetch
 from app.resources import Resources
 from app.tables import telling
 from app.tables.checks import inputs
-from app.tables.checks.registry import CHECKS, Check
+from app.tables.checks.registry import CHECKS
 from app.tables.checks.results import Finding, Verdict
 
 log = structlog.get_logger()
@@ -21,13 +21,8 @@ log = structlog.get_logger()
 LOADS_AT_ONCE = 200
 TOGETHER = 20
 
-
-@dataclass(frozen=True, slots=True)
-class WaitingLoad:
-    """A load whose numbers were not compared yet."""
-
-    id: int
-    account: str
+# A finding, and the name of its check.
+Named: TypeAlias = tuple[str, Finding]
 
 
 async def check_due(res: Resources) -> int:
@@ -48,66 +43,71 @@ async def _check_some(res: Resources, account: str) -> int:
         # looks again when it is done, and finds what came meanwhile.
         if not (await session.execute(_LOCK, {"account": account})).scalar_one():
             return 0
-        loads = await fetch(session, WaitingLoad, _NEXT, {"account": account, "limit": TOGETHER})
-        if not loads:
+        load_ids = (await session.execute(_NEXT, {"account": account, "limit": TOGETHER})).scalars().all()
+        if not load_ids:
             return 0
-        await session.execute(_DONE, {"ids": [load.id for load in loads]})
-        led = await inputs.led_families(session, account)
-        for load in loads:
-            findings = await check(session, load.id, led)
-            await telling.tell_differences(session, findings)
-            await telling.tell_changed_columns(session, load.id)
-            _log(load, findings)
-    return len(loads)
+        await session.execute(_DONE, {"ids": load_ids})
+        new = await _add(session, await find(session, await inputs.gather(session, account, load_ids)))
+        await telling.tell_differences(session, new)
+        await telling.tell_changed_columns(session, load_ids)
+        _log(new)
+    return len(load_ids)
 
 
-def _log(load: WaitingLoad, findings: list[tuple[str, Finding]]) -> None:
+def _log(findings: Sequence[Named]) -> None:
     for name, finding in findings:
         if finding.verdict is Verdict.DIFFERS:
-            log.warning("check.differs", check=name, account=load.account, currency=finding.currency)
+            log.warning("check.differs", check=name, account=finding.window_of.account, currency=finding.currency)
 
 
-async def check(session: AsyncSession, load_id: int, led: frozenset[str]) -> list[tuple[str, Finding]]:
-    """All checks of one load, given the families that are shown for its account; returns the verdicts that are new."""
-    load = await inputs.load_by_id(session, load_id)
-    if load is None:
+async def find(session: AsyncSession, read: inputs.Inputs) -> list[Named]:
+    """The verdicts of all checks that these loads take part in."""
+    found: list[Named] = []
+    for load in read.loads.values():
+        # Many small computations: the event loop has its turn between two loads.
+        await asyncio.sleep(0)
+        for one in CHECKS:
+            if one.concerns(load.family) and one.has_inputs(read.led) and (load.leads or not one.leading_only):
+                found += [(one.name, finding) for finding in await one.find(session, read, load)]
+    return found
+
+
+async def _add(session: AsyncSession, found: Sequence[Named]) -> list[Named]:
+    """Add each verdict unless the newest one on the same subject is equal; returns those added."""
+    by_subject = {_subject(name, finding): (name, finding) for name, finding in found}
+    if not by_subject:
         return []
-    new: list[tuple[str, Finding]] = []
-    for one in CHECKS:
-        if one.concerns(load.family) and one.has_inputs(led) and (load.leads or not one.leading_only):
-            for finding in await one.find(session, load):
-                if await _add(session, one, finding):
-                    new.append((one.name, finding))
-    return new
+    rows = [_row(subject, *named) for subject, named in by_subject.items()]
+    added = set((await session.execute(_ADD, {"rows": json.dumps(rows)})).scalars())
+    return [named for subject, named in by_subject.items() if subject in added]
 
 
-async def _add(session: AsyncSession, check: Check, finding: Finding) -> bool:
-    """Add a verdict unless the newest one on the same subject is equal; returns whether it was added."""
+def _row(subject: str, name: str, finding: Finding) -> dict[str, Any]:
+    """A verdict as a row in JSON; amounts are texts, so that they stay exact."""
     window = finding.window_of
-    values: dict[str, Any] = {
-        "subject": _subject(check, finding),
-        "name": check.name,
+    return {
+        "subject": subject,
+        "name": name,
         "verdict": finding.verdict.value,
         "account": window.account,
         "connected_account": window.connected_account,
-        "interval_start": window.interval_start,
-        "interval_end": window.interval_end,
+        "interval_start": _text(window.interval_start) or None,
+        "interval_end": _text(window.interval_end) or None,
         "timezone": window.timezone,
         "window_key": window.window_key,
         "currency": finding.currency,
-        "left": finding.left,
-        "right": finding.right,
+        "left_value": None if finding.left is None else str(finding.left),
+        "right_value": None if finding.right is None else str(finding.right),
         "reason": finding.reason,
-        "loads": [load.id for load in finding.loads],
-        "rules": sorted({load.rule_id for load in finding.loads if load.rule_id is not None}),
+        "load_ids": [load.id for load in finding.loads],
+        "rule_ids": sorted({str(load.rule_id) for load in finding.loads if load.rule_id is not None}),
     }
-    return (await session.execute(_ADD, values)).first() is not None
 
 
-def _subject(check: Check, finding: Finding) -> str:
+def _subject(check: str, finding: Finding) -> str:
     """What a verdict is about; a later one with the same subject replaces it."""
     window = finding.window_of
-    about = [check.name, window.account, window.scope, window.family, window.timezone, _text(window.interval_start),
+    about = [check, window.account, window.scope, window.family, window.timezone, _text(window.interval_start),
              _text(window.interval_end), finding.currency]  # fmt: skip
     return "|".join(part or "" for part in about)
 
@@ -116,30 +116,28 @@ def _text(at: datetime | None) -> str:
     return "" if at is None else at.isoformat()
 
 
-def difference(left: Decimal | None, right: Decimal | None) -> Decimal | None:
-    """Left minus right, where both are known."""
-    return None if left is None or right is None else left - right
-
-
 _NEXT = text("""
-select id, account from loads where checks_due and account = :account order by id limit :limit for no key update
+select id from loads where checks_due and account = :account order by id limit :limit for no key update
 """)
 _ACCOUNTS = text("select distinct account from loads where checks_due order by account")
 _LOCK = text("select pg_try_advisory_xact_lock(hashtextextended(:account, 3))")
 _DONE = text("update loads set checks_due = false where id = any(:ids)")
 _ADD = text("""
-with newest as (
-    select * from checks where subject = :subject order by id desc limit 1
-)
 insert into checks (subject, name, verdict, account, connected_account, interval_start, interval_end, timezone,
     window_day, currency, left_value, right_value, reason, load_ids, rule_ids)
-select :subject, :name, :verdict, :account, :connected_account, :interval_start, :interval_end, :timezone,
-    window_day(:window_key, :interval_start, :interval_end, :timezone), :currency, :left, :right, :reason,
-    cast(:loads as bigint[]), cast(:rules as uuid[])
+select subject, name, verdict, account, connected_account, interval_start, interval_end, timezone,
+    window_day(window_key, interval_start, interval_end, timezone), currency, left_value, right_value, reason,
+    load_ids, rule_ids
+from rows from (jsonb_to_recordset(cast(:rows as jsonb)) as (subject text, name text, verdict text, account text,
+    connected_account text, interval_start timestamptz, interval_end timestamptz, timezone text, window_key text,
+    currency text, left_value numeric, right_value numeric, reason text, load_ids bigint[], rule_ids uuid[]))
+    with ordinality as given(subject, name, verdict, account, connected_account, interval_start, interval_end,
+        timezone, window_key, currency, left_value, right_value, reason, load_ids, rule_ids, place)
 where not exists (
-    select 1 from newest where verdict = :verdict and left_value is not distinct from :left
-        and right_value is not distinct from :right and reason is not distinct from :reason
-        and load_ids = cast(:loads as bigint[])
+    select from (select * from checks where checks.subject = given.subject order by id desc limit 1) as newest
+    where newest.verdict = given.verdict and newest.left_value is not distinct from given.left_value
+        and newest.right_value is not distinct from given.right_value
+        and newest.reason is not distinct from given.reason and newest.load_ids = given.load_ids
 )
-returning id
+order by place returning subject
 """)

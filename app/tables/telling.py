@@ -1,12 +1,14 @@
 """Messages about the numbers: two of them differ, or a report's columns changed."""
 
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.db.rows import fetch_first
+from app.db.rows import fetch
+from app.tables.amounts import difference
 from app.tables.checks.results import Finding, Verdict, difference_text
 from app.targets.messages import NewMessage, announce
 from app.vocabulary import MessageType
@@ -16,6 +18,7 @@ from app.vocabulary import MessageType
 class _Headers:
     """The header of a file, and of the newest earlier window of its rule."""
 
+    load_id: int
     rule_id: uuid.UUID
     rule_name: str
     account: str
@@ -24,15 +27,17 @@ class _Headers:
     before: list[str]
 
 
-async def tell_differences(session: AsyncSession, found: list[tuple[str, Finding]]) -> None:
+async def tell_differences(session: AsyncSession, found: Sequence[tuple[str, Finding]]) -> None:
     """Announce the new verdicts that say that two numbers differ."""
     await announce(session, [_difference(name, one) for name, one in found if one.verdict is Verdict.DIFFERS])
 
 
 def _difference(name: str, found: Finding) -> NewMessage:
     window = found.window_of
-    difference = None if found.left is None or found.right is None else found.left - found.right
-    by = "" if difference is None else f"{difference:f}"
+    by_how_much = None
+    if found.left is not None and found.right is not None:
+        by_how_much = difference(found.left, found.right)
+    by = "" if by_how_much is None else f"{by_how_much:f}"
     data = {
         "check": name,
         "account": window.account,
@@ -43,18 +48,20 @@ def _difference(name: str, found: Finding) -> NewMessage:
         "currency": found.currency,
         "difference": by,
         "reason": found.reason,
-        "text": difference_text(f"{name} {found.currency}".strip(), difference, found.reason),
+        "text": difference_text(f"{name} {found.currency}".strip(), by_how_much, found.reason),
     }
     about = "-".join(str(load.id) for load in found.loads)
     key = f"{MessageType.CHECK_DIFFERS}/{name}/{about}/{found.currency}/{by}"
     return NewMessage(MessageType.CHECK_DIFFERS, data, key, window.account, window.rule_id)
 
 
-async def tell_changed_columns(session: AsyncSession, load_id: int) -> None:
-    """Announce that a file's columns are not those of the file before."""
-    found = await fetch_first(session, _Headers, _HEADERS, {"id": load_id})
-    if found is None or set(found.header) == set(found.before):
-        return
+async def tell_changed_columns(session: AsyncSession, load_ids: Sequence[int]) -> None:
+    """Announce which of these files have other columns than the file before."""
+    found = await fetch(session, _Headers, _HEADERS, {"ids": list(load_ids)})
+    await announce(session, [_changed(one) for one in found if set(one.header) != set(one.before)])
+
+
+def _changed(found: _Headers) -> NewMessage:
     added = [name for name in found.header if name not in found.before]
     removed = [name for name in found.before if name not in found.header]
     said = [f"a new column, {name}" for name in added] + [f"{name} is gone" for name in removed]
@@ -65,17 +72,20 @@ async def tell_changed_columns(session: AsyncSession, load_id: int) -> None:
         "removed": removed,
         "text": f"{found.rule_name}: {'; '.join(said)}",
     }
-    key = f"{MessageType.COLUMNS_CHANGED}/{load_id}/{','.join(added)}/{','.join(removed)}"
-    await announce(session, [NewMessage(MessageType.COLUMNS_CHANGED, data, key, found.account, found.rule_id)])
+    key = f"{MessageType.COLUMNS_CHANGED}/{found.load_id}/{','.join(added)}/{','.join(removed)}"
+    return NewMessage(MessageType.COLUMNS_CHANGED, data, key, found.account, found.rule_id)
 
 
 _HEADERS = text("""
-select loads.rule_id, rules.name as rule_name, loads.account, loads.report_type, loads.header, earlier.header as before
+select loads.id as load_id, loads.rule_id, rules.name as rule_name, loads.account, loads.report_type, loads.header,
+    earlier.header as before
 from loads join rules on rules.id = loads.rule_id cross join lateral (
-    select header from loads as before where before.rule_id = loads.rule_id and before.header is not null
+    select header from loads as before where before.table_name = loads.table_name and before.account = loads.account
+        and before.rule_id = loads.rule_id and before.header is not null
         and before.connected_account is not distinct from loads.connected_account
         and before.interval_end <= loads.interval_start
     order by before.interval_end desc, before.revision desc limit 1
 ) as earlier
-where loads.id = :id and loads.header is not null
+where loads.id = any(:ids) and loads.header is not null and loads.header <> earlier.header
+order by loads.id
 """)

@@ -20,6 +20,7 @@ from app.errors import Gone, StoreAway
 from app.runs import listing
 from app.runs.listing import ShownRun
 from app.runs.waiting import waiting_for
+from app.tables import amounts
 from app.tables.listing import ShownSum
 from app.web.calendar import dates_of, state_of
 from app.web.forms import checked
@@ -152,10 +153,10 @@ def _by_currency(sums: Sequence[ShownSum]) -> list[Currency]:
     return found
 
 
-def _total(amounts: Iterable[Decimal | None]) -> Decimal | None:
+def _total(parts: Iterable[Decimal | None]) -> Decimal | None:
     """None where one of them is not known."""
-    known = list(amounts)
-    return sum((one for one in known if one is not None), Decimal(0)) if None not in known else None
+    known = list(parts)
+    return amounts.total(known) if None not in known else None
 
 
 async def download(visit: Visit) -> Response:

@@ -11,6 +11,7 @@ from sqlalchemy.exc import DBAPIError
 from app.resources import Resources
 from app.simulator import Simulator
 from app.tables import checking
+from app.tables.checks import inputs
 from app.tables.checks.registry import CHECKS, checks_of, missing_for
 from tests.service import add_rule, at, execute, fetch, unpublished, work_off
 from tests.tables.stored import day, line, load_all, rows, rule, store, stored_and_loaded
@@ -70,6 +71,8 @@ async def test_everything_agrees_in_what_stripe_writes_and_a_restatement_shows(
     found = await verdicts(tables)
     assert found == {check.name: {"agrees"} for check in CHECKS if check.name not in ("total_line",)}
 
+    assert await found_by_checking(tables, one_by_one=True) == await found_by_checking(tables, one_by_one=False)
+
     simulator.restate(at("2026-03-02"), at("2026-03-03"))
     (day_rule,) = await fetch(tables, "select id from rules where name = :name", name=ACTIVITY)
     await rerun(tables, day_rule["id"], date(2026, 3, 2))
@@ -85,6 +88,19 @@ async def test_everything_agrees_in_what_stripe_writes_and_a_restatement_shows(
     assert numbers["status"] == "degraded"
     assert "days_make_the_month of 2026-03-01 usd differs by -70.15" in numbers["detail"]
     assert "differs by 0" not in numbers["detail"]
+
+
+async def found_by_checking(res: Resources, *, one_by_one: bool) -> set[tuple[Any, ...]]:
+    """All verdicts, with the loads that they are from, when files are checked each by itself, or together."""
+    ids = [row["id"] for row in await fetch(res, "select id from loads order by id")]
+    found: set[tuple[Any, ...]] = set()
+    async with res.sessions.begin() as session:
+        for some in [[one] for one in ids] if one_by_one else [ids]:
+            read = await inputs.gather(session, "default", some)
+            for name, one in await checking.find(session, read):
+                loads = tuple(load.id for load in one.loads)
+                found.add((name, one.currency, one.verdict, one.left, one.right, one.reason, loads))
+    return found
 
 
 async def rerun(res: Resources, rule_id: Any, first: date) -> None:
@@ -122,6 +138,20 @@ async def test_a_balance_rolls_or_says_by_how_much_not(tables: Resources) -> Non
 
     found = await only(tables, "balance_rolls")
     assert (found["verdict"], str(found["left_value"]), str(found["right_value"])) == ("differs", "12.00", "12.01")
+
+
+@pytest.mark.parametrize(
+    ("ending", "verdict"),
+    [("12345678901234567890.120000000000000001", "agrees"), ("12345678901234567890.120000000000000000", "differs")],
+)
+async def test_the_last_of_38_digits_decides(tables: Resources, ending: str, verdict: str) -> None:
+    lines = ("starting_balance,usd,,12345678901234567890.12", "activity,usd,,0.000000000000000001",
+             "payouts,usd,,0.00", f"ending_balance,usd,,{ending}")  # fmt: skip
+    rule_id = await rule(tables, report_type=BALANCE)
+    await stored_and_loaded(tables, balance(*lines), rule_id=rule_id, report_type=BALANCE)
+
+    found = await only(tables, "balance_rolls")
+    assert (found["verdict"], f"{found['left_value']:f}") == (verdict, "12345678901234567890.120000000000000001")
 
 
 async def test_eight_lines_with_subtotals_are_added_once(tables: Resources) -> None:

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from app.cli.demo.client import pages
+from app.tables.amounts import total
 
 TABLE = "balance_change_from_activity_itemized"
 PATIENCE_SECONDS = 30.0
@@ -24,7 +25,7 @@ async def show_numbers(console: Console, client: httpx.AsyncClient) -> None:
         if load["table"] == TABLE and load["state"] == "loaded" and load["is_current"] and load["leads"]:
             facts = (await client.get(f"/v1/runs/{load['run_id']}/facts")).json()
             for one in facts["sums"]:
-                nets[one["currency"]] = nets.get(one["currency"], Decimal(0)) + Decimal(one["net"] or 0)
+                nets[one["currency"]] = total((nets.get(one["currency"]), Decimal(one["net"] or 0)))
     table = Table(title=f"sum(net) of reports.{TABLE}")
     table.add_column("currency")
     table.add_column("net", justify="right")

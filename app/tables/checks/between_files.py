@@ -1,11 +1,12 @@
-"""Checks between files of the same account and scope, by their sums. No verdict while an input is missing."""
+"""Checks between files of the same account and scope, by their sums. No verdict while an input is missing. Pure."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from decimal import Decimal
 
-from sqlalchemy.ext.asyncio import AsyncSession
-
-from app.tables.checks import inputs
+from app.tables.amounts import total
+from app.tables.checks.inputs import ENDING as ENDING_LINE
+from app.tables.checks.inputs import STARTING as STARTING_LINE
+from app.tables.checks.inputs import Inputs, base_of
 from app.tables.checks.results import Comparison, CurrentLoad, Finding, Sums
 from app.tables.facts import TOTAL_LINE
 
@@ -15,72 +16,70 @@ PAYOUTS = ("payouts.itemized", "payouts.summary")
 ENDING = ("ending_balance_reconciliation.itemized", "ending_balance_reconciliation.summary")
 
 
-async def balance_continues(session: AsyncSession, load: CurrentLoad) -> list[Finding]:
+def balance_continues(inputs: Inputs, load: CurrentLoad) -> list[Finding]:
     """The ending balance of a window is the starting balance of the next."""
-    before = await inputs.find(session, load, BALANCE, end=load.interval_start)
-    after = await inputs.find(session, load, BALANCE, start=load.interval_end)
+    before = inputs.find(load, BALANCE, end=load.interval_start)
+    after = inputs.find(load, BALANCE, start=load.interval_end)
     pairs = [(before, load), (load, after)]
     return [
         finding
         for one, next_ in pairs
         if one is not None and next_ is not None and one.id != next_.id
-        for finding in await _continues(session, one, next_)
+        for finding in _continues(inputs, one, next_)
     ]
 
 
-async def _continues(session: AsyncSession, before: CurrentLoad, after: CurrentLoad) -> list[Finding]:
-    ending = _line(await inputs.balance_lines(session, before), inputs.ENDING)
-    starting = _line(await inputs.balance_lines(session, after), inputs.STARTING)
+def _continues(inputs: Inputs, before: CurrentLoad, after: CurrentLoad) -> list[Finding]:
+    ending = _line(inputs.balance_lines(before), ENDING_LINE)
+    starting = _line(inputs.balance_lines(after), STARTING_LINE)
     return Comparison(after, [before, after]).all_of(ending, starting).findings
 
 
-async def activity_total(session: AsyncSession, load: CurrentLoad) -> list[Finding]:
+def activity_total(inputs: Inputs, load: CurrentLoad) -> list[Finding]:
     """The activity of a balance is what its transactions come to."""
-    return await _total(session, load, ACTIVITY, "activity")
+    return _total(inputs, load, ACTIVITY, "activity")
 
 
-async def payouts_total(session: AsyncSession, load: CurrentLoad) -> list[Finding]:
+def payouts_total(inputs: Inputs, load: CurrentLoad) -> list[Finding]:
     """The payouts of a balance are what was paid out, reversals included."""
-    return await _total(session, load, PAYOUTS, "payouts")
+    return _total(inputs, load, PAYOUTS, "payouts")
 
 
-async def _total(session: AsyncSession, load: CurrentLoad, families: tuple[str, ...], line: str) -> list[Finding]:
-    window = {"start": load.interval_start, "end": load.interval_end}
-    balance = await inputs.find(session, load, BALANCE, **window)
-    parts = await inputs.find(session, load, *families, **window)
+def _total(inputs: Inputs, load: CurrentLoad, families: tuple[str, ...], line: str) -> list[Finding]:
+    balance = inputs.find(load, BALANCE, start=load.interval_start, end=load.interval_end)
+    parts = inputs.find(load, *families, start=load.interval_start, end=load.interval_end)
     if balance is None or parts is None:
         return []
-    said = _line(await inputs.balance_lines(session, balance), line)
-    return Comparison(balance, [balance, parts]).all_of(said, await inputs.net_by_currency(session, parts)).findings
+    said = _line(inputs.balance_lines(balance), line)
+    return Comparison(balance, [balance, parts]).all_of(said, inputs.net_by_currency(parts)).findings
 
 
-async def summary_is_sum(session: AsyncSession, load: CurrentLoad) -> list[Finding]:
+def summary_is_sum(inputs: Inputs, load: CurrentLoad) -> list[Finding]:
     """A summary is the sum of its itemized counterpart: count, gross, fee and net, per category."""
-    stem = inputs.base_of(load.family).rpartition(".")[0]
+    stem = base_of(load.family).rpartition(".")[0]
     # A snapshot has no start of its own: it is taken at its end.
     start = None if stem == "ending_balance_reconciliation" else load.interval_start
-    window = {"start": start, "end": load.interval_end}
-    summary = await inputs.find(session, load, f"{stem}.summary", **window)
-    itemized = await inputs.find(session, load, f"{stem}.itemized", **window)
+    summary = inputs.find(load, f"{stem}.summary", start=start, end=load.interval_end)
+    itemized = inputs.find(load, f"{stem}.itemized", start=start, end=load.interval_end)
     if summary is None or itemized is None:
         return []
     comparison = Comparison(summary, [summary, itemized])
-    left = _by_category(await inputs.sums_of(session, summary))
-    right = _by_category(await inputs.sums_of(session, itemized))
+    left = _by_category(inputs.sums[summary.id])
+    right = _by_category(inputs.sums[itemized.id])
     for currency in sorted({currency for currency, _ in (*left, *right)}):
         differs = _first_difference(currency, left, right)
         comparison.add(currency, _net(currency, left), _net(currency, right), reason=differs)
     return comparison.findings
 
 
-async def ending_is_unpaid(session: AsyncSession, load: CurrentLoad) -> list[Finding]:
+def ending_is_unpaid(inputs: Inputs, load: CurrentLoad) -> list[Finding]:
     """What is not yet paid out at the end of a window is its ending balance."""
-    balance = await inputs.find(session, load, BALANCE, end=load.interval_end)
-    unpaid = await inputs.find(session, load, *ENDING, end=load.interval_end)
+    balance = inputs.find(load, BALANCE, end=load.interval_end)
+    unpaid = inputs.find(load, *ENDING, end=load.interval_end)
     if balance is None or unpaid is None:
         return []
-    ending = _line(await inputs.balance_lines(session, balance), inputs.ENDING)
-    return Comparison(balance, [balance, unpaid]).all_of(ending, await inputs.net_by_currency(session, unpaid)).findings
+    ending = _line(inputs.balance_lines(balance), ENDING_LINE)
+    return Comparison(balance, [balance, unpaid]).all_of(ending, inputs.net_by_currency(unpaid)).findings
 
 
 def _line(lines: Mapping[str, Mapping[str, Decimal]], name: str) -> dict[str, Decimal]:
@@ -90,7 +89,7 @@ def _line(lines: Mapping[str, Mapping[str, Decimal]], name: str) -> dict[str, De
 Numbers = tuple[Decimal, Decimal, Decimal, Decimal]
 
 
-def _by_category(sums: list[Sums]) -> dict[tuple[str, str], Numbers]:
+def _by_category(sums: Iterable[Sums]) -> dict[tuple[str, str], Numbers]:
     """Count, gross, fee and net per currency and category. Rows without a `count` are counted."""
     zero = Decimal(0)
     return {
@@ -116,4 +115,4 @@ def _first_difference(
 
 
 def _net(currency: str, sums: Mapping[tuple[str, str], Numbers]) -> Decimal:
-    return sum((numbers[3] for place, numbers in sums.items() if place[0] == currency), Decimal(0))
+    return total(numbers[3] for place, numbers in sums.items() if place[0] == currency)

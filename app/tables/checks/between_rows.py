@@ -8,10 +8,9 @@ from psycopg import sql
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.db.rows import fetch
 from app.tables.catalogue import family_of, is_metadata
-from app.tables.checks import inputs
 from app.tables.checks.between_files import PAYOUTS
+from app.tables.checks.inputs import Inputs, base_of, loads_by_id, parts_of, query, sister, table_of
 from app.tables.checks.results import Comparison, CurrentLoad, Finding
 from app.tables.columns import sql_name
 
@@ -21,22 +20,19 @@ UNPAID = "ending_balance_reconciliation.itemized"
 OF_TRANSACTIONS = (ACTIVITY, RECONCILIATION, UNPAID)
 
 
-async def payout_is_paid(session: AsyncSession, load: CurrentLoad) -> list[Finding]:
+async def payout_is_paid(session: AsyncSession, inputs: Inputs, load: CurrentLoad) -> list[Finding]:
     """The transactions of a payout add up to it. They are matched by the payout's id, as the two may lie in different
     windows."""
-    if inputs.base_of(load.family) == RECONCILIATION:
-        return await _reconciled(session, load)
-    found = []
-    for id_ in await _reconciliations_of(session, load):
-        reconciliation = await inputs.load_by_id(session, id_)
-        if reconciliation is not None:
-            found += await _reconciled(session, reconciliation)
-    return found
+    reconciliations = [load]
+    if base_of(load.family) != RECONCILIATION:
+        reconciliations = await loads_by_id(session, await _reconciliations_of(session, load))
+    asked = [one for one in reconciliations if inputs.is_first("payout_is_paid", one.id)]
+    return [finding for one in asked for finding in await _reconciled(session, one)]
 
 
 async def _reconciliations_of(session: AsyncSession, payouts: CurrentLoad) -> list[int]:
     """The current reconciliations that name a payout of this file."""
-    reconciliations = inputs.table_of(inputs.sister(payouts, RECONCILIATION))
+    reconciliations = table_of(sister(payouts, RECONCILIATION))
     if not (await _has_columns(session, reconciliations, "automatic_payout_id")
             and {"payout_id"} <= set(payouts.loaded_columns)):  # fmt: skip
         return []
@@ -51,11 +47,11 @@ async def _reconciliations_of(session: AsyncSession, payouts: CurrentLoad) -> li
         scope=payouts.scope,
         load=payouts.id,
     )
-    return [row[0] for row in await inputs.query(session, statement)]
+    return [row[0] for row in await query(session, statement)]
 
 
 async def _reconciled(session: AsyncSession, load: CurrentLoad) -> list[Finding]:
-    payouts = inputs.table_of(inputs.sister(load, PAYOUTS[0]))
+    payouts = table_of(sister(load, PAYOUTS[0]))
     if not await _has_columns(session, payouts, "payout_id", "net", "currency", "reporting_category"):
         return []
     if not {"automatic_payout_id", "net", "currency"} <= set(load.loaded_columns):
@@ -83,36 +79,41 @@ async def _reconciled(session: AsyncSession, load: CurrentLoad) -> list[Finding]
         scope=load.scope,
     )
     findings: list[Finding] = []
-    for currency, made, paid, first, count, ids in await inputs.query(session, statement):
-        others = [one for one in [await inputs.load_by_id(session, id_) for id_ in ids] if one is not None]
-        comparison = Comparison(load, [load, *others])
+    for currency, made, paid, first, count, ids in await query(session, statement):
+        comparison = Comparison(load, [load, *await loads_by_id(session, ids)])
         reason = f"{count} payouts differ, the first is {first}" if count else None
         comparison.add(currency, made, paid, reason=reason)
         findings += comparison.findings
     return findings
 
 
-async def nothing_lost(session: AsyncSession, load: CurrentLoad) -> list[Finding]:
+async def nothing_lost(session: AsyncSession, inputs: Inputs, load: CurrentLoad) -> list[Finding]:
     """Unpaid at the start + new = paid out + unpaid at the end, transaction by transaction."""
     findings = []
-    for start, end in await _windows(session, load):
-        findings += await _nothing_lost_in(session, load, start, end)
+    for start, end in _windows(inputs, load):
+        if inputs.is_first("nothing_lost", load.scope, sister(load, ACTIVITY), start, end):
+            findings += await _nothing_lost_in(session, inputs, load, start, end)
     return findings
 
 
-async def _windows(session: AsyncSession, load: CurrentLoad) -> list[tuple[datetime, datetime]]:
-    if inputs.base_of(load.family) != UNPAID:
-        return [(load.interval_start, load.interval_end)] if load.interval_start and load.interval_end else []
-    values = {"account": load.account, "scope": load.scope, "family": inputs.sister(load, ACTIVITY)}
-    rows = await session.execute(_WINDOWS_AT, {**values, "end": load.interval_end})
-    return [(row.interval_start, row.interval_end) for row in rows]
+def _windows(inputs: Inputs, load: CurrentLoad) -> list[tuple[datetime, datetime]]:
+    """The load's own or, as a snapshot has none, those of the activity before and after it."""
+    is_snapshot = base_of(load.family) == UNPAID
+    found = [
+        (one.interval_start, one.interval_end)
+        for one in (inputs.shown_of(load, ACTIVITY) if is_snapshot else [load])
+        if not is_snapshot or load.interval_end in (one.interval_start, one.interval_end)
+    ]
+    return [*dict.fromkeys((start, end) for start, end in found if start is not None and end is not None)]
 
 
-async def _nothing_lost_in(session: AsyncSession, load: CurrentLoad, start: datetime, end: datetime) -> list[Finding]:
-    activity = await inputs.find(session, load, ACTIVITY, start=start, end=end)
-    paid = await inputs.find(session, load, RECONCILIATION, start=start, end=end)
-    first = await inputs.find(session, load, UNPAID, end=start)
-    last = await inputs.find(session, load, UNPAID, end=end)
+async def _nothing_lost_in(
+    session: AsyncSession, inputs: Inputs, load: CurrentLoad, start: datetime, end: datetime
+) -> list[Finding]:
+    activity = inputs.find(load, ACTIVITY, start=start, end=end)
+    paid = inputs.find(load, RECONCILIATION, start=start, end=end)
+    first = inputs.find(load, UNPAID, end=start)
+    last = inputs.find(load, UNPAID, end=end)
     if activity is None or paid is None or first is None or last is None:
         return []
     loads = [first, activity, paid, last]
@@ -126,7 +127,7 @@ async def _nothing_lost_in(session: AsyncSession, load: CurrentLoad, start: date
         " from (select id, currency, count(*) filter (where side = 1) as ins, count(*) filter (where side = -1) as outs"
         " from ({parts}) as line group by 1, 2) as line group by 1 order by 1"
     ).format(parts=sql.SQL(" union all ").join(parts))
-    for currency, ins, outs, one, count in await inputs.query(session, statement):
+    for currency, ins, outs, one, count in await query(session, statement):
         reason = f"{count} transactions are on one side only, the first is {one}" if count else None
         comparison.add(currency or "", Decimal(ins), Decimal(outs), reason=reason)
     return comparison.findings
@@ -140,15 +141,15 @@ def _side(side: int, load: CurrentLoad, *, skip_payouts: bool) -> sql.Composed:
     ).format(side=side, table=_table(load.table_name), id=load.id, where=sql.SQL(where))
 
 
-async def days_make_the_month(session: AsyncSession, load: CurrentLoad) -> list[Finding]:
+async def days_make_the_month(session: AsyncSession, inputs: Inputs, load: CurrentLoad) -> list[Finding]:
     """The leading short windows together have the rows of the long one: a difference means that Stripe restated
     them."""
-    values = {"id": load.id}
     findings = []
-    for whole in await fetch(session, CurrentLoad, _WHOLES, values):
-        parts = await fetch(session, CurrentLoad, _PARTS, {"id": whole.id})
-        if parts and _tile(parts, whole):
-            findings += await _same_rows(session, parts, whole)
+    for whole in inputs.wholes.get(load.id, ()):
+        if inputs.is_first("days_make_the_month", whole.id):
+            parts = await parts_of(session, whole)
+            if parts and _tile(parts, whole):
+                findings += await _same_rows(session, parts, whole)
     return findings
 
 
@@ -183,7 +184,7 @@ async def _same_rows(session: AsyncSession, parts: list[CurrentLoad], whole: Cur
     ).format(
         listed=listed, table=_table(whole.table_name), parts=[one.id for one in parts], whole=whole.id, extra=extra
     )
-    for currency, days, month, differing in await inputs.query(session, statement):
+    for currency, days, month, differing in await query(session, statement):
         reason = f"{differing} rows are different: the report was restated" if differing else None
         comparison.add(currency, days or Decimal(0), month or Decimal(0), reason=reason)
     return comparison.findings
@@ -203,29 +204,3 @@ _HAS_COLUMNS = text("""
 select count(*) from pg_attribute where attrelid = to_regclass(format('report_rows.%I', cast(:table as text)))
     and attname = any(:columns) and not attisdropped
 """)
-_WINDOWS_AT = text("""
-select distinct interval_start, interval_end from loads
-where account = :account and scope = :scope and family = :family and is_current and leads
-    and (interval_start = :end or interval_end = :end)
-""")
-_SAME = """
-other.table_name = one.table_name and other.account = one.account and other.scope = one.scope
-    and other.report_type = one.report_type
-    and other.timezone is not distinct from one.timezone and other.rule_id <> one.rule_id
-    and other.is_current and not other.filtered and other.loaded_at is not null and other.state <> 'removed'
-"""
-_COLUMNS = ", ".join(f"other.{name}" for name in CurrentLoad.__dataclass_fields__)
-_WHOLES = text(f"""
-select distinct {_COLUMNS} from loads as one join loads as other on {_SAME}
-    and other.interval_start <= one.interval_start and other.interval_end >= one.interval_end
-    and other.interval_end - other.interval_start > one.interval_end - one.interval_start
-where one.id = :id and one.leads
-union
-select {_COLUMNS} from loads as other where other.id = :id
-""")  # noqa: S608 - the columns are those of a class of ours
-_PARTS = text(f"""
-select {_COLUMNS} from loads as one join loads as other on {_SAME} and other.leads
-    and other.interval_start >= one.interval_start and other.interval_end <= one.interval_end
-    and other.interval_end - other.interval_start < one.interval_end - one.interval_start
-where one.id = :id order by other.interval_start
-""")  # noqa: S608

@@ -4,18 +4,19 @@ from decimal import Decimal
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.tables.checks import inputs
+from app.tables.amounts import difference, total
+from app.tables.checks.inputs import ENDING, STARTING, Inputs, lines_without_currency
 from app.tables.checks.results import Comparison, CurrentLoad, Finding, Sums
 from app.tables.facts import TOTAL_LINE
 
 _ZERO = Decimal(0)
 
 
-async def row_net(session: AsyncSession, load: CurrentLoad) -> list[Finding]:
+def row_net(inputs: Inputs, load: CurrentLoad) -> list[Finding]:
     """net = gross - fee on every row."""
     comparison = Comparison(load, [load])
     by_currency: dict[str, list[Sums]] = {}
-    for one in await inputs.sums_of(session, load):
+    for one in inputs.sums[load.id]:
         if one.net_breaks is not None:
             by_currency.setdefault(one.currency, []).append(one)
     for currency, sums in sorted(by_currency.items()):
@@ -24,14 +25,12 @@ async def row_net(session: AsyncSession, load: CurrentLoad) -> list[Finding]:
         reason = f"{breaks} rows where net is not gross - fee" if breaks else None
         if fits_plus:
             reason = f"{reason}; net = gross + fee would fit all of them"
-        net = sum((one.net or _ZERO for one in sums), _ZERO)
-        comparison.add(
-            currency, net, sum(((one.gross or _ZERO) - (one.fee or _ZERO) for one in sums), _ZERO), reason=reason
-        )
+        expected = difference(total(one.gross for one in sums), total(one.fee for one in sums))
+        comparison.add(currency, total(one.net for one in sums), expected, reason=reason)
     return comparison.findings
 
 
-async def key_unique(_session: AsyncSession, load: CurrentLoad) -> list[Finding]:
+def key_unique(_inputs: Inputs, load: CurrentLoad) -> list[Finding]:
     """No key twice in a file."""
     if load.key_repeats is None:
         return []
@@ -40,36 +39,35 @@ async def key_unique(_session: AsyncSession, load: CurrentLoad) -> list[Finding]
     return comparison.findings
 
 
-async def balance_rolls(session: AsyncSession, load: CurrentLoad) -> list[Finding]:
+async def balance_rolls(session: AsyncSession, inputs: Inputs, load: CurrentLoad) -> list[Finding]:
     """starting_balance + activity + payouts = ending_balance."""
     comparison = Comparison(load, [load])
-    lines = await inputs.balance_lines(session, load)
+    lines = inputs.balance_lines(load)
     does_not_roll = False
     for currency, line in sorted(lines.items()):
-        if inputs.STARTING not in line or inputs.ENDING not in line:
+        if STARTING not in line or ENDING not in line:
             comparison.not_comparable("the statement has no starting or no ending balance", currency)
             continue
-        rolled = line[inputs.STARTING] + line["activity"] + line["payouts"]
-        does_not_roll = does_not_roll or rolled != line[inputs.ENDING]
-        comparison.add(currency, rolled, line[inputs.ENDING])
-    if does_not_roll and len(lines) > 1 and await inputs.lines_without_currency(session, load):
+        rolled = total((line[STARTING], line["activity"], line["payouts"]))
+        does_not_roll = does_not_roll or rolled != line[ENDING]
+        comparison.add(currency, rolled, line[ENDING])
+    if does_not_roll and len(lines) > 1 and await lines_without_currency(session, load):
         guess = "a line has no currency, and that of the line above it does not make the balance roll"
         return Comparison(load, [load]).not_comparable(guess).findings
     return comparison.findings
 
 
-async def total_line(session: AsyncSession, load: CurrentLoad) -> list[Finding]:
+def total_line(inputs: Inputs, load: CurrentLoad) -> list[Finding]:
     """The `total` line of a summary is the sum of its other lines."""
     comparison = Comparison(load, [load])
-    sums = await inputs.sums_of(session, load)
-    for total in (one for one in sums if one.category == TOTAL_LINE):
-        others = [one for one in sums if one.currency == total.currency and one.category != TOTAL_LINE]
+    sums = inputs.sums[load.id]
+    for line in (one for one in sums if one.category == TOTAL_LINE):
+        others = [one for one in sums if one.currency == line.currency and one.category != TOTAL_LINE]
         differs = [
             name
             for name in ("count", "gross", "fee", "net")
-            if (getattr(total, name) or _ZERO) != sum((getattr(one, name) or _ZERO for one in others), _ZERO)
+            if (getattr(line, name) or _ZERO) != total(getattr(one, name) for one in others)
         ]
         reason = f"different: {', '.join(differs)}" if differs else None
-        net = sum((one.net or _ZERO for one in others), _ZERO)
-        comparison.add(total.currency, total.net or _ZERO, net, reason=reason)
+        comparison.add(line.currency, line.net or _ZERO, total(one.net for one in others), reason=reason)
     return comparison.findings

@@ -2,14 +2,16 @@
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.tables.catalogue import CONNECT_PREFIX, Family, family_of
 from app.tables.checks import between_files, between_rows, of_one_file
+from app.tables.checks.inputs import Inputs
 from app.tables.checks.results import CurrentLoad, Finding
 
-Find = Callable[[AsyncSession, CurrentLoad], Awaitable[list[Finding]]]
+Find: TypeAlias = Callable[[AsyncSession, Inputs, CurrentLoad], Awaitable[list[Finding]]]
 _SUMMED = (
     "balance_change_from_activity", "payouts", "payout_reconciliation", "payout_reconciliation.by_id",
     "ending_balance_reconciliation",
@@ -36,25 +38,34 @@ class Check:
         return all(families & set(choice) for choice in self.needs)
 
 
+def _pure(find: Callable[[Inputs, CurrentLoad], list[Finding]]) -> Find:
+    """A check that needs nothing but what was fetched before."""
+
+    async def found(_session: AsyncSession, inputs: Inputs, load: CurrentLoad) -> list[Finding]:
+        return find(inputs, load)
+
+    return found
+
+
 _BALANCE = (between_files.BALANCE,)
 CHECKS: tuple[Check, ...] = (
-    Check("row_net", "net = gross - fee on every row", of_one_file.row_net),
-    Check("key_unique", "no key twice in a file", of_one_file.key_unique),
+    Check("row_net", "net = gross - fee on every row", _pure(of_one_file.row_net)),
+    Check("key_unique", "no key twice in a file", _pure(of_one_file.key_unique)),
     Check("balance_rolls", "starting balance + activity + payouts = ending balance",
           of_one_file.balance_rolls, (_BALANCE,)),
     Check("balance_continues", "the ending balance of a window is the next one's starting balance",
-          between_files.balance_continues, (_BALANCE,)),
+          _pure(between_files.balance_continues), (_BALANCE,)),
     Check("activity_total", "the activity of the balance is the net of its transactions",
-          between_files.activity_total, (_BALANCE, between_files.ACTIVITY)),
+          _pure(between_files.activity_total), (_BALANCE, between_files.ACTIVITY)),
     Check("payouts_total", "the payouts of the balance are the net of the payouts",
-          between_files.payouts_total, (_BALANCE, between_files.PAYOUTS)),
-    Check("summary_is_sum", "a summary is the sum of its itemized report", between_files.summary_is_sum,
+          _pure(between_files.payouts_total), (_BALANCE, between_files.PAYOUTS)),
+    Check("summary_is_sum", "a summary is the sum of its itemized report", _pure(between_files.summary_is_sum),
           (tuple(f"{stem}.{end}" for stem in _SUMMED for end in ("summary", "itemized")),)),
-    Check("total_line", "the total line of a summary is the sum of the others", of_one_file.total_line,
+    Check("total_line", "the total line of a summary is the sum of the others", _pure(of_one_file.total_line),
           (tuple(f"{stem}.summary" for stem in _SUMMED),)),
     Check("payout_is_paid", "the transactions of a payout add up to it", between_rows.payout_is_paid,
           ((between_rows.RECONCILIATION,), ("payouts.itemized",))),
-    Check("ending_is_unpaid", "the ending balance is what is still unpaid", between_files.ending_is_unpaid,
+    Check("ending_is_unpaid", "the ending balance is what is still unpaid", _pure(between_files.ending_is_unpaid),
           (_BALANCE, between_files.ENDING)),
     Check("nothing_lost", "unpaid before + new = paid out + unpaid after",
           between_rows.nothing_lost, tuple((one,) for one in between_rows.OF_TRANSACTIONS)),
