@@ -5,6 +5,7 @@ gigabyte. Dying between the two leaves an empty column, which harms nothing.
 """
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -38,6 +39,12 @@ PROVENANCE: tuple[tuple[str, str, str], ...] = (
     ("_run_id", "load.run_id", "The run: GET /v1/runs/{id} shows its history and its file."),
     ("_row", "line.row_number", "The row in the file; the first data row is 1."),
 )
+
+
+def together(connection: Connection) -> AbstractContextManager[object]:
+    """What is said within it is sent at once, and answered at its end; through a pooler one after the other."""
+    # Where statements can be prepared nobody stands between (`child._connected`).
+    return nullcontext() if connection.prepare_threshold is None else connection.pipeline()
 
 
 def prepare_table(connection: Connection, family: Family, fields: Sequence[Field], reports_schema: str) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-from psycopg import sql
+from psycopg import Cursor, sql
 from psycopg.rows import class_row, dict_row
 from psycopg.types.json import Jsonb
 
@@ -67,14 +67,14 @@ def pair_of(family: Family, old: Side, new: Side) -> Pair:
     return Pair(old, new, key, tuple(columns), tuple(only))
 
 
-def write_diffs(connection: Connection, family: Family, load_id: int) -> None:
+def find_revisions(connection: Connection, load_id: int) -> Cursor[Side]:
+    """All loaded revisions of a load's window, in order; the answer can be fetched later."""
+    return connection.cursor(row_factory=class_row(Side)).execute(_REVISIONS, {"id": load_id})
+
+
+def write_diffs(connection: Connection, family: Family, load_id: int, revisions: Sequence[Side]) -> None:
     """Compare a load that was just made with its neighbours among the loaded revisions of its window."""
-    with connection.cursor(row_factory=class_row(Side)) as cursor:
-        sides = cursor.execute(_REVISIONS, {"id": load_id}).fetchall()
-    place = next((place for place, side in enumerate(sides) if side.id == load_id), None)
-    if place is None:
-        return
-    for old, new in pairwise(sides):
+    for old, new in pairwise(revisions):
         if load_id in (old.id, new.id):
             _write(connection, family, pair_of(family, old, new))
 
@@ -108,20 +108,20 @@ def summary(table: str, pair: Pair) -> sql.Composed:
     if not pair.key:
         return _counting(table, pair)
     differs = [_differs(column) for column in pair.columns]
-    changed: sql.Composable = sql.SQL(" or ").join(differs) if differs else sql.SQL("false")
     counted = [
         sql.SQL("count(*) filter (where {both} and {differs}) as {name}").format(
             both=_BOTH, differs=one, name=sql.Identifier(_counted(place))
         )
         for place, one in enumerate(differs)
     ]
+    # Nearly all rows are the same: they are left out first, and only the others are looked at column by column.
     return sql.SQL(
         "select count(*) filter (where old.row_number is null) as added,"
         " count(*) filter (where new.row_number is null) as removed,"
-        " count(*) filter (where {both} and ({changed})) as changed {counted} from {joined}"
+        " count(*) filter (where {both}) as changed {counted} from {joined} where {unlike}"
     ).format(
         both=_BOTH,
-        changed=changed,
+        unlike=sql.SQL(" or ").join([sql.SQL("old.row_number is null or new.row_number is null"), *differs]),
         counted=sql.SQL("").join(sql.SQL(", ") + one for one in counted),
         joined=_joined(table, pair),
     )

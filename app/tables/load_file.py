@@ -16,9 +16,9 @@ from app.files.reading import pieces
 from app.tables import copying
 from app.tables.catalogue import Family, Kind, family_of
 from app.tables.columns import METADATA, ColumnPlan, ColumnState, KnownColumn, plan_columns
-from app.tables.ddl import ROWS_SCHEMA, Connection, prepare_table
-from app.tables.diffs import write_diffs
-from app.tables.facts import Facts, find_facts, write_sums
+from app.tables.ddl import ROWS_SCHEMA, Connection, prepare_table, together
+from app.tables.diffs import find_revisions, write_diffs
+from app.tables.facts import Facts, write_facts
 from app.tables.reading import Reader, Unwanted, Wanted, as_json
 from app.tables.unzipping import plain
 
@@ -126,7 +126,7 @@ def _copy(connection: Connection, load: _Load) -> None:
             pass
         return
     table = sql.Identifier(ROWS_SCHEMA, load.family.table)
-    connection.execute(sql.SQL("delete from {} where load_id = {}").format(table, load.job.id))
+    connection.execute(sql.SQL("delete from {} where load_id = %s").format(table), [load.job.id])
     plain = [place for place, field in enumerate(fields) if field.sql_name is not None]
     keys = [place for place, field in enumerate(fields) if field.sql_name is None]
     names = ["load_id", "row_number", *(str(fields[place].sql_name) for place in plain), *([METADATA] if keys else ())]
@@ -149,18 +149,18 @@ def metadata_of(names: Sequence[str], columns: Sequence[Sequence[str]]) -> list[
 def _finish(connection: Connection, load: _Load) -> None:
     """Write facts, sums and the state, and supersede earlier loads: after the commit the views show this file
     instead."""
-    facts = None
-    if load.columns:
-        write_sums(connection, load.family, load.job.id, load.columns)
-        facts = find_facts(connection, load.family, load.job.id, load.columns)
-    _note_left(connection, load)
-    # The revisions of a window take turns: the last one decides which is the newest.
-    connection.execute("select pg_advisory_xact_lock(hashtextextended(%s, 1))", [_identity(load.job)])
-    if connection.execute(_LOADED, _values(load, facts)).rowcount == 0:
+    facts = write_facts(connection, load.family, load.job.id, load.columns) if load.columns else None
+    with together(connection):
+        _note_left(connection, load)
+        # The revisions of a window take turns: the last one decides which is the newest.
+        connection.execute("select pg_advisory_xact_lock(hashtextextended(%s, 1))", [_identity(load.job)])
+        loaded = connection.execute(_LOADED, _values(load, facts))
+        connection.execute(_SUPERSEDE, {"id": load.job.id})
+        revisions = find_revisions(connection, load.job.id)
+    if loaded.rowcount == 0:
         raise LoadOvertaken
-    connection.execute(_SUPERSEDE, {"id": load.job.id})
     if load.columns:
-        write_diffs(connection, load.family, load.job.id)
+        write_diffs(connection, load.family, load.job.id, revisions.fetchall())
 
 
 def _values(load: _Load, facts: Facts | None) -> dict[str, Any]:

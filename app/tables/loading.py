@@ -7,8 +7,6 @@ from collections.abc import Mapping
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from sqlalchemy import text
-
 from app.errors import ChildEnded, NotNow
 from app.observability import log_lines
 from app.queue.claims import Lease
@@ -30,10 +28,8 @@ async def claim_loads(res: Resources, limit: int) -> list[LoadClaim]:
     if res.settings.tables == "off":
         return []
     lease = Lease(res.worker_id, res.settings.stalled_after_seconds)
-    claims: list[LoadClaim] = []
     async with res.sessions.begin() as session:
-        while len(claims) < limit and (claim := await loads.claim(session, lease)) is not None:
-            claims.append(claim)
+        claims = await loads.claim(session, lease, limit)
     if not claims:
         # While files wait, checks can wait too: checking together costs less.
         await checking.check_due(res)
@@ -43,7 +39,8 @@ async def claim_loads(res: Resources, limit: int) -> list[LoadClaim]:
 async def load(res: Resources, claim: LoadClaim) -> None:
     """Have the child load a file, and record how it ended. Cancelling this ends the child."""
     began = time.monotonic()
-    await _make_sure_somebody_leads(res, claim)
+    if not claim.has_leader:
+        await _make_sure_somebody_leads(res, claim)
     try:
         answer = await child_of(res).load(claim.id, claim.fence)
     except ChildEnded as error:
@@ -78,11 +75,8 @@ async def crashed(res: Resources, claim: LoadClaim, error: Exception) -> None:
 
 async def _make_sure_somebody_leads(res: Resources, claim: LoadClaim) -> None:
     """Decide who leads the table of a rule that is older than this version."""
-    if claim.rule_id is None:
-        return
     async with res.sessions.begin() as session:
-        if (await session.execute(_IS_ASKED, {"rule_id": claim.rule_id})).first() is None:
-            await leadership.settle(session, claim.account, claim.report_type)
+        await leadership.settle(session, claim.account, claim.report_type)
 
 
 async def look_for_loads(res: Resources) -> bool:
@@ -121,6 +115,3 @@ async def end_child(res: Resources) -> None:
     """End the child at the end of the process."""
     if (child := _children.pop(res.stopping, None)) is not None:
         await child.end()
-
-
-_IS_ASKED = text("select 1 from leaderships where rule_id = :rule_id limit 1")

@@ -10,7 +10,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.db.batch import Answer, Batch
-from app.db.rows import fetch, fetch_first
+from app.db.rows import fetch
 from app.queue.claims import Lease
 from app.queue.wakeups import CHANNEL, wake
 from app.tables.catalogue import CONNECT_PREFIX, family_of
@@ -38,6 +38,7 @@ class LoadClaim:
     fence: int
     caused_by: str | None  # the cause of its run, for logs and traces
     traceparent: str | None
+    has_leader: bool  # whether it was decided whether its rule leads; without a rule there is nothing to decide
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,9 +99,9 @@ def is_filtered(parameters: dict[str, Any]) -> bool:
     return any(parameters.get(name) for name in _FILTERS)
 
 
-async def claim(session: AsyncSession, lease: Lease) -> LoadClaim | None:
-    """Take the load that is due for longest, if there is one."""
-    return await fetch_first(session, LoadClaim, _CLAIM, {"worker": lease.worker, "seconds": lease.seconds})
+async def claim(session: AsyncSession, lease: Lease, limit: int) -> list[LoadClaim]:
+    """Take up to `limit` loads, those that are due for longest."""
+    return await fetch(session, LoadClaim, _CLAIM, {"worker": lease.worker, "seconds": lease.seconds, "limit": limit})
 
 
 async def renew(session: AsyncSession, claims: Sequence[LoadClaim], *, seconds: float) -> None:
@@ -182,15 +183,17 @@ where not exists (select from rules where rules.id = new.rule_id and rules."tabl
 on conflict (run_id) do nothing returning id, pg_notify(:channel, :lane)
 """)
 _CLAIM = text("""
-update loads set lease_until = clock_timestamp() + make_interval(secs => :seconds), leased_by = :worker,
-    fence = fence + 1
-where id = (
+with due as (
     select id from loads where state = 'due' and due_at <= clock_timestamp()
         and (lease_until is null or lease_until < clock_timestamp())
-    order by due_at, id limit 1 for update skip locked
-) returning id, run_id, rule_id, account, report_type, table_name, revision, tries, fence,
-    (select caused_by from runs where runs.id = loads.run_id) as caused_by,
-    (select traceparent from runs where runs.id = loads.run_id) as traceparent
+    order by due_at, id limit :limit for update skip locked
+)
+update loads set lease_until = clock_timestamp() + make_interval(secs => :seconds), leased_by = :worker,
+    fence = loads.fence + 1
+from due, runs where loads.id = due.id and runs.id = loads.run_id
+returning loads.id, loads.run_id, loads.rule_id, loads.account, loads.report_type, loads.table_name, loads.revision,
+    loads.tries, loads.fence, runs.caused_by, runs.traceparent,
+    loads.rule_id is null or exists (select 1 from leaderships where rule_id = loads.rule_id) as has_leader
 """)
 _RENEW = text("""
 update loads set lease_until = clock_timestamp() + make_interval(secs => :seconds)

@@ -233,6 +233,27 @@ async def test_a_load_waits_briefly_for_a_reader_in_the_way_of_a_new_column_and_
     assert await ids(tables) == ["txn_1", "txn_2"]
 
 
+async def test_readers_do_not_wait_while_a_file_loads_into_a_table_that_needed_a_new_column(tables: Resources) -> None:
+    rule_id = await rule(tables)
+    await stored_and_loaded(tables, rows(line(1)), rule_id=rule_id)
+    await store(tables, rows(line(2) + ",ch_1", header=HEADER + ",charge_id"), rule_id=rule_id, start=day(2))
+    async with tables.sessions.begin() as session:
+        # The last step of the load waits for us: its rows are written and not committed.
+        mine = {"key": f"load:{rule_id}:None:{day(2).date()}"}
+        await session.execute(text("select pg_advisory_xact_lock(hashtextextended(:key, 1))"), mine)
+        task = asyncio.create_task(loading.load(tables, await claim_one(tables)))
+
+        async def waits() -> bool:
+            return bool(await fetch(tables, "select 1 from pg_locks where locktype = 'advisory' and not granted"))
+
+        await until(waits)
+        await session.execute(text("set local lock_timeout = '100ms'"))
+        found = (await session.execute(text(f"select balance_transaction_id, charge_id from {VIEW}"))).all()
+        assert found == [("txn_1", None)]
+    await task
+    assert await ids(tables) == ["txn_1", "txn_2"]
+
+
 async def test_rows_leave_with_their_file_and_an_older_revision_does_not_come_back(tables: Resources) -> None:
     rule_id = await rule(tables)
     await stored_and_loaded(tables, rows(line(1)), rule_id=rule_id)
