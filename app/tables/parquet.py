@@ -5,11 +5,14 @@ Only this needs the extra `parquet` (pyarrow).
 """
 
 import uuid
+from array import array
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any
+from itertools import chain
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from psycopg.rows import class_row
 
@@ -18,8 +21,8 @@ from app.files.reading import pieces
 from app.tables.catalogue import Kind, family_of, find_column
 from app.tables.columns import METADATA, Field, plan_columns, sql_name
 from app.tables.ddl import Connection
-from app.tables.load_file import known_columns
-from app.tables.reading import Reader, Row, Wanted, as_json, as_stream
+from app.tables.load_file import known_columns, metadata_of
+from app.tables.reading import Reader, Wanted, as_stream
 from app.tables.unzipping import plain
 
 if TYPE_CHECKING:
@@ -27,6 +30,10 @@ if TYPE_CHECKING:
 
 # Rows that become one row group.
 GROUP_ROWS = 50_000
+# What pyarrow reads at once, which becomes one row group too.
+_BLOCK_BYTES = 4 * 1024 * 1024
+# Columns of the report, and how many rows they are.
+Batch: TypeAlias = tuple[list["pa.Array"], int]
 NEEDS = (
     "Parquet needs the extra `parquet`: start with `make run EXTRAS=parquet`, or build the image with EXTRAS=parquet"
 )
@@ -56,7 +63,8 @@ class Source:
     timezone: str | None
     parameters: dict[str, Any]
     personal: list[str]
-    was_read: bool  # after a load: each of its values has the strict shape
+    loaded_columns: list[str]  # the strict reader has accepted each of their values; none unless the load is done
+    loaded_rows: int
 
     @property
     def separator(self) -> str:
@@ -71,16 +79,21 @@ def write_file(
 
     With `whole` it has every column of the CSV; otherwise those that the views show and the rule names.
     """
+    import pyarrow as pa
+
     with looking.cursor(row_factory=class_row(Source)) as cursor:
         source = cursor.execute(_SOURCE, {"run_id": run_id}).fetchone()
     if source is None:
         raise FileIsGone(f"run {run_id} has no file")
     reader = Reader(_csv(reading, source), decimal_separator=source.separator)
     fields = _every_field(reader.header) if whole else _shown_fields(looking, reader, source, all_personal)
-    if source.was_read and source.separator == "." and all(field.sql_name is not None for field in fields):
-        return _write_read_file(path, _csv(reading, source), fields, source)
-    _write(path, reader, fields, source)
-    return reader.row_count
+    plain_fields = [field for field in fields if field.sql_name is not None]
+    schema = _schema(plain_fields, source, has_metadata=len(plain_fields) < len(fields))
+    if _was_read(source, fields):
+        # A row may be longer than what pyarrow reads at once.
+        with suppress(pa.ArrowInvalid):
+            return _write(path, schema, source, _by_arrow(_csv(reading, source), fields))
+    return _write(path, schema, source, _strictly(reader, fields))
 
 
 def _csv(reading: Connection, source: Source) -> Iterator[bytes]:
@@ -119,27 +132,47 @@ def _shown_fields(looking: Connection, reader: Reader, source: Source, all_perso
     return list(plan.fields)
 
 
-def _write(path: str, reader: Reader, fields: Sequence[Field], source: Source) -> None:
+def _was_read(source: Source, fields: Sequence[Field]) -> bool:
+    """Whether the strict reader has accepted every value of these columns, so that another may read them."""
+    return (
+        source.separator == "."
+        and source.loaded_rows > 0
+        and bool(fields)
+        and all(field.sql_name is not None for field in fields)
+        and all(field.kind is Kind.TEXT or field.name in source.loaded_columns for field in fields)
+    )
+
+
+def _write(path: str, schema: "pa.Schema", source: Source, batches: Iterator[Batch]) -> int:
+    """Write the report's columns behind those that say where a row comes from; returns the number of rows."""
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
-    plain_fields = [field for field in fields if field.sql_name is not None]
-    has_metadata = len(plain_fields) < len(fields)
-    front = _front(source)
-    schema = _schema(front, plain_fields, source, has_metadata=has_metadata)
-    batches = reader.batches([Wanted(field.index, field.name, field.kind) for field in fields])
-    with pq.ParquetWriter(path, schema, compression="zstd", compression_level=1) as writer:
-        first = 1
-        for rows in _groups(batches, fields, has_metadata):
-            writer.write_table(_table(rows, plain_fields, front, schema, first))
-            first += len(rows)
+    front, rows = _front(source), 0
+    first = next(batches, ([], 0))
+    options: dict[str, Any] = {"compression": "zstd", "compression_level": 1}
+    with pq.ParquetWriter(path, schema, use_dictionary=_repetitive(schema, front, *first), **options) as writer:
+        for columns, size in chain([first], batches):
+            if size:
+                arrays = [*_front_arrays(front, rows + 1, size), *columns]
+                writer.write_table(pa.Table.from_arrays(arrays, schema=schema))
+                rows += size
+    return rows
 
 
-def _schema(
-    front: list[tuple[str, Any, Any]], fields: Sequence[Field], source: Source, *, has_metadata: bool
-) -> "pa.Schema":
+def _repetitive(
+    schema: "pa.Schema", front: list[tuple[str, Any, Any]], columns: list["pa.Array"], rows: int
+) -> list[str]:
+    """The columns to write as references to their distinct values; where these are many, it takes long for nothing."""
+    names = schema.names[len(front) :]
+    few = [name for name, column in zip(names, columns, strict=False) if 2 * len(column.unique()) < rows]
+    return [*(name for name, _, _ in front if name != "_row"), *few]
+
+
+def _schema(fields: Sequence[Field], source: Source, *, has_metadata: bool) -> "pa.Schema":
     import pyarrow as pa
 
-    columns = [pa.field(name, type_) for name, type_, _ in front]
+    columns = [pa.field(name, type_) for name, type_, _ in _front(source)]
     columns += [pa.field(str(field.sql_name), _type(field.kind)) for field in fields]
     columns += [pa.field(METADATA, pa.string())] if has_metadata else []
     about = {"tallyhook.run_id": str(source.run_id), "tallyhook.sha256": source.sha256,
@@ -147,75 +180,56 @@ def _schema(
     return pa.schema(columns, metadata=about)
 
 
-def _write_read_file(path: str, content: Iterator[bytes], fields: Sequence[Field], source: Source) -> int:
-    """The same with pyarrow's own reader, five times as fast; for files that the strict reader has accepted before."""
+def _by_arrow(content: Iterator[bytes], fields: Sequence[Field]) -> Iterator[Batch]:
+    """The columns by pyarrow's own reader, which is several times as fast and not as strict."""
     import pyarrow as pa
     import pyarrow.csv as pa_csv
-    import pyarrow.parquet as pq
 
-    front = _front(source)
-    schema = _schema(front, fields, source, has_metadata=False)
-    names = [field.name for field in fields]
+    types = {field.name: _type(field.kind) for field in fields}
     stream = pa_csv.open_csv(
         pa.PythonFile(as_stream(content), mode="r"),
-        read_options=pa_csv.ReadOptions(block_size=4 * 1024 * 1024, use_threads=False),
+        read_options=pa_csv.ReadOptions(block_size=_BLOCK_BYTES, use_threads=False),
         parse_options=pa_csv.ParseOptions(newlines_in_values=True),
         convert_options=pa_csv.ConvertOptions(
-            column_types=dict.fromkeys(names, pa.string()), include_columns=names, null_values=[""],
-            strings_can_be_null=True,
+            column_types=types, include_columns=list(types), null_values=[""], strings_can_be_null=True
         ),
-    )  # fmt: skip
-    rows = 0
-    with pq.ParquetWriter(path, schema, compression="zstd", compression_level=1) as writer:
-        for batch in stream:
-            columns = [column.cast(_type(field.kind)) for column, field in zip(batch.columns, fields, strict=True)]
-            arrays = _front_arrays(front, rows + 1, batch.num_rows) + columns
-            writer.write_table(pa.Table.from_arrays(arrays, schema=schema))
-            rows += batch.num_rows
-    return rows
+    )
+    for batch in stream:
+        yield batch.columns, batch.num_rows
 
 
-def _groups(batches: Iterator[list[Row]], fields: Sequence[Field], has_metadata: bool) -> Iterator[list[Row]]:
-    group: list[Row] = []
-    for batch in batches:
-        group += _with_metadata(iter([batch]), fields) if has_metadata else batch
-        if len(group) >= GROUP_ROWS:
-            yield group
-            group = []
-    if group:
-        yield group
-
-
-def _with_metadata(batches: Iterator[list[Row]], fields: Sequence[Field]) -> Iterator[Row]:
-    """The rows, with all keys of metadata in one JSON object at the end."""
-    plain = [place for place, field in enumerate(fields) if field.sql_name is not None]
-    keys = [place for place, field in enumerate(fields) if field.sql_name is None]
-    names = [fields[place].name for place in keys]
-    for batch in batches:
-        for row in batch:
-            yield (*(row[place] for place in plain), as_json(names, [row[place] for place in keys]))
-
-
-def _table(
-    rows: list[Row], plain: Sequence[Field], front: list[tuple[str, Any, Any]], schema: "pa.Schema", first: int
-) -> "pa.Table":
+def _strictly(reader: Reader, fields: Sequence[Field]) -> Iterator[Batch]:
+    """The columns by our own reader, the keys of metadata in one at the end; many rows at a time."""
     import pyarrow as pa
 
-    arrays = _front_arrays(front, first, len(rows))
-    values = list(zip(*rows, strict=True))
-    kinds = [field.kind for field in plain] + [Kind.TEXT] * (len(values) - len(plain))
-    for column, kind in zip(values, kinds, strict=True):
-        texts = pa.array(column, pa.string())
-        arrays.append(texts if kind is Kind.TEXT else texts.cast(_type(kind)))
-    return pa.Table.from_arrays(arrays, schema=schema)
+    plain = [place for place, field in enumerate(fields) if field.sql_name is not None]
+    keys = [place for place, field in enumerate(fields) if field.sql_name is None]
+    types = [_type(fields[place].kind) for place in plain] + [pa.string()] * bool(keys)
+    groups: list[list[pa.Array]] = [[] for _ in types]
+    found = 0
+    for columns, rows in reader.columns([Wanted(field.index, field.name, field.kind) for field in fields]):
+        texts = [columns[place] for place in plain]
+        if keys:
+            texts.append(metadata_of([fields[place].name for place in keys], [columns[place] for place in keys]))
+        for group, column in zip(groups, texts, strict=True):
+            group.append(pa.array([value or None for value in column] if "" in column else column, pa.string()))
+        found += rows
+        if found >= GROUP_ROWS:
+            yield [pa.concat_arrays(group).cast(type_) for group, type_ in zip(groups, types, strict=True)], found
+            groups, found = [[] for _ in types], 0
+    if found:
+        yield [pa.concat_arrays(group).cast(type_) for group, type_ in zip(groups, types, strict=True)], found
 
 
 def _front_arrays(front: list[tuple[str, Any, Any]], first: int, rows: int) -> list[Any]:
     """The columns that are the same in every row of a file, and the row's number."""
     import pyarrow as pa
 
+    numbers = pa.py_buffer(array("q", range(first, first + rows)))
     return [
-        pa.array(range(first, first + rows), type_) if name == "_row" else pa.repeat(pa.scalar(value, type_), rows)
+        pa.Array.from_buffers(type_, rows, [None, numbers])
+        if name == "_row"
+        else pa.repeat(pa.scalar(value, type_), rows)
         for name, type_, value in front
     ]
 
@@ -254,7 +268,8 @@ _SOURCE = """
 select runs.id as run_id, files.id as file_id, files.location, files.size, files.sha256, runs.account,
     runs.connected_account, runs.report_type, rules.name as rule, runs.revision, runs.interval_start, runs.interval_end,
     runs.timezone, runs.parameters, coalesce(rules."table" -> 'personal', '[]') as personal,
-    exists (select 1 from loads where loads.run_id = runs.id and state = 'loaded' and rows > 0) as was_read
+    coalesce(loads.loaded_columns, '{}') as loaded_columns, coalesce(loads.rows, 0) as loaded_rows
 from runs join files on files.run_id = runs.id left join rules on rules.id = runs.rule_id
+left join loads on loads.run_id = runs.id and loads.state = 'loaded'
 where runs.id = %(run_id)s and files.stored_at is not null and files.removed_at is null
 """

@@ -8,6 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
+from app.files import objects
 from app.resources import Resources
 from app.tables import exporting, loading, publishing
 from app.upkeep.retention import remove_old_files
@@ -86,6 +87,45 @@ async def test_a_window_is_replaced_in_place_and_leaves_with_its_rows(tables: Re
         pass
     await publish_all(tables)
     assert objects_of(warehouse) == []
+
+
+class Killed(BaseException):
+    """What the kernel does to a process."""
+
+
+@pytest.mark.parametrize(("step", "left"), [("put_file", 1), ("_record", 2)])
+async def test_a_process_killed_while_it_publishes_leaves_the_old_object_or_the_new_one(
+    tables: Resources, warehouse: Path, monkeypatch: pytest.MonkeyPatch, step: str, left: int
+) -> None:
+    async def killed(*_: object, **__: object) -> None:
+        raise Killed
+
+    rule_id = await rule(tables)
+    await store(tables, rows(line(1), line(2)), rule_id=rule_id)
+    await publish_all(tables)
+    await store(tables, rows(line(1)), rule_id=rule_id, revision=2)
+    await load_all(tables)
+    await publishing.publish_due(tables)  # the superseded one has its own turn, and leaves the object as it is
+    with monkeypatch.context() as patched:
+        patched.setattr(objects if step == "put_file" else publishing, step, killed)
+        with pytest.raises(Killed):
+            await publishing.publish_due(tables)
+    assert read(warehouse, "select distinct _revision from {store}") == [(left,)]
+
+    await execute(tables, "update loads set lease_until = null")
+    await publish_all(tables)
+    assert read(warehouse, "select count(*), max(_revision) from {store}") == [(1, 2)]
+    assert len(objects_of(warehouse)) == 1
+
+
+async def test_an_unknown_report_without_approved_columns_is_written_as_what_is_known_of_it(
+    tables: Resources, warehouse: Path
+) -> None:
+    unknown = "coffee.itemized.1"
+    await store(tables, rows(line(1)), rule_id=await rule(tables, report_type=unknown), report_type=unknown)
+    await publish_all(tables)
+
+    assert read(warehouse, "select _report_type, _row from {store}") == [(unknown, 1)]
 
 
 async def test_what_no_rule_shows_is_not_published_and_personal_columns_only_by_name(
@@ -169,3 +209,20 @@ async def test_both_ways_to_read_a_file_write_the_same_parquet(
     arrow, ours = (duckdb.sql(f"from '{tmp_path}/{name}.parquet'").fetchall() for name in ("arrow", "us"))
     assert arrow == ours
     assert len(ours) == 4
+
+
+async def test_a_row_that_is_longer_than_pyarrow_reads_at_once_is_written_too(
+    tables: Resources, api: httpx.AsyncClient, tmp_path: Path
+) -> None:
+    long = "\n".join(["x" * 900] * 1000)
+    more = ("charge_id", "customer_id", "invoice_id", "source_id", "payment_intent_id", "subscription_id", "card_brand",
+            "card_country", "dispute_reason", "regulatory_tag")  # fmt: skip
+    header = ",".join([HEADER, *more])
+    long_row = ",".join([line(1), *[f'"{long}"'] * len(more)])
+    content = rows(long_row, line(2) + "," * len(more), header=header)
+    load = await stored_and_loaded(tables, content, rule_id=await rule(tables))
+
+    (tmp_path / "long.parquet").write_bytes((await api.get(f"/v1/runs/{load['run_id']}/file?format=parquet")).content)
+
+    found = duckdb.sql(f"select count(*), sum(net), max(length(charge_id)) from '{tmp_path}/long.parquet'").fetchall()
+    assert found == [(2, Decimal("18.00"), len(long))]
