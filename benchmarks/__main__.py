@@ -38,6 +38,9 @@ BENCHMARKS = (
     "growth",
     "health",
     "loading",
+    "loading_large",
+    "beside_loading",
+    "checks",
 )
 
 
