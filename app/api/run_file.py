@@ -22,6 +22,7 @@ from app.api.run_xlsx import answer_with_workbook
 from app.api.schemas.common import ConnectedAccount
 from app.errors import Conflict, Gone, NotAcceptable, Unsatisfiable
 from app.resources import Resources
+from app.rules import store
 from app.runs import listing
 from app.runs.listing import ShownFile, ShownRun
 
@@ -76,9 +77,10 @@ async def answer_with_file(
     NotAcceptable."""
     async with res.sessions() as session:
         run = await listing.get_run(session, run_id)
+        left_out = await store.left_out(session, run.rule_id) if connected_account and holds_several(run) else []
     file = file_there(run)
     if connected_account is not None:
-        check_account(run, file, connected_account)
+        check_account(run, file, connected_account, left_out)
         if holds_several(run):
             if form != "csv":
                 raise NotAcceptable("the lines of one account are available as CSV only: leave `format` out")

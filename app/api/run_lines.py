@@ -1,6 +1,6 @@
 """The lines of one connected account, from a file that holds those of all of them."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from pathlib import Path
 
 from starlette.requests import Request
@@ -18,8 +18,11 @@ def holds_several(run: ShownRun) -> bool:
     return run.connected_account is None
 
 
-def check_account(run: ShownRun, file: ShownFile, account: str) -> None:
-    """Whether a run's file may hold this account's lines. Raises NotFound, NotAcceptable."""
+def check_account(run: ShownRun, file: ShownFile, account: str, left_out: Collection[str]) -> None:
+    """Whether a run's file has this account's lines, and the rule does not leave it out. Raises NotFound,
+    NotAcceptable."""
+    if account in left_out:
+        raise NotFound(f"the rule of run {run.id} leaves {account} out (`except`): only the whole file has its lines")
     if not holds_several(run) and run.connected_account != account:
         raise NotFound(f"the file of run {run.id} is of {run.connected_account}, not of {account}")
     if holds_several(run) and file.media_type != "text/csv":

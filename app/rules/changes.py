@@ -89,6 +89,8 @@ async def _change_tables(session: AsyncSession, rule: Rule, was: NewRule) -> Non
         await leadership.settle(session, rule.account, report_type)
     if rule.table["state"] == "off" and was.table["state"] != "off":
         await removal.remove_of_rule(session, rule.id)
+    if was.excepted != rule.excepted:
+        await loads.show_again(session, rule.id)
     taken_out = set(was.table["personal"]) - set(rule.table["personal"])
     if taken_out:
         await loads.again_of_rule(session, rule.id, sorted(taken_out))

@@ -45,6 +45,11 @@ async def get(session: AsyncSession, rule_id: uuid.UUID, *, lock: bool = False) 
     return rule
 
 
+async def left_out(session: AsyncSession, rule_id: uuid.UUID | None) -> Sequence[str]:
+    """The connected accounts that a rule leaves out (`except`), deleted or not; none where there is no rule."""
+    return (await session.execute(select(Rule.excepted).where(Rule.id == rule_id))).scalar_one_or_none() or []
+
+
 async def find(session: AsyncSession, id_or_name: str, *, lock: bool = False) -> Rule:
     """The rule with this id or, if there is none, with this name. Raises NotFound."""
     query = select(Rule.id).where(Rule.name == id_or_name, Rule.deleted_at.is_(None))

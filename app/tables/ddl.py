@@ -26,6 +26,10 @@ _TYPES = {Kind.DECIMAL: "numeric", Kind.INTEGER: "bigint", Kind.TIMESTAMP: "time
 _TYPES_JSON = "jsonb"
 _ZONES = {"utc": "in UTC", "run": "in the zone of the run (_timezone)", "date": "a date"}
 
+# Of a file for all connected accounts, the lines of those that the rule leaves out are not shown.
+ACCOUNT_COLUMN = "connected_account"
+_IS_WANTED = f"coalesce(load.connected_account is not null or line.{ACCOUNT_COLUMN} <> all(rule.excepted), true)"
+
 # The columns before those of the report in every view: name, expression, comment.
 PROVENANCE: tuple[tuple[str, str, str], ...] = (
     ("_account", "load.account", "The account (slug) whose key made the report."),
@@ -85,6 +89,8 @@ def make_views(connection: Connection, table: str, reports_schema: str) -> None:
     personal = _personal_columns(connection, table) | {METADATA}
     public = [name for name in columns if name not in personal]
     shown = "load.is_current and load.leads and load.state <> 'removed'"
+    if ACCOUNT_COLUMN in columns:
+        shown = f"{shown} and {_IS_WANTED}"
     every = "load.loaded_at is not null and load.state <> 'removed'"
     about = "newest revision of each window, of the leading rule"
     current = ("_is_current", shown, "Whether the plain view shows the row.")

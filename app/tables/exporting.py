@@ -28,6 +28,7 @@ class Shown:
     connected_account: str | None
     window_key: str
     rows: int
+    is_partly_shown: bool  # its rule leaves connected accounts out
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,13 +77,17 @@ async def _check(res: Resources, one: Shown, path: Path) -> None:
     async with res.sessions() as session:
         expected = {row.currency: row.net for row in await fetch(session, CurrencySum, _SUMS, {"id": one.id})}
     rows, sums = parquet.read_sums(str(path))
+    if one.is_partly_shown and rows <= one.rows:
+        return  # sums are known of whole files only
     wrong = rows != one.rows or any(sums[currency] != expected.get(currency) for currency in sums)
     if wrong:
         raise TallyhookError(f"run {one.run_id}: the Parquet has other sums than the table")
 
 
 _SHOWN = text("""
-select id, run_id, table_name, account, connected_account, window_key, rows from loads
-where is_current and leads and loaded_at is not null and state <> 'removed' and window_key is not null order by id
+select loads.id, run_id, table_name, loads.account, connected_account, window_key, rows,
+    connected_account is null and coalesce(rules.excepted <> '{}', false) as is_partly_shown
+from loads left join rules on rules.id = loads.rule_id
+where is_current and leads and loaded_at is not null and state <> 'removed' and window_key is not null order by loads.id
 """)
 _SUMS = text("select currency, sum(net) as net from load_sums where load_id = :id group by currency")

@@ -149,6 +149,11 @@ async def again_of_rule(session: AsyncSession, rule_id: uuid.UUID, columns: Sequ
     return await again(session, (await session.execute(_WITH_COLUMNS, values)).scalars().all())
 
 
+async def show_again(session: AsyncSession, rule_id: uuid.UUID) -> None:
+    """Which rows of a rule's files are shown has changed: the objects of the Parquet store are written again."""
+    await session.execute(_SHOW_AGAIN, {"rule_id": rule_id})
+
+
 async def retry_failed_of_older_loaders(session: AsyncSession) -> int:
     """Make due again what an older loader could not load."""
     done = (await session.execute(_OLDER, {"loader": LOADER})).scalars().all()
@@ -181,6 +186,9 @@ select *, 'due' from unnest(cast(:run_ids as uuid[]), cast(:file_ids as uuid[]),
         interval_end, timezone, scope, family, table_name, filtered)
 where not exists (select from rules where rules.id = new.rule_id and rules."table" ->> 'state' = 'off')
 on conflict (run_id) do nothing returning id, pg_notify(:channel, :lane)
+""")
+_SHOW_AGAIN = text("""
+update loads set object_due = true where rule_id = :rule_id and connected_account is null and loaded_at is not null
 """)
 _CLAIM = text("""
 with due as (

@@ -8,7 +8,7 @@ import uuid
 from array import array
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from importlib.util import find_spec
 from itertools import chain
@@ -20,7 +20,7 @@ from app.errors import FileIsGone
 from app.files.reading import pieces
 from app.tables.catalogue import Kind, family_of, find_column
 from app.tables.columns import METADATA, Field, plan_columns, sql_name
-from app.tables.ddl import Connection
+from app.tables.ddl import ACCOUNT_COLUMN, Connection
 from app.tables.load_file import known_columns, metadata_of
 from app.tables.reading import Reader, Wanted, as_stream
 from app.tables.unzipping import plain
@@ -63,6 +63,7 @@ class Source:
     timezone: str | None
     parameters: dict[str, Any]
     personal: list[str]
+    left_out: list[str]  # connected accounts whose lines are not shown
     loaded_columns: list[str]  # the strict reader has accepted each of their values; none unless the load is done
     loaded_rows: int
 
@@ -77,7 +78,7 @@ def write_file(
 ) -> int:
     """Write a run's file to `path`; returns its number of rows. Raises Unloadable, FileIsGone.
 
-    With `whole` it has every column of the CSV; otherwise those that the views show and the rule names.
+    With `whole` it has every line and column of the CSV; otherwise those that the views show and the rule names.
     """
     import pyarrow as pa
 
@@ -85,6 +86,7 @@ def write_file(
         source = cursor.execute(_SOURCE, {"run_id": run_id}).fetchone()
     if source is None:
         raise FileIsGone(f"run {run_id} has no file")
+    source = replace(source, left_out=[]) if whole else source
     reader = Reader(_csv(reading, source), decimal_separator=source.separator)
     fields = _every_field(reader.header) if whole else _shown_fields(looking, reader, source, all_personal)
     plain_fields = [field for field in fields if field.sql_name is not None]
@@ -155,9 +157,19 @@ def _write(path: str, schema: "pa.Schema", source: Source, batches: Iterator[Bat
         for columns, size in chain([first], batches):
             if size:
                 arrays = [*_front_arrays(front, rows + 1, size), *columns]
-                writer.write_table(pa.Table.from_arrays(arrays, schema=schema))
+                writer.write_table(_without(pa.Table.from_arrays(arrays, schema=schema), source.left_out))
                 rows += size
     return rows
+
+
+def _without(table: "pa.Table", left_out: Sequence[str]) -> "pa.Table":
+    """The rows that are not of one of these connected accounts."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if not left_out or ACCOUNT_COLUMN not in table.column_names:
+        return table
+    return table.filter(pc.invert(pc.is_in(table[ACCOUNT_COLUMN], value_set=pa.array(left_out))))
 
 
 def _repetitive(
@@ -268,6 +280,7 @@ _SOURCE = """
 select runs.id as run_id, files.id as file_id, files.location, files.size, files.sha256, runs.account,
     runs.connected_account, runs.report_type, rules.name as rule, runs.revision, runs.interval_start, runs.interval_end,
     runs.timezone, runs.parameters, coalesce(rules."table" -> 'personal', '[]') as personal,
+    case when runs.connected_account is null then coalesce(rules.excepted, '{}') else '{}' end as left_out,
     coalesce(loads.loaded_columns, '{}') as loaded_columns, coalesce(loads.rows, 0) as loaded_rows
 from runs join files on files.run_id = runs.id left join rules on rules.id = runs.rule_id
 left join loads on loads.run_id = runs.id and loads.state = 'loaded'

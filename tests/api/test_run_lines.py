@@ -64,6 +64,16 @@ async def test_lines_are_found_by_date_and_by_rule_too(api: httpx.AsyncClient, r
         assert (answer.status_code, answer.content) == (200, wanted)
 
 
+async def test_an_account_that_the_rule_leaves_out_is_not_served(api: httpx.AsyncClient, run_id: str) -> None:
+    await api.patch("/v1/rules/all", json={"except": [SHOPS[0]]})
+
+    for url in (f"/v1/runs/{run_id}/file", "/v1/rules/all/files/2026-03-01"):
+        left_out, other = [await api.get(url, params={"connected_account": shop}) for shop in SHOPS]
+        assert (left_out.status_code, "`except`" in left_out.json()["detail"]) == (404, True)
+        assert {row["connected_account"] for row in rows(other.content)} == {SHOPS[1]}
+    assert {row["connected_account"] for row in rows((await api.get(f"/v1/runs/{run_id}/file")).content)} == {*SHOPS}
+
+
 async def test_what_was_not_changed_is_not_sent_again(api: httpx.AsyncClient, run_id: str) -> None:
     url, asked = f"/v1/runs/{run_id}/file", {"connected_account": SHOPS[0]}
     tag = (await api.head(url, params=asked)).headers["etag"]

@@ -146,6 +146,21 @@ async def test_what_no_rule_shows_is_not_published_and_personal_columns_only_by_
     assert "shoes" in found
 
 
+async def test_lines_of_accounts_that_a_rule_leaves_out_are_not_published(
+    tables: Resources, warehouse: Path, tmp_path: Path
+) -> None:
+    type_ = "connected_account_balance_change_from_activity.itemized.3"
+    rule_id = await rule(tables, report_type=type_)
+    await execute(tables, "update rules set excepted = '{acct_2}'")
+    header = "connected_account,balance_transaction_id,currency,net"
+    content = rows("acct_2,txn_2,usd,2.00", "acct_1,txn_1,usd,1.00", header=header)
+    await store(tables, content, rule_id=rule_id, report_type=type_)
+    await publish_all(tables)
+
+    assert read(warehouse, "select connected_account, _row, net from {store}") == [("acct_1", 2, Decimal("1.00"))]
+    assert await exporting.export(tables, f"file://{tmp_path}/export", check=True) == 1
+
+
 async def test_the_file_route_gives_all_columns_as_parquet(
     tables: Resources, api: httpx.AsyncClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
