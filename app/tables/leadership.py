@@ -3,11 +3,14 @@
 The rows of a daily and a monthly rule of one report would count twice. So one leads at any time: the first that can, or
 the one that says `leading`, from its first window on; what its predecessor had led before stays. A window shows if it
 lies within a period of its rule. Database only.
+
+A rule for `each` connected account leads all of them in one period (`*`), however many there are, except those that
+have periods of their own, because another rule names them (`load_file.LEADS`).
 """
 
 import uuid
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
 from typing import Any, TypeAlias
 from zoneinfo import ZoneInfo
@@ -19,6 +22,7 @@ from app.db.rows import fetch
 from app.errors import BadInput, Conflict, FieldError
 from app.planning.windows import day_start
 from app.tables.catalogue import CONNECT_PREFIX, family_of
+from app.tables.load_file import LEADS
 from app.tables.loads import EVERYBODY, is_filtered
 
 
@@ -36,6 +40,7 @@ class Candidate:
     connected_accounts: list[str]
     table_state: str
     is_deleted: bool
+    excepted: list[str] = field(default_factory=list)
 
     @property
     def starts_at(self) -> datetime:
@@ -43,11 +48,23 @@ class Candidate:
         return day_start(self.starts_on, ZoneInfo(self.timezone)).astimezone(UTC)
 
     @property
-    def scopes(self) -> list[str]:
-        """Whose rows its files have: see `loads.scope_of`."""
+    def is_for_each(self) -> bool:
+        """Whether it has a file for every connected account, and not one for all of them."""
+        return self.connected == "each"
+
+    def scopes(self, named: Collection[str]) -> list[str]:
+        """Whose rows its files have: see `loads.scope_of`; `named` are the accounts that have scopes of their own."""
         if self.connected_accounts:
             return list(self.connected_accounts)
+        if self.is_for_each:
+            return [EVERYBODY, *sorted(set(named) - set(self.excepted))]
         return [EVERYBODY if self.report_type.startswith(CONNECT_PREFIX) else ""]
+
+    def shares(self, own: str, other: str) -> bool:
+        """Whether its scope `own` may have rows of another rule's scope `other`."""
+        if own != EVERYBODY or other in ("", EVERYBODY):
+            return own == other
+        return not self.is_for_each
 
     @property
     def may_lead(self) -> bool:
@@ -100,15 +117,23 @@ async def settle(session: AsyncSession, account: str, report_type: str) -> None:
         if family_of(rule.report_type).id == family
     ]
     before = await fetch(session, Period, _PERIODS, values)
-    starts = [rule.starts_at for rule in rules if rule.table_state == "leading"]
-    made = await fetch(session, Made, _MADE, {"rules": [rule.id for rule in rules], "starts": [None, *starts]})
-    after = decide(rules, before, made)
+    after = decide(rules, before, await _made(session, rules, before))
     if set(after) != set(before):
         await session.execute(_CLEAR, values)
-        for period in after:
-            await session.execute(_INSERT, {**values, "id": period.rule_id, "scope": period.scope,
-                                            "starts_at": period.starts_at, "ends_at": period.ends_at})  # fmt: skip
+        names = ("rule_id", "scope", "starts_at", "ends_at")
+        await session.execute(_INSERT, values | {f"{name}s": [getattr(one, name) for one in after] for name in names})
     await session.execute(_SHOW, values)
+
+
+async def _made(session: AsyncSession, rules: Sequence[Candidate], before: Sequence[Period]) -> list[Made]:
+    """Of the rules that have led so far, as far as somebody takes over: it may mean to look at all of their runs."""
+    starts = [rule.starts_at for rule in rules if rule.table_state == "leading"]
+    leaders = {period.rule_id for period in before}
+    asked = [rule.id for rule in rules if rule.id in leaders and (starts or rule.is_deleted)]
+    if not asked:
+        return []
+    values = {"rules": asked, "starts": [None, *starts], "named": sorted(_named(rules, before))}
+    return await fetch(session, Made, _MADE, values)
 
 
 async def leading(session: AsyncSession, rule_ids: Sequence[uuid.UUID]) -> set[uuid.UUID]:
@@ -120,15 +145,37 @@ def decide(rules: Sequence[Candidate], before: Sequence[Period], made: Sequence[
     """The periods that follow from these rules (oldest first) and the periods so far. Pure. Raises Conflict."""
     by_id = {rule.id: rule for rule in rules}
     ends = {(one.rule_id, one.scope, one.before): one.ends_at for one in made}
-    periods = [kept for period in before if (kept := _kept(period, by_id.get(period.rule_id), ends)) is not None]
+    named = _named(rules, before)
+    periods = [*before, *_of_newly_named(before, by_id, named)]
+    periods = [kept for period in periods if (kept := _kept(period, by_id.get(period.rule_id), ends)) is not None]
     for rule in sorted(rules, key=lambda rule: rule.table_state != "leading"):
         if not rule.may_lead:
             continue
-        for scope in rule.scopes:
+        for scope in rule.scopes(named):
             if rule.table_state == "leading":
                 periods = _made_room(periods, rule, scope, by_id, ends)
-            periods += _gaps(periods, rule, scope)
+            periods += _gaps(periods, rule, scope, by_id)
     return sorted(_merged(periods), key=lambda one: (one.scope, one.starts_at))
+
+
+def _named(rules: Sequence[Candidate], before: Sequence[Period]) -> set[str]:
+    """The connected accounts that a rule names, or has named: each is a scope of its own."""
+    return {account for rule in rules for account in rule.connected_accounts} | {
+        period.scope for period in before if period.scope not in ("", EVERYBODY)
+    }
+
+
+def _of_newly_named(
+    before: Sequence[Period], by_id: Mapping[uuid.UUID, Candidate], named: Collection[str]
+) -> list[Period]:
+    """An account that another rule names now was led with all others until now: the same, as periods of its own."""
+    known = {period.scope for period in before}
+    return [
+        replace(period, scope=account)
+        for period in before
+        if period.scope == EVERYBODY and (rule := by_id.get(period.rule_id)) is not None and rule.is_for_each
+        for account in sorted(set(named) - known - set(rule.excepted))
+    ]
 
 
 def _kept(period: Period, rule: Candidate | None, ends: Ends) -> Period | None:
@@ -150,7 +197,7 @@ def _made_room(
     for period in periods:
         other = by_id[period.rule_id]
         is_later = period.ends_at is None or period.ends_at > rule.starts_at
-        if other.id == rule.id or not _overlap(period.scope, scope) or not is_later:
+        if other.id == rule.id or not _overlap(other, period.scope, rule, scope) or not is_later:
             room.append(period)
             continue
         if other.table_state == "leading" and not other.is_deleted:
@@ -162,11 +209,10 @@ def _made_room(
     return room
 
 
-def _gaps(periods: Sequence[Period], rule: Candidate, scope: str) -> list[Period]:
+def _gaps(periods: Sequence[Period], rule: Candidate, scope: str, by_id: Mapping[uuid.UUID, Candidate]) -> list[Period]:
     """The periods since the rule's start in which nobody leads the scope."""
-    taken = sorted(
-        (one for one in periods if _overlap(one.scope, scope)), key=lambda one: one.starts_at
-    )  # fmt: skip
+    overlapping = (one for one in periods if _overlap(by_id[one.rule_id], one.scope, rule, scope))
+    taken = sorted(overlapping, key=lambda one: one.starts_at)
     found, start = list[Period](), rule.starts_at
     for one in taken:
         if one.starts_at > start:
@@ -189,44 +235,45 @@ def _merged(periods: Sequence[Period]) -> list[Period]:
     return merged
 
 
-def _overlap(one: str, other: str) -> bool:
-    """Whether two scopes may have the same rows."""
-    return one == other or (EVERYBODY in (one, other) and "" not in (one, other))
+def _overlap(one: Candidate, its: str, other: Candidate, others: str) -> bool:
+    """Whether the scopes of two rules may have the same rows."""
+    return one.shares(its, others) or other.shares(others, its)
 
 
 _LOCK = text("select pg_advisory_xact_lock(hashtextextended(:key, 2))")
 _RULES = text("""
 select id, name, report_type, timezone, starts_on, parameters, connected, connected_accounts,
-    coalesce("table" ->> 'state', 'auto') as table_state,
-    deleted_at is not null as is_deleted
+    coalesce("table" ->> 'state', 'auto') as table_state, deleted_at is not null as is_deleted, excepted
 from rules where account = :account order by created_at, id
 """)
 _PERIODS = text("""
 select rule_id, scope, starts_at, ends_at from leaderships where account = :account and family = :family
 """)
+# The runs of a rule for each account end its one period for all of them, and those of accounts that have their own.
 _MADE = text("""
 select rule_id, scope, before, max(interval_end) as ends_at from (
-    select rule_id, interval_start, interval_end, coalesce(connected_account,
-        case when report_type like 'connected\\_account\\_%' then '*' else '' end) as scope
-    from runs where rule_id = any(:rules) and interval_end is not null and state <> 'cancelled'
+    select runs.rule_id, interval_start, interval_end, of_run.scope
+    from runs join rules on rules.id = runs.rule_id cross join lateral (
+        select coalesce(runs.connected_account,
+            case when runs.report_type like 'connected\\_account\\_%' then '*' else '' end) as scope
+        where rules.connected is distinct from 'each' or runs.connected_account = any(cast(:named as text[]))
+        union all select '*' where rules.connected = 'each'
+    ) as of_run
+    where runs.rule_id = any(:rules) and interval_end is not null and state <> 'cancelled'
 ) as run cross join unnest(cast(:starts as timestamptz[])) as start(before)
 where before is null or interval_start < before group by 1, 2, 3
 """)
 _CLEAR = text("delete from leaderships where account = :account and family = :family")
 _INSERT = text("""
-insert into leaderships (account, family, scope, rule_id, starts_at, ends_at)
-values (:account, :family, :scope, :id, :starts_at, :ends_at)
+insert into leaderships (account, family, rule_id, scope, starts_at, ends_at)
+select :account, :family, * from unnest(cast(:rule_ids as uuid[]), cast(:scopes as text[]),
+    cast(:starts_ats as timestamptz[]), cast(:ends_ats as timestamptz[]))
 """)
 _LEADING = text("select distinct rule_id from leaderships where rule_id = any(:rules) and ends_at is null")
-_SHOW = text("""
+_SHOW = text(f"""
 with wanted as (
-    select loads.id, not loads.filtered and exists (
-        select 1 from leaderships as period where period.rule_id = loads.rule_id and period.family = loads.family
-            and period.scope = loads.scope and period.starts_at <= loads.interval_start
-            and (period.ends_at is null or loads.interval_end <= period.ends_at)
-    ) as leads
-    from loads where account = :account and family = :family
+    select loads.id, {LEADS} as leads from loads where account = :account and family = :family
 )
 update loads set leads = wanted.leads, object_due = true, checks_due = true from wanted
 where loads.id = wanted.id and loads.leads <> wanted.leads
-""")
+""")  # noqa: S608 - of constants only

@@ -221,8 +221,19 @@ update loads set state = 'loaded', loader = %(loader)s, rows = %(rows)s, header 
     lease_until = null, leased_by = null, tries = 0, crashes = 0, checks_due = true, object_due = true
 where id = %(id)s and fence = %(fence)s and state = 'due'
 """
+# Whether a row of `loads` is in a period of its rule; one for all accounts of a rule for each of them (`*`) does not
+# count for those that have periods of their own.
+LEADS = """
+not loads.filtered and exists (
+    select from leaderships as period where period.rule_id = loads.rule_id and period.family = loads.family
+        and period.starts_at <= loads.interval_start
+        and (period.ends_at is null or loads.interval_end <= period.ends_at)
+        and (period.scope = loads.scope or period.scope = '*' and not exists (
+            select from leaderships as own where own.account = loads.account and own.family = loads.family
+                and own.scope = loads.scope)))
+"""
 # The newest revision by its number, in whatever order they were loaded; and whether its rule leads.
-_SUPERSEDE = """
+_SUPERSEDE = f"""
 with one as (select * from loads where id = %(id)s), same as (
     select loads.id, loads.revision, max(loads.revision) over () as newest from loads join one on
         case when one.rule_id is null then loads.id = one.id
@@ -232,13 +243,9 @@ with one as (select * from loads where id = %(id)s), same as (
 )
 update loads set is_current = (same.revision = same.newest),
     object_due = loads.object_due or loads.is_current <> (same.revision = same.newest),
-    leads = not loads.filtered and exists (
-        select 1 from leaderships as period where period.rule_id = loads.rule_id and period.family = loads.family
-            and period.scope = loads.scope and period.starts_at <= loads.interval_start
-            and (period.ends_at is null or loads.interval_end <= period.ends_at)
-    )
+    leads = {LEADS}
 from same where loads.id = same.id
-"""
+"""  # noqa: S608 - of constants only
 _NOTE_LEFT = """
 insert into table_columns (table_name, column_name, state, kind, personal, filled, longest, first_run_id)
 select %(table)s, name, state, kind, personal, filled, longest, %(run_id)s

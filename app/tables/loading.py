@@ -74,7 +74,7 @@ async def crashed(res: Resources, claim: LoadClaim, error: Exception) -> None:
 
 
 async def _make_sure_somebody_leads(res: Resources, claim: LoadClaim) -> None:
-    """Decide who leads the table of a rule that is older than this version."""
+    """Decide who leads the table of a rule that is older than this version, or was made by a process that is."""
     async with res.sessions.begin() as session:
         await leadership.settle(session, claim.account, claim.report_type)
 

@@ -38,7 +38,7 @@ class LoadClaim:
     fence: int
     caused_by: str | None  # the cause of its run, for logs and traces
     traceparent: str | None
-    has_leader: bool  # whether it was decided whether its rule leads; without a rule there is nothing to decide
+    has_leader: bool  # whether it was decided who leads its rows; without a rule there is nothing to decide
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,7 +201,10 @@ update loads set lease_until = clock_timestamp() + make_interval(secs => :second
 from due, runs where loads.id = due.id and runs.id = loads.run_id
 returning loads.id, loads.run_id, loads.rule_id, loads.account, loads.report_type, loads.table_name, loads.revision,
     loads.tries, loads.fence, runs.caused_by, runs.traceparent,
-    loads.rule_id is null or exists (select 1 from leaderships where rule_id = loads.rule_id) as has_leader
+    loads.rule_id is null or exists (select from leaderships as period
+        where period.account = loads.account and period.family = loads.family
+            and (period.rule_id = loads.rule_id or period.scope in (loads.scope, '*')
+                or loads.scope = '*' and period.scope <> '')) as has_leader
 """)
 _RENEW = text("""
 update loads set lease_until = clock_timestamp() + make_interval(secs => :seconds)

@@ -115,6 +115,104 @@ async def test_listed_beside_together_never_counts_twice(tables: Resources) -> N
     assert found["net"] == 2
 
 
+CONNECT = "connected_account_balance_change_from_activity.itemized.3"
+CONNECT_HEADER = "connected_account,balance_transaction_id,currency,net"
+SUMS = (
+    "select _connected_account as whose, sum(net) as net from reports.connected_balance_change_from_activity_itemized"
+    " group by 1 order by 1"
+)
+
+
+async def of_accounts(res: Resources, rule_id: UUID, *numbers: int, on: int = 1) -> None:
+    """The files of accounts for a day, with a line of 1.00 in each."""
+    for number in numbers:
+        content = rows(f"acct_{number},txn_{on},usd,1.00", header=CONNECT_HEADER)
+        await store_file(
+            res, content, rule_id=rule_id, report_type=CONNECT, start=day(on), connected_account=f"acct_{number}"
+        )
+    await load_all(res)
+
+
+async def sums(res: Resources) -> dict[str | None, Decimal]:
+    return {row["whose"]: row["net"] for row in await fetch(res, SUMS)}
+
+
+async def test_the_rows_of_each_account_are_there_and_none_twice(tables: Resources) -> None:
+    each = await made(tables, "each", report_type=CONNECT, connected="each")
+    listed = await made(tables, "listed", report_type=CONNECT, connected_accounts=["acct_1"])
+    together = await made(tables, "together", report_type=CONNECT)
+
+    await of_accounts(tables, each, 1, 2, 3)
+    await of_accounts(tables, listed, 1)
+    everything = rows("acct_1,txn_1,usd,1.00", header=CONNECT_HEADER)
+    await stored_and_loaded(tables, everything, rule_id=together, report_type=CONNECT)
+
+    assert await sums(tables) == {"acct_1": 1, "acct_2": 1, "acct_3": 1}
+    async with tables.sessions() as session:
+        assert await leadership.leading(session, [each, listed, together]) == {each}
+
+
+async def test_each_leads_the_accounts_that_no_other_rule_has_led_before(tables: Resources) -> None:
+    listed = await made(tables, "listed", report_type=CONNECT, connected_accounts=["acct_1"])
+    await of_accounts(tables, listed, 1)
+    each = await made(tables, "each", report_type=CONNECT, connected="each", starts_on=date(2026, 9, 30))
+    await of_accounts(tables, each, 1, 2)
+    await of_accounts(tables, each, 1, on=0)
+
+    assert await sums(tables) == {"acct_1": 2, "acct_2": 1}  # one of a day before `listed` begins
+
+    async with tables.sessions.begin() as session:
+        await changes.remove(session, await store.get(session, listed, lock=True), by="test")
+    await of_accounts(tables, each, 1, 2, on=2)
+    assert await sums(tables) == {"acct_1": 3, "acct_2": 2}
+
+
+async def test_a_rule_that_says_leading_takes_its_accounts_from_each_and_leaves_the_others(tables: Resources) -> None:
+    each = await made(tables, "each", report_type=CONNECT, connected="each")
+    await of_accounts(tables, each, 1, 2)
+    table = {"state": "leading", "personal": []}
+    values: dict[str, Any] = {"report_type": CONNECT, "connected_accounts": ["acct_1"], "table": table}
+    listed = await made(tables, "listed", starts_on=date(2026, 10, 2), **values)
+    for rule_id in (each, listed):
+        await of_accounts(tables, rule_id, 1, on=2)
+    await of_accounts(tables, each, 2, on=2)
+
+    assert await sums(tables) == {"acct_1": 2, "acct_2": 2}
+    (whose,) = await fetch(
+        tables, "select _rule from reports.connected_balance_change_from_activity_itemized"
+        " where _connected_account = 'acct_1' and _interval_start = :day", day=day(2),
+    )  # fmt: skip
+    assert whose["_rule"] == "listed"
+
+    async with tables.sessions.begin() as session:
+        await changes.remove(session, await store.get(session, each, lock=True), by="test")
+    assert await sums(tables) == {"acct_1": 2, "acct_2": 2}
+
+
+async def test_lines_of_accounts_that_a_rule_leaves_out_are_not_shown(tables: Resources) -> None:
+    together = await made(tables, "together", report_type=CONNECT)
+    both = rows("acct_1,txn_1,usd,1.00", "acct_2,txn_2,usd,2.00", header=CONNECT_HEADER)
+    await stored_and_loaded(tables, both, rule_id=together, report_type=CONNECT)
+
+    async def except_(*accounts: str) -> None:
+        async with tables.sessions.begin() as session:
+            rule = await store.get(session, together, lock=True)
+            wanted = replace(store.values_of(rule), excepted=list(accounts))
+            await changes.change(session, rule, wanted, settings=tables.settings, by="test")
+
+    assert await sums(tables) == {None: 3}
+    await execute(tables, "update loads set object_due = false")
+    await except_("acct_2")
+    assert await sums(tables) == {None: 1}
+    every = "select connected_account, _is_current from reports.connected_balance_change_from_activity_itemized_all"
+    assert {row["connected_account"]: row["_is_current"] for row in await fetch(tables, every)} == {
+        "acct_1": True, "acct_2": False,
+    }  # fmt: skip
+    assert await fetch(tables, "select object_due from loads") == [{"object_due": True}]
+    await except_()
+    assert await sums(tables) == {None: 3}
+
+
 async def test_kept_gives_way_and_the_next_rule_leads(tables: Resources) -> None:
     daily, other = await made(tables, "daily"), await made(tables, "other")
     await a_day(tables, daily, 1)
