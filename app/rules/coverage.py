@@ -68,13 +68,15 @@ class CoverageEntry:
 
 @dataclass(frozen=True, slots=True)
 class CoverageQuery:
-    """Selects windows that begin on the local dates [first, until) and before `now`, after a position in the list."""
+    """Selects windows that begin on the local dates [first, until) and before `now`, after a position in the list;
+    `account` those of one connected account of a calendar rule."""
 
     now: datetime
     first: date | None = None
     until: date | None = None
     after: Position | None = None
     limit: int = 50
+    account: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +144,7 @@ def why_not_yet(window_due: datetime, type_: KnownType | None) -> Waiting | None
 def _calendar_slots(rule: Rule, query: CoverageQuery, type_: KnownType | None) -> list[_Slot]:
     """Enough windows for a page and one more: however long the history, only its end is cut into windows."""
     slots: list[_Slot] = []
-    accounts = sorted(rule.connected_accounts) or [""]
+    accounts = [one for one in sorted(rule.connected_accounts) or [""] if query.account in (None, one)]
     for window in _calendar_windows(rule, query, None if type_ is None else type_.availability):
         found = (_Slot(window, account) for account in accounts)
         slots += [slot for slot in found if _is_after(query, slot.place)]
@@ -157,13 +159,14 @@ async def _slots_of_each(
     """The same for all connected accounts of a platform: read a page at a time, however many there are."""
     availability = None if type_ is None else type_.availability
     windows = await asyncio.to_thread(_calendar_windows, rule, query, availability)
-    few = await members.of_rule(session, rule.id, limit=query.limit + 1)
+    few = await members.of_rule(session, rule.id, only=query.account, limit=query.limit + 1)
     all_of_them = few if len(few) <= query.limit else None
     slots: list[_Slot] = []
     for window in windows:
-        found = all_of_them or await members.of_rule(
-            session, rule.id, after=_account_after(query, window), before=window.end, limit=query.limit + 1
-        )
+        found = all_of_them
+        if found is None:
+            after = _account_after(query, window)
+            found = await members.of_rule(session, rule.id, after=after, before=window.end, limit=query.limit + 1)
         candidates = (_Slot(window, one.connected_account, one.since(rule.timezone)) for one in found)
         slots += [
             slot

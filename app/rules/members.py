@@ -79,10 +79,17 @@ async def follow(session: AsyncSession, account: str) -> None:
 
 
 async def of_rule(
-    session: AsyncSession, rule_id: UUID, *, after: str = "", before: datetime | None = None, limit: int
+    session: AsyncSession,
+    rule_id: UUID,
+    *,
+    after: str = "",
+    before: datetime | None = None,
+    only: str | None = None,
+    limit: int,
 ) -> list[Member]:
-    """Up to `limit` connected accounts of a rule by id, after `after`; with `before` only those made before then."""
-    values = {"rule_id": rule_id, "after": after, "before": before, "limit": limit}
+    """Up to `limit` connected accounts of a rule by id, after `after`; with `before` only those made before then, with
+    `only` that one."""
+    values = {"rule_id": rule_id, "after": after, "before": before, "only": only, "limit": limit}
     return await fetch(session, Member, _OF_RULE, values)
 
 
@@ -149,6 +156,7 @@ _OF_RULE = text(f"""
 select coalesce(p.connected_account, '') as connected_account, one.stripe_created_at as created_at, p.planned_until
 from rule_progress as p join rules on rules.id = p.rule_id {_CREATED}
 where p.rule_id = :rule_id and (cast(:after as text) = '' or p.connected_account > :after)
+  and (cast(:only as text) is null or p.connected_account = :only)
   and (cast(:before as timestamptz) is null or one.stripe_created_at is null or one.stripe_created_at < :before)
 order by p.connected_account limit :limit
 """)  # noqa: S608

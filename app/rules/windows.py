@@ -37,7 +37,8 @@ class _Made:
 
 async def latest_file(session: AsyncSession, rule: Rule, connected_account: str | None) -> uuid.UUID:
     """The run of the newest stored window. Raises NotFound, and Conflict when several accounts match."""
-    found = await fetch(session, _Made, _LATEST, {"rule_id": rule.id, "connected_account": connected_account})
+    values = {"rule_id": rule.id, "connected_account": connected_account, "limit": _MOST_NAMED + 1}
+    found = await fetch(session, _Made, _LATEST, values)
     if not found:
         raise NotFound(f"rule {rule.name!r} has no stored file yet: GET /v1/rules/{rule.name}/coverage says why")
     return _only(rule, found)
@@ -56,7 +57,7 @@ async def file_at(
     else:
         start, end = day_start(when, zone), day_start(when + timedelta(days=1), zone)
     values = {"rule_id": rule.id, "start": start, "end": end, "connected_account": connected_account}
-    made = await fetch(session, _Made, _AT, values)
+    made = await fetch(session, _Made, _AT, {**values, "limit": _MOST_NAMED + 1})
     if made:
         return _only(rule, made)
     day = when.astimezone(zone).date() if isinstance(when, datetime) else when
@@ -89,14 +90,16 @@ async def _why_not(
     """The error when there is no run: the window waits, or the rule does not owe one."""
     is_over = day < today_in(rule.timezone)
     why = f"it starts on {rule.starts_on}" if is_over else "that day is not over yet"
+    if connected_account is not None and is_over and day >= rule.starts_on:
+        why = f"{connected_account} is not one of its connected accounts, or was made later"
     unowed = NotFound(f"rule {rule.name!r} owes no window that contains {day}: {why}")
     if rule.cadence in (Cadence.EVERY_UPDATE, Cadence.EVERY_PAYOUT):
         return unowed
     first = unit_start(day, Cadence(rule.cadence))
-    query = CoverageQuery(datetime.now(UTC), first, next_unit(first, Cadence(rule.cadence)))
+    until = next_unit(first, Cadence(rule.cadence))
+    query = CoverageQuery(datetime.now(UTC), first, until, limit=1, account=connected_account)
     entries, _ = await coverage.coverage(session, rule, query, terms)
-    wanted = [one for one in entries if connected_account in (None, one.connected_account)]
-    return unowed if not wanted else Conflict(f"the window of {day} is not stored yet: {_waits(wanted[0])}")
+    return unowed if not entries else Conflict(f"the window of {day} is not stored yet: {_waits(entries[0])}")
 
 
 def _waits(entry: CoverageEntry) -> str:
@@ -113,6 +116,7 @@ select connected_account, interval_start, interval_end, id as stored_run_id, sta
         and (cast(:connected_account as text) is null or connected_account = :connected_account)
     order by connected_account, window_day(window_key, interval_start, interval_end, timezone) desc,
         interval_end desc, revision desc
+    limit :limit
 ) as newest order by connected_account
 """)
 # Windows that overlap [start, end); of each the newest stored revision, else the newest one.
@@ -121,5 +125,5 @@ select distinct on (connected_account, window_key) connected_account, interval_s
     case when state = 'stored' then id end as stored_run_id, state
 from runs where rule_id = :rule_id and interval_start < :end and interval_end > :start
     and (cast(:connected_account as text) is null or connected_account = :connected_account)
-order by connected_account, window_key, state = 'stored' desc, revision desc
+order by connected_account, window_key, state = 'stored' desc, revision desc limit :limit
 """)

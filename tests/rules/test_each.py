@@ -131,6 +131,30 @@ async def test_preview_asks_for_and_coverage_know_every_account_and_its_first_da
     ]  # fmt: skip
 
 
+async def test_a_file_is_found_or_missed_by_account_however_many_there_are(
+    res: Resources, admin: httpx.AsyncClient, simulator: Simulator
+) -> None:
+    for number in range(60):
+        simulator.connect_account(f"acct_m{number:02}", created=at("2026-01-01").timestamp())
+    await admin.post("/v1/rules", json=RULE)
+    await planned(res)
+
+    async def asked(day: str, **whose: str) -> tuple[int, str]:
+        answer = await admin.get(f"/v1/rules/each/files/{day}", params=whose)
+        return answer.status_code, answer.json()["detail"]
+
+    status, several = await asked("2026-03-02")
+    assert (status, several.count("acct_"), several.count("…")) == (409, 10, 1)
+    assert await asked("2026-03-02", connected_account="acct_m59") == (
+        409, "2026-03-02 of acct_m59 is not stored yet: it is planned; see GET /v1/runs?rule=each",
+    )  # fmt: skip
+    status, waits = await asked("2026-03-04", connected_account="acct_m59")
+    assert (status, "not stored yet: it waits (availability" in waits) == (409, True)
+    status, stranger = await asked("2026-03-02", connected_account="acct_z")
+    assert (status, "acct_z is not one of its connected accounts" in stranger) == (404, True)
+    assert (await asked("latest", connected_account="acct_m59"))[0] == 404
+
+
 async def test_accounts_are_excepted_and_taken_back_and_listed_becomes_each(
     res: Resources, admin: httpx.AsyncClient
 ) -> None:
