@@ -37,6 +37,16 @@ class DueList:
 
 
 @dataclass(frozen=True, slots=True)
+class RefusedLists:
+    """How many lists of an account's payouts Stripe refuses, and of one of them why ("" for its own)."""
+
+    account: str
+    number: int
+    connected_account: str
+    refusal: str
+
+
+@dataclass(frozen=True, slots=True)
 class NamedPayout:
     """A payout that an event has named."""
 
@@ -98,8 +108,13 @@ async def note_gone(session: AsyncSession, named: NamedPayout) -> None:
     await session.execute(_GONE, values)
 
 
+async def refused_lists(session: AsyncSession) -> list[RefusedLists]:
+    """Of each account, as far as rules for `every_payout` need them."""
+    return await fetch(session, RefusedLists, _REFUSED)
+
+
 async def note_read(session: AsyncSession, due: DueList, *, refusal: str | None = None) -> None:
-    """The list was read to its end, or refused: then it is read from the same place again."""
+    """The list was read to its end, or refused: then it is read from the same place again when it is due again."""
     values = {"account": due.account, "whose": due.connected_account, "since": due.since, "refusal": refusal}
     await session.execute(_READ, values)
 
@@ -189,5 +204,13 @@ values (:account, :whose, case when cast(:refusal as text) is null then cast(:si
     clock_timestamp(), cast(:refusal as text))
 on conflict (account, connected_account) do update set
     read_from = least(payout_lists.read_from, excluded.read_from), refusal = excluded.refusal,
-    read_at = case when excluded.refusal is null then excluded.read_at else payout_lists.read_at end
+    read_at = excluded.read_at
 """)
+_REFUSED = text(f"""
+select account, count(*) as number, min(connected_account) as connected_account,
+    (array_agg(refusal order by connected_account))[1] as refusal
+from payout_lists as list where refusal is not null and exists (
+    select from rules join rule_progress as p on p.rule_id = rules.id
+    where rules.account = list.account and {_NEEDED} and coalesce(p.connected_account, '') = list.connected_account)
+group by account order by account
+""")  # noqa: S608 - of constants only

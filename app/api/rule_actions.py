@@ -20,7 +20,7 @@ from app.rules import forecast as forecasts
 from app.rules import preview as previews
 from app.rules.backfill import Backfill
 from app.rules.coverage import CoverageQuery, CoverageState, Position
-from app.rules.rule import NewRule, check
+from app.rules.rule import NewRule, RuleWarning, check
 
 router = APIRouter(prefix="/v1/rules", tags=["rules"])
 
@@ -137,6 +137,9 @@ async def preview_rule(res: Res, session: Session, asked: PreviewIn) -> PreviewO
     check(wanted, res.settings.accounts)
     found = await previews.preview(session, wanted, saved=None if saved is None else saved.id)
     (warnings,) = await store.warnings(session, [wanted])
+    if found.made_by_hand:
+        detail = f"payouts made by hand: {found.made_by_hand}; no report can itemise them, so they are left out"
+        warnings.append(RuleWarning("/cadence", detail))
     shown = [WarningOut.model_validate(one) for one in warnings]
     fed = [FedCheckOut.model_validate(one) for one in await previews.fed_checks(session, wanted)]
     more: dict[str, object] = {"warnings": shown, "checks": fed}

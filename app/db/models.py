@@ -182,7 +182,7 @@ class PayoutList(Base):
     account: Mapped[str] = mapped_column(ForeignKey("accounts.slug"), primary_key=True)
     connected_account: Mapped[str] = mapped_column(primary_key=True)
     read_from: Mapped[datetime | None]  # payouts made since then are known
-    read_at: Mapped[datetime]
+    read_at: Mapped[datetime]  # or refused
     refusal: Mapped[str | None]
 
 

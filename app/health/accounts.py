@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import text
 
-from app.accounts import connected
+from app.accounts import connected, payouts
 from app.db.rows import fetch_one
 from app.health import rows
 from app.health.registry import View, check
@@ -37,7 +37,7 @@ async def credentials(view: View) -> Check:
         link = Link(LinkKind.ACCOUNTS)
         return degraded("credentials", f"Stripe refuses: {names(found)}", advice, account=account, link=link)
     if keyless:
-        advice = "set their `api_key` in STRIPE_ACCOUNTS"
+        advice = f"set {names([accounts.place_of(slug, 'api_key') for slug in keyless])}"
         return degraded("credentials", f"without an API key: {names(keyless)}", advice, link=Link(LinkKind.ACCOUNTS))
     return ok("credentials", "Stripe accepts every key")
 
@@ -62,6 +62,21 @@ async def connected_accounts(view: View) -> Check:
         for one in states
     ]
     return ok("connected_accounts", "; ".join(found) or "no rule needs the list of connected accounts")
+
+
+@check
+async def payout_lists(view: View) -> Check:
+    """Whether the lists of payouts can be read, where rules need them."""
+    refused = [one for one in await payouts.refused_lists(view.session) if one.account in view.settings.accounts]
+    if not refused:
+        return ok("payout_lists", "Stripe shows every list of payouts that a rule needs")
+    found = [
+        f"{one.account}: {count(one.number, 'list')} ({one.connected_account or 'its own'}: {redact(one.refusal)})"
+        for one in refused
+    ]
+    advice = "give the key the permission `Payouts: read`, or leave accounts out that Stripe refuses (`except`)"
+    detail = f"Stripe does not list the payouts, so no reports of them are requested: {names(found)}"
+    return degraded("payout_lists", detail, advice, link=Link(LinkKind.ACCOUNTS))
 
 
 @dataclass(frozen=True, slots=True)

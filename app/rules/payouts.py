@@ -50,6 +50,11 @@ async def made_between(
     return _windows(scopes, found)
 
 
+async def made_by_hand(session: AsyncSession, scopes: Sequence[Scope]) -> int:
+    """How many payouts are left out, because no report can itemise what was paid out by hand."""
+    return int((await session.execute(_BY_HAND, _values(scopes))).scalar_one())
+
+
 def _values(scopes: Iterable[Scope]) -> dict[str, object]:
     return {"ids": [one.progress_id for one in scopes], "starts": [one.starts_at for one in scopes]}
 
@@ -62,13 +67,17 @@ def _windows(scopes: Sequence[Scope], found: Iterable[_Owed]) -> Mapping[int, li
     return windows
 
 
-_PAYOUTS = """
-select scope.id as progress_id, payouts.id, payouts.arrives_on
+_KNOWN = """
 from unnest(cast(:ids as bigint[]), cast(:starts as timestamptz[])) as scope(id, starts_at)
 join rule_progress as p on p.id = scope.id join rules on rules.id = p.rule_id
 join payouts on payouts.account = rules.account
     and payouts.connected_account = coalesce(p.connected_account, '')
-where payouts.stripe_created_at >= scope.starts_at and payouts.automatic and payouts.reconciliation = 'completed'
+where payouts.stripe_created_at >= scope.starts_at
+"""
+_BY_HAND = text(f"select count(*) {_KNOWN} and not payouts.automatic")
+_PAYOUTS = f"""
+select scope.id as progress_id, payouts.id, payouts.arrives_on {_KNOWN}
+    and payouts.automatic and payouts.reconciliation = 'completed'
     and (cast(:until as timestamptz) is null or payouts.stripe_created_at < :until)
 """
 _OWED = text(f"{_PAYOUTS} order by payouts.stripe_created_at, payouts.id limit :limit")

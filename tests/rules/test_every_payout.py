@@ -6,6 +6,8 @@ import httpx
 import pytest
 
 from app import handlers
+from app.health.judge import judge
+from app.health.results import Check, Status
 from app.resources import Resources
 from app.rules.slices import work_slice
 from app.simulator import Simulator
@@ -79,6 +81,8 @@ async def test_every_reconciled_payout_gets_its_report_without_any_event(
     assert by_hand not in await keys(res)
     (known,) = await fetch(res, "select automatic, reconciliation from payouts where id = :id", id=by_hand)
     assert (known["automatic"], known["reconciliation"]) == (False, "not_applicable")
+    (warning,) = (await admin.post("/v1/rules/preview", json={"rule": "payouts"})).json()["warnings"]
+    assert (warning["pointer"], warning["detail"].startswith("payouts made by hand: 1;")) == ("/cadence", True)
 
     reconciled(simulator, until="2026-03-09")
     await planned(res)
@@ -151,6 +155,37 @@ async def test_payouts_of_connected_accounts_are_read_in_their_name(
         rows = await fetch(res, "select window_key, parameters from runs where connected_account = :owner", owner=owner)
         assert {row["window_key"] for row in rows} == completed
         assert {row["parameters"]["connected_account"] for row in rows} == {owner}
+
+
+async def test_lists_that_stripe_refuses_are_shown_and_hold_up_no_other(
+    res: Resources, admin: httpx.AsyncClient, simulator: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("acct_a", "acct_b", "acct_c"):
+        simulator.connect_account(name, created=at("2026-01-01").timestamp())
+    await admin.post("/v1/rules", json={**RULE, "report_type": OF_CONNECTED, "connected": "each"})
+    await connected_accounts.read_lists(res)
+    (key,) = simulator.world.keys
+    permissions = set(simulator.world.keys[key].permissions)
+    simulator.change_key(key, permissions=permissions - {"payouts"})
+    await planned(res)
+    monkeypatch.setattr(payouts, "LISTS_AT_ONCE", 2)
+    await execute(res, "update payout_lists set read_at = read_at - interval '2 days'")
+
+    more = [await payouts.read_lists(res) for _ in range(3)]
+
+    assert more == [True, False, False]
+    found = await check_of_lists(res)
+    assert (found.status, "default: 3 lists (acct_a: " in found.detail) == (Status.DEGRADED, True)
+    assert "`Payouts: read`" in str(found.advice)
+    simulator.change_key(key, permissions=permissions)
+    await planned(res)
+    assert await keys(res)
+    assert (await check_of_lists(res)).status is Status.OK
+
+
+async def check_of_lists(res: Resources) -> Check:
+    (found,) = [one for one in (await judge(res.sessions, res.settings)).checks if one.name == "payout_lists"]
+    return found
 
 
 async def test_a_400_about_a_payout_waits_for_more_data_and_spends_no_attempt(
