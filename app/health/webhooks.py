@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 from app.health import rows
 from app.health.registry import View, check
 from app.health.results import Check, Link, LinkKind, degraded, ok
-from app.health.text import names, span
+from app.health.text import MOST_NAMES, names, span
 from app.settings import Account
 from app.stripe_api.signatures import fingerprint
 
@@ -14,10 +14,10 @@ ROTATED_AFTER = timedelta(days=1)
 
 # Stripe announces data twice a day: a secret that signed nothing for longer, while others did, is not in use.
 QUIET = timedelta(hours=13)
-# Reasons that only something with a well-formed signature has, and what to do.
+# Reasons that only something with a well-formed signature has, and what to do; `{place}` is where the secrets are set.
 _OF_STRIPE = {
-    "bad_signature": "put the endpoint's signing secret into STRIPE_WEBHOOK_SECRET (after a comma beside the present "
-    "one); or a proxy changes bodies on their way",
+    "bad_signature": "put the endpoint's signing secret into {place}, beside the present one; or a proxy changes "
+    "bodies on their way",
     "wrong_time": "synchronise the clock with NTP (chrony, systemd-timesyncd)",
 }
 
@@ -50,7 +50,8 @@ async def deliveries_refused(view: View) -> Check:
         said = "; ".join(_refused(one, view.now) for one in refused)
         return ok("deliveries_refused", f"none that Stripe could have sent{f' ({said})' if said else ''}")
     accounts = {one.account for one in lost}
-    advice = "; ".join(dict.fromkeys(_OF_STRIPE[one.reason] for one in lost))
+    told = (_OF_STRIPE[one.reason].format(place=_place(view, one.account)) for one in lost)
+    advice = "; ".join(list(dict.fromkeys(told))[:MOST_NAMES])
     detail = f"none accepted since: {'; '.join(_refused(one, view.now) for one in lost)}"
     account = accounts.pop() if len(accounts) == 1 else None
     return degraded("deliveries_refused", detail, advice, account=account, link=Link(LinkKind.ACCOUNTS))
@@ -85,7 +86,8 @@ async def endpoint_selection(view: View) -> Check:
     silent = [account.slug for account in accounts if not account.webhook_secrets and not account.heard_by_others]
     if silent:
         detail = f"without a signing secret, so relying only on polling: {names(silent)}"
-        return ok("endpoint_selection", detail, advice="set STRIPE_WEBHOOK_SECRET to get new data sooner")
+        advice = f"set {names([_place(view, slug) for slug in silent])} to get new data sooner"
+        return ok("endpoint_selection", detail, advice=advice)
     return ok("endpoint_selection", "webhooks announced all new data")
 
 
@@ -111,6 +113,10 @@ def _secrets_of(heard: list[rows.Heard], account: Account, now: datetime) -> lis
             said += ", while another one is in use: if it was rotated out, remove it"
         lines.append(f"{account.slug}: {place} of {len(marks)} (SHA-256 {mark}…) {said}")
     return lines
+
+
+def _place(view: View, account: str) -> str:
+    return view.settings.accounts.place_of(account, "webhook_secrets")
 
 
 def _accounts(view: View) -> list[Account]:

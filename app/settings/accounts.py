@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, SecretStr, model_validator
 
@@ -16,6 +16,8 @@ from app.settings.fields import (
     of_one_account,
 )
 
+# The account of STRIPE_API_KEY and STRIPE_WEBHOOK_SECRET.
+DEFAULT_ACCOUNT = "default"
 DOUBLED = "two accounts have the same stripe_account or stripe_context: its events could belong to either"
 
 
@@ -111,6 +113,14 @@ class Accounts(Mapping[str, Account]):
         self._all = {**kept, **self.configured}
         self.problems = dict(problems)
         self.version += 1
+
+    def place_of(self, slug: str, part: Literal["api_key", "webhook_secrets"]) -> str:
+        """Where a part of an account is set: in the settings, or by the API for an account that is kept in rows."""
+        if slug in self and slug not in self.configured:
+            return f"`{part}` with PATCH /v1/accounts/{slug}"
+        if slug == DEFAULT_ACCOUNT:
+            return {"api_key": "STRIPE_API_KEY", "webhook_secrets": "STRIPE_WEBHOOK_SECRET"}[part]
+        return f"`{part}` of `{slug}` in STRIPE_ACCOUNTS"
 
     def only(self, slugs: Iterable[str]) -> "Accounts":
         """Those of these names, as they are now."""

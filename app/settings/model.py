@@ -8,7 +8,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, AliasGenerator, ConfigDict, Field, model_validator
 
-from app.settings.accounts import DOUBLED, AccountEntry, Accounts, Part, account_of, doubled
+from app.settings.accounts import DEFAULT_ACCOUNT, DOUBLED, AccountEntry, Accounts, Part, account_of, doubled
 from app.settings.fields import (
     SMTPURL,
     ApiKey,
@@ -37,8 +37,6 @@ from app.settings.fields import (
     password_of,
 )
 from app.vocabulary import Role
-
-DEFAULT_ACCOUNT = "default"
 
 
 def setting_name(field_name: str) -> str:

@@ -22,7 +22,7 @@ from app.simulator import Simulator
 from app.simulator.webhooks.signatures import signature_header
 from app.upkeep.reconcile import reconcile
 from tests.api.conftest import client_of
-from tests.api.deliveries import event
+from tests.api.deliveries import delivery, event
 from tests.runs.stories import another_process
 from tests.service import (
     REPORT_TYPE,
@@ -308,6 +308,22 @@ async def found_by_health(client: httpx.AsyncClient) -> tuple[str, str]:
     checks = (await client.get("/health")).json()["checks"]
     (found,) = [one for one in checks if one["name"] == "account_keys"]
     return found["status"], found["detail"][:25]
+
+
+async def test_advice_about_its_keys_leads_to_the_api_and_not_to_the_settings(
+    sealing: Resources, api: httpx.AsyncClient, key: str
+) -> None:
+    await api.post("/v1/accounts", json={"account": "eu", "api_key": key, "webhook_secrets": [SECRET]})
+    for path in ("/webhooks/stripe/eu", "/webhooks/stripe"):
+        assert (await api.post(path, **delivery(secret="whsec_another"))).status_code == 400
+    await sealing.intake.refused.keep(sealing.engine)
+
+    checks = {one["name"]: one["advice"] for one in (await api.get("/health")).json()["checks"]}
+    assert "into STRIPE_WEBHOOK_SECRET, beside" in checks["deliveries_refused"]
+    assert "into `webhook_secrets` with PATCH /v1/accounts/eu, beside" in checks["deliveries_refused"]
+    places = sealing.settings.accounts
+    assert places.only(["eu"]).place_of("eu", "api_key") == "`api_key` with PATCH /v1/accounts/eu"
+    assert places.place_of("us", "api_key") == "`api_key` of `us` in STRIPE_ACCOUNTS"
 
 
 async def test_a_row_that_was_put_under_another_name_is_not_believed(

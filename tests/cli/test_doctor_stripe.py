@@ -216,7 +216,8 @@ async def test_fixing_registers_the_endpoint_and_shows_its_secret_once(res: Reso
 
     (made,) = simulator.world.account(None).endpoints.values()
     assert wrong == {}
-    assert first == [Fixed("default", URL, made.id, "registered", made.secrets[0].value)]
+    assert first == [Fixed("default", URL, made.id, "registered", made.secrets[0].value, first[0].advice)]
+    assert "put it into STRIPE_WEBHOOK_SECRET" in str(first[0].advice)
     assert second == [Fixed("default", URL, made.id, "unchanged")]
     assert set(made.enabled_events) == set(OWN_EVENTS)
 

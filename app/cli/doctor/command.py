@@ -83,8 +83,8 @@ async def examine_with(settings: "Settings", base: str | None, *, fix: bool) -> 
         database, known = await examine_database(settings)
         fixed, unfixed = await _fix(client, settings, known, base) if fix and base is not None else ([], [])
         clock = await examine_clock(settings)
-        accounts = [settings.accounts[slug] for slug in sorted(settings.accounts)]
-        found = await asyncio.gather(*(examine_account(client, account, known, base=base) for account in accounts))
+        about = (examine_account(client, settings, slug, known, base=base) for slug in sorted(settings.accounts))
+        found = await asyncio.gather(*about)
     finally:
         await client.close()
     about_accounts = [finding for findings in found for finding in findings]
@@ -104,15 +104,24 @@ async def _fix(
 
     fixed, unfixed = [], []
     for account in sorted(slug for slug in client.accounts if not settings.accounts[slug].heard_by_others):
+        url, advice = url_for(base, account), _about_secret(settings, account)
         try:
             needs = known[account].needs if account in known else None
             events = (*OWN_EVENTS, *(PAYOUT_EVENTS if needs and needs.payouts else ()))
-            fixed.append(await fix_endpoint(client, account, events, url=url_for(base, account)))
+            fixed.append(await fix_endpoint(client, account, events, url=url, advice=advice))
             if needs and needs.connect:
-                url = url_for(base, account)
-                fixed.append(await fix_endpoint(client, account, CONNECT_EVENTS, url=url, connect=True))
+                fixed.append(await fix_endpoint(client, account, CONNECT_EVENTS, url=url, advice=advice, connect=True))
         except StripeCallError as error:
             advice = "give the key the permission `Webhook Endpoints: write`, or register it in Stripe's Dashboard"
             detail = f"the webhook endpoint was not repaired: {error}"
             unfixed.append(failing("fix", detail, advice, account=account))
     return fixed, unfixed
+
+
+def _about_secret(settings: "Settings", account: str) -> str:
+    """What to do with the secret of a new endpoint."""
+    where = settings.accounts.place_of(account, "webhook_secrets")
+    if account not in settings.accounts.configured:
+        return f"It is not shown again: set {where} to the present ones and this one."
+    after = " (after a comma, if there is one already)" if where == "STRIPE_WEBHOOK_SECRET" else ""
+    return f"It is not shown again: put it into {where}{after}, and restart `tallyhook serve`."

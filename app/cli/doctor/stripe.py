@@ -7,7 +7,7 @@ from app.cli.doctor.database import Known
 from app.errors import KeyRefused, StripeCallError
 from app.health.endpoints import url_for, webhook_endpoint
 from app.health.results import Check, Status, degraded, failing, ok
-from app.settings import DEFAULT_ACCOUNT, Account, Settings
+from app.settings import Account, Settings
 from app.stripe_api.client import StripeClient
 from app.stripe_api.objects import StripeRun
 from app.stripe_api.webhook_endpoints import check_files
@@ -29,14 +29,16 @@ def examine_settings(settings: Settings) -> list[Check]:
     return found or [ok("settings", "the settings are valid")]
 
 
-async def examine_account(client: StripeClient, account: Account, known: Known, *, base: str | None) -> list[Check]:
+async def examine_account(
+    client: StripeClient, settings: Settings, slug: str, known: Known, *, base: str | None
+) -> list[Check]:
     """All checks of one account; `base` is the URL of the webhooks, if known."""
-    slug = account.slug
-    own = [_secrets(account)]
+    account, place = settings.accounts[slug], settings.accounts.place_of(slug, "api_key")
+    own = [_secrets(account, settings.accounts.place_of(slug, "webhook_secrets"))]
     if account.api_key is None:
-        advice = f"set {_setting(slug, 'STRIPE_API_KEY', 'api_key')}: without it no reports can be requested"
+        advice = f"set {place}: without it no reports can be requested"
         return [failing("key", "there is no API key for this account", advice, account=slug), *own]
-    key, seen = await _key(client, account)
+    key, seen = await _key(client, account, place)
     if key.status is Status.FAILING:
         return [key, *own]
     return [
@@ -55,7 +57,7 @@ async def _endpoint(client: StripeClient, slug: str, known: Known, base: str | N
     return await webhook_endpoint(client, slug, url=base and url_for(base, slug), needs=needs)
 
 
-async def _key(client: StripeClient, account: Account) -> tuple[Check, str | None]:
+async def _key(client: StripeClient, account: Account, place: str) -> tuple[Check, str | None]:
     """Whether Stripe accepts the key, and the `acct_…` it belongs to, if the key may read that."""
     slug = account.slug
     mode = {None: "a key", True: "a live key", False: "a test key"}[account.livemode]
@@ -65,7 +67,7 @@ async def _key(client: StripeClient, account: Account) -> tuple[Check, str | Non
         if error.status == 403:
             detail = f"{mode}, accepted; it may not read which account it belongs to, so that cannot be checked"
             return ok("key", detail, account=slug), None
-        advice = f"create a new key in Stripe's Dashboard and set {_setting(slug, 'STRIPE_API_KEY', 'api_key')}"
+        advice = f"create a new key in Stripe's Dashboard and set {place}"
         return failing("key", f"Stripe refuses the key: {error}", advice, account=slug), None
     except StripeCallError as error:
         advice = "check the network, a proxy, and STRIPE_API_BASE"
@@ -108,7 +110,7 @@ async def _newest(client: StripeClient, account: str) -> list[StripeRun]:
     return [run async for run in client.list_runs(account, created_since=datetime.now(UTC))]
 
 
-def _secrets(account: Account) -> Check:
+def _secrets(account: Account, place: str) -> Check:
     count = len(account.webhook_secrets)
     if count:
         detail = "one signing secret is" if count == 1 else f"{count} signing secrets are"
@@ -116,12 +118,7 @@ def _secrets(account: Account) -> Check:
     if account.heard_by_others:
         detail = "no signing secret of its own: its events arrive at the endpoint of its platform or organization"
         return ok("webhook_secret", detail, account=account.slug)
-    setting = _setting(account.slug, "STRIPE_WEBHOOK_SECRET", "webhook_secrets")
     advice = (
-        f"set {setting}: the Dashboard shows an endpoint's secret, `tallyhook doctor --fix --url …` that of a new one"
+        f"set {place}: the Dashboard shows an endpoint's secret, `tallyhook doctor --fix --url …` that of a new one"
     )
     return degraded("webhook_secret", "no signing secret: webhooks are answered 404", advice, account=account.slug)
-
-
-def _setting(account: str, name: str, key: str) -> str:
-    return name if account == DEFAULT_ACCOUNT else f"`{key}` of `{account}` in STRIPE_ACCOUNTS"

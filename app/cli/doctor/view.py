@@ -9,7 +9,6 @@ import typer
 from app.cli.doctor.endpoint import Fixed
 from app.cli.output import show_json as show_value
 from app.health.results import Check, Link, LinkKind, Status, worst
-from app.settings import DEFAULT_ACCOUNT
 
 # The list that shows what a finding is about, and the filters that the command takes.
 _COMMANDS: Mapping[LinkKind, str] = {
@@ -26,7 +25,7 @@ _COLOURS = {Status.OK: "green", Status.DEGRADED: "yellow", Status.FAILING: "red"
 
 def show_json(findings: Sequence[Check], fixed: Sequence[Fixed]) -> None:
     """Output for programs: `status`, `findings`, `fixed`."""
-    repairs = [asdict(one) | {"advice": _next_step(one)} for one in fixed]
+    repairs = [asdict(one) for one in fixed]
     show_value({"status": worst(findings), "findings": [_as_json(one) for one in findings], "fixed": repairs})
 
 
@@ -43,7 +42,7 @@ def show(findings: Sequence[Check], fixed: Sequence[Fixed]) -> None:
     for one in fixed:
         typer.echo(f"\nThe webhook endpoint {one.url} of the account `{one.account}` is {one.action}.")
         if one.secret is not None:
-            typer.echo(f"Its signing secret: {one.secret}\n{_next_step(one)}")
+            typer.echo(f"Its signing secret: {one.secret}\n{one.advice}")
 
 
 def _as_json(finding: Check) -> dict[str, Any]:
@@ -55,13 +54,3 @@ def command_of(link: Link) -> str | None:
     command = _COMMANDS.get(link.kind)
     filters = {} if link.kind is LinkKind.LOADS else link.filter
     return command and " ".join([command, *(f"--{name} {value}" for name, value in filters.items())])
-
-
-def _next_step(fixed: Fixed) -> str | None:
-    """What to do with a new secret."""
-    if fixed.secret is None:
-        return None
-    where = "STRIPE_WEBHOOK_SECRET (after a comma, if there is one already)"
-    if fixed.account != DEFAULT_ACCOUNT:
-        where = f"the `webhook_secrets` of `{fixed.account}` in STRIPE_ACCOUNTS"
-    return f"It is not shown again: put it into {where}, and restart `tallyhook serve`."
