@@ -60,6 +60,7 @@ def _before_any_command(version: Version = False) -> None:
 def _register() -> None:
     from app.cli.api import command as of_api
     from app.cli.commands import demo, migrate, serve, worker
+    from app.cli.connected_accounts import connected_accounts
     from app.cli.doctor.command import doctor
     from app.cli.events import events
     from app.cli.login import login_link
@@ -86,6 +87,7 @@ def _register() -> None:
         ("checks", checks),
         ("export", export),
         ("targets", targets),
+        ("connected-accounts", connected_accounts),
     ):
         app.add_typer(group, name=name)
 

@@ -25,6 +25,11 @@ async def stored(res: Resources, simulator: Simulator) -> str:
     simulator.advance(service.REPORT_TYPE, to=service.at("2026-04-01"))
     await service.add_rule(res, name="daily", starts_on=service.at("2026-03-31").date())
     await service.work_off(res)
+    await service.execute(
+        res,
+        "insert into connected_accounts (account, id, stripe_created_at, source, seen_at)"
+        " values ('default', 'acct_1Shop', now(), 'list', now())",
+    )
     return str((await only_run(res))["id"])
 
 
@@ -56,6 +61,8 @@ async def remote(res: Resources, tmp_path: Path) -> AsyncIterator[Command]:
         ("tables", "list"),
         ("tables", "show", "--dbt"),
         ("checks", "list", "--rule", "daily"),
+        ("connected-accounts", "list", "--present"),
+        ("connected-accounts", "show", "acct_1Shop"),
     ],
     ids=" ".join,
 )
