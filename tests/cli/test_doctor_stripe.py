@@ -144,7 +144,7 @@ async def test_an_endpoint_that_takes_every_event_but_the_one_by_name_fails(
     found = await endpoint(res.settings)
 
     assert found.status == "failing"
-    assert "reporting.report_type.updated; `*` does not stand for it" in found.detail
+    assert "reporting.report_type.updated; `*` does not include it" in found.detail
     assert "report_run" not in found.detail
 
 
