@@ -16,10 +16,12 @@ from app.runs.download import claim_downloads, download
 from app.runs.lookup import claim_lookups, look_up
 from app.runs.request import request_run
 from app.runs.request_claim import claim_requests
+from app.targets.send import claim_deliveries, deliver
 from app.vocabulary import Cadence
 from tests.proofs.model import ModelRule, schedule
 from tests.proofs.stage import OTHER_TYPE, everything_due, timetable_due
 from tests.service import REPORT_TYPE, download_due, look_up_due, request_due
+from tests.targets.stories import send_due
 
 LISTS = "GET .*/report_runs$"
 CALLS = (
@@ -64,6 +66,10 @@ FILE_TROUBLE = (
     "file_cut", "file_cut_silently", "file_short", "file_long", "file_empty", "file_chunked", "file_gone",
     "file_redirect", "file_gzip",
 )  # fmt: skip
+# What a target's receiver answers next; it accepts everything after that.
+TARGET_ANSWERS: tuple[list[int | tuple[int, dict[str, str]]], ...] = (
+    [500], [500] * 12, [410], [503, 410], [(429, {"retry-after": "3600"})], [302],
+)  # fmt: skip
 Claiming = Callable[[Resources, int], Coroutine[Any, Any, list[Any]]]
 Doing = Callable[[Resources, Any], Coroutine[Any, Any, None]]
 
@@ -81,8 +87,10 @@ CLAIMED_WORK = (
     Work(claim_requests, request_run, (timetable_due,)),
     Work(claim_lookups, look_up, (timetable_due, request_due)),
     Work(partial(claim_downloads, big=False), download, (timetable_due, request_due, look_up_due)),
+    Work(claim_deliveries, deliver, (timetable_due, request_due, look_up_due, download_due)),
 )
-LANES = (timetable_due, handlers.drain, work_slice, request_due, look_up_due, download_due, everything_due)
+LANES = (timetable_due, handlers.drain, work_slice, request_due, look_up_due, download_due, send_due,
+         everything_due)  # fmt: skip
 
 some = st.integers(0, 1000)
 # Later ones have no data when the story begins, and so no runs.

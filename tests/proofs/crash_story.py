@@ -8,6 +8,7 @@ from typing import Literal
 
 from app.errors import Conflict
 from app.resources import Resources
+from tests.proofs import announced
 from tests.proofs.effects import Effect
 from tests.proofs.promises import broken_promises, owed_days
 from tests.proofs.stage import Stage, Step, everything_due, staged
@@ -38,6 +39,7 @@ async def tell(url: str, *, crash: tuple[int, Side] | None = None, folder: Path 
             stage.effects.crash(*crash)
         _trouble(stage)
         await stage.start()
+        await stage.live(lambda res: announced.add_target(res, stage.hook))
         await stage.live(_add_rule)
         stage.simulator.advance(REPORT_TYPE, to=at("2026-03-03"))
         await stage.live(everything_due)
@@ -48,10 +50,13 @@ async def tell(url: str, *, crash: tuple[int, Side] | None = None, folder: Path 
         await stage.live(_deliver(stage))
         await stage.live(everything_due)
         await stage.settle()
+        await stage.live(announced.send_again)
+        await stage.settle()
         effects = list(stage.effects.seen)
         (rule,) = await fetch(stage.res, "select id from rules")
         owed = owed_days(rule["id"], FIRST_DAY, DAYS)
         broken = await broken_promises(stage.res, stage.simulator, owed=owed)
+        broken += await announced.broken_about_messages(stage.res, stage.hook)
         broken += [] if folder is None else await _left_in(stage, folder)
         unstored = await fetch(stage.res, "select window_key, state, error from runs where state <> 'stored'")
         return Told(effects, stage.effects.crashed_at, broken + [f"not stored: {dict(run)}" for run in unstored])
@@ -72,7 +77,8 @@ def _places_in(folder: Path) -> set[str]:
 
 
 def _trouble(stage: Stage) -> None:
-    """A busy moment, a create whose answer is lost, a Stripe run that fails; files cut, gone and too short."""
+    """A busy moment, a create whose answer is lost, a Stripe run that fails; files cut, gone and too short; a
+    target that answers 500, and then that it is gone."""
     simulator, create = stage.simulator, {"method": "POST", "path": "report_runs$"}
     simulator.report_type(REPORT_TYPE).bytes = FILE_BYTES
     simulator.inject("status", status=429, match=create)
@@ -81,6 +87,7 @@ def _trouble(stage: Stage) -> None:
     simulator.inject("file_cut", bytes=FILE_BYTES // 2)
     simulator.inject("file_gone", after=1)
     simulator.inject("file_short", after=2)
+    stage.hook.answers = [500, 410]
 
 
 def _deliver(stage: Stage) -> Step:

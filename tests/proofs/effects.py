@@ -1,8 +1,8 @@
 """Finds the effects of the service by instrumentation, and can end its life right before or right after any of them.
 
-An effect is what the outside can see of a process: a commit that changed something, a call to Stripe, a piece of a
-file that arrives. All of them pass through the database driver's dialect or the HTTP client's transport, and are caught
-there. Nothing here knows the flow; everything that it does is counted.
+An effect is what the outside can see of a process: a commit that changed something, a call to Stripe or to a target, a
+piece of a file that arrives. All of them pass through the database driver's dialect or the HTTP client's transport, and
+are caught there. Nothing here knows the flow; everything that it does is counted.
 """
 
 import asyncio
@@ -24,6 +24,7 @@ from sqlalchemy.dialects.postgresql.psycopg import PGDialectAsync_psycopg
 
 import app.db.engine
 from app.stripe_api.transport import AiohttpTransport
+from app.targets.guard import GuardedTransport
 
 APP = f"{Path(__file__).parents[2] / 'app'}{os.sep}"
 ENGINE = app.db.engine.__file__
@@ -96,7 +97,7 @@ class Effects:
 def watched() -> Iterator[Effects]:
     """The effects of whatever runs inside; one process of the service at a time."""
     effects = Effects()
-    send = AiohttpTransport.handle_async_request
+    send, send_message = AiohttpTransport.handle_async_request, GuardedTransport.handle_async_request
     places: dict[int, str] = {}
 
     async def call(transport: AiohttpTransport, request: httpx.Request) -> httpx.Response:
@@ -109,6 +110,13 @@ def watched() -> Iterator[Effects]:
             assert isinstance(response.stream, httpx.AsyncByteStream)
             response.stream = _Pieces(response.stream, effects)
         return response
+
+    async def call_target(transport: GuardedTransport, request: httpx.Request) -> httpx.Response:
+        effect = effects.begin("call", f"{request.method} to a target")
+        try:
+            return await send_message(transport, request)
+        finally:
+            effects.end(effect)
 
     def commit(_: PGDialectAsync_psycopg, connection: Any) -> None:
         if not _changed_something(connection):
@@ -126,6 +134,7 @@ def watched() -> Iterator[Effects]:
         _listening("before_cursor_execute", statement),
         patch.object(PGDialectAsync_psycopg, "do_commit", commit),
         patch.object(AiohttpTransport, "handle_async_request", call),
+        patch.object(GuardedTransport, "handle_async_request", call_target),
     ):
         yield effects
 

@@ -6,6 +6,7 @@ from typing import Any
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, invariant, precondition, rule
 
+from tests.proofs import announced
 from tests.proofs.chances import (
     ACCOUNT_ANSWERS,
     CALL_TROUBLE,
@@ -15,6 +16,7 @@ from tests.proofs.chances import (
     LANES,
     LISTS,
     RUN_TROUBLE,
+    TARGET_ANSWERS,
     Work,
     rules,
     some,
@@ -44,6 +46,7 @@ class World(Users):
             self.simulator.add_report_type(type, start=start, end=end, bytes=40_000)
         self.simulator.add_report_type(OTHER_TYPE, strict_bounds=True)
         self.runner.run(self.stage.start())
+        self.runner.run(announced.add_target(self.stage.res, self.stage.hook))
         self.rule_is_made(wanted=first)
 
     # What Stripe does.
@@ -93,6 +96,13 @@ class World(Users):
     def files_go_wrong(self, *, trouble: Any, times: int) -> None:
         """The next ones do."""
         self.faults.append(self.simulator.inject(trouble, times=times))
+
+    # What the target does.
+
+    @rule(answers=st.sampled_from(TARGET_ANSWERS))
+    def target_refuses(self, *, answers: list[Any]) -> None:
+        """The next messages; it is disabled if it says that it is gone."""
+        self.stage.hook.answers = list(answers)
 
     # What the service does, and what becomes of it.
 

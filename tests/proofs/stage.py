@@ -18,8 +18,11 @@ from app.resources import Resources, open_resources
 from app.simulator import Simulator, serve
 from app.stripe_api import transport
 from tests import service
+from tests.proofs import announced
 from tests.proofs.effects import Crashed, Effects, watched
 from tests.proofs.post import Post
+from tests.targets.receivers import web_receiver
+from tests.targets.stories import send_due
 
 OTHER_KEY = "sk_test_simulator_of_another_account"
 OTHER_TYPE = "balance_change_from_activity.itemized.6"
@@ -43,10 +46,13 @@ class Stage:
         self.simulator = simulator
         self.effects = effects
         self.post = Post(simulator)
+        self.hook = announced.Hook()
         self.hours = 0.0  # that have passed
         self._url = url
         # Time passes when the story says so: nothing is due after seconds, and back-off ends at once (see `start`).
-        self._settings = service.make_settings(url, simulator, **{"TALLYHOOK_PENDING_POLL_SECONDS": 900, **settings})
+        self._settings = service.make_settings(
+            url, simulator, **{"TALLYHOOK_PENDING_POLL_SECONDS": 900, **announced.SETTINGS, **settings}
+        )
         self._life = AsyncExitStack()
         self._backed_up_at: float | None = None  # `hours` then
 
@@ -92,7 +98,7 @@ class Stage:
 
     async def live_with_key(self, api_key: str) -> None:
         """A process beside this one that has another key does everything that is due to it."""
-        settings = service.make_settings(self._url, self.simulator, STRIPE_API_KEY=api_key)
+        settings = service.make_settings(self._url, self.simulator, STRIPE_API_KEY=api_key, **announced.SETTINGS)
         async with open_resources(settings, random=lambda: 0.0) as other:
             await identity.check_at_start(other)
             await everything_due(other)
@@ -166,7 +172,7 @@ class Stage:
 async def everything_due(res: Resources) -> None:
     """Every lane's step, until none finds anything to do (or keeps finding the same)."""
     for _ in range(MOST_TURNS):
-        if not await timetable_due(res) + await service.turn(res):
+        if not await timetable_due(res) + await service.turn(res) + await send_due(res):
             return
 
 
@@ -197,11 +203,12 @@ async def staged(url: str, **settings: object) -> AsyncIterator[Stage]:
         async with serve(simulator):
             service.unpublished(simulator)
             stage = Stage(url, simulator, effects, **settings)
-            try:
-                yield stage
-            finally:
-                await stage.stop()
-                await stage.drop_backup()
+            async with web_receiver(stage.hook):
+                try:
+                    yield stage
+                finally:
+                    await stage.stop()
+                    await stage.drop_backup()
 
 
 @contextmanager
@@ -230,6 +237,7 @@ async def _empty(url: str) -> None:
 UNDER_WAY = """
 select to_jsonb(runs) from runs where state in ('planned', 'requested', 'ready')
 union all select to_jsonb(events) - 'payload' from events where status = 'pending'
+union all select to_jsonb(deliveries) from deliveries where state = 'pending'
 """
 _LONGER_AGO = """
 with by as (select %(hours)s * interval '1 hour' as much),
@@ -237,6 +245,9 @@ runs as (update runs set due_at = due_at - much, lease_until = lease_until - muc
     requested_at = requested_at - much from by),
 attempts as (update attempts set key_drawn_at = key_drawn_at - much, requested_at = requested_at - much from by),
 events as (update events set due_at = due_at - much from by),
+targets as (update targets set failing_since = failing_since - much from by),
+deliveries as (update deliveries set due_at = due_at - much, lease_until = lease_until - much from by
+    where state = 'pending'),
 holds as (update account_holds set next_probe_at = next_probe_at - much from by),
 marks as (update accounts set known_until = known_until - much from by),
 objects as (update dropped_objects set dropped_at = dropped_at - much from by),

@@ -17,6 +17,7 @@ from app.errors import Overtaken
 from app.main import build_app
 from app.planning.planner import Availability
 from app.simulator.faults import Fault
+from tests.proofs import announced
 from tests.proofs.chances import Doing, Work
 from tests.proofs.edits import PLANNED, SAID, of_other_values
 from tests.proofs.model import Model, ModelRule
@@ -79,6 +80,8 @@ class Story(RuleBasedStateMachine):
 
     def _settle(self) -> None:
         self.simulator.clear_faults()
+        self.stage.hook.answers.clear()
+        self.runner.run(self.stage.live(announced.send_again))
         # A window that ends where the data of the stricter type does waits for more: here it is.
         self.advance(OTHER_TYPE, timedelta(hours=1))
         self.runner.run(self.stage.settle(hours=6, delivering=self.delivering))
@@ -120,6 +123,7 @@ class Story(RuleBasedStateMachine):
         assert self.backup is not None
         self.stalled.clear()
         self.runner.run(self.stage.restore())
+        self.runner.run(self.stage.hook.forget_what_was_lost(self.stage.res))
         self.model.put_back(self.backup.rules)
         self.cancelled, self.reach = self.backup.cancelled, self.backup.reach
         self.backup = None
@@ -139,9 +143,10 @@ class Story(RuleBasedStateMachine):
         allowed = self.model.allowed() | {window for window in made if window.rule_id in updates}
         owed = self.model.owed()
         broken = broken_promises(self.stage.res, self.simulator, owed=owed, allowed=allowed, lost=self.lost)
+        untold = announced.broken_about_messages(self.stage.res, self.stage.hook)
         values = of_other_values(self.fetch(PLANNED), self.fetch(SAID))
         wrong = [*self._wrongly_cancelled(), *self._wrongly_spent(), *self._of_another_account(), *values]
-        return [*self.runner.run(broken), *self.model.untiled(made), *wrong]
+        return [*self.runner.run(broken), *self.runner.run(untold), *self.model.untiled(made), *wrong]
 
     def _of_another_account(self) -> list[str]:
         """Nothing may ever be made at Stripe for a key that is of another account."""

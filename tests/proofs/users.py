@@ -110,6 +110,12 @@ class Users(Story):
             self.ask("POST", f"/v1/runs/{chosen}/retry", None)
             self.cancelled.discard(chosen)
 
+    @rule(enabled=st.booleans())
+    def target_is_switched(self, *, enabled: bool) -> None:
+        """Off or on; what it missed meanwhile is sent again in the end."""
+        (target,) = self.fetch("select id from targets")
+        self.ask("PATCH", f"/v1/targets/{target['id']}", {"enabled": enabled})
+
     def _living(self) -> list[ModelRule]:
         return [rule for rule in self.model.rules if not rule.deleted]
 
