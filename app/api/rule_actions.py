@@ -1,8 +1,9 @@
 """Actions on rules: preview, backfill, coverage."""
 
 import uuid
+from dataclasses import fields
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Query, Response
 from pydantic import Field, StrictBool, ValidationError, ValidationInfo, field_validator
@@ -12,16 +13,19 @@ from app.api.http.dependencies import CalledBy, Res, Session
 from app.api.http.paging import bad_cursor, make_cursor, read_cursor
 from app.api.schemas.common import Day, Days, Name, Out, Page, PageIn, Time
 from app.api.schemas.rules import ALIASES, RuleChange, RuleIn, RuleRef, WarningOut, refuse_null
-from app.api.schemas.runs import WaitingOut
+from app.api.schemas.runs import WaitingOut, WindowOut
 from app.db.models import Rule
 from app.errors import BadInput, FieldError
+from app.planning.dates import local_dates
 from app.rules import backfill, coverage, store
 from app.rules import forecast as forecasts
 from app.rules import preview as previews
 from app.rules.backfill import Backfill
-from app.rules.coverage import CoverageQuery, CoverageState, Position
+from app.rules.coverage import CoverageEntry, CoverageQuery, CoverageState, Position
+from app.rules.preview import UpcomingWindow
 from app.rules.rule import NewRule, RuleWarning, check
 
+Shown = TypeVar("Shown", bound=Out)
 router = APIRouter(prefix="/v1/rules", tags=["rules"])
 
 
@@ -42,6 +46,7 @@ class UpcomingWindowOut(Out):
     """A window that would run, or comes next."""
 
     connected_account: str | None
+    window: WindowOut | None = Field(description="The interval in local dates; null while its end is not known.")
     interval_start: Time = Field(validation_alias="start")
     interval_end: Time | None = Field(validation_alias="end", description="Null while it is not known.")
     partial: bool
@@ -121,6 +126,7 @@ class CoverageEntryOut(Out):
     """A window of a rule and its state."""
 
     connected_account: str | None
+    window: WindowOut | None = Field(description="The interval in local dates; null while its end is not known.")
     interval_start: Time = Field(validation_alias="start")
     interval_end: Time | None = Field(validation_alias="end")
     partial: bool
@@ -142,11 +148,17 @@ async def preview_rule(res: Res, session: Session, asked: PreviewIn) -> PreviewO
         warnings.append(RuleWarning("/cadence", detail))
     shown = [WarningOut.model_validate(one) for one in warnings]
     fed = [FedCheckOut.model_validate(one) for one in await previews.fed_checks(session, wanted)]
-    more: dict[str, object] = {"warnings": shown, "checks": fed}
+    ahead = None
     if found.now_total:
         ahead = await forecasts.forecast(session, wanted.account, found.now_total, res.settings)
-        more["forecast"] = ForecastOut.model_validate(ahead)
-    return PreviewOut.model_validate(found).model_copy(update=more)
+    return PreviewOut(
+        now=[_dated(UpcomingWindowOut, one, wanted.timezone) for one in found.now],
+        now_total=found.now_total,
+        next=[_dated(UpcomingWindowOut, one, wanted.timezone) for one in found.next],
+        forecast=None if ahead is None else ForecastOut.model_validate(ahead),
+        warnings=shown,
+        checks=fed,
+    )
 
 
 @router.post(
@@ -177,7 +189,13 @@ async def show_coverage(
     wanted = CoverageQuery(datetime.now(UTC), asked.first, asked.end(), after, asked.limit)
     found, more = await coverage.coverage(session, saved, wanted, res.claim_terms)
     following = None if more is None else make_cursor("coverage", more.start.isoformat(), more.account)
-    return Page(data=[CoverageEntryOut.model_validate(one) for one in found], next_cursor=following)
+    return Page(data=[_dated(CoverageEntryOut, one, saved.timezone) for one in found], next_cursor=following)
+
+
+def _dated(shown: type[Shown], one: UpcomingWindow | CoverageEntry, timezone: str) -> Shown:
+    """A window with its local dates."""
+    dates = None if one.end is None else local_dates(one.start, one.end, timezone)
+    return shown.model_validate({field.name: getattr(one, field.name) for field in fields(one)} | {"window": dates})
 
 
 async def _saved(session: AsyncSession, asked: PreviewIn) -> Rule | None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Concatenate, ParamSpec
 
 import typer
 
+from app.cli.values import whole
 from app.errors import TallyhookError
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ PAGE = 100
 SECONDS = 60.0
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-Limit = Annotated[int, typer.Option(help="At most this many.", min=1, max=10_000)]
+Limit = Annotated[int, typer.Option(help="At most this many.", parser=whole(1, 10_000), metavar="N")]
 Url = Annotated[
     str | None,
     typer.Option("--url", envvar="TALLYHOOK_URL", help="Use this server instead of the database.", show_default=False),

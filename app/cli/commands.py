@@ -10,17 +10,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from app.cli.values import PORT, whole
 from app.errors import TallyhookError
 
 if TYPE_CHECKING:
     from app.settings import Settings
 
 Host = Annotated[str, typer.Option(help="The address to listen on.")]
-Port = Annotated[int, typer.Option(help="The port to listen on.", min=0, max=65535)]
+Port = Annotated[int, typer.Option(help="The port to listen on.", parser=PORT, metavar="N")]
 # From a supervisor, Ctrl-C, and a closed terminal.
 ENDING_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 ProbesPort = Annotated[
-    int | None, typer.Option(help="Show /health and /metrics of this process on a port.", min=0, max=65535)
+    int | None, typer.Option(help="Show /health and /metrics of this process on a port.", parser=PORT, metavar="N")
 ]
 
 
@@ -42,7 +43,9 @@ def serve(
 
 
 def worker(
-    concurrency: Annotated[int, typer.Option(help="Most calls to Stripe at once.", min=1, max=100)] = 16,
+    concurrency: Annotated[
+        int, typer.Option(help="Most calls to Stripe at once.", parser=whole(1, 100), metavar="N")
+    ] = 16,
     host: Host = "127.0.0.1",
     port: ProbesPort = None,
 ) -> None:
@@ -82,9 +85,9 @@ def demo(
     once: Annotated[
         bool, typer.Option("--once", help="Exit when done: code 0 if everything is stored, otherwise 1.")
     ] = False,
-    days: Annotated[int, typer.Option(help="How many days to simulate.", min=1, max=60)] = 3,
+    days: Annotated[int, typer.Option(help="How many days to simulate.", parser=whole(1, 60), metavar="N")] = 3,
     port: Annotated[
-        int | None, typer.Option(help="Port of the service. Default: 8000, or a free one.", min=0, max=65535)
+        int | None, typer.Option(help="Port of the service. Default: 8000, or a free one.", parser=PORT, metavar="N")
     ] = None,
 ) -> None:
     """Show the whole flow on this machine, with no account anywhere: simulator, database, service, stored files."""

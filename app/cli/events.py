@@ -6,6 +6,7 @@ from urllib.parse import quote
 import typer
 
 from app.cli.api import Api, AsJson, Limit, command
+from app.cli.values import choice
 from app.vocabulary import EventStatus
 
 events = typer.Typer(help="The events that Stripe has sent.", no_args_is_help=True)
@@ -16,7 +17,7 @@ _COLUMNS = ("id", "stripe_event_id", "account", "type", "object_id", "received_a
 async def list_command(
     api: Api,
     *,
-    status: Annotated[EventStatus | None, typer.Option(help="Only events with this status.")] = None,
+    status: Annotated[EventStatus | None, choice(EventStatus, help="Only events with this status:")] = None,
     type_: Annotated[str | None, typer.Option("--type", help="Only events of this type.")] = None,
     account: Annotated[str | None, typer.Option(help="Only events of this account.")] = None,
     limit: Limit = 50,

@@ -7,7 +7,7 @@ import typer
 from app.cli.api import Api, AsJson, Limit
 from app.cli.saving import Force, Output
 
-_TYPES = ("account", "id", "name", "data_available_start", "data_available_end", "missing_reason")
+_TYPES = ("account", "id", "data_available_end", "data_available_start", "name", "missing_reason")
 _ENTRIES = ("id", "at", "actor", "action", "subject", "before", "after")
 
 

@@ -5,8 +5,10 @@ from typing import Annotated
 
 import typer
 
+from app.cli.values import PORT
+
 HostOption = Annotated[str, typer.Option(help="The address to listen on: anyone who can reach it controls it.")]
-PortOption = Annotated[int, typer.Option(help="The port to listen on; 0 picks a free one.", min=0, max=65535)]
+PortOption = Annotated[int, typer.Option(help="The port to listen on; 0 picks a free one.", parser=PORT, metavar="N")]
 WebhookOption = Annotated[str, typer.Option(help="Where the signed events of both accounts are sent.")]
 
 

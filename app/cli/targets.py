@@ -7,6 +7,7 @@ import typer
 
 from app.cli.api import Api, AsJson, Limit, command
 from app.cli.rules.command import DryRun, File, Prune, apply_file, show_diff, show_file
+from app.cli.values import choice, decimal
 from app.errors import TallyhookError
 from app.vocabulary import TargetKind
 
@@ -15,7 +16,7 @@ targets = typer.Typer(
 )
 Target = Annotated[str, typer.Argument(metavar="TARGET", help="The target's name or id.")]
 _TARGETS = ("name", "kind", "enabled", "message_types", "url", "recipients", "id")
-_DELIVERIES = ("message_id", "target", "type", "state", "tries", "due_at", "delivered_at", "last_status", "last_error")
+_DELIVERIES = ("message_id", "target", "type", "state", "tries", "last_status", "last_error", "due_at", "delivered_at")
 
 
 @command(targets, "list")
@@ -60,7 +61,7 @@ async def create(
     api: Api,
     name: Annotated[str, typer.Argument(metavar="NAME", help="The target's name.")],
     *,
-    kind: Annotated[TargetKind, typer.Option(help="The kind of target.")] = TargetKind.WEBHOOK,
+    kind: Annotated[TargetKind, choice(TargetKind, help="The kind of target:")] = TargetKind.WEBHOOK,
     to: Annotated[str | None, typer.Option("--to", help="A webhook's URL, a folder's, or a Slack URL's name.")] = None,
     recipient: Annotated[list[str] | None, typer.Option(help="An e-mail address; repeatable.")] = None,
     message_type: Annotated[list[str] | None, typer.Option(help="run.stored, …; repeatable; default: all.")] = None,
@@ -93,7 +94,9 @@ async def ping(api: Api, target: Target, as_json: AsJson = False) -> None:
 async def rotate(
     api: Api,
     target: Target,
-    overlap_hours: Annotated[float, typer.Option(help="How long the old secret stays valid.", min=0)] = 24,
+    overlap_hours: Annotated[
+        float, typer.Option(help="How long the old secret stays valid.", parser=decimal(0), metavar="N")
+    ] = 24,
 ) -> None:
     """Give a webhook target a new secret, and show it."""
     found = await api.post(f"{await _path(api, target)}/rotate", {"overlap_hours": overlap_hours})

@@ -81,7 +81,7 @@ async def test_commands_show_what_a_rule_owes_and_what_comes_next(remote: Comman
 
     assert [(one["state"], one["run_id"]) for one in coverage] == [("stored", stored)]
     assert preview.out.startswith("0 would be requested now; next:\n")
-    assert "2026-04-01T00:00:00Z" in preview.out
+    assert "2026-04-01\t\tavailability until 2026-04-02T00:00:00Z" in preview.out
 
 
 async def test_a_file_is_found_by_its_rule_and_date(

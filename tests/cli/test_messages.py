@@ -41,6 +41,28 @@ COMMANDS: list[tuple[tuple[str, ...], int, str]] = [
         ("rules", "backfill", "daily", *THERE), 2,
         "Invalid value: give --from, and --to (not included) or --through (included)",
     ),
+    (
+        ("runs", "list", "--limit", "many", *THERE), 2,
+        "Invalid value for '--limit': many is not a whole number from 1 to 10000",
+    ),
+    (
+        ("runs", "list", "--state", "lost"), 2,
+        "Invalid value for '--state': lost is not one of planned, requested, ready, stored, failed, cancelled",
+    ),
+    (("demo", "--days", "61"), 2, "Invalid value for '--days': 61 is not a whole number from 1 to 60"),
+    (("serve", "--port", "80.5"), 2, "Invalid value for '--port': 80.5 is not a whole number from 0 to 65535"),
+    (
+        ("runs", "diff", "01a1fe99-9c76-7009-9691-f1e842565f45", "--against", "0"), 2,
+        "Invalid value for '--against': 0 is not a whole number from 1 on",
+    ),
+    (
+        ("targets", "rotate", "ledger", "--overlap-hours", "nan"), 2,
+        "Invalid value for '--overlap-hours': nan is not a number from 0 on",
+    ),
+    (
+        ("checks", "show", "activity_total"), 2,
+        "Invalid value for 'CHECK_ID': activity_total is not a verdict's id: `tallyhook checks list` shows them",
+    ),
     (("export", "parquet"), 2, "Missing option '--to'."),
     (
         ("doctor", "--fix"), 2,

@@ -44,7 +44,7 @@ async def test_runs_are_listed_plainly_where_they_are_piped(command: Command, st
     none = await command("runs", "list", "--state", "failed")
 
     headings, row = (line.split("\t") for line in plain.out.splitlines())
-    assert dict(zip(headings, row, strict=True))["from"] == "2026-03-01T00:00:00Z"
+    assert dict(zip(headings, row, strict=True))["window"] == "2026-03-01"
     assert row[:3] == [stored, "stored", "daily"]
     (run,) = for_programs.json()
     assert (run["id"], run["file"]["sha256"] != "") == (stored, True)

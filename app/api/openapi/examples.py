@@ -12,6 +12,7 @@ _RUN_ID = "01a1fe99-9c76-7009-9691-f1e842565f45"
 _TYPE = "balance_change_from_activity.itemized.6"
 _ZONE = "America/Los_Angeles"
 _WINDOW = {"interval_start": "2026-10-01T07:00:00Z", "interval_end": "2026-10-02T07:00:00Z"}
+_DATES = {"first": "2026-10-01", "last": "2026-10-01", "timezone": _ZONE}
 _NEXT_WINDOW = {"interval_start": "2026-10-02T07:00:00Z", "interval_end": "2026-10-03T07:00:00Z"}
 _WAITING = {"reason": "availability", "until": "2026-10-03T07:00:00Z"}
 _STORED_AT = "2026-10-02T12:04:31.914396Z"
@@ -72,7 +73,7 @@ _RUN: dict[str, Any] = {
     "revision": 1,
     "partial": False,
     "waiting": None,
-    "window": {"first": "2026-10-01", "last": "2026-10-01", "timezone": _ZONE},
+    "window": _DATES,
     **_WINDOW,
     "parameters": {"timezone": _ZONE, "interval_start": 1790838000, "interval_end": 1790924400},
     "stripe_run_id": "frr_1EidcSYJQHsJ670aOIdtvyFdx",
@@ -153,8 +154,14 @@ _AUDIT = {
     "before": {"settle_hours": 0.0},
     "after": {"settle_hours": 2.0},
 }
-_UPCOMING = {"connected_account": None, **_NEXT_WINDOW, "partial": False, "waiting": _WAITING}
-_COVERAGE_ENTRY = {**_UPCOMING, **_WINDOW, "state": "stored", "run_id": _RUN_ID, "waiting": None}
+_UPCOMING = {
+    "connected_account": None,
+    "window": {"first": "2026-10-02", "last": "2026-10-02", "timezone": _ZONE},
+    **_NEXT_WINDOW,
+    "partial": False,
+    "waiting": _WAITING,
+}
+_COVERAGE_ENTRY = {**_UPCOMING, "window": _DATES, **_WINDOW, "state": "stored", "run_id": _RUN_ID, "waiting": None}
 _HEALTH = {"status": "ok", "checks": [{"name": "database", "status": "ok", "detail": "the database answers"}]}
 _RULE_HEALTH = {
     "rule_id": _RULE_ID,

@@ -12,9 +12,9 @@ Rule = Annotated[str, typer.Argument(metavar="RULE", help="The rule's name or id
 From = Annotated[str | None, typer.Option("--from", help="A local date like 2026-10-01.")]
 To = Annotated[str | None, typer.Option("--to", help="A local date, not included.")]
 Through = Annotated[str | None, typer.Option("--through", help="A local date, included.")]
-_RULES = ("name", "account", "report_type", "cadence", "timezone", "starts_on", "enabled")
-_COVERAGE = ("interval_start", "interval_end", "connected_account", "state", "waiting", "run_id")
-_NEXT = ("interval_start", "interval_end", "connected_account", "waiting")
+_RULES = ("name", "account", "cadence", "timezone", "starts_on", "report_type", "enabled")
+_COVERAGE = ("window", "connected_account", "state", "run_id", "waiting")
+_NEXT = ("window", "connected_account", "waiting")
 
 
 @command(rules, "list")

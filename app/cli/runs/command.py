@@ -7,6 +7,7 @@ import typer
 
 from app.cli.api import Api, AsJson, Limit, command
 from app.cli.saving import Force, Output
+from app.cli.values import choice, whole
 from app.vocabulary import RunState
 
 runs = typer.Typer(help="Runs: one per wanted report.", no_args_is_help=True)
@@ -33,7 +34,7 @@ _DATE = "a local date like 2026-10-01"
 async def list_(
     api: Api,
     *,
-    state: Annotated[RunState | None, typer.Option(help="Only runs in this state.")] = None,
+    state: Annotated[RunState | None, choice(RunState, help="Only runs in this state:")] = None,
     rule: RuleOption = None,
     report_type: TypeOption = None,
     account: AccountOption = None,
@@ -176,7 +177,9 @@ async def facts(api: Api, run_id: RunId) -> None:
 async def diff(
     api: Api,
     run_id: RunId,
-    against: Annotated[int | None, typer.Option(help="A revision; default: the loaded one before.", min=1)] = None,
+    against: Annotated[
+        int | None, typer.Option(help="A revision; default: the loaded one before.", parser=whole(1), metavar="N")
+    ] = None,
 ) -> None:
     """Show how a run's file differs from an earlier revision of its window, as JSON."""
     from app.cli.output import show_json

@@ -5,11 +5,11 @@ from typing import Any
 
 import typer
 
-from app.cli.output import show_json, show_table
+from app.cli.output import cell_of, show_json, show_table
 
 # From the API.
 Run = Mapping[str, Any]
-_HEADINGS = ("id", "state", "rule", "report_type", "connected_account", "from", "to", "attempt", "about")
+_HEADINGS = ("id", "state", "rule", "window", "report_type", "connected_account", "attempt", "about")
 
 
 def show_runs(found: Sequence[Run], names: Mapping[str, str]) -> None:
@@ -35,9 +35,16 @@ def show_run(run: Run, *, as_json: bool) -> None:
 
 def _row(run: Run, names: Mapping[str, str]) -> list[object]:
     rule = None if run["rule_id"] is None else names.get(run["rule_id"], run["rule_id"])
-    window = (run["interval_start"], run["interval_end"])
-    about = _about(run)
-    return [run["id"], run["state"], rule, run["report_type"], run["connected_account"], *window, run["attempt"], about]
+    return [
+        run["id"],
+        run["state"],
+        rule,
+        cell_of(run["window"]),
+        run["report_type"],
+        run["connected_account"],
+        run["attempt"],
+        _about(run),
+    ]
 
 
 def _about(run: Run) -> str | None:

@@ -1,14 +1,22 @@
 """`tallyhook checks`: whether the numbers in the files agree."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from app.cli.api import Api, AsJson, Limit, command
 
 checks = typer.Typer(help="Checks: numbers that must agree, and whether they do.", no_args_is_help=True)
-CheckId = Annotated[int, typer.Argument(metavar="CHECK_ID", help="The verdict's id.")]
-_COLUMNS = ("id", "name", "verdict", "account", "first", "currency", "left", "right", "difference", "reason")
+
+
+def _check_id(text: str) -> int:
+    if text.isdecimal():
+        return int(text)
+    raise typer.BadParameter(f"{text} is not a verdict's id: `tallyhook checks list` shows them")
+
+
+CheckId = Annotated[int, typer.Argument(metavar="CHECK_ID", help="The verdict's id.", parser=_check_id)]
+_COLUMNS = ("id", "name", "verdict", "account", "window", "currency", "left", "right", "difference", "reason")
 
 
 @command(checks, "list")
@@ -35,7 +43,7 @@ async def list_(
         "/v1/checks", limit=limit, verdict=verdict, name=name, rule=rule, account=account, from_=first, to=to,
         through=through, history=history or None,
     )  # fmt: skip
-    show_list(_COLUMNS, found if as_json else [_flat(one) for one in found], as_json=as_json)
+    show_list(_COLUMNS, found, as_json=as_json)
 
 
 @command(checks)
@@ -53,7 +61,3 @@ async def note(
     """Write a note about a verdict: health then takes it as acknowledged."""
     await api.post(f"/v1/checks/{check_id}/note", {"note": text})
     typer.echo(f"noted at check {check_id}")
-
-
-def _flat(check: dict[str, Any]) -> dict[str, Any]:
-    return {**check, "first": check["window"]["first"]}
