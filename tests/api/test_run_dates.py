@@ -91,7 +91,7 @@ async def test_a_cursor_of_another_order_is_refused(api: httpx.AsyncClient) -> N
 async def test_a_poller_gets_what_was_stored_since_strictly_and_in_order(
     res: Resources, api: httpx.AsyncClient
 ) -> None:
-    await execute(res, "update runs set stored_at = interval_end")
+    await execute(res, "update runs set stored_at = interval_end + interval '1.000001 s'")
     all_of_them = (await api.get("/v1/runs", params={"order": "stored"})).json()["data"]
     since = all_of_them[0]["stored_at"]
 

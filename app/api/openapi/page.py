@@ -83,9 +83,11 @@ def _page(document: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _tasks() -> Iterator[str]:
-    yield '<h2 id="tasks">tasks</h2><p>With <code>TOKEN</code> and <code>URL</code> set in the shell.</p>'
+    yield '<h2 id="tasks">tasks</h2><p>With <code>TOKEN</code> and <code>URL</code> set in the shell, or <code>'
+    yield "TALLYHOOK_TOKEN</code> and <code>TALLYHOOK_URL</code> for the command line.</p>"
     for task in TASKS:
-        yield f"<h3>{escape(task.title)}</h3><p>{_inline(task.about)}</p><pre>{escape(task.commands)}</pre>"
+        yield f"<h3>{escape(task.title)}</h3><p>{_inline(task.about)}</p>"
+        yield f"<pre>{escape(task.curl)}</pre><pre>{escape(task.shell)}</pre><p>On the pages: {escape(task.pages)}.</p>"
     yield '<p>For tools: <a href="/openapi.json">openapi.json</a>.</p>'
 
 

@@ -78,12 +78,18 @@ def _in_utc(value: datetime) -> datetime:
     return value.astimezone(UTC)
 
 
-def _whole_second(value: datetime) -> datetime:
+def _with_offset(value: datetime) -> datetime:
     if value.tzinfo is None:
         raise ValueError("has no offset; write 2026-10-01T07:00:00Z, or +02:00 in place of Z")
-    if value.microsecond or not FIRST_DAY.year < value.year <= LAST_DAY.year:
-        raise ValueError(f"must be a whole second between {FIRST_DAY.year + 1} and {LAST_DAY.year}")
+    if not FIRST_DAY.year < value.year <= LAST_DAY.year:
+        raise ValueError(f"must be between {FIRST_DAY.year + 1} and {LAST_DAY.year}")
     return value.astimezone(UTC)
+
+
+def _whole_second(value: datetime) -> datetime:
+    if value.microsecond:
+        raise ValueError("must be a whole second: Stripe's reports count in seconds")
+    return value
 
 
 def _unique(values: list[str]) -> list[str]:
@@ -148,7 +154,8 @@ ConnectedAccount = Annotated[str, Field(pattern=sentences.CONNECTED_ACCOUNT, max
 ConnectedAccounts = Annotated[list[ConnectedAccount], Field(max_length=LONGEST_LIST), AfterValidator(_unique)]
 ZoneName = Annotated[str, Field(pattern=sentences.ZONE, examples=["America/Los_Angeles"])]
 Day = Annotated[date, Field(ge=FIRST_DAY, le=LAST_DAY), BeforeValidator(_day_text)]
-Moment = Annotated[datetime, BeforeValidator(_time_text), AfterValidator(_whole_second)]
+Moment = Annotated[datetime, BeforeValidator(_time_text), AfterValidator(_with_offset)]
+WholeSecond = Annotated[Moment, AfterValidator(_whole_second)]
 Parameters = Annotated[dict[str, Any], AfterValidator(_parameters)]
 # Connections may have a time zone of their own; what goes out is always UTC, and so ends in Z.
 Time = Annotated[datetime, AfterValidator(_in_utc)]

@@ -19,6 +19,7 @@ from app.api.schemas.common import (
     ReportTypeId,
     Slug,
     Time,
+    WholeSecond,
 )
 from app.api.schemas.tables import LoadOut
 from app.runs.listing import RunFilters
@@ -77,8 +78,8 @@ class RunIn(In):
     account: Slug = DEFAULT_ACCOUNT
     report_type: ReportTypeId
     parameters: Parameters = Field(default_factory=dict)
-    interval_start: Moment | None = Field(default=None, description="Inclusive; if the report type takes one.")
-    interval_end: Moment | None = Field(default=None, description="Exclusive. Beyond Stripe's data the run waits.")
+    interval_start: WholeSecond | None = Field(default=None, description="Inclusive; if the report type takes one.")
+    interval_end: WholeSecond | None = Field(default=None, description="Exclusive. Beyond Stripe's data the run waits.")
     connected_account: ConnectedAccount | None = None
 
 

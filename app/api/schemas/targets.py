@@ -1,12 +1,11 @@
 """The schemas of targets, messages and deliveries."""
 
 import uuid
-from datetime import datetime
 from typing import Annotated, Any
 
 from pydantic import Field, StrictBool
 
-from app.api.schemas.common import In, Name, Out, Slug, Time
+from app.api.schemas.common import In, Moment, Name, Out, Slug, Time
 from app.vocabulary import DeliveryState, MessageType, TargetKind
 
 _MOST = 1_000
@@ -85,7 +84,7 @@ class RotateIn(In):
 class RecoverIn(In):
     """From when on failed and skipped messages are sent again."""
 
-    since: datetime = Field(description="RFC 3339, with a zone.")
+    since: Moment = Field(description="RFC 3339, with an offset.")
 
 
 class RecoveredOut(Out):
