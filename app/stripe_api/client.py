@@ -22,7 +22,7 @@ from app.observability.metrics import Metrics
 from app.settings import Account, Settings
 from app.stripe_api.answers import items_of, read_as, translate_errors
 from app.stripe_api.file_answers import OpenFile, check_file_answer, open_file, origin
-from app.stripe_api.http import FILE_CONTENTS, CountingClient, call_to, describe_failure, open_calls, trust
+from app.stripe_api.http import FILE_CONTENTS, CountingClient, call_to, describe_failure, open_calls
 from app.stripe_api.objects import (
     ConnectedAccount,
     Payout,
@@ -35,6 +35,7 @@ from app.stripe_api.objects import (
     stripe_run_from,
 )
 from app.stripe_api.transport import open_http
+from app.trust import trust
 
 T = TypeVar("T")
 log = structlog.get_logger()

@@ -3,13 +3,10 @@
 An answer that is not a JSON object, such as a proxy's page, ends here: the SDK would fail on it in various ways.
 """
 
-import os
 import re
-import ssl
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
 from http.cookiejar import DefaultCookiePolicy
 from typing import Any
 
@@ -17,10 +14,10 @@ import httpx
 import orjson
 import stripe
 
-from app.errors import SettingsError
 from app.observability import tracing
 from app.observability.tracing import Kind
 from app.stripe_api.transport import open_http
+from app.trust import trust
 
 # Called with the endpoint and the status of each call.
 Count = Callable[[str, str], None]
@@ -86,22 +83,6 @@ def open_calls(timeout: httpx.Timeout) -> httpx.AsyncClient:
     http = open_http(timeout, trust())
     http.cookies.jar.set_policy(DefaultCookiePolicy(allowed_domains=[]))
     return http
-
-
-def trust() -> ssl.SSLContext:
-    """The certificate authorities for every call to Stripe: those of `SSL_CERT_FILE` or `SSL_CERT_DIR` if set.
-
-    Raises SettingsError. Loading them takes 40 ms: once for all clients.
-    """
-    return _trust(os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR"))
-
-
-@cache
-def _trust(_file: str | None, _folder: str | None) -> ssl.SSLContext:
-    try:
-        return httpx.create_ssl_context()
-    except OSError as error:  # SSLError, for a file without certificates, is an OSError too
-        raise SettingsError("SSL_CERT_FILE: must name a readable file of certificates (PEM)") from error
 
 
 def describe_failure(error: httpx.HTTPError) -> str:

@@ -15,8 +15,9 @@ from app.errors import NotNow, Refused
 from app.settings import Settings
 from app.stripe_api.answers import items_of, read_as, translate_errors
 from app.stripe_api.client import CALL_TIMEOUT, LIST_PAGE, StripeClient
-from app.stripe_api.http import describe_failure, trust
+from app.stripe_api.http import describe_failure
 from app.stripe_api.objects import NewEndpoint, StripeFile, WebhookEndpoint, new_endpoint_from, webhook_endpoint_from
+from app.trust import trust
 
 # `*` means every event except those that must be selected by name (stripe.md 4.2); this is the one we need.
 BY_NAME_ONLY = "reporting.report_type.updated"

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import httpx
 
 from app.errors import AddressRefused
+from app.trust import trust
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -71,7 +72,7 @@ class GuardedTransport(httpx.AsyncBaseTransport):
 
     def __init__(self, networks: Sequence[Network]) -> None:
         self._networks = networks
-        self._inner = httpx.AsyncHTTPTransport(trust_env=False, retries=0)
+        self._inner = httpx.AsyncHTTPTransport(verify=trust(), trust_env=False, retries=0)
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         host, port = request.url.host, request.url.port or (443 if request.url.scheme == "https" else 80)
@@ -99,13 +100,16 @@ class GuardedTransport(httpx.AsyncBaseTransport):
 
 
 def make_client(networks: Sequence[Network], proxy: str | None, *, timeout: float) -> httpx.AsyncClient:
-    """The client that all messages go through: no redirects, nothing from the environment, `timeout` seconds a step.
+    """The client that all messages go through: no redirects, of the environment only the certificate authorities,
+    `timeout` seconds a step.
 
     With a proxy it is the proxy that resolves and refuses (Stripe's Smokescreen does).
     """
     transport: httpx.AsyncBaseTransport
     if proxy is not None:
-        transport = httpx.AsyncHTTPTransport(proxy=proxy, trust_env=False, retries=0)
+        transport = httpx.AsyncHTTPTransport(proxy=proxy, verify=trust(), trust_env=False, retries=0)
     else:
         transport = GuardedTransport(networks)
-    return httpx.AsyncClient(transport=transport, timeout=timeout, follow_redirects=False, trust_env=False)
+    return httpx.AsyncClient(
+        transport=transport, verify=trust(), timeout=timeout, follow_redirects=False, trust_env=False
+    )

@@ -2,6 +2,7 @@
 
 import ipaddress
 from ipaddress import ip_address, ip_network
+from pathlib import Path
 
 import httpx
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from app.errors import AddressRefused
 from app.targets import guard
 from app.targets.guard import is_allowed, is_public, make_client
+from tests.stripe_api.authority import behind_tls
 from tests.targets.receivers import web_receiver
 
 LOOPBACK = [ip_network("127.0.0.0/8")]
@@ -81,6 +83,24 @@ async def test_the_address_that_was_looked_at_is_the_one_that_is_connected_to(mo
     assert receiver.received[0].headers["host"] == f"receiver.invalid:{port}"
 
 
+async def test_a_receivers_certificate_may_come_from_a_named_authority(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def resolve(host: str, port: int) -> list[guard.Address]:
+        return [ip_address("127.0.0.1")]
+
+    monkeypatch.setattr(guard, "resolve", resolve)
+    async with web_receiver() as receiver, behind_tls(receiver.url.removesuffix("/hook"), tmp_path) as url:
+        async with make_client(LOOPBACK, None, timeout=5) as client:
+            with pytest.raises(httpx.ConnectError, match="CERTIFICATE_VERIFY_FAILED"):
+                await client.post(f"{url}/hook", content=b"{}")
+        monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
+        async with make_client(LOOPBACK, None, timeout=5) as client:
+            answer = await client.post(f"{url}/hook", content=b"{}")
+
+    assert (answer.status_code, len(receiver.received)) == (200, 1)
+
+
 async def test_a_redirect_is_not_followed() -> None:
     async with web_receiver() as receiver, make_client(LOOPBACK, None, timeout=5) as client:
         receiver.answers = [(302, {"location": receiver.url})]
@@ -89,6 +109,18 @@ async def test_a_redirect_is_not_followed() -> None:
 
     assert answer.status_code == 302
     assert len(receiver.received) == 1
+
+
+async def test_with_a_proxy_everything_goes_through_it_and_it_decides() -> None:
+    async with web_receiver() as proxy:
+        here = proxy.url.removesuffix("/hook").replace("://", "://tallyhook:secret@")
+        proxy.answers = [200, 403]
+        async with make_client([], here, timeout=5) as client:
+            answers = [await client.post("http://receiver.internal/hook", content=b"{}") for _ in range(2)]
+
+    assert [answer.status_code for answer in answers] == [200, 403]
+    assert [one.headers["host"] for one in proxy.received] == ["receiver.internal"] * 2
+    assert proxy.received[0].headers["proxy-authorization"].startswith("Basic ")
 
 
 async def test_plain_http_is_for_networks_that_were_opened(monkeypatch: pytest.MonkeyPatch) -> None:
