@@ -1,4 +1,4 @@
-"""Which certificate authorities the service believes, whoever it calls."""
+"""The certificate authorities that every outgoing call trusts."""
 
 import os
 import ssl

@@ -588,6 +588,11 @@ class Delivery(Base):
     last_error: Mapped[str | None]
     __table_args__ = (
         Index("ix_deliveries_due", "target_id", "due_at", postgresql_where=text("state = 'pending'")),
+        Index(
+            "ix_deliveries_under_way",
+            "target_id",
+            postgresql_where=text("state = 'pending' and lease_until is not null"),
+        ),
         Index("ix_deliveries_target", "target_id", text("message_id desc")),
         Index(
             "ix_deliveries_undelivered",

@@ -41,6 +41,7 @@ async def _late(view: View) -> list[Lasting]:
                     str(rule.rule_id),
                     f"{rule.name} is late: {rule.detail}",
                     f"{rule.name} is on time again",
+                    account=rule.account,
                     rule_id=rule.rule_id,
                     data={"rule_id": str(rule.rule_id), "rule_name": rule.name},
                 ),

@@ -41,6 +41,7 @@ class RuleHealth:
 
     rule_id: uuid.UUID
     name: str
+    account: str
     connected_account: str | None
     status: Status
     detail: str
@@ -130,6 +131,7 @@ def _rule(row: RuleRow, now: datetime, missing: Mapping[tuple[str, str], str], o
     return RuleHealth(
         rule_id=row.id,
         name=row.name,
+        account=row.account,
         connected_account=row.connected_account,
         status=Status.OK if detail is None else Status.DEGRADED,
         detail=detail or "on time",

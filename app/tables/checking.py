@@ -14,7 +14,7 @@ from app.resources import Resources
 from app.tables import telling
 from app.tables.checks import inputs
 from app.tables.checks.registry import CHECKS
-from app.tables.checks.results import Finding, Verdict
+from app.tables.checks.results import Finding, NewVerdict, Verdict
 
 log = structlog.get_logger()
 
@@ -54,10 +54,11 @@ async def _check_some(res: Resources, account: str) -> int:
     return len(load_ids)
 
 
-def _log(findings: Sequence[Named]) -> None:
-    for name, finding in findings:
-        if finding.verdict is Verdict.DIFFERS:
-            log.warning("check.differs", check=name, account=finding.window_of.account, currency=finding.currency)
+def _log(new: Sequence[NewVerdict]) -> None:
+    for one in new:
+        if one.finding.verdict is Verdict.DIFFERS:
+            account, currency = one.finding.window_of.account, one.finding.currency
+            log.warning("check.differs", check=one.check, account=account, currency=currency)
 
 
 async def find(session: AsyncSession, read: inputs.Inputs) -> list[Named]:
@@ -72,22 +73,23 @@ async def find(session: AsyncSession, read: inputs.Inputs) -> list[Named]:
     return found
 
 
-async def _add(session: AsyncSession, found: Sequence[Named]) -> list[Named]:
+async def _add(session: AsyncSession, found: Sequence[Named]) -> list[NewVerdict]:
     """Add each verdict unless the newest one on the same subject is equal; returns those added."""
-    by_subject = {_subject(name, finding): (name, finding) for name, finding in found}
+    verdicts = [NewVerdict(name, _subject(name, finding), finding) for name, finding in found]
+    by_subject = {one.subject: one for one in verdicts}
     if not by_subject:
         return []
-    rows = [_row(subject, *named) for subject, named in by_subject.items()]
+    rows = [_row(one) for one in by_subject.values()]
     added = set((await session.execute(_ADD, {"rows": json.dumps(rows)})).scalars())
-    return [named for subject, named in by_subject.items() if subject in added]
+    return [one for one in by_subject.values() if one.subject in added]
 
 
-def _row(subject: str, name: str, finding: Finding) -> dict[str, Any]:
+def _row(new: NewVerdict) -> dict[str, Any]:
     """A verdict as a row in JSON; amounts are texts, so that they stay exact."""
-    window = finding.window_of
+    finding, window = new.finding, new.finding.window_of
     return {
-        "subject": subject,
-        "name": name,
+        "subject": new.subject,
+        "name": new.check,
         "verdict": finding.verdict.value,
         "account": window.account,
         "connected_account": window.connected_account,

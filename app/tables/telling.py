@@ -9,8 +9,9 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.db.rows import fetch
 from app.tables.amounts import difference
-from app.tables.checks.results import Finding, Verdict, difference_text
-from app.targets.messages import NewMessage, announce
+from app.tables.checks.results import NewVerdict, Verdict, difference_text
+from app.targets import notices
+from app.targets.messages import NewMessage, announce, as_time, has_targets, window_data
 from app.vocabulary import MessageType
 
 
@@ -27,31 +28,41 @@ class _Headers:
     before: list[str]
 
 
-async def tell_differences(session: AsyncSession, found: Sequence[tuple[str, Finding]]) -> None:
-    """Announce the new verdicts that say that two numbers differ."""
-    await announce(session, [_difference(name, one) for name, one in found if one.verdict is Verdict.DIFFERS])
+async def tell_differences(session: AsyncSession, new: Sequence[NewVerdict]) -> None:
+    """Announce the new verdicts that two numbers differ, and that numbers agree which were announced to differ."""
+    if not new or not await has_targets(session):
+        return
+    differ = [one for one in new if one.finding.verdict is Verdict.DIFFERS]
+    agree = {one.subject: one for one in new if one.finding.verdict is Verdict.AGREES}
+    await notices.begin(session, MessageType.CHECK_DIFFERS, [one.subject for one in differ])
+    over = await notices.end(session, MessageType.CHECK_DIFFERS, agree)
+    messages = [_message(one, "began") for one in differ]
+    await announce(session, messages + [_message(one, "ended") for one in agree.values() if one.subject in over])
 
 
-def _difference(name: str, found: Finding) -> NewMessage:
-    window = found.window_of
+def _message(new: NewVerdict, state: str) -> NewMessage:
+    found, window = new.finding, new.finding.window_of
     by_how_much = None
     if found.left is not None and found.right is not None:
         by_how_much = difference(found.left, found.right)
     by = "" if by_how_much is None else f"{by_how_much:f}"
+    about = f"{new.check} {found.currency}".strip()
     data = {
-        "check": name,
+        "check": new.check,
+        "state": state,
         "account": window.account,
         "connected_account": window.connected_account,
         "report_type": window.report_type,
-        "interval_start": None if window.interval_start is None else window.interval_start.isoformat(),
-        "interval_end": None if window.interval_end is None else window.interval_end.isoformat(),
+        "window": window_data(window.interval_start, window.interval_end, window.timezone),
+        "interval_start": as_time(window.interval_start),
+        "interval_end": as_time(window.interval_end),
         "currency": found.currency,
         "difference": by,
         "reason": found.reason,
-        "text": difference_text(f"{name} {found.currency}".strip(), by_how_much, found.reason),
+        "text": f"{about} agrees again" if state == "ended" else difference_text(about, by_how_much, found.reason),
     }
-    about = "-".join(str(load.id) for load in found.loads)
-    key = f"{MessageType.CHECK_DIFFERS}/{name}/{about}/{found.currency}/{by}"
+    loads = "-".join(str(load.id) for load in found.loads)
+    key = f"{MessageType.CHECK_DIFFERS}/{new.check}/{loads}/{found.currency}/{by}"
     return NewMessage(MessageType.CHECK_DIFFERS, data, key, window.account, window.rule_id)
 
 
@@ -66,8 +77,10 @@ def _changed(found: _Headers) -> NewMessage:
     removed = [name for name in found.before if name not in found.header]
     said = [f"a new column, {name}" for name in added] + [f"{name} is gone" for name in removed]
     data = {
+        "rule_id": str(found.rule_id),
+        "rule_name": found.rule_name,
+        "account": found.account,
         "report_type": found.report_type,
-        "rule": {"id": str(found.rule_id), "name": found.rule_name},
         "added": added,
         "removed": removed,
         "text": f"{found.rule_name}: {'; '.join(said)}",

@@ -37,11 +37,15 @@ _FILE: dict[str, Any] = {
 }
 _ERROR = {"kind": "stripe_failed", "message": "Stripe could not make the report", "stripe_request_id": "req_1"}
 _RULE: dict[str, Any] = {"rule_id": _RUN["rule_id"], "rule_name": "daily-activity", "account": "default"}
+_LINK = f"https://reports.example.com/runs/{_RUN['id']}"
+_BEGAN = {"state": "began", "since": "2026-10-03T19:00:00.914396Z"}
+_ENDED = {**_BEGAN, "state": "ended"}
 
 
 @dataclass(frozen=True, slots=True)
 class Described:
-    """A message type in words. `lasting`: it announces the beginning of a state, and another type its end."""
+    """A message type in words. `lasting`: it announces the beginning of a state; its end has `state` "ended", and for
+    some a type of its own."""
 
     description: str
     example: Mapping[str, Any]
@@ -49,14 +53,14 @@ class Described:
 
 
 DESCRIBED: Mapping[MessageType, Described] = {
-    MessageType.RUN_STORED: Described("A report is stored.", {"run": _RUN, "file": _FILE}),
+    MessageType.RUN_STORED: Described("A report is stored.", {"run": _RUN, "file": _FILE, "link": _LINK}),
     MessageType.RUN_FAILED: Described(
         "A report has failed; `run.error` says why.",
-        {"run": {**_RUN, "state": "failed", "error": _ERROR, "stored_at": None}, "file": None},
+        {"run": {**_RUN, "state": "failed", "error": _ERROR, "stored_at": None}, "file": None, "link": _LINK},
     ),
     MessageType.RUN_CANCELLED: Described(
         "A report will not come: it was cancelled.",
-        {"run": {**_RUN, "state": "cancelled", "stored_at": None}, "file": None},
+        {"run": {**_RUN, "state": "cancelled", "stored_at": None}, "file": None, "link": _LINK},
     ),
     MessageType.RUN_RESTATED: Described(
         "A later revision of a report differs from the one before.",
@@ -64,30 +68,42 @@ DESCRIBED: Mapping[MessageType, Described] = {
             "run": {**_RUN, "revision": 2},
             "file": _FILE,
             "before": {"sha256": "1b4f0e9851971998e732078544c96b36c3d01cedf7caa332359d6f1d83567014", "line_count": 411},
+            "link": _LINK,
         },
     ),
     MessageType.RULE_LATE: Described(
         "Reports that a rule owes are overdue.",
-        {**_RULE, "text": "daily-activity is late: no report since 2026-10-01"},
+        {**_RULE, **_BEGAN, "text": "daily-activity is late: no report since 2026-10-01"},
         lasting=True,
     ),
     MessageType.RULE_ON_TIME: Described(
-        "A rule that was late has caught up.", {**_RULE, "text": "daily-activity is on time again"}
+        "A rule that was late has caught up.", {**_RULE, **_ENDED, "text": "daily-activity is on time again"}
     ),
     MessageType.ACCOUNT_HELD: Described(
         "Stripe refuses an account's key for one kind of call.",
-        {"account": "default", "call_kind": "create", "text": "default: Stripe refuses the key to create reports"},
+        {
+            "account": "default",
+            "call_kind": "create",
+            **_BEGAN,
+            "text": "default: Stripe refuses the key to create reports: Invalid API Key provided",
+        },
         lasting=True,
     ),
     MessageType.ACCOUNT_RELEASED: Described(
         "Stripe accepts the key again.",
-        {"account": "default", "call_kind": "create", "text": "default: Stripe accepts the key to create reports"},
+        {
+            "account": "default",
+            "call_kind": "create",
+            **_ENDED,
+            "text": "default: Stripe accepts the key again to create reports",
+        },
     ),
     MessageType.REPORT_TYPE_MISSING: Described(
         "A report type that a rule names does not exist for its account.",
         {
             "account": "default",
             "report_type": "balance_change.itemized.6",
+            **_BEGAN,
             "text": "default: Stripe has no report type balance_change.itemized.6",
         },
         lasting=True,
@@ -95,6 +111,7 @@ DESCRIBED: Mapping[MessageType, Described] = {
     MessageType.COLUMNS_CHANGED: Described(
         "A report's columns are not those of the one before.",
         {
+            **_RULE,
             "report_type": _RUN["report_type"],
             "added": ["withheld_tax"],
             "removed": [],
@@ -105,21 +122,35 @@ DESCRIBED: Mapping[MessageType, Described] = {
         "Two numbers that must agree do not.",
         {
             "check": "activity_total",
+            "state": "began",
+            "account": "default",
+            "connected_account": None,
+            "report_type": _RUN["report_type"],
+            "window": _RUN["window"],
+            "interval_start": _RUN["interval_start"],
+            "interval_end": _RUN["interval_end"],
             "currency": "usd",
             "difference": "5.61",
+            "reason": None,
             "text": "activity_total usd differs by 5.61",
         },
         lasting=True,
     ),
     MessageType.MONTH_COMPLETE: Described(
         "Every report that a rule owes for a month is here.",
-        {**_RULE, "month": "2026-10", "windows": 31, "text": "daily-activity: October 2026 is complete (31 reports)"},
+        {**_RULE, "month": "2026-10", "windows": 31, "text": "October 2026 is complete (31 reports)"},
     ),
     MessageType.TARGET_DISABLED: Described(
         "A target was disabled because it could no longer be reached.",
-        {"target": {"id": "01a1fe99-9c4a-7000-bd32-e12b7cda8e63", "name": "ledger"}, "text": "ledger: 410 Gone"},
+        {
+            "target": {"id": "01a1fe99-9c4a-7000-bd32-e12b7cda8e63", "name": "ledger"},
+            "text": "ledger: the receiver answered 410 Gone",
+        },
     ),
-    MessageType.PING: Described("A test message.", {"text": "ping from Tallyhook"}),
+    MessageType.PING: Described(
+        "A test message.",
+        {"text": "ping from Tallyhook", "target": {"id": "01a1fe99-9c4a-7000-bd32-e12b7cda8e63", "name": "ledger"}},
+    ),
 }
 
 

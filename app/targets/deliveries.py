@@ -89,12 +89,15 @@ class _Due:
     previous_is_valid: bool
 
 
-async def claim(session: AsyncSession, *, worker: uuid.UUID, seconds: float, limit: int) -> list[DeliveryClaim]:
-    """Claim due messages for at most `limit` calls, for `seconds`."""
+async def claim(
+    session: AsyncSession, *, worker: uuid.UUID, seconds: float, limit: int, signs: bool
+) -> list[DeliveryClaim]:
+    """Claim due messages for at most `limit` calls, for `seconds`; those of webhooks wait unless we can sign them."""
     values = {
         "worker": worker,
         "seconds": seconds,
         "limit": limit,
+        "signs": signs,
         "at_once": AT_ONCE,
         "at_once_while_failing": AT_ONCE_WHILE_FAILING,
         "most": MOST_COLLECTED,
@@ -183,7 +186,7 @@ with open as (
                                           else deliveries.message_id end)
                from deliveries where target_id = targets.id and state = 'pending'
                    and lease_until > clock_timestamp()) as places
-    from targets where targets.enabled and targets.deleted_at is null
+    from targets where targets.enabled and targets.deleted_at is null and (:signs or targets.kind <> 'webhook')
 ), first_due as (
     select open.*, oldest.due_at from open cross join lateral (
         select due_at from deliveries where target_id = open.id and state = 'pending'

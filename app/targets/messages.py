@@ -64,7 +64,7 @@ async def has_targets(session: AsyncSession) -> bool:
 async def announce(session: AsyncSession, new: Sequence[NewMessage]) -> int:
     """Write these messages and their deliveries down; they go out when the session's transaction commits.
 
-    Returns how many deliveries were made. A disabled target's are kept as skipped.
+    Returns how many deliveries were made. A disabled target's are kept as skipped. Without targets nothing is written.
     """
     if not new:
         return 0
@@ -173,7 +173,7 @@ def _run_data(run: _Run) -> dict[str, Any]:
         "attempt": run.attempt,
         "revision": run.revision,
         "partial": run.partial,
-        "window": _window(run),
+        "window": window_data(run.interval_start, run.interval_end, run.timezone),
         "interval_start": as_time(run.interval_start),
         "interval_end": as_time(run.interval_end),
         "stripe_run_id": run.stripe_run_id,
@@ -185,10 +185,11 @@ def _run_data(run: _Run) -> dict[str, Any]:
     }
 
 
-def _window(run: _Run) -> dict[str, Any] | None:
-    if run.interval_start is None or run.interval_end is None:
+def window_data(start: datetime | None, end: datetime | None, timezone: str | None) -> dict[str, Any] | None:
+    """An interval in local dates; None if there is none."""
+    if start is None or end is None:
         return None
-    dates = local_dates(run.interval_start, run.interval_end, run.timezone or "UTC")
+    dates = local_dates(start, end, timezone or "UTC")
     return {"first": _as_day(dates.first), "last": _as_day(dates.last), "timezone": dates.timezone}
 
 
@@ -256,6 +257,7 @@ with written as (
     insert into messages (id, type, account, rule_id, subject, data, dedupe_key)
     select * from jsonb_to_recordset(cast(:rows as jsonb)) as new(
         id uuid, type text, account text, rule_id uuid, subject text, data jsonb, dedupe_key text)
+    where exists (select from every_target where deleted_at is null)
     on conflict (dedupe_key) do nothing returning id, type, account, rule_id
 ), made as (
     insert into deliveries (message_id, target_id, state, due_at)

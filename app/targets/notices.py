@@ -14,7 +14,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.db.rows import fetch
-from app.targets.messages import NewMessage, announce, as_time
+from app.targets.messages import NewMessage, announce, as_time, has_targets
 from app.vocabulary import MessageType
 
 # The message type of the end of a state; by default the same type, with `state` "ended".
@@ -46,7 +46,12 @@ class _Told:
 
 
 async def announce_changes(session: AsyncSession, types: Collection[MessageType], now: Sequence[Lasting]) -> int:
-    """Announce which states of these types began or ended since the last check; returns how many."""
+    """Announce which states of these types began or ended since the last check; returns how many.
+
+    Without targets nothing is remembered: the first target is sent what lasts by then.
+    """
+    if not await has_targets(session):
+        return 0
     await session.execute(_LOCK)
     current = {(state.type.value, state.subject): state for state in now}
     rows = [{"type": type_, "subject": subject, "data": _kept(state)} for (type_, subject), state in current.items()]
@@ -58,13 +63,28 @@ async def announce_changes(session: AsyncSession, types: Collection[MessageType]
     return len(begun) + len(ended)
 
 
+async def begin(session: AsyncSession, type_: MessageType, subjects: Collection[str]) -> None:
+    """Remember that states of these subjects were announced, by the caller's own messages."""
+    await _remember(session, type_, subjects)
+
+
+async def end(session: AsyncSession, type_: MessageType, subjects: Collection[str]) -> set[str]:
+    """Forget those of these subjects whose state was announced, and return them: their end is to be announced."""
+    found = await session.execute(_FORGET, {"type": type_.value, "subjects": list(subjects)})
+    return set(found.scalars())
+
+
 async def once(session: AsyncSession, message: NewMessage, subject: str) -> bool:
     """Announce this only once, even after the message was pruned. Returns whether it was announced now."""
-    row: list[dict[str, Any]] = [{"type": message.type.value, "subject": subject, "data": {}}]
-    if not await fetch(session, _Told, _BEGIN, {"rows": orjson.dumps(row).decode()}):
+    if not await _remember(session, message.type, [subject]):
         return False
     await announce(session, [message])
     return True
+
+
+async def _remember(session: AsyncSession, type_: MessageType, subjects: Collection[str]) -> list[_Told]:
+    rows: list[dict[str, Any]] = [{"type": type_.value, "subject": subject, "data": {}} for subject in subjects]
+    return await fetch(session, _Told, _BEGIN, {"rows": orjson.dumps(rows).decode()})
 
 
 def _kept(state: Lasting) -> dict[str, Any]:
@@ -83,8 +103,8 @@ def _began(told: _Told, state: Lasting) -> NewMessage:
 
 def _ended(told: _Told) -> NewMessage:
     type_ = MessageType(told.type)
-    kept = {name: value for name, value in told.data.items() if name not in ("ended", "rule_id")}
     rule_id = told.data["rule_id"]
+    kept = {name: value for name, value in told.data.items() if name != "ended" and (name, value) != ("rule_id", None)}
     data = {**kept, "text": told.data["ended"], "state": "ended", "since": as_time(told.since)}
     return NewMessage(
         _ENDS.get(type_, type_),
@@ -106,6 +126,7 @@ insert into notices (type, subject, data)
 select * from jsonb_to_recordset(cast(:rows as jsonb)) as new(type text, subject text, data jsonb)
 on conflict (type, subject) do nothing returning type, subject, since, data
 """)
+_FORGET = text("delete from notices where type = :type and subject = any(:subjects) returning subject")
 _END = text("""
 delete from notices where type = any(:types) and not exists (
     select from jsonb_to_recordset(cast(:rows as jsonb)) as now(type text, subject text)

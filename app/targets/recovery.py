@@ -37,16 +37,15 @@ async def skip_pending(session: AsyncSession, target_id: uuid.UUID) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Failing:
-    """How long a target has been failing, and how many messages it has missed since."""
+    """Since when a target has been failing, and how many messages it has missed since."""
 
     since: datetime
-    days: float
     messages: int
 
 
-async def failing(session: AsyncSession, target_id: uuid.UUID) -> Failing | None:
-    """How a target fails; None when its last delivery worked."""
-    return await fetch_first(session, Failing, _FAILING, {"target_id": target_id})
+async def failing(session: AsyncSession, target_id: uuid.UUID, *, days: float) -> Failing | None:
+    """How a target fails; None unless it has failed for so many days."""
+    return await fetch_first(session, Failing, _FAILING, {"target_id": target_id, "days": days})
 
 
 async def prune(session: AsyncSession, *, days: int, limit: int) -> int:
@@ -71,12 +70,12 @@ _SKIP = text("""
 update deliveries set state = 'skipped', lease_until = null, leased_by = null, fence = fence + 1
 where target_id = :target_id and state = 'pending'
 """)
+# Counted only once that matters, as it reads every attempt.
 _FAILING = text("""
 select failing_since as since,
-    cast(extract(epoch from clock_timestamp() - failing_since) / 86400 as float8) as days,
     (select count(distinct attempts.message_id) from delivery_attempts as attempts
      where attempts.target_id = targets.id and attempts.at >= targets.failing_since) as messages
-from targets where id = :target_id and failing_since is not null
+from targets where id = :target_id and failing_since <= clock_timestamp() - make_interval(secs => 86400.0 * :days)
 """)
 _PRUNE = text("""
 delete from messages where id in (

@@ -34,7 +34,9 @@ async def claim_deliveries(res: Resources, limit: int) -> list[DeliveryClaim]:
     # Renewed while it is being sent, as every lane's claims are: a dead worker's are taken over as soon as its others.
     seconds = res.settings.stalled_after_seconds
     async with res.sessions.begin() as session:
-        return await deliveries.claim(session, worker=res.worker_id, seconds=seconds, limit=limit)
+        return await deliveries.claim(
+            session, worker=res.worker_id, seconds=seconds, limit=limit, signs=bool(res.settings.signing_key)
+        )
 
 
 async def deliver(res: Resources, claim: DeliveryClaim) -> None:

@@ -144,9 +144,9 @@ async def disable_if_hopeless(session: AsyncSession, target_id: uuid.UUID, *, is
     reason = None
     if is_gone:
         reason = "the receiver answered 410 Gone"
-    else:
-        failing = await recovery.failing(session, target_id)
-        if failing is not None and 0 < after_days <= failing.days and failing.messages >= LEAST_MESSAGES:
+    elif after_days > 0:
+        failing = await recovery.failing(session, target_id, days=after_days)
+        if failing is not None and failing.messages >= LEAST_MESSAGES:
             reason = f"every delivery has failed since {failing.since:%F %T} UTC"
     if reason is not None:
         await _disable(session, target_id, reason)

@@ -94,7 +94,7 @@ async def test_every_table_is_whole_on_a_terminal_of_80_columns(
         assert [one for one in wanted if one.format(**ids) not in words] == [], shown
 
 
-def test_what_does_not_fit_beside_the_others_goes_on_in_the_next_line() -> None:
+def test_what_does_not_fit_beside_the_others_stands_in_the_next_line() -> None:
     rows = [["1", "daily", "a sentence that says at length what went wrong"], ["22", "", ""], ["3", "日報", "short"]]
 
     lines = table_lines(["id", "rule", "about"], rows, width=24)

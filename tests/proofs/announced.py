@@ -72,7 +72,9 @@ def _unequal(facts: list[RowMapping]) -> Iterator[str]:
     for one in facts:
         what = f"{one['type']} of {one['about']}"
         yield (
-            f"{what} has no message of its transaction" if one["happened"] else f"{what} was announced, and is no fact"
+            f"{what} has no message of its transaction"
+            if one["happened"]
+            else f"{what} was announced, and has not happened"
         )
 
 

@@ -251,6 +251,21 @@ async def test_a_claim_whose_process_died_is_taken_over_and_the_late_record_chan
     assert await states(res) == [("run.stored", "delivered", 1)]
 
 
+async def test_without_a_signing_key_webhooks_wait_and_other_targets_do_not(
+    res: Resources, simulator: Simulator, receiver: WebReceiver
+) -> None:
+    await add_target(res, url=receiver.url)
+    await add_target(res, TargetKind.SLACK, url="finance")
+    await store_reports(res, simulator)
+    await make_due(res)
+
+    async with res.sessions.begin() as session:
+        claims = await deliveries.claim(session, worker=res.worker_id, seconds=60, limit=10, signs=False)
+
+    assert [claim.target.kind for claim in claims] == ["slack"]
+    assert await states(res) == [("run.stored", "pending", 0)] * 2
+
+
 async def test_a_target_hears_only_of_the_rules_accounts_and_types_that_it_names(
     res: Resources, simulator: Simulator, receiver: WebReceiver
 ) -> None:

@@ -70,6 +70,24 @@ async def test_a_rule_with_a_failed_window_is_late_and_then_on_time(
     assert receiver.received[0].message["data"]["rule_name"] == "daily-activity"
 
 
+async def test_a_target_of_some_accounts_is_sent_what_is_late_there_also_if_it_came_later(
+    res: Resources, simulator: Simulator, receiver: WebReceiver
+) -> None:
+    await store_reports(res, simulator)
+    await execute(res, "update rule_progress set next_due_at = now() + interval '1 day'")
+    await execute(res, "update runs set state = 'failed'")
+    await announce_lasting(res)
+    assert await fetch(res, "select 1 from messages") == []
+
+    await add_target(res, url=receiver.url, accounts=["default"])
+    await announce_lasting(res)
+    await announce_lasting(res)
+    await send_due(res)
+
+    assert receiver.types == ["rule.late"]
+    assert receiver.received[0].message["data"]["account"] == "default"
+
+
 async def test_a_month_is_announced_when_its_last_report_is_stored_and_never_again(
     res: Resources, simulator: Simulator, receiver: WebReceiver
 ) -> None:

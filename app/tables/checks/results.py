@@ -73,6 +73,15 @@ class Finding:
     reason: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class NewVerdict:
+    """A finding of a check that differs from the one before on the same `subject`."""
+
+    check: str
+    subject: str
+    finding: Finding
+
+
 @dataclass(slots=True)
 class Comparison:
     """Builds findings for one window from two sides, each a number per currency."""
