@@ -15,7 +15,7 @@ from tests.api.conftest import client_of
 from tests.cli.command import tallyhook
 from tests.proofs.announced import SETTINGS
 from tests.proofs.post import Post
-from tests.service import REPORT_TYPE, fetch, unpublished
+from tests.service import REPORT_TYPE, execute, fetch, unpublished
 from tests.tables.stored import load_all
 from tests.targets.receivers import web_receiver
 from tests.targets.stories import send_due
@@ -39,6 +39,7 @@ TABLES: list[tuple[tuple[str, ...], list[str]]] = [
     (("targets", "deliveries"), ["{message}", "run.stored", "500"]),
     (("tables", "list"), ["balance_change_from_activity_itemized"]),
     (("tables", "show", "balance_change_from_activity_itemized"), ["balance_transaction_id", "reporting_category"]),
+    (("connected-accounts", "list"), ["acct_1OabcdefGHIJKLMN", "A marketplace seller with a rather long name", "US"]),
     (("checks", "list"), ["row_net", "key_unique", "agrees", "2026-03-01"]),
 ]
 
@@ -72,6 +73,12 @@ async def of_all_kinds(res: Resources, simulator: Simulator) -> dict[str, str]:
         await load_all(res)
         await send_due(res)
         (await api.patch(f"/v1/targets/{ledger['id']}", json={"url": HOOK})).raise_for_status()
+    await execute(
+        res,
+        "insert into connected_accounts (account, id, name, country, stripe_created_at, seen_at, source) values"
+        " ('default', 'acct_1OabcdefGHIJKLMN', 'A marketplace seller with a rather long name', 'US', now(), now(),"
+        " 'list')",
+    )
     runs = {row["state"]: row["id"] for row in await fetch(res, "select id, state from runs")}
     (message,) = await fetch(res, "select id from messages where type = 'run.stored'")
     event = (await fetch(res, "select stripe_event_id as id from events"))[0]

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import text
 from standardwebhooks import Webhook
 from structlog.testing import capture_logs
 
@@ -15,6 +16,7 @@ from app.resources import Resources
 from app.simulator import Simulator
 from app.targets import deliveries, recovery, send, store
 from app.targets.catalogue import DESCRIBED
+from app.targets.messages import NewMessage, announce
 from app.targets.send import claim_deliveries, deliver
 from app.vocabulary import MessageType, TargetKind
 from tests import service
@@ -232,6 +234,31 @@ async def test_with_few_slots_a_target_that_works_goes_before_one_that_fails(
     claims = await claim_deliveries(res, 4)
 
     assert [claim.target.name for claim in claims] == ["well"] * 4
+
+
+async def test_a_claim_reads_what_it_takes_however_many_messages_wait(res: Resources, receiver: WebReceiver) -> None:
+    await add_target(res, url=receiver.url)
+    async with res.sessions.begin() as session:
+        waiting = [NewMessage(MessageType.PING, {"text": "ping"}, f"ping/{number}") for number in range(2000)]
+        await announce(session, waiting)
+    await execute(res, "analyze deliveries")
+    first = await claim_deliveries(res, 2)
+
+    async with res.sessions.begin() as session:
+        values = {"worker": res.worker_id, "seconds": 60, "limit": 32, "signs": True, "most": 500}
+        values |= {"at_once": deliveries.AT_ONCE, "at_once_while_failing": deliveries.AT_ONCE_WHILE_FAILING}
+        await session.execute(text("set local enable_seqscan = off"))  # as with so many rows that it costs too much
+        explain = text(f"explain (analyze, format json) {deliveries._CLAIM.text}")
+        plan = (await session.execute(explain, values)).scalar_one()[0]["Plan"]
+
+    assert len(first) == 2
+    assert 0 < _rows_read("deliveries", plan) < 50
+
+
+def _rows_read(table: str, plan: dict[str, Any]) -> int:
+    """The rows of a table that a plan has read, those included that a filter removed."""
+    here = plan["Actual Rows"] + plan.get("Rows Removed by Filter", 0) if plan.get("Relation Name") == table else 0
+    return int(here * plan["Actual Loops"]) + sum(_rows_read(table, inner) for inner in plan.get("Plans", ()))
 
 
 async def test_a_claim_whose_process_died_is_taken_over_and_the_late_record_changes_nothing(
