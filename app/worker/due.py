@@ -1,4 +1,4 @@
-"""When each lane next has something to do: one statement asks for all idle lanes, so that few queries run.
+"""When each lane next has something to do: one round trip asks for all that are idle.
 
 Each lane has its own query for that: one timestamp, the earliest after `{since}`, the time at which the lane last
 looked. What became due before was seen and could not be done (the account is on hold, no slot is free): whatever
@@ -9,11 +9,13 @@ import asyncio
 import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
+from functools import cache
 from typing import Never
 
 from sqlalchemy import TextClause, text
 
 from app.background import outlive
+from app.db.batch import Batch
 from app.db.engine import autocommit_session
 from app.queue.wakeups import POLL_SECONDS
 from app.resources import Resources
@@ -103,22 +105,19 @@ class Alarm:
 async def seconds_until_next(
     res: Resources, queries: Mapping[Lane, Iterable[str]], since: Mapping[Lane, float]
 ) -> dict[Lane, float]:
-    """Seconds until something becomes due, by lane, in one statement; `since` is in seconds before now."""
-    values = {f"since_{lane.value}": seconds for lane, seconds in since.items()}
+    """Seconds until something becomes due, by lane, in one round trip; `since` is in seconds before now."""
     async with autocommit_session(res.sessions) as session:
-        rows = (await session.execute(statement_of(queries), values)).all()
-    return {Lane(row.lane): row.seconds for row in rows if row.seconds is not None}
+        batch = Batch(session)
+        answers = {lane: batch.add(_one_lane(tuple(queries[lane])), {"since": since[lane]}) for lane in since}
+        await batch.send()
+    return {lane: seconds for lane, answer in answers.items() if (seconds := answer.scalars()[0]) is not None}
 
 
-def statement_of(queries_of: Mapping[Lane, Iterable[str]]) -> TextClause:
-    """The one statement that asks all of these lanes' queries."""
-    by_lane = [_ONE_LANE.format(lane=lane.value, due=_due(lane, queries)) for lane, queries in queries_of.items()]
-    return text(" union all ".join(by_lane))
-
-
-def _due(lane: Lane, queries: Iterable[str]) -> str:
-    since = f"clock_timestamp() - make_interval(secs => :since_{lane.value})"
-    return " union all ".join(query.format(since=since) for query in queries)
+@cache
+def _one_lane(queries: tuple[str, ...]) -> TextClause:
+    """A statement for each lane, not one for all: planning costs far more than executing, and is kept by statement."""
+    since = "clock_timestamp() - make_interval(secs => :since)"
+    return text(_ONE_LANE.format(due=" union all ".join(query.format(since=since) for query in queries)))
 
 
 def runs_due(state: RunState) -> str:
@@ -165,6 +164,4 @@ EVENTS_DUE = "select min(due_at) from events where status = 'pending' and due_at
 MISSING_TYPES_DUE = """
     select min(next_probe_at) from report_types where missing_since is not null and next_probe_at > {since}
 """
-_ONE_LANE = """
-select '{lane}' as lane, extract(epoch from min(at) - clock_timestamp())::float8 as seconds from ({due}) as due(at)
-"""
+_ONE_LANE = "select cast(extract(epoch from min(at) - clock_timestamp()) as float8) from ({due}) as due(at)"
