@@ -76,8 +76,10 @@ async def _claim_from(res: Resources, account: str, limit: int) -> list[RequestC
 async def _claim_for_account(session: AsyncSession, account: str, limit: int, terms: ClaimTerms) -> list[RequestClaim]:
     # The lock makes counting and taking free slots atomic across processes.
     locked = await session.execute(_LOCK_ACCOUNT, {"account": account, "gap": catch_up.gap_seconds(terms.settings)})
-    if (behind := locked.one_or_none()) is not None and (behind.too_old or behind.other_timeline):
-        raise WatermarkBehind(behind.known_until, other_timeline=behind.other_timeline)
+    if (mark := locked.one_or_none()) is None:
+        return []
+    if mark.too_old or mark.other_timeline:
+        raise WatermarkBehind(mark.known_until, other_timeline=mark.other_timeline)
     probe_seconds = terms.settings.retry_max_seconds
     picked = await _pick(session, account, limit, terms)
     permit = await holds.permit(
@@ -115,10 +117,13 @@ async def _pick(session: AsyncSession, account: str, limit: int, terms: ClaimTer
     return [run for run in picked if not run.missing_type or probing[run.missing_type] == run.id]
 
 
+# No row where nothing is due: a lane is often woken for nothing, and looking at each rule costs far more.
 _LOCK_ACCOUNT = text("""
 select known_until, coalesce(known_until < now() - make_interval(secs => :gap), false) as too_old,
     coalesce(known_until is not null and timeline <> server_timeline(), false) as other_timeline
-from accounts where slug = :account for no key update
+from accounts where slug = :account
+    and exists (select from runs where account = :account and state = 'planned' and due_at <= clock_timestamp())
+for no key update
 """)
 _DUE_COLUMNS = """run_id, interval_end, case when type_missing then report_type end as missing_type,
             row_number() over (order by interval_end desc, due_at, run_id) as rank"""
