@@ -31,6 +31,7 @@ BATCH = 50
 # Handles all objects of one account and event type in a batch, in order; must be idempotent. The object of a hint is
 # {"account", "id"}: the account it belongs to, and its id.
 Handler = Callable[[AsyncSession, Settings, str, list[dict[str, Any]]], Awaitable[None]]
+_Handle = Callable[[AsyncSession, Settings, Handler, list[PendingEvent]], Awaitable[list[Outcome]]]
 
 
 async def on_data_available(
@@ -109,13 +110,22 @@ HINT_HANDLERS: dict[EventType, Handler] = {
 
 async def drain(res: Resources) -> int:
     """Handle a batch of stored events; returns how many."""
+    try:
+        return await _drain(res, _together)
+    except Exception as error:
+        if is_transient(error):
+            raise  # a database error, not the events' fault: the whole batch is taken again
+        return await _drain(res, _apart)  # one of them is at fault
+
+
+async def _drain(res: Resources, handle: _Handle) -> int:
     began = time.monotonic()
     async with res.sessions.begin() as session:
         events = await inbox.take(session, limit=BATCH)
         causes = {_about(event): Cause(event.stripe_event_id, event.traceparent) for event in events}
         with log_lines.bind_causes(causes):
             groups = _groups(events)
-            outcomes = [outcome for group in groups for outcome in await _handle(session, res.settings, *group)]
+            outcomes = [outcome for group in groups for outcome in await handle(session, res.settings, *group)]
         await inbox.mark(session, outcomes)
     # Only after the commit: a batch that is rolled back is taken again.
     for outcome in outcomes:
@@ -153,20 +163,27 @@ def _handler_of(event: PendingEvent) -> Handler:
     return (HINT_HANDLERS if event.is_hint else HANDLERS)[EventType(event.type)]
 
 
-async def _handle(
+async def _together(
+    session: AsyncSession, settings: Settings, handler: Handler, events: list[PendingEvent]
+) -> list[Outcome]:
+    """Handle events of one handler together; an error is the whole batch's."""
+    await handler(session, settings, events[0].account, [_object_of(event) for event in events])
+    return [Outcome(event, EventStatus.HANDLED) for event in events]
+
+
+async def _apart(
     session: AsyncSession, settings: Settings, handler: Handler, events: list[PendingEvent]
 ) -> list[Outcome]:
     """Handle events of one handler together, or if that fails one by one, so that only the bad ones fail."""
     try:
         async with session.begin_nested():
-            await handler(session, settings, events[0].account, [_object_of(event) for event in events])
+            return await _together(session, settings, handler, events)
     except Exception as error:
         if is_transient(error):
-            raise  # a database error, not the events' fault: the whole batch is taken again
+            raise
         if len(events) > 1:
-            return [outcome for event in events for outcome in await _handle(session, settings, handler, [event])]
+            return [outcome for event in events for outcome in await _apart(session, settings, handler, [event])]
         return [_failed(events[0], error)]
-    return [Outcome(event, EventStatus.HANDLED) for event in events]
 
 
 def _object_of(event: PendingEvent) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app import audit
+from app.db.batch import Batch
 from app.db.rows import fetch
 from app.planning.planner import Availability
 from app.planning.report_types import is_latest, latest_of
@@ -89,14 +90,18 @@ async def record_availability(session: AsyncSession, account: str, updates: Sequ
 
     Events come in any order, so the end only ever moves forward.
     """
-    recorded = []
+    batch, recorded = Batch(session), []
     for info in sorted(updates, key=lambda info: info.id):
         if info.available_start >= info.available_end:
             log.info("report_type.without_data", account=account, report_type=info.id)
             continue
-        await session.execute(_RECORD, _availability_values(account, info))
+        batch.add(_RECORD, _availability_values(account, info))
         recorded.append(info.id)
-    return recorded + await _follow(session, account, recorded)
+    if not recorded:
+        return []
+    named = batch.add(_NAMED, {"account": account, "ids": sorted({latest_of(id_) for id_ in recorded})})
+    await batch.send()
+    return recorded + await _resolve(session, account, named.scalars())
 
 
 async def follow_latest(session: AsyncSession, account: str, report_type: str) -> None:
@@ -105,14 +110,10 @@ async def follow_latest(session: AsyncSession, account: str, report_type: str) -
         await _resolve(session, account, [report_type])
 
 
-async def _follow(session: AsyncSession, account: str, advanced: Sequence[str]) -> list[str]:
-    """Keep the `.latest` types of these families up to date, as far as rules name them; returns them."""
-    families = sorted({latest_of(id_) for id_ in advanced})
-    named = (await session.execute(_NAMED, {"account": account, "ids": families})).scalars().all() if families else ()
-    return await _resolve(session, account, named) if named else []
-
-
 async def _resolve(session: AsyncSession, account: str, latest: Sequence[str]) -> list[str]:
+    """Keep these types, which end in `.latest`, up to date with their families; returns them."""
+    if not latest:
+        return []
     resolved = await fetch(session, _Resolved, _RESOLVE, {"accounts": [account] * len(latest), "ids": list(latest)})
     for one in resolved:
         if one.changed_from is not None:

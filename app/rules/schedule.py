@@ -15,6 +15,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app import report_types
+from app.db.batch import Batch
 from app.db.rows import fetch
 from app.observability import log_lines
 from app.observability.logs import redact
@@ -97,7 +98,8 @@ async def plan_any(session: AsyncSession, *, attempts: int) -> int:
     """
     locked = (await session.execute(_LOCK_ANY, {"limit": SLICE_RULES})).scalars().all()
     plans = await _plan_locked(session, locked)
-    await _write(session, plans, attempts)
+    if await _write(session, plans, attempts):
+        await wake(session, Lane.REQUESTS)
     return len(plans)
 
 
@@ -107,7 +109,7 @@ async def plan_rule(session: AsyncSession, rule_id: UUID, *, attempts: int) -> i
     The rules lane does the rest.
     """
     made = await _write(session, await _plan_locked(session, [rule_id]), attempts)
-    await wake(session, Lane.RULES)
+    await wake(session, Lane.REQUESTS, Lane.RULES)
     return made
 
 
@@ -141,10 +143,11 @@ async def _write(session: AsyncSession, plans: Sequence[_Plan], attempts: int) -
         return 0
     types = await _versions(session, plans)
     runs = await asyncio.to_thread(_runs, plans, types, attempts)
-    made = await plan.write(session, runs, reason="the window is due")
-    await _note_progress(session, plans)
-    if made:
-        await wake(session, Lane.REQUESTS)
+    batch = Batch(session)
+    added = plan.add(batch, runs, reason="the window is due")
+    batch.add(_NOTE_PROGRESS, _progress(plans))
+    await batch.send()
+    if made := plan.count_of(added):
         _log(plans)
     return made
 
@@ -204,14 +207,13 @@ def _log(plans: Sequence[_Plan]) -> None:
             log.info("runs.planned", account=account, report_type=report_type, runs=count, caused_by=caused_by)
 
 
-async def _note_progress(session: AsyncSession, plans: Sequence[_Plan]) -> None:
-    values = {
+def _progress(plans: Sequence[_Plan]) -> dict[str, object]:
+    return {
         "ids": [made.due.progress_id for made in plans],
         "untils": [made.planned_until for made in plans],
         "next_dues": [made.next_due_at for made in plans],
         "problems": [made.problem for made in plans],
     }
-    await session.execute(_NOTE_PROGRESS, values)
 
 
 # What a type's data has reached is due. A rule that is locked for a change or for planning is skipped: the holder

@@ -9,6 +9,7 @@ import orjson
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from app.db.batch import Answer, Batch
 from app.ids import uuid7
 from app.observability import log_lines
 from app.planning.report_types import JSON, interval_need, run_parameters
@@ -84,8 +85,20 @@ async def write(session: AsyncSession, runs: Sequence[PlannedRun], *, reason: st
     """Insert these runs, except those that exist already; returns how many are new."""
     if not runs:
         return 0
-    values = {"runs": orjson.dumps(runs).decode(), "reason": reason}
-    return int((await session.execute(_WRITE, values)).scalar_one())
+    batch = Batch(session)
+    made = add(batch, runs, reason=reason)
+    await batch.send()
+    return count_of(made)
+
+
+def add(batch: Batch, runs: Sequence[PlannedRun], *, reason: str) -> Answer:
+    """The same with what else the batch sends; `count_of` the answer says how many are new."""
+    return batch.add(_WRITE, {"runs": orjson.dumps(runs).decode(), "reason": reason})
+
+
+def count_of(made: Answer) -> int:
+    """How many runs are new, by the answer to `add`."""
+    return int(made.scalars()[0])
 
 
 # As JSON: a single fixed statement for any number of runs. Within a window runs are requested in the order of `due_at`
