@@ -211,7 +211,7 @@ def _given(names: AbstractSet[str]) -> dict[str, list[str]]:
 
 
 async def _one(res: Resources, account: str) -> AccountOut:
-    async with res.sessions() as session:
+    async with res.sessions.begin() as session:
         return await read_account(res, session, account)
 
 

@@ -51,7 +51,7 @@ async def answer_with_pack(
     res: Resources, month: date, rules: Sequence[str], request: Request, *, incomplete: bool
 ) -> Response:
     """The answer to a request for a month's pack, for the routes of API and pages. Raises NotFound."""
-    async with res.sessions() as session:
+    async with res.sessions.begin() as session:
         named = [await store.find(session, rule) for rule in dict.fromkeys(rules)]
         pack = await read_pack(session, month, named, res.claim_terms)
     if pack.missing and not incomplete:

@@ -43,7 +43,7 @@ async def download_by_date(
     """The newest stored revision of the window that holds this date, like the run's own file route. 404 if the rule
     owes no such window. 409 with the reason while it is owed and not stored, and with a list if several windows or
     connected accounts match."""
-    async with res.sessions() as session:
+    async with res.sessions.begin() as session:
         rule = await store.find(session, rule_id)
         # A run for all connected accounts has no account of its own: the account's lines are picked from its file.
         kind = connected_of(rule.report_type, rule.connected, rule.connected_accounts)

@@ -75,7 +75,7 @@ async def answer_with_file(
 ) -> Response:
     """The answer to a request for a run's file, for the routes of API and pages. Raises NotFound, Conflict, Gone,
     NotAcceptable."""
-    async with res.sessions() as session:
+    async with res.sessions.begin() as session:
         run = await listing.get_run(session, run_id)
         left_out = await store.left_out(session, run.rule_id) if connected_account and holds_several(run) else []
     file = file_there(run)
@@ -89,7 +89,7 @@ async def answer_with_file(
         return await answer_with_parquet(res, run_id, file)
     if form == "xlsx":
         return await answer_with_workbook(res, run, file)
-    async with res.sessions() as session:
+    async with res.sessions.begin() as session:
         size = await files.compressed_size(session, file.id) if _wants_zstd(request, file) else None
     headers = _headers(file, compressed=size is not None)
     if names_tag(request.headers.get("if-none-match"), headers["ETag"]):

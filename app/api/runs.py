@@ -108,7 +108,7 @@ async def retry_runs(
     wanted = (body or asked).model_copy(update=asked.model_dump(exclude_none=True))
     if wanted.ids is not None:
         return RetriedOut(retried=await _retry_these(res, wanted.ids, by=caller.name))
-    async with res.sessions() as session:
+    async with res.sessions.begin() as session:
         filters = replace(wanted.filters(), rule_id=await rule_id_of(session, wanted))
     filters = replace(filters, state=filters.state or RunState.FAILED)
     return RetriedOut(retried=await manual.retry_matching(res, filters, by=caller.name))

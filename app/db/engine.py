@@ -35,6 +35,8 @@ TRANSACTION_SECONDS = 60.0
 # Planning the statements of a run costs PostgreSQL more than executing them; what is asked only now and then is not
 # worth remembering.
 PREPARE_AFTER = 3
+# More than there are statements: the driver forgets those it saw longest ago, and counts them from the beginning.
+MOST_PREPARED = 500
 # What the kernel notices itself: a peer that is gone, in about 10 s.
 TCP: dict[str, Any] = {
     "keepalives": 1,
@@ -161,7 +163,7 @@ def _prepare_statements_where_direct(dbapi_connection: Any, _record: Any, *, aft
     dbapi_connection.commit()
     raw = dbapi_connection.driver_connection
     if pid == raw.info.backend_pid:
-        raw.prepare_threshold = after
+        raw.prepare_threshold, raw.prepared_max = after, MOST_PREPARED
 
 
 def is_direct(raw: Any) -> bool:

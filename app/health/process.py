@@ -64,7 +64,7 @@ def database(found: Database, *, read_only: bool) -> Check:
 
 async def _ask(res: Resources) -> list[Check]:
     try:
-        async with res.sessions() as session:
+        async with res.sessions.begin() as session:
             values = {"worker": res.worker_id, "seconds": res.settings.stalled_after_seconds}
             found = await fetch_one(session, _Facts, _FACTS, values)
     except Exception as error:

@@ -28,7 +28,7 @@ Named: TypeAlias = tuple[str, Finding]
 async def check_due(res: Resources) -> int:
     """Check what was loaded since the last time, several loads in one transaction; returns how many there were."""
     done = 0
-    async with res.sessions() as session:
+    async with res.sessions.begin() as session:
         accounts = (await session.execute(_ACCOUNTS)).scalars().all()
     for account in accounts:
         while done < LOADS_AT_ONCE and (checked := await _check_some(res, account)):

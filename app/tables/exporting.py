@@ -47,7 +47,7 @@ async def export(res: Resources, base: str, *, check: bool) -> int:
     if not parquet.is_possible():
         raise TallyhookError(parquet.NEEDS)
     objects.check(base)
-    async with res.sessions() as session:
+    async with res.sessions.begin() as session:
         shown = await fetch(session, Shown, _SHOWN)
     child = Child(res)
     try:
@@ -74,7 +74,7 @@ async def _export(res: Resources, child: Child, one: Shown, base: str, *, check:
 
 
 async def _check(res: Resources, one: Shown, path: Path) -> None:
-    async with res.sessions() as session:
+    async with res.sessions.begin() as session:
         expected = {row.currency: row.net for row in await fetch(session, CurrencySum, _SUMS, {"id": one.id})}
     rows, sums = parquet.read_sums(str(path))
     if one.is_partly_shown and rows <= one.rows:

@@ -33,7 +33,7 @@ async def send(res: Resources, claim: DeliveryClaim) -> Answer:
     (message,) = claim.messages
     if message.type not in _WITH_FILES:
         return Answer(200, text="nothing to copy")
-    async with res.sessions() as session:
+    async with res.sessions.begin() as session:
         file = await fetch_first(session, _Stored, _FILE, {"run_id": message.subject})
     if file is None:
         return Answer(200, text="the file was removed before it could be copied")

@@ -36,7 +36,7 @@ class AccountLine:
 async def show_accounts(visit: Visit) -> Response:
     """Every account that has a key or a secret."""
     configured = sorted(visit.res.settings.accounts)
-    async with visit.res.sessions() as session:
+    async with visit.res.sessions.begin() as session:
         known = {line.slug: line for line in await fetch(session, AccountLine, _ACCOUNTS)}
         holds = await rows.holds(session, configured=configured)
         refused = await rows.refused_deliveries(session, configured=configured)
@@ -72,7 +72,7 @@ class Family:
 
 async def show_report_types(visit: Visit) -> Response:
     """Which report to choose, and which ones the accounts have."""
-    async with visit.res.sessions() as session:
+    async with visit.res.sessions.begin() as session:
         first = min(visit.res.settings.accounts, default=DEFAULT_ACCOUNT)
         asked = checked(report_types.ReportTypesIn, {"limit": 100, "account": first, **visit.query})
         page = await report_types.list_report_types(session, asked)

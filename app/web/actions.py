@@ -79,7 +79,7 @@ async def _cancel(visit: Visit) -> Response:
 
 
 async def _run(visit: Visit) -> ShownRun:
-    async with visit.res.sessions() as session:
+    async with visit.res.sessions.begin() as session:
         return await listing.get_run(session, visit.request.path_params["run_id"])
 
 
@@ -122,14 +122,14 @@ async def _delete(visit: Visit) -> Response:
 
 
 async def _rule(visit: Visit) -> Rule:
-    async with visit.res.sessions() as session:
+    async with visit.res.sessions.begin() as session:
         return await store.find(session, visit.request.path_params["rule"])
 
 
 async def _show_backfill(visit: Visit) -> Response:
     """The form and, once days are given, what the button would do."""
     counts, problem = None, None
-    async with visit.res.sessions() as session:
+    async with visit.res.sessions.begin() as session:
         rule = await store.find(session, visit.request.path_params["rule"])
         if "from" in visit.query:
             try:
@@ -149,7 +149,7 @@ def _asked(given: Mapping[str, str]) -> Backfill:
 
 
 async def _ask_missing(visit: Visit) -> Question:
-    async with visit.res.sessions() as session:
+    async with visit.res.sessions.begin() as session:
         rule = await store.find(session, visit.request.path_params["rule"])
         counts = await backfill.count(session, rule, _everything(rule))
     return Question(
@@ -193,7 +193,7 @@ def _what(counts: BackfillCounts) -> str:
 
 
 async def _ask_replay(visit: Visit) -> Question:
-    async with visit.res.sessions() as session:
+    async with visit.res.sessions.begin() as session:
         event = await inbox.find(session, visit.request.path_params["event"])
     what = f"{event.type} of {event.account} is handled again, as if it had just arrived. Nothing is done twice."
     return Question("Handle this event again", what, "Handle it again", f"/events/{event.id}")

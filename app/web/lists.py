@@ -36,14 +36,14 @@ class Compared:
 
 async def show_events(visit: Visit) -> Response:
     """Kept events."""
-    async with visit.res.sessions() as session:
+    async with visit.res.sessions.begin() as session:
         page = await events.list_events(session, checked(events.EventsIn, visit.query))
     return visit.show("events.html", page=page, statuses=list(EventStatus))
 
 
 async def show_event(visit: Visit) -> Response:
     """One event, and what Stripe signed."""
-    async with visit.res.sessions() as session:
+    async with visit.res.sessions.begin() as session:
         event = await events.show_event(session, visit.request.path_params["event"])
     payload = None if event.payload is None else json.dumps(event.payload, indent=2, ensure_ascii=False)
     return visit.show("event.html", event=event, payload=payload)
@@ -51,7 +51,7 @@ async def show_event(visit: Visit) -> Response:
 
 async def show_audit(visit: Visit) -> Response:
     """Who changed what."""
-    async with visit.res.sessions() as session:
+    async with visit.res.sessions.begin() as session:
         page = await audit.list_audit(session, checked(audit.AuditIn, visit.query))
     return visit.show("audit.html", page=page, differences=_differences)
 
@@ -70,7 +70,7 @@ def _short(value: Any) -> str:
 
 async def show_tables(visit: Visit) -> Response:
     """The tables, the columns that wait for a decision, and the files that could not be loaded."""
-    async with visit.res.sessions() as session:
+    async with visit.res.sessions.begin() as session:
         found = await tables.list_tables(session)
         failed = await loads.list_loads(session, checked(LoadListIn, {"state": "failed", "limit": 20}))
     return visit.show("tables.html", tables=found.data, failed=failed.data, schema=visit.res.settings.reports_schema)
@@ -78,7 +78,7 @@ async def show_tables(visit: Visit) -> Response:
 
 async def show_table(visit: Visit) -> Response:
     """One table: its columns, and the rules whose windows it shows."""
-    async with visit.res.sessions() as session:
+    async with visit.res.sessions.begin() as session:
         table = await tables.show_table(visit.res, session, visit.request.path_params["table"])
     return visit.show("table.html", table=table, schema=visit.res.settings.reports_schema)
 
@@ -89,14 +89,14 @@ async def show_checks(visit: Visit) -> Response:
     verdict = asked.pop("verdict", "differs")
     if verdict != "all":
         asked["verdict"] = verdict
-    async with visit.res.sessions() as session:
+    async with visit.res.sessions.begin() as session:
         page = await checks.list_checks(session, checked(CheckListIn, asked))
     return visit.show("checks.html", page=page, verdict=verdict, verdicts=list(Verdict))
 
 
 async def show_check(visit: Visit) -> Response:
     """One verdict, with both sides."""
-    async with visit.res.sessions() as session:
+    async with visit.res.sessions.begin() as session:
         check = await checks.show_check(session, visit.request.path_params["check"])
         compared = await fetch(session, Compared, _COMPARED, {"ids": check.loads})
     return visit.show("check.html", check=check, compared=compared)
@@ -104,7 +104,7 @@ async def show_check(visit: Visit) -> Response:
 
 async def show_targets(visit: Visit) -> Response:
     """Where messages go."""
-    async with visit.res.sessions() as session:
+    async with visit.res.sessions.begin() as session:
         page = await targets.list_targets(session, checked(PageIn, {"limit": MOST_SHOWN, **visit.query}))
         asked = {"state": "failed", "limit": 20}
         failed = await messages.list_deliveries(session, checked(messages.DeliveriesIn, asked))
@@ -114,7 +114,7 @@ async def show_targets(visit: Visit) -> Response:
 async def show_target(visit: Visit) -> Response:
     """One target and its newest deliveries."""
     target_id = visit.request.path_params["target"]
-    async with visit.res.sessions() as session:
+    async with visit.res.sessions.begin() as session:
         target = await targets.show_target(session, target_id, Response())
         asked = {"target": target_id, "limit": 20}
         newest = await messages.list_deliveries(session, checked(messages.DeliveriesIn, asked))
@@ -125,14 +125,14 @@ async def show_target(visit: Visit) -> Response:
 
 async def show_deliveries(visit: Visit) -> Response:
     """What was sent, and how it ended."""
-    async with visit.res.sessions() as session:
+    async with visit.res.sessions.begin() as session:
         page = await messages.list_deliveries(session, checked(messages.DeliveriesIn, visit.query))
     return visit.show("deliveries.html", page=page, states=list(DeliveryState))
 
 
 async def show_message(visit: Visit) -> Response:
     """One message: its body, and each try to deliver it."""
-    async with visit.res.sessions() as session:
+    async with visit.res.sessions.begin() as session:
         message = await messages.show_message(visit.res, session, visit.request.path_params["message"])
     body = json.dumps(message.body, indent=2, ensure_ascii=False, default=str)
     return visit.show("message.html", message=message, body=body)

@@ -24,7 +24,7 @@ async def show(visit: Visit) -> Response:
         if await visitor_of(visit.request, visit.res, visit.access) is not None:
             return visit.go(_next(visit.query.get("next")))
         return _form(visit, _CLOSED if visit.access.closed else None)
-    async with visit.res.sessions() as session:
+    async with visit.res.sessions.begin() as session:
         login = await sessions.look_at_link(session, link)
     return _form(visit, _SPENT) if login is None else visit.show("link.html", link=link, login=login)
 

@@ -48,7 +48,7 @@ async def show(visit: Visit) -> Response:
     first, until = month_bounds(month)
     now = datetime.now(UTC)
     page = page_of(visit)
-    async with visit.res.sessions() as session:
+    async with visit.res.sessions.begin() as session:
         rules = await count_month(session, first, until, now)
         shown = rules[(page - 1) * RULES_SHOWN : page * RULES_SHOWN]
         shown = await with_rows(session, shown, first, until)

@@ -54,7 +54,7 @@ async def _decide(visit: Visit, state: str) -> Response:
 
 
 async def _show_note(visit: Visit) -> Response:
-    async with visit.res.sessions() as session:
+    async with visit.res.sessions.begin() as session:
         check = await checks.show_check(session, visit.request.path_params["check"])
     return visit.show("note.html", check=check)
 
@@ -67,7 +67,7 @@ async def _note(visit: Visit) -> Response:
 
 
 async def _target(visit: Visit) -> TargetOut:
-    async with visit.res.sessions() as session:
+    async with visit.res.sessions.begin() as session:
         return await targets.show_target(session, visit.request.path_params["target"], Response())
 
 

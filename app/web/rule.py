@@ -40,7 +40,7 @@ class Year:
 async def show_all(visit: Visit) -> Response:
     """Every rule, what it requests, and whether it is on."""
     page = page_of(visit)
-    async with visit.res.sessions() as session:
+    async with visit.res.sessions.begin() as session:
         query = select(Rule).where(Rule.deleted_at.is_(None))
         total = (await session.execute(select(func.count()).select_from(query.subquery()))).scalar_one()
         found = (await session.execute(query.order_by(Rule.name).offset((page - 1) * 100).limit(100))).scalars().all()
@@ -50,7 +50,7 @@ async def show_all(visit: Visit) -> Response:
 async def show(visit: Visit) -> Response:
     """One rule."""
     now = datetime.now(UTC)
-    async with visit.res.sessions() as session:
+    async with visit.res.sessions.begin() as session:
         rule = await store.find(session, visit.request.path_params["rule"])
         (line,) = await days.rule_lines(session, [rule.id])
         account = visit.query.get("account")
@@ -94,7 +94,7 @@ async def show_day(visit: Visit) -> Response:
     except ValueError:
         day = date.min
     page = page_of(visit)
-    async with visit.res.sessions() as session:
+    async with visit.res.sessions.begin() as session:
         rule = await store.find(session, visit.request.path_params["rule"])
         states = await days.day_states(session, [rule.id], day, day + timedelta(days=1))
         windows = await days.windows_of_day(session, rule.id, day, page)

@@ -33,7 +33,7 @@ async def show_new(visit: Visit) -> Response:
 
 async def show_change(visit: Visit) -> Response:
     """The form of a saved rule."""
-    async with visit.res.sessions() as session:
+    async with visit.res.sessions.begin() as session:
         rule = await store.find(session, visit.request.path_params["rule"])
     return await _form(visit, _fields(asdict(store.values_of(rule))) | {"version": str(rule.version)}, saved=rule.name)
 
@@ -54,7 +54,7 @@ async def make(visit: Visit) -> Response:
 async def change(visit: Visit) -> Response:
     """Preview or save the changes; changes that others made in between are not overwritten."""
     form, name = await visit.form(), visit.request.path_params["rule"]
-    async with visit.res.sessions() as session:
+    async with visit.res.sessions.begin() as session:
         rule = await store.find(session, name)
     try:
         values = _values(form)
@@ -79,7 +79,7 @@ async def _form(
     preview: PreviewOut | None = None,
     problems: list[tuple[str, str]] | None = None,
 ) -> Response:
-    async with visit.res.sessions() as session:
+    async with visit.res.sessions.begin() as session:
         query = select(ReportType.id).where(ReportType.data_available_end.is_not(None)).distinct()
         types = (await session.execute(query.order_by(ReportType.id).limit(200))).scalars().all()
     return visit.show(
@@ -105,7 +105,7 @@ FIELDS = (
 
 
 async def _preview(visit: Visit, values: Mapping[str, Any], **saved: str) -> PreviewOut:
-    async with visit.res.sessions() as session:
+    async with visit.res.sessions.begin() as session:
         return await rule_actions.preview_rule(visit.res, session, checked(PreviewIn, {**values, **saved}))
 
 

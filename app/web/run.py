@@ -108,7 +108,7 @@ class Preview:
 async def show(visit: Visit) -> Response:
     """One run."""
     res, run_id = visit.res, visit.request.path_params["run_id"]
-    async with res.sessions() as session:
+    async with res.sessions.begin() as session:
         run = await listing.get_run(session, run_id)
         history = await listing.history(session, run_id)
         waiting = (await waiting_for(session, [run_id], res.claim_terms)).get(run_id)

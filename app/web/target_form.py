@@ -47,7 +47,7 @@ async def make(visit: Visit) -> Response:
 
 async def show_change(visit: Visit) -> Response:
     """The form of an existing target."""
-    async with visit.res.sessions() as session:
+    async with visit.res.sessions.begin() as session:
         target = await targets.show_target(session, visit.request.path_params["target"], Response())
         names = await rule_names(session, target)
     given = {
@@ -70,7 +70,7 @@ async def change(visit: Visit) -> Response:
         expected = f'"{form["version"]}"' if form.get("version", "").isdecimal() else None
         await targets.change_target(visit.res, visit.caller, target_id, wanted, response=Response(), if_match=expected)
     except (BadInput, Conflict, PreconditionFailed) as error:
-        async with visit.res.sessions() as session:
+        async with visit.res.sessions.begin() as session:
             target = await targets.show_target(session, target_id, Response())
         return _form(visit, {**form, "kind": target.kind}, _problems(error), saved=target)
     return visit.go(f"/targets/{target_id}", done="The target is changed.")

@@ -135,7 +135,7 @@ async def show(visit: Visit) -> Response:
     until = now.date() + timedelta(days=1)
     first = until - timedelta(days=DAYS)
     span = Span(first, until, now)
-    async with visit.res.sessions() as session:
+    async with visit.res.sessions.begin() as session:
         everything = await fetch_one(session, Total, _TOTAL, {"bad": _in_trouble(judgement)})
         pages = max(1, -(-everything.rules // RULES_SHOWN))
         page = min(pages, page_of(visit))

@@ -42,7 +42,7 @@ async def visitor_of(request: Request, res: Resources, access: Access) -> Visito
     session_id = request.cookies.get(cookie_name(request, res.settings))
     if session_id is None:
         return None
-    async with res.sessions() as session:
+    async with res.sessions.begin() as session:
         login = await sessions.find(session, session_id)
     if login is None:
         return None

@@ -181,3 +181,16 @@ def test_temporary_errors_are_known_by_their_sqlstate_alone(sqlstate: str, trans
 
     assert is_transient(error) is transient
     assert is_slow(error) is (sqlstate == "57014")
+
+
+async def test_more_statements_than_the_driver_remembers_by_itself_are_prepared_too(engine: AsyncEngine) -> None:
+    for _ in range(PREPARE_AFTER + 1):
+        for number in range(150):
+            async with make_sessions(engine).begin() as session:
+                await session.execute(text(f"select {number} as n"))
+
+    async with make_sessions(engine).begin() as session:
+        prepared = await session.execute(
+            text("select count(*) from pg_prepared_statements where statement like '%as n'")
+        )
+        assert prepared.scalar_one() == 150

@@ -1,4 +1,7 @@
-"""The first parameter tells the transaction: no function takes both the resources and a session."""
+"""How transactions are written: no function takes both the resources and a session, and none ends by a rollback.
+
+A rollback makes the driver forget every statement that it prepared on the connection.
+"""
 
 import ast
 from collections.abc import Iterator
@@ -32,3 +35,28 @@ def test_no_function_takes_resources_and_a_session() -> None:
 )
 def test_a_planted_breach_is_seen(text: str, found: list[str]) -> None:
     assert list(takes_both(Source("app/x.py", text))) == found
+
+
+# The one dry run, and the statements of a session that has no transaction.
+ROLLS_BACK = {"app/api/rule_apply.py", "app/db/engine.py"}
+
+
+def opens_without_commit(source: Source) -> Iterator[str]:
+    for node in ast.walk(ast.parse(source.text)):
+        if isinstance(node, ast.AsyncWith):
+            for item in node.items:
+                opened = ast.unparse(item.context_expr)
+                if opened.endswith("sessions()") and source.path not in ROLLS_BACK:
+                    yield f"{source.path}: {opened}: write sessions.begin()"
+
+
+def test_a_session_that_only_reads_commits_too() -> None:
+    assert {found for source in sources() for found in opens_without_commit(source)} == set()
+
+
+def test_a_planted_session_that_rolls_back_is_seen() -> None:
+    planted = "async def f(res):\n    async with res.sessions() as session:\n        pass"
+    assert list(opens_without_commit(Source("app/x.py", planted))) == [
+        "app/x.py: res.sessions(): write sessions.begin()"
+    ]
+    assert not list(opens_without_commit(Source("app/x.py", planted.replace("()", ".begin()"))))

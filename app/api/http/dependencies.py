@@ -42,7 +42,7 @@ CalledBy = Annotated[Caller, Depends(_caller)]
 
 
 async def _session(res: Res) -> AsyncIterator[AsyncSession]:
-    async with res.sessions() as session:
+    async with res.sessions.begin() as session:
         yield session
 
 

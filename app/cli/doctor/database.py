@@ -76,7 +76,7 @@ async def _examine(settings: Settings, url: str) -> tuple[list[Check], Known]:
     engine = make_engine(url, pool_size=1)
     try:
         sessions = make_sessions(engine)
-        async with sessions() as session:
+        async with sessions.begin() as session:
             server = await fetch_one(session, Server, _SERVER)
             reached = database(Database(server.version, server.encoding), read_only=server.read_only)
             try:
