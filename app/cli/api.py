@@ -55,6 +55,10 @@ class Api:
         """The JSON of the answer to a POST."""
         return _read(await self.client.post(path, json=body, params=_given(params)))
 
+    async def patch(self, path: str, body: Any) -> Any:
+        """The JSON of the answer to a PATCH."""
+        return _read(await self.client.patch(path, json=body))
+
     async def delete(self, path: str) -> None:
         """Remove something."""
         _read(await self.client.delete(path))

@@ -121,6 +121,20 @@ async def recover(
 
 
 @command(targets)
+async def enable(api: Api, target: Target) -> None:
+    """Enable a target: new messages are sent to it. `targets recover` sends what it missed."""
+    await api.patch(await _path(api, target), {"enabled": True})
+    typer.echo(f"{target} is enabled; `tallyhook targets recover {target} --since …` sends what it missed")
+
+
+@command(targets)
+async def disable(api: Api, target: Target) -> None:
+    """Disable a target: its messages are kept as skipped."""
+    await api.patch(await _path(api, target), {"enabled": False})
+    typer.echo(f"{target} is disabled; its messages are kept as skipped")
+
+
+@command(targets)
 async def remove(api: Api, target: Target) -> None:
     """Remove a target; its deliveries can still be read."""
     await api.delete(await _path(api, target))

@@ -1,14 +1,16 @@
 """The command line on a database and a Stripe of its own."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import TypeAlias
 
 import pytest
 
+from app.resources import Resources
 from app.simulator import Simulator
+from tests.api.conftest import listening
 from tests.cli.command import Ended, tallyhook
-from tests.service import make_environ
+from tests.service import ADMIN_TOKEN, make_environ
 
 Command: TypeAlias = Callable[..., Awaitable[Ended]]
 
@@ -27,3 +29,15 @@ def command(environ: dict[str, str], tmp_path: Path) -> Command:
         return await tallyhook(*arguments, environ={**environ, **settings}, folder=tmp_path, stdin=stdin)
 
     return run
+
+
+@pytest.fixture
+async def remote(res: Resources, tmp_path: Path) -> AsyncIterator[Command]:
+    """Runs `tallyhook` with nothing but the address of a server and a token."""
+    async with listening(res) as port:
+
+        async def run(*arguments: object, **environ: str) -> Ended:
+            given = {"TALLYHOOK_URL": f"http://127.0.0.1:{port}", "TALLYHOOK_TOKEN": ADMIN_TOKEN, **environ}
+            return await tallyhook(*arguments, environ=given, folder=tmp_path)
+
+        yield run

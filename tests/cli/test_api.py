@@ -4,7 +4,6 @@ import hashlib
 import json
 import re
 import zipfile
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +12,9 @@ import pytest
 from app.resources import Resources
 from app.simulator import Simulator
 from tests import service
-from tests.api.conftest import listening
-from tests.cli.command import Ended, tallyhook
+from tests.cli.command import tallyhook
 from tests.cli.conftest import Command
-from tests.service import ADMIN_TOKEN, READ_TOKEN, only_run
+from tests.service import READ_TOKEN, only_run
 
 
 @pytest.fixture
@@ -31,18 +29,6 @@ async def stored(res: Resources, simulator: Simulator) -> str:
         " values ('default', 'acct_1Shop', now(), 'list', now())",
     )
     return str((await only_run(res))["id"])
-
-
-@pytest.fixture
-async def remote(res: Resources, tmp_path: Path) -> AsyncIterator[Command]:
-    """Runs `tallyhook` with nothing but the address of a server and a token."""
-    async with listening(res) as port:
-
-        async def run(*arguments: object, **environ: str) -> Ended:
-            given = {"TALLYHOOK_URL": f"http://127.0.0.1:{port}", "TALLYHOOK_TOKEN": ADMIN_TOKEN, **environ}
-            return await tallyhook(*arguments, environ=given, folder=tmp_path)
-
-        yield run
 
 
 @pytest.mark.parametrize(
@@ -163,14 +149,6 @@ async def test_a_run_is_made_and_cancelled_without_a_rule(res: Resources, remote
     assert run["parameters"]["currency"] == "usd"
     assert cancelled.out == f"run {run['id']} is cancelled\n"
     assert again.out == "1 run is tried again\n"
-
-
-async def test_targets_are_made_tried_and_removed(remote: Command) -> None:
-    refused = await remote("targets", "create", "mail", "--kind", "webhook")
-    unknown = await remote("targets", "test", "nobody")
-
-    assert (refused.code, refused.errors.startswith("tallyhook: ")) == (1, True)
-    assert unknown.errors == "tallyhook: there is no target 'nobody'; `tallyhook targets list` shows them\n"
 
 
 async def test_who_acts_over_the_database_is_named_in_the_audit(command: Command, stored: str) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from app.errors import AddressRefused
 from app.targets import guard
+from app.targets.answers import no_answer
 from app.targets.guard import is_allowed, is_public, make_client
 from tests.stripe_api.authority import behind_tls
 from tests.targets.receivers import web_receiver
@@ -92,13 +93,15 @@ async def test_a_receivers_certificate_may_come_from_a_named_authority(
     monkeypatch.setattr(guard, "resolve", resolve)
     async with web_receiver() as receiver, behind_tls(receiver.url.removesuffix("/hook"), tmp_path) as url:
         async with make_client(LOOPBACK, None, timeout=5) as client:
-            with pytest.raises(httpx.ConnectError, match="CERTIFICATE_VERIFY_FAILED"):
+            with pytest.raises(httpx.ConnectError, match="CERTIFICATE_VERIFY_FAILED") as refused:
                 await client.post(f"{url}/hook", content=b"{}")
         monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
         async with make_client(LOOPBACK, None, timeout=5) as client:
             answer = await client.post(f"{url}/hook", content=b"{}")
 
     assert (answer.status_code, len(receiver.received)) == (200, 1)
+    shown = no_answer(refused.value)
+    assert (shown.error, "SSL_CERT_FILE" in str(shown.text)) == ("tls_failed", True)
 
 
 async def test_a_redirect_is_not_followed() -> None:
