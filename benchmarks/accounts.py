@@ -26,6 +26,7 @@ ROUND_SECONDS = 1800
 WORKERS = 10
 CONNECTIONS = 13  # of a process at most
 _ASKED = "select count(*) from reconciliations where finished_at is not null"
+_CONNECTIONS = "select count(*) from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()"
 _LONGEST_WAIT = """
 select cast(extract(epoch from clock_timestamp() - waitstart) as float8), locktype,
     left(regexp_replace(query, '\\s+', ' ', 'g'), 100)
@@ -109,8 +110,8 @@ def _many_workers(stage: Stage, runs: int) -> Iterator[Row]:
         stored = "select count(*) from runs where state = 'stored'"
         until(lambda: one(url, stored) >= made // 10, "the tables are there")
         longest: list[tuple[float, str, str]] = [(0.0, "", "")]
-        done = threading.Event()
-        watching = threading.Thread(target=_watch, args=(url, longest, done))
+        most, done = [0], threading.Event()
+        watching = threading.Thread(target=_watch, args=(url, longest, most, done))
         watching.start()
         began = time.perf_counter()
         until(lambda: one(url, stored) == made, "every run is stored")
@@ -125,11 +126,14 @@ def _many_workers(stage: Stage, runs: int) -> Iterator[Row]:
         aim=below(100, "ms"),
         note=f"{longest[0][1]}: {longest[0][2]}; the runs took {took:.0f} s, {counted / took * 60:.0f} a minute",
     )
+    yield alone(f"{WORKERS} workers: connections of one, at most", [most[0] / WORKERS], "", aim=below(CONNECTIONS + 1))
 
 
-def _watch(url: str, longest: list[tuple[float, str, str]], done: threading.Event) -> None:
+def _watch(url: str, longest: list[tuple[float, str, str]], most: list[int], done: threading.Event) -> None:
     with psycopg.connect(url, autocommit=True) as connection:
         while not done.is_set():
+            found = connection.execute(_CONNECTIONS).fetchone()
+            most[0] = max(most[0], found[0] if found is not None else 0)
             row = connection.execute(_LONGEST_WAIT).fetchone()
             if row is not None and row[0] > longest[0][0]:
                 longest[0] = row

@@ -108,6 +108,7 @@ def _story(stage: Stage, simulator: Stripe, accounts: int, kind: str) -> Iterato
             until(
                 lambda: one(url, "select count(*) from runs where state = 'stored'") == runs,
                 "all are stored",
+                seconds=1_200,
                 every=0.5,
             )
             seconds, peak = time.perf_counter() - began, process.peak_mib()
