@@ -52,6 +52,11 @@ class Candidate:
         """Whether it has a file for every connected account, and not one for all of them."""
         return self.connected == "each"
 
+    @property
+    def has_one_of_each(self) -> bool:
+        """Whether each of its files has the rows of one connected account."""
+        return self.is_for_each or bool(self.connected_accounts)
+
     def scopes(self, named: Collection[str]) -> list[str]:
         """Whose rows its files have: see `loads.scope_of`; `named` are the accounts that have scopes of their own."""
         if self.connected_accounts:
@@ -59,6 +64,10 @@ class Candidate:
         if self.is_for_each:
             return [EVERYBODY, *sorted(set(named) - set(self.excepted))]
         return [EVERYBODY if self.report_type.startswith(CONNECT_PREFIX) else ""]
+
+    def goes_on(self, scope: str, named: Collection[str]) -> bool:
+        """Whether it still makes files of this scope: it is there, and runs for the account."""
+        return not self.is_deleted and scope in self.scopes(named)
 
     def shares(self, own: str, other: str) -> bool:
         """Whether its scope `own` may have rows of another rule's scope `other`."""
@@ -128,11 +137,12 @@ async def settle(session: AsyncSession, account: str, report_type: str) -> None:
 async def _made(session: AsyncSession, rules: Sequence[Candidate], before: Sequence[Period]) -> list[Made]:
     """Of the rules that have led so far, as far as somebody takes over: it may mean to look at all of their runs."""
     starts = [rule.starts_at for rule in rules if rule.table_state == "leading"]
-    leaders = {period.rule_id for period in before}
-    asked = [rule.id for rule in rules if rule.id in leaders and (starts or rule.is_deleted)]
+    named, by_id = _named(rules, before), {rule.id: rule for rule in rules}
+    led = [(rule, period.scope) for period in before if (rule := by_id.get(period.rule_id)) is not None]
+    asked = {rule.id for rule, scope in led if starts or not rule.goes_on(scope, named)}
     if not asked:
         return []
-    values = {"rules": asked, "starts": [None, *starts], "named": sorted(_named(rules, before))}
+    values = {"rules": sorted(asked), "starts": [None, *starts], "named": sorted(named)}
     return await fetch(session, Made, _MADE, values)
 
 
@@ -147,7 +157,7 @@ def decide(rules: Sequence[Candidate], before: Sequence[Period], made: Sequence[
     ends = {(one.rule_id, one.scope, one.before): one.ends_at for one in made}
     named = _named(rules, before)
     periods = [*before, *_of_newly_named(before, by_id, named)]
-    periods = [kept for period in periods if (kept := _kept(period, by_id.get(period.rule_id), ends)) is not None]
+    periods = [kept for period in periods if (kept := _kept(period, by_id, named, ends)) is not None]
     for rule in sorted(rules, key=lambda rule: rule.table_state != "leading"):
         if not rule.may_lead:
             continue
@@ -168,20 +178,24 @@ def _named(rules: Sequence[Candidate], before: Sequence[Period]) -> set[str]:
 def _of_newly_named(
     before: Sequence[Period], by_id: Mapping[uuid.UUID, Candidate], named: Collection[str]
 ) -> list[Period]:
-    """An account that another rule names now was led with all others until now: the same, as periods of its own."""
+    """An account that a rule names now was led with all others until now: the same, as periods of its own."""
     known = {period.scope for period in before}
     return [
         replace(period, scope=account)
         for period in before
-        if period.scope == EVERYBODY and (rule := by_id.get(period.rule_id)) is not None and rule.is_for_each
+        if period.scope == EVERYBODY and (rule := by_id.get(period.rule_id)) is not None and rule.has_one_of_each
         for account in sorted(set(named) - known - set(rule.excepted))
     ]
 
 
-def _kept(period: Period, rule: Candidate | None, ends: Ends) -> Period | None:
-    """The part of a period that stays: all of it while its rule may lead, or what a deleted rule has made."""
-    if rule is None or not rule.is_deleted:
-        return period if rule is not None and rule.may_lead else None
+def _kept(period: Period, by_id: Mapping[uuid.UUID, Candidate], named: Collection[str], ends: Ends) -> Period | None:
+    """The part of a period that stays: all of it while its rule may lead, or what the rule has made if it was deleted,
+    or no longer runs for the account."""
+    rule = by_id.get(period.rule_id)
+    if rule is None or not (rule.is_deleted or rule.may_lead):
+        return None
+    if rule.goes_on(period.scope, named):
+        return period
     last = ends.get((period.rule_id, period.scope, None))
     if last is None or last <= period.starts_at:
         return None
@@ -189,7 +203,7 @@ def _kept(period: Period, rule: Candidate | None, ends: Ends) -> Period | None:
 
 
 def _made_room(
-    periods: list[Period], rule: Candidate, scope: str, by_id: dict[uuid.UUID, Candidate], ends: Ends
+    periods: list[Period], rule: Candidate, scope: str, by_id: Mapping[uuid.UUID, Candidate], ends: Ends
 ) -> list[Period]:
     """Cut the periods of others after the rule's first window, at the end of a window of theirs, so that nothing shows
     twice."""
@@ -200,7 +214,7 @@ def _made_room(
         if other.id == rule.id or not _overlap(other, period.scope, rule, scope) or not is_later:
             room.append(period)
             continue
-        if other.table_state == "leading" and not other.is_deleted:
+        if other.table_state == "leading" and period.ends_at is None:
             raise Conflict(f"rule {other.name!r} also says that it leads this table: one of the two must be `kept`")
         if period.starts_at < rule.starts_at:
             window_end = ends.get((period.rule_id, period.scope, rule.starts_at), rule.starts_at)
@@ -257,7 +271,7 @@ select rule_id, scope, before, max(interval_end) as ends_at from (
         select coalesce(runs.connected_account,
             case when runs.report_type like 'connected\\_account\\_%' then '*' else '' end) as scope
         where rules.connected is distinct from 'each' or runs.connected_account = any(cast(:named as text[]))
-        union all select '*' where rules.connected = 'each'
+        union all select '*' where runs.connected_account is not null
     ) as of_run
     where runs.rule_id = any(:rules) and interval_end is not null and state <> 'cancelled'
 ) as run cross join unnest(cast(:starts as timestamptz[])) as start(before)

@@ -36,6 +36,13 @@ async def changed(res: Resources, rule_id: UUID, **table: Any) -> None:
         await changes.change(session, rule, wanted, settings=res.settings, by="test")
 
 
+async def given(res: Resources, rule_id: UUID, **values: Any) -> None:
+    """Other values of a rule, as the API changes them."""
+    async with res.sessions.begin() as session:
+        rule = await store.get(session, rule_id, lock=True)
+        await changes.change(session, rule, replace(store.values_of(rule), **values), settings=res.settings, by="test")
+
+
 async def months(res: Resources) -> dict[str, Decimal]:
     """What a bookkeeper asks: the net of each month."""
     found = await fetch(
@@ -189,27 +196,46 @@ async def test_a_rule_that_says_leading_takes_its_accounts_from_each_and_leaves_
     assert await sums(tables) == {"acct_1": 2, "acct_2": 2}
 
 
+async def test_an_account_that_a_rule_no_longer_names_is_led_by_another_from_there_on(tables: Resources) -> None:
+    first = await made(tables, "first", report_type=CONNECT, connected_accounts=["acct_1", "acct_2"])
+    await of_accounts(tables, first, 1, 2)
+
+    await given(tables, first, connected_accounts=["acct_1"])
+    second = await made(tables, "second", report_type=CONNECT, connected_accounts=["acct_2"])
+    await of_accounts(tables, second, 2)
+    await of_accounts(tables, second, 2, on=2)
+    await of_accounts(tables, first, 1, on=2)
+    assert await sums(tables) == {"acct_1": 2, "acct_2": 2}
+
+
+async def test_a_rule_for_each_that_names_its_accounts_from_now_on_shows_what_it_showed(tables: Resources) -> None:
+    each = await made(tables, "each", report_type=CONNECT, connected="each")
+    await of_accounts(tables, each, 1, 2)
+
+    await given(tables, each, connected="listed", connected_accounts=["acct_1"])
+    await of_accounts(tables, each, 1, on=2)
+    assert await sums(tables) == {"acct_1": 2, "acct_2": 1}
+
+    await given(tables, each, connected="each", connected_accounts=[])
+    await of_accounts(tables, each, 1, 2, on=3)
+    assert await sums(tables) == {"acct_1": 3, "acct_2": 2}
+
+
 async def test_lines_of_accounts_that_a_rule_leaves_out_are_not_shown(tables: Resources) -> None:
     together = await made(tables, "together", report_type=CONNECT)
     both = rows("acct_1,txn_1,usd,1.00", "acct_2,txn_2,usd,2.00", header=CONNECT_HEADER)
     await stored_and_loaded(tables, both, rule_id=together, report_type=CONNECT)
 
-    async def except_(*accounts: str) -> None:
-        async with tables.sessions.begin() as session:
-            rule = await store.get(session, together, lock=True)
-            wanted = replace(store.values_of(rule), excepted=list(accounts))
-            await changes.change(session, rule, wanted, settings=tables.settings, by="test")
-
     assert await sums(tables) == {None: 3}
     await execute(tables, "update loads set object_due = false")
-    await except_("acct_2")
+    await given(tables, together, excepted=["acct_2"])
     assert await sums(tables) == {None: 1}
     every = "select connected_account, _is_current from reports.connected_balance_change_from_activity_itemized_all"
     assert {row["connected_account"]: row["_is_current"] for row in await fetch(tables, every)} == {
         "acct_1": True, "acct_2": False,
     }  # fmt: skip
     assert await fetch(tables, "select object_due from loads") == [{"object_due": True}]
-    await except_()
+    await given(tables, together, excepted=[])
     assert await sums(tables) == {None: 3}
 
 
