@@ -43,7 +43,7 @@ select account, stripe_event_id, type, object_id, livemode, stripe_created_at, p
 """
 
 
-@dataclass
+@dataclass(repr=False)
 class Way:
     """A service with the short path, or without it."""
 
@@ -51,6 +51,7 @@ class Way:
     server: Server
     taken: int = 0  # deliveries on the short path
     read: int = 0  # bytes, of all connections
+    offered: list[asyncio.Future[None]] = field(default_factory=list)  # to the intake
     connections: Any = None
     _before: dict[str, Counter[Any]] = field(default_factory=dict)
 
@@ -82,6 +83,7 @@ class Way:
             sending = asyncio.create_task(self._send(client, pieces, patiently=patiently))
             said = await client.rest()
             sending.cancel()
+        await until(self._is_at_rest)  # a request whose connection was dropped is still worked on
         events = await fetch(self.res, ROWS)
         deliveries = next(iter(self.res.metrics.deliveries.collect())).samples
         counted: dict[str, Counter[Any]] = {
@@ -107,6 +109,9 @@ class Way:
                 await until(self.has_nothing_under_way)
                 for _ in range(5):  # an answer that needs no more of the request
                     await asyncio.sleep(0)
+
+    def _is_at_rest(self) -> bool:
+        return not self.server.server_state.tasks and all(kept.done() for kept in self.offered)
 
     def _has_read(self, size: int) -> bool:
         return self.read >= size or not self.server.server_state.connections  # it has hung up
@@ -141,6 +146,13 @@ async def way(res: Resources, *, is_short: bool) -> AsyncIterator[Way]:
         return done
 
     endpoint.take = counting
+    offer = res.intake.offer
+
+    def offering(*delivery: Any) -> asyncio.Future[None]:
+        found.offered.append(kept := offer(*delivery))
+        return kept
+
+    res.intake.offer = offering  # type: ignore[assignment,method-assign]
     found.server.config.http = found.counting_bytes(found.server.config.http)
     serving = asyncio.create_task(found.server.serve())
     await until(lambda: found.server.started)
@@ -228,7 +240,6 @@ ODD = [
     post(body_of(14), b"connection: keep-alive, close"),
     post(body_of(14), b"Proxy-Connection: close"),
     post(body_of(14), b"Expect: 100-continue"),
-    post(body_of(14), b"Connection: Upgrade", b"Upgrade: h2c"),
     post(body_of(14), b"Transfer-Encoding: chunked"),
     post(body_of(14), b"Content-Length: 5"),
     post(body_of(14), length=b"+5"),
@@ -250,6 +261,10 @@ ODD = [
     post(body_of(19)) + b"\r\n",
     b"\x16\x03\x01\x02\x00\x01",
 ]
+# Uvicorn forgets what comes in one piece with a request to upgrade, and waits: not with others in a stream.
+UPGRADE = post(body_of(14), b"Connection: Upgrade", b"Upgrade: h2c")
+# Drawn by number: their bytes would fill pages with each example that fails.
+ALL = [*MANNERLY, *ODD]
 
 
 def cut(stream: list[bytes], places: list[int]) -> list[bytes]:
@@ -264,19 +279,20 @@ def cut(stream: list[bytes], places: list[int]) -> list[bytes]:
 places: st.SearchStrategy[list[int]] = st.one_of(st.just([]), st.lists(st.integers(0, 100_000), min_size=1, max_size=4))
 
 
-@settings(max_examples=60, derandomize=True)
-@given(stream=st.lists(st.sampled_from([*MANNERLY, *ODD]), min_size=1, max_size=4), places=places)
-@example(stream=MANNERLY, places=[])
+@settings(max_examples=60)
+@given(stream=st.lists(st.sampled_from(range(len(ALL))), min_size=1, max_size=4), places=places)
+@example(stream=list(range(len(MANNERLY))), places=[])
 async def test_whatever_comes_is_answered_kept_and_counted_as_without_it(
-    ways: tuple[Way, Way], stream: list[bytes], places: list[int]
+    ways: tuple[Way, Way], stream: list[int], places: list[int]
 ) -> None:
-    long, short = [await way.outcome(cut([*stream, LAST], places), patiently=True) for way in ways]
+    pieces = cut([*(ALL[one] for one in stream), LAST], places)
+    long, short = [await way.outcome(pieces, patiently=True) for way in ways]
 
     assert short == long
 
 
 async def test_what_is_not_plain_goes_the_long_way_behind_what_is(ways: tuple[Way, Way]) -> None:
-    for odd in ODD:
+    for odd in (*ODD, UPGRADE):
         pieces = [post(body_of(1)), odd, LAST]
 
         long, short = [await way.outcome(pieces, patiently=True) for way in ways]
@@ -285,13 +301,14 @@ async def test_what_is_not_plain_goes_the_long_way_behind_what_is(ways: tuple[Wa
     assert (ways[0].taken, ways[1].taken >= len(ODD)) == (0, True)
 
 
-@settings(max_examples=30, derandomize=True)
-@given(stream=st.lists(st.sampled_from(MANNERLY), min_size=2, max_size=6), places=places)
-@example(stream=MANNERLY[:2] * 3, places=[])
+@settings(max_examples=30)
+@given(stream=st.lists(st.sampled_from(range(len(MANNERLY))), min_size=2, max_size=6), places=places)
+@example(stream=[0, 1] * 3, places=[])
 async def test_requests_that_come_before_the_answers_are_answered_in_their_order(
-    ways: tuple[Way, Way], stream: list[bytes], places: list[int]
+    ways: tuple[Way, Way], stream: list[int], places: list[int]
 ) -> None:
-    long, short = [await way.outcome(cut([*stream, LAST], places), patiently=False) for way in ways]
+    pieces = cut([*(MANNERLY[one] for one in stream), LAST], places)
+    long, short = [await way.outcome(pieces, patiently=False) for way in ways]
 
     assert short == long
 
