@@ -84,12 +84,12 @@ def _line_of(process: Path) -> str:
         return ""
 
 
-# SIGHUP: test_demo.py, by a terminal that is closed.
+# In the middle of the story; at its end: test_demo.py, with SIGHUP, by a terminal that is closed.
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
 async def test_the_demo_leaves_no_process_and_no_folder(folder: Path, number: signal.Signals) -> None:
     async with command(folder, "demo", "--days", "1", "--port", "0") as process:
-        await says(process, b"Ctrl-C ends the demo")
+        await says(process, b"Stripe has data until")
         process.send_signal(number)
         async with asyncio.timeout(30):
             await process.communicate()

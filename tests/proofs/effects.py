@@ -166,10 +166,10 @@ class _Pieces(httpx.AsyncByteStream):
 
 
 def _changed_something(connection: Any) -> bool:
-    # PostgreSQL gives a transaction its id with the first thing that it writes (a row's lock counts).
-    cursor = connection.cursor()
-    cursor.execute("select pg_current_xact_id_if_assigned() is not null")
-    return bool(cursor.fetchone()[0])
+    # PostgreSQL gives a transaction its id with the first thing that it writes (a row's lock counts). Asked through
+    # libpq: through SQLAlchemy and the event loop it takes a sixth of the story's time.
+    found = connection.driver_connection.pgconn.exec_(b"select pg_current_xact_id_if_assigned() is not null")
+    return bool(found.get_value(0, 0) == b"t")
 
 
 def _place() -> str:

@@ -1,7 +1,14 @@
-"""The service as processes of their own, and a Stripe that reports its calls: for killing them."""
+"""The service as processes of their own, and a Stripe that reports its calls: for killing them.
 
+They are forked from a process that has imported everything: the proofs start dozens, and importing takes longer than
+what is proved. A process of another version is started the usual way.
+"""
+
+import asyncio
 import json
+import multiprocessing
 import os
+import runpy
 import signal
 import subprocess
 import sys
@@ -19,22 +26,66 @@ from tests.service import fetch
 from tests.until import until
 
 CODE = os.pathsep.join([str(Path(__file__).parents[2]), sysconfig.get_path("purelib")])
+FORKS = multiprocessing.get_context("forkserver")
+FORKS.set_forkserver_preload(["tests.proofs.ready"])
+
+
+class Forked:
+    """`python -m <module> <arguments>`, without the imports; used like a `Popen`."""
+
+    def __init__(self, command: list[str], *, cwd: Path, env: Mapping[str, str], log: Path) -> None:
+        self._process = FORKS.Process(target=_become, args=(command, str(cwd), dict(env), str(log)), daemon=True)
+        self._process.start()
+
+    def poll(self) -> int | None:
+        """Its exit code, once it has ended."""
+        return self._process.exitcode
+
+    def kill(self) -> None:
+        """SIGKILL."""
+        self._process.kill()
+
+    def wait(self) -> None:
+        """Until it has ended."""
+        self._process.join()
+
+    def send_signal(self, number: int) -> None:
+        """Send it a signal."""
+        assert self._process.pid is not None
+        os.kill(self._process.pid, number)
+
+
+def _become(command: list[str], cwd: str, env: dict[str, str], log: str) -> None:
+    os.chdir(cwd)
+    os.environ.clear()
+    os.environ.update(env)
+    written = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    os.dup2(written, 1)
+    os.dup2(written, 2)
+    sys.argv = command
+    runpy.run_module(command[0], run_name="__main__", alter_sys=True)
 
 
 class ServiceProcess:
     """`python -m app <arguments>`, with these variables and no others; what it logs goes to a file in `folder`."""
 
     def __init__(
-        self, *arguments: str, environ: Mapping[str, str], folder: Path, module: str = "app", code: str = CODE
+        self,
+        *arguments: str,
+        environ: Mapping[str, str],
+        folder: Path,
+        module: str = "app",
+        code: str = CODE,
     ) -> None:
         self._module = module
         self.kills = 0
         self.up = False
         self._arguments = arguments
         self._environ = {**environ, "PATH": os.environ["PATH"], "PYTHONPATH": code, "PYTHONDONTWRITEBYTECODE": "1"}
+        self._is_ours = code == CODE
         self._folder = folder
         self._log = folder / "log.jsonl"
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: Forked | subprocess.Popen[bytes] | None = None
 
     @property
     def running(self) -> bool:
@@ -44,13 +95,22 @@ class ServiceProcess:
     async def start(self) -> str | None:
         """Start it, and wait until it works (or was killed); the URL that it answers at, if it has a web server."""
         self._folder.mkdir(exist_ok=True)
-        with self._log.open("wb") as log:
-            command = [sys.executable, "-m", self._module, *self._arguments]
-            self._process = _spawn(command, cwd=self._folder, env=self._environ, log=log.fileno())
+        self._log.write_bytes(b"")
+        self._process = await asyncio.to_thread(self._spawn)
         kills = self.kills
         await until(lambda: self._has_started(kills), "the process has started")
         self.up = self.kills == kills
         return self._started()[0]["url"] if self.up else None
+
+    def _spawn(self) -> "Forked | subprocess.Popen[bytes]":
+        command = [self._module, *self._arguments]
+        if self._is_ours:
+            return Forked(command, cwd=self._folder, env=self._environ, log=self._log)
+        with self._log.open("wb") as log:
+            return subprocess.Popen(
+                [sys.executable, "-m", *command],
+                cwd=self._folder, env=self._environ, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+            )  # fmt: skip
 
     async def _has_started(self, kills: int) -> bool:
         if not self.running and self.kills == kills:
@@ -90,11 +150,9 @@ class ServiceProcess:
             return process.poll() is not None
 
         await until(has_ended, "the process has ended")
-        return process.returncode
-
-
-def _spawn(command: list[str], *, cwd: Path, env: dict[str, str], log: int) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(command, cwd=cwd, env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        code = process.poll()
+        assert code is not None
+        return code
 
 
 @asynccontextmanager

@@ -8,25 +8,29 @@ from pathlib import Path
 
 import pytest
 
-from tests.proofs.crash_story import tell
+from tests.database import PostgresServer, fresh_database
+from tests.proofs.crash_story import Told, tell
 
 SHARDS = 4
 FILE_STEPS = ("files.", "runs.download", "runs.transfer", "runs.retention", "runs.together")
 
 
-async def test_the_story_ends_well_without_a_crash(database_url: str) -> None:
-    told = await tell(database_url)
+@pytest.fixture(scope="module")
+async def calm(postgres_server: PostgresServer, template_database: str) -> Told:
+    """The story without a crash."""
+    with fresh_database(postgres_server, template=template_database) as name:
+        return await tell(postgres_server.url(name))
 
-    assert told.broken == []
-    assert {effect.kind for effect in told.effects} == {"commit", "call", "piece"}
+
+async def test_the_story_ends_well_without_a_crash(calm: Told) -> None:
+    assert calm.broken == []
+    assert {effect.kind for effect in calm.effects} == {"commit", "call", "piece"}
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("shard", range(SHARDS))
-async def test_dying_right_before_any_effect_breaks_no_promise(database_url: str, shard: int) -> None:
-    effects = (await tell(database_url)).effects
-
-    for effect in effects[shard::SHARDS]:
+async def test_dying_right_before_any_effect_breaks_no_promise(database_url: str, calm: Told, shard: int) -> None:
+    for effect in calm.effects[shard::SHARDS]:
         told = await tell(database_url, crash=(effect.number, "before"))
 
         # A lane that wakes once less ends the story before its last effects: then there was nothing to die around.

@@ -97,5 +97,8 @@ async def test_the_version_before_works_beside_this_one_and_what_it_stored_is_lo
             await until_found(
                 res, "select 1 from messages where type = 'run.stored' having count(distinct subject) = 12"
             )
-            crashed = [line for process in (old, web, new) for line in process.lines() if line["level"] == "error"]
-            assert crashed == []
+            crashed = {
+                name: [line for line in process.lines() if line["level"] == "error"]
+                for name, process in (("old", old), ("web", web), ("new", new))
+            }
+            assert crashed == {"old": [], "web": [], "new": []}
