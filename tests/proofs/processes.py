@@ -21,7 +21,7 @@ from typing import Any
 from app.resources import Resources
 from app.simulator import Simulator
 from app.simulator.faults import CALL_FAULTS, Fault, FaultBook, Subject
-from tests.proofs.stage import UNDER_WAY
+from tests.proofs.stage import REPORTS_UNDER_WAY
 from tests.service import fetch
 from tests.until import until
 
@@ -167,9 +167,9 @@ async def cleared_away(*processes: ServiceProcess) -> AsyncIterator[None]:
 
 
 async def has_settled(res: Resources, *, runs: int) -> bool:
-    """Whether there are so many runs in the database, and nothing is under way any more."""
+    """Whether there are so many runs in the database, and none is under way any more; messages may be."""
     made = await fetch(res, "select count(*) as runs from runs")
-    return bool(made[0]["runs"] >= runs) and not await fetch(res, UNDER_WAY)
+    return bool(made[0]["runs"] >= runs) and not await fetch(res, REPORTS_UNDER_WAY)
 
 
 class Tripwire(FaultBook):

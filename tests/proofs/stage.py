@@ -234,10 +234,12 @@ async def _empty(url: str) -> None:
             await connection.execute(sql.SQL("delete from {}").format(sql.Identifier(table.name)))
 
 
-UNDER_WAY = """
+REPORTS_UNDER_WAY = """
 select to_jsonb(runs) from runs where state in ('planned', 'requested', 'ready')
 union all select to_jsonb(events) - 'payload' from events where status = 'pending'
-union all select to_jsonb(deliveries) from deliveries where state = 'pending'
+"""
+UNDER_WAY = f"""
+{REPORTS_UNDER_WAY} union all select to_jsonb(deliveries) from deliveries where state = 'pending'
 """
 _LONGER_AGO = """
 with by as (select %(hours)s * interval '1 hour' as much),
