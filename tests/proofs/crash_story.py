@@ -13,6 +13,7 @@ from tests.proofs.effects import Effect
 from tests.proofs.promises import broken_promises, owed_days
 from tests.proofs.stage import Stage, Step, everything_due, staged
 from tests.service import REPORT_TYPE, add_rule, at, fetch
+from tests.targets.stories import send_due
 
 FIRST_DAY, DAYS = date(2026, 3, 1), 2
 FILE_BYTES = 100_000
@@ -51,7 +52,9 @@ async def tell(url: str, *, crash: tuple[int, Side] | None = None, folder: Path 
         await stage.live(everything_due)
         await stage.settle()
         await stage.live(announced.send_again)
-        await stage.settle()
+        for _ in range(2):
+            await stage.live(send_due)
+            await stage.time_passes(1)  # the lease of a dead process, if there is one, ends
         effects = list(stage.effects.seen)
         (rule,) = await fetch(stage.res, "select id from rules")
         owed = owed_days(rule["id"], FIRST_DAY, DAYS)
