@@ -202,7 +202,7 @@ async def lateness() -> AsyncIterator[list[float]]:
 async def _many_small(res: Resources, rule: uuid.UUID, count: int) -> None:
     content = make_file(20, seed=2)
     for number in range(count):
-        await store(res, rule, content, key=f"{2000 + number // 12}-{number % 12 + 1:02}-01", revision=1)
+        await store(res, rule, content, key=f"{2100 + number // 12}-{number % 12 + 1:02}-01", revision=1)
 
 
 async def load_all(res: Resources) -> float:
