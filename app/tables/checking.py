@@ -43,11 +43,8 @@ async def _check_some(res: Resources, account: str) -> int:
         # looks again when it is done, and finds what came meanwhile.
         if not (await session.execute(_LOCK, {"account": account})).scalar_one():
             return 0
-        load_ids = (
-            (await session.execute(_NEXT, {"account": account, "limit": TOGETHER, "among": LOADS_AT_ONCE}))
-            .scalars()
-            .all()
-        )
+        values = {"account": account, "limit": TOGETHER, "among": LOADS_AT_ONCE}
+        load_ids = (await session.execute(_NEXT, values)).scalars().all()
         if not load_ids:
             return 0
         await session.execute(_DONE, {"ids": load_ids})
