@@ -4,24 +4,40 @@ A batch is written column by column and row by row by what Python has in C: a ca
 longer than PostgreSQL takes to store it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from itertools import repeat
 
 NULL = r"\N"
-# What would end a value, or a line, of COPY's text format.
-_SPECIAL = ("\\", "\t", "\n", "\r")
-_ESCAPES = str.maketrans({"\\": r"\\", "\t": r"\t", "\n": r"\n", "\r": r"\r"})
+# What would end a value, or a line, of COPY's text format; the first is replaced first.
+_ESCAPES = {"\\": r"\\", "\t": r"\t", "\n": r"\n", "\r": r"\r"}
+# No value has it: the reader refuses it.
+_BETWEEN = "\0"
 
 
-def lines(load_id: int, first_row: int, columns: Sequence[Sequence[str]], rows: int) -> bytes:
-    """The rows of a batch, led by the load's id and the row's number; an empty value is NULL."""
+def lines(
+    load_id: int, first_row: int, columns: Sequence[Sequence[str]], rows: int, plain: Collection[int] = ()
+) -> bytes:
+    """The rows of a batch, led by the load's id and the row's number; an empty value is NULL.
+
+    `plain`: the places of columns that need no look: their values are numbers or times.
+    """
     numbers = map(str, range(first_row, first_row + rows))
-    values = zip(repeat(str(load_id), rows), numbers, *map(_escaped, columns), strict=True)
+    escaped = [column if place in plain else _escaped(column) for place, column in enumerate(columns)]
+    values = zip(repeat(str(load_id), rows), numbers, *map(_with_nulls, escaped), strict=True)
     return ("\n".join(map("\t".join, values)) + "\n").encode()
 
 
 def _escaped(column: Sequence[str]) -> Sequence[str]:
-    together = "".join(column)
-    if any(special in together for special in _SPECIAL):
-        column = [value.translate(_ESCAPES) for value in column]
-    return [value or NULL for value in column] if "" in column else column
+    together = _BETWEEN.join(column)
+    found = [special for special in _ESCAPES if special in together]
+    if not found:
+        return column
+    for special in found:
+        together = together.replace(special, _ESCAPES[special])
+    return together.split(_BETWEEN)
+
+
+def _with_nulls(column: Sequence[str]) -> Sequence[str]:
+    if "" not in column:
+        return column
+    return [value or NULL for value in column] if any(column) else [NULL] * len(column)

@@ -131,13 +131,14 @@ def _copy(connection: Connection, load: _Load) -> None:
     keys = [place for place, field in enumerate(fields) if field.sql_name is None]
     names = ["load_id", "row_number", *(str(fields[place].sql_name) for place in plain), *([METADATA] if keys else ())]
     statement = sql.SQL("copy {} ({}) from stdin").format(table, sql.SQL(", ").join(map(sql.Identifier, names)))
+    unescaped = {place for place, field in enumerate(plain) if fields[field].kind is not Kind.TEXT}
     first = 1
     with connection.cursor() as cursor, cursor.copy(statement) as copy:
         for columns, rows in batches:
             values = [columns[place] for place in plain]
             if keys:
                 values.append(metadata_of([fields[place].name for place in keys], [columns[place] for place in keys]))
-            copy.write(copying.lines(load.job.id, first, values, rows))
+            copy.write(copying.lines(load.job.id, first, values, rows, unescaped))
             first += rows
 
 

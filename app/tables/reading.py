@@ -11,7 +11,8 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date
-from itertools import islice
+from functools import lru_cache
+from itertools import chain, islice
 from typing import TypeAlias
 
 from app.errors import Unloadable
@@ -204,16 +205,16 @@ class _Lines:
         self.taken = 0
 
     def __iter__(self) -> Iterator[str]:
-        for block in self._blocks():
-            self.taken += len(block)
-            try:
-                if b"\0" in block:
-                    raise _BadLine
-                text = block.decode()
-            except (UnicodeDecodeError, _BadLine):
-                yield from map(_one_line, io.BytesIO(block))
-            else:
-                yield from io.StringIO(text, newline="\n")
+        return chain.from_iterable(map(self._lines_of, self._blocks()))
+
+    def _lines_of(self, block: bytes) -> Iterator[str]:
+        self.taken += len(block)
+        try:
+            if b"\0" in block:
+                raise _BadLine
+            return io.StringIO(block.decode(), newline="\n")
+        except (UnicodeDecodeError, _BadLine):
+            return map(_one_line, io.BytesIO(block))
 
     def _blocks(self) -> Iterator[bytes]:
         """Whole lines, as many as come at once."""
@@ -263,12 +264,15 @@ class _Pieces(io.RawIOBase):
 
 def _are_days(found: set[str]) -> bool:
     """Whether all of these dates exist: the shape alone would accept the 30th of February."""
+    return all(map(_is_day, found))
+
+
+@lru_cache(maxsize=4096)
+def _is_day(day: str) -> bool:
     try:
-        for day in found - {""}:
-            date.fromisoformat(day)
+        return not day or bool(date.fromisoformat(day))
     except ValueError:
         return False
-    return True
 
 
 def _count(column: Unwanted, values: tuple[str, ...]) -> None:
