@@ -7,7 +7,7 @@ from fastapi import APIRouter, Path
 from app.api.http.dependencies import CalledBy, Res, Session, for_every_account
 from app.api.schemas.common import Page
 from app.api.schemas.tables import ColumnIn, ColumnOut, LeaderOut, LoadsAskedOut, TableDetailOut, TableName, TableOut
-from app.tables import listing, manual
+from app.tables import manual, overview
 from app.tables.columns import ColumnState
 
 router = APIRouter(prefix="/v1/tables", tags=["tables"])
@@ -18,16 +18,16 @@ _Column = Annotated[str, Path(min_length=1, max_length=500, pattern=r"^[^\x00]*$
 @router.get("")
 async def list_tables(session: Session) -> Page[TableOut]:
     """Every table that has files, by name; all of them at once."""
-    found = await listing.list_tables(session)
+    found = await overview.list_tables(session)
     return Page(data=[TableOut.model_validate(table) for table in found], next_cursor=None)
 
 
 @router.get("/{table}")
 async def show_table(res: Res, session: Session, table: TableName) -> TableDetailOut:
     """One table: its columns with their meaning, and the rules whose windows its plain view shows."""
-    found = await listing.get_table(session, table)
-    columns = [ColumnOut.model_validate(column) for column in await listing.columns_of(session, table)]
-    leaders = [LeaderOut.model_validate(leader) for leader in await listing.leaders_of(session, found)]
+    found = await overview.get_table(session, table)
+    columns = [ColumnOut.model_validate(column) for column in await overview.columns_of(session, table)]
+    leaders = [LeaderOut.model_validate(leader) for leader in await overview.leaders_of(session, found)]
     shown = dict(TableOut.model_validate(found))
     return TableDetailOut(**shown, in_schema=res.settings.reports_schema, columns=columns, leaders=leaders)
 

@@ -1,0 +1,106 @@
+"""The tables as they are shown: what is in them, their columns, and the rules that lead them. Only reads."""
+
+import uuid
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.db.rows import fetch
+from app.errors import NotFound
+from app.tables.catalogue import find_column
+from app.tables.ddl import meaning
+
+
+@dataclass(frozen=True, slots=True)
+class ShownTable:
+    """A table that has loads, summed up."""
+
+    name: str
+    families: list[str]
+    report_types: list[str]
+    rows: int
+    files: int
+    failed: int
+    newest_interval_end: datetime | None
+    set_aside: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class ShownColumn:
+    """A column of a table's files."""
+
+    name: str
+    state: str
+    kind: str
+    personal: bool
+    filled: int
+    longest: int
+    first_seen_at: datetime
+
+    @property
+    def meaning(self) -> str | None:
+        """What it holds, in words."""
+        return meaning(self.name)
+
+    @property
+    def zone(self) -> str | None:
+        """How its times are to be read: `utc`, `run` or `date`."""
+        found = find_column(self.name)
+        return None if found is None else found.zone
+
+
+@dataclass(frozen=True, slots=True)
+class Leader:
+    """A rule and the period in which its windows are shown."""
+
+    rule_id: uuid.UUID
+    rule: str
+    account: str
+    connected_account: str | None
+    starts_at: datetime
+    ends_at: datetime | None
+
+
+async def list_tables(session: AsyncSession) -> list[ShownTable]:
+    """Every table that files are loaded into, by name."""
+    return await fetch(session, ShownTable, _TABLES)
+
+
+async def get_table(session: AsyncSession, name: str) -> ShownTable:
+    """One of them. Raises NotFound."""
+    for table in await list_tables(session):
+        if table.name == name:
+            return table
+    raise NotFound(f"there is no table {name!r}: no file of such a report was stored yet")
+
+
+async def columns_of(session: AsyncSession, table: str) -> list[ShownColumn]:
+    """Every column of a table's files, in the order in which they first appeared."""
+    return await fetch(session, ShownColumn, _COLUMNS, {"table": table})
+
+
+async def leaders_of(session: AsyncSession, table: ShownTable) -> list[Leader]:
+    """The rules whose windows the plain view shows, and for which periods, newest first."""
+    return await fetch(session, Leader, _LEADERS, {"families": table.families})
+
+
+_TABLES = text("""
+select table_name as name, array_agg(distinct family) as families, array_agg(distinct report_type) as report_types,
+    coalesce(sum(rows) filter (where is_current and leads and state <> 'removed'), 0)::bigint as rows,
+    count(*) filter (where loaded_at is not null and state <> 'removed') as files,
+    count(*) filter (where state = 'failed') as failed,
+    max(interval_end) filter (where loaded_at is not null) as newest_interval_end,
+    array(select column_name from table_columns where table_columns.table_name = loads.table_name
+        and state = 'set_aside' order by 1) as set_aside
+from loads group by table_name order by table_name
+""")
+_COLUMNS = text("""
+select column_name as name, state, kind, personal, filled, longest, first_seen_at from table_columns
+where table_name = :table order by first_seen_at, column_name
+""")
+_LEADERS = text("""
+select rule_id, rules.name as rule, leaderships.account, nullif(scope, '') as connected_account, starts_at, ends_at
+from leaderships join rules on rules.id = rule_id where family = any(:families) order by starts_at desc, scope
+""")
