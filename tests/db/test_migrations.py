@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 from alembic.autogenerate import compare_metadata
@@ -17,6 +18,7 @@ from app.db import table_models  # noqa: F401 - its tables belong to the schema 
 from app.db.engine import sqlalchemy_url
 from app.db.migrate import downgrade, head_revision, migrate
 from app.db.models import Base
+from tests.proofs.processes import Forked
 
 
 @pytest.fixture
@@ -83,17 +85,13 @@ def test_every_column_takes_time_zones_where_it_takes_a_time(engine: Engine, emp
 
 
 @pytest.mark.slow
-def test_processes_that_migrate_at_once_do_not_collide(engine: Engine, empty_database_url: str) -> None:
-    def run() -> int:
-        return subprocess.run(
-            [sys.executable, "-m", "app", "migrate"],
-            env={**os.environ, "DATABASE_URL": empty_database_url},
-            capture_output=True,
-            check=False,
-        ).returncode
+def test_processes_that_migrate_at_once_do_not_collide(engine: Engine, empty_database_url: str, tmp_path: Path) -> None:
+    environ = {**os.environ, "DATABASE_URL": empty_database_url}
+    processes = [Forked(["app", "migrate"], cwd=tmp_path, env=environ, log=tmp_path / f"{n}.log") for n in range(4)]
 
-    with ThreadPoolExecutor(4) as pool:
-        codes = list(pool.map(lambda _: run(), range(4)))
+    for process in processes:
+        process.wait()
+    codes = [process.poll() for process in processes]
 
     assert codes == [0, 0, 0, 0]
     assert revision(engine) == head_revision()
