@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from difflib import get_close_matches
 
+import orjson
 import structlog
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -91,14 +92,21 @@ async def record_availability(session: AsyncSession, account: str, updates: Sequ
     Events come in any order, so the end only ever moves forward.
     """
     batch, recorded = Batch(session), []
+    # One statement for all types. It can take a row once only: what names a type again goes into another one.
+    rounds: list[dict[str, ReportTypeInfo]] = []
     for info in sorted(updates, key=lambda info: info.id):
         if info.available_start >= info.available_end:
             log.info("report_type.without_data", account=account, report_type=info.id)
             continue
-        batch.add(_RECORD, _availability_values(account, info))
+        free = next((one for one in rounds if info.id not in one), None)
+        if free is None:
+            rounds.append(free := {})
+        free[info.id] = info
         recorded.append(info.id)
     if not recorded:
         return []
+    for one in rounds:
+        batch.add(_RECORD, {"account": account, "infos": orjson.dumps([*one.values()]).decode()})
     named = batch.add(_NAMED, {"account": account, "ids": sorted({latest_of(id_) for id_ in recorded})})
     await batch.send()
     return recorded + await _resolve(session, account, named.scalars())
@@ -163,20 +171,6 @@ def nearest(report_type: str, known: Collection[str]) -> str | None:
     return next(iter(get_close_matches(report_type, sorted(known, reverse=True), n=1, cutoff=_ALIKE)), None)
 
 
-def _availability_values(account: str, info: ReportTypeInfo) -> dict[str, object]:
-    return {
-        "account": account,
-        "id": info.id,
-        "name": info.name,
-        "version": info.version,
-        "livemode": info.livemode,
-        "start": info.available_start,
-        "end": info.available_end,
-        "columns": info.default_columns,
-        "updated": info.updated_at,
-    }
-
-
 _READ = text("""
 select type.account, type.id, data_available_start, data_available_end, start_offset_seconds, missing_since,
     missing_reason, next_probe_at, resolves_to
@@ -221,7 +215,10 @@ returning id, resolves_to, case when resolved_since = now() then resolved_before
 _RECORD = text("""
 insert into report_types as t (account, id, name, version, livemode, data_available_start, data_available_end,
     default_columns, stripe_updated_at)
-values (:account, :id, :name, :version, :livemode, :start, :end, cast(:columns as text[]), :updated)
+select :account, id, name, version, livemode, available_start, available_end, default_columns, updated_at
+from jsonb_to_recordset(cast(:infos as jsonb)) as info(id text, name text, version int, livemode bool,
+    available_start timestamptz, available_end timestamptz, default_columns text[], updated_at timestamptz)
+order by id
 on conflict (account, id) do update set
     name = coalesce(excluded.name, t.name), version = coalesce(excluded.version, t.version),
     livemode = coalesce(excluded.livemode, t.livemode),

@@ -3,6 +3,7 @@
 The same functions read an API answer and the object inside an event.
 """
 
+import re
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from typing import Any
@@ -193,9 +194,12 @@ def _optional_text(value: dict[str, Any], name: str) -> str | None:
     return found if isinstance(found, str) and _can_be_kept(found) else None
 
 
+_NOT_KEPT = re.compile("[\x00\ud800-\udfff]")
+
+
 def _can_be_kept(text: str) -> bool:
     """Whether PostgreSQL can store the text: no NUL and no lone surrogate. Stripe sends neither."""
-    return not any(character == "\x00" or "\ud800" <= character <= "\udfff" for character in text)
+    return _NOT_KEPT.search(text) is None
 
 
 def _kept(value: Any) -> Any:
