@@ -115,7 +115,7 @@ def _as_row(account: str, run: StripeRun) -> dict[str, object]:
 _MOVE = text("""
 update accounts set known_until = now(), timeline = server_timeline() where slug in (
     select slug from accounts where known_until is null
-        or known_until > now() - :gap * interval '1 s' and coalesce(timeline = server_timeline(), true)
+        or known_until > now() - make_interval(secs => :gap) and coalesce(timeline = server_timeline(), true)
     order by slug for no key update)
 """)
 _KEEP = text("""

@@ -192,7 +192,7 @@ _NEWEST = """
     (select state, account, report_type from runs where state = '{state}' order by id desc limit :most)
 """
 _RUNS = text(f"""
-select counted.state, coalesce(known.id, 'other') as report_type, sum(counted.runs)::float8 as runs
+select counted.state, coalesce(known.id, 'other') as report_type, cast(sum(counted.runs) as float8) as runs
 from (
     select state, account, report_type, count(*) as runs from (
         {" union all ".join(_NEWEST.format(state=state) for state in ("planned", "requested", "ready", "failed"))}
@@ -202,10 +202,10 @@ left join report_types as known
     on known.account = counted.account and known.id = counted.report_type and known.data_available_end is not null
 group by 1, 2
 """)  # noqa: S608 - of constants only
-_FILE_CHUNKS = text("select pg_total_relation_size('file_chunks')::float8")
+_FILE_CHUNKS = text("select cast(pg_total_relation_size('file_chunks') as float8)")
 _WORKERS = text("""
 select host || '/' || pid as worker,
-    greatest(0, extract(epoch from clock_timestamp() - max(seen_at)))::float8 as age
+    cast(greatest(0, extract(epoch from clock_timestamp() - max(seen_at))) as float8) as age
 from workers where works_queue group by 1 order by max(seen_at) desc limit :limit
 """)
 _HOLDS = text("select account, call_kind from account_holds")

@@ -89,7 +89,7 @@ def _trouble(found: LoadCounts, now: datetime) -> tuple[list[str], list[str]]:
 
 
 _DIFFERENCES = text("""
-select name, window_day::text as day, currency, left_value - right_value as difference, reason
+select name, cast(window_day as text) as day, currency, left_value - right_value as difference, reason
 from checks
 where verdict = 'differs'
     and not exists (select 1 from checks as later where later.subject = checks.subject and later.id > checks.id)

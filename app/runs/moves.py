@@ -72,7 +72,7 @@ returning run_id, case when cast(:lanes as text) <> '' then pg_notify(:channel, 
 _STAMPS = {
     RunState.PLANNED: """
         , due_at = now(), attempt = runs.attempt + 1, requested_at = null, ready_at = null, error = null""",
-    RunState.REQUESTED: ", requested_at = now(), due_at = now() + :poll * interval '1 s'",
+    RunState.REQUESTED: ", requested_at = now(), due_at = now() + make_interval(secs => :poll)",
     RunState.READY: ", due_at = now(), ready_at = now()",
     RunState.STORED: ", stored_at = now(), error = null",
     RunState.FAILED: ", error = cast(:error as jsonb)",

@@ -116,7 +116,7 @@ where id = :run_id and fence = :fence and state = 'planned'
 _SHIFT_START = text("""
 with shifted as (
     update runs set parameters = jsonb_set(parameters, '{interval_start}',
-        to_jsonb((parameters ->> 'interval_start')::bigint + 1))
+        to_jsonb(cast(parameters ->> 'interval_start' as bigint) + 1))
     where id = :run_id and state = 'planned' and parameters ? 'interval_start'
 )
 update attempts set idempotency_key = :key, key_drawn_at = now() where run_id = :run_id and number = :number

@@ -218,8 +218,8 @@ select claimed.id as run_id, claimed.account, claimed.attempt, claimed.fence, cl
         and lost.report_type = claimed.report_type and lost.noted_at <= claimed.asked_at) as maybe_made,
     claimed.asked_at < clock_timestamp() - make_interval(mins => :stale) as key_stale,
     claimed.asked_at < clock_timestamp() - make_interval(hours => :key_life) as key_forgotten,
-    coalesce((claimed.parameters ->> 'interval_start')::bigint <> extract(epoch from claimed.interval_start), false)
-        as start_shifted,
+    coalesce(cast(claimed.parameters ->> 'interval_start' as bigint) <> extract(epoch from claimed.interval_start),
+        false) as start_shifted,
     claimed.rule_id is not null and claimed.parameters ? 'payout'
         and claimed.planned_at > clock_timestamp() - interval '7 days' as of_payout,
     type.missing_since is not null as type_missing, type.data_available_end as available_until

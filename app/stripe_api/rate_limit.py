@@ -23,11 +23,11 @@ with state as (
         as arrival from rate_limits
     where account = :account and call_kind = :kind for update
 ), granted as (
-    select state.arrival, greatest(0, least(:wanted, 1 + floor(
-        (:ahead - extract(epoch from state.arrival - clock_timestamp())) / :step)))::int as calls
+    select state.arrival, cast(greatest(0, least(:wanted, 1 + floor(
+        (:ahead - extract(epoch from state.arrival - clock_timestamp())) / :step))) as int) as calls
     from state
 )
-update rate_limits set arrival = granted.arrival + granted.calls * :step * interval '1 s'
+update rate_limits set arrival = granted.arrival + make_interval(secs => granted.calls * :step)
 from granted where account = :account and call_kind = :kind
 returning granted.calls
 """)
@@ -36,8 +36,8 @@ insert into rate_limits (account, call_kind, arrival) values (:account, :kind, c
 on conflict do nothing
 """)
 _WAIT = text("""
-select min(extract(epoch from arrival - clock_timestamp()) - :ahead)::float8 from rate_limits
-where call_kind = :kind and arrival > clock_timestamp() + :ahead * interval '1 s'
+select cast(min(extract(epoch from arrival - clock_timestamp()) - :ahead) as float8) from rate_limits
+where call_kind = :kind and arrival > clock_timestamp() + make_interval(secs => :ahead)
 """)
 
 

@@ -88,7 +88,7 @@ async def leaders_of(session: AsyncSession, table: ShownTable) -> list[Leader]:
 
 _TABLES = text("""
 select table_name as name, array_agg(distinct family) as families, array_agg(distinct report_type) as report_types,
-    coalesce(sum(rows) filter (where is_current and leads and state <> 'removed'), 0)::bigint as rows,
+    cast(coalesce(sum(rows) filter (where is_current and leads and state <> 'removed'), 0) as bigint) as rows,
     count(*) filter (where loaded_at is not null and state <> 'removed') as files,
     count(*) filter (where state = 'failed') as failed,
     max(interval_end) filter (where loaded_at is not null) as newest_interval_end,
