@@ -92,7 +92,7 @@ async def record_availability(session: AsyncSession, account: str, updates: Sequ
     Events come in any order, so the end only ever moves forward.
     """
     batch, recorded = Batch(session), []
-    # One statement for all types. It can take a row once only: what names a type again goes into another one.
+    # One statement for all types. It can take a row only once: a type that is named again goes into another one.
     rounds: list[dict[str, ReportTypeInfo]] = []
     for info in sorted(updates, key=lambda info: info.id):
         if info.available_start >= info.available_end:

@@ -38,7 +38,7 @@ class DueList:
 
 @dataclass(frozen=True, slots=True)
 class RefusedLists:
-    """How many lists of an account's payouts Stripe refuses, and of one of them why ("" for its own)."""
+    """How many payout lists of an account Stripe refuses, and why it refuses one of them ("" for the account's own)."""
 
     account: str
     number: int

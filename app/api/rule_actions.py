@@ -144,7 +144,7 @@ async def preview_rule(res: Res, session: Session, asked: PreviewIn) -> PreviewO
     found = await previews.preview(session, wanted, saved=None if saved is None else saved.id)
     (warnings,) = await store.warnings(session, [wanted])
     if found.made_by_hand:
-        detail = f"payouts made by hand: {found.made_by_hand}; no report can itemise them, so they are left out"
+        detail = f"manual payouts: {found.made_by_hand}; no report can itemise them, so they are left out"
         warnings.append(RuleWarning("/cadence", detail))
     shown = [WarningOut.model_validate(one) for one in warnings]
     fed = [FedCheckOut.model_validate(one) for one in await previews.fed_checks(session, wanted)]

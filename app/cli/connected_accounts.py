@@ -38,7 +38,7 @@ async def show_command(
 
     found = await _found(api, 100, account=account, id=id_)
     if not found:
-        raise TallyhookError(f"no connected account {id_} is known: accounts are read where a rule needs them")
+        raise TallyhookError(f"no connected account {id_} is known: accounts are read if a rule needs them")
     show_json(found)
 
 

@@ -66,7 +66,7 @@ async def connected_accounts(view: View) -> Check:
 
 @check
 async def payout_lists(view: View) -> Check:
-    """Whether the lists of payouts can be read, where rules need them."""
+    """Whether the lists of payouts can be read, if rules need them."""
     refused = [one for one in await payouts.refused_lists(view.session) if one.account in view.settings.accounts]
     if not refused:
         return ok("payout_lists", "Stripe shows every list of payouts that a rule needs")
@@ -74,7 +74,7 @@ async def payout_lists(view: View) -> Check:
         f"{one.account}: {count(one.number, 'list')} ({one.connected_account or 'its own'}: {redact(one.refusal)})"
         for one in refused
     ]
-    advice = "give the key the permission `Payouts: read`, or leave accounts out that Stripe refuses (`except`)"
+    advice = "give the key the permission `Payouts: read`, or leave out the accounts that Stripe refuses (`except`)"
     detail = f"Stripe does not list the payouts, so no reports of them are requested: {names(found)}"
     return degraded("payout_lists", detail, advice, link=Link(LinkKind.ACCOUNTS))
 

@@ -51,7 +51,7 @@ async def made_between(
 
 
 async def made_by_hand(session: AsyncSession, scopes: Sequence[Scope]) -> int:
-    """How many payouts are left out, because no report can itemise what was paid out by hand."""
+    """How many manual payouts are left out, because no report can itemise them."""
     return int((await session.execute(_BY_HAND, _values(scopes))).scalar_one())
 
 

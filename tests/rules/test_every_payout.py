@@ -82,7 +82,7 @@ async def test_every_reconciled_payout_gets_its_report_without_any_event(
     (known,) = await fetch(res, "select automatic, reconciliation from payouts where id = :id", id=by_hand)
     assert (known["automatic"], known["reconciliation"]) == (False, "not_applicable")
     (warning,) = (await admin.post("/v1/rules/preview", json={"rule": "payouts"})).json()["warnings"]
-    assert (warning["pointer"], warning["detail"].startswith("payouts made by hand: 1;")) == ("/cadence", True)
+    assert (warning["pointer"], warning["detail"].startswith("manual payouts: 1;")) == ("/cadence", True)
 
     reconciled(simulator, until="2026-03-09")
     await planned(res)
