@@ -34,19 +34,19 @@ _HEADERS = {
     "Cache-Control": "no-store",
     "Vary": "Accept-Encoding, Cookie",
 }
-# The pages in the menu, most used first.
+# The pages in the menu, most used first, each with the beginnings of the paths that belong to it.
 NAV = (
-    ("/", "Today"),
-    ("/rules", "Rules"),
-    ("/months", "Months"),
-    ("/runs", "Runs"),
-    ("/checks", "Checks"),
-    ("/tables", "Tables"),
-    ("/targets", "Targets"),
-    ("/events", "Events"),
-    ("/accounts", "Accounts"),
-    ("/audit", "Audit"),
-    ("/setup", "Setup"),
+    ("/", "Today", ()),
+    ("/rules", "Rules", ("/rules/",)),
+    ("/months", "Months", ("/months/",)),
+    ("/runs", "Runs", ("/runs/",)),
+    ("/checks", "Checks", ("/checks/",)),
+    ("/tables", "Tables", ("/tables/",)),
+    ("/targets", "Targets", ("/targets/", "/deliveries", "/messages/")),
+    ("/events", "Events", ("/events/",)),
+    ("/accounts", "Accounts", ("/accounts/",)),
+    ("/audit", "Audit", ("/audit/",)),
+    ("/setup", "Setup", ("/setup/", "/report-types")),
 )
 _LEAST_PACKED = 1024
 _MEDIA_TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}

@@ -108,8 +108,10 @@ def utc(value: datetime | None) -> Markup | str:
     return Markup('<time datetime="{}">{}</time>').format(f"{moment:%Y-%m-%dT%H:%M:%SZ}", plain_utc(value))
 
 
-def exact_utc(value: datetime) -> Markup:
+def exact_utc(value: datetime | None) -> Markup | str:
     """A time in UTC to the second, where things happen one after the other."""
+    if value is None:
+        return "–"
     moment = f"{value.astimezone(UTC):%Y-%m-%d %H:%M:%S}"
     return Markup('<time datetime="{}Z">{} UTC</time>').format(moment.replace(" ", "T"), moment)
 
