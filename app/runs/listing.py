@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields
 from datetime import date, datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Date, Select, case, exists, func, or_, select, tuple_
+from sqlalchemy import ColumnElement, Date, DateTime, Select, case, exists, func, literal_column, or_, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
 
@@ -48,6 +48,17 @@ class RunFilters:
         if self.stored_after is not None:
             query = query.where(Run.state == RunState.STORED, Run.stored_at > self.stored_after)
         return query.where(Run.state == RunState.STORED, ~_has_newer()) if self.latest else query
+
+
+# When the oldest transaction of ours began that has written something and is not committed. What it stores bears a
+# later time: a poller that was shown nothing as late as that misses nothing when it asks for what came after.
+_BEGAN: ColumnElement[datetime] = literal_column(
+    """coalesce((
+        select min(xact_start) from pg_stat_activity
+        where datname = current_database() and application_name = 'tallyhook' and backend_xid is not null
+    ), 'infinity')""",
+    DateTime(timezone=True),
+)
 
 
 def _is_of_type(report_type: str) -> ColumnElement[bool]:
@@ -162,6 +173,8 @@ async def list_runs(
 ) -> list[ShownRun]:
     """Up to `limit` matching runs in this order, starting after `after`."""
     query = filters.narrow(_SHOWN)
+    if order is RunOrder.STORED or filters.stored_after is not None:
+        query = query.where(Run.stored_at < _BEGAN)
     match order:
         case RunOrder.PLANNED:
             query = query if after is None else query.where(Run.id < after.run_id)

@@ -74,7 +74,8 @@ _STAMPS = {
         , due_at = now(), attempt = runs.attempt + 1, requested_at = null, ready_at = null, error = null""",
     RunState.REQUESTED: ", requested_at = now(), due_at = now() + make_interval(secs => :poll)",
     RunState.READY: ", due_at = now(), ready_at = now()",
-    RunState.STORED: ", stored_at = now(), error = null",
+    # Not the transaction's beginning: pollers ask for what was stored later than what they have seen (runs/listing).
+    RunState.STORED: ", stored_at = clock_timestamp(), error = null",
     RunState.FAILED: ", error = cast(:error as jsonb)",
     RunState.CANCELLED: "",
 }

@@ -1,12 +1,17 @@
 """Runs are found by the dates that people know: by day, by month, the latest, those stored since a time."""
 
+import uuid
 from typing import Any
 
 import httpx
 import pytest
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.resources import Resources
+from app.runs import moves
 from app.simulator import Simulator
+from app.vocabulary import RunState
 from tests import service
 from tests.service import execute, fetch
 
@@ -98,6 +103,38 @@ async def test_a_poller_gets_what_was_stored_since_strictly_and_in_order(
     later = (await api.get("/v1/runs", params={"order": "stored", "stored_after": since})).json()["data"]
 
     assert [run["id"] for run in later] == [run["id"] for run in all_of_them if run["stored_at"] > since]
+
+
+@pytest.mark.usefixtures("daily")
+async def test_a_poller_misses_nothing_that_was_being_stored_while_it_looked(
+    res: Resources, api: httpx.AsyncClient
+) -> None:
+    runs = [row["id"] for row in await fetch(res, "update runs set state = 'ready', stored_at = null returning id")]
+    since = "2026-01-01T00:00:00Z"
+    seen: list[uuid.UUID] = []
+
+    async def poll() -> None:
+        nonlocal since
+        found = (await api.get("/v1/runs", params={"stored_after": since, "order": "stored"})).json()["data"]
+        seen.extend(uuid.UUID(run["id"]) for run in found)
+        since = found[-1]["stored_at"] if found else since
+
+    async def store(session: AsyncSession, run_id: uuid.UUID) -> None:
+        await moves.move(session, run_id, to=RunState.STORED, reason="the file is complete")
+
+    # Given a transaction that has stored a run, and one that has only begun
+    async with res.sessions.begin() as storing, res.sessions.begin() as begun:
+        await store(storing, runs[0])
+        await begun.execute(text("select now()"))
+        async with res.sessions.begin() as session:
+            await store(session, runs[1])
+        await poll()
+        await storing.commit()
+        await poll()
+        await store(begun, runs[2])
+    await poll()
+
+    assert sorted(seen) == sorted(runs[:3])
 
 
 @pytest.mark.usefixtures("daily")

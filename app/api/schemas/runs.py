@@ -46,7 +46,10 @@ class RunListIn(RunFiltersIn, Days, PageIn):
     """Which runs to list, in which order, and where to start. Dates are the local days that the windows count as."""
 
     rule: Name | None = Field(default=None, description="The rule's name (or id), in place of `rule_id`.")
-    stored_after: Moment | None = Field(default=None, description="Stored later than this.")
+    stored_after: Moment | None = Field(
+        default=None,
+        description="Stored later than this. With the last `stored_at` that you have seen, you miss nothing.",
+    )
     latest: bool = Field(default=False, description="Only the newest stored revision of each window.")
     order: RunOrder = Field(
         default=RunOrder.PLANNED,
