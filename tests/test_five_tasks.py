@@ -8,6 +8,7 @@ import io
 import json
 import re
 import shlex
+import shutil
 import zipfile
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
@@ -97,6 +98,7 @@ async def publish(res: Resources, simulator: Simulator, until: date) -> None:
     await service.work_off(res)
 
 
+@pytest.mark.skipif(shutil.which("curl") is None, reason="the commands are run as written: install curl")
 async def test_each_of_the_five_tasks_takes_one_command_or_two_clicks(
     res: Resources, simulator: Simulator, receiver: WebReceiver, doors: Doors, tmp_path: Path
 ) -> None:
