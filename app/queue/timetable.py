@@ -63,36 +63,41 @@ def next_due(every: Mapping[str, float]) -> str:
     """  # noqa: S608 - the names are ours
 
 
-# `started_at` is set while an entry is under way; `make_due` clears it.
+# `started_at` is set while an entry is under way; `make_due` clears it. Times are the clock's, not those at which a
+# transaction began: one that began before another claim would take what that has set for written with a wrong clock.
 _MAKE_DUE = text("""
-insert into timetable (name, due_at) select name, now() from unnest(cast(:names as text[])) as due(name)
-on conflict (name) do update set due_at = now(), started_at = null
+insert into timetable (name, due_at) select name, clock_timestamp() from unnest(cast(:names as text[])) as due(name)
+on conflict (name) do update set due_at = clock_timestamp(), started_at = null
 """)
 # One that is under way is due again afterwards: what it has looked at already may have changed since.
 _HASTEN = text("""
-insert into timetable (name, due_at) values (:name, now())
+insert into timetable (name, due_at) values (:name, clock_timestamp())
 on conflict (name) do update set started_at = null, due_at = case
     when timetable.started_at > coalesce(timetable.finished_at, '-infinity') then timetable.due_at
-    else least(timetable.due_at, greatest(now(), timetable.finished_at + make_interval(secs => :seconds))) end
+    else least(timetable.due_at, greatest(clock_timestamp(), timetable.finished_at + make_interval(secs => :seconds)))
+    end
 """)
 _CLAIM = text("""
-update timetable set due_at = now() + make_interval(secs => least(:retry, taken.every)), started_at = now()
+update timetable set due_at = clock_timestamp() + make_interval(secs => least(:retry, taken.every)),
+    started_at = clock_timestamp()
 from (
     select timetable.name, known.every
     from timetable join unnest(cast(:names as text[]), cast(:every as float8[])) as known(name, every) using (name)
-    where due_at <= now() or due_at > now() + make_interval(secs => greatest(:retry, every))
+    where due_at <= clock_timestamp()
+        or due_at > clock_timestamp() + make_interval(secs => greatest(:retry, every))
     order by due_at limit :limit for update of timetable skip locked
 ) as taken
 where timetable.name = taken.name
 returning timetable.name
 """)
 _RENEW = text("""
-update timetable set due_at = greatest(due_at, now() + make_interval(secs => :seconds))
+update timetable set due_at = greatest(due_at, clock_timestamp() + make_interval(secs => :seconds))
 where name in (
     select name from timetable where name = any(:names) and started_at is not null order by name for update skip locked)
 """)
-_RELEASE = text("update timetable set due_at = now() where name = :name")
+_RELEASE = text("update timetable set due_at = clock_timestamp() where name = :name")
 _FINISH = text("""
-update timetable set due_at = coalesce(started_at + make_interval(secs => :seconds), due_at), finished_at = now()
+update timetable set due_at = coalesce(started_at + make_interval(secs => :seconds), due_at),
+    finished_at = clock_timestamp()
 where name = :name
 """)

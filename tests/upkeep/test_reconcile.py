@@ -6,8 +6,10 @@ from dataclasses import replace
 from itertools import pairwise
 
 import pytest
+from sqlalchemy import text
 
 from app.accounts import reconciliations
+from app.queue.timetable import claim
 from app.resources import Resources, open_resources
 from app.rules import schedule, store
 from app.simulator import Simulator
@@ -95,6 +97,18 @@ async def test_a_piece_of_the_timetable_is_done_by_one_process_only(res: Resourc
 
     assert sum(done) == len(timetable(res))
     assert (sum(asked), simulator.world.journal.counts["list_types"]) == (1, 1)
+
+
+async def test_a_claim_that_began_before_another_takes_nothing_of_it(res: Resources) -> None:
+    await make_timetable_due(res)
+    every = {entry.name: entry.every for entry in timetable(res)}
+    async with res.sessions.begin() as late:
+        await late.execute(text("select now()"))
+        async with res.sessions.begin() as session:
+            taken = await claim(session, every, len(every))
+
+        assert sorted(taken) == sorted(every)
+        assert await claim(late, every, len(every)) == []
 
 
 async def test_everything_is_due_at_start_however_lately_it_was_done(res: Resources) -> None:
