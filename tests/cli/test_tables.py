@@ -11,11 +11,11 @@ from app.resources import Resources, open_resources
 from app.simulator import Simulator
 from app.tables import loading
 from tests import service
-from tests.api.conftest import client_of
+from tests.api.conftest import client_of, listening
 from tests.cli.command import tallyhook
 from tests.proofs.announced import SETTINGS
 from tests.proofs.post import Post
-from tests.service import REPORT_TYPE, execute, fetch, unpublished
+from tests.service import ADMIN_TOKEN, REPORT_TYPE, execute, fetch, unpublished
 from tests.tables.stored import load_all
 from tests.targets.receivers import web_receiver
 from tests.targets.stories import send_due
@@ -87,18 +87,20 @@ async def of_all_kinds(res: Resources, simulator: Simulator) -> dict[str, str]:
 
 
 async def test_every_table_is_whole_on_a_terminal_of_80_columns(
-    res: Resources, simulator: Simulator, environ: dict[str, str], tmp_path: Path
+    res: Resources, simulator: Simulator, tmp_path: Path
 ) -> None:
     ids = await of_all_kinds(res, simulator)
 
-    for arguments, wanted in TABLES:
-        ended = await tallyhook(*arguments, environ=environ, folder=tmp_path, columns=COLUMNS)
+    async with listening(res) as port:
+        environ = {"TALLYHOOK_URL": f"http://127.0.0.1:{port}", "TALLYHOOK_TOKEN": ADMIN_TOKEN}
+        for arguments, wanted in TABLES:
+            ended = await tallyhook(*arguments, environ=environ, folder=tmp_path, columns=COLUMNS)
 
-        shown = re.sub(r"\x1b\[[0-9;]*m", "", ended.out)
-        assert ended.code == 0, shown
-        assert [line for line in shown.splitlines() if len(line) > COLUMNS] == [], shown
-        words = " ".join(shown.split())
-        assert [one for one in wanted if one.format(**ids) not in words] == [], shown
+            shown = re.sub(r"\x1b\[[0-9;]*m", "", ended.out)
+            assert ended.code == 0, shown
+            assert [line for line in shown.splitlines() if len(line) > COLUMNS] == [], shown
+            words = " ".join(shown.split())
+            assert [one for one in wanted if one.format(**ids) not in words] == [], shown
 
 
 def test_what_does_not_fit_beside_the_others_stands_in_the_next_line() -> None:
