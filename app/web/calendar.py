@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
+from app.health.lateness import data_within
 from app.planning.dates import local_dates
 from app.planning.windows import day_start, next_unit, unit_start
 from app.vocabulary import Cadence
@@ -37,6 +38,7 @@ class Unmade:
     first: date
     last: date
     state: str  # waiting (for Stripe's data), missing (due: it is being planned), or LATER
+    is_late: bool  # whether it should be there: Stripe's data is due, and past what is usual for its type
 
 
 def unmade(rule: RuleLine, first: date, until: date, now: datetime) -> Iterator[Unmade]:
@@ -50,20 +52,31 @@ def unmade(rule: RuleLine, first: date, until: date, now: datetime) -> Iterator[
         following = next_unit(unit, cadence)
         last = following - _ONE_DAY
         if first <= last < until:
-            yield Unmade(unit, last, _why(rule, day_start(following, zone), now))
+            ends = day_start(following, zone)
+            yield Unmade(unit, last, _why(rule, ends, now), _is_late(rule, ends, now))
         unit = following
+
+
+def first_day(rule: RuleLine) -> date:
+    """The first day of the first window that a rule owes."""
+    cadence = Cadence(rule.cadence)
+    if cadence in (Cadence.EVERY_UPDATE, Cadence.EVERY_PAYOUT):
+        cadence = Cadence.DAILY
+    begins = unit_start(rule.starts_on, cadence)
+    if begins < rule.starts_on:
+        begins = next_unit(begins, cadence)
+    if rule.data_available_start is None:
+        return begins
+    return max(begins, unit_start(rule.data_available_start.astimezone(ZoneInfo(rule.timezone)).date(), cadence))
 
 
 def _begins(rule: RuleLine, cadence: Cadence, zone: ZoneInfo) -> date:
     """The first day of the first unit that is not planned yet."""
-    begins = unit_start(rule.starts_on, cadence)
-    if begins < rule.starts_on:
-        begins = next_unit(begins, cadence)
-    planned = None if rule.planned_until is None else rule.planned_until + _INTO_THE_NEXT_UNIT
-    for bound in (planned, rule.data_available_start):
-        if bound is not None:
-            begins = max(begins, unit_start(bound.astimezone(zone).date(), cadence))
-    return begins
+    begins = first_day(rule)
+    if rule.planned_until is None:
+        return begins
+    planned = (rule.planned_until + _INTO_THE_NEXT_UNIT).astimezone(zone).date()
+    return max(begins, unit_start(planned, cadence))
 
 
 def _why(rule: RuleLine, ends: datetime, now: datetime) -> str:
@@ -72,6 +85,11 @@ def _why(rule: RuleLine, ends: datetime, now: datetime) -> str:
     due = ends + timedelta(hours=rule.settle_hours)
     reached = rule.data_available_end
     return "missing" if reached is not None and due <= reached and not rule.type_missing else "waiting"
+
+
+def _is_late(rule: RuleLine, ends: datetime, now: datetime) -> bool:
+    due = ends + timedelta(hours=rule.settle_hours)
+    return now > due + data_within(rule.report_type, rule.longest_data_age)
 
 
 def day_cells(rule: RuleLine, states: Iterable[DayState], first: date, until: date, now: datetime) -> dict[date, Cell]:

@@ -32,6 +32,7 @@ class RuleLine:
     planned_until: datetime | None  # of the account that is furthest behind; None if one was never planned
     data_available_start: datetime | None
     data_available_end: datetime | None
+    longest_data_age: timedelta | None
     type_missing: bool
     is_held: bool  # Stripe refuses the account's key for creating reports
 
@@ -123,13 +124,15 @@ async def windows(
 
 
 HELD = "exists (select from account_holds where account = rules.account and call_kind = 'create')"
+TYPE = """type.data_available_start, type.data_available_end,
+    make_interval(secs => type.longest_data_age_seconds) as longest_data_age,
+    type.missing_since is not null as type_missing"""
 DAY = "window_day(window_key, interval_start, interval_end, timezone)"
 _RULE_LINES = text(f"""
 select rules.id, rules.name, rules.account, rules.report_type, rules.enabled, rules.cadence, rules.timezone,
     rules.starts_on, rules.settle_hours, case rules.connected when 'together' then 1 when 'each' then progress.accounts
         else cardinality(rules.connected_accounts) end as accounts,
-    progress.planned_until, type.data_available_start, type.data_available_end,
-    type.missing_since is not null as type_missing, {HELD} as is_held
+    progress.planned_until, {TYPE}, {HELD} as is_held
 from unnest(cast(:ids as uuid[])) with ordinality as wanted(id, place)
 join rules on rules.id = wanted.id
 left join report_types as type on type.account = rules.account and type.id = rules.report_type

@@ -2,7 +2,7 @@
 
 import uuid
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 
@@ -11,8 +11,9 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.db.rows import fetch
 from app.planning.dates import local_dates
-from app.web.calendar import LATER, unmade
-from app.web.days import DAY, HELD, RuleLine
+from app.web.calendar import LATER, first_day, unmade
+from app.web.days import DAY, HELD, TYPE, RuleLine
+from app.web.month_cover import not_covered, shared
 from app.web.words import days as in_words
 from app.web.words import sentence
 
@@ -27,6 +28,7 @@ class Gap:
     dates: str
     state: str  # as the pages name them
     reason: str
+    is_due: bool = True  # whether it should be there by now
 
 
 @dataclass(slots=True)
@@ -38,13 +40,30 @@ class RuleMonth:
     stored: int = 0
     cancelled: int = 0
     restated: int = 0  # files that replaced earlier ones of their windows
+    later: int = 0  # windows that are not over
+    goes_on: bool = False  # whether the rule may still request windows of this month
     gaps: list[Gap] = field(default_factory=list)
+    not_covered: list[str] = field(default_factory=list)  # days of the month that it never requests, and why
+    shared: list[str] = field(
+        default_factory=list
+    )  # days that a neighbour month's pack has, or that this one has of it
+    made: tuple[date, date] | None = None  # the first and last day of the windows that have runs
     rows: int | None = None  # None: not counted, or not every file has been
 
     @property
     def missing(self) -> int:
         """The owed windows that are not stored."""
         return sum(gap.number for gap in self.gaps)
+
+    @property
+    def not_due(self) -> int:
+        """The windows that nobody can have yet: they are not over, or Stripe's data for them is not due."""
+        return self.later + sum(gap.number for gap in self.gaps if not gap.is_due)
+
+    @property
+    def overdue(self) -> int:
+        """The windows that should be there by now."""
+        return sum(gap.number for gap in self.gaps if gap.is_due)
 
     @property
     def owed(self) -> int:
@@ -84,12 +103,9 @@ async def count_month(session: AsyncSession, first: date, until: date, now: date
     for line in await fetch(session, RuleLine, _LINES):
         lines[line.id].append(line)
     for rule_id, of_rule in lines.items():
-        gaps = list(_not_made(of_rule, first, until, now))
-        if gaps:
-            months.setdefault(rule_id, RuleMonth(rule_id, of_rule[0].name)).gaps += gaps
-    return sorted(
-        (one for one in months.values() if one.owed or one.cancelled), key=lambda one: (not one.missing, one.name)
-    )
+        _count_unmade(months.setdefault(rule_id, RuleMonth(rule_id, of_rule[0].name)), of_rule, first, until, now)
+    owing = (one for one in months.values() if one.owed or one.cancelled or one.goes_on)
+    return sorted(owing, key=lambda one: (not one.overdue, not one.missing, not one.not_covered, one.name))
 
 
 async def with_rows(session: AsyncSession, rules: Iterable[RuleMonth], first: date, until: date) -> list[RuleMonth]:
@@ -102,12 +118,14 @@ async def with_rows(session: AsyncSession, rules: Iterable[RuleMonth], first: da
 
 def _take(month: RuleMonth, made: _Made) -> None:
     """Nobody owes what a deleted rule has not stored."""
+    dates = local_dates(made.first, made.last, made.timezone)
+    known = month.made or (dates.first, dates.last)
+    month.made = min(known[0], dates.first), max(known[1], dates.last)
     if made.state == "stored":
         month.stored, month.restated = made.number, made.restated
     elif made.state == "cancelled":
         month.cancelled = made.number
     elif made.state == "removed" or made.is_there:
-        dates = local_dates(made.first, made.last, made.timezone)
         why = "held" if made.is_held and made.state in ("planned", "requested") else made.state
         state = _STATES.get(why, "in_progress")
         reason = made.message or _REASONS[why]
@@ -115,19 +133,29 @@ def _take(month: RuleMonth, made: _Made) -> None:
         month.gaps.append(Gap(made.rule_id, made.name, made.number, days, state, sentence(reason)))
 
 
-def _not_made(lines: Sequence[RuleLine], first: date, until: date, now: datetime) -> Iterator[Gap]:
-    """Windows that the rule owes and that have no run, over groups of accounts that are planned equally far."""
-    found: dict[str, list[tuple[date, date, int]]] = defaultdict(list)
+def _count_unmade(month: RuleMonth, lines: Sequence[RuleLine], first: date, until: date, now: datetime) -> None:
+    """Count the windows that have no run, over groups of accounts that are planned equally far."""
+    found: dict[tuple[str, bool], list[tuple[date, date, int]]] = defaultdict(list)
     for line in lines:
         for window in unmade(line, first, until, now):
+            accounts = max(1, line.accounts)
             if window.state == LATER:
-                break
-            found[window.state].append((window.first, window.last, max(1, line.accounts)))
-    for state, windows in found.items():
+                month.later += accounts
+            else:
+                found[window.state, window.is_late].append((window.first, window.last, accounts))
+    month.goes_on = lines[0].enabled and first_day(lines[0]) < until and now.date() < until
+    month.gaps += _gaps(lines[0], found)
+    month.not_covered += not_covered(lines[0], month.made, (first, until), now.date())
+    month.shared += shared(lines[0], (first, until))
+
+
+def _gaps(rule: RuleLine, found: Mapping[tuple[str, bool], list[tuple[date, date, int]]]) -> Iterator[Gap]:
+    for (state, is_late), windows in found.items():
         dates = in_words(min(one[0] for one in windows), max(one[1] for one in windows))
-        is_typeless = state == "waiting" and (lines[0].type_missing or lines[0].data_available_end is None)
+        is_typeless = state == "waiting" and (rule.type_missing or rule.data_available_end is None)
         reason = _REASONS["type_missing" if is_typeless else state]
-        yield Gap(lines[0].id, lines[0].name, sum(one[2] for one in windows), dates, state, sentence(reason))
+        is_due = is_late or is_typeless or state == "missing"
+        yield Gap(rule.id, rule.name, sum(one[2] for one in windows), dates, state, sentence(reason), is_due)
 
 
 _STATES = {"failed": "failed", "removed": "cancelled", "held": "waiting"}
@@ -175,14 +203,13 @@ select rules.id, rules.name, rules.account, rules.report_type, rules.enabled, ru
     rules.starts_on, rules.settle_hours,
     coalesce(progress.accounts, case rules.connected when 'together' then 1 else cardinality(connected_accounts) end)
         as accounts,
-    progress.planned_until, type.data_available_start, type.data_available_end,
-    type.missing_since is not null as type_missing, {HELD} as is_held
+    progress.planned_until, {TYPE}, {HELD} as is_held
 from rules
 left join report_types as type on type.account = rules.account and type.id = rules.report_type
 left join (
     select rule_id, planned_until, count(*) as accounts from rule_progress group by rule_id, planned_until
 ) as progress on progress.rule_id = rules.id
-where rules.enabled and rules.deleted_at is null
+where rules.deleted_at is null
 """)  # noqa: S608 - of constants only
 _ROWS = text(f"""
 select run.rule_id, case when count(loads.rows) = count(*) then sum(loads.rows) end as rows

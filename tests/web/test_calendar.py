@@ -24,6 +24,7 @@ RULE = RuleLine(
     planned_until=datetime(2026, 11, 24, tzinfo=UTC),
     data_available_start=datetime(2026, 1, 1, tzinfo=UTC),
     data_available_end=datetime(2026, 11, 24, 12, tzinfo=UTC),
+    longest_data_age=None,
     type_missing=False,
     is_held=False,
 )

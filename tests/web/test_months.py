@@ -88,6 +88,47 @@ async def test_a_month_counts_what_its_pack_holds(res: Resources, month: date) -
 
 
 @pytest.mark.usefixtures("spring")
+async def test_a_month_names_the_days_that_a_rule_does_not_cover_or_shares_with_a_neighbour(res: Resources) -> None:
+    async with res.sessions() as session:
+        february = await count_month(session, *month_bounds(date(2026, 2, 1)), datetime.now(UTC))
+        march = await count_month(session, *month_bounds(date(2026, 3, 1)), datetime(2026, 3, 27, tzinfo=UTC))
+
+    of_february, of_march = {one.name: one for one in february}, {one.name: one for one in march}
+    assert of_february["los angeles"].not_covered == ["1–26 Feb 2026 are before this rule starts"]
+    assert of_february["weekly"].not_covered == ["1 Feb 2026 is before this rule starts"]
+    assert of_february["weekly"].shared == ["23–28 Feb 2026 are in the pack of March 2026"]
+    assert of_march["weekly"].shared == [
+        "23–28 Feb 2026 are in this pack too",
+        "30–31 Mar 2026 are in the pack of April 2026",
+    ]
+    assert "off" not in of_march  # it never requested anything
+    assert of_march["monthly"].not_due == 1
+    async with visitor(res) as client:
+        await log_in(client)
+        page = await client.get("/months/2026-02")
+    assert "1–26 Feb 2026 are before this rule starts" in page.text
+
+
+async def test_a_month_that_runs_lists_every_rule_and_keeps_apart_what_is_not_due_yet(
+    res: Resources, simulator: Simulator
+) -> None:
+    first, _ = month_bounds(datetime.now(UTC).date())
+    simulator.advance(service.REPORT_TYPE, to=datetime.now(UTC))
+    await service.add_rule(res, name="whole month", cadence="monthly", starts_on=first)
+    await service.add_rule(res, name="by update", cadence="every_update", starts_on=first)
+    await service.work_off(res)
+    async with visitor(res) as client:
+        await log_in(client)
+        page = await client.get(f"/months/{first:%Y-%m}")
+
+    assert heading(page).startswith(f"{first:%B %Y} runs until")
+    assert heading(page).endswith("0 reports are missing, 1 is not due yet.")
+    assert "whole month" in page.text
+    assert "by update" in page.text
+    assert "none due yet" in page.text
+
+
+@pytest.mark.usefixtures("spring")
 async def test_a_month_says_what_is_missing_and_why(res: Resources) -> None:
     async with visitor(res) as client:
         await log_in(client)
