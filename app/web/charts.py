@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
+from itertools import accumulate, pairwise
 from statistics import median
 
 from app.health.text import span
@@ -41,12 +42,13 @@ class Bar:
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """A row of bars, oldest first; `summary` and `outliers` (the newest ones) are the same in words."""
+    """Bars, oldest first, with gaps for days without a value; `summary` and `outliers` (the newest) say it in words."""
 
     title: str
     summary: str
     bars: list[Bar]
     usual_y: float  # where the line of the usual value lies
+    highest: str  # what the y axis reaches from 0, and what is above it is cut off
     outliers: list[Bar]
     more_outliers: int
     first: str
@@ -79,7 +81,7 @@ PER_DAY = Measure("Reports stored each day", lambda value: number(round(value)),
 
 def of_windows(windows: Sequence[WindowLine]) -> list[Chart]:
     """The history of a rule's files: their rows and sizes, and the time from Stripe's data to the stored file."""
-    stored = [window for window in reversed(windows) if window.stored_at is not None][-MOST_BARS:]
+    stored = [window for window in reversed(windows) if window.stored_at is not None]
     if len(stored) < 2:
         return []
     paths = [f"/runs/{window.run_id}" for window in stored]
@@ -102,23 +104,35 @@ def of_days(stored: Sequence[StoredDay]) -> list[Chart]:
 
 
 def chart(measure: Measure, values: Sequence[Value]) -> Chart:
-    """The picture of these values, oldest first."""
+    """The picture of these values, oldest first: of those within MOST_BARS places of the newest."""
+    places = _places([one.day for one in values])
+    values = [one for place, one in zip(places, values, strict=True) if place > places[-1] - MOST_BARS]
+    places = [place - places[-len(values)] for place in places[-len(values) :]]
     middle = median(one.value for one in values)
     # A single giant would hide the others: it is cut off and marked.
-    top = HEADROOM * (min(max(one.value for one in values), max(middle * 4, 1.0)) or 1.0)
-    scale = Scale(WIDTH / max(len(values), LEAST_BARS), middle, top)
-    bars = [_bar(measure, one, place, scale) for place, one in enumerate(values)]
+    highest = min(max(one.value for one in values), max(middle * 4, 1.0)) or 1.0
+    top = HEADROOM * highest
+    scale = Scale(WIDTH / max(places[-1] + 1, LEAST_BARS), middle, top)
+    bars = [_bar(measure, one, place, scale) for place, one in zip(places, values, strict=True)]
     outliers = [bar for bar in reversed(bars) if bar.is_outlier]
     return Chart(
         measure.title,
         f"usually {measure.write(middle)}",
         bars,
         HEIGHT - HEIGHT * min(middle, top) / top,
+        measure.write(highest),
         outliers[:OUTLIERS_NAMED],
         max(0, len(outliers) - OUTLIERS_NAMED),
         day(values[0].day),
         day(values[-1].day),
     )
+
+
+def _places(ordered: Sequence[date]) -> list[int]:
+    """Where each bar stands: a day (week, month) without a value leaves a gap as wide as its bar."""
+    steps = [(later - earlier).days for earlier, later in pairwise(ordered)]
+    unit = min((step for step in steps if step > 0), default=1)
+    return list(accumulate((max(1, round(step / unit)) for step in steps), initial=0))
 
 
 def _bar(measure: Measure, one: Value, place: int, scale: Scale) -> Bar:

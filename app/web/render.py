@@ -13,6 +13,7 @@ from starlette.responses import Response
 
 from app import __version__
 from app.web import words
+from app.web.narrow import fitted
 
 _HERE = Path(__file__).parent
 # Nothing from elsewhere, nothing inline: injected text can neither run nor style anything.
@@ -54,7 +55,7 @@ _MEDIA_TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg
 
 def page(request: Request, template: str, status: int, values: Mapping[str, Any]) -> Response:
     """The page rendered from these values, compressed where the browser accepts that."""
-    body = _environment().get_template(template).render(values).encode()
+    body = fitted(_environment().get_template(template).render(values)).encode()
     headers = dict(_HEADERS)
     if len(body) >= _LEAST_PACKED and "gzip" in request.headers.get("accept-encoding", ""):
         body = gzip.compress(body, 5, mtime=0)

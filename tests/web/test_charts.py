@@ -59,6 +59,18 @@ def test_a_little_more_than_usual_is_not_unusual_and_a_giant_hides_nobody() -> N
     assert all(bar.y >= 0 and bar.x + bar.width <= 600 for bar in giant.bars)
 
 
+def test_a_day_or_a_month_without_a_value_leaves_a_gap_and_the_axis_names_the_highest() -> None:
+    daily = [Value(date(2026, 11, number), 9.0) for number in (1, 2, 3, 6, 7)]
+    monthly = [Value(date(2026, month, 1), 9.0) for month in (1, 2, 3, 6, 7)]
+
+    for values in (daily, monthly):
+        found = chart(PER_DAY, values)
+        assert [round(bar.x / found.bars[1].x) for bar in found.bars] == [0, 1, 2, 5, 6]
+        assert found.highest == "9"
+    long_ago = Value(date(2020, 1, 1), 9.0)
+    assert chart(PER_DAY, [long_ago, *daily]) == chart(PER_DAY, daily)
+
+
 def test_progress_counts_what_was_planned_since_the_oldest_that_is_under_way() -> None:
     begun = NOON - timedelta(minutes=5)
     old, made, failed, moving = windows(4)

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 from playwright.async_api import Browser, Page, ViewportSize, expect
@@ -12,12 +13,15 @@ from playwright.async_api import Browser, Page, ViewportSize, expect
 from tests.service import ADMIN_TOKEN
 from tests.web.books import Books
 
+_HERE = Path(__file__).parent
 AXE = files("axe_playwright_python").joinpath("axe.min.js").read_text(encoding="utf-8")
 WIDE: ViewportSize = {"width": 1280, "height": 900}
 PHONE: ViewportSize = {"width": 390, "height": 844}
 # Milliseconds; on a busy machine what takes one second takes many.
 PATIENCE = 60_000
 expect.set_options(timeout=PATIENCE)
+_ON_A_PHONE = (_HERE / "phone.js").read_text(encoding="utf-8")
+_CONTRAST = (_HERE / "contrast.js").read_text(encoding="utf-8")
 # Another colour scheme changes nothing but colours.
 OF_COLOURS = {"runOnly": ["color-contrast"]}
 # What a page must not do, told by the page itself.
@@ -52,8 +56,10 @@ class Look:
         found = await self._axe({}) + await self.overflow()
         await self.page.emulate_media(color_scheme="dark")
         found += await self._axe(OF_COLOURS)
+        found += await self.page.evaluate(_CONTRAST)
         await self.page.set_viewport_size(PHONE)
         found += await self.overflow()
+        found += await self.page.evaluate(_ON_A_PHONE)
         await self.page.set_viewport_size(WIDE)
         policy: list[str] = await self.page.evaluate("window.violations")
         said, self.messages = self.messages, []
