@@ -15,11 +15,14 @@ from app.api.schemas.tables import CheckListIn, LoadListIn
 from app.db.rows import fetch
 from app.tables.checks.results import Verdict
 from app.vocabulary import DeliveryState, EventStatus
+from app.web.compared import summarize
 from app.web.forms import checked
 from app.web.target_form import rule_names
 from app.web.visit import Visit, get
 
 MOST_SHOWN = 100
+# Verdicts are counted over the windows of this long.
+COMPARED_FOR = timedelta(days=92)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +94,8 @@ async def show_checks(visit: Visit) -> Response:
         asked["verdict"] = verdict
     async with visit.res.sessions.begin() as session:
         page = await checks.list_checks(session, checked(CheckListIn, asked))
-    return visit.show("checks.html", page=page, verdict=verdict, verdicts=list(Verdict))
+        summary = await summarize(session, datetime.now(UTC).date() - COMPARED_FOR)
+    return visit.show("checks.html", page=page, verdict=verdict, verdicts=list(Verdict), summary=summary)
 
 
 async def show_check(visit: Visit) -> Response:

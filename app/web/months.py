@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from itertools import groupby
 
 from sqlalchemy import text
 from starlette.requests import Request
@@ -17,6 +18,7 @@ from app.planning.dates import month_bounds
 from app.planning.windows import FIRST_DAY, LAST_DAY
 from app.tables.checks.results import Verdict
 from app.web.month_counts import count_month, with_rows
+from app.web.month_money import money_of
 from app.web.visit import Visit, get, page_of
 
 RULES_SHOWN = 100
@@ -53,6 +55,7 @@ async def show(visit: Visit) -> Response:
         shown = rules[(page - 1) * RULES_SHOWN : page * RULES_SHOWN]
         shown = await with_rows(session, shown, first, until)
         ties = await fetch(session, TieOut, _TIES, {"first": first, "until": until})
+        money = await money_of(session, first, until)
     gaps = [gap for rule in rules for gap in rule.gaps]
     return visit.show(
         "month.html",
@@ -72,6 +75,7 @@ async def show(visit: Visit) -> Response:
         gaps=gaps[:MISSING_SHOWN],
         more_gaps=max(0, len(gaps) - MISSING_SHOWN),
         ties=_grouped(ties),
+        money=[(currency, list(of_it)) for currency, of_it in groupby(money, key=lambda one: one.currency)],
         is_over=until <= now.date(),
     )
 

@@ -12,6 +12,7 @@ from markupsafe import Markup, escape
 
 from app.health.results import Check
 from app.health.text import span
+from app.tables.checks.registry import BY_NAME
 from app.vocabulary import ErrorKind
 
 _KIB = 1024
@@ -200,6 +201,12 @@ def check_name(name: str) -> str:
     return _CHECKS.get(name, name.replace("_", " "))
 
 
+def compares(name: str) -> str:
+    """What a check of numbers compares, in a sentence."""
+    known = BY_NAME.get(name)
+    return "" if known is None else sentence(known.says)
+
+
 def advice(check: Check) -> str:
     """What to do about it; on a page, without the API's routes."""
     if check.advice is None or (check.link is not None and ("/v1/" in check.advice or "`" in check.advice)):
@@ -235,6 +242,7 @@ FILTERS: Mapping[str, Callable[..., Any]] = {
     "coming": coming,
     "with_code": with_code,
     "check_name": check_name,
+    "compares": compares,
     "advice": advice,
     "segment": segment,
 }
