@@ -15,6 +15,8 @@ from app.health.rows import MOST_COUNTED
 MOST_RULES = 500
 # Of the connected accounts that one rule has.
 MOST_MEMBERS = 20
+# Whether Stripe refuses the key of a rule's account for creating reports; the pages show such windows as blocked.
+HELD = "exists (select from account_holds where account = rules.account and call_kind = 'create')"
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +81,7 @@ class RuleRow:
     data_available_end: datetime | None
     longest_data_age: timedelta | None
     problem: str | None
+    key_refused: bool
     state: str | None
     window_end: datetime | None
     planned_at: datetime | None
@@ -135,9 +138,10 @@ where data_available_end is not null and resolves_to is null order by id limit :
 """)
 # Two look-ups, because an index finds a null only if the statement says `is null`, and in the index's whole order,
 # because the planner does not take a column that is null for a constant.
-_RULES = text("""
+_RULES = text(f"""
 select rules.id, rules.name, rules.account, rules.report_type, rules.created_at, p.connected_account, p.next_due_at,
-    p.problem, type.data_available_end, make_interval(secs => type.longest_data_age_seconds) as longest_data_age,
+    p.problem, {HELD} as key_refused, type.data_available_end,
+    make_interval(secs => type.longest_data_age_seconds) as longest_data_age,
     coalesce(own.state, connected.state) as state, coalesce(own.interval_end, connected.interval_end) as window_end,
     coalesce(own.planned_at, connected.planned_at) as planned_at
 from (
@@ -167,7 +171,7 @@ left join lateral (
     order by window_key desc, revision desc limit 1
 ) as connected on true
 order by p.next_due_at nulls first, p.id
-""")
+""")  # noqa: S608 - of a constant
 _OWED_WINDOWS = text("""
 with failed as (
     select rule_id, connected_account, window_key, revision, interval_end from runs

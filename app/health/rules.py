@@ -31,8 +31,13 @@ class Trouble(StrEnum):
     TYPE_MISSING = "type_missing"
     UNPLANNED = "unplanned"  # its windows cannot be planned
     FAILED = "failed"  # windows that were given up, and perhaps others that are late
+    KEY_REFUSED = "key_refused"  # nothing can be requested with the account's key
     LATE = "late"  # windows that take too long
     DATA_LATE = "data_late"  # Stripe's data is not where it should be by now
+
+
+# What no time mends: somebody has to correct the rule or the key.
+BLOCKING = frozenset({Trouble.TYPE_MISSING, Trouble.UNPLANNED, Trouble.KEY_REFUSED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,10 +71,13 @@ async def rules_of(view: View) -> list[RuleHealth]:
 async def freshness(view: View) -> Check:
     """Whether any rule is late."""
     rules = await view.once(rules_of)
-    late = sorted({rule.name for rule in rules if rule.status is not Status.OK})
-    if late:
+    troubled = [rule for rule in rules if rule.status is not Status.OK]
+    blocked = sorted({rule.name for rule in troubled if rule.trouble in BLOCKING})
+    late = sorted({rule.name for rule in troubled if rule.trouble not in BLOCKING})
+    if troubled:
         advice = "`rules` in GET /health says what each one waits for and since when"
-        return degraded("freshness", f"late: {names(late)}", advice, link=Link(LinkKind.RULES))
+        said = [f"{word}: {names(found)}" for word, found in (("late", late), ("blocked", blocked)) if found]
+        return degraded("freshness", "; ".join(said), advice, link=Link(LinkKind.RULES))
     return ok("freshness", f"{len(rules)} enabled rules are on time" if rules else "no rule is enabled")
 
 
@@ -120,14 +128,17 @@ def _rule(row: RuleRow, now: datetime, missing: Mapping[tuple[str, str], str], o
     type_missing = missing.get((row.account, row.report_type))
     owed_line = None if owed is None else _owed(owed)
     unplanned = None if row.problem is None else f"it cannot be planned: {row.problem}; correct the rule"
-    detail = type_missing or unplanned or owed_line or newest or following
+    has_failed = owed is not None and owed.failed_end is not None
+    refused = f"Stripe refuses the key of the account {row.account}, so nothing of it can be requested"
     kinds = (
         (Trouble.TYPE_MISSING, type_missing),
         (Trouble.UNPLANNED, unplanned),
-        (Trouble.FAILED, owed is not None and owed.failed_end),
+        (Trouble.FAILED, owed_line if has_failed else None),
+        (Trouble.KEY_REFUSED, refused if row.key_refused else None),
         (Trouble.LATE, owed_line or newest),
         (Trouble.DATA_LATE, following),
     )
+    trouble, detail = next(((kind, said) for kind, said in kinds if said), (None, None))
     return RuleHealth(
         rule_id=row.id,
         name=row.name,
@@ -139,7 +150,7 @@ def _rule(row: RuleRow, now: datetime, missing: Mapping[tuple[str, str], str], o
         newest_state=row.state,
         next_due_at=row.next_due_at,
         expected_by=expected_by,
-        trouble=next((kind for kind, found in kinds if found), None),
+        trouble=trouble,
     )
 
 

@@ -19,9 +19,9 @@ def count(number: int, thing: str, *, most: int | None = None) -> str:
 
 
 def span(length: timedelta) -> str:
-    """A length of time in one word and one number: `3 hours`."""
+    """A length of time in one word and one number, rounded: `3 hours`."""
     seconds = max(0, int(length.total_seconds()))
     for name, size in (("day", 86_400), ("hour", 3_600), ("minute", 60)):
         if seconds >= 2 * size:
-            return f"{seconds // size} {name}s"
+            return f"{(seconds + size // 2) // size} {name}s"
     return f"{seconds} seconds"

@@ -37,7 +37,7 @@ class Unmade:
 
     first: date
     last: date
-    state: str  # waiting (for Stripe's data), missing (due: it is being planned), or LATER
+    state: str  # blocked, waiting (for Stripe's data), missing (due: it is being planned), or LATER
     is_late: bool  # whether it should be there: Stripe's data is due, and past what is usual for its type
 
 
@@ -82,9 +82,11 @@ def _begins(rule: RuleLine, cadence: Cadence, zone: ZoneInfo) -> date:
 def _why(rule: RuleLine, ends: datetime, now: datetime) -> str:
     if ends > now:
         return LATER
+    if rule.is_blocked:
+        return "blocked"
     due = ends + timedelta(hours=rule.settle_hours)
     reached = rule.data_available_end
-    return "missing" if reached is not None and due <= reached and not rule.type_missing else "waiting"
+    return "missing" if reached is not None and due <= reached else "waiting"
 
 
 def _is_late(rule: RuleLine, ends: datetime, now: datetime) -> bool:
@@ -109,9 +111,9 @@ def unmade_cells(rule: RuleLine, first: date, until: date, now: datetime) -> dic
 
 
 def seen_state(rule: RuleLine, state: str) -> str:
-    """A run's state in the rule's calendar: while Stripe refuses the account's key nothing is under way."""
+    """A run's state in the rule's calendar: while its key is refused or its type missing, nothing is under way."""
     state = state_of(state)
-    return "waiting" if rule.is_held and state == "in_progress" else state
+    return "blocked" if rule.is_blocked and state == "in_progress" else state
 
 
 def path_of(rule: RuleLine, day: date, run_id: uuid.UUID) -> str:

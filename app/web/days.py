@@ -10,6 +10,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.db.rows import fetch
+from app.health.rule_rows import HELD
 
 # How many lines of a list are on one page.
 PAGE = 100
@@ -35,6 +36,11 @@ class RuleLine:
     longest_data_age: timedelta | None
     type_missing: bool
     is_held: bool  # Stripe refuses the account's key for creating reports
+
+    @property
+    def is_blocked(self) -> bool:
+        """Whether nothing can be requested until somebody corrects the key or the rule."""
+        return self.is_held or self.type_missing
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,10 +129,11 @@ async def windows(
     return await fetch(session, WindowLine, _WINDOWS, values)
 
 
-HELD = "exists (select from account_holds where account = rules.account and call_kind = 'create')"
 TYPE = """type.data_available_start, type.data_available_end,
     make_interval(secs => type.longest_data_age_seconds) as longest_data_age,
-    type.missing_since is not null as type_missing"""
+    (type.missing_since is not null or type.data_available_end is null and exists (
+        select from report_types as other
+        where other.account = rules.account and other.data_available_end is not null)) as type_missing"""
 DAY = "window_day(window_key, interval_start, interval_end, timezone)"
 _RULE_LINES = text(f"""
 select rules.id, rules.name, rules.account, rules.report_type, rules.enabled, rules.cadence, rules.timezone,

@@ -10,9 +10,10 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.db.rows import fetch
+from app.health.rule_rows import HELD
 from app.planning.dates import local_dates
-from app.web.calendar import LATER, first_day, unmade
-from app.web.days import DAY, HELD, TYPE, RuleLine
+from app.web.calendar import LATER, first_day, seen_state, unmade
+from app.web.days import DAY, TYPE, RuleLine
 from app.web.month_cover import not_covered, shared
 from app.web.words import days as in_words
 from app.web.words import sentence
@@ -77,8 +78,6 @@ class _Made:
 
     rule_id: uuid.UUID
     name: str
-    is_there: bool
-    is_held: bool
     timezone: str
     state: str
     number: int
@@ -97,11 +96,14 @@ class _Rows:
 async def count_month(session: AsyncSession, first: date, until: date, now: datetime) -> list[RuleMonth]:
     """Every rule that has a window in the month of the days [first, until); those that miss something come first."""
     months: dict[uuid.UUID, RuleMonth] = {}
-    for made in await fetch(session, _Made, _MADE, {"first": first, "until": until}):
-        _take(months.setdefault(made.rule_id, RuleMonth(made.rule_id, made.name)), made)
     lines: dict[uuid.UUID, list[RuleLine]] = defaultdict(list)
     for line in await fetch(session, RuleLine, _LINES):
         lines[line.id].append(line)
+    for made in await fetch(session, _Made, _MADE, {"first": first, "until": until}):
+        of_rule = lines.get(made.rule_id)
+        _take(
+            months.setdefault(made.rule_id, RuleMonth(made.rule_id, made.name)), made, of_rule[0] if of_rule else None
+        )
     for rule_id, of_rule in lines.items():
         _count_unmade(months.setdefault(rule_id, RuleMonth(rule_id, of_rule[0].name)), of_rule, first, until, now)
     owing = (one for one in months.values() if one.owed or one.cancelled or one.goes_on)
@@ -116,7 +118,7 @@ async def with_rows(session: AsyncSession, rules: Iterable[RuleMonth], first: da
     return [replace(one, rows=rows.get(one.rule_id)) for one in found]
 
 
-def _take(month: RuleMonth, made: _Made) -> None:
+def _take(month: RuleMonth, made: _Made, rule: RuleLine | None) -> None:
     """Nobody owes what a deleted rule has not stored."""
     dates = local_dates(made.first, made.last, made.timezone)
     known = month.made or (dates.first, dates.last)
@@ -125,12 +127,15 @@ def _take(month: RuleMonth, made: _Made) -> None:
         month.stored, month.restated = made.number, made.restated
     elif made.state == "cancelled":
         month.cancelled = made.number
-    elif made.state == "removed" or made.is_there:
-        why = "held" if made.is_held and made.state in ("planned", "requested") else made.state
-        state = _STATES.get(why, "in_progress")
-        reason = made.message or _REASONS[why]
+    elif made.state == "removed" or rule is not None:
+        state = _STATES.get(made.state) or ("in_progress" if rule is None else seen_state(rule, made.state))
+        reason = made.message or (_blocked(rule) if rule and state == "blocked" else _REASONS[made.state])
         days = in_words(dates.first, dates.last)
         month.gaps.append(Gap(made.rule_id, made.name, made.number, days, state, sentence(reason)))
+
+
+def _blocked(rule: RuleLine) -> str:
+    return _REASONS["held" if rule.is_held and not rule.type_missing else "type_missing"]
 
 
 def _count_unmade(month: RuleMonth, lines: Sequence[RuleLine], first: date, until: date, now: datetime) -> None:
@@ -152,13 +157,12 @@ def _count_unmade(month: RuleMonth, lines: Sequence[RuleLine], first: date, unti
 def _gaps(rule: RuleLine, found: Mapping[tuple[str, bool], list[tuple[date, date, int]]]) -> Iterator[Gap]:
     for (state, is_late), windows in found.items():
         dates = in_words(min(one[0] for one in windows), max(one[1] for one in windows))
-        is_typeless = state == "waiting" and (rule.type_missing or rule.data_available_end is None)
-        reason = _REASONS["type_missing" if is_typeless else state]
-        is_due = is_late or is_typeless or state == "missing"
+        reason = _blocked(rule) if state == "blocked" else _REASONS[state]
+        is_due = is_late or state != "waiting"
         yield Gap(rule.id, rule.name, sum(one[2] for one in windows), dates, state, sentence(reason), is_due)
 
 
-_STATES = {"failed": "failed", "removed": "cancelled", "held": "waiting"}
+_STATES = {"failed": "failed", "removed": "cancelled"}
 _REASONS = {
     "held": "Stripe refuses the account’s key",
     "planned": "it is about to be requested, or waits for its turn",
@@ -190,12 +194,11 @@ with month as materialized (
     select counting.*, case when state = 'stored' and removed.run_id is not null then 'removed' else state end as shown
     from counting left join files as removed on removed.run_id = counting.id and removed.removed_at is not null
 )
-select seen.rule_id, rules.name, rules.deleted_at is null as is_there, {HELD} as is_held,
-    coalesce(min(seen.timezone), 'UTC') as timezone,
+select seen.rule_id, rules.name, coalesce(min(seen.timezone), 'UTC') as timezone,
     shown as state, count(*) as number, count(*) filter (where revision > 1) as restated, min(began) as first,
     max(ended) as last, max(message) as message
 from seen join rules on rules.id = seen.rule_id
-group by seen.rule_id, rules.name, rules.account, rules.deleted_at, shown
+group by seen.rule_id, rules.name, shown
 """)  # noqa: S608 - of constants only
 # A rule once for each place that its accounts were planned to.
 _LINES = text(f"""

@@ -16,6 +16,7 @@ from app.vocabulary import Cadence
 from app.web import calendar, charts, days
 from app.web.calendar import LATER, Cell
 from app.web.days import RuleLine, WindowLine
+from app.web.troubles import TROUBLES, state_of, worst_of
 from app.web.visit import Visit, get, page_of
 from app.web.words import days as in_words
 
@@ -44,7 +45,10 @@ async def show_all(visit: Visit) -> Response:
         query = select(Rule).where(Rule.deleted_at.is_(None))
         total = (await session.execute(select(func.count()).select_from(query.subquery()))).scalar_one()
         found = (await session.execute(query.order_by(Rule.name).offset((page - 1) * 100).limit(100))).scalars().all()
-    return visit.show("rules.html", rules=found, total=total, page=page, pages=max(1, -(-total // 100)))
+    health = worst_of(await visit.judgement())
+    troubles = {rule.id: health[rule.id].trouble for rule in found if rule.enabled and rule.id in health}
+    shown = {rule_id: (state_of(one), TROUBLES[one]) for rule_id, one in troubles.items() if one is not None}
+    return visit.show("rules.html", troubles=shown, rules=found, total=total, page=page, pages=max(1, -(-total // 100)))
 
 
 async def show(visit: Visit) -> Response:
@@ -79,7 +83,7 @@ async def show(visit: Visit) -> Response:
         open_days=_open(cells),
         windows=windows[:NEWEST],
         dates=lambda window: in_words(*calendar.dates_of(window.interval_start, window.interval_end, rule.timezone)),
-        progress=None if line.is_held else progress_of(windows, now),
+        progress=None if line.is_blocked else progress_of(windows, now),
         charts=charts.of_windows(windows) if not together else [],
         changes=changes,
         warnings=warnings,
@@ -183,7 +187,7 @@ def _open(cells: dict[date, Cell]) -> list[OpenDays]:
 
 
 def _open_of(cells: Sequence[Cell]) -> Iterator[OpenDays]:
-    for state in ("failed", "missing", "in_progress", "waiting", "cancelled"):
+    for state in ("failed", "blocked", "missing", "in_progress", "waiting", "cancelled"):
         found = [cell for cell in cells if cell.state == state]
         if found:
             yield OpenDays(state, len(found), found[0].day, found[-1].day, found[-1].path)

@@ -25,7 +25,7 @@ from app.tables.listing import ShownSum
 from app.web.calendar import dates_of, state_of
 from app.web.forms import checked
 from app.web.visit import Visit, get
-from app.web.why import why_not_here
+from app.web.why import seen_state, why_not_here
 from app.web.words import days as in_words
 from app.web.words import sentence
 
@@ -123,12 +123,14 @@ async def show(visit: Visit) -> Response:
         diff = None if load is None else await fetch_first(session, DiffLine, _DIFF, {"load_id": load.id})
         rule_name = await _rule_name(session, run)
         reach = (await session.execute(_REACH, {"account": run.account, "type": run.report_type})).scalar()
+    shown_state = seen_state(run.state, None if waiting is None else waiting.reason)
     return visit.show(
         "run.html",
         run=run,
         rule_name=rule_name,
         dates=dates_of_run(run),
-        state=state_of(run.state),
+        shown_state=shown_state,
+        state=state_of(shown_state),
         why=why_not_here(run, waiting, reach),
         history=history,
         attempts=attempts,

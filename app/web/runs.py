@@ -8,6 +8,7 @@ from app.vocabulary import RunState
 from app.web.days import rule_lines
 from app.web.forms import checked
 from app.web.visit import Visit, get
+from app.web.why import seen_state
 from app.web.words import days
 
 
@@ -22,6 +23,7 @@ async def show(visit: Visit) -> Response:
         names={rule.id: rule.name for rule in rules},
         states=list(RunState),
         dates_of=_dates,
+        state_of=lambda run: seen_state(run.state, run.waiting and run.waiting.reason),
         next_cursor=page.next_cursor,
     )
 

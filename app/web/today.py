@@ -1,7 +1,7 @@
 """Today: is everything there that should be? What is missing, why, and what to do; and each rule's last thirty days."""
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
@@ -13,11 +13,13 @@ from starlette.responses import Response
 from app.db.rows import fetch, fetch_one
 from app.health.judge import Judgement
 from app.health.results import Check, Link, LinkKind, Status, worst
+from app.health.rule_rows import HELD
 from app.health.rules import RuleHealth, Trouble
 from app.vocabulary import ErrorKind
 from app.web import charts, days
-from app.web.calendar import Cell, dates_of, day_cells
+from app.web.calendar import LATER, Cell, dates_of, day_cells
 from app.web.days import DayState, RuleLine
+from app.web.troubles import TROUBLES, state_of, worst_of
 from app.web.visit import Visit, get, page_of, segment
 from app.web.words import days as in_words
 
@@ -27,13 +29,6 @@ FAILED_SHOWN = 20
 OFF_SHOWN = 12
 # The page says the same as these checks in more detail: by rules and runs.
 _SAID_BELOW = frozenset({"freshness", "failed_runs", "report_types"})
-_WORDS = {
-    Trouble.TYPE_MISSING: "no such report type",
-    Trouble.UNPLANNED: "cannot be planned",
-    Trouble.FAILED: "failed",
-    Trouble.LATE: "late",
-    Trouble.DATA_LATE: "Stripe’s data is late",
-}
 _PATHS = {
     LinkKind.ACCOUNTS: "/accounts",
     LinkKind.CHECKS: "/checks",
@@ -100,11 +95,24 @@ class RuleOff:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Rules with the same problem."""
+    """Rules with the same problem, each once."""
 
     trouble: Trouble
     detail: str
-    rules: list[RuleHealth]
+    rules: dict[uuid.UUID, RuleHealth]
+
+    @property
+    def state(self) -> str:
+        """As the calendars show it."""
+        return state_of(self.trouble)
+
+
+@dataclass(frozen=True, slots=True)
+class Open:
+    """The reports of a rule that are over and not here, among the days shown."""
+
+    dates: str
+    reports: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +134,7 @@ class RuleRow:
     word: str  # what is wrong, in short; `detail` is the sentence
     detail: str
     cells: list[Cell]
+    open: Open | None  # None: nothing is missing
 
 
 async def show(visit: Visit) -> Response:
@@ -145,7 +154,7 @@ async def show(visit: Visit) -> Response:
         off = await fetch(session, RuleOff, _OFF, {"limit": OFF_SHOWN + 1})
         stored = await days.stored_days(session, first)
         states = await days.day_states(session, [line.id for line in lines], first, until)
-    health = _worst_of(judgement)
+    health = worst_of(judgement)
     of_rule: dict[uuid.UUID, list[DayState]] = {}
     for state in states:
         of_rule.setdefault(state.rule_id, []).append(state)
@@ -157,6 +166,8 @@ async def show(visit: Visit) -> Response:
         failed=failed[:FAILED_SHOWN],
         more_failed=len(failed) > FAILED_SHOWN,
         groups=_groups(judgement.rules),
+        words=TROUBLES,
+        shown={row.line.id: row for row in rows},
         off=off[:OFF_SHOWN],
         more_off=len(off) > OFF_SHOWN,
         charts=charts.of_days(stored),
@@ -203,12 +214,6 @@ def _counts(judgement: Judgement, everything: Total) -> Counts:
     )
 
 
-def _worst_of(judgement: Judgement) -> dict[uuid.UUID, RuleHealth]:
-    """The health of each rule that was checked: that of the worst of its accounts."""
-    worst_first = sorted(judgement.rules, key=lambda rule: (rule.status is Status.OK, rule.name))
-    return {rule.rule_id: rule for rule in reversed(worst_first)}
-
-
 async def _shown_rules(session: AsyncSession, judgement: Judgement, page: int) -> list[uuid.UUID]:
     """The rules of a page: every one in trouble first, then the others, by name."""
     troubled = sorted({(rule.name, rule.rule_id) for rule in judgement.rules if rule.status is not Status.OK})
@@ -226,26 +231,36 @@ def _groups(rules: Sequence[RuleHealth]) -> list[Group]:
             continue
         # The sentence about a missing type names its rule; the rest is the same for all of them.
         key = (rule.trouble, rule.detail if rule.trouble is not Trouble.LATE else rule.name)
-        found.setdefault(key, Group(rule.trouble, rule.detail, [])).rules.append(rule)
+        found.setdefault(key, Group(rule.trouble, rule.detail, {})).rules.setdefault(rule.rule_id, rule)
     return list(found.values())
 
 
 def _row(line: RuleLine, health: RuleHealth | None, states: Sequence[DayState], span: Span) -> RuleRow:
     cells = day_cells(line, states, span.first, span.until, span.now)
-    held = line.is_held and (health is None or health.status is Status.OK)
+    held = line.is_held and (health is None or health.status is Status.OK)  # health looks at a part of many rules
     ordered = [span.first + timedelta(days=number) for number in range(DAYS)]
     return RuleRow(
         line,
         f"/rules/{line.id}",
         Status.DEGRADED if held else Status.OK if health is None else health.status,
-        "key refused" if held else "" if health is None or health.trouble is None else _WORDS[health.trouble],
+        "key refused" if held else "" if health is None or health.trouble is None else TROUBLES[health.trouble],
         "Stripe refuses the account's key" if held else "on time" if health is None else health.detail,
         [cells.get(day, Cell(day, "")) for day in ordered],
+        _open(line, cells, states),
     )
 
 
+def _open(line: RuleLine, cells: Mapping[date, Cell], states: Sequence[DayState]) -> Open | None:
+    days_open = [day for day, cell in cells.items() if cell.state not in ("stored", "cancelled", LATER, "")]
+    if not days_open:
+        return None
+    of_day = {state.day: state.windows - state.stored for state in states}
+    reports = sum(of_day.get(day, max(1, line.accounts)) for day in days_open)
+    return Open(in_words(min(days_open), max(days_open)), reports)
+
+
 _TOTAL = text(f"""
-select count(*) as rules, count(*) filter (where {days.HELD} and id <> all(cast(:bad as uuid[]))) as held
+select count(*) as rules, count(*) filter (where {HELD} and id <> all(cast(:bad as uuid[]))) as held
 from rules where enabled and deleted_at is null
 """)  # noqa: S608 - of constants only
 _OTHERS = text("""

@@ -47,6 +47,16 @@ _OTHER_STATES: Mapping[str, Why] = {
 }
 
 
+BLOCKING = (WaitReason.ACCOUNT_HELD, WaitReason.REPORT_TYPE_MISSING)
+
+
+def seen_state(state: str, reason: str | None) -> str:
+    """A run's state for people, who may have to do something: what waits for Stripe's data, or is blocked, says so."""
+    if reason in BLOCKING:
+        return "blocked"
+    return "waiting" if reason == WaitReason.AVAILABILITY else state
+
+
 def why_not_here(run: ShownRun, waiting: Waiting | None, reach: datetime | None) -> Why | None:
     """None for a run that is stored."""
     state = run.state

@@ -31,6 +31,7 @@ STATES: Mapping[str, StateWord] = {
     "stored": StateWord("✓", "stored"),
     "in_progress": StateWord("…", "under way"),
     "waiting": StateWord("○", "waiting"),
+    "blocked": StateWord("⊘", "blocked"),
     "missing": StateWord("!", "missing"),
     "failed": StateWord("✕", "failed"),
     "cancelled": StateWord("–", "cancelled"),

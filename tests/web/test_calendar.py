@@ -6,7 +6,7 @@ from datetime import UTC, date, datetime
 
 import pytest
 
-from app.web.calendar import LATER, Cell, months_of, unmade
+from app.web.calendar import LATER, Cell, months_of, seen_state, unmade
 from app.web.days import RuleLine
 
 NOW = datetime(2026, 11, 26, 12, tzinfo=UTC)
@@ -41,7 +41,16 @@ def test_after_what_was_planned_days_wait_for_data_and_today_is_not_over() -> No
 def test_a_day_whose_data_is_there_and_that_has_no_run_is_missing() -> None:
     assert states(replace(RULE, data_available_end=NOW))["11-25"] == "missing"
     assert states(replace(RULE, data_available_end=NOW, settle_hours=48))["11-25"] == "waiting"
-    assert states(replace(RULE, data_available_end=NOW, type_missing=True))["11-25"] == "waiting"
+    assert states(replace(RULE, data_available_end=NOW, type_missing=True))["11-25"] == "blocked"
+
+
+@pytest.mark.parametrize("why", ["is_held", "type_missing"])
+def test_what_needs_somebody_is_blocked_with_and_without_a_run(why: str) -> None:
+    blocked = replace(RULE, is_held=why == "is_held", type_missing=why == "type_missing")
+
+    assert states(blocked) == {"11-24": "blocked", "11-25": "blocked", "11-26": LATER}
+    assert [seen_state(blocked, state) for state in ("planned", "failed", "stored")] == ["blocked", "failed", "stored"]
+    assert seen_state(RULE, "planned") == "in_progress"
 
 
 def test_days_are_those_of_the_rules_zone() -> None:

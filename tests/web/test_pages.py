@@ -2,11 +2,12 @@
 
 import re
 import uuid
-from datetime import date
+from datetime import date, timedelta
 
 import pytest
 
 from app.health.results import Link, LinkKind
+from app.health.text import span
 from app.resources import Resources
 from app.simulator import Simulator
 from app.web.accounts import settings_shown
@@ -65,6 +66,26 @@ async def test_a_failed_run_is_on_the_first_page_until_a_newer_revision_takes_it
         )
 
         assert "Bad luck." not in (await client.get("/")).text
+
+
+async def test_every_page_says_that_a_rule_with_a_refused_key_is_blocked(res: Resources, simulator: Simulator) -> None:
+    rule = await add_rule(res, name="eu payouts")
+    simulator.advance(rule.report_type, to=at("2026-03-02"))
+    await work_off(res)
+    (run,) = await fetch(res, "select id from runs")
+    await execute(res, "update runs set state = 'planned', stored_at = null")
+    await execute(res, "insert into account_holds values ('default', 'create', '401: revoked', now(), 0, now())")
+    async with visitor(res) as client:
+        await log_in(client)
+        pages = {
+            path: (await client.get(path)).text
+            for path in ("/", "/rules", f"/rules/{rule.id}", "/months/2026-03", f"/runs/{run['id']}", "/runs", "/setup")
+        }
+
+    for path, page in pages.items():
+        assert 'class="state blocked"' in page or "blocked: eu payouts." in page, path
+    assert "1 of 1 rule needs a look." in pages["/"]
+    assert "key refused" in pages["/"]
 
 
 async def test_with_more_rules_than_fit_those_in_trouble_come_first_and_everything_is_counted(res: Resources) -> None:
@@ -144,6 +165,13 @@ def test_a_preview_ends_with_the_last_whole_row_and_knows_amounts() -> None:
     assert shown.is_number == [False, True, False]
     assert [row[0] for row in shown.rows] == ["a"]
     assert preview_of(b"x" * 100, is_whole=False) == "The first line is too long to be shown: download the file."
+
+
+def test_a_length_of_time_is_rounded_to_the_nearest() -> None:
+    assert span(timedelta(hours=5, minutes=59)) == "6 hours"
+    assert span(timedelta(hours=5, minutes=29)) == "5 hours"
+    assert span(timedelta(days=2, hours=13)) == "3 days"
+    assert span(timedelta(seconds=59)) == "59 seconds"
 
 
 def test_values_are_written_for_people() -> None:

@@ -211,7 +211,7 @@ class Cause:
 CAUSES = {
     "failed": Cause("payouts-one-failed", (".what a",), "payouts-one-failed", "Stripe gave up making it"),
     "rejected": Cause("balance-one-rejected", (".what a",), "balance-one-rejected", "Invalid column: nett"),
-    "key refused": Cause("eu-payouts", ("td.waiting a",), "", "Stripe refuses the account"),
+    "key refused": Cause("eu-payouts", ("td.blocked a",), "", "Stripe refuses the account"),
     "data late": Cause("tokyo-data-late", (".what a",), "data is late", "Stripe’s data reaches"),
     "type missing": Cause("no-such-type", (), "no-such-type", "did you mean payouts.itemized.5?"),
     "wrong secret": Cause("", (".todo a",), "webhooks refused", "bad signature"),

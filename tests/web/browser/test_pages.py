@@ -10,7 +10,7 @@ from tests.web.browser.looking import looking
 from tests.web.paths import paths_of
 
 # What a reader without colours goes by.
-GLYPHS = "✓…○!✕–·"
+GLYPHS = "✓…○⊘!✕–·"
 
 
 async def test_nothing_is_wrong_with_any_page(morning: Books, chromium: Browser) -> None:
@@ -73,7 +73,7 @@ async def test_every_state_has_a_glyph_and_a_word_besides_its_colour(morning: Bo
             unnamed = "td.cell a:not([aria-label])"
             assert await look.page.locator(unnamed).count() == 0
             legend = await look.page.locator(".legend").inner_text()
-            assert {"stored", "failed", "missing", "waiting"} <= set(legend.split())
+            assert {"stored", "failed", "missing", "waiting", "blocked"} <= set(legend.split())
 
 
 async def test_a_month_fits_on_paper_with_every_rule_and_no_button(morning: Books, chromium: Browser) -> None:
