@@ -8,18 +8,23 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from starlette.responses import Response
 from starlette.routing import Route
 
+from app import report_types
 from app.api.rule_actions import BackfillIn
 from app.db.models import Rule
 from app.errors import BadInput
 from app.inbox import events as inbox
-from app.rules import backfill, changes, store
+from app.rules import backfill, changes, preview, store
 from app.rules.backfill import Backfill, BackfillCounts
 from app.runs import listing, manual
 from app.runs.listing import ShownRun
+from app.vocabulary import RunState
+from app.web import days
+from app.web.calendar import first_day, unmade
 from app.web.forms import checked
 from app.web.run import dates_of_run
 from app.web.visit import Visit, get, post
 from app.web.words import count
+from app.web.words import days as in_words
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +73,10 @@ async def _retry(visit: Visit) -> Response:
 async def _ask_cancel(visit: Visit) -> Question:
     run = await _run(visit)
     what = f"No file is fetched for {run.report_type}, {dates_of_run(run)}. It can be retried later."
+    if run.day is not None:
+        what += f" {run.day:%B %Y} counts it as cancelled, and can be closed without it."
+    if run.state == RunState.FAILED:
+        return Question("Do without this report", what, "Do without it", f"/runs/{run.id}", is_grave=True)
     return Question("Cancel this run", what, "Cancel the run", f"/runs/{run.id}", is_grave=True)
 
 
@@ -84,14 +93,35 @@ async def _run(visit: Visit) -> ShownRun:
 
 
 async def _ask_enable(visit: Visit) -> Question:
-    rule = await _rule(visit)
-    what = "Its windows are requested again, starting where it stopped."
+    async with visit.res.sessions.begin() as session:
+        rule = await store.find(session, visit.request.path_params["rule"])
+        what = await _due_when_on(session, rule)
     return Question(f"Switch {rule.name} on", what, "Switch on", f"/rules/{rule.id}")
+
+
+async def _due_when_on(session: AsyncSession, rule: Rule) -> str:
+    """How many reports are requested at once, and of which days."""
+    type_ = await report_types.read(session, rule.account, rule.report_type)
+    due = 0
+    if type_ is not None and type_.availability is not None:
+        due = await preview.count_due(session, rule, type_.availability)
+    later = "Later ones are requested as soon as Stripe’s data reaches them."
+    if not due:
+        return f"Nothing is due, so nothing is requested now. {later}"
+    (line,) = await days.rule_lines(session, [rule.id])
+    now = datetime.now(UTC)
+    coming = unmade(replace(line, enabled=True), first_day(line), now.date() + timedelta(days=1), now)
+    over = [one for one in coming if one.state == "missing"]
+    of_days = f" of {in_words(over[0].first, over[-1].last)}" if over else ""
+    return f"{count(due, 'report')}{of_days} {'is' if due == 1 else 'are'} requested at once. {later}"
 
 
 async def _ask_disable(visit: Visit) -> Question:
     rule = await _rule(visit)
-    what = "Nothing new is requested. Work under way is finished, and all files stay."
+    what = (
+        "Nothing new is requested. Work under way is finished, and all files stay. Months that go on meanwhile say "
+        "which days it does not cover; switched on again, it requests them."
+    )
     return Question(f"Switch {rule.name} off", what, "Switch off", f"/rules/{rule.id}")
 
 
@@ -109,7 +139,10 @@ def _switch(*, on: bool) -> Callable[[Visit], Awaitable[Response]]:
 
 async def _ask_delete(visit: Visit) -> Question:
     rule = await _rule(visit)
-    what = "Its runs and files stay. Runs that were not requested yet are cancelled; others finish."
+    what = (
+        "This is final: a deleted rule cannot be brought back. Its runs and files stay, also in the months. "
+        "Runs that were not requested yet are cancelled; others finish."
+    )
     return Question(f"Delete {rule.name}", what, "Delete the rule", f"/rules/{rule.id}", is_grave=True)
 
 

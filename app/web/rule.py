@@ -48,7 +48,7 @@ async def show_all(visit: Visit) -> Response:
     health = worst_of(await visit.judgement())
     troubles = {rule.id: health[rule.id].trouble for rule in found if rule.enabled and rule.id in health}
     shown = {rule_id: (state_of(one), TROUBLES[one]) for rule_id, one in troubles.items() if one is not None}
-    return visit.show("rules.html", troubles=shown, rules=found, total=total, page=page, pages=max(1, -(-total // 100)))
+    return visit.show("rules.html", wrong=shown, rules=found, total=total, page=page, pages=max(1, -(-total // 100)))
 
 
 async def show(visit: Visit) -> Response:

@@ -22,10 +22,11 @@ from app.runs.listing import ShownRun
 from app.runs.waiting import waiting_for
 from app.tables import amounts
 from app.tables.listing import ShownSum
+from app.vocabulary import RunState
 from app.web.calendar import dates_of, state_of
 from app.web.forms import checked
 from app.web.visit import Visit, get
-from app.web.why import seen_state, why_not_here
+from app.web.why import needs_change, seen_state, why_not_here
 from app.web.words import days as in_words
 from app.web.words import sentence
 
@@ -130,6 +131,7 @@ async def show(visit: Visit) -> Response:
         rule_name=rule_name,
         dates=dates_of_run(run),
         shown_state=shown_state,
+        needs_change=run.state == RunState.FAILED and needs_change(run.rule_id, run.error),
         state=state_of(shown_state),
         why=why_not_here(run, waiting, reach),
         history=history,

@@ -15,12 +15,12 @@ from app.health.judge import Judgement
 from app.health.results import Check, Link, LinkKind, Status, worst
 from app.health.rule_rows import HELD
 from app.health.rules import RuleHealth, Trouble
-from app.vocabulary import ErrorKind
 from app.web import charts, days
 from app.web.calendar import LATER, Cell, dates_of, day_cells
 from app.web.days import DayState, RuleLine
 from app.web.troubles import TROUBLES, state_of, worst_of
 from app.web.visit import Visit, get, page_of, segment
+from app.web.why import needs_change
 from app.web.words import days as in_words
 
 DAYS = 30
@@ -58,9 +58,8 @@ class FailedRun:
 
     @property
     def needs_change(self) -> bool:
-        """Whether a retry alone will not help: Stripe never accepts what its rule requests now."""
-        kinds = (ErrorKind.REJECTED, ErrorKind.INTERVAL_REFUSED)
-        return self.rule is not None and (self.error or {}).get("kind") in kinds
+        """Whether a retry alone will not help."""
+        return needs_change(self.rule, self.error)
 
     @property
     def dates(self) -> str:

@@ -13,7 +13,7 @@ from app.web.words import coming, plain_utc, sentence
 
 @dataclass(frozen=True, slots=True)
 class Why:
-    """Why a report is not here; `advice` is what somebody can do, `path` where."""
+    """Why a report is not here; `advice` is what somebody can do, `path` where: its button is `place`."""
 
     reason: str
     advice: str
@@ -27,7 +27,7 @@ _FAILED: Mapping[str, str] = {
     "refused": "Stripe refuses only this one, while others of the account pass: check the connected account and "
     "the key's permissions, then retry.",
     ErrorKind.INTERVAL_REFUSED: "Stripe has no data for the beginning of this window: let the rule start later, and "
-    "cancel this run.",
+    "do without this report.",
     ErrorKind.STRIPE_FAILED: "Stripe gave up making it, several times. Retry; if it fails again, give Stripe's support "
     "the id of Stripe's run below.",
     ErrorKind.TIMED_OUT: "Stripe did not finish it in time. Retry.",
@@ -47,6 +47,8 @@ _OTHER_STATES: Mapping[str, Why] = {
 }
 
 
+# A retry alone does not help: Stripe never accepts what the rule requests now.
+_NEEDS_CHANGE = (ErrorKind.REJECTED, ErrorKind.INTERVAL_REFUSED)
 BLOCKING = (WaitReason.ACCOUNT_HELD, WaitReason.REPORT_TYPE_MISSING)
 
 
@@ -57,17 +59,25 @@ def seen_state(state: str, reason: str | None) -> str:
     return "waiting" if reason == WaitReason.AVAILABILITY else state
 
 
+def needs_change(rule: object, error: Mapping[str, Any] | None) -> bool:
+    """Whether a failed run's rule (None: it has none) must be changed first."""
+    return rule is not None and (error or {}).get("kind") in _NEEDS_CHANGE
+
+
 def why_not_here(run: ShownRun, waiting: Waiting | None, reach: datetime | None) -> Why | None:
     """None for a run that is stored."""
     state = run.state
     if state == RunState.FAILED:
-        return _failed(run.error or {})
+        return _failed(run)
     return _waiting(waiting, reach) if waiting is not None else _OTHER_STATES.get(state)
 
 
-def _failed(error: Mapping[str, Any]) -> Why:
-    said = sentence(str(error.get("message") or "It failed"))
-    return Why(said, _FAILED.get(str(error.get("kind")), "Retry it."))
+def _failed(run: ShownRun) -> Why:
+    error = run.error or {}
+    said, todo = sentence(str(error.get("message") or "It failed")), _FAILED.get(str(error.get("kind")), "Retry it.")
+    if needs_change(run.rule_id, error):
+        return Why(said, todo, f"/rules/{run.rule_id}/edit", "Change the rule…")
+    return Why(said, todo)
 
 
 def _waiting(waiting: Waiting, reach: datetime | None) -> Why:

@@ -88,6 +88,46 @@ async def test_every_page_says_that_a_rule_with_a_refused_key_is_blocked(res: Re
     assert "key refused" in pages["/"]
 
 
+async def test_a_rejected_run_offers_first_what_its_advice_says(res: Resources, simulator: Simulator) -> None:
+    rule = await add_rule(res, name="activity")
+    simulator.advance(rule.report_type, to=at("2026-03-02"))
+    await work_off(res)
+    (run,) = await fetch(res, "select id from runs")
+    async with visitor(res) as client:
+        await log_in(client)
+        await execute(res, 'update runs set state = \'failed\', error = \'{"kind": "rejected", "message": "No"}\'')
+        rejected = (await client.get(f"/runs/{run['id']}")).text
+        cancel = (await client.get(f"/runs/{run['id']}/cancel")).text
+        await execute(res, 'update runs set error = \'{"kind": "timed_out"}\'')
+        timed_out = (await client.get(f"/runs/{run['id']}")).text
+
+    first = re.compile(r'<a class="button" href="([^"]+(?:edit|retry|cancel))"')
+    assert first.findall(rejected) == [f"/rules/{rule.id}/edit"]
+    assert first.findall(timed_out) == [f"/runs/{run['id']}/retry"]
+    assert rejected.count(f"/rules/{rule.id}/edit") == 2  # the button, and the advice
+    assert "Cancel…" not in rejected
+    assert "March 2026 counts it as cancelled, and can be closed without it." in cancel
+
+
+async def test_a_page_that_asks_says_what_follows(res: Resources, simulator: Simulator) -> None:
+    rule = await add_rule(res, name="activity", enabled=False)
+    simulator.advance(rule.report_type, to=at("2026-03-05"))
+    await work_off(res)
+    async with visitor(res) as client:
+        await log_in(client)
+        on, off, delete = [
+            (await client.get(f"/rules/{rule.id}/{action}")).text for action in ("enable", "disable", "delete")
+        ]
+        await submit(client, f"/rules/{rule.id}/enable")
+        await work_off(res)
+        backfill = (await client.get(f"/rules/{rule.id}/backfill?from=2026-03-01&through=2026-03-04&rerun=yes")).text
+
+    assert "4 reports of 1–4 Mar 2026 are requested at once." in on
+    assert "which days it does not cover" in off
+    assert "This is final" in delete
+    assert "kept as earlier revisions" in backfill
+
+
 async def test_with_more_rules_than_fit_those_in_trouble_come_first_and_everything_is_counted(res: Resources) -> None:
     await execute(
         res,
