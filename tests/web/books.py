@@ -135,11 +135,11 @@ async def _add(api: httpx.AsyncClient, **rule: object) -> None:
 
 
 async def _until_quiet(found: Books) -> None:
-    """Until everything that can be made is stored and loaded."""
+    """Until everything that can be made is stored and loaded, and the first numbers are compared."""
     await until_found(
         found.res,
         """select 1 where not exists (select 1 from runs where state in ('requested', 'ready')
                or state = 'planned' and report_type <> 'payouts.itemised.5' and account <> 'eu')
-           and not exists (select 1 from loads where state = 'due')
+           and not exists (select 1 from loads where state = 'due') and exists (select 1 from checks)
            and (select count(*) from runs where state = 'stored') > 80""",
     )

@@ -18,6 +18,8 @@ async def paths_of(morning: Books) -> dict[str, str]:
         event = (await api.get("/v1/events")).json()["data"][0]["id"]
         table = (await api.get("/v1/tables")).json()["data"][0]["name"]
         target = (await api.get("/v1/targets")).json()["data"][0]["id"]
+        check = (await api.get("/v1/checks")).json()["data"][0]["id"]
+        message = (await api.get("/v1/deliveries")).json()["data"][0]["message_id"]
         failed, rejected = (
             await run_of("payouts-one-failed", state="failed"),
             await run_of("balance-one-rejected", state="failed"),
@@ -62,12 +64,15 @@ async def paths_of(morning: Books) -> dict[str, str]:
         "table": f"/tables/{table}",
         "checks": "/checks",
         "all checks": "/checks?verdict=all",
+        "check": f"/checks/{check}",
+        "note": f"/checks/{check}/note",
         "targets": "/targets",
         "target": f"/targets/{target}",
         "new target": "/targets/new",
         "change a target": f"/targets/{target}/edit",
         "test a target": f"/targets/{target}/test",
         "deliveries": "/deliveries",
+        "message": f"/messages/{message}",
         "accounts": "/accounts",
         "setup": "/setup",
         "report types": "/report-types",

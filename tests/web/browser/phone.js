@@ -32,6 +32,14 @@
   const targets = "button, .button, input:not([type=hidden], [type=checkbox]), select, summary, nav a, .filters a, a.chip, label.check";
   const squares = all(".cell:has(a)").concat(all(targets));
   for (const one of squares) if (one.getBoundingClientRect().height < 40) told("less than 40 px high", one);
+  for (const row of all(".filters")) {
+    const bottoms = [...row.querySelectorAll("select, input:not([type=hidden]), button, a")].map((one) => one.getBoundingClientRect().bottom);
+    if (bottoms.some((one, place) => place && Math.abs(one - bottoms[place - 1]) > 0.5 && Math.abs(one - bottoms[place - 1]) < 20)) told("not in a line", row);
+  }
+  for (const facts of all(".facts"))
+    if (new Set([...facts.querySelectorAll("time")].map((one) => one.innerText.length)).size > 1) told("times of two precisions", facts);
+  for (const menu of all(".top nav"))
+    if (!menu.querySelector("[aria-current]")) told("no page is marked", menu);
   for (const one of all(".crumbs")) if (one.innerText.trim().endsWith("›")) told("ends in nothing", one);
   return found;
 }
