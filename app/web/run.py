@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
+from functools import partial
 from itertools import groupby
 from typing import Any, Literal
 
@@ -21,6 +22,9 @@ from app.runs import listing
 from app.runs.listing import ShownRun
 from app.runs.waiting import waiting_for
 from app.tables import amounts
+from app.tables.catalogue import find_column
+from app.tables.checks.inputs import ENDING, STARTING
+from app.tables.facts import TOTAL_LINE
 from app.tables.listing import ShownSum
 from app.vocabulary import RunState
 from app.web.calendar import dates_of, state_of
@@ -33,6 +37,8 @@ from app.web.words import sentence
 PREVIEW_BYTES = 256 * 1024
 PREVIEW_ROWS = 50
 REVISIONS_SHOWN = 20
+# Lines that are no parts of a sum: those of a balance, and the total of a summary.
+_NO_PARTS = frozenset({STARTING, ENDING, TOTAL_LINE})
 
 
 class FileIn(In):
@@ -80,7 +86,7 @@ class LoadLine:
 
 @dataclass(frozen=True, slots=True)
 class Currency:
-    """What a file adds up to in one currency: each category and, if there are several, their total."""
+    """What a file adds up to in one currency: each category, and their total except for a balance."""
 
     lines: list[ShownSum]
     total: ShownSum | None
@@ -94,6 +100,16 @@ class DiffLine:
     added: int
     removed: int
     changed: int
+
+
+@dataclass(frozen=True, slots=True)
+class CheckLine:
+    """The newest verdict of a check in a currency that a file is a side of."""
+
+    id: int
+    name: str
+    verdict: str
+    currency: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +138,7 @@ async def show(visit: Visit) -> Response:
         load = await fetch_first(session, LoadLine, _LOAD, {"run_id": run_id})
         sums = [] if load is None else await fetch(session, ShownSum, _SUMS, {"load_id": load.id})
         diff = None if load is None else await fetch_first(session, DiffLine, _DIFF, {"load_id": load.id})
+        verdicts = [] if load is None else await fetch(session, CheckLine, _VERDICTS, {"load_id": load.id})
         rule_name = await _rule_name(session, run)
         reach = (await session.execute(_REACH, {"account": run.account, "type": run.report_type})).scalar()
     shown_state = seen_state(run.state, None if waiting is None else waiting.reason)
@@ -140,6 +157,8 @@ async def show(visit: Visit) -> Response:
         load=load,
         sums=_by_currency(sums),
         diff=diff,
+        verdicts=worst_of_each(verdicts),
+        zone_of=partial(zone_of, zone=str(run.parameters.get("timezone") or "UTC")),
         preview=await _preview(visit, run),
         newest=max((one.revision for one in revisions if one.state == "stored"), default=run.revision),
     )
@@ -153,8 +172,21 @@ def _by_currency(sums: Sequence[ShownSum]) -> list[Currency]:
             "total", currency, sum(one.rows for one in lines),
             *(_total(getattr(one, amount) for one in lines) for amount in ("gross", "fee", "net")),
         )  # fmt: skip
-        found.append(Currency(lines, total if len(lines) > 1 else None))
+        is_total = not _NO_PARTS.isdisjoint(one.category for one in lines)
+        found.append(Currency(lines, None if is_total else total))
     return found
+
+
+def worst_of_each(verdicts: Sequence[CheckLine]) -> list[tuple[CheckLine, int]]:
+    """The worst verdict of each check, and how many it has."""
+    by_name = groupby(sorted(verdicts, key=lambda one: (one.name, _WORST.index(one.verdict))), lambda one: one.name)
+    return [(found[0], len(found)) for _, group in by_name if (found := list(group))]
+
+
+def zone_of(column: str, zone: str) -> str | None:
+    """The time zone of a file's column of times; None for other columns. `zone`: the one that was requested."""
+    known = find_column(column)
+    return None if known is None or known.zone is None else {"run": zone, "utc": "UTC"}.get(known.zone)
 
 
 def _total(parts: Iterable[Decimal | None]) -> Decimal | None:
@@ -252,6 +284,11 @@ _LOAD = text("select id, state, table_name, rows, set_aside, error, loaded_at fr
 _SUMS = text("""
 select category, currency, rows, gross, fee, net from load_sums where load_id = :load_id
 order by currency, category limit 200
+""")
+_WORST = ("differs", "not_comparable", "agrees")
+_VERDICTS = text("""
+select distinct on (subject) id, name, verdict, currency from checks
+where load_ids @> array[cast(:load_id as bigint)] order by subject, id desc limit 200
 """)
 _DIFF = text("select against_revision, added, removed, changed from diffs where load_id = :load_id")
 _RULE_NAME = text("select name from rules where id = :id")

@@ -12,7 +12,7 @@ from app.resources import Resources
 from app.simulator import Simulator
 from app.tables import loading
 from app.web.month_money import money_of
-from tests.service import add_rule, unpublished, work_off
+from tests.service import add_rule, fetch, unpublished, work_off
 from tests.tables.stored import load_all
 from tests.web.visiting import heading, log_in, visitor
 
@@ -68,6 +68,29 @@ async def test_checks_that_agree_say_how_many_through_which_day_and_what_was_not
     assert said
     assert said[1] == said[2] != "0"
     assert re.search(r"No rule fetches payout\w+", page.text)
+
+
+async def test_a_stored_run_has_totals_zones_and_the_verdicts_of_its_checks(
+    loaded: httpx.AsyncClient, res: Resources
+) -> None:
+    (activity,) = await fetch(
+        res, "select run_id from loads where report_type = :type order by id limit 1", type=ACTIVITY
+    )
+    (balance,) = await fetch(
+        res, "select run_id from loads where report_type = :type order by id limit 1", type=BALANCE
+    )
+    page, of_balance = [(await loaded.get(f"/runs/{one['run_id']}")).text for one in (activity, balance)]
+
+    currencies = await fetch(
+        res,
+        "select distinct currency from load_sums join loads on loads.id = load_id where run_id = :run",
+        run=activity["run_id"],
+    )
+    assert page.count('class="sum"') == len(currencies) > 0
+    assert 'class="sum"' not in of_balance  # its lines are no parts of a sum
+    assert re.search(r'<th[^>]*>created <span class="beside">UTC', page)
+    assert re.search(r'agrees</span> <a href="/checks/\d+">row net</a>', page)
+    assert "On every row, net is gross minus fee." in page
 
 
 async def test_where_nothing_was_compared_the_checks_do_not_claim_that_all_agree(res: Resources) -> None:
