@@ -97,7 +97,7 @@ async def fail_over(view: View) -> Check:
     if found.timeline is None:
         detail = "the server does not show its timeline: a fail-over that loses less than a minute goes unnoticed"
         return ok("fail_over", f"{detail}; replicate synchronously")
-    return ok("fail_over", f"the server is on timeline {found.timeline}")
+    return ok("fail_over", f"no standby has just taken over the database (timeline {found.timeline})")
 
 
 _TIMELINE = text("""
@@ -112,7 +112,7 @@ async def account_keys(view: View) -> Check:
     """Whether the keys that are kept in rows can be opened, and which encryption key is still needed."""
     sealed = await key_rows.count_by_key(view.session)
     if not sealed:
-        return ok("account_keys", "no account is kept in rows")
+        return ok("account_keys", "every account is configured in the settings, none by the API")
     known = key_rows.names_of(view.settings.key_encryption_key)
     link = Link(LinkKind.ACCOUNTS)
     if lost := sum(number for name, number in sealed.items() if name not in known):

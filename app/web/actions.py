@@ -186,7 +186,7 @@ async def _ask_missing(visit: Visit) -> Question:
         rule = await store.find(session, visit.request.path_params["rule"])
         counts = await backfill.count(session, rule, _everything(rule))
     return Question(
-        f"Make what is missing of {rule.name}",
+        f"Make missing reports of {rule.name}",
         f"{_what(counts)} All days since {rule.starts_on} are examined; stored reports are not made again.",
         f"Make {count(counts.planned + counts.retried, 'report')}",
         f"/rules/{rule.id}",

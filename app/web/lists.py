@@ -37,6 +37,14 @@ class Compared:
     interval_end: datetime | None
 
 
+@dataclass(frozen=True, slots=True)
+class Named:
+    """What an entry of the audit log is about: a rule or a target, by its present name."""
+
+    id: str
+    name: str
+
+
 async def show_events(visit: Visit) -> Response:
     """Kept events."""
     async with visit.res.sessions.begin() as session:
@@ -56,7 +64,8 @@ async def show_audit(visit: Visit) -> Response:
     """Who changed what."""
     async with visit.res.sessions.begin() as session:
         page = await audit.list_audit(session, checked(audit.AuditIn, visit.query))
-    return visit.show("audit.html", page=page, differences=_differences)
+        named = await fetch(session, Named, _NAMES, {"ids": [entry.subject for entry in page.data if entry.subject]})
+    return visit.show("audit.html", page=page, differences=_differences, names={one.id: one.name for one in named})
 
 
 def _differences(entry: audit.AuditOut) -> list[tuple[str, str, str]]:
@@ -142,6 +151,12 @@ async def show_message(visit: Visit) -> Response:
     return visit.show("message.html", message=message, body=body)
 
 
+_NAMES = text("""
+select cast(id as text) as id, name from rules where cast(id as text) = any(cast(:ids as text[]))
+union all
+select cast(id as text), name from targets where cast(id as text) = any(cast(:ids as text[]))
+limit 200
+""")
 _COMPARED = text("""
 select run_id, report_type, revision, rows, interval_start, interval_end from loads
 where id = any(cast(:ids as bigint[])) order by interval_start, id limit 100

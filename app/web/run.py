@@ -37,7 +37,7 @@ from app.web.words import sentence
 PREVIEW_BYTES = 256 * 1024
 PREVIEW_ROWS = 50
 REVISIONS_SHOWN = 20
-# Lines that are no parts of a sum: those of a balance, and the total of a summary.
+# Lines that a total must not add up: those of a balance, and the total of a summary.
 _NO_PARTS = frozenset({STARTING, ENDING, TOTAL_LINE})
 
 

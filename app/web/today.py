@@ -85,6 +85,13 @@ class RuleId:
 
 
 @dataclass(frozen=True, slots=True)
+class TestAccount:
+    """An account of the enabled rules whose key is of Stripe's test mode."""
+
+    slug: str
+
+
+@dataclass(frozen=True, slots=True)
 class RuleOff:
     """A rule that is switched off."""
 
@@ -152,6 +159,7 @@ async def show(visit: Visit) -> Response:
         lines = await days.rule_lines(session, shown)
         off = await fetch(session, RuleOff, _OFF, {"limit": OFF_SHOWN + 1})
         stored = await days.stored_days(session, first)
+        test_mode = await fetch(session, TestAccount, _TEST_MODE)
         states = await days.day_states(session, [line.id for line in lines], first, until)
     health = worst_of(judgement)
     of_rule: dict[uuid.UUID, list[DayState]] = {}
@@ -161,6 +169,7 @@ async def show(visit: Visit) -> Response:
     return visit.show(
         "today.html",
         now=now,
+        test_mode=[one.slug for one in test_mode],
         checks=[check for check in judgement.checks if check.status is not Status.OK and check.name not in _SAID_BELOW],
         failed=failed[:FAILED_SHOWN],
         more_failed=len(failed) > FAILED_SHOWN,
@@ -267,6 +276,11 @@ select id from rules where enabled and deleted_at is null and id <> all(cast(:ot
 order by name offset :offset limit :limit
 """)
 _OFF = text("select id, name from rules where not enabled and deleted_at is null order by name limit :limit")
+_TEST_MODE = text("""
+select slug from accounts where livemode = false and exists (
+    select from rules where rules.account = accounts.slug and enabled and deleted_at is null)
+order by slug limit 100
+""")
 _FAILED = text("""
 select failed.id as run_id, failed.rule_id, rules.name as rule, failed.account, failed.connected_account,
     failed.report_type, failed.interval_start, failed.interval_end, failed.timezone, failed.error

@@ -124,12 +124,12 @@ def plain_utc(value: datetime) -> str:
 
 
 def local(value: datetime | None, zone: str | None) -> Markup | str:
-    """A time in the rule's zone, and in UTC beside it."""
+    """A time in the rule's zone, which is named, and in UTC beside it."""
     if value is None or zone is None or zone in ("UTC", "Etc/UTC"):
         return utc(value)
     here = value.astimezone(ZoneInfo(zone))
-    return Markup('<span class="local">{}</span> <span class="beside">{}</span>').format(
-        f"{here:%Y-%m-%d %H:%M}", utc(value)
+    return Markup('<span class="nowrap">{}</span> <span class="beside">({})</span>').format(
+        f"{here:%Y-%m-%d %H:%M %Z}", utc(value)
     )
 
 

@@ -87,7 +87,7 @@ async def test_a_stored_run_has_totals_zones_and_the_verdicts_of_its_checks(
         run=activity["run_id"],
     )
     assert page.count('class="sum"') == len(currencies) > 0
-    assert 'class="sum"' not in of_balance  # its lines are no parts of a sum
+    assert 'class="sum"' not in of_balance  # a balance has no total
     assert re.search(r'<th[^>]*>created <span class="beside">UTC', page)
     assert re.search(r'agrees</span> <a href="/checks/\d+">row net</a>', page)
     assert "On every row, net is gross minus fee." in page

@@ -128,6 +128,25 @@ async def test_a_page_that_asks_says_what_follows(res: Resources, simulator: Sim
     assert "kept as earlier revisions" in backfill
 
 
+async def test_small_things_are_said_in_full(res: Resources, simulator: Simulator) -> None:
+    rule = await add_rule(res, name="activity", timezone="Asia/Tokyo")
+    simulator.advance(rule.report_type, to=at("2026-03-02"))
+    await work_off(res)
+    (run,) = await fetch(res, "select id from runs")
+    await execute(res, "update accounts set livemode = false")
+    async with visitor(res) as client:
+        await log_in(client)
+        await submit(client, f"/rules/{rule.id}/disable")
+        audit = (await client.get("/audit")).text
+        await submit(client, f"/rules/{rule.id}/enable")
+        pages = {path: (await client.get(path)).text for path in ("/", "/events", f"/runs/{run['id']}")}
+
+    assert re.search(rf'href="/rules/{rule.id}">activity</a>', audit)  # also where only another value changed
+    assert "test mode, no real money: default." in pages["/"]
+    assert "<label>State" in pages["/events"]
+    assert "00:00 JST</span>" in pages[f"/runs/{run['id']}"]
+
+
 async def test_with_more_rules_than_fit_those_in_trouble_come_first_and_everything_is_counted(res: Resources) -> None:
     await execute(
         res,
