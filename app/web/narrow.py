@@ -12,15 +12,15 @@ from itertools import chain, repeat
 _TABLE = re.compile(r'<table class="(?:list|matrix)\b.*?</table>', re.DOTALL)
 _HEADING = re.compile(r"<th\b[^>]*>(.*?)</th>", re.DOTALL)
 _TAG = re.compile(r"<[^>]+>")
-_PART = re.compile(r"<(table|thead|tbody|tr|th)(?=[ >])")
+_PART = re.compile(r"<(table|thead|tr|th)(?=[ >])")
 _CELL = re.compile(r"<(t[hd])(?=[ >])")
-_ROLES = {"table": "table", "thead": "rowgroup", "tbody": "rowgroup", "tr": "row", "th": "columnheader"}
+_ROLES = {"table": "table", "thead": "rowgroup", "tr": "row", "th": "columnheader"}
 _CELL_ROLES = {"th": "rowheader", "td": "cell"}
 # The rows of a file, and what would show tags as text or needs none, stay unchanged.
 _TEXT = re.compile(
     r'<table class="data">.*?</table>|<(title|textarea|option|pre|time)\b.*?</\1>|(?<=>)([^<]{10,})', re.DOTALL
 )
-_DATE = re.compile(r"(?<![\w-])\d{4}-\d\d-\d\d(?![\w-])")
+_DATE = re.compile(r"(?<![\w-])(?:\d{4}-\d\d-\d\d|(?:\d\d?–)?\d\d? [A-Z][a-z]{2} \d{4})(?![\w-])")
 _IDENTIFIER = re.compile(r"\b[a-z]\w*[._][\w.]{8,}")
 _MAY_BREAK_AFTER = re.compile(r"[._](?=[a-z])")
 
@@ -33,12 +33,9 @@ def fitted(html: str) -> str:
 def _labelled(table: re.Match[str]) -> str:
     head, _, body = table[0].partition("<tbody>")
     labels = [" ".join(_TAG.sub(" ", heading).split()) for heading in _HEADING.findall(head)]
-    first, *rows = f"<tbody>{body}".split("<tr")
-    return _with_roles(head) + _with_roles(first) + "".join(_row(row, labels) for row in rows)
-
-
-def _with_roles(head: str) -> str:
-    return _PART.sub(lambda part: f'{part[0]} role="{_ROLES[part[1]]}"', head)
+    head = _PART.sub(lambda part: f'{part[0]} role="{_ROLES[part[1]]}"', head)
+    first, *rows = f"<tbody>{body}".replace("<tbody>", '<tbody role="rowgroup">').split("<tr")
+    return head + first + "".join(_row(row, labels) for row in rows)
 
 
 def _row(row: str, labels: list[str]) -> str:

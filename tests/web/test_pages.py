@@ -16,7 +16,7 @@ from app.web.run import Preview, preview_of
 from app.web.today import link_path
 from app.web.words import days, sentence, size
 from tests.service import READ_TOKEN, add_rule, at, execute, fetch, work_off
-from tests.web.visiting import heading, log_in, submit, visitor
+from tests.web.visiting import heading, log_in, plain, submit, visitor
 
 EVERY_LIST = (
     "/ /rules /months/2026-03 /runs /events /audit /tables /checks /targets /deliveries /accounts /setup /report-types"
@@ -122,7 +122,7 @@ async def test_a_page_that_asks_says_what_follows(res: Resources, simulator: Sim
         await work_off(res)
         backfill = (await client.get(f"/rules/{rule.id}/backfill?from=2026-03-01&through=2026-03-04&rerun=yes")).text
 
-    assert "4 reports of 1–4 Mar 2026 are requested at once." in on
+    assert "4 reports of 1–4 Mar 2026 are requested at once." in plain(on)
     assert "which days it does not cover" in off
     assert "This is final" in delete
     assert "kept as earlier revisions" in backfill

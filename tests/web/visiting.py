@@ -29,8 +29,13 @@ async def submit(client: httpx.AsyncClient, path: str, **fields: str) -> httpx.R
     return await client.post(path, data=fields, headers=FROM_OUR_PAGE)
 
 
+def plain(html: str) -> str:
+    """Without the marks that say where a line may break (app/web/narrow.py): sentences as people read them."""
+    return re.sub(r'<wbr>|<span class="nowrap">([^<]*)</span>', r"\1", html)
+
+
 def heading(answer: httpx.Response) -> str:
     """What the page is called."""
-    found = re.search(r"<h1>(.*?)</h1>", answer.text, re.DOTALL)
+    found = re.search(r"<h1>(.*?)</h1>", plain(answer.text), re.DOTALL)
     assert found, answer.text
     return " ".join(re.sub(r"<[^>]+>", " ", found[1]).split())
