@@ -83,7 +83,11 @@ def _without_reports(counted: Sequence[Counted], families: set[str]) -> list[Not
     for check in CHECKS:
         lacking = [" or ".join(choice) for choice in check.needs if not had & set(choice)]
         if check.name not in seen:
-            said = f"no rule fetches {' and '.join(lacking)}" if lacking else "no two files have the same window"
+            said = (
+                f"no rule fetches {' and '.join(lacking)}"
+                if lacking
+                else "the reports are there, but no window of theirs has both sides"
+            )
             found.append(NotCompared(check.name, said))
     return found
 

@@ -147,7 +147,8 @@ def _count_unmade(month: RuleMonth, lines: Sequence[RuleLine], first: date, unti
             if window.state == LATER:
                 month.later += accounts
             else:
-                found[window.state, window.is_late].append((window.first, window.last, accounts))
+                is_due = window.is_late or window.state != "waiting"
+                found[window.state, is_due].append((window.first, window.last, accounts))
     month.goes_on = lines[0].enabled and first_day(lines[0]) < until and now.date() < until
     month.gaps += _gaps(lines[0], found)
     month.not_covered += not_covered(lines[0], month.made, (first, until), now.date())
@@ -155,10 +156,9 @@ def _count_unmade(month: RuleMonth, lines: Sequence[RuleLine], first: date, unti
 
 
 def _gaps(rule: RuleLine, found: Mapping[tuple[str, bool], list[tuple[date, date, int]]]) -> Iterator[Gap]:
-    for (state, is_late), windows in found.items():
+    for (state, is_due), windows in found.items():
         dates = in_words(min(one[0] for one in windows), max(one[1] for one in windows))
         reason = _blocked(rule) if state == "blocked" else _REASONS[state]
-        is_due = is_late or state != "waiting"
         yield Gap(rule.id, rule.name, sum(one[2] for one in windows), dates, state, sentence(reason), is_due)
 
 

@@ -137,3 +137,12 @@ async def test_a_month_says_what_is_missing_and_why(res: Resources) -> None:
     assert heading(page).startswith("March 2026 is not complete")
     for said in ("Invalid column: nett.", "Its file was removed.", "Stripe does not have this report type."):
         assert said in plain(page.text)
+
+
+@pytest.mark.usefixtures("spring")
+async def test_windows_that_are_blocked_are_one_line_with_their_reason(res: Resources) -> None:
+    async with res.sessions() as session:
+        counted = await count_month(session, *month_bounds(date(2026, 3, 1)), datetime(2026, 3, 27, tzinfo=UTC))
+
+    (gap,) = next(one for one in counted if one.name == "no such type").gaps
+    assert (gap.state, gap.number, gap.dates, gap.is_due) == ("blocked", 26, "1–26 Mar 2026", True)
