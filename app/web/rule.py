@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from functools import partial
 
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -82,6 +83,7 @@ async def show(visit: Visit) -> Response:
         years=_years(cells) if rule.cadence != Cadence.DAILY else [],
         open_days=_open(cells),
         windows=windows[:NEWEST],
+        state_of=partial(_state_of, line),
         dates=lambda window: in_words(*calendar.dates_of(window.interval_start, window.interval_end, rule.timezone)),
         progress=None if line.is_blocked else progress_of(windows, now),
         charts=charts.of_windows(windows) if not together else [],
@@ -102,9 +104,19 @@ async def show_day(visit: Visit) -> Response:
         rule = await store.find(session, visit.request.path_params["rule"])
         states = await days.day_states(session, [rule.id], day, day + timedelta(days=1))
         windows = await days.windows_of_day(session, rule.id, day, page)
+        (line,) = await days.rule_lines(session, [rule.id])
     counts = states[0] if states else None
     pages = 1 if counts is None else -(-counts.windows // days.PAGE)
-    return visit.show("rule_day.html", rule=rule, day=day, windows=windows, counts=counts, page=page, pages=pages)
+    return visit.show(
+        "rule_day.html",
+        state_of=partial(_state_of, line),
+        rule=rule,
+        day=day,
+        windows=windows,
+        counts=counts,
+        page=page,
+        pages=pages,
+    )
 
 
 def _span(rule: Rule, accounts: int, now: datetime) -> tuple[date, date]:
@@ -132,6 +144,12 @@ def _cells(
         path = calendar.path_of(line, day, worst.run_id) if together else f"/runs/{worst.run_id}"
         cells[day] = calendar.cell_of(worst, line, path, len(found) if together else 1)
     return cells
+
+
+def _state_of(line: RuleLine, window: WindowLine) -> str:
+    """The state of its run, unless the rule is blocked."""
+    seen = calendar.seen_state(line, window.state)
+    return seen if seen == "blocked" else window.state
 
 
 def _grade(window: WindowLine) -> int:

@@ -79,11 +79,21 @@ async def test_every_page_says_that_a_rule_with_a_refused_key_is_blocked(res: Re
         await log_in(client)
         pages = {
             path: (await client.get(path)).text
-            for path in ("/", "/rules", f"/rules/{rule.id}", "/months/2026-03", f"/runs/{run['id']}", "/runs", "/setup")
+            for path in (
+                "/",
+                "/rules",
+                f"/rules/{rule.id}",
+                "/months/2026-03",
+                f"/runs/{run['id']}",
+                "/runs",
+                "/setup",
+                f"/rules/{rule.id}/days/2026-03-01",
+            )
         }
 
     for path, page in pages.items():
         assert 'class="state blocked"' in page or "blocked: eu payouts." in page, path
+        assert "</span> planned" not in page or path.startswith("/runs/"), path  # there it is a line of the history
     assert "1 of 1 rule needs a look." in pages["/"]
     assert "key refused" in pages["/"]
 
