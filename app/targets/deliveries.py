@@ -163,8 +163,12 @@ async def record(
         "error": outcome.error,
         "answer": outcome.answer,
     }
+    # The target before its deliveries, as everybody who disables it does: otherwise each could wait for the other.
+    about = {"target_id": claim.target.id, "delivered": outcome.delivered}
+    if not outcome.delivered:
+        await session.execute(_LOCK_TARGET, about)
+    await session.execute(_NOTE_HEALTH, about)
     await session.execute(_RECORD, values)
-    await session.execute(_NOTE_HEALTH, {"target_id": claim.target.id, "delivered": outcome.delivered})
 
 
 def _keys(claims: Sequence[DeliveryClaim]) -> dict[str, Any]:
@@ -264,6 +268,7 @@ select message_id, target_id, tries, cast(:milliseconds as int), cast(:status as
     cast(:answer as text)
 from changed
 """)
+_LOCK_TARGET = text("select from targets where id = :target_id for no key update")
 _NOTE_HEALTH = text("""
 update targets set failing_since = case when cast(:delivered as bool) then null
     else coalesce(failing_since, clock_timestamp()) end

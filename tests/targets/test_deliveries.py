@@ -1,5 +1,6 @@
 """Targets that want a stored report get a message: at least once, signed, and never delayed by another target."""
 
+import asyncio
 import uuid
 from dataclasses import replace
 from datetime import timedelta
@@ -8,6 +9,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
 from standardwebhooks import Webhook
 from structlog.testing import capture_logs
 
@@ -20,6 +22,7 @@ from app.targets.messages import NewMessage, announce
 from app.targets.send import claim_deliveries, deliver
 from app.vocabulary import MessageType, TargetKind
 from tests import service
+from tests.runs.stories import somebody_waits_for_a_lock
 from tests.service import execute, fetch
 from tests.targets.receivers import MailServer, WebReceiver, web_receiver
 from tests.targets.stories import add_target, make_due, send_due, states, store_reports
@@ -459,3 +462,32 @@ async def test_what_a_dead_worker_had_claimed_is_taken_over_as_soon_as_the_rest_
 
     (claimed,) = await fetch(res, "select extract(epoch from lease_until - now()) as left from deliveries")
     assert 0 < claimed["left"] <= 5
+
+
+async def test_two_failures_at_once_of_which_one_disables_the_target_do_not_wait_for_each_other(
+    res: Resources, simulator: Simulator, receiver: WebReceiver
+) -> None:
+    # Given two messages of one target that are being sent, and both were refused for good
+    target = await add_target(res, url=receiver.url)
+    await store_reports(res, simulator, days=2)
+    first, second = await claim_deliveries(res, 2)
+    gone = deliveries.Outcome(delivered=False, milliseconds=1, status=410, is_gone=True)
+
+    async def fails(session: AsyncSession, claim: deliveries.DeliveryClaim) -> None:
+        await deliveries.record(session, claim, gone, retry_in=[60.0])
+
+    async def fails_too() -> None:
+        async with res.sessions.begin() as session:
+            await fails(session, second)
+            await store.disable_if_hopeless(session, target.id, is_gone=True, after_days=0)
+
+    # When one is being recorded while the other disables the target and skips what is pending
+    async with res.sessions.begin() as session:
+        await fails(session, first)
+        beside = asyncio.create_task(fails_too())
+        await somebody_waits_for_a_lock(res)
+        await store.disable_if_hopeless(session, target.id, is_gone=True, after_days=0)
+    await beside
+
+    # Then both have come to an end, and what was not delivered is skipped
+    assert {state for _, state, _ in await states(res)} == {"skipped"}
