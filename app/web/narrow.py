@@ -20,7 +20,7 @@ _CELL_ROLES = {"th": "rowheader", "td": "cell"}
 _TEXT = re.compile(
     r'<table class="data">.*?</table>|<(title|textarea|option|pre|time)\b.*?</\1>|(?<=>)([^<]{10,})', re.DOTALL
 )
-_DATE = re.compile(r"(?<![\w-])(?:\d{4}-\d\d-\d\d|(?:\d\d?–)?\d\d? [A-Z][a-z]{2} \d{4})(?![\w-])")
+_DATE = re.compile(r"(?<![\w-])(?:\d{4}-\d\d-\d\d|(?:\d\d?–)?\d\d? [A-Z][a-z]{2}(?: \d{4}|(?= –)))(?![\w-])")
 _IDENTIFIER = re.compile(r"\b[a-z]\w*[._][\w.]{8,}")
 _MAY_BREAK_AFTER = re.compile(r"[._](?=[a-z])")
 

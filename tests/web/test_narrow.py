@@ -28,6 +28,8 @@ def test_each_cell_of_a_list_says_which_column_it_is_of_and_keeps_its_meaning_as
 def test_identifiers_break_between_their_words_and_dates_and_numbers_do_not() -> None:
     assert fitted("<p>as balance_change.itemized.7 since</p>") == "<p>as balance_<wbr>change.<wbr>itemized.7 since</p>"
     assert fitted("<p>Since 2026-10-12.</p>") == '<p>Since <span class="nowrap">2026-10-12</span>.</p>'
+    ends = '<span class="nowrap">30 Nov</span> – <span class="nowrap">6 Dec 2026</span>'
+    assert fitted("<p>30 Nov – 6 Dec 2026</p>") == f"<p>{ends}</p>"
     assert fitted("<p>for 1–7 Oct 2026</p>") == '<p>for <span class="nowrap">1–7 Oct 2026</span></p>'
     for text in ("frr_1Iq7xsMT7L1v5iDXcx0cvGXAH", "1,234,567,890.123", "A sentence.Another one"):
         assert fitted(f"<p>{text}</p>") == f"<p>{text}</p>"

@@ -22,7 +22,7 @@
   while (texts.nextNode()) {
     const node = texts.currentNode;
     if (!node.parentElement.checkVisibility() || node.parentElement.closest("pre, svg, option")) continue;
-    for (const word of node.data.matchAll(/(?<![\w.-])([a-z]{4,20}|\d{4}-\d\d-\d\d|\d\d? [A-Z][a-z]{2} \d{4}|-?[\d,]+\.\d+)(?![\w.-])/gi)) {
+    for (const word of node.data.matchAll(/(?<![\w.-])([a-z]{4,20}|\d{4}-\d\d-\d\d|\d\d? [A-Z][a-z]{2}(?: \d{4}|(?= –))|-?[\d,]+\.\d+)(?![\w.-])/gi)) {
       const range = document.createRange();
       range.setStart(node, word.index);
       range.setEnd(node, word.index + word[0].length);
