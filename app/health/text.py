@@ -24,4 +24,4 @@ def span(length: timedelta) -> str:
     for name, size in (("day", 86_400), ("hour", 3_600), ("minute", 60)):
         if seconds >= 2 * size:
             return f"{(seconds + size // 2) // size} {name}s"
-    return f"{seconds} seconds"
+    return "1 second" if seconds == 1 else f"{seconds} seconds"

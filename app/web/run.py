@@ -1,7 +1,5 @@
 """A run: why is it not here? Can I trust it? Its history, the first rows of its file, its other revisions."""
 
-import csv
-import io
 import uuid
 from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
@@ -22,20 +20,19 @@ from app.runs import listing
 from app.runs.listing import ShownRun
 from app.runs.waiting import waiting_for
 from app.tables import amounts
-from app.tables.catalogue import find_column
 from app.tables.checks.inputs import ENDING, STARTING
 from app.tables.facts import TOTAL_LINE
 from app.tables.listing import ShownSum
 from app.vocabulary import RunState
 from app.web.calendar import dates_of, state_of
 from app.web.forms import checked
+from app.web.preview import Preview, preview_of, zone_of
 from app.web.visit import Visit, get
 from app.web.why import needs_change, seen_state, why_not_here
 from app.web.words import days as in_words
 from app.web.words import sentence
 
 PREVIEW_BYTES = 256 * 1024
-PREVIEW_ROWS = 50
 REVISIONS_SHOWN = 20
 # Lines that a total must not add up: those of a balance, and the total of a summary.
 _NO_PARTS = frozenset({STARTING, ENDING, TOTAL_LINE})
@@ -112,16 +109,6 @@ class CheckLine:
     currency: str
 
 
-@dataclass(frozen=True, slots=True)
-class Preview:
-    """The first rows of a file; `is_number` says which columns hold amounts."""
-
-    header: list[str]
-    is_number: list[bool]
-    rows: list[list[str]]
-    is_all: bool
-
-
 async def show(visit: Visit) -> Response:
     """One run."""
     res, run_id = visit.res, visit.request.path_params["run_id"]
@@ -183,12 +170,6 @@ def worst_of_each(verdicts: Sequence[CheckLine]) -> list[tuple[CheckLine, int]]:
     return [(found[0], len(found)) for _, group in by_name if (found := list(group))]
 
 
-def zone_of(column: str, zone: str) -> str | None:
-    """The time zone of a file's column of times; None for other columns. `zone`: the one that was requested."""
-    known = find_column(column)
-    return None if known is None or known.zone is None else {"run": zone, "utc": "UTC"}.get(known.zone)
-
-
 def _total(parts: Iterable[Decimal | None]) -> Decimal | None:
     """None where one of them is not known."""
     known = list(parts)
@@ -237,36 +218,6 @@ async def _preview(visit: Visit, run: ShownRun) -> Preview | str | None:
 
 async def _joined(pieces: AsyncIterator[bytes]) -> bytes:
     return b"".join([piece async for piece in pieces])
-
-
-def preview_of(data: bytes, *, is_whole: bool) -> Preview | str:
-    """The first rows of a CSV, given at least its beginning."""
-    if not is_whole:
-        data = data[: data.rfind(b"\n") + 1]
-    text_ = data.decode("utf-8-sig", errors="replace")
-    if not text_:
-        return "The first line is too long to be shown: download the file."
-    reader = csv.reader(io.StringIO(text_, newline=""))
-    try:
-        header = next(reader, [])
-        rows = [row for row, _ in zip(reader, range(PREVIEW_ROWS + 1), strict=False)]
-    except csv.Error:
-        return "The file cannot be read as a CSV: download it to look inside."
-    shown = rows[:PREVIEW_ROWS]
-    if not is_whole and len(rows) <= PREVIEW_ROWS and shown:
-        shown = shown[:-1]  # its last field may have been cut inside quotes
-    numbers = [_is_amount(column, shown) for column in range(len(header))]
-    return Preview(header, numbers, shown, is_whole and len(rows) <= PREVIEW_ROWS)
-
-
-def _is_amount(column: int, rows: Sequence[Sequence[str]]) -> bool:
-    values = [row[column] for row in rows if column < len(row) and row[column] != ""]
-    return bool(values) and all(_is_number(value) for value in values)
-
-
-def _is_number(value: str) -> bool:
-    digits = value.removeprefix("-").replace(".", "", 1)
-    return digits.isascii() and digits.isdigit()
 
 
 _ATTEMPTS = text("""

@@ -14,11 +14,11 @@ from app.db.rows import fetch, fetch_one
 from app.health.judge import Judgement
 from app.health.results import Check, Link, LinkKind, Status, worst
 from app.health.rule_rows import HELD
-from app.health.rules import RuleHealth, Trouble
+from app.health.rules import RuleHealth
 from app.web import charts, days
-from app.web.calendar import LATER, Cell, dates_of, day_cells
+from app.web.calendar import LATER, Cell, dates_of, day_cells, first_day
 from app.web.days import DayState, RuleLine
-from app.web.troubles import TROUBLES, state_of, worst_of
+from app.web.troubles import TROUBLES, groups_of, worst_of
 from app.web.visit import Visit, get, page_of, segment
 from app.web.why import needs_change
 from app.web.words import days as in_words
@@ -100,25 +100,12 @@ class RuleOff:
 
 
 @dataclass(frozen=True, slots=True)
-class Group:
-    """Rules with the same problem, each once."""
-
-    trouble: Trouble
-    detail: str
-    rules: dict[uuid.UUID, RuleHealth]
-
-    @property
-    def state(self) -> str:
-        """As the calendars show it."""
-        return state_of(self.trouble)
-
-
-@dataclass(frozen=True, slots=True)
 class Open:
     """The reports of a rule that are over and not here, among the days shown."""
 
     dates: str
     reports: int
+    is_cut: bool  # whether the rule is older than the days shown, and all of its days shown are missing
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +160,7 @@ async def show(visit: Visit) -> Response:
         checks=[check for check in judgement.checks if check.status is not Status.OK and check.name not in _SAID_BELOW],
         failed=failed[:FAILED_SHOWN],
         more_failed=len(failed) > FAILED_SHOWN,
-        groups=_groups(judgement.rules),
+        groups=groups_of(judgement.rules),
         words=TROUBLES,
         shown={row.line.id: row for row in rows},
         off=off[:OFF_SHOWN],
@@ -232,17 +219,6 @@ async def _shown_rules(session: AsyncSession, judgement: Judgement, page: int) -
     return shown + [one.id for one in await fetch(session, RuleId, _OTHERS, values)]
 
 
-def _groups(rules: Sequence[RuleHealth]) -> list[Group]:
-    found: dict[tuple[Trouble, str], Group] = {}
-    for rule in rules:
-        if rule.trouble is None or rule.trouble is Trouble.FAILED:
-            continue
-        # The sentence about a missing type names its rule; the rest is the same for all of them.
-        key = (rule.trouble, rule.detail if rule.trouble is not Trouble.LATE else rule.name)
-        found.setdefault(key, Group(rule.trouble, rule.detail, {})).rules.setdefault(rule.rule_id, rule)
-    return list(found.values())
-
-
 def _row(line: RuleLine, health: RuleHealth | None, states: Sequence[DayState], span: Span) -> RuleRow:
     cells = day_cells(line, states, span.first, span.until, span.now)
     held = line.is_held and (health is None or health.status is Status.OK)  # health looks at a part of many rules
@@ -264,7 +240,8 @@ def _open(line: RuleLine, cells: Mapping[date, Cell], states: Sequence[DayState]
         return None
     of_day = {state.day: state.windows - state.stored for state in states}
     reports = sum(of_day.get(day, max(1, line.accounts)) for day in days_open)
-    return Open(in_words(min(days_open), max(days_open)), reports)
+    is_cut = min(days_open) == min(cells) and first_day(line) < min(cells)
+    return Open(in_words(min(days_open), max(days_open)), reports, is_cut)
 
 
 _TOTAL = text(f"""

@@ -2,7 +2,7 @@
 
 import re
 import uuid
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 
 import pytest
 
@@ -11,11 +11,11 @@ from app.health.text import span
 from app.resources import Resources
 from app.simulator import Simulator
 from app.web.accounts import settings_shown
+from app.web.preview import Preview, preview_of
 from app.web.render import POLICY
-from app.web.run import Preview, preview_of
 from app.web.today import link_path
 from app.web.words import days, sentence, size
-from tests.service import READ_TOKEN, add_rule, at, execute, fetch, work_off
+from tests.service import READ_TOKEN, REPORT_TYPE, add_rule, at, execute, fetch, work_off
 from tests.web.visiting import heading, log_in, plain, submit, visitor
 
 EVERY_LIST = (
@@ -157,6 +157,26 @@ async def test_small_things_are_said_in_full(res: Resources, simulator: Simulato
     assert "00:00 JST</span>" in pages[f"/runs/{run['id']}"]
 
 
+async def test_today_says_of_which_days_a_rule_misses_how_many_reports(res: Resources, simulator: Simulator) -> None:
+    today = datetime.now(UTC).date()
+    simulator.advance(REPORT_TYPE, to=datetime.now(UTC) - timedelta(days=6))
+    late = await add_rule(res, name="late", starts_on=today - timedelta(days=9))
+    old = await add_rule(res, name="old", report_type="payouts.itemised.5", starts_on=today - timedelta(days=60))
+    await work_off(res)
+    async with visitor(res) as client:
+        await log_in(client)
+        page = plain((await client.get("/")).text)
+
+    lines = {
+        rule.name: " ".join(re.sub(r"<[^>]+>", " ", page[page.index(f'href="/rules/{rule.id}"') :][:900]).split())
+        for rule in (late, old)
+    }
+    assert re.search(r"\(6 reports\) Stripe’s data reaches .* UTC ; 6 reports wait for more", lines["late"]), lines[
+        "late"
+    ]
+    assert "(29 reports in the last 30 days)" in lines["old"]
+
+
 async def test_with_more_rules_than_fit_those_in_trouble_come_first_and_everything_is_counted(res: Resources) -> None:
     await execute(
         res,
@@ -241,6 +261,7 @@ def test_a_length_of_time_is_rounded_to_the_nearest() -> None:
     assert span(timedelta(hours=5, minutes=29)) == "5 hours"
     assert span(timedelta(days=2, hours=13)) == "3 days"
     assert span(timedelta(seconds=59)) == "59 seconds"
+    assert span(timedelta(seconds=1)) == "1 second"
 
 
 def test_values_are_written_for_people() -> None:
