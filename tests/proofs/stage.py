@@ -157,8 +157,13 @@ class Stage:
                 await connection.execute(statement)
 
     async def settle(self, *, hours: float = 1, delivering: bool = True) -> None:
-        """Let hours pass and do what is due, until nothing is; with `delivering`, Stripe tries its webhooks again."""
-        for _ in range(int(PATIENCE_HOURS / hours)):
+        """Let hours pass and do what is due, until nothing is; with `delivering`, Stripe tries its webhooks again.
+
+        A long backlog takes long, as few runs may be pending: patience ends where nothing has ended for so long.
+        """
+        least: int | None = None
+        patience: float = PATIENCE_HOURS
+        while patience > 0:
             await self.time_passes(hours)
             if delivering:
                 await self.live(lambda res: self.post.deliver_all(res.intake))
@@ -166,7 +171,9 @@ class Stage:
             under_way = await service.fetch(self.res, UNDER_WAY)
             if not under_way and not (delivering and self.post.waiting()):
                 return
-        raise AssertionError(f"after {PATIENCE_HOURS} hours this is still under way: {under_way}")
+            ended = least is None or len(under_way) < least
+            least, patience = (len(under_way), PATIENCE_HOURS) if ended else (least, patience - hours)
+        raise AssertionError(f"after {PATIENCE_HOURS} hours without progress this is still under way: {under_way}")
 
 
 async def everything_due(res: Resources) -> None:
