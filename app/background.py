@@ -16,11 +16,17 @@ T = TypeVar("T")
 async def outlive(who: str, work: Awaitable[T], **ids: object) -> T | None:
     """The result of the work; None after an error, which is logged: briefly if it is a database error.
 
-    The lines are called `<who>.database_trouble` and `<who>.crashed`.
+    The lines are called `<who>.database_trouble` and `<who>.crashed`. A cancellation is never outlived, even where the
+    work turned it into an error, as the driver does when that comes in the middle of a pipeline.
     """
+    task = asyncio.current_task()
+    assert task is not None
+    cancelled_before = task.cancelling()
     try:
         return await work
     except Exception as error:
+        if task.cancelling() > cancelled_before:
+            raise asyncio.CancelledError from error
         trouble, crash = f"{who}.database_trouble", f"{who}.crashed"
         if is_transient(error):
             log.warning(trouble, error=type(error).__name__, **ids)

@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from structlog.testing import capture_logs
 
 from app.accounts import catch_up
-from app.background import beside
+from app.background import beside, outlive
 from app.resources import Resources, open_resources
 from app.simulator import Simulator
 from app.worker.steps import work
@@ -125,3 +125,18 @@ async def test_the_block_beside_a_loop_that_ends_is_ended() -> None:
     with pytest.raises(RuntimeError, match="`short` ended by itself"):
         async with beside(short=ends()):  # type: ignore[arg-type]
             await asyncio.Event().wait()
+
+
+async def test_what_outlives_errors_does_not_outlive_its_own_end() -> None:
+    async def turns_its_end_into_an_error() -> None:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            raise ConnectionError from None  # as the driver, in the middle of a pipeline
+
+    task = asyncio.create_task(outlive("alarm", turns_its_end_into_an_error()))
+    await asyncio.sleep(0)
+    task.cancel()
+
+    await asyncio.wait({task})
+    assert task.cancelled()
