@@ -83,7 +83,9 @@ with of_file as (
       and loads.is_current and loads.leads and not loads.filtered and loads.loaded_at is not null
       and loads.state <> 'removed' and loads.interval_start is not null and sums.currency <> ''
       and loads.family not like '%ending_balance_reconciliation%'
-    group by loads.id, sums.currency
+    -- Each column by name: the views of a limited token have no primary key to group by.
+    group by loads.id, loads.account, loads.scope, loads.family, loads.interval_start, loads.interval_end,
+        loads.timezone, sums.currency
 ), of_account as (
     select account, family, scope, currency, is_balance, count(*) as files, min(began) as began, max(ended) as ended,
         min(timezone) as timezone, (array_agg(starting order by began))[1] as opening,

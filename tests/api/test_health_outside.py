@@ -78,7 +78,7 @@ async def test_a_look_that_is_old_says_nothing_about_now(res: Resources, api: ht
 
 @pytest.mark.parametrize(
     ("events", "enabled", "said"),
-    [(["*"], True, "`*` does not stand for it"), (["reporting.report_type.updated"], False, "is disabled")],
+    [(["*"], True, "`*` does not include it"), (["reporting.report_type.updated"], False, "is disabled")],
     ids=["star", "disabled"],
 )
 async def test_an_endpoint_that_is_wrong_is_failing_in_health_and_doctor(
