@@ -84,9 +84,7 @@ async def windows_of(
     if after_key:
         rest = replace(days, first=max(days.first, date.fromisoformat(after_key) + timedelta(days=1)))
     windows = list(islice(calendar_windows(rule, rest, type_, since=scope.since), limit))
-    keys = [window.key for window in windows]
-    values = {"rule_id": rule.id, "connected_account": scope.connected_account, "keys": keys}
-    return windows, _by_key(await fetch(session, Latest, _LATEST, values))
+    return windows, await _latest_of(session, rule, windows, scope)
 
 
 async def irregular_windows(
@@ -100,9 +98,16 @@ async def irregular_windows(
     of_payouts = payouts.Scope(scope.progress_id, rule.timezone, start)
     found = await payouts.made_between(session, [of_payouts], until=end, limit=MOST_RUNS)
     windows = sorted(found.get(scope.progress_id, []), key=lambda window: window.key)
+    return windows, await _latest_of(session, rule, windows, scope)
+
+
+async def _latest_of(
+    session: AsyncSession, rule: Rule, windows: Sequence[Window], scope: Scope
+) -> Mapping[str, Latest]:
+    """The latest run of each of these windows, by key."""
     keys = [window.key for window in windows]
     values = {"rule_id": rule.id, "connected_account": scope.connected_account, "keys": keys}
-    return windows, _by_key(await fetch(session, Latest, _LATEST, values))
+    return _by_key(await fetch(session, Latest, _LATEST, values))
 
 
 async def _update_windows(
