@@ -1,8 +1,7 @@
 """START HERE: two lists with every lane of work and its step, and every piece of recurring work.
 
 A lane looks for due rows, claims some, runs a step with each, and sleeps until it is woken (`queue/wakeups`) or
-something
-becomes due.
+something becomes due.
 
 To add a lane:
 1. name it in `vocabulary.Lane`;
