@@ -137,6 +137,16 @@ async def work_off(res: Resources, *, turns: int = 200) -> None:
     raise AssertionError(f"still under way: {await fetch(res, 'select id, state, attempt, error from runs')}")
 
 
+async def work_until_found(res: Resources, query: str, **values: Any) -> None:
+    """Turn until the query finds a row; no number of turns would do, as look-ups and retries are due by the clock."""
+
+    async def found() -> bool:
+        await turn(res)
+        return bool(await fetch(res, query, **values))
+
+    await until(found, query)
+
+
 @asynccontextmanager
 async def working(res: Resources) -> AsyncIterator[None]:
     """The worker, running beside the test."""

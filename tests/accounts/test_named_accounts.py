@@ -25,9 +25,9 @@ from tests.service import (
     look_up_due,
     make_settings,
     request_due,
-    turn,
     unpublished,
     work_off,
+    work_until_found,
 )
 
 SHOP = "acct_1Shop"
@@ -133,8 +133,8 @@ async def test_an_account_that_leaves_its_platform_is_held_and_the_platform_cont
     await add_rule(shop, account="default", name="ours")
     simulator.disconnect_account(SHOP)
 
-    for _ in range(20):
-        await turn(shop)
+    await work_until_found(shop, "select 1 from account_holds where account = 'shop'")
+    await work_until_found(shop, "select 1 from runs where account = 'default' and state = 'stored'")
 
     states = {row["account"]: row["state"] for row in await fetch(shop, "select account, state from runs")}
     assert states == {"default": "stored", "shop": "planned"}

@@ -14,8 +14,7 @@ from app.upkeep.connected_accounts import read_lists
 from app.upkeep.reconcile import reconcile
 from tests.api.conftest import client_of
 from tests.runs.stories import deliver
-from tests.service import ADMIN_TOKEN, at, execute, fetch, turn, unpublished, work_off
-from tests.until import until
+from tests.service import ADMIN_TOKEN, at, execute, fetch, unpublished, work_off, work_until_found
 
 TYPE = "connected_account_balance_change_from_activity.itemized.3"
 RULE = {
@@ -258,12 +257,8 @@ async def test_a_platform_with_a_refused_account_a_leaver_and_a_newcomer(
 
 async def turns_until_stored(res: Resources, number: int) -> None:
     """Turn until so many runs are stored."""
-
-    async def stored() -> bool:
-        await turn(res)
-        return len(await fetch(res, "select 1 from runs where state = 'stored'")) == number
-
-    await until(stored)
+    stored = "select 1 from runs where state = 'stored' having count(*) = :number"
+    await work_until_found(res, stored, number=number)
 
 
 async def states_of(res: Resources, window: str) -> dict[str | None, str]:
