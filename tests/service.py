@@ -25,7 +25,7 @@ from app.simulator import Simulator
 from app.upkeep.reconcile import ACCOUNTS_AT_ONCE, ask, reconcile
 from app.worker.recurring import do, recurring
 from app.worker.steps import timetable, work
-from tests.until import until
+from tests.until import PATIENCE_SECONDS, until
 
 ADMIN_TOKEN = "a-token-for-tests-of-40-characters-here!"
 READ_TOKEN = "r-token-for-tests-of-40-characters-here!"
@@ -126,15 +126,19 @@ async def turn(res: Resources) -> int:
     return taken + await request_due(res) + await look_up_due(res) + await download_due(res)
 
 
-async def work_off(res: Resources, *, turns: int = 200) -> None:
+async def work_off(res: Resources) -> None:
     """Turn until every run has come to an end; fails the test when that does not happen."""
     await reconcile(res)
-    for _ in range(turns):
-        if not await turn(res):
-            if not await fetch(res, "select 1 from runs where state in ('planned', 'requested', 'ready')"):
-                return
-            await asyncio.sleep(0.02)
-    raise AssertionError(f"still under way: {await fetch(res, 'select id, state, attempt, error from runs')}")
+    try:
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while True:
+                if not await turn(res):
+                    if not await fetch(res, "select 1 from runs where state in ('planned', 'requested', 'ready')"):
+                        return
+                    await asyncio.sleep(0.02)
+    except TimeoutError as error:
+        runs = await fetch(res, "select id, state, attempt, error from runs")
+        raise AssertionError(f"still under way: {runs}") from error
 
 
 async def work_until_found(res: Resources, query: str, **values: Any) -> None:

@@ -12,13 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import make_url
+from sqlalchemy import URL, make_url
 
 from app.db.engine import PREPARE_AFTER, raw_connection
 from app.resources import open_resources
 from app.simulator import Simulator
+from tests.ports import held_port
 from tests.runs.stories import deliver_value
 from tests.service import add_rule, fetch, make_settings, unpublished, work_off, working
+from tests.until import PATIENCE_SECONDS
 
 PGBOUNCER = shutil.which("pgbouncer", path=os.environ.get("PATH", "") + ":/usr/sbin")
 
@@ -29,32 +31,34 @@ pytestmark = pytest.mark.skipif(PGBOUNCER is None, reason="pgbouncer is not inst
 def pooled_url(database_url: str, tmp_path: Path) -> Iterator[str]:
     """The same database through a pooler that gives every transaction another server connection."""
     url = make_url(database_url)
-    host = url.host or str(url.query["host"])
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
     account = pwd.getpwnam("postgres" if _has("postgres") else "nobody") if os.geteuid() == 0 else None
+    run_as: dict[str, Any] = {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []} if account else {}
+    with held_port() as port:
+        config = tmp_path / "pgbouncer.ini"
+        config.write_text(_config(url, port))
+        # pytest's own folder is closed to the account that the pooler runs as.
+        readable = Path(shutil.copy(config, Path(tempfile.gettempdir()) / f"pgbouncer-{port}.ini"))
+        readable.chmod(0o644)
+        with (tmp_path / "log").open("wb") as log:
+            process = subprocess.Popen([str(PGBOUNCER), str(readable)], stdout=log, stderr=log, **run_as)
+        try:
+            _wait_for(process, port, tmp_path / "log")
+            yield f"postgresql://{url.username}@127.0.0.1:{port}/{url.database}"
+        finally:
+            process.terminate()
+            process.wait()
+            readable.unlink()
+
+
+def _config(url: URL, port: int) -> str:
+    host = url.host or str(url.query["host"])
     password = f" password={url.password}" if url.password else ""
-    config = tmp_path / "pgbouncer.ini"
-    config.write_text(
+    return (
         f"[databases]\n* = host={host} port={url.port or 5432} user={url.username}{password}\n"
         f"[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\nauth_type = any\n"
         "pool_mode = transaction\ndefault_pool_size = 4\nserver_round_robin = 1\n"
         "ignore_startup_parameters = extra_float_digits\n"
     )
-    # pytest's own folder is closed to the account that the pooler runs as.
-    readable = Path(shutil.copy(config, Path(tempfile.gettempdir()) / f"pgbouncer-{port}.ini"))
-    readable.chmod(0o644)
-    run_as: dict[str, Any] = {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []} if account else {}
-    with (tmp_path / "log").open("wb") as log:
-        process = subprocess.Popen([str(PGBOUNCER), str(readable)], stdout=log, stderr=log, **run_as)
-    try:
-        _wait_for(port, tmp_path / "log")
-        yield f"postgresql://{url.username}@127.0.0.1:{port}/{url.database}"
-    finally:
-        process.terminate()
-        process.wait(10)
-        readable.unlink()
 
 
 async def test_everything_but_listen_works_through_a_transaction_mode_pooler(
@@ -100,10 +104,12 @@ def _has(account: str) -> bool:
     return True
 
 
-def _wait_for(port: int, log: Path) -> None:
-    for _ in range(100):
+def _wait_for(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while True:
         with socket.socket() as probe:
             if probe.connect_ex(("127.0.0.1", port)) == 0:
                 return
+        assert process.poll() is None, log.read_text()
+        assert time.monotonic() < deadline, log.read_text()
         time.sleep(0.05)
-    raise AssertionError(log.read_text())

@@ -1,7 +1,5 @@
 """What a process that only works the queue shows on a port of its own."""
 
-import socket
-
 import httpx
 import pytest
 
@@ -10,6 +8,7 @@ from app.resources import Resources
 from app.serving import running
 from app.simulator import Simulator
 from tests.api.conftest import BASE_URL, bearer
+from tests.ports import held_port
 from tests.service import ADMIN_TOKEN, READ_TOKEN, make_settings
 from tests.until import until
 from tests.worker.workers import worker_process
@@ -45,16 +44,14 @@ async def test_a_worker_is_ready_once_it_was_seen_at_work(database_url: str, sim
 
 @pytest.mark.slow
 async def test_the_command_listens_where_it_is_told(res: Resources, simulator: Simulator) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    with held_port() as port:
+        async with worker_process(res, simulator, "--port", str(port)), httpx.AsyncClient(trust_env=False) as client:
 
-    async with worker_process(res, simulator, "--port", str(port)), httpx.AsyncClient(trust_env=False) as client:
+            async def counted() -> bool:
+                try:
+                    answer = await client.get(f"http://127.0.0.1:{port}/metrics", headers=bearer(ADMIN_TOKEN))
+                except httpx.ConnectError:
+                    return False
+                return "tallyhook_stripe_requests_total" in answer.text
 
-        async def counted() -> bool:
-            try:
-                answer = await client.get(f"http://127.0.0.1:{port}/metrics", headers=bearer(ADMIN_TOKEN))
-            except httpx.ConnectError:
-                return False
-            return "tallyhook_stripe_requests_total" in answer.text
-
-        await until(counted)
+            await until(counted)

@@ -1,7 +1,6 @@
 """Object stores for tests: a folder, and an S3-speaking server on loopback."""
 
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -14,8 +13,10 @@ import httpx
 import obstore
 from obstore.store import from_url
 
+from tests.ports import held_port
+from tests.until import PATIENCE_SECONDS
+
 BUCKET = "reports"
-START_SECONDS = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,22 +48,21 @@ class Store:
 @contextmanager
 def s3_server() -> Iterator[str]:
     """The URL of moto's server, a process of its own, with the bucket made."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        url = f"http://127.0.0.1:{port}"
-        _wait_for(process, url)
-        httpx.put(f"{url}/{BUCKET}").raise_for_status()
-        yield url
-    finally:
-        process.terminate()
-        process.wait()
+    with held_port() as port:
+        command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            url = f"http://127.0.0.1:{port}"
+            _wait_for(process, url)
+            httpx.put(f"{url}/{BUCKET}").raise_for_status()
+            yield url
+        finally:
+            process.terminate()
+            process.wait()
 
 
 def _wait_for(process: subprocess.Popen[bytes], url: str) -> None:
-    deadline = time.monotonic() + START_SECONDS
+    deadline = time.monotonic() + PATIENCE_SECONDS
     while True:
         with suppress(httpx.TransportError):
             httpx.get(url)

@@ -16,6 +16,7 @@ from app.resources import Resources
 from app.simulator import Simulator
 from tests.detour import detour
 from tests.inbox.intake_events import accept, an_event, intake_of, kept
+from tests.ports import held_port
 from tests.service import WEBHOOK_SECRET, execute, make_settings
 
 
@@ -153,15 +154,11 @@ async def test_workers_are_woken_by_one_notification_per_group_that_is_for_us(
 
 
 async def test_a_database_that_is_away_is_reported_within_five_seconds(simulator: Simulator) -> None:
-    server = await asyncio.start_server(lambda reader, writer: writer.close(), "127.0.0.1", 0)
-    port = server.sockets[0].getsockname()[1]
-    server.close()
-    await server.wait_closed()
-    settings = make_settings(f"postgresql://nobody@127.0.0.1:{port}/nothing", simulator)
-
-    async with intake_of(settings) as intake:
-        with pytest.raises(Unavailable):
-            await accept(intake)
+    with held_port() as port:  # nobody listens there
+        settings = make_settings(f"postgresql://nobody@127.0.0.1:{port}/nothing", simulator)
+        async with intake_of(settings) as intake:
+            with pytest.raises(Unavailable):
+                await accept(intake)
 
 
 async def test_a_database_that_stalls_is_reported_within_five_seconds_and_the_intake_recovers_with_it(

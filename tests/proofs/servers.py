@@ -6,7 +6,6 @@ import asyncio
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import time
 import uuid
@@ -20,17 +19,18 @@ from app.db.embedded.account import account_for
 from app.db.embedded.binaries import find_binaries
 from app.db.embedded.cluster import make_cluster, server_settings
 from tests.database import FOLDER_VARIABLE
+from tests.ports import held_port
 
 STANDBY = "standby"
 _TRUST = "host all all 127.0.0.1/32 trust\nhost replication all 127.0.0.1/32 trust\n"
 
 
 class Server:
-    """A server on a port of this machine; its data in `folder`."""
+    """A server on the port of this machine that it is given; its data in `folder`."""
 
     def __init__(self, folder: Path) -> None:
         self.data = folder / "data"
-        self.port = _free_port()
+        self.port = 0
         folder.mkdir()
         self._account = account_for(self.data)
         self._account.give(folder)
@@ -157,20 +157,22 @@ class Pair:
 
     @asynccontextmanager
     async def running(self, *, synchronous: bool) -> AsyncIterator["Pair"]:
-        try:
-            await asyncio.to_thread(self.primary.make)
-            await asyncio.to_thread(self.primary.start)
-            self.clients.target = self.line.target = self.primary.port
-            async with self.clients.running(), self.line.running():
-                await asyncio.to_thread(self.standby.copy_of, self.line.port)
-                await asyncio.to_thread(self.standby.start)
-                if synchronous:
-                    self.primary.execute(f"alter system set synchronous_standby_names = '{STANDBY}'")
-                    self.primary.execute("select pg_reload_conf()")
-                yield self
-        finally:
-            self.primary.kill()
-            self.standby.kill()
+        with held_port() as one, held_port() as other:
+            self.primary.port, self.standby.port = one, other
+            try:
+                await asyncio.to_thread(self.primary.make)
+                await asyncio.to_thread(self.primary.start)
+                self.clients.target = self.line.target = self.primary.port
+                async with self.clients.running(), self.line.running():
+                    await asyncio.to_thread(self.standby.copy_of, self.line.port)
+                    await asyncio.to_thread(self.standby.start)
+                    if synchronous:
+                        self.primary.execute(f"alter system set synchronous_standby_names = '{STANDBY}'")
+                        self.primary.execute("select pg_reload_conf()")
+                    yield self
+            finally:
+                self.primary.kill()
+                self.standby.kill()
 
     @property
     def url(self) -> str:
@@ -202,8 +204,3 @@ def servers_folder() -> Iterator[Path]:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])

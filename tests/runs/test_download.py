@@ -136,7 +136,7 @@ async def test_a_wrong_size_in_every_attempt_is_failed_as_file_mismatch(res: Res
     await one_due_run(res, simulator)
     simulator.inject("file_long", times=None)
 
-    await work_off(res, turns=400)
+    await work_off(res)
 
     run = await only_run(res)
     assert (run["state"], run["attempt"], run["error"]["kind"]) == ("failed", 3, "file_mismatch")
