@@ -57,10 +57,3 @@ def build_app(res: Resources, *, access: Access | None = None) -> FastAPI:
     app.router.routes += page.open_routes(app)
     describe(app)
     return app
-
-
-def build_app_ready(res: Resources) -> FastAPI:
-    """The same, with `/docs` and `/openapi.json` made already: for processes that live long."""
-    app = build_app(res)
-    page.make_ready(app)
-    return app

@@ -31,15 +31,15 @@ def serve(
     worker: Annotated[bool, typer.Option("--worker/--no-worker", help="Also work the queue in this process.")] = True,
 ) -> None:
     """Migrate, then receive webhooks, answer the admin API and (unless told not to) work the queue."""
-    from app.observability.lighter import import_lightly
+    from app.observability.lighter import loading
 
-    import_lightly()
-    from app.main import build_app_ready
-    from app.serving import run_until
+    with loading():
+        from app.main import build_app
+        from app.serving import run_until
 
     settings = _settings()
     _tell(settings.missing())
-    run(lambda stop: run_until(stop, settings, host=host, port=port, works_queue=worker, app=build_app_ready))
+    run(lambda stop: run_until(stop, settings, host=host, port=port, works_queue=worker, app=build_app))
 
 
 def worker(
@@ -50,11 +50,11 @@ def worker(
     port: ProbesPort = None,
 ) -> None:
     """Only work the queue; any number can run beside any number of `serve`."""
-    from app.observability.lighter import import_lightly
+    from app.observability.lighter import loading
 
-    import_lightly()
-    from app.probes import build_probes
-    from app.serving import run_until
+    with loading():
+        from app.probes import build_probes
+        from app.serving import run_until
 
     settings = _settings()
     if not settings.accounts:

@@ -1,26 +1,23 @@
 """Bring the schema to head: under a lock, in one transaction; a failure is fatal."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Literal
 
 import structlog
-from alembic import command
-from alembic.config import Config
-from alembic.migration import MigrationContext
-from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, create_engine, text
 from sqlalchemy.exc import DBAPIError, OperationalError
 
 from app.db.engine import CONNECTING, prepare_connections, sqlalchemy_url
 from app.db.report_schemas import ensure_schemas
+from app.db.revisions import MIGRATIONS, head_revision, known_revisions
 from app.db.scoped import drop_views, ensure_views
 from app.errors import SchemaError
+from app.observability.lighter import lightly
 
 log = structlog.get_logger()
 
-MIGRATIONS = Path(__file__).parents[2] / "migrations"
 # Constraints with `nulls not distinct` came with it.
 OLDEST_VERSION = 15
 # An arbitrary number that all processes share.
@@ -35,7 +32,8 @@ def migrate(url: str, revision: str = "head", *, reports_schema: str | None = No
     `SchemaError` when a step fails, or for a database that cannot serve: then nothing has changed.
     """
     try:
-        _in_one_transaction(url, lambda config, connection: _upgrade(config, connection, revision, reports_schema))
+        with _transaction(url) as connection:
+            _upgrade(connection, revision, reports_schema)
     except OperationalError:
         raise  # a database error: it is down, or out of space
     except DBAPIError as error:
@@ -45,7 +43,11 @@ def migrate(url: str, revision: str = "head", *, reports_schema: str | None = No
 
 def downgrade(url: str, revision: str) -> None:
     """Go back to `revision` (`base` empties the schema); for tests and for a rollback by hand."""
-    _in_one_transaction(url, lambda config, connection: _downgrade(config, connection, revision))
+    with _transaction(url) as connection:
+        drop_views(connection)
+        _step(connection, "downgrade", revision)
+        if revision != "base":
+            ensure_views(connection)
 
 
 def require_schema(url: str) -> None:
@@ -63,19 +65,7 @@ def schema_is_at(revision: str | None) -> str:
 def read_revision(url: str) -> str | None:
     """The revision of the database at `url`; None for one that was never migrated."""
     with _engine(url) as engine, engine.connect() as connection:
-        return MigrationContext.configure(connection).get_current_revision()
-
-
-def head_revision() -> str:
-    """The revision that this version of the code needs."""
-    head = ScriptDirectory(str(MIGRATIONS)).get_current_head()
-    assert head is not None
-    return head
-
-
-def known_revisions() -> frozenset[str]:
-    """Every revision that this version of the code knows: any other was made by a newer one."""
-    return frozenset(entry.revision for entry in ScriptDirectory(str(MIGRATIONS)).walk_revisions())
+        return _revision(connection)
 
 
 @contextmanager
@@ -88,13 +78,19 @@ def _engine(url: str) -> Iterator[Engine]:
         engine.dispose()
 
 
-def _in_one_transaction(url: str, step: Callable[[Config, Connection], None]) -> None:
+@contextmanager
+def _transaction(url: str) -> Iterator[Connection]:
+    """One transaction for all steps, in which no other process migrates."""
     with _engine(url) as engine, engine.begin() as connection:
         connection.execute(text("select pg_advisory_xact_lock(:lock)"), {"lock": MIGRATION_LOCK})
-        config = Config()
-        config.set_main_option("script_location", str(MIGRATIONS))
-        config.attributes["connection"] = connection
-        step(config, connection)
+        yield connection
+
+
+def _revision(connection: Connection) -> str | None:
+    if connection.execute(_VERSIONS).scalar_one() is None:
+        return None
+    revision: str | None = connection.execute(_VERSION).scalar_one_or_none()
+    return revision
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,27 +117,34 @@ def _check(connection: Connection) -> None:
         raise SchemaError(": ".join(unfit))
 
 
-def _upgrade(config: Config, connection: Connection, revision: str, reports_schema: str | None) -> None:
+def _upgrade(connection: Connection, revision: str, reports_schema: str | None) -> None:
     _check(connection)
-    newer = set(MigrationContext.configure(connection).get_current_heads()) - known_revisions()
-    if newer:
-        log.warning("schema.newer", revision=", ".join(sorted(newer)), known=head_revision())
+    present = _revision(connection)
+    if present is not None and present not in known_revisions():
+        log.warning("schema.newer", revision=present, known=head_revision())
         return
-    if MigrationContext.configure(connection).get_current_revision() != head_revision():
+    if present != head_revision():
         drop_views(connection)
-    command.upgrade(config, revision)
+        _step(connection, "upgrade", revision)
     ensure_views(connection)
     if reports_schema is not None:
         ensure_schemas(connection, reports_schema)
 
 
-def _downgrade(config: Config, connection: Connection, revision: str) -> None:
-    drop_views(connection)
-    command.downgrade(config, revision)
-    if revision != "base":
-        ensure_views(connection)
+def _step(connection: Connection, way: Literal["upgrade", "downgrade"], revision: str) -> None:
+    # Loaded only when needed: with the migrations it takes a twentieth of a second, and most starts are at head.
+    with lightly():
+        from alembic import command
+        from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    config.attributes["connection"] = connection
+    getattr(command, way)(config, revision)
 
 
+_VERSIONS = text("select to_regclass('alembic_version')")
+_VERSION = text("select version_num from alembic_version")
 _DATABASE = text("""
 select cast(current_setting('server_version_num') as int) as version, current_setting('server_encoding') as encoding
 """)

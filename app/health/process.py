@@ -2,12 +2,12 @@
 
 import asyncio
 from dataclasses import dataclass
-from functools import cache
 
 from sqlalchemy import text
 
 from app.db.engine import leave_server
-from app.db.migrate import Database, head_revision, known_revisions
+from app.db.migrate import Database
+from app.db.revisions import head_revision, known_revisions
 from app.db.rows import fetch_one
 from app.health.results import Check, Status, failing, ok
 from app.resources import Resources
@@ -79,9 +79,11 @@ async def _ask(res: Resources) -> list[Check]:
 
 def _schema(revision: str) -> Check:
     # Migrations only add what the version before can ignore, so a newer schema serves this version too.
-    if revision == _head() or revision not in _known():
+    if revision == head_revision() or revision not in known_revisions():
         return ok("schema", f"the schema is at {revision}")
-    return failing("schema", f"the schema is at {revision}, this version needs {_head()}", "run `tallyhook migrate`")
+    return failing(
+        "schema", f"the schema is at {revision}, this version needs {head_revision()}", "run `tallyhook migrate`"
+    )
 
 
 def _worker(*, seen: bool) -> Check:
@@ -90,10 +92,6 @@ def _worker(*, seen: bool) -> Check:
     advice = "look at its log, and restart it"
     return failing("worker", "the worker of this process has not reported recently", advice)
 
-
-# Both read the folder of migrations, which does not change while a process lives.
-_head = cache(head_revision)
-_known = cache(known_revisions)
 
 _FACTS = text("""
 select (select version_num from alembic_version) as revision,

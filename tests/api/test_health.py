@@ -61,7 +61,7 @@ async def test_a_process_without_a_worker_needs_none(nobody: httpx.AsyncClient) 
 async def test_an_older_schema_is_not_enough_and_a_newer_one_is(
     res: Resources, nobody: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch, revision: str, status: int
 ) -> None:
-    monkeypatch.setattr(process, "_known", lambda: frozenset({"0000_older"}))
+    monkeypatch.setattr(process, "known_revisions", lambda: frozenset({"0000_older"}))
     await execute(res, "update alembic_version set version_num = :revision", revision=revision)
 
     assert (await nobody.get("/health/ready")).status_code == status

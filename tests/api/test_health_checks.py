@@ -315,7 +315,7 @@ async def test_polling_that_stopped_is_reported(res: Resources, api: httpx.Async
 async def test_an_older_schema_is_reported_and_nothing_else_is_read(
     res: Resources, api: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("app.health.process._known", lambda: frozenset({"0000_older"}))
+    monkeypatch.setattr("app.health.process.known_revisions", lambda: frozenset({"0000_older"}))
     await execute(res, "update alembic_version set version_num = '0000_older'")
 
     assert await statuses(api) == {"database": "ok", "schema": "failing"}

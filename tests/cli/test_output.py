@@ -9,7 +9,7 @@ import pytest
 
 from app.cli.output import show_table
 from app.cli.saving import progress
-from app.db.migrate import head_revision
+from app.db.revisions import head_revision
 from tests.cli.conftest import Command
 
 ROWS = [["a\tb\nc", None, datetime(2026, 10, 1, 7, tzinfo=UTC)]]

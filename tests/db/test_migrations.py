@@ -10,14 +10,16 @@ from pathlib import Path
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, create_engine, inspect, text
 from structlog.testing import capture_logs
 
 from app.db import migrate as migrations
 from app.db import table_models  # noqa: F401 - its tables belong to the schema too
 from app.db.engine import sqlalchemy_url
-from app.db.migrate import downgrade, head_revision, migrate
+from app.db.migrate import downgrade, migrate
 from app.db.models import Base
+from app.db.revisions import MIGRATIONS, head_revision, known_revisions
 from tests.proofs.processes import Forked
 
 
@@ -51,8 +53,18 @@ def test_the_schema_goes_up_down_and_up_again(engine: Engine, empty_database_url
     assert revision(engine) == head_revision()
 
 
-def test_migrating_what_is_at_head_changes_nothing(engine: Engine, empty_database_url: str) -> None:
+def test_the_revisions_are_those_that_alembic_finds() -> None:
+    folder = ScriptDirectory(str(MIGRATIONS))
+
+    assert head_revision() == folder.get_current_head()
+    assert known_revisions() == {entry.revision for entry in folder.walk_revisions()}
+
+
+def test_migrating_what_is_at_head_changes_nothing_and_needs_no_alembic(
+    engine: Engine, empty_database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     migrate(empty_database_url)
+    monkeypatch.setitem(sys.modules, "alembic", None)
     with engine.begin() as connection:
         connection.execute(text("insert into accounts (slug) values ('kept')"))
 

@@ -2,8 +2,8 @@
 
 from importlib import import_module
 
-from app.observability.lighter import import_lightly
+from app.observability.lighter import loading
 
-import_lightly()
-for module in ("app.cli", "app.main", "app.probes", "app.serving"):
-    import_module(module)
+with loading():
+    for module in ("app.cli", "app.main", "app.probes", "app.serving"):
+        import_module(module)

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from app.db.migrate import head_revision, read_revision
+from app.db.migrate import read_revision
+from app.db.revisions import head_revision
 from app.resources import open_resources
 from app.simulator import Simulator
 from tests.proofs.processes import ServiceProcess, cleared_away, has_settled

@@ -3,6 +3,7 @@
 Read from the OpenAPI document, so that what a message suggests is what the document describes.
 """
 
+import asyncio
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
@@ -14,9 +15,17 @@ from fastapi import Request
 _ALIKE = 0.75
 
 
-def known_names(request: Request, place: Sequence[int | str]) -> list[str]:
+Document = Mapping[str, Any]
+
+
+async def document_of(request: Request) -> Document:
+    """The OpenAPI document of the app; the first that asks waits until it is made."""
+    document: Document = await asyncio.to_thread(request.app.openapi)
+    return document
+
+
+def known_names(document: Document, request: Request, place: Sequence[int | str]) -> list[str]:
     """The parameters or fields that exist at this place of the request: `("query",)`, `("body", "table")`."""
-    document = request.app.openapi()
     operation = _operation(document, request)
     if operation is None:
         return []
@@ -29,10 +38,10 @@ def known_names(request: Request, place: Sequence[int | str]) -> list[str]:
     return list(_resolved(document, schema).get("properties", {}))
 
 
-def no_route(request: Request) -> str:
+def no_route(document: Document, request: Request) -> str:
     """Says that a path leads nowhere, and which one was probably meant."""
     path = request.url.path
-    paths = [known for known in request.app.openapi()["paths"] if not known.startswith("/webhooks")]
+    paths = [known for known in document["paths"] if not known.startswith("/webhooks")]
     if found := next((known for known in paths if _is_like(path, known)), None):
         part = ", ".join(re.findall(r"{([^}]*)}", found))
         return (
@@ -47,14 +56,14 @@ def _is_like(path: str, known: str) -> bool:
     return re.fullmatch(re.sub(r"\\{[^}]*\\}", "[^/]+", re.escape(known)), path) is not None
 
 
-def _operation(document: Mapping[str, Any], request: Request) -> Mapping[str, Any] | None:
+def _operation(document: Document, request: Request) -> Mapping[str, Any] | None:
     route = request.scope.get("route")
     methods = document["paths"].get(getattr(route, "path_format", None), {})
     found: Mapping[str, Any] | None = methods.get(request.method.lower())
     return found
 
 
-def _resolved(document: Mapping[str, Any], schema: Mapping[str, Any]) -> Mapping[str, Any]:
+def _resolved(document: Document, schema: Mapping[str, Any]) -> Mapping[str, Any]:
     """The object behind a reference, or among the shapes that are possible."""
     if "$ref" in schema:
         return _resolved(document, document["components"]["schemas"][schema["$ref"].rpartition("/")[2]])

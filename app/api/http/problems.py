@@ -19,7 +19,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.routing import Match
 
-from app.api.http.known import known_names, no_route
+from app.api.http.known import Document, document_of, known_names, no_route
 from app.db.errors import is_slow, is_transient
 from app.errors import (
     BadInput,
@@ -137,15 +137,22 @@ async def _invalid(request: Request, error: Exception) -> Response:
     in_path = next((one for one in found if one["loc"][:1] == ("path",)), None)
     if in_path is not None:
         return problem(404, f"there is nothing at {request.url.path}: `{in_path['loc'][1]}` {sentence(in_path)}")
-    errors = [_with_known(request, one, shown) for one, shown in zip(found, field_errors(found), strict=True)]
+    errors = field_errors(found)
+    if any(map(_is_unknown, found)):
+        document = await document_of(request)
+        errors = [_with_known(document, request, one, shown) for one, shown in zip(found, errors, strict=True)]
     return problem(422, "the request has invalid values", errors=errors)
 
 
-def _with_known(request: Request, one: ErrorDetails, error: FieldError) -> FieldError:
+def _is_unknown(one: ErrorDetails) -> bool:
+    return one["type"] == "extra_forbidden"
+
+
+def _with_known(document: Document, request: Request, one: ErrorDetails, error: FieldError) -> FieldError:
     """An unknown name with the one that was probably meant."""
-    if one["type"] != "extra_forbidden":
+    if not _is_unknown(one):
         return error
-    return replace(error, detail=unknown(str(one["loc"][-1]), known_names(request, one["loc"][:-1])))
+    return replace(error, detail=unknown(str(one["loc"][-1]), known_names(document, request, one["loc"][:-1])))
 
 
 def field_errors(found: Iterable[ErrorDetails]) -> list[FieldError]:
@@ -182,7 +189,7 @@ async def _http(request: Request, error: Exception) -> Response:
     if error.status_code == 405:
         allowed = ", ".join(_allowed_methods(request))
         return problem(405, f"this route takes {allowed}", headers={"Allow": allowed})
-    detail = no_route(request) if error.status_code == 404 else str(error.detail)
+    detail = no_route(await document_of(request), request) if error.status_code == 404 else str(error.detail)
     return problem(error.status_code, detail, headers=error.headers)
 
 

@@ -2,6 +2,7 @@
 
 from functools import cache
 from http import HTTPStatus
+from threading import Lock
 from typing import Any
 
 from fastapi import FastAPI
@@ -83,11 +84,14 @@ def _add_example(form: dict[str, Any], status: int, media_type: str = "applicati
 
 
 def describe(app: FastAPI) -> None:
-    """Add to the app's OpenAPI document what FastAPI cannot know."""
-    generate = app.openapi
+    """Add to the app's OpenAPI document what FastAPI cannot know.
+
+    Making it takes a third of a second, once: ask for it in a thread, so that other requests are answered meanwhile.
+    """
+    generate, one_makes_it = app.openapi, Lock()
 
     @cache
-    def openapi() -> dict[str, Any]:
+    def make() -> dict[str, Any]:
         document = generate()
         schemas = document.setdefault("components", {}).setdefault("schemas", {})
         schemas |= {"Problem": _PROBLEM, **message_schemas()}
@@ -96,5 +100,9 @@ def describe(app: FastAPI) -> None:
             for operation in methods.values():
                 _show(operation)
         return document
+
+    def openapi() -> dict[str, Any]:
+        with one_makes_it:
+            return make()
 
     app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's own way to extend the document

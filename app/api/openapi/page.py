@@ -1,5 +1,6 @@
 """The page at `/docs`: the OpenAPI document for people, tasks first. It loads nothing and runs no script."""
 
+import asyncio
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -30,8 +31,10 @@ Operations = Sequence[tuple[str, str, Mapping[str, Any]]]
 
 
 def open_routes(app: FastAPI) -> list[Route]:
-    """Add `/docs` and `/openapi.json`, which are public and served from memory: made by the first request for one, or
-    before (`make_ready`)."""
+    """`/docs` and `/openapi.json`, which are public and served from memory.
+
+    The first request for one makes it, in a thread (see `describe`): few processes are ever asked.
+    """
 
     @cache
     def page() -> Response:
@@ -42,22 +45,15 @@ def open_routes(app: FastAPI) -> list[Route]:
         return JSONResponse(app.openapi())
 
     async def show_page(_: Request) -> Response:
-        return page()
+        return await asyncio.to_thread(page)
 
     async def show_document(_: Request) -> Response:
-        return document()
+        return await asyncio.to_thread(document)
 
-    app.state.ready_made = (page, document)
     return [
         Route("/docs", show_page, include_in_schema=False),
         Route("/openapi.json", show_document, include_in_schema=False),
     ]
-
-
-def make_ready(app: FastAPI) -> None:
-    """Make what `open_routes` serves, so that no request waits for it."""
-    for one in app.state.ready_made:
-        one()
 
 
 def _page(document: Mapping[str, Any]) -> Iterator[str]:

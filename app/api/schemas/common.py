@@ -45,7 +45,7 @@ class PageIn(In):
 class Out(BaseModel):
     """The base of answers."""
 
-    model_config = ConfigDict(from_attributes=True, frozen=True)
+    model_config = ConfigDict(from_attributes=True, frozen=True, defer_build=True)
 
 
 class Page(Out, Generic[T]):
