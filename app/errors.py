@@ -201,6 +201,10 @@ class WatermarkBehind(Exception):
         self.known_until, self.other_timeline = known_until, other_timeline
 
 
+class AccountBusy(Exception):
+    """Another process is taking slots of this account right now: look again soon."""
+
+
 class PreconditionFailed(Exception):
     """`If-Match` does not name the current version."""
 

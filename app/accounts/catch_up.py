@@ -27,6 +27,9 @@ log = structlog.get_logger()
 
 # An older watermark means that no worker was running: workers move it four times within the stall limit.
 GAP_SECONDS = 60.0
+# Of the gap: a watermark that was moved so recently is left alone. It is in the row that claims lock, and one of many
+# workers keeps it up to date.
+FRESH_SHARE = 1 / 8
 # After a fail-over a create that was sent before it may still be under way: Stripe's list is read once all have ended.
 CREATES_END_SECONDS = 45.0
 # How far Stripe's clock may be from ours.
@@ -39,8 +42,9 @@ def gap_seconds(settings: Settings) -> float:
 
 
 async def move_marks(session: AsyncSession, *, settings: Settings) -> None:
-    """Move the watermarks of all accounts to now, except those that are behind."""
-    await session.execute(_MOVE, {"gap": gap_seconds(settings)})
+    """Move the watermarks of all accounts to now, except those that are behind, or were moved a moment ago."""
+    gap = gap_seconds(settings)
+    await session.execute(_MOVE, {"gap": gap, "fresh": gap * FRESH_SHARE})
 
 
 async def catch_up(res: Resources, account: str, behind: WatermarkBehind) -> bool:
@@ -115,7 +119,8 @@ def _as_row(account: str, run: StripeRun) -> dict[str, object]:
 _MOVE = text("""
 update accounts set known_until = now(), timeline = server_timeline() where slug in (
     select slug from accounts where known_until is null
-        or known_until > now() - make_interval(secs => :gap) and coalesce(timeline = server_timeline(), true)
+        or known_until > now() - make_interval(secs => :gap) and known_until < now() - make_interval(secs => :fresh)
+            and coalesce(timeline = server_timeline(), true)
     order by slug for no key update)
 """)
 _KEEP = text("""

@@ -30,17 +30,24 @@ class Permit:
 
 
 async def permit(
-    session: AsyncSession, account: str, kind: CallKind, wanted: int, *, limiter: Limiter, probe_seconds: float
+    session: AsyncSession,
+    account: str,
+    kind: CallKind,
+    wanted: int,
+    *,
+    limiter: Limiter,
+    probe_seconds: float,
+    queue: bool = True,
 ) -> Permit:
     """Take up to `wanted` calls from the rate limit; returns how many may be made now.
 
     None while the account is held; one when its probe is due, and then no other probe for `probe_seconds`. Otherwise
     as many as the rate limit allows. The hold and the limit stay locked until the transaction ends, so that only one
-    process takes the probe. Commit soon.
+    process takes the probe. Commit soon. Raises AccountBusy if another process has the limit, unless we `queue` for it.
     """
     held = (await session.execute(_LOOK, {"account": account, "kind": kind.value})).first() if wanted else None
     allowed = wanted if held is None else min(wanted, int(held.probing))
-    calls = await limiter.take(session, account, kind, wanted=allowed)
+    calls = await limiter.take(session, account, kind, wanted=allowed, queue=queue)
     if held is None or not calls:
         return Permit(calls)
     await session.execute(_BEGIN_PROBE, {"account": account, "kind": kind.value, "seconds": probe_seconds})

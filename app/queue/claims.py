@@ -83,10 +83,14 @@ select 1 from unnest(cast(:ids as uuid[]), cast(:fences as bigint[])) as held(id
 join runs on runs.id = held.id and runs.fence = held.fence and state = :state
 order by runs.id for update of runs
 """)
+# A run whose outcome is being recorded needs no lease; otherwise the next heartbeat renews it. So no heartbeat waits.
 _RENEW = text("""
 update runs set lease_until = clock_timestamp() + make_interval(secs => :seconds)
-from unnest(cast(:ids as uuid[]), cast(:fences as bigint[])) as held(id, fence)
-where runs.id = held.id and runs.fence = held.fence and lease_until is not null
+from (
+    select runs.id from unnest(cast(:ids as uuid[]), cast(:fences as bigint[])) as held(id, fence)
+    join runs on runs.id = held.id and runs.fence = held.fence and lease_until is not null
+    for update of runs skip locked
+) as ours where runs.id = ours.id
 """)
 _RELEASE = text("""
 update runs set lease_until = null, leased_by = null where id = :run_id and fence = :fence

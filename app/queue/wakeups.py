@@ -45,6 +45,7 @@ class Wakeups:
 
     def __init__(self) -> None:
         self._events = {lane: asyncio.Event() for lane in Lane}
+        self._ringing_soon: dict[Lane, asyncio.TimerHandle] = {}
         self.keys_changed = asyncio.Event()
         self.listening = False
 
@@ -52,6 +53,16 @@ class Wakeups:
         """Wake these lanes of this process."""
         for lane in lanes:
             self._events[lane].set()
+
+    def ring_soon(self, lane: Lane, *, seconds: float) -> None:
+        """Wake this lane of this process after `seconds`, or sooner if that was already going to happen."""
+
+        def ring() -> None:
+            del self._ringing_soon[lane]
+            self.ring([lane])
+
+        if lane not in self._ringing_soon:
+            self._ringing_soon[lane] = asyncio.get_running_loop().call_later(seconds, ring)
 
     async def wait(self, lane: Lane, *, seconds: float | None = None) -> bool:
         """Return when the lane is woken (True), or after `seconds`."""

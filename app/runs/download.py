@@ -27,11 +27,11 @@ from app.runs import moves
 from app.runs.moves import Move, RunError
 from app.runs.put_off import puts_off
 from app.runs.transfer import DownloadClaim, fenced, transfer
-from app.runs.turns import claim_in_turn
+from app.runs.turns import claim_in_turn, claiming
 from app.tables import loads
 from app.tables.loading import have_same_rows
 from app.tables.loads import StoredRun
-from app.vocabulary import AttemptOutcome, CallKind, ErrorKind, RunState
+from app.vocabulary import AttemptOutcome, CallKind, ErrorKind, Lane, RunState
 
 # How often a file that does not match Stripe's announcement is fetched before the attempt fails (contract §5).
 MOST_MISMATCHES = 10
@@ -50,10 +50,10 @@ async def claim_downloads(res: Resources, limit: int, *, big: bool) -> list[Down
     """Claim up to `limit` ready runs with big files (or the others), oldest first."""
 
     async def claim(account: str, at_most: int) -> list[DownloadClaim]:
-        async with res.sessions.begin() as session:
+        async with claiming(res) as session:
             return await _claim_for_account(session, account, at_most, res.claim_terms, big=big)
 
-    return await claim_in_turn(res, RunState.READY, limit, claim)
+    return await claim_in_turn(res, Lane.BIG_DOWNLOADS if big else Lane.DOWNLOADS, limit, claim)
 
 
 async def _claim_for_account(
@@ -68,6 +68,7 @@ async def _claim_for_account(
         len(due),
         limiter=terms.limiter,
         probe_seconds=terms.settings.retry_max_seconds,
+        queue=False,
     )
     if not permit.calls:
         return []

@@ -16,7 +16,7 @@ from app.resources import ClaimTerms, Resources
 from app.runs import moves, settle
 from app.runs.moves import RunError
 from app.runs.put_off import puts_off
-from app.runs.turns import claim_in_turn
+from app.runs.turns import claim_in_turn, claiming
 from app.vocabulary import CallKind, ErrorKind, Lane, RunState
 
 
@@ -33,16 +33,22 @@ async def claim_lookups(res: Resources, limit: int) -> list[LookupClaim]:
     """Claim up to `limit` requested runs that are due for a lookup, over all accounts."""
 
     async def claim(account: str, at_most: int) -> list[LookupClaim]:
-        async with res.sessions.begin() as session:
+        async with claiming(res) as session:
             return await _claim_for_account(session, account, at_most, res.claim_terms)
 
-    return await claim_in_turn(res, RunState.REQUESTED, limit, claim)
+    return await claim_in_turn(res, Lane.LOOKUPS, limit, claim)
 
 
 async def _claim_for_account(session: AsyncSession, account: str, limit: int, terms: ClaimTerms) -> list[LookupClaim]:
     due = (await session.execute(_DUE, {"account": account, "limit": limit})).scalars().all()
     permit = await holds.permit(
-        session, account, CallKind.READ, len(due), limiter=terms.limiter, probe_seconds=terms.settings.retry_max_seconds
+        session,
+        account,
+        CallKind.READ,
+        len(due),
+        limiter=terms.limiter,
+        probe_seconds=terms.settings.retry_max_seconds,
+        queue=False,
     )
     if not permit.calls:
         return []

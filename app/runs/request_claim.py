@@ -12,12 +12,13 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app import report_types
 from app.accounts import catch_up, holds
-from app.errors import WatermarkBehind
+from app.errors import AccountBusy, WatermarkBehind
 from app.queue.claims import Claim
 from app.resources import ClaimTerms, Resources
 from app.runs.slots import PENDING_AT_STRIPE
-from app.runs.turns import claim_in_turn
-from app.vocabulary import CallKind, RunState
+from app.runs.turns import claim_in_turn, claiming
+from app.stripe_api.rate_limit import USED_UP
+from app.vocabulary import CallKind, Lane
 
 # Stripe keeps an idempotency key for 24 hours; an hour less, as calls may be slow and clocks differ.
 KEY_LIFE_HOURS = 23
@@ -62,28 +63,38 @@ class _Picked:
 
 async def claim_requests(res: Resources, limit: int) -> list[RequestClaim]:
     """Claim up to `limit` planned runs that may be requested now, over all accounts."""
-    return await claim_in_turn(res, RunState.PLANNED, limit, partial(_claim_from, res))
+    return await claim_in_turn(res, Lane.REQUESTS, limit, partial(_claim_from, res))
 
 
 async def _claim_from(res: Resources, account: str, limit: int) -> list[RequestClaim]:
     try:
-        async with res.sessions.begin() as session:
+        async with claiming(res) as session:
             return await _claim_for_account(session, account, limit, res.claim_terms)
     except WatermarkBehind as behind:
         return await _claim_from(res, account, limit) if await catch_up.catch_up(res, account, behind) else []
 
 
 async def _claim_for_account(session: AsyncSession, account: str, limit: int, terms: ClaimTerms) -> list[RequestClaim]:
-    # The lock makes counting and taking free slots atomic across processes.
-    locked = await session.execute(_LOCK_ACCOUNT, {"account": account, "gap": catch_up.gap_seconds(terms.settings)})
-    if (mark := locked.one_or_none()) is None:
+    # The lock makes counting and taking free slots atomic across processes. Nobody waits for it: with many processes
+    # each would hold a connection, and a place in a queue, for as long as all those before it take.
+    values = {"account": account, "gap": catch_up.gap_seconds(terms.settings), **terms.limiter.used_up(CallKind.CREATE)}
+    mark = (await session.execute(_LOCK_ACCOUNT, values)).one_or_none()
+    if mark is None:
         return []
+    if not mark.locked:
+        raise AccountBusy
     if mark.too_old or mark.other_timeline:
         raise WatermarkBehind(mark.known_until, other_timeline=mark.other_timeline)
     probe_seconds = terms.settings.retry_max_seconds
     picked = await _pick(session, account, limit, terms)
     permit = await holds.permit(
-        session, account, CallKind.CREATE, len(picked), limiter=terms.limiter, probe_seconds=probe_seconds
+        session,
+        account,
+        CallKind.CREATE,
+        len(picked),
+        limiter=terms.limiter,
+        probe_seconds=probe_seconds,
+        queue=False,
     )
     chosen = picked[: permit.calls]
     if not chosen:
@@ -117,14 +128,19 @@ async def _pick(session: AsyncSession, account: str, limit: int, terms: ClaimTer
     return [run for run in picked if not run.missing_type or probing[run.missing_type] == run.id]
 
 
-# No row where nothing is due: a lane is often woken for nothing, and looking at each rule costs far more.
-_LOCK_ACCOUNT = text("""
-select known_until, coalesce(known_until < now() - make_interval(secs => :gap), false) as too_old,
+# No row where nothing is due, or no call is allowed: a lane is often woken for nothing, and looking at each rule costs
+# far more. Not locked where another process has the account.
+_LOCK_ACCOUNT = text(f"""
+select slug is not null as locked, known_until,
+    coalesce(known_until < now() - make_interval(secs => :gap), false) as too_old,
     coalesce(known_until is not null and timeline <> server_timeline(), false) as other_timeline
-from accounts where slug = :account
-    and exists (select from runs where account = :account and state = 'planned' and due_at <= clock_timestamp())
-for no key update
-""")
+from (
+    select from runs where account = :account and state = 'planned' and due_at <= clock_timestamp()
+        and not exists ({USED_UP}) limit 1
+) as due left join lateral (
+    select * from accounts where slug = :account for no key update skip locked
+) as free on true
+""")  # noqa: S608 - of constants only
 _DUE_COLUMNS = """run_id, interval_end, case when type_missing then report_type end as missing_type,
             row_number() over (order by interval_end desc, due_at, run_id) as rank"""
 _DUE = """state = 'planned' and asked_at is null and due_at <= clock_timestamp()

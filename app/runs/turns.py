@@ -1,26 +1,60 @@
 """Which accounts have runs to work on, and whose turn it is."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from typing import TypeVar
 
 from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.db.engine import autocommit_session
+from app.errors import AccountBusy
 from app.resources import Resources
-from app.vocabulary import RunState
+from app.vocabulary import Lane, RunState
 
 Claim = TypeVar("Claim")
 
+# When to look again at an account for which another process was claiming: a claim takes a few round trips. Drawn by
+# each process, so that they do not meet again.
+BUSY_SECONDS = 0.01, 0.1
+_STATE = {
+    Lane.REQUESTS: RunState.PLANNED,
+    Lane.LOOKUPS: RunState.REQUESTED,
+    Lane.DOWNLOADS: RunState.READY,
+    Lane.BIG_DOWNLOADS: RunState.READY,
+}
+
 
 async def claim_in_turn(
-    res: Resources, state: RunState, limit: int, claim: Callable[[str, int], Awaitable[list[Claim]]]
+    res: Resources, lane: Lane, limit: int, claim: Callable[[str, int], Awaitable[list[Claim]]]
 ) -> list[Claim]:
-    """Up to `limit` claims of runs in this state, account by account: `claim` takes an account and how many at most."""
+    """Up to `limit` claims of this lane's runs, account by account: `claim` takes an account and how many at most.
+
+    A process never queues for an account: where `claim` raises AccountBusy, the next one has its turn, and the lane
+    looks again soon.
+    """
     claims: list[Claim] = []
-    for account in await accounts_due(res, state):
+    for account in await accounts_due(res, _STATE[lane]):
         if len(claims) < limit:
-            claims += await claim(account, limit - len(claims))
+            try:
+                claims += await claim(account, limit - len(claims))
+            except AccountBusy:
+                shortest, longest = BUSY_SECONDS
+                res.wakeups.ring_soon(lane, seconds=shortest + (longest - shortest) * res.random())
     return claims
+
+
+@asynccontextmanager
+async def claiming(res: Resources) -> AsyncIterator[AsyncSession]:
+    """The transaction of a claim; a busy account has it committed: a rollback costs all prepared statements."""
+    busy: AccountBusy | None = None
+    async with res.sessions.begin() as session:
+        try:
+            yield session
+        except AccountBusy as error:
+            busy = error
+    if busy is not None:
+        raise busy
 
 
 async def accounts_due(res: Resources, state: RunState) -> list[str]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from app.errors import AccountBusy
 from app.vocabulary import CallKind
 
 # Stripe allows 25 calls a second to each endpoint, and 20 file reads (stripe.md 4.6): files get 15 of our 20.
@@ -17,11 +18,11 @@ BURST_SHARE = 0.25
 
 # No call sets the arrival further ahead than its allowance and one step: what is further was written when the
 # database's clock was wrong.
-_TAKE = text("""
+_TAKE = """
 with state as (
     select least(greatest(arrival, clock_timestamp()), clock_timestamp() + make_interval(secs => :ahead + :step))
         as arrival from rate_limits
-    where account = :account and call_kind = :kind for update
+    where account = :account and call_kind = :kind for update {skip}
 ), granted as (
     select state.arrival, cast(greatest(0, least(:wanted, 1 + floor(
         (:ahead - extract(epoch from state.arrival - clock_timestamp())) / :step))) as int) as calls
@@ -30,11 +31,20 @@ with state as (
 update rate_limits set arrival = granted.arrival + make_interval(secs => granted.calls * :step)
 from granted where account = :account and call_kind = :kind
 returning granted.calls
-""")
+"""
+_TAKE_IN_TURN, _TAKE_IF_FREE = (text(_TAKE.format(skip=skip)) for skip in ("", "skip locked"))
+# Asks first, because an insert waits for the transaction that has the row.
 _BEGIN = text("""
-insert into rate_limits (account, call_kind, arrival) values (:account, :kind, clock_timestamp())
-on conflict do nothing
+insert into rate_limits (account, call_kind, arrival) select :account, :kind, clock_timestamp()
+where not exists (select from rate_limits where account = :account and call_kind = :kind)
+on conflict do nothing returning true
 """)
+# Takes `:account`, `:kind`, `:ahead` and `:step`. No lock: it may be wrong by the time the call is taken.
+USED_UP = """
+select from rate_limits where account = :account and call_kind = :kind
+    and arrival > clock_timestamp() + make_interval(secs => :ahead)
+    and arrival <= clock_timestamp() + make_interval(secs => :ahead + :step)
+"""
 _WAIT = text("""
 select cast(min(extract(epoch from arrival - clock_timestamp()) - :ahead) as float8) from rate_limits
 where call_kind = :kind and arrival > clock_timestamp() + make_interval(secs => :ahead)
@@ -47,19 +57,25 @@ class Limiter:
 
     per_second: float
 
-    async def take(self, session: AsyncSession, account: str, kind: CallKind, *, wanted: int) -> int:
+    async def take(
+        self, session: AsyncSession, account: str, kind: CallKind, *, wanted: int, queue: bool = True
+    ) -> int:
         """Take up to `wanted` calls from the rate limit; returns how many may be made now.
 
-        The row stays locked until the caller's transaction ends, so commit soon.
+        The row stays locked until the caller's transaction ends, so commit soon. Where another process has it locked,
+        this one waits, or raises AccountBusy if it does not want to `queue`.
         """
         if self.per_second <= 0 or wanted <= 0:
             return wanted
         row = {"account": account, "kind": kind.value}
         values = {**row, "wanted": wanted, "step": 1 / self._rate(kind), "ahead": self.ahead(kind)}
-        granted = (await session.execute(_TAKE, values)).scalar_one_or_none()
+        take = _TAKE_IN_TURN if queue else _TAKE_IF_FREE
+        granted = (await session.execute(take, values)).scalar_one_or_none()
         if granted is None:
-            await session.execute(_BEGIN, row)
-            granted = (await session.execute(_TAKE, values)).scalar_one()
+            begun = (await session.execute(_BEGIN, row)).first() is not None
+            if not (begun or queue):
+                raise AccountBusy
+            granted = (await session.execute(take, values)).scalar_one()
         return int(granted)
 
     async def seconds_until_next(self, session: AsyncSession, kind: CallKind) -> float | None:
@@ -68,6 +84,12 @@ class Limiter:
             return None
         seconds = (await session.execute(_WAIT, {"kind": kind.value, "ahead": self.ahead(kind)})).scalar_one()
         return None if seconds is None else float(seconds)
+
+    def used_up(self, kind: CallKind) -> dict[str, object]:
+        """The values of `USED_UP`."""
+        if self.per_second <= 0:
+            return {"kind": None, "ahead": 0.0, "step": 0.0}
+        return {"kind": kind.value, "ahead": self.ahead(kind), "step": self.step(kind)}
 
     def step(self, kind: CallKind) -> float:
         """Seconds between two calls."""

@@ -208,8 +208,11 @@ returning loads.id, loads.run_id, loads.rule_id, loads.account, loads.report_typ
 """)
 _RENEW = text("""
 update loads set lease_until = clock_timestamp() + make_interval(secs => :seconds)
-from unnest(cast(:ids as bigint[]), cast(:fences as bigint[])) as held(id, fence)
-where loads.id = held.id and loads.fence = held.fence and state = 'due'
+from (
+    select loads.id from unnest(cast(:ids as bigint[]), cast(:fences as bigint[])) as held(id, fence)
+    join loads on loads.id = held.id and loads.fence = held.fence and state = 'due'
+    for update of loads skip locked
+) as ours where loads.id = ours.id
 """)
 _RELEASE = text("update loads set lease_until = null, leased_by = null where id = :id and fence = :fence")
 _BACK_OFF = text("""

@@ -235,10 +235,13 @@ NEXT_DUE = """
 """
 _RENEW = text("""
 update deliveries set lease_until = clock_timestamp() + make_interval(secs => :seconds)
-from unnest(cast(:message_ids as uuid[]), cast(:target_ids as uuid[]), cast(:fences as bigint[]))
-    as ours(message_id, target_id, fence)
-where deliveries.message_id = ours.message_id and deliveries.target_id = ours.target_id
-    and deliveries.fence = ours.fence and deliveries.state = 'pending'
+from (
+    select message_id, target_id
+    from unnest(cast(:message_ids as uuid[]), cast(:target_ids as uuid[]), cast(:fences as bigint[]))
+        as held(message_id, target_id, fence)
+    join deliveries using (message_id, target_id, fence) where state = 'pending'
+    for update of deliveries skip locked
+) as ours where deliveries.message_id = ours.message_id and deliveries.target_id = ours.target_id
 """)
 _RELEASE = text("""
 update deliveries set lease_until = null, leased_by = null

@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager, contextmanager
 from datetime import date
 
 import pytest
-from sqlalchemy import make_url
+from sqlalchemy import make_url, text
 
 from app.accounts import catch_up
 from app.health.judge import judge
@@ -216,6 +216,15 @@ async def test_the_watermark_moves_while_a_worker_lives_and_stands_still_otherwi
 
     (account,) = await fetch(res, "select known_until > now() - interval '10 s' as moved from accounts")
     assert account["moved"] is moves
+
+
+async def test_a_watermark_that_was_moved_a_moment_ago_is_left_to_the_claims(res: Resources) -> None:
+    await execute(res, "update accounts set known_until = now(), timeline = server_timeline()")
+    async with res.sessions.begin() as claiming, res.sessions.begin() as session:
+        await claiming.execute(text("select from accounts for no key update"))
+        await session.execute(text("set local lock_timeout = '1 s'"))
+
+        await catch_up.move_marks(session, settings=res.settings)
 
 
 async def test_a_cancelled_run_that_is_retried_after_the_restore_adopts_the_existing_one(

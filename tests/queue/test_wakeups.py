@@ -92,3 +92,14 @@ async def test_a_ring_between_looking_and_sleeping_is_not_lost() -> None:
 @pytest.mark.parametrize("seconds", [-3.0, 0.0, 0.01])
 async def test_without_any_ring_a_lane_wakes_by_itself(seconds: float) -> None:
     assert not await Wakeups().wait(Lane.INBOX, seconds=seconds)
+
+
+async def test_a_lane_that_is_to_ring_soon_rings_once_however_often_that_was_asked_for() -> None:
+    ears = Wakeups()
+    for _ in range(3):
+        ears.ring_soon(Lane.REQUESTS, seconds=0.0)
+
+    assert await ears.wait(Lane.REQUESTS, seconds=60)
+    assert not await ears.wait(Lane.REQUESTS, seconds=0.01)
+    ears.ring_soon(Lane.REQUESTS, seconds=0.0)
+    assert await ears.wait(Lane.REQUESTS, seconds=60)

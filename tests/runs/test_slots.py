@@ -14,13 +14,13 @@ from app.runs.request import request_run
 from app.runs.request_claim import _claim_for_account, claim_requests
 from app.simulator import Simulator
 from app.upkeep.reconcile import reconcile
+from app.vocabulary import Lane
 from tests.runs.stories import (
     CREATE,
     another_process,
     days_due,
     deliver,
     everything_is_due,
-    somebody_waits_for_a_lock,
     states,
 )
 from tests.service import (
@@ -71,7 +71,7 @@ async def test_three_processes_at_once_never_have_more_stripe_runs_pending_than_
     assert len(simulator.runs) == 28
 
 
-async def test_counting_the_free_slots_waits_for_a_claim_that_is_taking_some(
+async def test_a_claim_does_not_wait_for_one_that_is_taking_slots_and_takes_the_rest_by_itself(
     res: Resources, simulator: Simulator
 ) -> None:
     await days_due(res, simulator, 9)
@@ -79,13 +79,21 @@ async def test_counting_the_free_slots_waits_for_a_claim_that_is_taking_some(
         another_process(res, simulator, TALLYHOOK_MAX_PENDING_RUNS=3) as one,
         another_process(res, simulator, TALLYHOOK_MAX_PENDING_RUNS=3) as other,
     ):
+        # Given a claim that is not committed
         async with one.sessions.begin() as session:
-            first = await _claim_for_account(session, "default", 10, one.claim_terms)
-            counting = asyncio.create_task(claim_requests(other, 10))
-            await somebody_waits_for_a_lock(res)
-        second = await counting
+            first = await _claim_for_account(session, "default", 2, one.claim_terms)
 
-    assert (len(first), second) == (3, [])
+            # When another process claims, then it returns at once, with nothing
+            assert await claim_requests(other, 10) == []
+            # and looks again, until the first claim is committed
+            assert await other.wakeups.wait(Lane.REQUESTS, seconds=60)
+            assert await claim_requests(other, 10) == []
+        assert await other.wakeups.wait(Lane.REQUESTS, seconds=60)
+        second = await claim_requests(other, 10)
+
+        # Then it takes what is left
+        assert (len(first), len(second)) == (2, 1)
+        assert not await other.wakeups.wait(Lane.REQUESTS, seconds=0)
 
 
 async def test_a_create_whose_answer_is_not_known_keeps_its_slot(res: Resources, simulator: Simulator) -> None:

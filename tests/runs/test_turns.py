@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 import pytest
-from sqlalchemy import event
+from sqlalchemy import event, text
 
 from app.resources import Resources
 from app.runs.download import claim_downloads
@@ -16,8 +16,8 @@ from app.runs.lookup import claim_lookups
 from app.runs.request_claim import claim_requests
 from app.runs.turns import accounts_due
 from app.simulator import Simulator
-from app.vocabulary import RunState
-from tests.runs.stories import another_process, everything_is_due, one_due_run
+from app.vocabulary import Lane, RunState
+from tests.runs.stories import another_process, everything_is_due, leases_run_out, one_due_run
 from tests.service import execute, request_due
 
 CLAIMS: dict[RunState, Callable[[Resources], Awaitable[Sequence[Any]]]] = {
@@ -25,6 +25,8 @@ CLAIMS: dict[RunState, Callable[[Resources], Awaitable[Sequence[Any]]]] = {
     RunState.REQUESTED: lambda res: claim_lookups(res, 10),
     RunState.READY: lambda res: claim_downloads(res, 10, big=False),
 }
+
+LANES = {RunState.PLANNED: Lane.REQUESTS, RunState.REQUESTED: Lane.LOOKUPS, RunState.READY: Lane.DOWNLOADS}
 
 
 @asynccontextmanager
@@ -55,6 +57,39 @@ async def test_accounts_with_nothing_due_cost_a_claim_no_statement(
     # Then the statements are those of one account
     assert len(claimed) == 1
     assert len(statements) < 12
+
+
+async def test_no_lane_waits_for_a_process_that_has_the_account(res: Resources, simulator: Simulator) -> None:
+    await one_due_run(res, simulator)
+    await execute(res, "insert into rate_limits values ('default', 'read', now()), ('default', 'files', now())")
+    async with another_process(res, simulator, TALLYHOOK_REQUESTS_PER_SECOND=10) as process:
+        for state, lane in LANES.items():
+            await execute(res, "update runs set state = :state", state=state.value)
+            await everything_is_due(res)
+            await leases_run_out(res)
+
+            # Given a process that claims for the account, when another one does
+            async with res.sessions.begin() as session:
+                await session.execute(text("select from accounts for update"))
+                await session.execute(text("select from rate_limits for update"))
+                assert await CLAIMS[state](process) == []
+
+            # Then it looks again by itself
+            assert await process.wakeups.wait(lane, seconds=60)
+            assert len(await CLAIMS[state](process)) == 1
+
+
+async def test_an_account_whose_calls_are_used_up_is_not_even_locked(res: Resources, simulator: Simulator) -> None:
+    await one_due_run(res, simulator)
+    async with another_process(res, simulator, TALLYHOOK_REQUESTS_PER_SECOND=0.001) as process:
+        await execute(res, "insert into rate_limits values ('default', 'create', now() + interval '500 s')")
+        async with res.sessions.begin() as session:
+            await session.execute(text("select from accounts for update"))
+
+            assert await claim_requests(process, 10) == []
+
+        # The alarm knows when a call is allowed again.
+        assert not await process.wakeups.wait(Lane.REQUESTS, seconds=0)
 
 
 async def test_with_many_accounts_due_another_one_comes_first_each_time(res: Resources, simulator: Simulator) -> None:

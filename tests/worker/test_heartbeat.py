@@ -4,23 +4,33 @@ worker."""
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
+from dataclasses import replace
+from typing import Any, TypeVar
 
 import psycopg
 import pytest
+from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 from structlog.testing import capture_logs
 
 from app.accounts import catch_up
 from app.background import beside, outlive
 from app.resources import Resources, open_resources
+from app.runs.download import download
 from app.simulator import Simulator
-from app.worker.steps import work
-from tests.runs.ready import one_ready_run
+from app.tables.loading import claim_loads
+from app.targets.send import claim_deliveries
+from app.vocabulary import TargetKind
+from app.worker.lanes import Claimed
+from app.worker.steps import DELIVERIES, LOADS, RUNS, work
+from tests.runs.ready import claim_download, one_ready_run
 from tests.runs.stories import database_of
-from tests.service import calls_of, make_settings, only_run, until_found, working
+from tests.service import calls_of, fetch, make_settings, only_run, until_found, working
+from tests.targets.stories import add_target, make_due
 from tests.until import until
 from tests.worker.workers import until_stored
+
+C = TypeVar("C")
 
 
 @pytest.fixture
@@ -81,6 +91,37 @@ async def test_leases_are_renewed_after_a_time_in_which_the_database_took_no_wri
             await until_stored(res, 1)
 
     assert calls_of(simulator)["file_contents"] == 1
+
+
+async def test_a_heartbeat_does_not_wait_for_what_is_being_recorded(res: Resources, simulator: Simulator) -> None:
+    told = {"TALLYHOOK_TABLES": "on", "TALLYHOOK_SLACK_URLS": '{"finance": "https://hooks.example.com/"}'}
+    res = replace(res, settings=make_settings(database_of(res), simulator, **told))
+    await add_target(res, TargetKind.SLACK, url="finance")
+    await one_ready_run(res, simulator)
+    run = await claim_download(res)
+    await _is_renewed(res, RUNS, run, "runs")
+    await download(res, run)
+    await make_due(res)
+    (load,), (delivery,) = await claim_loads(res, 1), await claim_deliveries(res, 1)
+    await _is_renewed(res, LOADS, load, "loads")
+    await _is_renewed(res, DELIVERIES, delivery, "deliveries")
+
+
+async def _is_renewed(res: Resources, kind: Claimed[C], claim: C, table: str) -> None:
+    """It is, but not while its row is locked."""
+    renewed = f"select 1 from {table} where lease_until > now() + interval '30 minutes'"
+    async with res.sessions.begin() as recording:
+        await recording.execute(text(f"select from {table} for update"))
+        await _renew(res, kind, claim)
+        assert await fetch(res, renewed) == []
+    await _renew(res, kind, claim)
+    assert len(await fetch(res, renewed)) == 1
+
+
+async def _renew(res: Resources, kind: Claimed[C], claim: C) -> None:
+    async with res.sessions.begin() as session:
+        await session.execute(text("set local lock_timeout = '1 s'"))
+        await kind.renew(session, [claim], seconds=3600)
 
 
 async def test_a_heartbeat_with_an_error_of_our_own_beats_on_and_says_so(
