@@ -50,10 +50,11 @@ def build_app(res: Resources, *, access: Access | None = None) -> FastAPI:
     app = base_app(res, short_cut=webhooks.short_cut, access=access, pages=pages, description=DESCRIPTION)
     webhooks.add_webhooks(app)
     app.state.plain_deliveries = webhooks.PlainDeliveries(res)
-    for router in (*ADMIN_ROUTERS, login_links.router):
-        app.include_router(router, dependencies=[Depends(bearer)], responses=PROBLEMS)
+    # FastAPI prepares each part when the first request reaches it, in this order: no probe waits for the admin API.
     app.include_router(health.router)
     app.include_router(metrics.router)
+    for router in (*ADMIN_ROUTERS, login_links.router):
+        app.include_router(router, dependencies=[Depends(bearer)], responses=PROBLEMS)
     app.router.routes += page.open_routes(app)
     describe(app)
     return app
