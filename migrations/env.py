@@ -8,7 +8,7 @@ import os
 from alembic import context
 from sqlalchemy import Connection, create_engine
 
-from app.db import table_models  # noqa: F401 - its tables belong to the schema too
+from app.db import alembic_models  # noqa: F401 - its tables belong to the schema too
 from app.db.engine import sqlalchemy_url
 from app.db.models import Base
 

@@ -12,6 +12,7 @@ from starlette.routing import Route
 
 from app.accounts import reconciliations
 from app.api.http.tokens import Access
+from app.db import alembic_models  # noqa: F401 - its tables belong to the schema too
 from app.db.models import Base
 from app.db.scoped import CONDITIONS, FOR_EVERYBODY
 from app.health.judgements import Judgements

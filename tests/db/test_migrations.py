@@ -14,8 +14,8 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, create_engine, inspect, text
 from structlog.testing import capture_logs
 
+from app.db import alembic_models  # noqa: F401 - its tables belong to the schema too
 from app.db import migrate as migrations
-from app.db import table_models  # noqa: F401 - its tables belong to the schema too
 from app.db.engine import sqlalchemy_url
 from app.db.migrate import downgrade, migrate
 from app.db.models import Base

@@ -12,6 +12,7 @@ from psycopg import sql
 from sqlalchemy import make_url
 
 from app.accounts import catch_up, holds, identity
+from app.db import alembic_models  # noqa: F401 - its tables belong to the schema too
 from app.db.models import Base
 from app.files import chunker, database_writer, object_writer
 from app.resources import Resources, open_resources
