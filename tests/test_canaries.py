@@ -156,7 +156,7 @@ async def test_no_canary_comes_out_anywhere(
             await until_stored(res, 2)
             # When everything goes wrong
             crash_with_secrets(monkeypatch)
-            async with httpx.AsyncClient(base_url=str(service.url), trust_env=False) as client:
+            async with httpx.AsyncClient(base_url=str(service.url), timeout=30, trust_env=False) as client:
                 came_out["answers"] = await misuse(res, client)
                 await break_things(res, client, simulator)
                 came_out["answers"] += await ask_everything(client)

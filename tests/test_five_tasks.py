@@ -27,6 +27,7 @@ from app.simulator import Simulator
 from tests import service
 from tests.api.conftest import listening
 from tests.cli.command import tallyhook
+from tests.days import today
 from tests.proofs.announced import SETTINGS
 from tests.service import ADMIN_TOKEN, add_rule, unpublished
 from tests.targets.receivers import WebReceiver, web_receiver
@@ -35,10 +36,23 @@ from tests.web.visiting import log_in, visitor
 
 TYPE = "payout_reconciliation.itemized.7"
 RULE, SPREADSHEET, PACK, TOLD, SINCE, WHY = TASKS
-TODAY = datetime.now(UTC).date()
-YESTERDAY = TODAY - timedelta(days=1)
-LAST = TODAY.replace(day=1) - timedelta(days=1)  # the last day of the last whole month
 Run = Callable[[str], Awaitable[bytes]]
+
+
+@dataclass(frozen=True, slots=True)
+class Days:
+    """Those that the test speaks of: asked when it runs, as it may be another day than when it was collected."""
+
+    today: date
+
+    @property
+    def yesterday(self) -> date:
+        return self.today - timedelta(days=1)
+
+    @property
+    def last(self) -> date:
+        """Of the last whole month."""
+        return self.today.replace(day=1) - timedelta(days=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,26 +71,33 @@ async def res(database_url: str, simulator: Simulator) -> AsyncIterator[Resource
 
 
 @pytest.fixture
+def days() -> Days:
+    return Days(today())
+
+
+@pytest.fixture
 async def receiver() -> AsyncIterator[WebReceiver]:
     async with web_receiver() as receiver:
         yield receiver
 
 
 @pytest.fixture
-async def doors(res: Resources, receiver: WebReceiver, tmp_path: Path) -> AsyncIterator[Doors]:
+async def doors(days: Days, res: Resources, receiver: WebReceiver, tmp_path: Path) -> AsyncIterator[Doors]:
     async with listening(res) as port, visitor(res) as pages:
         url = f"http://127.0.0.1:{port}"
         environ = {"TALLYHOOK_URL": url, "TALLYHOOK_TOKEN": ADMIN_TOKEN}
 
         async def curl(command: str) -> bytes:
-            program, *words = shlex.split(_here(command, receiver).replace("$URL", url).replace("$TOKEN", ADMIN_TOKEN))
+            program, *words = shlex.split(
+                _here(command, days, receiver).replace("$URL", url).replace("$TOKEN", ADMIN_TOKEN)
+            )
             assert program == "curl"
             process = await asyncio.create_subprocess_exec(program, "--silent", *words, cwd=tmp_path, stdout=-1)
             written, _ = await process.communicate()
             return written
 
         async def shell(command: str) -> bytes:
-            program, *words = shlex.split(_here(command, receiver))
+            program, *words = shlex.split(_here(command, days, receiver))
             assert program == "tallyhook"
             ended = await tallyhook(*words, "--json", environ=environ, folder=tmp_path)
             assert ended.errors == "" or ended.code == 1, ended
@@ -86,9 +107,9 @@ async def doors(res: Resources, receiver: WebReceiver, tmp_path: Path) -> AsyncI
         yield Doors(curl, shell, pages)
 
 
-def _here(command: str, receiver: WebReceiver) -> str:
+def _here(command: str, days: Days, receiver: WebReceiver) -> str:
     """The command with days of the last month, and a receiver that exists."""
-    for shown, meant in {"2026-10-31": f"{LAST}", "2026-10": f"{LAST:%Y-%m}"}.items():
+    for shown, meant in {"2026-10-31": f"{days.last}", "2026-10": f"{days.last:%Y-%m}"}.items():
         command = command.replace(shown, meant)
     return command.replace("https://ledger.example.com/hook", receiver.url)
 
@@ -101,19 +122,22 @@ async def publish(res: Resources, simulator: Simulator, until: date) -> None:
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="the commands are run as written: install curl")
 async def test_each_of_the_five_tasks_takes_one_command_or_two_clicks(
-    res: Resources, simulator: Simulator, receiver: WebReceiver, doors: Doors, tmp_path: Path
+    res: Resources, simulator: Simulator, receiver: WebReceiver, doors: Doors, days: Days, tmp_path: Path
 ) -> None:
-    unpublished(simulator, TYPE, until=f"{LAST}")
-    await add_rule(res, name="payouts", report_type=TYPE, starts_on=LAST.replace(day=1))
+    unpublished(simulator, TYPE, until=f"{days.last}")
+    await add_rule(res, name="payouts", report_type=TYPE, starts_on=days.last.replace(day=1))
     await service.work_off(res)
 
     # Why is a report missing? Its data is not there yet, and it says when it will be.
     windows = {_first(one): one for one in json.loads(await doors.shell(WHY.shell))}
     assert {_first(one): one for one in json.loads(await doors.curl(WHY.curl))["data"]} == windows
-    assert len(windows) == LAST.day
-    assert windows.pop(LAST)["waiting"] == {"reason": "availability", "until": f"{LAST + timedelta(1)}T00:00:00Z"}
+    assert len(windows) == days.last.day
+    assert windows.pop(days.last)["waiting"] == {
+        "reason": "availability",
+        "until": f"{days.last + timedelta(1)}T00:00:00Z",
+    }
     assert {one["state"] for one in windows.values()} == {"stored"}
-    assert f"{LAST}" in (await doors.shell(PACK.shell)).decode(), "it says what is missing"
+    assert f"{days.last}" in (await doors.shell(PACK.shell)).decode(), "it says what is missing"
     await doors.curl(PACK.curl)
     assert _taken(tmp_path, "*.zip") == [], "what is refused leaves no file"
 
@@ -121,9 +145,9 @@ async def test_each_of_the_five_tasks_takes_one_command_or_two_clicks(
     secret = json.loads(await doors.curl(TOLD.curl))["secret"]
     also = json.loads(await doors.shell(TOLD.shell.replace("ledger --to", "books --to")))["secret"]
     began = datetime.now(UTC)
-    await publish(res, simulator, TODAY)
+    await publish(res, simulator, days.today)
     await send_due(res)
-    number = (TODAY - LAST).days
+    number = (days.today - days.last).days
     assert receiver.types.count("run.stored") == 2 * number
     for one in receiver.received:
         assert any(_verifies(key, one.body, one.headers) for key in (secret, also))
@@ -133,13 +157,13 @@ async def test_each_of_the_five_tasks_takes_one_command_or_two_clicks(
     since_then = json.loads(await doors.curl(SINCE.curl.replace("2026-10-01T00:00:00Z", since)))["data"]
     by_shell = json.loads(await doors.shell(SINCE.shell.replace("2026-10-01T00:00:00Z", since)))
     assert [_first(run) for run in since_then] == [_first(run) for run in by_shell]
-    assert {_first(run) for run in since_then} == {LAST + timedelta(days) for days in range(number)}
+    assert {_first(run) for run in since_then} == {days.last + timedelta(later) for later in range(number)}
 
     # Yesterday's payout reconciliation in a spreadsheet
     for run, command in ((doors.curl, SPREADSHEET.curl), (doors.shell, SPREADSHEET.shell)):
         await run(command)
         ((name, sheet),) = _taken(tmp_path, "*.xlsx")
-        assert f"{YESTERDAY}" in name
+        assert f"{days.yesterday}" in name
         assert zipfile.is_zipfile(io.BytesIO(sheet))
 
     # All of the month as one ZIP, the same bytes by either door
@@ -148,23 +172,23 @@ async def test_each_of_the_five_tasks_takes_one_command_or_two_clicks(
     await doors.shell(PACK.shell)
     ((_, pack),) = _taken(tmp_path, "*.zip")
     assert [written for _, written in by_curl] == [pack]
-    assert _packed(pack) == LAST.day
+    assert _packed(pack) == days.last.day
 
-    await _by_pages(doors.pages, pack)
+    await _by_pages(doors.pages, days, pack)
 
 
-async def _by_pages(pages: httpx.AsyncClient, pack: bytes) -> None:
+async def _by_pages(pages: httpx.AsyncClient, days: Days, pack: bytes) -> None:
     """The same with a mouse: at most two clicks from Today. Why a report is missing: tests/web/browser."""
-    today = await pages.get("/")
-    rule = await _click(pages, today, r'href="(/rules/[0-9a-f-]{36})"')
+    first = await pages.get("/")
+    rule = await _click(pages, first, r'href="(/rules/[0-9a-f-]{36})"')
     sheet = await _click(pages, rule, r'href="(/runs/[^"]+/file\?format=xlsx)"')
-    assert f"{YESTERDAY}" in sheet.headers["content-disposition"]
+    assert f"{days.yesterday}" in sheet.headers["content-disposition"]
     assert zipfile.is_zipfile(io.BytesIO(sheet.content))
-    month = await _click(pages, today, r'href="(/months)"')
+    month = await _click(pages, first, r'href="(/months)"')
     assert (await _click(pages, month, r'href="(/months/[^"]+/pack\.zip)"')).content == pack
-    target = await _click(pages, await _click(pages, today, r'href="(/targets)"'), r'href="(/targets/new)"')
+    target = await _click(pages, await _click(pages, first, r'href="(/targets)"'), r'href="(/targets/new)"')
     assert 'name="url"' in target.text
-    runs = await _click(pages, today, r'href="(/runs)"')
+    runs = await _click(pages, first, r'href="(/runs)"')
     assert runs.text.count('href="/runs/') > 1
 
 

@@ -17,6 +17,7 @@ from app.resources import Resources
 from app.simulator import Simulator
 from app.upkeep.reconcile import reconcile
 from tests.api.deliveries import event
+from tests.days import today
 from tests.runs.stories import days_due, deliver_value, one_due_run
 from tests.service import (
     ADMIN_TOKEN,
@@ -68,9 +69,9 @@ async def statuses(api: httpx.AsyncClient) -> dict[str, str]:
 
 async def today_is_stored(res: Resources, simulator: Simulator) -> None:
     """A rule that began yesterday, as fresh as it can be."""
-    today = (await fetch(res, "select (now() at time zone 'UTC')::date as day"))[0]["day"]
-    simulator.report_type(REPORT_TYPE).data_available_end = int(at(today.isoformat()).timestamp())
-    await add_rule(res, starts_on=today - timedelta(days=1))
+    day = today()
+    simulator.report_type(REPORT_TYPE).data_available_end = int(at(day.isoformat()).timestamp())
+    await add_rule(res, starts_on=day - timedelta(days=1))
     await work_off(res)
 
 

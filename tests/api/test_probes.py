@@ -30,7 +30,7 @@ async def test_a_worker_shows_its_health_and_metrics_and_nothing_else(res: Resou
 async def test_a_worker_is_ready_once_it_was_seen_at_work(database_url: str, simulator: Simulator) -> None:
     async with (
         running(make_settings(database_url, simulator), app=build_probes) as service,
-        httpx.AsyncClient(base_url=str(service.url), trust_env=False) as client,
+        httpx.AsyncClient(base_url=str(service.url), timeout=30, trust_env=False) as client,
     ):
 
         async def ready() -> bool:
@@ -45,7 +45,10 @@ async def test_a_worker_is_ready_once_it_was_seen_at_work(database_url: str, sim
 @pytest.mark.slow
 async def test_the_command_listens_where_it_is_told(res: Resources, simulator: Simulator) -> None:
     with held_port() as port:
-        async with worker_process(res, simulator, "--port", str(port)), httpx.AsyncClient(trust_env=False) as client:
+        async with (
+            worker_process(res, simulator, "--port", str(port)),
+            httpx.AsyncClient(timeout=30, trust_env=False) as client,
+        ):
 
             async def counted() -> bool:
                 try:

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.test_ending import ROOT, command, folder, left_in, processes_in
+from tests.until import PATIENCE_SECONDS
 
 __all__ = ["folder"]
 
@@ -61,10 +62,10 @@ def _read_until(terminal: int, words: bytes) -> bytes:
 @pytest.mark.slow
 async def test_the_demo_fits_a_terminal_and_ends_when_that_is_closed(folder: Path, taken_port: int) -> None:
     process, terminal = await _in_terminal(folder, "demo", "--days", "2")
-    async with asyncio.timeout(120):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         written = await asyncio.to_thread(_read_until, terminal, b"Ctrl-C ends the demo")
     os.close(terminal)
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         await process.wait()
 
     pictures = _REDRAWN.findall(written)
@@ -86,7 +87,7 @@ async def test_the_demo_fits_a_terminal_and_ends_when_that_is_closed(folder: Pat
 @pytest.mark.slow
 async def test_a_demo_that_ends_by_itself_prints_no_address_that_is_dead_by_then(folder: Path) -> None:
     async with command(folder, "demo", "--once", "--days", "1") as process:
-        async with asyncio.timeout(120):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             written, _ = await process.communicate()
 
     assert process.returncode == 0, written.decode()

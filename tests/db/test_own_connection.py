@@ -27,6 +27,7 @@ async def test_a_statement_that_takes_too_long_is_cut_and_the_next_one_has_a_new
         with pytest.raises(psycopg.OperationalError):
             async with asyncio.timeout(30), own.use() as raw:
                 await raw.execute("select pg_sleep(60)")
+        own._seconds = 30.0
         async with own.use() as raw:
             assert await (await raw.execute("select 1")).fetchone() == (1,)
     await engine.dispose()

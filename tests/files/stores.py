@@ -42,7 +42,7 @@ class Store:
         if self.endpoint is None:
             folder = Path(self.url.removeprefix("file://"))
             return sum("#" in path.name for path in folder.rglob("*"))
-        return httpx.get(f"{self.endpoint}/{BUCKET}?uploads").text.count("<UploadId>")
+        return httpx.get(f"{self.endpoint}/{BUCKET}?uploads", timeout=PATIENCE_SECONDS).text.count("<UploadId>")
 
 
 @contextmanager
@@ -54,7 +54,7 @@ def s3_server() -> Iterator[str]:
         try:
             url = f"http://127.0.0.1:{port}"
             _wait_for(process, url)
-            httpx.put(f"{url}/{BUCKET}").raise_for_status()
+            httpx.put(f"{url}/{BUCKET}", timeout=PATIENCE_SECONDS).raise_for_status()
             yield url
         finally:
             process.terminate()

@@ -97,7 +97,8 @@ async def test_the_id_of_a_request_leads_to_the_stored_file(database_url: str, s
     with capture_logs(processors=WITH_WHAT_IS_BOUND) as lines:
         async with running(make_settings(database_url, simulator)) as service:
             headers = {"Authorization": f"Bearer {ADMIN_TOKEN}", "X-Request-Id": "mine-1"}
-            async with httpx.AsyncClient(base_url=str(service.url), headers=headers, trust_env=False) as client:
+            url = str(service.url)
+            async with httpx.AsyncClient(base_url=url, headers=headers, timeout=30, trust_env=False) as client:
                 interval = {"interval_start": "2026-03-01T00:00:00Z", "interval_end": "2026-03-02T00:00:00Z"}
                 await client.post("/v1/runs", json={"report_type": REPORT_TYPE, **interval})
                 await client.get("/health")

@@ -71,7 +71,7 @@ async def test_requested_work_continues_in_the_trace_of_the_request(
     parent = f"00-{'ab' * 16}-{'cd' * 8}-01"
     with collecting(monkeypatch) as collector:
         async with running(make_settings(database_url, simulator)) as service:
-            async with httpx.AsyncClient(base_url=str(service.url), trust_env=False) as client:
+            async with httpx.AsyncClient(base_url=str(service.url), timeout=30, trust_env=False) as client:
                 headers = {"Authorization": f"Bearer {ADMIN_TOKEN}", "traceparent": parent, "X-Request-Id": "mine"}
                 interval = {"interval_start": "2026-03-01T00:00:00Z", "interval_end": "2026-03-02T00:00:00Z"}
                 answer = await client.post("/v1/runs", headers=headers, json={"report_type": REPORT_TYPE, **interval})

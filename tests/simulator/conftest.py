@@ -31,5 +31,6 @@ async def simulator(receiver: Receiver) -> AsyncIterator[Simulator]:
 async def client(simulator: Simulator) -> AsyncIterator[httpx.AsyncClient]:
     headers = {"Authorization": f"Bearer {KEY}"}
     # Without authorities to check, which take 50 ms to load and are not asked on plain HTTP.
-    async with httpx.AsyncClient(base_url=simulator.base_url, headers=headers, trust_env=False, verify=False) as client:
+    plain = httpx.AsyncClient(base_url=simulator.base_url, headers=headers, timeout=30, trust_env=False, verify=False)
+    async with plain as client:
         yield client

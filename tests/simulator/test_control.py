@@ -10,6 +10,7 @@ import httpx
 import pytest
 
 from app.simulator import Simulator, serve
+from tests.ports import held_port
 from tests.simulator.asking import DAY, RUNS, SUMMARY, a_day, create
 from tests.simulator.conftest import KEY
 from tests.simulator.receiver import Receiver
@@ -190,12 +191,13 @@ async def test_a_server_stops_at_once_with_calls_in_flight() -> None:
 async def test_a_simulator_can_be_served_again_on_the_same_port(receiver: Receiver) -> None:
     simulator = Simulator()
     simulator.add_endpoint(receiver.url)
-    async with serve(simulator) as first:
-        pass
-    simulator.publish(until=simulator.report_type(SUMMARY).data_available_end + DAY)
+    with held_port() as port:
+        async with serve(simulator, port=port) as first:
+            pass
+        simulator.publish(until=simulator.report_type(SUMMARY).data_available_end + DAY)
 
-    async with serve(simulator, port=int(first.rpartition(":")[2])) as second:
-        await simulator.settle()
+        async with serve(simulator, port=port) as second:
+            await simulator.settle()
 
     assert second == first
     assert receiver.received
@@ -209,7 +211,7 @@ async def test_the_command_says_how_to_use_it_and_ends_cleanly() -> None:
     text = (await process.stdout.readuntil(b"Ctrl+C")).decode()
     base_url = next(word for word in text.split() if word.startswith("http://127.0.0.1:"))
 
-    async with httpx.AsyncClient(auth=("sk_live_simulator_live", ""), trust_env=False) as client:
+    async with httpx.AsyncClient(auth=("sk_live_simulator_live", ""), timeout=30, trust_env=False) as client:
         answer = await client.get(f"{base_url}/v1/account")
     process.send_signal(signal.SIGTERM)
     _, errors = await process.communicate()

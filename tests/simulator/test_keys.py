@@ -1,5 +1,7 @@
 """Keys, accounts and limits: who may call, and how others are refused."""
 
+import time
+
 import httpx
 
 from app.simulator import Simulator
@@ -24,7 +26,7 @@ async def test_a_call_without_or_with_an_unknown_key_is_401(client: httpx.AsyncC
 
 
 async def test_a_key_may_be_the_user_name_of_basic_authentication(simulator: Simulator) -> None:
-    async with httpx.AsyncClient(base_url=simulator.base_url, auth=(KEY, ""), trust_env=False) as client:
+    async with httpx.AsyncClient(base_url=simulator.base_url, auth=(KEY, ""), timeout=30, trust_env=False) as client:
         assert (await client.get(TYPES)).status_code == 200
 
 
@@ -116,10 +118,11 @@ async def test_the_rate_limit_refuses_the_26th_call_of_a_second(
     simulator.configure(rate_limits=True)
     url = f"{TYPES}/{ITEMIZED}"
 
+    started = time.monotonic()
     answers = [await client.get(url, headers=bearer("sk_live_simulator_live")) for _ in range(200)]
+    seconds = time.monotonic() - started
 
     refused = [answer for answer in answers if answer.status_code == 429]
-    seconds = sum(answer.elapsed.total_seconds() for answer in answers)
     allowed = len(answers) - len(refused)
     assert {answer.status_code for answer in answers[:25]} == {200}
     # However slow this machine is: no second that the calls took let more than 25 of them pass.

@@ -2,19 +2,24 @@
 
 import asyncio
 import json
-from datetime import timedelta
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import datetime, timedelta
+from uuid import UUID
 
 import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import ProgrammingError
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.resources import Resources
 from app.tables import loading, loads, removal
 from app.tables.load_file import LOADER
+from app.tables.loads import LoadClaim
 from app.upkeep.retention import remove_old_files
-from tests.service import execute, fetch
+from tests.runs.stories import somebody_waits_for_a_lock
+from tests.service import execute, fetch, until_found
 from tests.tables.stored import HEADER, claim_one, day, line, load_all, load_of, rows, rule, store, stored_and_loaded
-from tests.until import until
 
 VIEW = "reports.balance_change_from_activity_itemized"
 
@@ -174,45 +179,52 @@ async def test_an_overtaken_loader_writes_nothing(tables: Resources) -> None:
 
 
 async def test_a_child_that_is_killed_costs_a_try_and_leaves_nothing(tables: Resources) -> None:
-    run_id = await store(tables, rows(*(line(n) for n in range(60_000))), rule_id=await rule(tables))
-    loading_task = asyncio.create_task(loading.load(tables, await claim_one(tables)))
-
-    async def copying() -> bool:
-        return bool(
-            await fetch(tables, "select 1 from pg_stat_activity where query ilike 'copy%' and state = 'active'")
-        )
-
-    await until(copying)
-    child = loading.child_of(tables)
-    assert child.pid is not None
-    await child.end()
-    await loading_task
+    rule_id = await rule(tables)
+    run_id = await store(tables, rows(line(1), line(2)), rule_id=rule_id)
+    async with at_its_last_step(tables, rule_id, day(1), await claim_one(tables)) as (_, task):
+        child = loading.child_of(tables)
+        assert child.pid is not None
+        await child.end()
+    await task
 
     load = await load_of(tables, run_id)
     assert (load["state"], load["crashes"]) == ("due", 1)
     assert await ids(tables) == []
     await execute(tables, "update loads set due_at = now()")
     await load_all(tables)
-    assert len(await ids(tables)) == 60_000
+    assert await ids(tables) == ["txn_1", "txn_2"]
+
+
+@asynccontextmanager
+async def at_its_last_step(
+    res: Resources, rule_id: UUID, start: datetime, claim: LoadClaim
+) -> AsyncIterator[tuple[AsyncSession, asyncio.Task[None]]]:
+    """A load whose rows are written and not committed: its last step waits until this session's transaction ends."""
+    async with res.sessions.begin() as session:
+        mine = {"key": f"load:{rule_id}:None:{start.date()}"}
+        await session.execute(text("select pg_advisory_xact_lock(hashtextextended(:key, 1))"), mine)
+        task = asyncio.create_task(loading.load(res, claim))
+        await somebody_waits_for_a_lock(res)
+        yield session, task
+    # The server takes a moment to see that a child has died.
+    await until_found(res, "select 1 where not exists (select from pg_locks where locktype = 'advisory' and database ="
+                           " (select oid from pg_database where datname = current_database()))")  # fmt: skip
 
 
 async def test_a_load_that_is_cancelled_ends_its_child_and_can_be_done_again(tables: Resources) -> None:
-    await store(tables, rows(*(line(n) for n in range(30_000))), rule_id=await rule(tables))
+    rule_id = await rule(tables)
+    await store(tables, rows(line(1), line(2)), rule_id=rule_id)
     claim = await claim_one(tables)
-    task = asyncio.create_task(loading.load(tables, claim))
-
-    async def started() -> bool:
-        return loading.child_of(tables).pid is not None
-
-    await until(started)
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
+    async with at_its_last_step(tables, rule_id, day(1), claim) as (_, task):
+        assert loading.child_of(tables).pid is not None
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
 
     assert loading.child_of(tables).pid is None
     async with tables.sessions.begin() as session:
         await loads.release(session, claim)
     await load_all(tables)
-    assert len(await ids(tables)) == 30_000
+    assert await ids(tables) == ["txn_1", "txn_2"]
 
 
 async def test_a_load_waits_briefly_for_a_reader_in_the_way_of_a_new_column_and_is_done_later(
@@ -237,16 +249,7 @@ async def test_readers_do_not_wait_while_a_file_loads_into_a_table_that_needed_a
     rule_id = await rule(tables)
     await stored_and_loaded(tables, rows(line(1)), rule_id=rule_id)
     await store(tables, rows(line(2) + ",ch_1", header=HEADER + ",charge_id"), rule_id=rule_id, start=day(2))
-    async with tables.sessions.begin() as session:
-        # The last step of the load waits for us: its rows are written and not committed.
-        mine = {"key": f"load:{rule_id}:None:{day(2).date()}"}
-        await session.execute(text("select pg_advisory_xact_lock(hashtextextended(:key, 1))"), mine)
-        task = asyncio.create_task(loading.load(tables, await claim_one(tables)))
-
-        async def waits() -> bool:
-            return bool(await fetch(tables, "select 1 from pg_locks where locktype = 'advisory' and not granted"))
-
-        await until(waits)
+    async with at_its_last_step(tables, rule_id, day(2), await claim_one(tables)) as (session, task):
         await session.execute(text("set local lock_timeout = '100ms'"))
         found = (await session.execute(text(f"select balance_transaction_id, charge_id from {VIEW}"))).all()
         assert found == [("txn_1", None)]

@@ -203,7 +203,7 @@ async def test_a_file_that_is_removed_while_it_is_read_ends_in_a_clean_cut(res: 
         headers = {"Authorization": f"Bearer {ADMIN_TOKEN}"}
         url = f"http://127.0.0.1:{port}/v1/runs/{run_id}/file"
         received = b""
-        async with httpx.AsyncClient() as client, client.stream("GET", url, headers=headers) as answer:
+        async with httpx.AsyncClient(timeout=30) as client, client.stream("GET", url, headers=headers) as answer:
             pieces = answer.aiter_raw()
             received += await anext(pieces)
             await older(res, run_id, 8)

@@ -11,7 +11,7 @@ import httpx
 from app.resources import Resources
 from app.serving import running
 from app.simulator import Simulator, serve
-from tests import service
+from tests import days, service
 from tests.service import ADMIN_TOKEN, until_found
 
 HISTORY = timedelta(days=500)
@@ -46,7 +46,7 @@ class Books:
 @asynccontextmanager
 async def books(database_url: str, **overrides: object) -> AsyncIterator[Books]:
     """Everything is made that can be made; what is not has one of the reasons that there are."""
-    today = datetime.combine(datetime.now(UTC).date(), datetime.min.time(), UTC)
+    today = datetime.combine(days.today(left=120), datetime.min.time(), UTC)
     simulator = Simulator(delay=0.05)
     simulator.add_account(EU)
     _publish(simulator, today)

@@ -15,6 +15,7 @@ from app.web.preview import Preview, preview_of
 from app.web.render import POLICY
 from app.web.today import link_path
 from app.web.words import days, sentence, size
+from tests.days import today
 from tests.service import READ_TOKEN, REPORT_TYPE, add_rule, at, execute, fetch, work_off
 from tests.web.visiting import heading, log_in, plain, submit, visitor
 
@@ -158,10 +159,10 @@ async def test_small_things_are_said_in_full(res: Resources, simulator: Simulato
 
 
 async def test_today_says_of_which_days_a_rule_misses_how_many_reports(res: Resources, simulator: Simulator) -> None:
-    today = datetime.now(UTC).date()
+    day = today()
     simulator.advance(REPORT_TYPE, to=datetime.now(UTC) - timedelta(days=6))
-    late = await add_rule(res, name="late", starts_on=today - timedelta(days=9))
-    old = await add_rule(res, name="old", report_type="payouts.itemised.5", starts_on=today - timedelta(days=60))
+    late = await add_rule(res, name="late", starts_on=day - timedelta(days=9))
+    old = await add_rule(res, name="old", report_type="payouts.itemised.5", starts_on=day - timedelta(days=60))
     await work_off(res)
     async with visitor(res) as client:
         await log_in(client)

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 
@@ -12,6 +13,7 @@ from app.simulator import Simulator
 from tests.api.conftest import listening
 from tests.api.deliveries import event, signed
 from tests.service import make_settings
+from tests.until import PATIENCE_SECONDS
 
 GET = b"GET /health/live HTTP/1.1\r\nHost: x\r\n"
 QUICK = "0.2"
@@ -41,7 +43,7 @@ class Client:
 
     async def status(self) -> int:
         """The status of the next answer, which is read to its end."""
-        head = await asyncio.wait_for(self.reader.readuntil(b"\r\n\r\n"), 30)
+        head = await asyncio.wait_for(self.reader.readuntil(b"\r\n\r\n"), PATIENCE_SECONDS)
         length = head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0]
         await self.reader.readexactly(int(length))
         return int(head.split(b" ", 2)[1])
@@ -50,7 +52,7 @@ class Client:
         """All that comes until the server hangs up, which it has to."""
         came = b""
         with suppress(ConnectionError):
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(PATIENCE_SECONDS):
                 while piece := await self.reader.read(65536):
                     came += piece
         return came
@@ -64,8 +66,11 @@ class Client:
 
 
 @asynccontextmanager
-async def connected(port: int) -> AsyncIterator[Client]:
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+async def connected(port: int, first: bytes = b"") -> AsyncIterator[Client]:
+    """A connection. What it says first is there before the server, in this same loop, looks at the clock for it."""
+    connection = socket.create_connection(("127.0.0.1", port))
+    connection.sendall(first)
+    reader, writer = await asyncio.open_connection(sock=connection)
     try:
         yield Client(reader, writer)
     finally:
@@ -130,17 +135,14 @@ async def test_trailers_without_an_end_are_refused_too(database_url: str, simula
 async def test_what_does_not_arrive_in_time_is_given_up(
     database_url: str, simulator: Simulator, limit: str, sent: Callable[[], bytes]
 ) -> None:
-    async with served(database_url, simulator, **{limit: QUICK}) as port, connected(port) as client:
-        await client.send(sent())
-
+    async with served(database_url, simulator, **{limit: QUICK}) as port, connected(port, sent()) as client:
         assert (await client.rest()).startswith(b"HTTP/1.1 408 ")
 
 
 async def test_more_of_a_head_does_not_prolong_its_time(database_url: str, simulator: Simulator) -> None:
-    async with served(database_url, simulator, HEADER_SECONDS=QUICK) as port, connected(port) as client:
+    async with served(database_url, simulator, HEADER_SECONDS=QUICK) as port, connected(port, GET) as client:
 
         async def trickle() -> None:
-            await client.send(GET)
             while True:
                 await client.send(b"X")
                 await asyncio.sleep(0.02)
@@ -155,8 +157,7 @@ async def test_more_of_a_head_does_not_prolong_its_time(database_url: str, simul
 @pytest.mark.parametrize("first", [b"", GET + b"\r\n"], ids=["that says nothing", "that has asked something"])
 async def test_a_connection_that_waits_forever_is_closed(database_url: str, simulator: Simulator, first: bytes) -> None:
     limits = {"HEADER_SECONDS": QUICK, "IDLE_SECONDS": QUICK}
-    async with served(database_url, simulator, **limits) as port, connected(port) as client:
-        await client.send(first)
+    async with served(database_url, simulator, **limits) as port, connected(port, first) as client:
         if first:
             assert await client.status() == 200
 

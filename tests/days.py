@@ -1,0 +1,14 @@
+"""Today, for tests whose world reaches until now: the service asks the clock again, and has to find the same day."""
+
+import time
+from datetime import UTC, date, datetime, timedelta
+
+
+def today(*, left: float = 60.0) -> date:
+    """The day in UTC. At least so many seconds of it are left: close to midnight this waits for the next one."""
+    now = datetime.now(UTC)
+    midnight = datetime.combine(now.date() + timedelta(days=1), datetime.min.time(), UTC)
+    if midnight - now > timedelta(seconds=left):
+        return now.date()
+    time.sleep((midnight - now).total_seconds())
+    return midnight.date()
