@@ -65,11 +65,15 @@ class Claimed(Generic[C_contra]):
 
 @dataclass(frozen=True, slots=True)
 class Loop:
-    """A lane whose step does a bounded batch and returns how much; it can be repeated, and so is stopped at once."""
+    """A lane whose step does a bounded batch and returns how much; it can be repeated, and so is stopped at once.
+
+    A step that did less than `batch` left nothing: what comes after it wakes the lane.
+    """
 
     lane: Lane
     step: Callable[[Resources], Awaitable[int]]
     next_due: Sequence[str]
+    batch: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,9 +144,9 @@ async def _work(engine: _Engine, lane: Loop | Pool[Any]) -> None:
 async def _work_loop(engine: _Engine, loop: Loop) -> None:
     while not engine.res.stopping.is_set():
         done = await _look(engine, loop.lane, loop.step(engine.res))
-        if done:
-            continue
         if done is not None:
+            if done >= loop.batch:
+                continue
             engine.alarm.ask(loop.lane)
         await engine.res.wakeups.wait(loop.lane)
 

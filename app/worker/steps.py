@@ -101,7 +101,7 @@ def lanes(res: Resources) -> list[Loop | Pool[Any]]:
         [probe_due(kind), *rate_due(res.limiter, kind)] for kind in (CallKind.CREATE, CallKind.READ, CallKind.FILES)
     )
     return [
-        Loop(Lane.INBOX, handlers.drain, next_due=[EVENTS_DUE]),
+        Loop(Lane.INBOX, handlers.drain, next_due=[EVENTS_DUE], batch=handlers.BATCH),
         Loop(Lane.RULES, work_slice, next_due=SLICES_DUE),
         Pool(
             Lane.REQUESTS,

@@ -16,7 +16,9 @@ from app.serving import running
 from app.simulator import Simulator
 from app.stripe_api.objects import StripeRun
 from app.upkeep.reconcile import reconcile
-from app.vocabulary import EventType
+from app.vocabulary import EventType, Lane
+from app.worker.due import Alarm
+from app.worker.lanes import Loop, _Engine, _work_loop
 from tests.detour import detour
 from tests.runs.stories import (
     CONTENTS,
@@ -294,3 +296,20 @@ async def test_many_processes_share_the_work_and_make_one_stripe_run_per_window(
     assert len(await attempts(res)) == 28
     # A lease that a busy machine lost is taken over with the same key.
     assert len(set(keys_used(simulator))) == 28
+
+
+async def test_a_loop_looks_again_at_once_only_after_a_full_batch(
+    res: Resources, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left = [2, 2, 1, 0]
+
+    async def step(_: Resources) -> int:
+        return left.pop(0)
+
+    async def rest(_: Lane) -> None:
+        res.stopping.set()
+
+    monkeypatch.setattr(res.wakeups, "wait", rest)
+    await _work_loop(_Engine(res, Alarm(res, {Lane.INBOX: []})), Loop(Lane.INBOX, step, next_due=[], batch=2))
+
+    assert left == [0]
