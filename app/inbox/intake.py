@@ -1,7 +1,9 @@
 """Stores each Stripe event exactly once: read it (`delivery`), insert or do nothing, and answer after the commit.
 
 Deliveries that arrive while a commit is under way are committed together, in one statement (measured: two to six
-times as many per second as one by one). The events table is the inbox: there are no jobs, only one NOTIFY per group.
+times as many per second as one by one). The events table is the inbox: there are no jobs, and the NOTIFY that wakes
+the workers follows the commit (docs/decisions/0002): inside it, it would hold a lock of the whole server until the
+commit is on the disk, so that commits took turns.
 """
 
 import asyncio
@@ -9,10 +11,13 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import TracebackType
-from typing import Self
+from typing import Any, Never, Self
 
+import psycopg
 import structlog
+from sqlalchemy import text
 
+from app.background import outlive
 from app.db.arrays import bool_array, instant_array, text_array
 from app.db.engine import make_engine
 from app.db.errors import is_transient
@@ -22,7 +27,7 @@ from app.inbox.deadlines import Deadlines
 from app.inbox.delivery import IncomingEvent, Members, check_header, read_event
 from app.inbox.refused import RefusedDeliveries
 from app.observability.metrics import Metrics
-from app.queue.wakeups import CHANNEL
+from app.queue.wakeups import CHANNEL, RECONNECT_SECONDS
 from app.settings import Account, Settings
 from app.vocabulary import Lane
 
@@ -31,6 +36,8 @@ log = structlog.get_logger()
 # One commit in flight while the next group fills.
 WRITERS = 2
 GROUP_LIMIT = 200
+# The least between two wake-ups: what is committed meanwhile shares one.
+WAKE_SECONDS = 0.005
 # More than this waiting means that the database cannot keep up: 503, and Stripe delivers again.
 QUEUE_LIMIT = 2000
 # Stripe must get its answer within 5 s when the database is down (contract §4).
@@ -47,10 +54,8 @@ with kept as (
     select * from unnest(%b::text[], %b::text[], %b::text[], %b::text[], %b::bool[], %b::timestamptz[], %b::text[],
         %b::text[], %b::text[], %b::text[], %b::text[], %b::text[])
     on conflict (account, stripe_event_id) do nothing returning status
-), notified as (
-    select pg_notify(%b, %b) from kept where status = 'pending' limit 1
 )
-select (select count(*) from kept), (select count(*) from notified)
+select count(*), count(*) filter (where status = 'pending') from kept
 """
 # Only what is not handled yet, and without waiting: an event that a worker has locked is being handled right now.
 _HANDLE_AGAIN = """
@@ -63,8 +68,10 @@ with again as (
     ) as not_completed
     where events.id = not_completed.id returning 1
 )
-select pg_notify(%b, %b) from again limit 1
+select count(*) from again
 """
+# Nobody waits for the disk: there is nothing to put there.
+_WAKE = text("select set_config('synchronous_commit', 'off', true), pg_notify(:channel, :lane)")
 
 
 class Intake:
@@ -81,10 +88,12 @@ class Intake:
         self._deadlines = Deadlines(ANSWER_SECONDS)
         self._own = [OwnConnection(self._engine, seconds=TRANSACTION_SECONDS) for _ in range(WRITERS)]
         self._writers: list[asyncio.Task[None]] = []
+        self._due = asyncio.Event()  # something was committed that nobody was woken for yet
         self.refused = RefusedDeliveries()
 
     async def __aenter__(self) -> Self:
         self._writers = [asyncio.create_task(self._write_groups(own)) for own in self._own]
+        self._writers.append(asyncio.create_task(self._wake_workers(), name="wake-workers"))
         self._writers.append(asyncio.create_task(self.refused.keep_on(self._engine), name="keep-refused"))
         return self
 
@@ -94,6 +103,8 @@ class Intake:
         for writer in self._writers:
             writer.cancel()
         await asyncio.gather(*self._writers, return_exceptions=True)
+        if self._due.is_set():
+            await outlive("intake.wake_up", self._wake())
         await self.refused.keep(self._engine)
         await self._engine.dispose()
 
@@ -183,12 +194,37 @@ class Intake:
         columns = _packed(rows)
         # Each statement is its own transaction: what is stored stays stored, and the replay can be requested again.
         async with own.use() as raw:
-            cursor = await raw.execute(_KEEP, (*columns, CHANNEL, Lane.INBOX.value))
-            new, _ = await cursor.fetchone() or (0, 0)
+            new, due = await _numbers(raw, _KEEP, columns)
             if new < len(rows):
-                await raw.execute(_HANDLE_AGAIN, (*columns[:2], CHANNEL, Lane.INBOX.value))
+                (again,) = await _numbers(raw, _HANDLE_AGAIN, columns[:2])
+                due += again
+        if due:
+            self._due.set()
         # One log line per commit: one per event would cost as much as storing it.
         log.info("events.kept", event_ids=[event.stripe_event_id for event in rows], new=new)
+
+    async def _wake_workers(self) -> Never:
+        while True:
+            await self._due.wait()
+            woken = await outlive("intake.wake_up", self._wake())
+            await asyncio.sleep(WAKE_SECONDS if woken else RECONNECT_SECONDS)
+
+    async def _wake(self) -> bool:
+        self._due.clear()
+        try:
+            async with self._engine.connect() as connection:
+                await connection.execute(_WAKE, {"channel": CHANNEL, "lane": Lane.INBOX.value})
+        except BaseException:
+            self._due.set()
+            raise
+        return True
+
+
+async def _numbers(raw: psycopg.AsyncConnection[Any], statement: str, columns: tuple[bytes, ...]) -> tuple[int, ...]:
+    """The numbers in the one row of this statement's answer."""
+    found: tuple[int, ...] | None = await (await raw.execute(statement, columns)).fetchone()
+    assert found is not None
+    return found
 
 
 def _packed(events: Sequence[IncomingEvent]) -> tuple[bytes, ...]:

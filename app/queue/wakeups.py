@@ -1,4 +1,4 @@
-"""Wake-ups: NOTIFY inside the transaction that makes something due, LISTEN in the workers.
+"""Wake-ups: NOTIFY inside the transaction that makes something due (the intake: behind it), LISTEN in the workers.
 
 The rows are the queue (docs/decisions/0002): a claiming statement finds what is due. A wake-up only says that
 it is worth looking; losing one costs at most `POLL_SECONDS`.

@@ -135,13 +135,14 @@ async def test_a_duplicate_of_an_event_that_is_just_being_handled_holds_up_no_de
     assert [event["stripe_event_id"] for event in await kept(res)] == ["evt_1", "evt_2"]
 
 
-async def test_workers_are_woken_by_one_notification_per_group_that_is_for_us(
+async def test_workers_are_woken_only_by_what_is_for_us_and_before_the_intake_ends(
     res: Resources, database_url: str
 ) -> None:
     async with await psycopg.AsyncConnection.connect(database_url, autocommit=True) as listener:
         await listener.execute("listen tallyhook")
-        await accept(res.intake, an_event(id="evt_ignored", type="charge.succeeded"))
-        await accept(res.intake, an_event(id="evt_used"))
+        async with intake_of(res.settings) as intake:
+            await accept(intake, an_event(id="evt_ignored", type="charge.succeeded"))
+            await accept(intake, an_event(id="evt_used"))
 
         await listener.execute("notify tallyhook, 'the end'")  # arrives after all that was committed before
         heard: list[str] = []
@@ -151,6 +152,21 @@ async def test_workers_are_woken_by_one_notification_per_group_that_is_for_us(
                 break
 
     assert heard == ["inbox", "the end"]
+
+
+async def test_an_event_is_kept_although_nobody_can_be_woken_and_the_wake_up_follows(
+    res: Resources, database_url: str
+) -> None:
+    async with await psycopg.AsyncConnection.connect(database_url, autocommit=True) as listener:
+        await listener.execute("listen tallyhook")
+        await execute(res, "alter function pg_notify(text, text) rename to pg_notify_away")
+        await accept(res.intake)
+        assert len(await kept(res)) == 1
+
+        await execute(res, "alter function pg_notify_away(text, text) rename to pg_notify")
+
+        heard = [note.payload async for note in listener.notifies(stop_after=1)]
+    assert heard == ["inbox"]
 
 
 async def test_a_database_that_is_away_is_reported_within_five_seconds(simulator: Simulator) -> None:
