@@ -5,6 +5,7 @@
 
 import asyncio
 import os
+import time
 from typing import Any
 
 import psycopg
@@ -53,11 +54,20 @@ def load(res: Resources, claim: LoadClaim, *, at: int | None = None, after: bool
     conninfo = libpq_conninfo(res.engine.url.render_as_string(hide_password=False))
     with psycopg.connect(conninfo, autocommit=True) as reading, Mortal.connect(conninfo, autocommit=True) as writing:
         writing.said, writing.at, writing.after = 0, at, after
+        backend = writing.info.backend_pid
         try:
             load_file(writing, reading, claim.id, claim.fence, How("reports", all_personal=False))
         except Killed:
+            _until_gone(conninfo, backend)
             return None
         return writing.said
+
+
+def _until_gone(conninfo: str, backend: int) -> None:
+    """The server takes a moment to see that a client has died; until then what it had not committed keeps its locks."""
+    with psycopg.connect(conninfo, autocommit=True) as connection:
+        while connection.execute("select 1 from pg_stat_activity where pid = %s", [backend]).fetchone():
+            time.sleep(0.005)
 
 
 async def sums(res: Resources) -> dict[str, str]:
