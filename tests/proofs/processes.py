@@ -121,8 +121,9 @@ class ServiceProcess:
         return [line for line in self.lines() if line["event"] == "service.started"]
 
     def lines(self) -> list[dict[str, Any]]:
-        """What it has logged so far."""
-        return [json.loads(line) for line in self._log.read_text().splitlines() if line.startswith("{")]
+        """What it has logged so far. The last line may be half written yet."""
+        whole = self._log.read_bytes().rpartition(b"\n")[0]
+        return [json.loads(line) for line in whole.splitlines() if line.startswith(b"{")]
 
     def kill(self) -> None:
         """SIGKILL: it does nothing any more."""
