@@ -14,7 +14,8 @@ from app.stripe_api.transport import AiohttpTransport, open_http
 from tests.runs.strangers import stranger
 from tests.stripe_api.authority import behind_tls
 
-SECONDS = httpx.Timeout(0.5, connect=0.5)
+PATIENT = httpx.Timeout(30.0)
+HASTY = httpx.Timeout(30.0, read=0.5)  # where the other side says nothing, and that is to be seen
 HEAD = b"HTTP/1.1 200 OK\r\n"
 LONG = b"x" * 700_000
 
@@ -54,12 +55,14 @@ async def outcome(client: httpx.AsyncClient, url: str) -> tuple[Any, ...]:
 
 
 @asynccontextmanager
-async def both(authorities: Path | None = None) -> AsyncIterator[tuple[httpx.AsyncClient, httpx.AsyncClient]]:
+async def both(
+    authorities: Path | None = None, *, timeout: httpx.Timeout = PATIENT
+) -> AsyncIterator[tuple[httpx.AsyncClient, httpx.AsyncClient]]:
     """Ours, and httpx with its own transport."""
     context = ssl.create_default_context(cafile=authorities)
     async with (
-        httpx.AsyncClient(timeout=SECONDS, transport=AiohttpTransport(context)) as ours,
-        httpx.AsyncClient(timeout=SECONDS, verify=context, trust_env=False) as theirs,
+        httpx.AsyncClient(timeout=timeout, transport=AiohttpTransport(context)) as ours,
+        httpx.AsyncClient(timeout=timeout, verify=context, trust_env=False) as theirs,
     ):
         yield ours, theirs
 
@@ -126,7 +129,7 @@ Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 async def test_silence_is_given_up_in_the_same_way(serve: Serve) -> None:
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
-    async with server, both() as (ours, theirs):
+    async with server, both(timeout=HASTY) as (ours, theirs):
         mine, its = await outcome(ours, url), await outcome(theirs, url)
 
     assert mine == its
@@ -137,7 +140,11 @@ async def test_silence_is_given_up_in_the_same_way(serve: Serve) -> None:
 async def test_silence_behind_tls_too(tmp_path: Path, serve: Serve) -> None:
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     behind = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    async with server, behind_tls(behind, tmp_path) as url, both(tmp_path / "ca.pem") as (ours, theirs):
+    async with (
+        server,
+        behind_tls(behind, tmp_path) as url,
+        both(tmp_path / "ca.pem", timeout=HASTY) as (ours, theirs),
+    ):
         mine, its = await outcome(ours, url), await outcome(theirs, url)
 
     assert mine == its
@@ -173,7 +180,7 @@ async def test_a_proxy_that_the_environment_names_gets_the_calls_but_those_that_
     async with stranger() as proxy, stranger() as host:
         monkeypatch.setenv(variable, proxy.url)
         monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-        async with open_http(SECONDS, ssl.create_default_context()) as client:
+        async with open_http(PATIENT, ssl.create_default_context()) as client:
             await client.get("http://api.test/v1/account")
             await client.get(f"{host.url}/v1/account")
 
@@ -199,7 +206,7 @@ async def test_through_a_proxy_tls_goes_to_the_host_itself_and_the_key_never_to_
     async with proxy, stranger() as host, behind_tls(host.url, tmp_path) as url:
         monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{proxy.sockets[0].getsockname()[1]}")
         context = ssl.create_default_context(cafile=tmp_path / "ca.pem")
-        async with open_http(SECONDS, context) as client:
+        async with open_http(PATIENT, context) as client:
             answer = await client.get(f"{url}/v1/account", headers={"Authorization": "Bearer key"})
 
     assert answer.status_code == 200
