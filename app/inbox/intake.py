@@ -89,6 +89,8 @@ class Intake:
         self._own = [OwnConnection(self._engine, seconds=TRANSACTION_SECONDS) for _ in range(WRITERS)]
         self._writers: list[asyncio.Task[None]] = []
         self._due = asyncio.Event()  # something was committed that nobody was woken for yet
+        self._waking: asyncio.Future[bool | None] = asyncio.get_running_loop().create_future()
+        self._waking.set_result(None)
         self.refused = RefusedDeliveries()
 
     async def __aenter__(self) -> Self:
@@ -102,7 +104,7 @@ class Intake:
     ) -> None:
         for writer in self._writers:
             writer.cancel()
-        await asyncio.gather(*self._writers, return_exceptions=True)
+        await asyncio.gather(*self._writers, self._waking, return_exceptions=True)
         if self._due.is_set():
             await outlive("intake.wake_up", self._wake())
         await self.refused.keep(self._engine)
@@ -206,7 +208,9 @@ class Intake:
     async def _wake_workers(self) -> Never:
         while True:
             await self._due.wait()
-            woken = await outlive("intake.wake_up", self._wake())
+            # To its end: a connection whose task is cancelled while it is opened stays open for a while.
+            self._waking = asyncio.ensure_future(outlive("intake.wake_up", self._wake()))
+            woken = await asyncio.shield(self._waking)
             await asyncio.sleep(WAKE_SECONDS if woken else RECONNECT_SECONDS)
 
     async def _wake(self) -> bool:
@@ -214,7 +218,7 @@ class Intake:
         try:
             async with self._engine.connect() as connection:
                 await connection.execute(_WAKE, {"channel": CHANNEL, "lane": Lane.INBOX.value})
-        except BaseException:
+        except Exception:
             self._due.set()
             raise
         return True

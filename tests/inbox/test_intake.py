@@ -1,6 +1,7 @@
 """Keeping each event exactly once: contract §4, at the function that the web route calls."""
 
 import asyncio
+import gc
 import json
 from contextlib import suppress
 from typing import Any
@@ -18,6 +19,7 @@ from tests.detour import detour
 from tests.inbox.intake_events import accept, an_event, intake_of, kept
 from tests.ports import held_port
 from tests.service import WEBHOOK_SECRET, execute, make_settings
+from tests.until import until
 
 
 async def test_an_event_is_kept_with_its_signed_text_when_accept_returns(res: Resources) -> None:
@@ -152,6 +154,27 @@ async def test_workers_are_woken_only_by_what_is_for_us_and_before_the_intake_en
                 break
 
     assert heard == ["inbox", "the end"]
+
+
+async def test_an_intake_that_ends_just_after_a_delivery_leaves_no_connection_behind(
+    simulator: Simulator, database_url: str
+) -> None:
+    async def alone() -> bool:
+        async with await psycopg.AsyncConnection.connect(database_url, autocommit=True) as connection:
+            found = await connection.execute("""
+                select from pg_stat_activity
+                where datname = current_database() and backend_type = 'client backend' and pid <> pg_backend_pid()
+            """)
+            return await found.fetchone() is None
+
+    gc.disable()  # it would close one that nobody holds any more
+    try:
+        for number in range(20):
+            async with intake_of(make_settings(database_url, simulator)) as intake:
+                await accept(intake, an_event(id=f"evt_{number}"))
+        await until(alone)
+    finally:
+        gc.enable()
 
 
 async def test_an_event_is_kept_although_nobody_can_be_woken_and_the_wake_up_follows(
