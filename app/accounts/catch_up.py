@@ -42,7 +42,7 @@ def gap_seconds(settings: Settings) -> float:
 
 
 async def move_marks(session: AsyncSession, *, settings: Settings) -> None:
-    """Move the watermarks of all accounts to now, except those that are behind, or were moved a moment ago."""
+    """Move the watermarks of all accounts to now, except those that are behind, locked, or were moved a moment ago."""
     gap = gap_seconds(settings)
     await session.execute(_MOVE, {"gap": gap, "fresh": gap * FRESH_SHARE})
 
@@ -115,13 +115,13 @@ def _as_row(account: str, run: StripeRun) -> dict[str, object]:
     }
 
 
-# Always in the same order, so that no two workers deadlock.
+# An account that is being claimed from is left to the next heartbeat, so that none waits.
 _MOVE = text("""
 update accounts set known_until = now(), timeline = server_timeline() where slug in (
     select slug from accounts where known_until is null
         or known_until > now() - make_interval(secs => :gap) and known_until < now() - make_interval(secs => :fresh)
             and coalesce(timeline = server_timeline(), true)
-    order by slug for no key update)
+    for no key update skip locked)
 """)
 _KEEP = text("""
 insert into unclaimed_runs (account, stripe_run_id, report_type, parameters, created_at)

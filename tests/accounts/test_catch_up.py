@@ -218,12 +218,32 @@ async def test_the_watermark_moves_while_a_worker_lives_and_stands_still_otherwi
     assert account["moved"] is moves
 
 
-async def test_a_watermark_that_was_moved_a_moment_ago_is_left_to_the_claims(res: Resources) -> None:
+async def test_a_watermark_that_was_moved_a_moment_ago_is_left_as_it_is(res: Resources) -> None:
     await execute(res, "update accounts set known_until = now(), timeline = server_timeline()")
-    async with res.sessions.begin() as claiming, res.sessions.begin() as session:
-        await claiming.execute(text("select from accounts for no key update"))
-        await session.execute(text("set local lock_timeout = '1 s'"))
+    before = await fetch(res, "select known_until from accounts")
 
+    async with res.sessions.begin() as session:
+        await catch_up.move_marks(session, settings=res.settings)
+
+    assert await fetch(res, "select known_until from accounts") == before
+
+
+async def test_moving_the_watermarks_does_not_wait_for_a_claim(res: Resources) -> None:
+    await execute(res, "update accounts set known_until = now() - interval '30 s'")
+    moved = "select 1 from accounts where known_until > now() - interval '20 s'"
+
+    async with res.sessions.begin() as claiming:
+        await claiming.execute(text("select from accounts for no key update"))
+        await _move_marks_at_once(res)
+        assert await fetch(res, moved) == []
+
+    await _move_marks_at_once(res)
+    assert len(await fetch(res, moved)) == 1
+
+
+async def _move_marks_at_once(res: Resources) -> None:
+    async with res.sessions.begin() as session:
+        await session.execute(text("set local lock_timeout = '1 s'"))
         await catch_up.move_marks(session, settings=res.settings)
 
 
