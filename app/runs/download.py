@@ -27,7 +27,7 @@ from app.runs import moves
 from app.runs.moves import Move, RunError
 from app.runs.put_off import puts_off
 from app.runs.transfer import DownloadClaim, fenced, transfer
-from app.runs.turns import claim_in_turn, claiming
+from app.runs.turns import claim_in_turn, claiming, permit_claims
 from app.tables import loads
 from app.tables.loading import have_same_rows
 from app.tables.loads import StoredRun
@@ -61,15 +61,7 @@ async def _claim_for_account(
 ) -> list[DownloadClaim]:
     values = {"account": account, "big": big, "big_bytes": BIG_BYTES}
     due = (await session.execute(_DUE, {**values, "limit": limit})).scalars().all()
-    permit = await holds.permit(
-        session,
-        account,
-        CallKind.FILES,
-        len(due),
-        limiter=terms.limiter,
-        probe_seconds=terms.settings.retry_max_seconds,
-        queue=False,
-    )
+    permit = await permit_claims(session, account, CallKind.FILES, len(due), terms)
     if not permit.calls:
         return []
     taken = {"ids": due[: permit.calls], "worker": terms.lease.worker, "seconds": terms.lease.seconds}

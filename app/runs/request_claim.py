@@ -11,12 +11,12 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app import report_types
-from app.accounts import catch_up, holds
+from app.accounts import catch_up
 from app.errors import AccountBusy, WatermarkBehind
 from app.queue.claims import Claim
 from app.resources import ClaimTerms, Resources
 from app.runs.slots import PENDING_AT_STRIPE
-from app.runs.turns import claim_in_turn, claiming
+from app.runs.turns import claim_in_turn, claiming, permit_claims
 from app.stripe_api.rate_limit import USED_UP
 from app.vocabulary import CallKind, Lane
 
@@ -85,22 +85,13 @@ async def _claim_for_account(session: AsyncSession, account: str, limit: int, te
         raise AccountBusy
     if mark.too_old or mark.other_timeline:
         raise WatermarkBehind(mark.known_until, other_timeline=mark.other_timeline)
-    probe_seconds = terms.settings.retry_max_seconds
     picked = await _pick(session, account, limit, terms)
-    permit = await holds.permit(
-        session,
-        account,
-        CallKind.CREATE,
-        len(picked),
-        limiter=terms.limiter,
-        probe_seconds=probe_seconds,
-        queue=False,
-    )
+    permit = await permit_claims(session, account, CallKind.CREATE, len(picked), terms)
     chosen = picked[: permit.calls]
     if not chosen:
         return []
     types = [run.missing_type for run in chosen if run.missing_type]
-    await report_types.begin_probes(session, account, types, seconds=probe_seconds)
+    await report_types.begin_probes(session, account, types, seconds=terms.settings.retry_max_seconds)
     values = {
         "ids": [run.id for run in chosen],
         "keys": [secrets.token_hex(16) for _ in chosen],

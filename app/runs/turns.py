@@ -7,10 +7,11 @@ from typing import TypeVar
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from app.accounts import holds
 from app.db.engine import autocommit_session
 from app.errors import AccountBusy
-from app.resources import Resources
-from app.vocabulary import Lane, RunState
+from app.resources import ClaimTerms, Resources
+from app.vocabulary import CallKind, Lane, RunState
 
 Claim = TypeVar("Claim")
 
@@ -55,6 +56,21 @@ async def claiming(res: Resources) -> AsyncIterator[AsyncSession]:
             busy = error
     if busy is not None:
         raise busy
+
+
+async def permit_claims(
+    session: AsyncSession, account: str, kind: CallKind, wanted: int, terms: ClaimTerms
+) -> holds.Permit:
+    """How many of these runs may be claimed for their calls now (`holds.permit`). Raises AccountBusy."""
+    return await holds.permit(
+        session,
+        account,
+        kind,
+        wanted,
+        limiter=terms.limiter,
+        probe_seconds=terms.settings.retry_max_seconds,
+        queue=False,
+    )
 
 
 async def accounts_due(res: Resources, state: RunState) -> list[str]:
