@@ -9,11 +9,15 @@ import psycopg
 
 
 class Detour:
-    """Carries bytes between us and the database at `target`; `url` is how to go by it."""
+    """Carries bytes between us and the database at `target`; `url` is how to go by it.
+
+    `swallowed` counts how often.
+    """
 
     def __init__(self, target: dict[str, Any], port: int) -> None:
         self._target = target
-        self._age = 0
+        self.swallowed = 0
+        self._fatal: bytes | None = None
         self._carrying = asyncio.Event()
         self._carrying.set()
         user = ":".join(str(target[name]) for name in ("user", "password") if name in target)
@@ -29,7 +33,11 @@ class Detour:
 
     def swallow(self) -> None:
         """Carry nothing of the present connections ever again, and tell nobody; new ones work."""
-        self._age += 1
+        self.swallowed += 1
+
+    def swallow_at(self, words: bytes | None) -> None:
+        """Swallow the present connections whenever one of them carries these words, and them too; None: no longer."""
+        self._fatal = words
 
     async def connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One connection."""
@@ -39,11 +47,13 @@ class Detour:
         await asyncio.gather(self._carry(reader, back_writer), self._carry(back_reader, writer))
 
     async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        age = self._age
+        before = self.swallowed
         try:
             while data := await reader.read(65536):
                 await self._carrying.wait()
-                if age == self._age:
+                if self._fatal and self._fatal in data:
+                    self.swallow()
+                if before == self.swallowed:
                     writer.write(data)
         except ConnectionError:
             pass  # closed with something unread: an end like any other

@@ -5,8 +5,8 @@ import os
 import select
 import socket
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
@@ -28,23 +28,25 @@ from app.db.errors import is_wrong_server
 # We must notice that the database is away within the 5 s in which a webhook gets its 503 (contract §4).
 CONNECT_TIMEOUT_SECONDS = 3
 POOL_TIMEOUT_SECONDS = 4
-CONNECTING: dict[str, Any] = {"connect_timeout": CONNECT_TIMEOUT_SECONDS, "client_encoding": "utf8"}
-# Every transaction of the service is short; one that takes this long has lost its connection to a silent network or
-# proxy: its socket is closed, and the transaction is repeated on another one.
-TRANSACTION_SECONDS = 60.0
-# Planning the statements of a run costs PostgreSQL more than executing them; what is asked only now and then is not
-# worth remembering.
-PREPARE_AFTER = 3
-# More than there are statements: the driver forgets those it saw longest ago, and counts them from the beginning.
-MOST_PREPARED = 500
-# What the kernel notices itself: a peer that is gone, in about 10 s.
-TCP: dict[str, Any] = {
+# The rest is for the kernel: it notices a peer that is gone in about 10 s.
+CONNECTING: dict[str, Any] = {
+    "connect_timeout": CONNECT_TIMEOUT_SECONDS,
+    "client_encoding": "utf8",
     "keepalives": 1,
     "keepalives_idle": 5,
     "keepalives_interval": 2,
     "keepalives_count": 3,
     "tcp_user_timeout": 10_000,
 }
+# Every transaction of the service is short; one that takes this long has lost its connection to a silent network or
+# proxy: its socket is closed, and the transaction is repeated on another one. The same holds for what a new connection
+# is asked before its first transaction.
+TRANSACTION_SECONDS = 60.0
+# Planning the statements of a run costs PostgreSQL more than executing them; what is asked only now and then is not
+# worth remembering.
+PREPARE_AFTER = 3
+# More than there are statements: the driver forgets those it saw longest ago, and counts them from the beginning.
+MOST_PREPARED = 500
 
 
 # Our statements and the driver rely on these, whatever the role or the database sets. Servers and poolers report their
@@ -103,7 +105,6 @@ def make_engine(
             "prepare_threshold": None,
             **CONNECTING,
             "application_name": "tallyhook",
-            **TCP,
         },
     )
     prepare_connections(engine.sync_engine)
@@ -214,13 +215,17 @@ def _refuse_a_dead_connection(dbapi_connection: AdaptedConnection, _record: Any,
 
 
 def _watch(engine: AsyncEngine, seconds: float) -> None:
-    def begin(dbapi_connection: AdaptedConnection, record: ConnectionPoolEntry, _proxy: Any) -> None:
+    def begin(dbapi_connection: AdaptedConnection, record: ConnectionPoolEntry, _proxy: Any = None) -> None:
+        forget_watch(record.info)
         raw = dbapi_connection.driver_connection
-        record.info[_watch] = asyncio.get_running_loop().call_later(seconds, cut, raw)
+        record.info[_watch] = asyncio.get_running_loop().call_later(seconds, _cut, raw)
 
     def end(_dbapi_connection: AdaptedConnection | None, record: ConnectionPoolEntry) -> None:
         forget_watch(record.info)
 
+    # Before all others who listen: SQLAlchemy and we ask a new connection a few things before it is handed out, and
+    # the driver's time limit has ended with the login.
+    event.listen(engine.sync_engine, "connect", begin, insert=True)
     event.listen(engine.sync_engine, "checkout", begin)
     event.listen(engine.sync_engine, "checkin", end)
 
@@ -231,11 +236,18 @@ def forget_watch(info: dict[Any, Any]) -> None:
         timer.cancel()
 
 
-def cut(raw: Any) -> None:
-    """Close the socket under a connection: that wakes the task that waits for an answer.
+@contextmanager
+def cut_after(seconds: float, raw: Any) -> Iterator[None]:
+    """Cut this connection (psycopg's) if the block takes longer."""
+    timer = asyncio.get_running_loop().call_later(seconds, _cut, raw)
+    try:
+        yield
+    finally:
+        timer.cancel()
 
-    Cancelling the task would wait for the server.
-    """
+
+def _cut(raw: Any) -> None:
+    # That wakes the task that waits for an answer; cancelling the task would wait for the server.
     with suppress(OSError, psycopg.Error), socket.socket(fileno=os.dup(raw.fileno())) as shared:
         shared.shutdown(socket.SHUT_RDWR)
 

@@ -4,7 +4,6 @@ It is one of its engine's, with the same care: one that died is noticed before i
 cut, after an error there is a new one. It saves going through the pool, which costs more than the statement.
 """
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from types import TracebackType
@@ -13,7 +12,7 @@ from typing import Any, Self
 import psycopg
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from app.db.engine import cut, forget_watch, is_dead, leave_server
+from app.db.engine import cut_after, forget_watch, is_dead, leave_server
 from app.db.errors import is_wrong_server
 
 
@@ -39,16 +38,14 @@ class OwnConnection:
         if self._raw is None or is_dead(self._raw):
             await self._close()
             await self._open()
-        timer = asyncio.get_running_loop().call_later(self._seconds, cut, self._raw)
         try:
-            yield self._raw
+            with cut_after(self._seconds, self._raw):
+                yield self._raw
         except BaseException as error:
             if is_wrong_server(error):
                 leave_server(self._engine.sync_engine)
             await self._close()
             raise
-        finally:
-            timer.cancel()
 
     async def _open(self) -> None:
         self._holder = await self._engine.connect()

@@ -14,7 +14,7 @@ import structlog
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.db.engine import CONNECT_TIMEOUT_SECONDS, TCP, libpq_conninfo
+from app.db.engine import CONNECT_TIMEOUT_SECONDS, CONNECTING, cut_after, libpq_conninfo
 from app.vocabulary import Lane
 
 log = structlog.get_logger()
@@ -90,12 +90,12 @@ class Wakeups:
         connection = await psycopg.AsyncConnection.connect(
             libpq_conninfo(url),
             autocommit=True,
-            connect_timeout=CONNECT_TIMEOUT_SECONDS,
             application_name="tallyhook-listen",
-            **TCP,
+            **CONNECTING,
         )
         async with connection:
-            await connection.execute(f"listen {CHANNEL}")
+            with cut_after(CONNECT_TIMEOUT_SECONDS, connection):
+                await connection.execute(f"listen {CHANNEL}")
             self.listening = True
             self.ring()  # whatever became due while the connection was lost
             self.keys_changed.set()

@@ -12,7 +12,7 @@ from typing import Any
 
 from psycopg.conninfo import make_conninfo
 
-from app.db.engine import CONNECT_TIMEOUT_SECONDS, TCP, libpq_conninfo
+from app.db.engine import CONNECTING, libpq_conninfo
 from app.errors import ChildEnded
 from app.resources import Resources
 
@@ -110,7 +110,7 @@ class Child:
 
 def _opening(res: Resources) -> Mapping[str, Any]:
     url = res.engine.url.render_as_string(hide_password=False)
-    more = {**TCP, "connect_timeout": CONNECT_TIMEOUT_SECONDS, "application_name": "tallyhook loads"}
+    more = {**CONNECTING, "application_name": "tallyhook loads"}
     return {
         "conninfo": make_conninfo(libpq_conninfo(url), **more),
         "reports_schema": res.settings.reports_schema,

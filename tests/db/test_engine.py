@@ -1,5 +1,6 @@
 """Connections behave the same whatever the server, the database or the role sets, and leave a wrong server."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
@@ -17,6 +18,7 @@ from app.errors import SchemaError, Unavailable
 from app.resources import open_resources
 from app.simulator import Simulator
 from tests.database import PostgresServer
+from tests.detour import detour
 from tests.runs.stories import deliver_value
 from tests.service import fetch, make_settings, work_off
 
@@ -194,3 +196,19 @@ async def test_more_statements_than_the_driver_remembers_by_itself_are_prepared_
             text("select count(*) from pg_prepared_statements where statement like '%as n'")
         )
         assert prepared.scalar_one() == 150
+
+
+@pytest.mark.parametrize("asked", [b"version()", b"pg_backend_pid()"], ids=["by SQLAlchemy", "by us"])
+async def test_a_connection_that_is_swallowed_while_it_is_opened_is_given_up_and_the_next_one_works(
+    database_url: str, asked: bytes
+) -> None:
+    async with detour(database_url) as way:
+        engine = make_engine(way.url, pool_size=1, transaction_seconds=0.3)
+        way.swallow_at(asked)
+        with pytest.raises(DBAPIError):
+            async with asyncio.timeout(60), engine.connect():
+                pass
+        way.swallow_at(None)
+        async with engine.connect() as connection:
+            assert (await connection.execute(text("select 1"))).scalar_one() == 1
+        await engine.dispose()

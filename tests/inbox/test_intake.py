@@ -239,6 +239,19 @@ async def test_an_intake_whose_connections_a_network_swallowed_continues_with_ne
     assert "evt_after" in {event["stripe_event_id"] for event in await kept(res)}
 
 
+async def test_an_intake_ends_although_a_network_swallowed_the_connection_that_was_to_wake_the_workers(
+    res: Resources, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.inbox.intake.TRANSACTION_SECONDS", 0.5)
+    async with detour(database_url) as way, intake_of(res.settings, way.url) as intake:
+        for number in range(WRITERS):  # each opens its connection, and nobody is woken for what is ignored
+            await accept(intake, an_event(id=f"evt_{number}", type="invoice.paid"))
+        way.swallow_at(b"pg_backend_pid")
+        await accept(intake, an_event(id="evt_to_wake"))
+
+    assert "evt_to_wake" in {event["stripe_event_id"] for event in await kept(res)}
+
+
 async def test_an_error_of_our_own_answers_unavailable_and_the_next_delivery_is_kept(
     res: Resources,
 ) -> None:

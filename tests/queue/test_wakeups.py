@@ -10,6 +10,7 @@ import pytest
 from app.queue.wakeups import CHANNEL, Wakeups, wake
 from app.resources import Resources
 from app.vocabulary import Lane
+from tests.detour import detour
 from tests.until import until
 
 
@@ -79,6 +80,21 @@ async def test_a_lost_connection_is_made_again_and_rings_for_what_was_missed(res
             )
 
         await woken(ears, Lane.INBOX)
+
+
+async def test_a_connection_that_a_network_swallows_as_it_begins_to_listen_is_given_up_for_a_new_one(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.queue.wakeups.CONNECT_TIMEOUT_SECONDS", 0.3)
+    async with detour(database_url) as way:
+        way.swallow_at(b"listen tallyhook")
+        ears = Wakeups()
+        task = asyncio.create_task(ears.listen(way.url))
+        await until(lambda: way.swallowed)
+        way.swallow_at(None)
+        await until(lambda: ears.listening)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
 
 
 async def test_a_ring_between_looking_and_sleeping_is_not_lost() -> None:
