@@ -163,6 +163,25 @@ async def test_what_a_broken_handler_wrote_is_undone(
     assert len(await fetch(res, "select 1 from timetable")) == 1
 
 
+async def test_handling_events_does_not_wait_for_the_disk_and_whatever_comes_next_on_the_connection_does(
+    res: Resources, simulator: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[Any, ...]] = []
+    how = text("select current_setting('synchronous_commit'), pg_backend_pid()")
+
+    async def look(session: AsyncSession, settings: Settings, account: str, values: list[dict[str, Any]]) -> None:
+        seen.append(tuple((await session.execute(how)).one()))
+
+    monkeypatch.setitem(handlers.HANDLERS, EventType.REPORT_TYPE_UPDATED, look)
+    await deliver_value(res, told(simulator))
+    await handlers.drain(res)
+    async with res.sessions.begin() as session:
+        await look(session, res.settings, "default", [])
+
+    (while_handling, one), (after, other) = seen
+    assert (while_handling, after, one) == ("off", "on", other)
+
+
 LACKING: list[Any] = [
     {},
     {"object": {}},

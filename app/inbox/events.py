@@ -158,12 +158,14 @@ class _Replayed:
 
 
 _SHOWN = select(*(getattr(Event, name) for name in KeptEvent.__slots__))
-# Types without a handler in this version stay pending: a newer version wrote them, and will handle them.
+# Types without a handler in this version stay pending: a newer version wrote them, and will handle them. The commit
+# does not wait for the disk: what a crash of the server takes back is pending again (docs/decisions/0023).
 _TAKE = text("""
 select id, account, stripe_event_id, type, object_id, payload, tries, traceparent,
     cast(extract(epoch from clock_timestamp() - due_at) as float8) as waited
 from events
 where status = 'pending' and due_at <= clock_timestamp() and type = any(:types)
+    and (select set_config('synchronous_commit', 'off', true)) = 'off'
 order by due_at, id limit :limit for update skip locked
 """)
 _MARK = text("""

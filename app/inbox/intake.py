@@ -8,8 +8,10 @@ commit is on the disk, so that commits took turns.
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import repeat
 from types import TracebackType
 from typing import Any, Never, Self
 
@@ -40,6 +42,9 @@ GROUP_LIMIT = 200
 WAKE_SECONDS = 0.005
 # More than this waiting means that the database cannot keep up: 503, and Stripe delivers again.
 QUEUE_LIMIT = 2000
+# A process that stored so many events in so many seconds leaves room for more.
+BUSY_EVENTS = 20
+BUSY_SECONDS = 10.0
 # Stripe must get its answer within 5 s when the database is down (contract §4).
 ANSWER_SECONDS = 4.5
 # By then no request waits for the commit any longer: a connection that has not answered is abandoned.
@@ -91,6 +96,7 @@ class Intake:
         self._due = asyncio.Event()  # something was committed that nobody was woken for yet
         self._waking: asyncio.Future[bool | None] = asyncio.get_running_loop().create_future()
         self._waking.set_result(None)
+        self._kept_at: deque[float] = deque(maxlen=BUSY_EVENTS)
         self.refused = RefusedDeliveries()
 
     async def __aenter__(self) -> Self:
@@ -109,6 +115,11 @@ class Intake:
             await outlive("intake.wake_up", self._wake())
         await self.refused.keep(self._engine)
         await self._engine.dispose()
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether this process takes so many events now that other work should leave it a core."""
+        return len(self._kept_at) == BUSY_EVENTS and time.monotonic() - self._kept_at[0] < BUSY_SECONDS
 
     def account(self, slug: str) -> Account | None:
         """The account with this slug, if it has a signing secret."""
@@ -202,6 +213,7 @@ class Intake:
                 due += again
         if due:
             self._due.set()
+        self._kept_at.extend(repeat(time.monotonic(), min(len(events), BUSY_EVENTS)))
         # One log line per commit: one per event would cost as much as storing it.
         log.info("events.kept", event_ids=[event.stripe_event_id for event in rows], new=new)
 

@@ -5,7 +5,6 @@ It gets the database's address and ids, never values. It ends when its parent do
 
 import json
 import os
-import re
 import sys
 import traceback
 import uuid
@@ -22,7 +21,6 @@ from app.tables.load_file import How, load_file
 NICE = 10
 PREPARE_AFTER = 3
 _TRANSIENT_CLASSES = ("08", "28", "3D", "40", "53", "55", "57", "58", "25")
-_COPY_LINE = re.compile(r"line (\d+)")
 
 
 def main() -> None:
@@ -86,7 +84,8 @@ def _answer(connections: Connections, asked: dict[str, Any], how: How) -> dict[s
         if "same_rows" in asked:
             old, new = map(uuid.UUID, asked["same_rows"])
             return {"outcome": "compared", "same": same_rows(other, old, new, asked["size"])}
-        return {"outcome": "loaded", "rows": load_file(one, other, asked["id"], asked["fence"], how)}
+        rows = load_file(one, other, asked["id"], asked["fence"], how, gently=asked["gently"])
+        return {"outcome": "loaded", "rows": rows}
     except Exception as error:
         connections.close()
         return _ended(error)
@@ -104,9 +103,8 @@ def _ended(error: Exception) -> dict[str, Any]:
     if isinstance(error, Unloadable):
         return _failed(error.message, error.row, error.column, error.expected)
     if isinstance(error, psycopg.DataError):
-        # The message repeats the value, so only the place is shown.
-        line = _COPY_LINE.search(error.diag.context or "")
-        return _failed("the database does not accept a value of this row", int(line[1]) if line else None)
+        # The message repeats the value.
+        return _failed("the database does not accept a value of this file", None)
     if isinstance(error, LoadOvertaken | psycopg.errors.UniqueViolation):
         return {"outcome": "overtaken"}
     if isinstance(error, FileIsGone | StoreAway):

@@ -34,9 +34,9 @@ class Child:
         """The process, if there is one."""
         return None if self._process is None else self._process.pid
 
-    async def load(self, load_id: int, fence: int) -> Mapping[str, Any]:
+    async def load(self, load_id: int, fence: int, *, gently: bool) -> Mapping[str, Any]:
         """Have the child do a load; returns how it ended. Raises ChildEnded. Cancelling this ends the child."""
-        return await self._ask({"id": load_id, "fence": fence})
+        return await self._ask({"id": load_id, "fence": fence, "gently": gently})
 
     async def write_parquet(self, run_id: uuid.UUID, path: Path, *, whole: bool) -> Mapping[str, Any]:
         """Have a run's file written as Parquet, with all its columns or with what the views show. Otherwise like

@@ -3,15 +3,18 @@
 
 import hashlib
 import json
+import re
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import psycopg
 from psycopg import sql
 from psycopg.rows import class_row, tuple_row
 
-from app.errors import LoadOvertaken
+from app.errors import LoadOvertaken, Unloadable
 from app.files.reading import pieces
 from app.tables import copying
 from app.tables.catalogue import Family, Kind, family_of
@@ -27,6 +30,7 @@ LOADER = 1
 # A load may take this long, and a second more for each of these bytes.
 SECONDS = 60
 BYTES_PER_SECOND = 4 * 1024 * 1024
+_COPY_LINE = re.compile(r"line (\d+)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,9 +75,12 @@ class _Load:
         return {field.sql_name for field in self.plan.fields if field.sql_name is not None}
 
 
-def load_file(writing: Connection, reading: Connection, load_id: int, fence: int, how: How) -> int:
+def load_file(
+    writing: Connection, reading: Connection, load_id: int, fence: int, how: How, *, gently: bool = False
+) -> int:
     """Load a claimed load; returns its number of rows. Both connections are in autocommit, and ours alone.
 
+    `gently` keeps one core busy instead of two: this process and PostgreSQL work by turns, which takes a third longer.
     Raises Unloadable, LoadOvertaken, FileIsGone, and what the database raises: then nothing has changed.
     """
     load = _open(writing, reading, load_id, fence, how)
@@ -81,7 +88,7 @@ def load_file(writing: Connection, reading: Connection, load_id: int, fence: int
         prepare_table(writing, load.family, load.plan.fields, how.reports_schema)
     with writing.transaction():
         writing.execute(_FOR_THIS_LOAD, [f"{_seconds(load.job.size)}s"])
-        _copy(writing, load)
+        _copy(writing, load, gently=gently)
         _finish(writing, load)
     return load.reader.row_count
 
@@ -117,7 +124,7 @@ def known_columns(connection: Connection, table: str) -> dict[str, KnownColumn]:
         return {name: KnownColumn(ColumnState(state), Kind(kind), personal) for name, state, kind, personal in cursor}
 
 
-def _copy(connection: Connection, load: _Load) -> None:
+def _copy(connection: Connection, load: _Load, *, gently: bool) -> None:
     """All rows into the table, in place of what was there; without a field there is no table: they are only read."""
     fields = load.plan.fields
     batches = load.reader.columns([Wanted(field.index, field.name, field.kind) for field in fields], load.left)
@@ -133,13 +140,28 @@ def _copy(connection: Connection, load: _Load) -> None:
     statement = sql.SQL("copy {} ({}) from stdin").format(table, sql.SQL(", ").join(map(sql.Identifier, names)))
     unescaped = {place for place, field in enumerate(plain) if fields[field].kind is not Kind.TEXT}
     first = 1
-    with connection.cursor() as cursor, cursor.copy(statement) as copy:
-        for columns, rows in batches:
-            values = [columns[place] for place in plain]
-            if keys:
-                values.append(metadata_of([fields[place].name for place in keys], [columns[place] for place in keys]))
-            copy.write(copying.lines(load.job.id, first, values, rows, unescaped))
-            first += rows
+    # At the end of each COPY this process waits until PostgreSQL has taken all.
+    for part in ([batch] for batch in batches) if gently else [batches]:
+        with _naming_the_row(first), connection.cursor() as cursor, cursor.copy(statement) as copy:
+            for columns, rows in part:
+                values = [columns[place] for place in plain]
+                if keys:
+                    names_of_keys = [fields[place].name for place in keys]
+                    values.append(metadata_of(names_of_keys, [columns[place] for place in keys]))
+                copy.write(copying.lines(load.job.id, first, values, rows, unescaped))
+                first += rows
+
+
+@contextmanager
+def _naming_the_row(first: int) -> Iterator[None]:
+    """Of a value that the database refuses, say which row it is in: `first` is the number of the first of this COPY."""
+    try:
+        yield
+    except psycopg.DataError as error:
+        # The message repeats the value, so only the place is shown.
+        line = _COPY_LINE.search(error.diag.context or "")
+        row = None if line is None else first - 1 + int(line[1])
+        raise Unloadable("the database does not accept a value of this row", row=row) from None
 
 
 def metadata_of(names: Sequence[str], columns: Sequence[Sequence[str]]) -> list[str]:

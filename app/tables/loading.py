@@ -42,7 +42,8 @@ async def load(res: Resources, claim: LoadClaim) -> None:
     if not claim.has_leader:
         await _make_sure_somebody_leads(res, claim)
     try:
-        answer = await child_of(res).load(claim.id, claim.fence)
+        # The sender of an event waits for its answer; nobody waits for a load.
+        answer = await child_of(res).load(claim.id, claim.fence, gently=res.intake.is_busy)
     except ChildEnded as error:
         answer = {"outcome": "crashed", "message": str(error)}
     await _record(res, claim, answer)

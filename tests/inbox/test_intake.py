@@ -12,7 +12,7 @@ from sqlalchemy import text
 
 from app import handlers
 from app.errors import Unavailable
-from app.inbox.intake import ANSWER_SECONDS, WRITERS
+from app.inbox.intake import ANSWER_SECONDS, BUSY_EVENTS, WRITERS
 from app.resources import Resources
 from app.simulator import Simulator
 from tests.detour import detour
@@ -250,6 +250,16 @@ async def test_an_intake_ends_although_a_network_swallowed_the_connection_that_w
         await accept(intake, an_event(id="evt_to_wake"))
 
     assert "evt_to_wake" in {event["stripe_event_id"] for event in await kept(res)}
+
+
+async def test_the_intake_is_busy_while_many_events_come_in(res: Resources, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(BUSY_EVENTS):
+        assert not res.intake.is_busy
+        await accept(res.intake, an_event(id=f"evt_{number}"))
+
+    assert res.intake.is_busy
+    monkeypatch.setattr("app.inbox.intake.BUSY_SECONDS", 0.0)  # as if they had come long ago
+    assert not res.intake.is_busy
 
 
 async def test_an_error_of_our_own_answers_unavailable_and_the_next_delivery_is_kept(

@@ -12,15 +12,19 @@ from sqlalchemy import text
 from sqlalchemy.exc import ProgrammingError
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from app.inbox.intake import BUSY_EVENTS
 from app.resources import Resources
 from app.tables import loading, loads, removal
 from app.tables.load_file import LOADER
 from app.tables.loads import LoadClaim
+from app.tables.reading import BATCH_ROWS
 from app.upkeep.retention import remove_old_files
+from tests.inbox.intake_events import accept, an_event
 from tests.runs.stories import somebody_waits_for_a_lock
 from tests.service import execute, fetch, until_found
 from tests.tables.stored import HEADER, claim_one, day, line, load_all, load_of, rows, rule, store, stored_and_loaded
 
+TABLE = "report_rows.balance_change_from_activity_itemized"
 VIEW = "reports.balance_change_from_activity_itemized"
 
 
@@ -56,6 +60,65 @@ async def test_the_sums_of_a_file_are_known(tables: Resources) -> None:
     ]
     assert (load["key_repeats"], load["net_breaks"]) == (1, 1)
     assert load["first_created"] == load["last_created"] == "2026-10-01 10:00:00"
+
+
+async def take_many_events(res: Resources) -> None:
+    """As many as make the intake busy."""
+    for number in range(BUSY_EVENTS):
+        await accept(res.intake, an_event(id=f"evt_{number}"))
+
+
+async def copies(res: Resources) -> int:
+    """How often rows were copied into the table of these tests, as the database counted."""
+    (found,) = await fetch(res, "select count(*) as n from copied")
+    return int(found["n"])
+
+
+@pytest.mark.parametrize(("busy", "expected"), [(False, 1), (True, 3)], ids=["at once", "gently"])
+async def test_a_file_is_loaded_in_one_go_and_by_turns_where_events_come_in(
+    tables: Resources, busy: bool, expected: int
+) -> None:
+    await stored_and_loaded(tables, rows(line(1)), start=day(2))  # now the table is there
+    await execute(tables, "create table copied (n int)")
+    await execute(
+        tables,
+        "create function note_copy() returns trigger language plpgsql as"
+        " 'begin insert into public.copied values (1); return null; end'",
+    )
+    await execute(
+        tables,
+        f"create trigger note_copy after insert on {TABLE} for each statement execute function note_copy()",
+    )
+    if busy:
+        await take_many_events(tables)
+
+    load = await stored_and_loaded(tables, rows(*(line(number) for number in range(2 * BATCH_ROWS + 10))))
+
+    assert await copies(tables) == expected
+    (found,) = await fetch(
+        tables, f"select count(*) as n, count(distinct row_number) as d, min(row_number) as first,"
+        f" max(row_number) as last, sum(net) as net from {TABLE} where load_id = :id", id=load["id"],
+    )  # fmt: skip
+    number = 2 * BATCH_ROWS + 10
+    assert dict(found) == {"n": number, "d": number, "first": 1, "last": number, "net": 9 * number}
+
+
+@pytest.mark.parametrize("busy", [False, True], ids=["at once", "gently"])
+async def test_a_value_that_the_database_refuses_is_named_by_its_row_in_the_file(tables: Resources, busy: bool) -> None:
+    await stored_and_loaded(tables, rows(line(1)), start=day(2))
+    await execute(tables, "drop schema reports, reports_personal cascade")  # the views would be in the way
+    await execute(tables, f"alter table {TABLE} alter currency type varchar(3)")
+    if busy:
+        await take_many_events(tables)
+    lines = [line(number) for number in range(BATCH_ROWS)]
+
+    load = await stored_and_loaded(tables, rows(*lines, line(1), line(2, currency="euro")))
+
+    assert load["state"] == "failed"
+    assert (load["error"]["row"], load["error"]["message"]) == (
+        BATCH_ROWS + 2,
+        "the database does not accept a value of this row",
+    )
 
 
 @pytest.mark.parametrize(
