@@ -206,7 +206,12 @@ def is_dead(raw: Any) -> bool:
     libpq knows it once its socket is readable at end of file; asking the socket costs microseconds, where a ping before
     each transaction would cost a round trip.
     """
-    return bool(raw.closed or select.select([raw.fileno()], [], [], 0)[0])
+    if raw.closed:
+        return True
+    # `select.select` refuses descriptors above 1023, which a process with many senders has.
+    readable = select.poll()
+    readable.register(raw.fileno(), select.POLLIN)
+    return bool(readable.poll(0))
 
 
 def _refuse_a_dead_connection(dbapi_connection: AdaptedConnection, _record: Any, _proxy: Any) -> None:

@@ -1,7 +1,10 @@
 """Connections behave the same whatever the server, the database or the role sets, and leave a wrong server."""
 
 import asyncio
+import os
+import resource
 from collections.abc import AsyncIterator
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
@@ -211,4 +214,21 @@ async def test_a_connection_that_is_swallowed_while_it_is_opened_is_given_up_and
         way.swallow_at(None)
         async with engine.connect() as connection:
             assert (await connection.execute(text("select 1"))).scalar_one() == 1
+        await engine.dispose()
+
+
+async def test_a_connection_is_usable_in_a_process_that_has_more_than_a_thousand_files_open(
+    engine: AsyncEngine,
+) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 2048), hard))
+    with ExitStack() as opened:
+        opened.callback(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
+        while (descriptor := os.open(os.devnull, os.O_RDONLY)) < 1100:
+            opened.callback(os.close, descriptor)
+        opened.callback(os.close, descriptor)
+        async with engine.connect() as connection:
+            raw = (await connection.get_raw_connection()).driver_connection
+            assert raw is not None
+            assert raw.fileno() > 1023
         await engine.dispose()
