@@ -119,7 +119,8 @@ def _as_row(account: str, run: StripeRun) -> dict[str, object]:
 _MOVE = text("""
 update accounts set known_until = now(), timeline = server_timeline() where slug in (
     select slug from accounts where known_until is null
-        or known_until > now() - make_interval(secs => :gap) and known_until < now() - make_interval(secs => :fresh)
+        or known_until > clock_timestamp() - make_interval(secs => :gap)
+            and known_until < clock_timestamp() - make_interval(secs => :fresh)
             and coalesce(timeline = server_timeline(), true)
     for no key update skip locked)
 """)
@@ -131,7 +132,8 @@ on conflict do nothing
 """).bindparams(bindparam("parameters", type_=JSONB))
 _PRUNE = text("""
 delete from unclaimed_runs where (account, stripe_run_id) in (
-    select account, stripe_run_id from unclaimed_runs where created_at < now() - make_interval(days => :days)
+    select account, stripe_run_id from unclaimed_runs
+    where created_at < clock_timestamp() - make_interval(days => :days)
     order by account, stripe_run_id limit :limit)
 returning 1
 """)

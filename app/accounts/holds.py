@@ -102,7 +102,9 @@ update account_holds set next_probe_at = clock_timestamp() + make_interval(secs 
 where account = :account and call_kind = :kind
 """)
 # Only the right key ends a hold without a next probe (see identity).
-_PROBE_ALL = text("update account_holds set next_probe_at = now(), tries = 0 where next_probe_at < 'infinity'")
+_PROBE_ALL = text("""
+update account_holds set next_probe_at = clock_timestamp(), tries = 0 where next_probe_at < 'infinity'
+""")
 _TRIES = text("select tries from account_holds where account = :account and call_kind = :kind")
 _HOLD = text("""
 insert into account_holds (account, call_kind, reason, next_probe_at)

@@ -53,11 +53,12 @@ insert into dropped_objects (location) select location from dropped where locati
 """)
 # Deleted now and again a day later, in case a writer was still at it now.
 _DROPPED = text("""
-select location from dropped_objects where deleted_at is null or dropped_at < now() - interval '1 day' limit :limit
+select location from dropped_objects
+where deleted_at is null or dropped_at < clock_timestamp() - interval '1 day' limit :limit
 """)
 _SWEPT = text("""
 with swept as (
-    delete from dropped_objects where location = any(:locations) and dropped_at < now() - interval '1 day'
+    delete from dropped_objects where location = any(:locations) and dropped_at < clock_timestamp() - interval '1 day'
 )
 update dropped_objects set deleted_at = now() where location = any(:locations) and deleted_at is null
 """)

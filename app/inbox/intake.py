@@ -65,7 +65,7 @@ select count(*), count(*) filter (where status = 'pending') from kept
 # Only what is not handled yet, and without waiting: an event that a worker has locked is being handled right now.
 _HANDLE_AGAIN = """
 with again as (
-    update events set due_at = now(), status = 'pending', tries = 0
+    update events set due_at = clock_timestamp(), status = 'pending', tries = 0
     from unnest(%b::text[], %b::text[]) as given(account, stripe_event_id) cross join lateral (
         select id from events as known
         where known.account = given.account and known.stripe_event_id = given.stripe_event_id

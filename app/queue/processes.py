@@ -64,7 +64,7 @@ on conflict (id) do update set seen_at = now()
 _GONE = text("delete from workers where id = :id")
 _PRUNE = text("""
 delete from workers where id in (
-    select id from workers where seen_at < now() - make_interval(days => :days) order by id limit :limit)
+    select id from workers where seen_at < clock_timestamp() - make_interval(days => :days) order by id limit :limit)
 returning 1
 """)
 _OLDER = text("""

@@ -64,7 +64,7 @@ with due as (
     from rules cross join unnest(rules.recheck_days) as day
     join runs on runs.rule_id = rules.id and runs.state = 'stored' and runs.window_key is not null and not runs.recheck
     where rules.enabled and rules.deleted_at is null
-        and runs.stored_at + make_interval(days => day) <= now()
+        and runs.stored_at + make_interval(days => day) <= clock_timestamp()
         and runs.stored_at + make_interval(days => day) > rules.updated_at
         and not exists (select 1 from runs as first where first.rule_id = runs.rule_id and first.state = 'stored'
             and first.connected_account is not distinct from runs.connected_account

@@ -106,6 +106,6 @@ with claimed as (
 )
 select claimed.id as run_id, claimed.account, claimed.attempt, claimed.fence, claimed.tries, claimed.caused_by,
     claimed.traceparent, attempts.stripe_run_id, claimed.requested_at,
-    claimed.requested_at < now() - make_interval(secs => :timeout) as stuck
+    claimed.requested_at < clock_timestamp() - make_interval(secs => :timeout) as stuck
 from claimed join attempts on attempts.run_id = claimed.id and attempts.number = claimed.attempt
 """)

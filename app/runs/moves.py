@@ -71,9 +71,9 @@ returning run_id, case when cast(:lanes as text) <> '' then pg_notify(:channel, 
 """
 _STAMPS = {
     RunState.PLANNED: """
-        , due_at = now(), attempt = runs.attempt + 1, requested_at = null, ready_at = null, error = null""",
-    RunState.REQUESTED: ", requested_at = now(), due_at = now() + make_interval(secs => :poll)",
-    RunState.READY: ", due_at = now(), ready_at = now()",
+        , due_at = clock_timestamp(), attempt = runs.attempt + 1, requested_at = null, ready_at = null, error = null""",
+    RunState.REQUESTED: ", requested_at = now(), due_at = clock_timestamp() + make_interval(secs => :poll)",
+    RunState.READY: ", due_at = clock_timestamp(), ready_at = now()",
     # Not the transaction's beginning: pollers ask for what was stored later than what they have seen (runs/listing).
     RunState.STORED: ", stored_at = clock_timestamp(), error = null",
     RunState.FAILED: ", error = cast(:error as jsonb)",

@@ -109,7 +109,7 @@ with made as (
     insert into runs (id, account, rule_id, report_type, connected_account, window_key, revision, partial,
         interval_start, interval_end, timezone, parameters, state, attempts_granted,
         caused_by, traceparent, due_at)
-    select run.*, now() - random() * interval '1 second'
+    select run.*, clock_timestamp() - make_interval(secs => random())
     from jsonb_to_recordset(cast(:runs as jsonb)) as run(id uuid, account text, rule_id uuid,
         report_type text, connected_account text, window_key text, revision int, partial bool,
         interval_start timestamptz, interval_end timestamptz, timezone text, parameters jsonb, state text,

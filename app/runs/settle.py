@@ -184,7 +184,7 @@ with told as (
     update attempts set heard_at = now() from told
     where attempts.run_id = told.run_id and attempts.number = told.number and ended_at is null
 )
-update runs set due_at = now() + make_interval(secs => :poll), lease_until = null, leased_by = null,
+update runs set due_at = clock_timestamp() + make_interval(secs => :poll), lease_until = null, leased_by = null,
     tries = 0, refusals = 0, refused_at = null, last_trouble = null
 from told where id = told.run_id and state = 'requested' and attempt = told.number
 """)

@@ -19,7 +19,7 @@ select account, rule_id from runs where state = 'requested' or state = 'planned'
 union all
 select attempts.account, runs.rule_id from attempts join runs on runs.id = attempts.run_id
 where attempts.outcome = 'cancelled' and stripe_run_id is not null and stripe_file_id is null
-  and stripe_ended_at is null and attempts.requested_at > now() - make_interval(secs => :timeout)
+  and stripe_ended_at is null and attempts.requested_at > clock_timestamp() - make_interval(secs => :timeout)
 """
 
 
@@ -51,6 +51,7 @@ async def look_up_cancelled(res: Resources, account: str) -> None:
 
 _CANCELLED = text("""
 select stripe_run_id from attempts where account = :account and outcome = 'cancelled' and stripe_run_id is not null
-    and stripe_file_id is null and stripe_ended_at is null and requested_at > now() - make_interval(secs => :timeout)
+    and stripe_file_id is null and stripe_ended_at is null
+    and requested_at > clock_timestamp() - make_interval(secs => :timeout)
 order by requested_at
 """)

@@ -231,8 +231,8 @@ where id = :id and fence = :fence and state = 'due' returning crashes
 """)
 # The new fence tells a load under way that it was overtaken.
 _AGAIN = text("""
-update loads set state = 'due', due_at = now(), tries = 0, crashes = 0, lease_until = null, leased_by = null,
-    fence = fence + 1
+update loads set state = 'due', due_at = clock_timestamp(), tries = 0, crashes = 0, lease_until = null,
+    leased_by = null, fence = fence + 1
 from files where loads.id = any(:ids) and files.id = loads.file_id and files.removed_at is null
     and loads.state in ('loaded', 'failed', 'removed') returning loads.id
 """)
@@ -240,7 +240,7 @@ _WITH_COLUMNS = text("""
 select id from loads where rule_id = :rule_id and loaded_columns && cast(:columns as text[])
 """)
 _OLDER = text("""
-update loads set state = 'due', due_at = now(), tries = 0, crashes = 0
+update loads set state = 'due', due_at = clock_timestamp(), tries = 0, crashes = 0
 where state = 'failed' and loader < :loader returning id
 """)
 _MISSING = text("""

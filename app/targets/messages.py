@@ -263,9 +263,8 @@ with written as (
     insert into deliveries (message_id, target_id, state, due_at)
     select written.id, targets.id, case when targets.enabled then 'pending' else 'skipped' end,
         case when targets.kind = 'email' and written.type in ('run.stored', 'run.cancelled', 'rule.on_time')
-             then date_trunc('day', now() at time zone 'UTC') at time zone 'UTC' + make_interval(hours => :digest_hour)
-                + case when now() at time zone 'UTC' >= date_trunc('day', now() at time zone 'UTC')
-                            + make_interval(hours => :digest_hour) then interval '1 day' else interval '0' end
+             then (date_trunc('day', clock_timestamp() at time zone 'UTC' - make_interval(hours => :digest_hour))
+                + make_interval(days => 1, hours => :digest_hour)) at time zone 'UTC'
              when targets.kind in ('email', 'slack') then clock_timestamp() + make_interval(secs => :collect)
              else clock_timestamp() end
     from written join every_target as targets on targets.deleted_at is null

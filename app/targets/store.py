@@ -91,7 +91,7 @@ async def rotate(session: AsyncSession, target: Target, *, overlap: timedelta, b
     """Give a locked target a new secret; the previous one stays valid for `overlap`."""
     _check_has_secret(target)
     target.secret_version += 1
-    target.previous_until = func.now() + overlap
+    target.previous_until = func.clock_timestamp() + overlap
     target.version += 1
     target.updated_at = func.now()
     await session.flush()

@@ -4,6 +4,7 @@ A breach is named by where it is (`app/runs/waiting.py: why(run)`), so that a li
 """
 
 import ast
+import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,12 @@ class Source:
         return ast.walk(ast.parse(self.text))
 
 
+_NOW = r"(?:func\.|(?<![\w.]))now\(\)"
+_NOW_COMPARED = re.compile(
+    rf"[\w.]+\s*(?:[<>]=?|[-+])\s*{_NOW}|{_NOW}\s*[-+<>]"
+    rf"|\b(?:due_at|lease_until|look_at|next_probe_at|previous_until)\s*=\s*{_NOW}"
+    r"|\*\s*interval\b"
+)
 Law = Callable[[Source], Iterable[str]]
 
 
@@ -73,6 +80,16 @@ def files_too_long(source: Source) -> Iterator[str]:
     """A file that is longer than this tells two stories."""
     if source.text.count("\n") > MOST_LINES:
         yield source.path
+
+
+def compared_with_now(source: Source) -> Iterator[str]:
+    """Due times, leases and ages are set by and compared with `clock_timestamp()`; no duration is a product (0011).
+
+    What a search through an index compares with `now()` is on the list of tests/guards/test_laws.py.
+    """
+    if not source.path.startswith("app/simulator/"):  # has no SQL, and a clock of its own
+        for found in _NOW_COMPARED.finditer(source.text):
+            yield f"{source.path}: {' '.join(found[0].split())}"
 
 
 def _annotated(source: Source) -> Iterator[tuple[str, str, ast.expr | None]]:
