@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app import report_types
 from app.accounts import reconciliations
+from app.api import checks
 from app.api.http.dependencies import CalledBy, Res, Session
 from app.api.http.paging import bad_cursor, page_of, read_cursor, read_id_cursor
 from app.api.named_rule import rule_id_of
@@ -22,6 +23,7 @@ from app.runs import ad_hoc, listing, manual
 from app.runs.ad_hoc import AdHoc
 from app.runs.listing import Position, ShownRun
 from app.runs.waiting import waiting_for
+from app.tables.checks.listing import verdicts_of
 from app.tables.listing import loads_of
 from app.upkeep import retention
 from app.vocabulary import RunOrder, RunState
@@ -77,7 +79,7 @@ def _place(order: RunOrder, cursor: str) -> Position:
 
 @router.get("/{run_id:uuid}")
 async def show_run(res: Res, session: Session, run_id: uuid.UUID) -> RunDetailOut:
-    """One run, with its history."""
+    """One run, with its history and the verdicts about its file."""
     return await shown_in_full(session, run_id, res.claim_terms)
 
 
@@ -153,10 +155,11 @@ async def _retry_these(res: Resources, run_ids: Sequence[uuid.UUID], *, by: str)
 
 
 async def shown_in_full(session: AsyncSession, run_id: uuid.UUID, terms: ClaimTerms) -> RunDetailOut:
-    """A run with its history. Raises NotFound."""
+    """A run with its history and the verdicts about its file. Raises NotFound."""
     (run,) = await shown(session, [await listing.get_run(session, run_id)], terms)
     moves = [MoveOut.model_validate(move) for move in await listing.history(session, run_id)]
-    return RunDetailOut(**dict(run), history=moves)
+    verdicts = [checks.shown(verdict) for verdict in await verdicts_of(session, run_id)]
+    return RunDetailOut(**dict(run), history=moves, checks=verdicts)
 
 
 async def shown(session: AsyncSession, found: Sequence[ShownRun], terms: ClaimTerms) -> list[RunOut]:

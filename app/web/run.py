@@ -21,6 +21,7 @@ from app.runs.listing import ShownRun
 from app.runs.waiting import waiting_for
 from app.tables import amounts
 from app.tables.checks.inputs import ENDING, STARTING
+from app.tables.checks.listing import ShownCheck, verdicts_of
 from app.tables.facts import TOTAL_LINE
 from app.tables.listing import ShownSum
 from app.vocabulary import RunState
@@ -99,16 +100,6 @@ class DiffLine:
     changed: int
 
 
-@dataclass(frozen=True, slots=True)
-class CheckLine:
-    """The newest verdict of a check in a currency that a file is a side of."""
-
-    id: int
-    name: str
-    verdict: str
-    currency: str
-
-
 async def show(visit: Visit) -> Response:
     """One run."""
     res, run_id = visit.res, visit.request.path_params["run_id"]
@@ -125,7 +116,7 @@ async def show(visit: Visit) -> Response:
         load = await fetch_first(session, LoadLine, _LOAD, {"run_id": run_id})
         sums = [] if load is None else await fetch(session, ShownSum, _SUMS, {"load_id": load.id})
         diff = None if load is None else await fetch_first(session, DiffLine, _DIFF, {"load_id": load.id})
-        verdicts = [] if load is None else await fetch(session, CheckLine, _VERDICTS, {"load_id": load.id})
+        verdicts = await verdicts_of(session, run_id)
         rule_name = await _rule_name(session, run)
         reach = (await session.execute(_REACH, {"account": run.account, "type": run.report_type})).scalar()
     shown_state = seen_state(run.state, None if waiting is None else waiting.reason)
@@ -164,7 +155,7 @@ def _by_currency(sums: Sequence[ShownSum]) -> list[Currency]:
     return found
 
 
-def worst_of_each(verdicts: Sequence[CheckLine]) -> list[tuple[CheckLine, int]]:
+def worst_of_each(verdicts: Sequence[ShownCheck]) -> list[tuple[ShownCheck, int]]:
     """The worst verdict of each check, and how many it has."""
     by_name = groupby(sorted(verdicts, key=lambda one: (one.name, _WORST.index(one.verdict))), lambda one: one.name)
     return [(found[0], len(found)) for _, group in by_name if (found := list(group))]
@@ -237,10 +228,6 @@ select category, currency, rows, gross, fee, net from load_sums where load_id = 
 order by currency, category limit 200
 """)
 _WORST = ("differs", "not_comparable", "agrees")
-_VERDICTS = text("""
-select distinct on (subject) id, name, verdict, currency from checks
-where load_ids @> array[cast(:load_id as bigint)] order by subject, id desc limit 200
-""")
 _DIFF = text("select against_revision, added, removed, changed from diffs where load_id = :load_id")
 _RULE_NAME = text("select name from rules where id = :id")
 _REACH = text("select data_available_end from report_types where account = :account and id = :type")

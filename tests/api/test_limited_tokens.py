@@ -231,6 +231,9 @@ async def test_what_is_ones_own_is_there(world: World) -> None:
                 answer = await client.request(method, path.format(**world.mine), **how)
                 assert answer.status_code == 200, (case, answer.text[:300])
         lists = {path: (await client.get(f"/v1/{path}")).json()["data"] for path in LISTS.split()}
+        about = {"run_id": world.others["run_id"]}
+        theirs_about = (await client.get("/v1/checks", params={**about, "history": "true"})).json()["data"]
+        mine = (await client.get(f"/v1/runs/{world.mine['run_id']}")).json()
         health = (await client.get("/health")).json()
         rule = {**RULE, "account": MINE}
         made = await client.post("/v1/rules", json=rule)
@@ -240,6 +243,8 @@ async def test_what_is_ones_own_is_there(world: World) -> None:
         cancelled = await client.post("/v1/runs/retry", params={"state": "cancelled"})
 
     assert all(lists.values()), {path: len(found) for path, found in lists.items()}
+    assert theirs_about == []
+    assert {one["account"] for one in mine["checks"]} == {MINE}
     assert [one["name"] for one in health["rules"]] == [f"rule-of-{MINE}"]
     assert (made.status_code, target.status_code, widened.status_code, others.status_code) == (201, 201, 403, 422)
     assert cancelled.status_code == 202

@@ -40,7 +40,7 @@ TABLES: list[tuple[tuple[str, ...], list[str]]] = [
     (("tables", "list"), ["balance_change_from_activity_itemized"]),
     (("tables", "show", "balance_change_from_activity_itemized"), ["balance_transaction_id", "reporting_category"]),
     (("connected-accounts", "list"), ["acct_1OabcdefGHIJKLMN", "A marketplace seller with a rather long name", "US"]),
-    (("checks", "list"), ["row_net", "key_unique", "agrees", "2026-03-01"]),
+    (("checks", "list", "--run", "{run}"), ["row_net", "key_unique", "agrees", "2026-03-01"]),
 ]
 
 
@@ -94,13 +94,18 @@ async def test_every_table_is_whole_on_a_terminal_of_80_columns(
     async with listening(res) as port:
         environ = {"TALLYHOOK_URL": f"http://127.0.0.1:{port}", "TALLYHOOK_TOKEN": ADMIN_TOKEN}
         for arguments, wanted in TABLES:
-            ended = await tallyhook(*arguments, environ=environ, folder=tmp_path, columns=COLUMNS)
+            given = [one.format(**ids) for one in arguments]
+            ended = await tallyhook(*given, environ=environ, folder=tmp_path, columns=COLUMNS)
 
             shown = re.sub(r"\x1b\[[0-9;]*m", "", ended.out)
             assert ended.code == 0, shown
             assert [line for line in shown.splitlines() if len(line) > COLUMNS] == [], shown
             words = " ".join(shown.split())
             assert [one for one in wanted if one.format(**ids) not in words] == [], shown
+        run = await tallyhook("runs", "show", ids["run"], environ=environ, folder=tmp_path)
+
+    verdicts = [line.split("\t")[1:4] for line in run.out[run.out.index("checks:") :].splitlines()[2:]]
+    assert sorted(verdicts)[:2] == [["agrees", "key_unique", "2026-03-01"], ["agrees", "row_net", "2026-03-01"]]
 
 
 def test_what_does_not_fit_beside_the_others_stands_in_the_next_line() -> None:

@@ -2,6 +2,7 @@
 
 import uuid
 from collections.abc import AsyncIterator
+from typing import Any
 
 import httpx
 import pytest
@@ -210,6 +211,38 @@ async def test_checks_are_listed_by_their_newest_verdict_and_noted(
     in_october = {"from": "2026-10-01", "through": "2026-10-01", "name": "row_net"}
     assert len((await client.get("/v1/checks", params=in_october)).json()["data"]) == 1
     assert (await client.get("/v1/checks", params={"to": "2026-10-01"})).json()["data"] == []
+
+
+async def test_a_run_shows_the_newest_verdicts_that_compare_its_file_even_where_another_revision_has_newer_ones(
+    tables: Resources, client: httpx.AsyncClient
+) -> None:
+    rule_id, other = await rule(tables), await rule(tables, name="other")
+    breaks = rows("txn_1,,usd,10.00,1.00,9.50,charge")
+    first = await stored_and_loaded(tables, breaks, rule_id=rule_id)
+    again = await stored_and_loaded(tables, rows(line(1)), rule_id=rule_id, revision=2)
+    unchecked = await store(tables, rows(line(1)), rule_id=other)
+    await execute(
+        tables, "insert into checks (subject, name, verdict, account, currency, left_value, load_ids, rule_ids)"
+        " select subject, name, verdict, account, currency, 7, load_ids, rule_ids from checks where name = 'row_net'",
+    )  # fmt: skip
+
+    async def listed(run_id: object, **asked: str) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = (await client.get("/v1/checks", params={"run_id": str(run_id), **asked})).json()[
+            "data"
+        ]
+        return found
+
+    for load, verdict in ((first, "differs"), (again, "agrees")):
+        about = await listed(load["run_id"])
+        shown = {(one["name"], one["verdict"], one["left"] == "7") for one in about}
+        assert shown == {("row_net", verdict, True), ("key_unique", "agrees", False)}
+        assert len(about) == 2
+        assert all(one["loads"] == [load["id"]] for one in about)
+        assert (await client.get(f"/v1/runs/{load['run_id']}")).json()["checks"] == about
+    assert [one["name"] for one in await listed(first["run_id"], verdict="differs")] == ["row_net"]
+    assert await listed(unchecked) == []
+    assert (await client.get(f"/v1/runs/{unchecked}")).json()["checks"] == []
+    assert (await client.get("/v1/checks", params={"run_id": "daily"})).status_code == 422
 
 
 async def test_loads_and_checks_are_listed_by_the_name_of_their_rule(

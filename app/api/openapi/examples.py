@@ -216,7 +216,11 @@ SHAPES: dict[str, Any] = {
     "RunIn": {"report_type": "balance.summary.1", **_WINDOW},
     "RunOut": _RUN,
     "Page_RunOut_": _page("runs", _RUN),
-    "RunDetailOut": {**_RUN, "history": [{**move, "attempt": 1} for move in _HISTORY]},
+    "RunDetailOut": {
+        **_RUN,
+        "history": [{**move, "attempt": 1} for move in _HISTORY],
+        "checks": [examples_of_tables.CHECK],
+    },
     "RetryIn": {"state": "failed", "report_type": _TYPE},
     "RemoveIn": {"reason": "a customer asked for erasure, ticket 4711"},
     "RetriedOut": {"retried": 3},

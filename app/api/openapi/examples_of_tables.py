@@ -81,7 +81,7 @@ _LEADER = {
     "starts_at": "2026-10-01T07:00:00Z",
     "ends_at": None,
 }
-_CHECK: dict[str, Any] = {
+CHECK: dict[str, Any] = {
     "id": 31,
     "name": "activity_total",
     "verdict": "differs",
@@ -120,7 +120,7 @@ SHAPES: dict[str, Any] = {
     "Page_TableOut_": {"data": [_TABLE_OUT], "next_cursor": None},
     "TableDetailOut": {**_TABLE_OUT, "in_schema": "reports", "columns": [_COLUMN], "leaders": [_LEADER]},
     "ColumnIn": {"state": "approved", "kind": "text", "personal": False},
-    "VerdictOut": _CHECK,
-    "Page_VerdictOut_": _page("checks", _CHECK),
+    "VerdictOut": CHECK,
+    "Page_VerdictOut_": _page("checks", CHECK),
     "NoteIn": {"note": "Stripe restated one refund; see their ticket of 4 October."},
 }

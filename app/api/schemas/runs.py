@@ -21,7 +21,7 @@ from app.api.schemas.common import (
     Time,
     WholeSecond,
 )
-from app.api.schemas.tables import LoadOut
+from app.api.schemas.tables import LoadOut, VerdictOut
 from app.runs.listing import RunFilters
 from app.settings import DEFAULT_ACCOUNT
 from app.vocabulary import ErrorKind, RunOrder, RunState, WaitReason
@@ -179,6 +179,10 @@ class RunOut(Out):
 
 
 class RunDetailOut(RunOut):
-    """A run with its history, oldest move first."""
+    """A run with its history, oldest move first, and the verdicts about its file."""
 
     history: list[MoveOut]
+    checks: list[VerdictOut] = Field(
+        description="The newest verdict on each subject that compares its file, at most 200, newest first. "
+        "`GET /v1/checks?run_id=` lists all of them."
+    )

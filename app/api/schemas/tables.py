@@ -260,6 +260,9 @@ class CheckListIn(PageIn):
     name: _Word | None = None
     rule_id: uuid.UUID | None = None
     rule: Name | None = Field(default=None, description="The rule's name (or id), in place of `rule_id`.")
+    run_id: uuid.UUID | None = Field(
+        default=None, description="Only those that compare this run's file, of each subject the newest that does."
+    )
     account: Slug | None = None
     first: Day | None = Field(default=None, alias="from", description="A local date of the window.")
     until: Day | None = Field(default=None, alias="to", description="Exclusive.")
@@ -273,7 +276,9 @@ class CheckListIn(PageIn):
             after = self.through.fromordinal(min(self.through.toordinal() + 1, self.through.max.toordinal()))
             until = after if until is None else min(until, after)
         verdict = None if self.verdict is None else self.verdict.value
-        return CheckFilters(verdict, self.name, self.rule_id, self.account, self.first, until, self.history)
+        return CheckFilters(
+            verdict, self.name, self.rule_id, self.account, self.first, until, self.history, self.run_id
+        )
 
 
 class NoteIn(In):

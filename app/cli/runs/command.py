@@ -65,7 +65,7 @@ async def list_(
 
 @command(runs)
 async def show(api: Api, run_id: RunId, as_json: AsJson = False) -> None:
-    """Show one run, with its history."""
+    """Show one run, with its history and the verdicts about its file."""
     from app.cli.runs.view import show_run
 
     show_run(await api.get(f"/v1/runs/{run_id}"), as_json=as_json)

@@ -5,10 +5,11 @@ from typing import Any
 
 import typer
 
-from app.cli.output import cell_of, show_json, show_table
+from app.cli.output import cell_of, show_json, show_list, show_table
 
 # From the API.
 Run = Mapping[str, Any]
+_VERDICT_HEADINGS = ("id", "verdict", "name", "window", "currency", "difference", "reason")
 _HEADINGS = ("id", "state", "rule", "window", "report_type", "connected_account", "attempt", "about")
 
 
@@ -18,12 +19,12 @@ def show_runs(found: Sequence[Run], names: Mapping[str, str]) -> None:
 
 
 def show_run(run: Run, *, as_json: bool) -> None:
-    """Everything about a run, its history last."""
+    """Everything about a run; its history and the verdicts about its file last."""
     if as_json:
         show_json(run)
         return
     for name, value in run.items():
-        if value is None or name == "history":
+        if value is None or name in ("history", "checks"):
             continue
         inner = value.items() if isinstance(value, dict) else None
         shown = value if inner is None else ", ".join(f"{key} {one}" for key, one in inner if one is not None)
@@ -31,6 +32,9 @@ def show_run(run: Run, *, as_json: bool) -> None:
     typer.echo("history:")
     for move in run["history"]:
         typer.echo(f"  {move['at']}  {move['to_state']:<10} attempt {move['attempt']}  {move['reason']}")
+    if run["checks"]:
+        typer.echo("checks:")
+        show_list(_VERDICT_HEADINGS, run["checks"], as_json=False)
 
 
 def _row(run: Run, names: Mapping[str, str]) -> list[object]:

@@ -26,6 +26,7 @@ async def list_(
     verdict: Annotated[str | None, typer.Option(help="Only this verdict: agrees, differs or not_comparable.")] = None,
     name: Annotated[str | None, typer.Option(help="Only checks of this name.")] = None,
     rule: Annotated[str | None, typer.Option(help="Only checks of this rule: its name or id.")] = None,
+    run: Annotated[str | None, typer.Option(help="Only checks of this run's file: the run's id.")] = None,
     account: Annotated[str | None, typer.Option(help="Only checks of this account.")] = None,
     first: Annotated[str | None, typer.Option("--from", help="Windows from this local date on.")] = None,
     to: Annotated[str | None, typer.Option("--to", help="Windows before this local date.")] = None,
@@ -40,8 +41,8 @@ async def list_(
     from app.cli.output import show_list
 
     found = await api.list(
-        "/v1/checks", limit=limit, verdict=verdict, name=name, rule=rule, account=account, from_=first, to=to,
-        through=through, history=history or None,
+        "/v1/checks", limit=limit, verdict=verdict, name=name, rule=rule, run_id=run, account=account,
+        from_=first, to=to, through=through, history=history or None,
     )  # fmt: skip
     show_list(_COLUMNS, found, as_json=as_json)
 

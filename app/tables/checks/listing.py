@@ -1,4 +1,4 @@
-"""Verdicts as they are shown: the newest about each subject, or all. Only reads."""
+"""Verdicts as they are shown: the newest about each subject, or all; those about a run's file. Only reads."""
 
 import uuid
 from dataclasses import asdict, dataclass
@@ -10,6 +10,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.db.rows import fetch, fetch_first
 from app.errors import NotFound
+
+_MOST_OF_A_RUN = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +38,11 @@ class ShownCheck:
 
 @dataclass(frozen=True, slots=True)
 class CheckFilters:
-    """A filter of verdicts: the newest of each subject, or all of them. `until` is exclusive."""
+    """A filter of verdicts: the newest of each subject, or all of them. `until` is exclusive.
+
+    With `run_id`, of those that compare the run's file: the newest of them is shown even where a later one on the same
+    subject compares the file of another revision.
+    """
 
     verdict: str | None = None
     name: str | None = None
@@ -45,13 +51,20 @@ class CheckFilters:
     first: date | None = None
     until: date | None = None
     history: bool = False
+    run_id: uuid.UUID | None = None
 
 
 async def list_checks(
     session: AsyncSession, filters: CheckFilters, *, before: int | None, limit: int
 ) -> list[ShownCheck]:
     """Up to `limit` verdicts that match, newest first."""
-    return await fetch(session, ShownCheck, _CHECKS, {**asdict(filters), "before": before, "limit": limit})
+    statement = _CHECKS if filters.run_id is None else _CHECKS_OF_RUN
+    return await fetch(session, ShownCheck, statement, {**asdict(filters), "before": before, "limit": limit})
+
+
+async def verdicts_of(session: AsyncSession, run_id: uuid.UUID) -> list[ShownCheck]:
+    """The newest verdict on each subject that compares the run's file, newest first: the newest 200."""
+    return await list_checks(session, CheckFilters(run_id=run_id), before=None, limit=_MOST_OF_A_RUN)
 
 
 async def get_check(session: AsyncSession, check_id: int) -> ShownCheck:
@@ -68,7 +81,7 @@ select checks.id, checks.at, name, verdict, account, connected_account, interval
     load_ids as loads, (select note from check_notes where check_id = checks.id order by id desc limit 1) as note
 from checks
 """
-_CHECKS = text(
+_MATCHING = (
     _SHOWN_CHECK  # noqa: S608 - written above
     + """
 where (cast(:verdict as text) is null or verdict = :verdict) and (cast(:name as text) is null or name = :name)
@@ -77,9 +90,15 @@ where (cast(:verdict as text) is null or verdict = :verdict) and (cast(:name as 
     and (cast(:first as date) is null or window_day >= :first)
     and (cast(:until as date) is null or window_day < :until)
     and (:history or not exists (
-        select 1 from checks as later where later.subject = checks.subject and later.id > checks.id))
-    and (cast(:before as bigint) is null or checks.id < :before)
+        select 1 from checks as later where later.subject = checks.subject and later.id > checks.id {of_run_too}))
+    and (cast(:before as bigint) is null or checks.id < :before) {of_run}
 order by checks.id desc limit :limit
 """
+)
+# The index on `load_ids` finds those of a run; a statement for both cases could not use it.
+_OF_RUN = "and {checks}.load_ids @> array[(select id from loads where run_id = :run_id)]"
+_CHECKS = text(_MATCHING.format(of_run="", of_run_too=""))
+_CHECKS_OF_RUN = text(
+    _MATCHING.format(of_run=_OF_RUN.format(checks="checks"), of_run_too=_OF_RUN.format(checks="later"))
 )
 _CHECK = text(f"{_SHOWN_CHECK} where checks.id = :id")
