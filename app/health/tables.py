@@ -1,5 +1,6 @@
 """The checks of what is inside the files: do the numbers agree, and can the files be loaded?"""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -10,6 +11,7 @@ from app.db.rows import fetch, fetch_one
 from app.health.registry import View, check
 from app.health.results import Check, Link, LinkKind, degraded, ok
 from app.health.text import count, names, span
+from app.planning.dates import local_dates
 from app.tables.checks.results import difference_text
 
 # A gigabyte takes less; what waits for longer is stuck.
@@ -34,10 +36,31 @@ class LoadCounts:
     """The state of loads, each number bounded."""
 
     failed: int
-    outdated: int  # windows whose newest stored revision is not the one that is shown
     oldest_due: datetime | None
     waiting: int  # stored files from before there were tables: of the newest of them
     set_aside: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Outdated:
+    """A window that shows an older revision than its newest stored one, which cannot be loaded."""
+
+    rule: str
+    connected_account: str | None
+    interval_start: datetime | None
+    interval_end: datetime | None
+    timezone: str | None
+    shown: int
+    newest: int
+
+    def __str__(self) -> str:
+        of = [self.rule]
+        if self.connected_account is not None:
+            of.append(self.connected_account)
+        if self.interval_start is not None and self.interval_end is not None:
+            dates = local_dates(self.interval_start, self.interval_end, self.timezone or "UTC")
+            of.append(str(dates.first) if dates.first == dates.last else f"{dates.first} to {dates.last}")
+        return f"{' '.join(of)} shows revision {self.shown} of {self.newest}"
 
 
 @check
@@ -62,7 +85,8 @@ async def loads(view: View) -> Check:
     if view.settings.tables == "off":
         return ok("loads", "files are not loaded: TALLYHOOK_TABLES is off")
     found = await fetch_one(view.session, LoadCounts, _LOADS, {"most": MOST_COUNTED})
-    said, advice = _trouble(found, view.now)
+    outdated = await fetch(view.session, Outdated, _OUTDATED, {"most": MOST_COUNTED}) if found.failed else []
+    said, advice = _trouble(found, outdated, view.now)
     if said:
         link = Link(LinkKind.LOADS, {"state": "failed"} if found.failed else {})
         return degraded("loads", "; ".join(said), "; ".join(advice), link=link)
@@ -72,13 +96,13 @@ async def loads(view: View) -> Check:
     return ok("loads", "every stored file is loaded")
 
 
-def _trouble(found: LoadCounts, now: datetime) -> tuple[list[str], list[str]]:
+def _trouble(found: LoadCounts, outdated: Sequence[Outdated], now: datetime) -> tuple[list[str], list[str]]:
     said, advice = list[str](), list[str]()
     if found.failed:
         said.append(f"{count(found.failed, 'file', most=MOST_COUNTED)} cannot be loaded")
         advice.append("`load.error` of the run says which row; GET /v1/loads?state=failed")
-    if found.outdated:
-        said.append(f"{found.outdated} windows show an older revision than the newest stored one")
+    if outdated:
+        said.append(f"the tables show older revisions: {names([str(one) for one in outdated])}")
     if found.oldest_due is not None and now - found.oldest_due > WAITING:
         said.append(f"the oldest file to load has been waiting for {span(now - found.oldest_due)}")
         advice.append("is a worker running?")
@@ -96,15 +120,24 @@ where verdict = 'differs'
     and not exists (select 1 from check_notes where check_id = checks.id)
 order by id desc limit :limit
 """)
+# Of the newest files that cannot be loaded; a window counts once, however many of its revisions cannot.
+_OUTDATED = text("""
+select rule, connected_account, interval_start, interval_end, timezone, shown, newest from (
+    select distinct on (older.id) older.id, coalesce(rules.name, older.report_type) as rule, older.connected_account,
+        older.interval_start, older.interval_end, older.timezone, older.revision as shown, failed.revision as newest
+    from (select rule_id, window_key, connected_account, revision from loads where state = 'failed'
+        order by id desc limit :most) as failed
+    join loads as older on older.rule_id = failed.rule_id and older.is_current
+        and older.window_key is not distinct from failed.window_key and older.revision < failed.revision
+        and older.connected_account is not distinct from failed.connected_account
+    left join rules on rules.id = older.rule_id
+    order by older.id, failed.revision desc
+) as outdated
+order by id desc
+""")
 _LOADS = text("""
 select
     (select count(*) from (select 1 from loads where state = 'failed' limit :most) as one) as failed,
-    (select count(*) from (
-        select 1 from loads where state = 'failed' and exists (
-            select 1 from loads as older where older.rule_id = loads.rule_id and older.is_current
-                and older.window_key is not distinct from loads.window_key and older.revision < loads.revision
-                and older.connected_account is not distinct from loads.connected_account) limit :most) as one
-    ) as outdated,
     (select min(due_at) from loads where state = 'due') as oldest_due,
     (select count(*) from (
         select id from runs where state = 'stored' and stored_at <= (select min(at) from tables_since)

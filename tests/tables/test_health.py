@@ -1,10 +1,12 @@
 """Health says when numbers differ and when files cannot be loaded, unless somebody wrote a note."""
 
+from typing import Any
+
 import httpx
 
 from app.resources import Resources
 from tests.service import execute
-from tests.tables.stored import HEADER, day, line, rows, rule, store, stored_and_loaded
+from tests.tables.stored import HEADER, day, line, load_all, rows, rule, store, stored_and_loaded
 
 
 async def checks(api: httpx.AsyncClient) -> dict[str, tuple[str, str]]:
@@ -32,12 +34,21 @@ async def test_a_file_that_cannot_be_loaded_degrades_and_says_what_is_shown(
 ) -> None:
     rule_id = await rule(tables)
     await stored_and_loaded(tables, rows(line(1)), rule_id=rule_id)
-    await stored_and_loaded(tables, rows("broken"), rule_id=rule_id, revision=2)
+    monthly = await rule(tables, "monthly", cadence="monthly", connected_accounts=["acct_1"])
+    october: dict[str, Any] = {"rule_id": monthly, "start": day(1), "end": day(32), "connected_account": "acct_1"}
+    await stored_and_loaded(tables, rows(line(1)), **october)
+    for revision in (2, 3):
+        await store(tables, rows("broken"), revision=revision, **october)
+    await store(tables, rows("broken"), rule_id=rule_id, revision=2)
+    await load_all(tables)
 
     status, detail = (await checks(api))["loads"]
     assert status == "degraded"
-    assert detail == "1 file cannot be loaded; 1 windows show an older revision than the newest stored one"
-    assert 'tallyhook_loads{state="failed"} 1.0' in await gauges(api)
+    assert detail == (
+        "3 files cannot be loaded; the tables show older revisions:"
+        " monthly acct_1 2026-10-01 to 2026-10-31 shows revision 1 of 3, daily 2026-10-01 shows revision 1 of 2"
+    )
+    assert 'tallyhook_loads{state="failed"} 3.0' in await gauges(api)
 
 
 async def test_unknown_columns_and_older_files_are_reported(tables: Resources, api: httpx.AsyncClient) -> None:
