@@ -12,6 +12,7 @@ from app.db.rows import fetch
 from app.health import rows
 from app.health.lateness import data_within
 from app.resources import Resources
+from app.rules.rechecks import counts
 from app.vocabulary import CallKind
 
 Families = Sequence[CounterMetricFamily | GaugeMetricFamily | InfoMetricFamily]
@@ -189,13 +190,18 @@ select count(*) from (select from table_columns where state = 'set_aside' limit 
 # announced may be anything that somebody typed.
 # Each state by itself and by name: given as a value, the planner walks back through all runs for the rarest.
 _NEWEST = """
-    (select state, account, report_type from runs where state = '{state}' order by id desc limit :most)
+    (select state, account, report_type from runs where {which} order by id desc limit :most)
 """
+# A re-check under way is work like any other run; one that failed leaves its report stored.
+_COUNTED = [
+    *(f"state = '{state}'" for state in ("planned", "requested", "ready")),
+    f"state = 'failed' and {counts('runs')}",
+]
 _RUNS = text(f"""
 select counted.state, coalesce(known.id, 'other') as report_type, cast(sum(counted.runs) as float8) as runs
 from (
     select state, account, report_type, count(*) as runs from (
-        {" union all ".join(_NEWEST.format(state=state) for state in ("planned", "requested", "ready", "failed"))}
+        {" union all ".join(_NEWEST.format(which=which) for which in _COUNTED)}
     ) as newest group by state, account, report_type
 ) as counted
 left join report_types as known

@@ -8,6 +8,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.db.rows import fetch, fetch_first, fetch_one
+from app.rules.rechecks import counts
 
 # Nothing is counted further than this: "more than 1000" says as much.
 MOST_COUNTED = 1000
@@ -215,11 +216,11 @@ select count(*) as pending, min(received_at) as oldest_at from (
 _FAILED_EVENTS = text("""
 select count(*) as number from (select from events where status = 'failed' limit :limit) as failed
 """)
-_FAILED_RUNS = text("""
+_FAILED_RUNS = text(f"""
 select count(*) as number, count(*) filter (
     where (select max(at) from run_moves where run_id = failed.id) > clock_timestamp() - interval '1 day') as lately
-from (select id from runs where state = 'failed' and not recheck order by id desc limit :limit) as failed
-""")
+from (select id from runs where state = 'failed' and {counts("runs")} order by id desc limit :limit) as failed
+""")  # noqa: S608 - of constants only
 # Of each account the runs that are due longest: what is not workable among them waits for something else. A planned run
 # may wait behind other runs of its account: it is stuck only if nothing of the account is under way.
 _DUE = """

@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.db.rows import fetch
 from app.health.rows import MOST_COUNTED
+from app.rules.rechecks import counts
 
 # Rules times connected accounts; those whose data is due first are looked at first.
 MOST_RULES = 500
@@ -163,32 +164,34 @@ left join report_types as type on type.account = rules.account and type.id = rul
 left join lateral (
     select state, interval_end, planned_at from runs
     where runs.rule_id = p.rule_id and runs.connected_account is null and p.connected_account is null
+      and {counts("runs")}
     order by connected_account desc, window_key desc, revision desc limit 1
 ) as own on true
 left join lateral (
     select state, interval_end, planned_at from runs
-    where runs.rule_id = p.rule_id and runs.connected_account = p.connected_account
+    where runs.rule_id = p.rule_id and runs.connected_account = p.connected_account and {counts("runs")}
     order by window_key desc, revision desc limit 1
 ) as connected on true
 order by p.next_due_at nulls first, p.id
-""")  # noqa: S608 - of a constant
-_OWED_WINDOWS = text("""
+""")  # noqa: S608 - of constants only
+_OWED_WINDOWS = text(f"""
 with failed as (
     select rule_id, connected_account, window_key, revision, interval_end from runs
-    where state = 'failed' order by id desc limit :limit
+    where state = 'failed' and {counts("runs")} order by id desc limit :limit
 ), tried as (
     select id, rule_id, connected_account, interval_end from runs
     where (state in ('requested', 'ready') or (state = 'planned' and tries > 0))
-      and planned_at < clock_timestamp() - cast(:within as interval)
+      and planned_at < clock_timestamp() - cast(:within as interval) and {counts("runs")}
     order by planned_at limit :limit
 ), owed as (
     select rule_id, connected_account, interval_end as failed_end, null as late_end from failed
     where not exists (
         select from runs as newer where newer.rule_id = failed.rule_id and newer.window_key = failed.window_key
-          and newer.connected_account = failed.connected_account and newer.revision > failed.revision)
+          and newer.connected_account = failed.connected_account and newer.revision > failed.revision
+          and {counts("newer")})
       and not (failed.connected_account is null and exists (
         select from runs as newer where newer.rule_id = failed.rule_id and newer.window_key = failed.window_key
-          and newer.connected_account is null and newer.revision > failed.revision))
+          and newer.connected_account is null and newer.revision > failed.revision and {counts("newer")}))
     union all
     select rule_id, connected_account, null, interval_end from tried
     where (select max(at) from run_moves where run_id = tried.id and to_state = 'planned')
@@ -198,4 +201,4 @@ select owed.rule_id, owed.connected_account, count(failed_end) as failed, count(
     max(failed_end) as failed_end, max(late_end) as late_end
 from owed join rules on rules.id = owed.rule_id and rules.enabled and rules.deleted_at is null
 group by owed.rule_id, owed.connected_account
-""")
+""")  # noqa: S608 - of constants only

@@ -32,6 +32,7 @@ from app.rules.backfill_windows import (
     scopes_of,
     windows_of,
 )
+from app.rules.rechecks import counts
 from app.rules.versions import Versions
 from app.runs import manual, plan
 from app.runs.plan import RuleScope
@@ -219,7 +220,7 @@ order by id limit 1 for no key update skip locked
 """)
 _NOTE = text("update backfills set progress_id = :progress_id, after_key = :after_key where id = :id")
 _DONE = text("delete from backfills where id = :id")
-_COUNT = text("""
+_COUNT = text(f"""
 select count(*) as there, count(*) filter (where state = any(:retried)) as failed,
     count(*) filter (where state = 'stored') as stored
 from (
@@ -227,6 +228,6 @@ from (
     join rule_progress as p on p.rule_id = runs.rule_id
         and p.connected_account is not distinct from runs.connected_account
     where runs.rule_id = :rule_id and window_key = any(:keys)
-    order by runs.connected_account, window_key, (recheck and state <> 'stored'), revision desc
+    order by runs.connected_account, window_key, {counts("runs")} desc, revision desc
 ) as latest
-""")
+""")  # noqa: S608 - of constants only

@@ -20,6 +20,7 @@ from app.planning.windows import Window, day_start, instant_key
 from app.report_types import KnownType
 from app.rules import payouts
 from app.rules.members import first_moment
+from app.rules.rechecks import counts
 from app.rules.rule import schedule_of
 from app.runs.plan import RuleScope
 from app.vocabulary import Cadence
@@ -152,22 +153,22 @@ left join connected_accounts as one on rules.connected = 'each' and one.account 
     and one.id = p.connected_account
 where rules.id = :rule_id and p.id >= :first order by p.id limit :limit
 """)
-# A re-check counts only once it is stored; a new revision comes after it all the same.
-_LATEST = text("""
+# A new revision comes after a re-check that does not count all the same.
+_LATEST = text(f"""
 select distinct on (window_key) id, window_key, state, max(revision) over (partition by window_key) as revision,
     interval_start, interval_end, partial, report_type
 from runs
 where rule_id = :rule_id and connected_account is not distinct from :connected_account and window_key = any(:keys)
-order by window_key, (recheck and state <> 'stored'), runs.revision desc
-""")
-_LATEST_BETWEEN = text("""
+order by window_key, {counts("runs")} desc, runs.revision desc
+""")  # noqa: S608 - of constants only
+_LATEST_BETWEEN = text(f"""
 select distinct on (window_key) id, window_key, state, max(revision) over (partition by window_key) as revision,
     interval_start, interval_end, partial, report_type
 from runs
 where rule_id = :rule_id and connected_account is not distinct from :connected_account
   and window_key collate "C" >= :low and window_key collate "C" < :high
-order by window_key, (recheck and state <> 'stored'), runs.revision desc
-""")
+order by window_key, {counts("runs")} desc, runs.revision desc
+""")  # noqa: S608 - of constants only
 _FIRST_START = text("""
 select min(interval_start) from runs
 where rule_id = :rule_id and connected_account is not distinct from :connected_account

@@ -14,6 +14,7 @@ from app.db.models import Rule
 from app.errors import Conflict
 from app.queue import processes, timetable
 from app.rules import preview, schedule, store, withdrawals
+from app.rules.rechecks import counts
 from app.rules.rule import NewRule, RuleWarning, check, words_of
 from app.settings import Settings
 from app.tables import leadership, loads, removal
@@ -133,12 +134,13 @@ async def _of_old_parameters(session: AsyncSession, rule: Rule) -> list[RuleWarn
     return warnings
 
 
-# Runs that have the new parameters already, planned after an earlier change for example, are not counted.
-_OTHER_PARAMETERS = text("""
+# Runs that have the new parameters already, planned after an earlier change for example, are not counted, nor are
+# re-checks, which keep the old ones on purpose.
+_OTHER_PARAMETERS = text(f"""
 select count(*) filter (where state = 'stored') as stored,
     count(*) filter (where state in ('failed', 'cancelled')) as failed,
     count(*) filter (where state in ('planned', 'requested', 'ready')) as under_way
 from runs join rules on rules.id = runs.rule_id
-where rule_id = :rule_id
+where rule_id = :rule_id and {counts("runs")}
   and runs.parameters - array['interval_start', 'interval_end', 'connected_account', 'payout'] <> rules.parameters
-""")
+""")  # noqa: S608 - of constants only

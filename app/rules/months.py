@@ -53,7 +53,7 @@ with touched as (
         cast(date_trunc('month',
             window_day(runs.window_key, runs.interval_start, runs.interval_end, runs.timezone)) as date) as month
     from runs join rules on rules.id = runs.rule_id
-    where runs.state = 'stored' and rules.deleted_at is null and runs.id in (
+    where runs.state = 'stored' and not runs.recheck and rules.deleted_at is null and runs.id in (
         select run_id from run_moves where to_state = 'stored' and at > clock_timestamp() - interval '1 day'
             and id > (select coalesce(max(id), 0) - 100000 from run_moves))
       and exists (select from every_target where deleted_at is null)

@@ -18,9 +18,17 @@ from app.queue.wakeups import wake
 from app.resources import Resources
 from app.vocabulary import Lane
 
-# They count in days.
+# They are due after days.
 EVERY_SECONDS = 3600.0
 MOST_AT_ONCE = 200
+
+
+def counts(runs: str) -> str:
+    """SQL that is true if a run counts for its window, its rule and what failed; `runs` is its name in the statement.
+
+    The window that a re-check repeats is stored, however the re-check ends: it counts only as a new revision.
+    """
+    return f"(not {runs}.recheck or {runs}.state = 'stored')"
 
 
 async def plan_rechecks(res: Resources) -> bool:

@@ -91,14 +91,14 @@ _GRANT = text("update runs set attempts_granted = attempt + :attempts - 1 where 
 _LOCK_RULES = text("""
 select 1 from rules where id in (select rule_id from runs where id = any(:ids)) order by id for share
 """)
-# The interval, the payout and the connected account belong to the window, and stay.
+# The interval, the payout and the connected account belong to the window, and stay. A re-check repeats its request.
 _TAKE_PRESENT_PARAMETERS = text("""
 with present as (
     select runs.id, rules.parameters || coalesce((
         select jsonb_object_agg(name, value) from jsonb_each(runs.parameters) as own(name, value)
         where name in ('interval_start', 'interval_end', 'connected_account', 'payout')), '{}') as parameters
     from runs join rules on rules.id = runs.rule_id
-    where runs.id = any(:ids) and runs.state in ('failed', 'cancelled')
+    where runs.id = any(:ids) and runs.state in ('failed', 'cancelled') and not runs.recheck
     order by runs.id for update of runs
 )
 update runs set parameters = present.parameters from present

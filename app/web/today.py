@@ -15,6 +15,7 @@ from app.health.judge import Judgement
 from app.health.results import Check, Link, LinkKind, Status, worst
 from app.health.rule_rows import HELD
 from app.health.rules import RuleHealth
+from app.rules.rechecks import counts
 from app.web import charts, days
 from app.web.calendar import LATER, Cell, dates_of, day_cells, first_day
 from app.web.days import DayState, RuleLine
@@ -258,14 +259,15 @@ select slug from accounts where livemode = false and exists (
     select from rules where rules.account = accounts.slug and enabled and deleted_at is null)
 order by slug limit 100
 """)
-_FAILED = text("""
+_FAILED = text(f"""
 select failed.id as run_id, failed.rule_id, rules.name as rule, failed.account, failed.connected_account,
     failed.report_type, failed.interval_start, failed.interval_end, failed.timezone, failed.error
-from (select * from runs where state = 'failed' order by id desc limit 1000) as failed
+from (select * from runs where state = 'failed' and {counts("runs")} order by id desc limit 1000) as failed
 left join rules on rules.id = failed.rule_id
 where failed.rule_id is null or not exists (
     select from runs as newer where newer.rule_id = failed.rule_id and newer.window_key = failed.window_key
-      and newer.connected_account is not distinct from failed.connected_account and newer.revision > failed.revision)
+      and newer.connected_account is not distinct from failed.connected_account and newer.revision > failed.revision
+      and {counts("newer")})
 order by failed.id desc limit :limit
-""")
+""")  # noqa: S608 - of constants only
 ROUTES = (get("/", show),)

@@ -1,18 +1,25 @@
 """Requesting a report again, days later: an unchanged one leaves no file, a different one is a new revision."""
 
+import re
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
+import httpx
 import pytest
 
 from app.files import FileStore
+from app.health.notices import announce_lasting
 from app.resources import Resources
 from app.rules.rechecks import plan_rechecks
 from app.simulator import Simulator
 from app.tables.comparing import rows_digest
-from tests.service import REPORT_TYPE, add_rule, at, execute, fetch, unpublished, work_off
+from app.vocabulary import TargetKind
+from app.web.month_counts import count_month
+from tests.service import REPORT_TYPE, add_rule, at, execute, fetch, request_due, unpublished, work_off
 from tests.tables.stored import load_all
+from tests.targets.stories import add_target
+from tests.web.visiting import log_in, visitor
 
 
 async def stored_days_ago(res: Resources, days: int) -> None:
@@ -112,6 +119,64 @@ async def test_other_bytes_are_a_new_revision_where_there_is_no_table(tables: Re
     await work_off(tables)
 
     assert await runs(tables) == [(1, "stored", False), (2, "stored", True)]
+
+
+async def seen_outside(res: Resources, api: httpx.AsyncClient) -> dict[str, object]:
+    """Every view of whether the reports of the rule are here."""
+    (rule,) = (await api.get("/v1/rules")).json()["data"]
+    health = (await api.get("/health")).json()
+    day = {"from": "2026-03-01", "through": "2026-03-01"}
+    coverage = (await api.get(f"/v1/rules/{rule['id']}/coverage", params=day)).json()["data"]
+    backfill = (await api.post(f"/v1/rules/{rule['id']}/backfill", json={**day, "dry_run": True})).json()
+    await announce_lasting(res)
+    async with visitor(res) as client:
+        await log_in(client)
+        today, calendar = (await client.get("/")).text, (await client.get(f"/rules/{rule['id']}")).text
+    async with res.sessions.begin() as session:
+        month = await count_month(session, date(2026, 3, 1), date(2026, 4, 1), at("2026-05-01"))
+    return {
+        "health": [one for one in health["checks"] if one["name"] in ("freshness", "failed_runs")],
+        "rules": health["rules"],
+        "metrics": re.findall(r'tallyhook_runs{.*state="failed"} .*', (await api.get("/metrics")).text),
+        "today": re.findall(r"<h2[^>]*>[^<]*|Stripe is tired|\blate\b", today),
+        "calendar": re.findall(r'<p class="lead">.*', calendar),
+        "month": month,
+        "coverage": [(one["state"], one["run_id"]) for one in coverage],
+        "latest": [one["id"] for one in (await api.get("/v1/runs?latest=true")).json()["data"]],
+        "backfill": backfill,
+        "messages": [row["type"] for row in await fetch(res, "select type from messages order by id")],
+    }
+
+
+async def test_whatever_becomes_of_a_recheck_its_window_stays_stored_everywhere(
+    tables: Resources, simulator: Simulator, api: httpx.AsyncClient
+) -> None:
+    tables = replace(tables, settings=tables.settings.model_copy(update={"target_folders": ("file:///srv/reports",)}))
+    await add_target(tables, TargetKind.FOLDER, url="file:///srv/reports")
+    await one_stored_window(tables, simulator)
+    await stored_days_ago(tables, 4)
+    await execute(tables, "update rule_progress set next_due_at = now() + interval '1 day'")
+    stored = await seen_outside(tables, api)
+    simulator.inject("run_fails", times=3, message="Stripe is tired")
+
+    await plan_rechecks(tables)
+    await request_due(tables)
+    await execute(tables, "update runs set planned_at = now() - interval '7 hours' where recheck")
+    await execute(tables, "update run_moves set at = now() - interval '7 hours'")
+    assert await runs(tables) == [(1, "stored", False), (2, "requested", True)]
+    assert await seen_outside(tables, api) == stored, "overdue"
+
+    await work_off(tables)
+    assert await runs(tables) == [(1, "stored", False), (2, "failed", True)]
+    assert await seen_outside(tables, api) == stored, "failed"
+    (failed,) = (await api.get("/v1/runs?state=failed")).json()["data"]
+    assert (failed["revision"], failed["error"]["message"]) == (2, "Stripe is tired")
+
+    await execute(tables, "update rules set parameters = jsonb_build_object('currency', 'eur')")
+    await api.post(f"/v1/runs/{failed['id']}/retry")
+    await work_off(tables)
+    assert await runs(tables) == [(1, "stored", False), (2, "cancelled", True)], "with the parameters that it had"
+    assert await seen_outside(tables, api) == stored, "unchanged"
 
 
 @pytest.mark.parametrize(
