@@ -161,9 +161,8 @@ async def open_resources(
     `ours` is what this process does differently.
     """
     async with open_database(settings) as url:
-        direct = settings.direct_database_url
-        direct_url = direct.get_secret_value() if direct is not None else url
-        bring_to_head = partial(migrate, reports_schema=settings.reports_schema if settings.tables == "on" else None)
+        direct_url = settings.direct_url(url)
+        bring_to_head = partial(migrate, reports_schema=settings.schema_of_tables)
         await asyncio.to_thread(schema or bring_to_head, direct_url)
         async with _connect(settings, url, direct_url) as res:
             await _note_accounts(res)

@@ -72,9 +72,8 @@ def migrate(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
     async def bring_to_head(_: asyncio.Event) -> None:
         async with open_database(settings) as url:
-            direct = settings.direct_database_url.get_secret_value() if settings.direct_database_url else url
-            reports = settings.reports_schema if settings.tables == "on" else None
-            await asyncio.to_thread(migrate_to_head, direct, reports_schema=reports)
+            direct = settings.direct_url(url)
+            await asyncio.to_thread(migrate_to_head, direct, reports_schema=settings.schema_of_tables)
             revision = await asyncio.to_thread(read_revision, direct)
             typer.echo(json.dumps({"revision": revision}) if as_json else schema_is_at(revision))
 

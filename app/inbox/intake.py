@@ -1,9 +1,11 @@
 """Stores each Stripe event exactly once: read it (`delivery`), insert or do nothing, and answer after the commit.
 
 Deliveries that arrive while a commit is under way are committed together, in one statement (measured: two to six
-times as many per second as one by one). The events table is the inbox: there are no jobs, and the NOTIFY that wakes
-the workers follows the commit (docs/decisions/0002): inside it, it would hold a lock of the whole server until the
-commit is on the disk, so that commits took turns.
+times as many per second as one by one). Why not by `queue/group_commit`: docs/decisions/0005.
+
+The events table is the inbox: there are no jobs, and the NOTIFY that wakes the workers follows the commit
+(docs/decisions/0002): inside it, it would hold a lock of the whole server until the commit is on the disk, so that
+commits took turns.
 """
 
 import asyncio

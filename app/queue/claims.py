@@ -1,7 +1,8 @@
-"""How work on a run is taken: a lease that others respect, and a fence against a worker that was only slow.
+"""How work is taken: a lease that others respect, and a fence against a worker that was only slow.
 
 A claim raises the run's fence; every later write of the claimer names it. A lease that runs out makes the run
-free for the next claim, which raises the fence again, and so the first claimer's writes find nothing.
+free for the next claim, which raises the fence again, and so the first claimer's writes find nothing. Loads and
+deliveries are taken the same way (`tables/loads`, `tables/publishing`, `targets/deliveries`).
 """
 
 import uuid
@@ -15,6 +16,8 @@ from app.db.batch import Batch
 from app.errors import Overtaken
 from app.vocabulary import RunState
 
+# Whether nobody works on a row that has a lease: a piece of the statements that claim.
+FREE = "(lease_until is null or lease_until < clock_timestamp())"
 # How many characters of a failed try's message are stored.
 MOST_TROUBLE = 500
 

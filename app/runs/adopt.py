@@ -5,7 +5,6 @@ list: same type, same parameters, created since we asked, and not already ours. 
 server error under the key, which it would repeat until the key expires.
 """
 
-import secrets
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,10 +12,10 @@ from sqlalchemy import TextClause, text
 
 from app.accounts import catch_up, unreadable
 from app.db.rows import fetch
-from app.errors import Overtaken
 from app.queue.claims import lock_claim
 from app.resources import Resources
 from app.runs import settle
+from app.runs.idempotency import replace_key
 from app.runs.request_claim import RequestClaim
 from app.stripe_api.objects import StripeRun
 from app.vocabulary import RunState
@@ -94,12 +93,10 @@ def _as_sent(value: Any) -> Any:
 
 async def draw_new_key(res: Resources, claim: RequestClaim) -> str:
     """A new idempotency key for the same attempt, stored before it is used. Raises `Overtaken`."""
-    key = secrets.token_hex(16)
     async with res.sessions.begin() as session:
-        values = {"run_id": claim.run_id, "number": claim.attempt, "key": key, "fence": claim.fence}
-        if (await session.execute(_NEW_KEY, values)).first() is None:
-            raise Overtaken
-    return key
+        await lock_claim(session, claim, RunState.PLANNED)
+        await session.execute(_ASKED_NOW, {"run_id": claim.run_id})
+        return await replace_key(session, claim)
 
 
 async def _make_ours(res: Resources, claim: RequestClaim, stripe_run_id: str) -> bool:
@@ -131,11 +128,4 @@ where mine.id = :run_id {alike} and lost.noted_at <= mine.asked_at
       and other.asked_at <= lost.created_at + interval '1 s')
 order by lost.created_at, lost.stripe_run_id
 """
-_NEW_KEY = text("""
-with mine as (
-    update runs set asked_at = clock_timestamp() where id = :run_id and fence = :fence and state = 'planned'
-    returning id
-)
-update attempts set idempotency_key = :key, key_drawn_at = now()
-from mine where run_id = mine.id and number = :number returning 1
-""")
+_ASKED_NOW = text("update runs set asked_at = clock_timestamp() where id = :run_id")

@@ -20,7 +20,7 @@ from app.db.rows import fetch_first
 from app.errors import Mismatch, Refused, StoreAway, WrongPart
 from app.files import FileFacts, FileWriter
 from app.observability import log_lines
-from app.queue.claims import back_off, lock_claims
+from app.queue.claims import FREE, back_off, lock_claims
 from app.queue.wakeups import BIG_BYTES
 from app.resources import ClaimTerms, Resources
 from app.runs import moves
@@ -182,13 +182,13 @@ async def _mismatched(res: Resources, claim: DownloadClaim, message: str) -> Non
 
 
 # What was refused last comes last: the probe of a held account is another run each time.
-_DUE = text("""
+_DUE = text(f"""
 select runs.id from runs join attempts on attempts.run_id = runs.id and attempts.number = runs.attempt
 where runs.account = :account and state = 'ready' and due_at <= clock_timestamp()
-  and (lease_until is null or lease_until < clock_timestamp())
+  and {FREE}
   and (coalesce(attempts.file_size, 0) >= :big_bytes) = :big
 order by refused_at nulls first, due_at, runs.id limit :limit for update of runs skip locked
-""")
+""")  # noqa: S608 - of constants only
 _CLAIM = text("""
 with claimed as (
     update runs set lease_until = clock_timestamp() + make_interval(secs => :seconds), leased_by = :worker,

@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.accounts import holds
 from app.errors import Refused
 from app.observability import log_lines
-from app.queue.claims import Claim, lock_claim
+from app.queue.claims import FREE, Claim, lock_claim
 from app.queue.wakeups import wake
 from app.resources import ClaimTerms, Resources
 from app.runs import moves, settle
@@ -86,11 +86,11 @@ async def _give_up(res: Resources, claim: LookupClaim, error: RunError) -> None:
 
 
 # What was refused last comes last: the probe of a held account is another run each time.
-_DUE = text("""
+_DUE = text(f"""
 select id from runs where account = :account and state = 'requested' and due_at <= clock_timestamp()
-    and (lease_until is null or lease_until < clock_timestamp())
+    and {FREE}
 order by refused_at nulls first, due_at, id limit :limit for update skip locked
-""")
+""")  # noqa: S608 - of constants only
 _DUE_NOW = text("""
 update runs set due_at = least(due_at, clock_timestamp()) where id in (
     select runs.id from runs join attempts on attempts.run_id = runs.id and attempts.number = runs.attempt

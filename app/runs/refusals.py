@@ -1,10 +1,9 @@
 """Stripe refused the request itself: not yet, one second later, not this type, or never.
 
-Only here is an idempotency key replaced: under the old key Stripe may replay a 400 or 404 about the request.
+Each but the last replaces the idempotency key: under the old one Stripe may replay a 400 or 404 about the request.
 """
 
 import re
-import secrets
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -16,6 +15,7 @@ from app.planning.backoff import Backoff
 from app.queue.claims import MOST_TROUBLE, lock_claim
 from app.queue.wakeups import wake
 from app.runs import moves
+from app.runs.idempotency import replace_key
 from app.runs.moves import RunError
 from app.runs.put_off import MOST_REFUSALS
 from app.runs.request_claim import RequestClaim
@@ -42,7 +42,8 @@ async def refused(session: AsyncSession, claim: RequestClaim, refusal: Refused, 
     elif _names(refusal, "interval_end") or _NOT_YET.search(refusal.message) or _no_data_yet(claim, refusal):
         await _not_yet(session, claim, seconds=backoff.most)
     elif _names(refusal, "interval_start") and not claim.start_shifted and "interval_start" in claim.parameters:
-        await session.execute(_SHIFT_START, _draw_key(claim))
+        await replace_key(session, claim)
+        await session.execute(_SHIFT_START, {"run_id": claim.run_id})
         await session.execute(_GIVE_BACK, {"run_id": claim.run_id, "fence": claim.fence, "seconds": 0.0})
         await wake(session, Lane.REQUESTS)
     else:
@@ -71,12 +72,8 @@ def _no_data_yet(claim: RequestClaim, refusal: Refused) -> bool:
     return claim.of_payout and _names(refusal, "payout")
 
 
-def _draw_key(claim: RequestClaim) -> dict[str, object]:
-    return {"run_id": claim.run_id, "number": claim.attempt, "key": secrets.token_hex(16)}
-
-
 async def _not_yet(session: AsyncSession, claim: RequestClaim, *, seconds: float) -> None:
-    await session.execute(_NEW_KEY, _draw_key(claim))
+    await replace_key(session, claim)
     # Compare with the availability at the time of the call: if it has advanced since, it is worth another try.
     values = {"run_id": claim.run_id, "fence": claim.fence, "available_until": claim.available_until}
     await session.execute(_WAIT_FOR_AVAILABILITY, {**values, "seconds": seconds})
@@ -84,7 +81,7 @@ async def _not_yet(session: AsyncSession, claim: RequestClaim, *, seconds: float
 
 async def _not_to_be_had(session: AsyncSession, claim: RequestClaim, refusal: Refused, backoff: Backoff) -> None:
     """The key has no access to the run's connected account or payout: this concerns only this run."""
-    await session.execute(_NEW_KEY, _draw_key(claim))
+    await replace_key(session, claim)
     values = {"run_id": claim.run_id, "fence": claim.fence, "seconds": backoff.seconds(claim.tries)}
     found = await session.execute(_COUNT_REFUSAL, {**values, "trouble": refusal.message[:MOST_TROUBLE]})
     if found.scalar_one() >= MOST_REFUSALS:
@@ -95,13 +92,10 @@ async def _not_to_be_had(session: AsyncSession, claim: RequestClaim, refusal: Re
 async def _type_is_missing(session: AsyncSession, claim: RequestClaim, refusal: Refused, backoff: Backoff) -> None:
     seconds = backoff.seconds(claim.tries)
     await report_types.note_missing(session, claim.account, claim.report_type, reason=refusal.message, seconds=seconds)
-    await session.execute(_NEW_KEY, _draw_key(claim))
+    await replace_key(session, claim)
     await session.execute(_GIVE_BACK, {"run_id": claim.run_id, "fence": claim.fence, "seconds": seconds})
 
 
-_NEW_KEY = text("""
-update attempts set idempotency_key = :key, key_drawn_at = now() where run_id = :run_id and number = :number
-""")
 _COUNT_REFUSAL = text("""
 update runs set lease_until = null, leased_by = null, asked_at = null, tries = tries + 1, refusals = refusals + 1,
     last_trouble = :trouble, due_at = clock_timestamp() + make_interval(secs => :seconds)
@@ -114,12 +108,9 @@ where id = :run_id and fence = :fence and state = 'planned'
 """)
 # One second later, as Stripe's object page has it (stripe.md 3.5). The run's window does not change.
 _SHIFT_START = text("""
-with shifted as (
-    update runs set parameters = jsonb_set(parameters, '{interval_start}',
-        to_jsonb(cast(parameters ->> 'interval_start' as bigint) + 1))
-    where id = :run_id and state = 'planned' and parameters ? 'interval_start'
-)
-update attempts set idempotency_key = :key, key_drawn_at = now() where run_id = :run_id and number = :number
+update runs set parameters = jsonb_set(parameters, '{interval_start}',
+    to_jsonb(cast(parameters ->> 'interval_start' as bigint) + 1))
+where id = :run_id and state = 'planned' and parameters ? 'interval_start'
 """)
 # Without known availability there is nothing to wait for but time.
 _WAIT_FOR_AVAILABILITY = text("""

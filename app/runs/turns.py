@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.accounts import holds
 from app.db.engine import autocommit_session
 from app.errors import AccountBusy
+from app.queue.claims import FREE
 from app.resources import ClaimTerms, Resources
 from app.vocabulary import CallKind, Lane, RunState
 
@@ -101,7 +102,7 @@ with recursive found as (
 )
 select account from found where account = any(cast(:accounts as text[])) and exists (
     select from runs where account = found.account and state = '{state.value}' and due_at <= clock_timestamp()
-        and (lease_until is null or lease_until < clock_timestamp()))
+        and {FREE})
 """)  # noqa: S608 - words of ours
     for state in (RunState.PLANNED, RunState.REQUESTED, RunState.READY)
 }

@@ -170,6 +170,15 @@ class Settings(Part):
         limited.__dict__["accounts"] = self.accounts.only(accounts)
         return limited
 
+    def direct_url(self, url: str) -> str:
+        """Where LISTEN and migrations connect, never through a pooler; `url` is the database that was opened."""
+        return url if self.direct_database_url is None else self.direct_database_url.get_secret_value()
+
+    @property
+    def schema_of_tables(self) -> str | None:
+        """The schema of the tables of reports; None: there are none."""
+        return self.reports_schema if self.tables == "on" else None
+
     def secret_values(self) -> frozenset[str]:
         """Everything that no log, error, answer or row may contain: for `configure_logs`."""
         urls = [self.database_url, self.direct_database_url]

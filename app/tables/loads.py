@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.db.batch import Answer, Batch
 from app.db.rows import fetch
-from app.queue.claims import Lease
+from app.queue.claims import FREE, Lease
 from app.queue.wakeups import CHANNEL, wake
 from app.tables.catalogue import CONNECT_PREFIX, family_of
 from app.tables.load_file import LOADER
@@ -190,10 +190,10 @@ on conflict (run_id) do nothing returning id, pg_notify(:channel, :lane)
 _SHOW_AGAIN = text("""
 update loads set object_due = true where rule_id = :rule_id and connected_account is null and loaded_at is not null
 """)
-_CLAIM = text("""
+_CLAIM = text(f"""
 with due as (
     select id from loads where state = 'due' and due_at <= clock_timestamp()
-        and (lease_until is null or lease_until < clock_timestamp())
+        and {FREE}
     order by due_at, id limit :limit for update skip locked
 )
 update loads set lease_until = clock_timestamp() + make_interval(secs => :seconds), leased_by = :worker,
@@ -205,7 +205,7 @@ returning loads.id, loads.run_id, loads.rule_id, loads.account, loads.report_typ
         where period.account = loads.account and period.family = loads.family
             and (period.rule_id = loads.rule_id or period.scope in (loads.scope, '*')
                 or loads.scope = '*' and period.scope <> '')) as has_leader
-""")
+""")  # noqa: S608 - of constants only
 _RENEW = text("""
 update loads set lease_until = clock_timestamp() + make_interval(secs => :seconds)
 from (

@@ -16,6 +16,7 @@ from app.db.rows import fetch_first
 from app.errors import ChildEnded, StoreAway
 from app.files import objects
 from app.observability import log_lines
+from app.queue.claims import FREE
 from app.resources import Resources
 from app.tables.child_process import Child
 
@@ -113,7 +114,7 @@ _SHOWN = "shown.is_current and shown.leads and shown.loaded_at is not null and s
 _CLAIM = text(f"""
 with due as (
     select id from loads where object_due and state <> 'due' and window_key is not null
-        and (lease_until is null or lease_until < clock_timestamp())
+        and {FREE}
     order by id limit 1 for update skip locked
 )
 update loads set lease_until = clock_timestamp() + make_interval(secs => :seconds), leased_by = :worker,
@@ -123,7 +124,7 @@ returning loads.id, loads.fence, loads.table_name, loads.account, loads.connecte
     loads.object_location,
     (select shown.id from loads as shown where {_SAME_WINDOW} and {_SHOWN} limit 1) as shown_id,
     (select shown.run_id from loads as shown where {_SAME_WINDOW} and {_SHOWN} limit 1) as shown_run_id
-""")  # noqa: S608 - written above
+""")  # noqa: S608 - of constants only
 _DONE = text("""
 update loads set object_due = false, object_location = :location, lease_until = null, leased_by = null
 where id = :id and fence = :fence

@@ -13,6 +13,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.db.rows import fetch
+from app.queue.claims import FREE
 
 # Calls under way at once to one target, and to one that has been failing.
 AT_ONCE = 4
@@ -182,7 +183,7 @@ def _keys(claims: Sequence[DeliveryClaim]) -> dict[str, Any]:
 
 # As many per target as it has slots left. For people, all collected messages go as one, once the first is
 # due. Targets that work come first, then those that wait longest.
-_CLAIM = text("""
+_CLAIM = text(f"""
 with open as (
     select targets.id, targets.kind in ('email', 'slack') as collects, targets.failing_since is not null as fails,
         case when targets.failing_since is null then cast(:at_once as int) else cast(:at_once_while_failing as int) end
@@ -194,7 +195,7 @@ with open as (
 ), first_due as (
     select open.*, oldest.due_at from open cross join lateral (
         select due_at from deliveries where target_id = open.id and state = 'pending'
-            and due_at <= clock_timestamp() and (lease_until is null or lease_until <= clock_timestamp())
+            and due_at <= clock_timestamp() and {FREE}
         order by due_at limit 1
     ) as oldest
     where open.places > 0 order by open.fails, oldest.due_at limit :limit
@@ -207,7 +208,7 @@ with open as (
             select message_id, target_id from deliveries where target_id = first_due.id and state = 'pending'
                 and (due_at <= clock_timestamp() or (first_due.collects and tries = 0
                      and due_at <= clock_timestamp() + interval '1 minute'))
-                and (lease_until is null or lease_until <= clock_timestamp())
+                and {FREE}
             order by due_at
             limit case when first_due.collects then cast(:most as bigint) else first_due.places end
             for update skip locked
@@ -225,7 +226,7 @@ select claimed.message_id, claimed.target_id, claimed.fence, claimed.tries, mess
     targets.recipients, targets.secret_version,
     coalesce(targets.previous_until > clock_timestamp(), false) as previous_is_valid
 from claimed join messages on messages.id = claimed.message_id join targets on targets.id = claimed.target_id
-""")
+""")  # noqa: S608 - of constants only
 # For the lane's alarm (worker/due): when the next delivery of each target is due, however many wait for a dead one.
 NEXT_DUE = """
     select min(next.due_at) from targets cross join lateral (

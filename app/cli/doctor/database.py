@@ -70,8 +70,7 @@ async def examine_database(settings: Settings) -> tuple[list[Check], Known]:
 
 
 async def _examine(settings: Settings, url: str) -> tuple[list[Check], Known]:
-    direct = settings.direct_database_url
-    direct_url = direct.get_secret_value() if direct is not None else url
+    direct_url = settings.direct_url(url)
     revision = await asyncio.to_thread(read_revision, direct_url)
     engine = make_engine(url, pool_size=1)
     try:
