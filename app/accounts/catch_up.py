@@ -25,7 +25,7 @@ from app.vocabulary import CallKind
 
 log = structlog.get_logger()
 
-# An older watermark means that no worker was running: workers move it four times within the stall limit.
+# An older watermark means that no worker was running: workers move it at least four times within the stall limit.
 GAP_SECONDS = 60.0
 # Of the gap: a watermark that was moved so recently is left alone. It is in the row that claims lock, and one of many
 # workers keeps it up to date.

@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 from app import __version__
 from app.vocabulary import WORDS
 
-# A process reports four times within `stalled_after_seconds` (60 by default).
+# A living process reports at least four times within this, whatever its settings: others need not know them.
 ALIVE_SECONDS = 60.0
 
 
@@ -31,6 +31,11 @@ class Process:
 
     def __str__(self) -> str:
         return f"process {self.pid} on {self.host} (version {self.version or 'unknown'})"
+
+
+def report_every(stalled_after_seconds: float) -> float:
+    """How often a process reports and renews its leases, in seconds."""
+    return min(stalled_after_seconds, ALIVE_SECONDS) / 4
 
 
 async def say_alive(session: AsyncSession, process_id: uuid.UUID, *, works_queue: bool) -> None:
@@ -50,9 +55,13 @@ async def prune(session: AsyncSession, *, days: int, limit: int) -> int:
     return len((await session.execute(_PRUNE, {"days": days, "limit": limit})).all())
 
 
-async def older_than(session: AsyncSession, words: int) -> list[Process]:
-    """The living processes that cannot read a rule with words of this number (see `vocabulary.WORDS`)."""
-    rows = await session.execute(_OLDER, {"words": words, "seconds": ALIVE_SECONDS})
+async def older_than(session: AsyncSession, words: int, *, stalled_after_seconds: float) -> list[Process]:
+    """The living processes that cannot read a rule with words of this number (see `vocabulary.WORDS`).
+
+    Older versions report only four times within `stalled_after_seconds`, however long that is.
+    """
+    seconds = max(ALIVE_SECONDS, stalled_after_seconds)
+    rows = await session.execute(_OLDER, {"words": words, "seconds": seconds})
     return [Process(**row) for row in rows.mappings()]
 
 

@@ -32,7 +32,7 @@ class RuleEffect:
 async def create(session: AsyncSession, new: NewRule, *, settings: Settings, by: str) -> tuple[Rule, RuleEffect]:
     """Create a rule. Raises BadInput, and Conflict when its name is taken."""
     check(new, settings.accounts)
-    await _refuse_words_too_new(session, new)
+    await _refuse_words_too_new(session, new, settings)
     leadership.check(new.table["state"], new.parameters)
     rule = await store.create(session, new)
     await leadership.settle(session, rule.account, rule.report_type)
@@ -45,7 +45,7 @@ async def change(session: AsyncSession, rule: Rule, wanted: NewRule, *, settings
     """Check and change a locked rule; does nothing if nothing differs. Raises BadInput, Conflict."""
     was = store.values_of(rule)
     check(wanted, _allowed_accounts(rule, wanted, settings))
-    await _refuse_words_too_new(session, wanted)
+    await _refuse_words_too_new(session, wanted, settings)
     leadership.check(wanted.table["state"], wanted.parameters)
     taken_out = await store.change(session, rule, wanted)
     before, after = audit.differing(asdict(was), asdict(wanted))
@@ -71,9 +71,12 @@ async def remove(session: AsyncSession, rule: Rule, *, by: str) -> RuleEffect:
     return RuleEffect(cancelled=await withdrawals.withdraw(session, rule, None, reason="the rule was deleted"))
 
 
-async def _refuse_words_too_new(session: AsyncSession, new: NewRule) -> None:
+async def _refuse_words_too_new(session: AsyncSession, new: NewRule, settings: Settings) -> None:
     """Refuse a rule that a running process of an older version could not read. Raises Conflict."""
-    older = [] if words_of(new) == 1 else await processes.older_than(session, words_of(new))
+    if words_of(new) == 1:
+        return
+    silence = settings.stalled_after_seconds
+    older = await processes.older_than(session, words_of(new), stalled_after_seconds=silence)
     if older:
         raise Conflict(f"{', '.join(map(str, older))} cannot read this rule: upgrade it to this version first")
 

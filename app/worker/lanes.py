@@ -112,7 +112,8 @@ async def run(
     """
     alarm = Alarm(res, {lane.lane: lane.next_due for lane in lanes}, poll_seconds=poll_seconds)
     engine = _Engine(res, alarm)
-    heartbeat = repeat("heartbeat", lambda: _beat(engine, beat), every=res.settings.stalled_after_seconds / 4)
+    every = processes.report_every(res.settings.stalled_after_seconds)
+    heartbeat = repeat("heartbeat", lambda: _beat(engine, beat), every=every)
     async with beside(listen=res.wakeups.listen(res.direct_url), alarm=alarm.run(), heartbeat=heartbeat):
         working = {asyncio.create_task(_work(engine, lane), name=lane.lane.value): lane for lane in lanes}
         loops = [task for task, lane in working.items() if isinstance(lane, Loop)]
@@ -235,7 +236,7 @@ async def be_seen(res: Resources) -> None:
         while not res.stopping.is_set():
             await outlive("heartbeat", _in_transaction(res, alive))
             with suppress(TimeoutError):
-                async with asyncio.timeout(res.settings.stalled_after_seconds / 4):
+                async with asyncio.timeout(processes.report_every(res.settings.stalled_after_seconds)):
                     await res.stopping.wait()
     await outlive("heartbeat", processes.say_gone(res.sessions, res.worker_id))
 
