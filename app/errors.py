@@ -202,7 +202,7 @@ class WatermarkBehind(Exception):
 
 
 class AccountBusy(Exception):
-    """Another process is taking slots of this account right now: look again soon."""
+    """Another process has the account, or its rate limit, right now: look again soon."""
 
 
 class PreconditionFailed(Exception):

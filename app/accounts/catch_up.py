@@ -28,7 +28,7 @@ log = structlog.get_logger()
 # An older watermark means that no worker was running: workers move it at least four times within the stall limit.
 GAP_SECONDS = 60.0
 # Of the gap: a watermark that was moved so recently is left alone. It is in the row that claims lock, and one of many
-# workers keeps it up to date.
+# workers keeps it up to date. A heartbeat skips an account that is being claimed from: the claim moves its mark.
 FRESH_SHARE = 1 / 8
 # After a fail-over a create that was sent before it may still be under way: Stripe's list is read once all have ended.
 CREATES_END_SECONDS = 45.0
@@ -41,10 +41,19 @@ def gap_seconds(settings: Settings) -> float:
     return max(GAP_SECONDS, settings.stalled_after_seconds)
 
 
+def fresh_seconds(settings: Settings) -> float:
+    """How many seconds old a watermark may be before it is moved."""
+    return gap_seconds(settings) * FRESH_SHARE
+
+
+async def move_mark(session: AsyncSession, account: str) -> None:
+    """Move the watermark of an account that is locked, and not behind, to now."""
+    await session.execute(_MOVE_ONE, {"account": account})
+
+
 async def move_marks(session: AsyncSession, *, settings: Settings) -> None:
     """Move the watermarks of all accounts to now, except those that are behind, locked, or were moved a moment ago."""
-    gap = gap_seconds(settings)
-    await session.execute(_MOVE, {"gap": gap, "fresh": gap * FRESH_SHARE})
+    await session.execute(_MOVE, {"gap": gap_seconds(settings), "fresh": fresh_seconds(settings)})
 
 
 async def catch_up(res: Resources, account: str, behind: WatermarkBehind) -> bool:
@@ -115,7 +124,7 @@ def _as_row(account: str, run: StripeRun) -> dict[str, object]:
     }
 
 
-# An account that is being claimed from is left to the next heartbeat, so that none waits.
+# An account that is being claimed from is left to the claim, so that no heartbeat waits.
 _MOVE = text("""
 update accounts set known_until = now(), timeline = server_timeline() where slug in (
     select slug from accounts where known_until is null
@@ -124,6 +133,7 @@ update accounts set known_until = now(), timeline = server_timeline() where slug
             and coalesce(timeline = server_timeline(), true)
     for no key update skip locked)
 """)
+_MOVE_ONE = text("update accounts set known_until = now(), timeline = server_timeline() where slug = :account")
 _KEEP = text("""
 insert into unclaimed_runs (account, stripe_run_id, report_type, parameters, created_at)
 select :account, cast(:id as text), :report_type, :parameters, :created_at

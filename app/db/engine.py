@@ -28,7 +28,7 @@ from app.db.errors import is_wrong_server
 # We must notice that the database is away within the 5 s in which a webhook gets its 503 (contract §4).
 CONNECT_TIMEOUT_SECONDS = 3
 POOL_TIMEOUT_SECONDS = 4
-# The rest is for the kernel: it notices a peer that is gone in about 10 s.
+# The last five are for the kernel: it notices a peer that is gone in about 10 s.
 CONNECTING: dict[str, Any] = {
     "connect_timeout": CONNECT_TIMEOUT_SECONDS,
     "client_encoding": "utf8",

@@ -97,7 +97,7 @@ class Intake:
         self._writers: list[asyncio.Task[None]] = []
         self._due = asyncio.Event()  # something was committed that nobody was woken for yet
         self._waking: asyncio.Future[bool | None] = asyncio.get_running_loop().create_future()
-        self._waking.set_result(None)
+        self._waking.set_result(True)
         self._kept_at: deque[float] = deque(maxlen=BUSY_EVENTS)
         self.refused = RefusedDeliveries()
 
@@ -113,7 +113,9 @@ class Intake:
         for writer in self._writers:
             writer.cancel()
         await asyncio.gather(*self._writers, self._waking, return_exceptions=True)
-        if self._due.is_set():
+        if (
+            self._due.is_set() and self._waking.result()
+        ):  # otherwise the database is away, and workers look by themselves
             await outlive("intake.wake_up", self._wake())
         await self.refused.keep(self._engine)
         await self._engine.dispose()
@@ -208,11 +210,15 @@ class Intake:
         rows = [unique[key] for key in sorted(unique)]
         columns = _packed(rows)
         # Each statement is its own transaction: what is stored stays stored, and the replay can be requested again.
-        async with own.use() as raw:
-            new, due = await _numbers(raw, _KEEP, columns)
-            if new < len(rows):
-                (again,) = await _numbers(raw, _HANDLE_AGAIN, columns[:2])
-                due += again
+        try:
+            async with own.use() as raw:
+                new, due = await _numbers(raw, _KEEP, columns)
+                if new < len(rows):
+                    (again,) = await _numbers(raw, _HANDLE_AGAIN, columns[:2])
+                    due += again
+        except Exception:
+            self._due.set()  # what ended with an error may have been done all the same
+            raise
         if due:
             self._due.set()
         self._kept_at.extend(repeat(time.monotonic(), min(len(events), BUSY_EVENTS)))

@@ -92,7 +92,7 @@ update runs set lease_until = clock_timestamp() + make_interval(secs => :seconds
 from (
     select runs.id from unnest(cast(:ids as uuid[]), cast(:fences as bigint[])) as held(id, fence)
     join runs on runs.id = held.id and runs.fence = held.fence and lease_until is not null
-    for update of runs skip locked
+    for no key update of runs skip locked
 ) as ours where runs.id = ours.id
 """)
 _RELEASE = text("""

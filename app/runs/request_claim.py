@@ -77,7 +77,8 @@ async def _claim_from(res: Resources, account: str, limit: int) -> list[RequestC
 async def _claim_for_account(session: AsyncSession, account: str, limit: int, terms: ClaimTerms) -> list[RequestClaim]:
     # The lock makes counting and taking free slots atomic across processes. Nobody waits for it: with many processes
     # each would hold a connection, and a place in a queue, for as long as all those before it take.
-    values = {"account": account, "gap": catch_up.gap_seconds(terms.settings), **terms.limiter.used_up(CallKind.CREATE)}
+    gap, fresh = catch_up.gap_seconds(terms.settings), catch_up.fresh_seconds(terms.settings)
+    values = {"account": account, "gap": gap, "fresh": fresh, **terms.limiter.used_up(CallKind.CREATE)}
     mark = (await session.execute(_LOCK_ACCOUNT, values)).one_or_none()
     if mark is None:
         return []
@@ -85,6 +86,8 @@ async def _claim_for_account(session: AsyncSession, account: str, limit: int, te
         raise AccountBusy
     if mark.too_old or mark.other_timeline:
         raise WatermarkBehind(mark.known_until, other_timeline=mark.other_timeline)
+    if mark.ageing:
+        await catch_up.move_mark(session, account)
     picked = await _pick(session, account, limit, terms)
     permit = await permit_claims(session, account, CallKind.CREATE, len(picked), terms)
     chosen = picked[: permit.calls]
@@ -123,7 +126,8 @@ async def _pick(session: AsyncSession, account: str, limit: int, terms: ClaimTer
 # far more. Not locked where another process has the account.
 _LOCK_ACCOUNT = text(f"""
 select slug is not null as locked, known_until,
-    coalesce(known_until < clock_timestamp() - make_interval(secs => :gap), false) as too_old,
+coalesce(known_until < clock_timestamp() - make_interval(secs => :gap), false) as too_old,
+    coalesce(known_until < clock_timestamp() - make_interval(secs => :fresh), false) as ageing,
     coalesce(known_until is not null and timeline <> server_timeline(), false) as other_timeline
 from (
     select from runs where account = :account and state = 'planned' and due_at <= clock_timestamp()

@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import TypeVar
 
+import structlog
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -14,6 +15,7 @@ from app.queue.claims import FREE
 from app.resources import ClaimTerms, Resources
 from app.vocabulary import CallKind, Lane, RunState
 
+log = structlog.get_logger()
 Claim = TypeVar("Claim")
 
 # When to look again at an account for which another process was claiming: a claim takes a few round trips. Drawn by
@@ -33,7 +35,8 @@ async def claim_in_turn(
     """Up to `limit` claims of this lane's runs, account by account: `claim` takes an account and how many at most.
 
     A process never queues for an account: where `claim` raises AccountBusy, the next one has its turn, and the lane
-    looks again soon.
+    looks again soon. The same where it raises anything else and something is claimed already: that has a lease, and
+    must be worked on.
     """
     claims: list[Claim] = []
     for account in await accounts_due(res, _STATE[lane]):
@@ -41,9 +44,18 @@ async def claim_in_turn(
             try:
                 claims += await claim(account, limit - len(claims))
             except AccountBusy:
-                shortest, longest = BUSY_SECONDS
-                res.wakeups.ring_soon(lane, seconds=shortest + (longest - shortest) * res.random())
+                _look_soon(res, lane)
+            except Exception as error:
+                if not claims:
+                    raise
+                log.warning("lane.database_trouble", lane=lane.value, account=account, error=type(error).__name__)
+                _look_soon(res, lane)
     return claims
+
+
+def _look_soon(res: Resources, lane: Lane) -> None:
+    shortest, longest = BUSY_SECONDS
+    res.wakeups.ring_soon(lane, seconds=shortest + (longest - shortest) * res.random())
 
 
 @asynccontextmanager

@@ -24,7 +24,7 @@ class Child:
     """At most one process, which does one thing at a time; other callers wait."""
 
     def __init__(self, res: Resources) -> None:
-        self._opening = _opening(res)
+        self._opening, self._intake = _opening(res), res.intake
         self._process: asyncio.subprocess.Process | None = None
         self._ending: asyncio.TimerHandle | None = None
         self._free = asyncio.Lock()
@@ -34,9 +34,9 @@ class Child:
         """The process, if there is one."""
         return None if self._process is None else self._process.pid
 
-    async def load(self, load_id: int, fence: int, *, gently: bool) -> Mapping[str, Any]:
+    async def load(self, load_id: int, fence: int) -> Mapping[str, Any]:
         """Have the child do a load; returns how it ended. Raises ChildEnded. Cancelling this ends the child."""
-        return await self._ask({"id": load_id, "fence": fence, "gently": gently})
+        return await self._ask({"id": load_id, "fence": fence})
 
     async def write_parquet(self, run_id: uuid.UUID, path: Path, *, whole: bool) -> Mapping[str, Any]:
         """Have a run's file written as Parquet, with all its columns or with what the views show. Otherwise like
@@ -81,7 +81,8 @@ class Child:
 
     async def _asked(self, process: asyncio.subprocess.Process, question: Mapping[str, Any]) -> Mapping[str, Any]:
         assert process.stdout is not None
-        self._send(process, question)
+        # The sender of an event waits for its answer; nobody waits for a load.
+        self._send(process, {**question, "gently": self._intake.is_busy})
         line = await process.stdout.readline()
         if not line:
             raise ChildEnded(f"the process that loads files ended with {await process.wait()}")

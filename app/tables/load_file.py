@@ -27,7 +27,7 @@ from app.tables.unzipping import plain
 
 # Increased whenever a version can read more than the one before: it tries the failed loads of an older loader again.
 LOADER = 1
-# A load may take this long, and a second more for each of these bytes.
+# A statement of a load may take this long, and a second more for each so many bytes.
 SECONDS = 60
 BYTES_PER_SECOND = 4 * 1024 * 1024
 _COPY_LINE = re.compile(r"line (\d+)")

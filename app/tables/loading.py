@@ -42,8 +42,7 @@ async def load(res: Resources, claim: LoadClaim) -> None:
     if not claim.has_leader:
         await _make_sure_somebody_leads(res, claim)
     try:
-        # The sender of an event waits for its answer; nobody waits for a load.
-        answer = await child_of(res).load(claim.id, claim.fence, gently=res.intake.is_busy)
+        answer = await child_of(res).load(claim.id, claim.fence)
     except ChildEnded as error:
         answer = {"outcome": "crashed", "message": str(error)}
     await _record(res, claim, answer)

@@ -211,7 +211,7 @@ update loads set lease_until = clock_timestamp() + make_interval(secs => :second
 from (
     select loads.id from unnest(cast(:ids as bigint[]), cast(:fences as bigint[])) as held(id, fence)
     join loads on loads.id = held.id and loads.fence = held.fence and state = 'due'
-    for update of loads skip locked
+    for no key update of loads skip locked
 ) as ours where loads.id = ours.id
 """)
 _RELEASE = text("update loads set lease_until = null, leased_by = null where id = :id and fence = :fence")

@@ -241,7 +241,7 @@ from (
     from unnest(cast(:message_ids as uuid[]), cast(:target_ids as uuid[]), cast(:fences as bigint[]))
         as held(message_id, target_id, fence)
     join deliveries using (message_id, target_id, fence) where state = 'pending'
-    for update of deliveries skip locked
+    for no key update of deliveries skip locked
 ) as ours where deliveries.message_id = ours.message_id and deliveries.target_id = ours.target_id
 """)
 _RELEASE = text("""

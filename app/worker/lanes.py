@@ -190,6 +190,8 @@ def _begin(engine: _Engine, pool: Pool[C], claim: C, running: set[asyncio.Task[N
 async def _end(running: set[asyncio.Task[None]], *, grace: float) -> None:
     if running and grace:
         await asyncio.wait(running, timeout=grace)
+    # A task that is cancelled before its first step never runs, and would not release its claim.
+    await asyncio.sleep(0)
     for task in running:
         task.cancel()
     await asyncio.gather(*running, return_exceptions=True)

@@ -228,6 +228,18 @@ async def test_a_watermark_that_was_moved_a_moment_ago_is_left_as_it_is(res: Res
     assert await fetch(res, "select known_until from accounts") == before
 
 
+async def test_a_claim_moves_the_watermark_that_heartbeats_find_locked(res: Resources, simulator: Simulator) -> None:
+    await days_due(res, simulator, 6)
+    for _ in range(5):  # with 15 seconds between two heartbeats, longer than the watermark may be behind
+        await execute(res, "update accounts set known_until = known_until - interval '15 s'")
+        async with res.sessions.begin() as claiming:
+            await claiming.execute(text("select from accounts for no key update"))
+            await _move_marks_at_once(res)
+        assert len(await claim_requests(res, 1)) == 1
+
+    assert not [request for request in simulator.calls if request.method == "GET" and request.path.endswith("_runs")]
+
+
 async def test_moving_the_watermarks_does_not_wait_for_a_claim(res: Resources) -> None:
     await execute(res, "update accounts set known_until = now() - interval '30 s'")
     moved = "select 1 from accounts where known_until > now() - interval '20 s'"

@@ -156,6 +156,25 @@ async def test_workers_are_woken_only_by_what_is_for_us_and_before_the_intake_en
     assert heard == ["inbox", "the end"]
 
 
+async def test_workers_are_woken_for_what_was_kept_although_the_rest_of_its_group_failed(
+    res: Resources, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with intake_of(res.settings) as intake:
+        await accept(intake, an_event(id="evt_known"))
+    async with await psycopg.AsyncConnection.connect(database_url, autocommit=True) as listener:
+        await listener.execute("listen tallyhook")
+        monkeypatch.setattr("app.inbox.intake._HANDLE_AGAIN", "select 1/0, %b, %b")
+        async with intake_of(res.settings) as intake:
+            both = [accept(intake, an_event(id=id_)) for id_ in ("evt_known", "evt_new")]
+            assert {type(e) for e in await asyncio.gather(*both, return_exceptions=True)} == {Unavailable}
+
+        await listener.execute("notify tallyhook, 'the end'")
+        heard = [note.payload async for note in listener.notifies(timeout=60, stop_after=2)]
+
+    assert {event["stripe_event_id"] for event in await kept(res)} == {"evt_known", "evt_new"}
+    assert heard == ["inbox", "the end"]
+
+
 async def test_an_intake_that_ends_just_after_a_delivery_leaves_no_connection_behind(
     simulator: Simulator, database_url: str
 ) -> None:

@@ -9,12 +9,13 @@ from typing import Any
 
 import pytest
 from sqlalchemy import event, text
+from sqlalchemy.exc import OperationalError
 
 from app.resources import Resources
 from app.runs.download import claim_downloads
 from app.runs.lookup import claim_lookups
 from app.runs.request_claim import claim_requests
-from app.runs.turns import accounts_due
+from app.runs.turns import accounts_due, claim_in_turn
 from app.simulator import Simulator
 from app.vocabulary import Lane, RunState
 from tests.runs.stories import another_process, everything_is_due, leases_run_out, one_due_run
@@ -35,6 +36,16 @@ async def with_accounts(res: Resources, simulator: Simulator, slugs: Sequence[st
     keys = {slug: {"api_key": f"sk_test_{number:024}"} for number, slug in enumerate(slugs)}
     async with another_process(res, simulator, STRIPE_ACCOUNTS=json.dumps(keys)) as process:
         yield process
+
+
+async def add_a_run(res: Resources, slug: str) -> None:
+    """A run of this account, due like the one that is there."""
+    await execute(
+        res,
+        "insert into runs (id, account, report_type, state, parameters, attempts_granted)"
+        " select gen_random_uuid(), :slug, report_type, state, parameters, 3 from runs limit 1",
+        slug=slug,
+    )
 
 
 @pytest.mark.parametrize("state", CLAIMS)
@@ -79,6 +90,30 @@ async def test_no_lane_waits_for_a_process_that_has_the_account(res: Resources, 
             assert len(await CLAIMS[state](process)) == 1
 
 
+async def test_what_is_claimed_is_worked_on_although_the_next_account_cannot_be_claimed_from(
+    res: Resources, simulator: Simulator
+) -> None:
+    await one_due_run(res, simulator)
+    async with with_accounts(res, simulator, ["a", "b"]) as process:
+        for slug in ("a", "b"):
+            await add_a_run(res, slug)
+        asked: list[str] = []
+
+        async def claim(account: str, limit: int) -> list[str]:
+            asked.append(account)
+            if len(asked) == 2:
+                raise OperationalError("select", {}, Exception("the server closed the connection"))
+            return [account]
+
+        assert len(await claim_in_turn(process, Lane.REQUESTS, 10, claim)) == 2
+        assert len(asked) == 3
+        assert await process.wakeups.wait(Lane.REQUESTS, seconds=60), "and it looks again soon"
+
+        asked[:] = ["somebody"]
+        with pytest.raises(OperationalError):  # nothing is claimed: the lane deals with it
+            await claim_in_turn(process, Lane.REQUESTS, 10, claim)
+
+
 async def test_an_account_whose_calls_are_used_up_is_not_even_locked(res: Resources, simulator: Simulator) -> None:
     await one_due_run(res, simulator)
     async with another_process(res, simulator, TALLYHOOK_REQUESTS_PER_SECOND=0.001) as process:
@@ -96,12 +131,7 @@ async def test_with_many_accounts_due_another_one_comes_first_each_time(res: Res
     await one_due_run(res, simulator)
     async with with_accounts(res, simulator, ["a", "b"]) as process:
         for slug in ("a", "b"):
-            await execute(
-                res,
-                "insert into runs (id, account, report_type, state, parameters, attempts_granted)"
-                " select gen_random_uuid(), :slug, report_type, state, parameters, 3 from runs limit 1",
-                slug=slug,
-            )
+            await add_a_run(res, slug)
 
         turns = []
         for chance in (0.0, 0.4, 0.9):

@@ -2,9 +2,10 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -101,6 +102,26 @@ async def test_a_file_is_loaded_in_one_go_and_by_turns_where_events_come_in(
     )  # fmt: skip
     number = 2 * BATCH_ROWS + 10
     assert dict(found) == {"n": number, "d": number, "first": 1, "last": number, "net": 9 * number}
+
+
+async def test_a_load_that_waited_for_its_turn_is_done_gently_if_events_come_in_by_then(tables: Resources) -> None:
+    questions: list[Mapping[str, Any]] = []
+    child = loading.child_of(tables)
+    sound = child._send
+
+    def send(process: asyncio.subprocess.Process, what: Mapping[str, Any]) -> None:
+        questions.append(what)
+        sound(process, what)
+
+    child._send = send  # type: ignore[method-assign]
+    await store(tables, rows(line(1)), start=day(1))
+    claim = await claim_one(tables)
+    async with child._free:  # another load is under way
+        waiting = asyncio.create_task(loading.load(tables, claim))
+        await take_many_events(tables)
+    await waiting
+
+    assert [question["gently"] for question in questions if "id" in question] == [True]
 
 
 @pytest.mark.parametrize("busy", [False, True], ids=["at once", "gently"])

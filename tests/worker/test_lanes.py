@@ -11,7 +11,9 @@ import pytest
 from app import handlers
 from app.db.engine import make_engine
 from app.resources import Resources, open_resources
+from app.runs.download import claim_downloads
 from app.runs.request_claim import claim_requests
+from app.runs.transfer import DownloadClaim
 from app.serving import running
 from app.simulator import Simulator
 from app.stripe_api.objects import StripeRun
@@ -19,7 +21,9 @@ from app.upkeep.reconcile import reconcile
 from app.vocabulary import EventType, Lane
 from app.worker.due import Alarm
 from app.worker.lanes import Loop, _Engine, _work_loop
+from app.worker.steps import work
 from tests.detour import detour
+from tests.runs.ready import one_ready_run
 from tests.runs.stories import (
     CONTENTS,
     attempts,
@@ -196,6 +200,24 @@ async def test_a_worker_whose_connections_a_network_swallowed_continues_with_new
 
         assert {run["crashes"] for run in await fetch(res, "select crashes from runs")} == {0}
         assert len(simulator.runs) == 25
+
+
+async def test_a_process_that_ends_as_it_claims_releases_the_claim(
+    res: Resources, simulator: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await one_ready_run(res, simulator)
+
+    async def claim_and_end(res: Resources, limit: int, *, big: bool) -> list[DownloadClaim]:
+        claims = await claim_downloads(res, limit, big=big)
+        if claims:
+            res.stopping.set()
+        return claims
+
+    monkeypatch.setattr("app.worker.steps.claim_downloads", claim_and_end)
+    await work(res)
+
+    assert (await only_run(res))["state"] == "ready"
+    assert await fetch(res, "select 1 from runs where fence > 0 and lease_until is null"), "claimed, and released"
 
 
 async def test_a_run_that_keeps_crashing_is_failed_as_internal_redacted_and_blocks_nobody(
