@@ -46,12 +46,12 @@ async def list_messages(session: Session, asked: Annotated[MessagesIn, Query()])
 async def show_message(res: Res, session: Session, message_id: uuid.UUID) -> MessageDetailOut:
     """One message with its body, its state at every target, and every attempt."""
     message = await listing.get_message(session, message_id)
-    told = await listing.deliveries_of(session, message_id)
+    deliveries = await listing.deliveries_of(session, message_id)
     attempts = await listing.attempts_of(session, message_id)
     return MessageDetailOut(
         **MessageOut.model_validate(message).model_dump(),
         body=shown(message, public_url=res.settings.public_url),
-        deliveries=[_shown(one) for one in told],
+        deliveries=[_shown(one) for one in deliveries],
         attempts=[AttemptOut.model_validate(attempt) for attempt in attempts],
     )
 

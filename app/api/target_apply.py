@@ -58,8 +58,8 @@ async def _make(
     if target is None:
         await store.create(session, new, settings=settings, by=by)
         is_signed = new.kind is TargetKind.WEBHOOK
-        told = [f"its receiver verifies with the secret that `tallyhook targets secret {new.name}` shows"]
-        return Step(new.name, "created", kind=StepKind.TARGET, warnings=told if is_signed else [])
+        hints = [f"its receiver verifies with the secret that `tallyhook targets secret {new.name}` shows"]
+        return Step(new.name, "created", kind=StepKind.TARGET, warnings=hints if is_signed else [])
     was = store.as_it_is(target)
     differing, _ = audit.differing(asdict(was), asdict(new))
     await store.change(session, target, new, settings=settings, by=by)

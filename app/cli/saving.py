@@ -75,8 +75,8 @@ async def _fill(answer: "httpx.Response", into: BinaryIO, name: str, *, verify: 
             digest.update(piece)
             written += len(piece)
             advance(len(piece))
-    told = _SHA256.search(answer.headers.get("etag", ""))
-    if verify and (told is None or told[1] != digest.hexdigest()):
+    promised = _SHA256.search(answer.headers.get("etag", ""))
+    if verify and (promised is None or promised[1] != digest.hexdigest()):
         raise TallyhookError(f"the stored file {name} is not what it was: its size or SHA-256 differs")
     return written, digest.hexdigest()
 

@@ -50,8 +50,8 @@ async def deliveries_refused(view: View) -> Check:
         said = "; ".join(_refused(one, view.now) for one in refused)
         return ok("deliveries_refused", f"none that Stripe could have sent{f' ({said})' if said else ''}")
     accounts = {one.account for one in lost}
-    told = (_OF_STRIPE[one.reason].format(place=_place(view, one.account)) for one in lost)
-    advice = "; ".join(list(dict.fromkeys(told))[:MOST_NAMES])
+    hints = (_OF_STRIPE[one.reason].format(place=_place(view, one.account)) for one in lost)
+    advice = "; ".join(list(dict.fromkeys(hints))[:MOST_NAMES])
     detail = f"none accepted since: {'; '.join(_refused(one, view.now) for one in lost)}"
     account = accounts.pop() if len(accounts) == 1 else None
     return degraded("deliveries_refused", detail, advice, account=account, link=Link(LinkKind.ACCOUNTS))

@@ -26,7 +26,7 @@ class CompleteMonth:
 
 async def announce_complete_months(session: AsyncSession) -> int:
     """Announce each recently completed month exactly once; returns how many."""
-    told = 0
+    announced = 0
     for one in await fetch(session, CompleteMonth, _COMPLETE):
         month = f"{one.month:%Y-%m}"
         data = {
@@ -41,8 +41,8 @@ async def announce_complete_months(session: AsyncSession) -> int:
         message = NewMessage(
             MessageType.MONTH_COMPLETE, data, f"month.complete/{subject}", one.account, one.rule_id, subject
         )
-        told += await notices.once(session, message, subject)
-    return told
+        announced += await notices.once(session, message, subject)
+    return announced
 
 
 # Months with a file stored since yesterday, planned to their end for every account, with nothing open. Cancelled

@@ -51,18 +51,18 @@ def has_ended(stripe_run: StripeRun) -> bool:
     return stripe_run.status == "failed" or (stripe_run.status == "succeeded" and stripe_run.file is not None)
 
 
-async def settle(session: AsyncSession, account: str, told: Sequence[StripeRun], *, poll_seconds: float) -> int:
+async def settle(session: AsyncSession, account: str, updates: Sequence[StripeRun], *, poll_seconds: float) -> int:
     """Record the state of these Stripe runs on every run that waits for them.
 
     Returns how many attempts they concern; Stripe runs that are not ours (yet) concern none. Several reports about
     one Stripe run are applied in their order.
     """
-    if not told:
+    if not updates:
         return 0
     concerned = 0
     batch = Batch(session)
-    add_lock(batch, account, [stripe_run.id for stripe_run in told])
-    for turn in _in_turns(told):
+    add_lock(batch, account, [stripe_run.id for stripe_run in updates])
+    for turn in _in_turns(updates):
         concerned += await _settle_each_once(batch, account, turn, poll_seconds=poll_seconds)
     return concerned
 
@@ -72,14 +72,14 @@ async def apply_earlier_events(
 ) -> None:
     """Apply events about these Stripe runs that arrived before we knew that the runs are ours."""
     found = await session.execute(_EARLIER_EVENTS, {"account": account, "stripe_run_ids": stripe_run_ids})
-    told = [stripe_run_from(json.loads(payload)["data"]["object"]) for payload in found.scalars()]
-    await settle(session, account, told, poll_seconds=poll_seconds)
+    updates = [stripe_run_from(json.loads(payload)["data"]["object"]) for payload in found.scalars()]
+    await settle(session, account, updates, poll_seconds=poll_seconds)
 
 
-def _in_turns(told: Sequence[StripeRun]) -> Iterator[dict[str, StripeRun]]:
+def _in_turns(updates: Sequence[StripeRun]) -> Iterator[dict[str, StripeRun]]:
     """All reports in order, in batches with each Stripe run at most once."""
     turn: dict[str, StripeRun] = {}
-    for stripe_run in told:
+    for stripe_run in updates:
         if stripe_run.id in turn:
             yield turn
             turn = {}
@@ -87,17 +87,17 @@ def _in_turns(told: Sequence[StripeRun]) -> Iterator[dict[str, StripeRun]]:
     yield turn
 
 
-async def _settle_each_once(batch: Batch, account: str, told: dict[str, StripeRun], *, poll_seconds: float) -> int:
+async def _settle_each_once(batch: Batch, account: str, updates: dict[str, StripeRun], *, poll_seconds: float) -> int:
     session = batch.session
-    found = batch.add(_ATTEMPTS_OF, {"account": account, "stripe_run_ids": list(told)})
+    found = batch.add(_ATTEMPTS_OF, {"account": account, "stripe_run_ids": list(updates)})
     await batch.send()
     known = found.rows(_Attempt)
-    await _note_ends(session, [one for one in known if one.left_pending and has_ended(told[one.stripe_run_id])])
+    await _note_ends(session, [one for one in known if one.left_pending and has_ended(updates[one.stripe_run_id])])
     attempts = [one for one in known if one.is_current]
     succeeded: list[tuple[_Attempt, StripeFile]] = []
     pending = []
     for attempt in attempts:
-        stripe_run = told[attempt.stripe_run_id]
+        stripe_run = updates[attempt.stripe_run_id]
         log_lines.link_run(account, stripe_run.id, attempt.run_id, attempt.traceparent)
         if stripe_run.status == "succeeded" and stripe_run.file is not None:
             succeeded.append((attempt, stripe_run.file))
@@ -170,23 +170,23 @@ from unnest(cast(:run_ids as uuid[]), cast(:numbers as int[])) as ended(run_id, 
 where attempts.run_id = ended.run_id and attempts.number = ended.number
 """)
 _RESULTS = text("""
-update attempts set heard_at = now(), stripe_file_id = told.id, file_url = told.url, file_size = told.size,
-    file_name = told.name, file_type = told.type, file_expires_at = told.expires_at
+update attempts set heard_at = now(), stripe_file_id = given.id, file_url = given.url, file_size = given.size,
+    file_name = given.name, file_type = given.type, file_expires_at = given.expires_at
 from unnest(cast(:run_ids as uuid[]), cast(:numbers as int[]), cast(:ids as text[]), cast(:urls as text[]),
     cast(:sizes as bigint[]), cast(:file_names as text[]), cast(:file_types as text[]),
-    cast(:expiries as timestamptz[])) as told(run_id, number, id, url, size, name, type, expires_at)
-where attempts.run_id = told.run_id and attempts.number = told.number and ended_at is null and stripe_file_id is null
+    cast(:expiries as timestamptz[])) as given(run_id, number, id, url, size, name, type, expires_at)
+where attempts.run_id = given.run_id and attempts.number = given.number and ended_at is null and stripe_file_id is null
 """)
 _HEARD = text("""
-with told as (
-    select * from unnest(cast(:run_ids as uuid[]), cast(:numbers as int[])) as told(run_id, number)
+with given as (
+    select * from unnest(cast(:run_ids as uuid[]), cast(:numbers as int[])) as given(run_id, number)
 ), heard as (
-    update attempts set heard_at = now() from told
-    where attempts.run_id = told.run_id and attempts.number = told.number and ended_at is null
+    update attempts set heard_at = now() from given
+    where attempts.run_id = given.run_id and attempts.number = given.number and ended_at is null
 )
 update runs set due_at = clock_timestamp() + make_interval(secs => :poll), lease_until = null, leased_by = null,
     tries = 0, refusals = 0, refused_at = null, last_trouble = null
-from told where id = told.run_id and state = 'requested' and attempt = told.number
+from given where id = given.run_id and state = 'requested' and attempt = given.number
 """)
 # Events that are still pending are left to the inbox.
 _EARLIER_EVENTS = text("""

@@ -17,12 +17,12 @@ SEPARATORS = {".": ".", ",": ",", "point": ".", "comma": ","}
 def business_of(world: World, account: Account, *, connected: str = "", rows_per_day: float | None = None) -> Business:
     """The business of an account, mode or connected account, with the restatements made so far."""
     now = world.clock.now()
-    told = (item for item in account.restatements if item.at <= now and item.connected in (None, connected))
+    known = (item for item in account.restatements if item.at <= now and item.connected in (None, connected))
     return Business(
         seed=f"{world.settings.seed}:{account.id}:{account.livemode}:{connected}",
         rows_per_day=world.settings.rows_per_day if rows_per_day is None else rows_per_day,
         account=connected,
-        restatements=tuple(Restatement(item.start, item.end) for item in told),
+        restatements=tuple(Restatement(item.start, item.end) for item in known),
     )
 
 

@@ -38,7 +38,7 @@ class Lasting:
 
 
 @dataclass(frozen=True, slots=True)
-class _Told:
+class _Notice:
     type: str
     subject: str
     since: datetime
@@ -55,11 +55,11 @@ async def announce_changes(session: AsyncSession, types: Collection[MessageType]
     await session.execute(_LOCK)
     current = {(state.type.value, state.subject): state for state in now}
     rows = [{"type": type_, "subject": subject, "data": _kept(state)} for (type_, subject), state in current.items()]
-    begun = await fetch(session, _Told, _BEGIN, {"rows": orjson.dumps(rows).decode()})
+    begun = await fetch(session, _Notice, _BEGIN, {"rows": orjson.dumps(rows).decode()})
     keys = {"types": [type_.value for type_ in types], "rows": orjson.dumps(rows).decode()}
-    ended = await fetch(session, _Told, _END, keys)
-    messages = [_began(told, current[told.type, told.subject]) for told in begun]
-    await announce(session, messages + [_ended(told) for told in ended])
+    ended = await fetch(session, _Notice, _END, keys)
+    messages = [_began(notice, current[notice.type, notice.subject]) for notice in begun]
+    await announce(session, messages + [_ended(notice) for notice in ended])
     return len(begun) + len(ended)
 
 
@@ -82,9 +82,9 @@ async def once(session: AsyncSession, message: NewMessage, subject: str) -> bool
     return True
 
 
-async def _remember(session: AsyncSession, type_: MessageType, subjects: Collection[str]) -> list[_Told]:
+async def _remember(session: AsyncSession, type_: MessageType, subjects: Collection[str]) -> list[_Notice]:
     rows: list[dict[str, Any]] = [{"type": type_.value, "subject": subject, "data": {}} for subject in subjects]
-    return await fetch(session, _Told, _BEGIN, {"rows": orjson.dumps(rows).decode()})
+    return await fetch(session, _Notice, _BEGIN, {"rows": orjson.dumps(rows).decode()})
 
 
 def _kept(state: Lasting) -> dict[str, Any]:
@@ -96,28 +96,30 @@ def _kept(state: Lasting) -> dict[str, Any]:
     }
 
 
-def _began(told: _Told, state: Lasting) -> NewMessage:
-    data = {**state.data, "account": state.account, "text": state.text, "state": "began", "since": as_time(told.since)}
-    return NewMessage(state.type, data, _key(state.type, told, "began"), state.account, state.rule_id, told.subject)
+def _began(notice: _Notice, state: Lasting) -> NewMessage:
+    since = as_time(notice.since)
+    data = {**state.data, "account": state.account, "text": state.text, "state": "began", "since": since}
+    return NewMessage(state.type, data, _key(state.type, notice, "began"), state.account, state.rule_id, notice.subject)
 
 
-def _ended(told: _Told) -> NewMessage:
-    type_ = MessageType(told.type)
-    rule_id = told.data["rule_id"]
-    kept = {name: value for name, value in told.data.items() if name != "ended" and (name, value) != ("rule_id", None)}
-    data = {**kept, "text": told.data["ended"], "state": "ended", "since": as_time(told.since)}
+def _ended(notice: _Notice) -> NewMessage:
+    type_ = MessageType(notice.type)
+    rule_id = notice.data["rule_id"]
+    without = {"ended", *(["rule_id"] if rule_id is None else [])}
+    kept = {name: value for name, value in notice.data.items() if name not in without}
+    data = {**kept, "text": notice.data["ended"], "state": "ended", "since": as_time(notice.since)}
     return NewMessage(
         _ENDS.get(type_, type_),
         data,
-        _key(type_, told, "ended"),
-        told.data["account"],
+        _key(type_, notice, "ended"),
+        notice.data["account"],
         None if rule_id is None else UUID(rule_id),
-        told.subject,
+        notice.subject,
     )
 
 
-def _key(type_: MessageType, told: _Told, what: str) -> str:
-    return f"{type_}/{told.subject}/{told.since.timestamp():.6f}/{what}"
+def _key(type_: MessageType, notice: _Notice, what: str) -> str:
+    return f"{type_}/{notice.subject}/{notice.since.timestamp():.6f}/{what}"
 
 
 _LOCK = text("select pg_advisory_xact_lock(hashtext('tallyhook notices'))")

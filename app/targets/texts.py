@@ -31,8 +31,8 @@ _HEADINGS = {
 def subject_of(messages: Sequence[DueMessage]) -> str:
     """The subject of a mail: what it is about, and how many messages there are."""
     counts = [(heading, len(found)) for heading, found in _by_heading(messages)]
-    told = ", ".join(heading if number == 1 else f"{heading} ({number})" for heading, number in counts[:3])
-    return f"Tallyhook: {told}" + (" and more" if len(counts) > 3 else "")
+    counted = ", ".join(heading if number == 1 else f"{heading} ({number})" for heading, number in counts[:3])
+    return f"Tallyhook: {counted}" + (" and more" if len(counts) > 3 else "")
 
 
 def text_of(messages: Sequence[DueMessage], *, public_url: str | None) -> str:

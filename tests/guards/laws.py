@@ -17,6 +17,8 @@ ROW_NAMES = frozenset(
     | {"progress", "row", "rows", "rule", "run", "target", "type_", "window"}
 )
 
+DIALECT_NAMES = frozenset({"told", "_told", "Told", "_Told"})
+
 
 @dataclass(frozen=True, slots=True)
 class Source:
@@ -90,6 +92,22 @@ def compared_with_now(source: Source) -> Iterator[str]:
     if not source.path.startswith("app/simulator/"):  # has no SQL, and a clock of its own
         for found in _NOW_COMPARED.finditer(source.text):
             yield f"{source.path}: {' '.join(found[0].split())}"
+
+
+def names_of_the_dialect(source: Source) -> Iterator[str]:
+    """A name says what the value is (`updates`, `notice`), not that somebody told it."""
+    for name in sorted({_identifier(node) for node in source.nodes()} & DIALECT_NAMES):
+        yield f"{source.path}: {name}"
+
+
+def _identifier(node: ast.AST) -> str:
+    match node:
+        case ast.Name(id=name) | ast.arg(arg=name) | ast.Attribute(attr=name):
+            return name
+        case ast.ClassDef(name=name) | ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name):
+            return name
+        case _:
+            return ""
 
 
 def _annotated(source: Source) -> Iterator[tuple[str, str, ast.expr | None]]:

@@ -22,6 +22,7 @@ KNOWN: dict[Law, set[str]] = {
     laws.folders_that_say_nothing: set(),
     laws.files_too_long: set(),
     laws.compared_with_now: THROUGH_AN_INDEX,
+    laws.names_of_the_dialect: set(),
 }
 # One table after the other: the only lists of them.
 LONG_BUT_ONE_STORY = {"app/db/models.py", "app/db/alembic_models.py"}
@@ -72,6 +73,9 @@ PLANTED: list[tuple[Law, str, str, list[str]]] = [
     (laws.compared_with_now, "app/x.py", '"set stored_at = now(), ready_at = coalesce(ready_at, now())"', []),
     (laws.compared_with_now, "app/x.py", '"where due_at <= clock_timestamp()"; age = clock.now() - begun', []),
     (laws.compared_with_now, "app/simulator/x.py", "age = now() - begun", []),
+    (laws.names_of_the_dialect, "app/x.py", "def settle(told: Runs): return told", ["app/x.py: told"]),
+    (laws.names_of_the_dialect, "app/x.py", "class Trouble:\n    told: str", ["app/x.py: told"]),
+    (laws.names_of_the_dialect, "app/x.py", "def tell(untold: str): return 'told'", []),
 ]
 
 

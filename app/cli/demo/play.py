@@ -126,7 +126,7 @@ async def _play(
         reached = first + step * HALF_DAY
         story.tell(f"Stripe has data until {reached:%Y-%m-%d %H:%M} UTC")
         if step <= len(tricks):
-            story.tell(tricks[step - 1].told, style="bold red")
+            story.tell(tricks[step - 1].line, style="bold red")
             tricks[step - 1].make()
         for sample in SAMPLES:
             simulator.advance(sample.report_type, to=reached)

@@ -14,7 +14,7 @@ from app.simulator import Simulator
 class Trouble:
     """A failure: the sentence that announces it and its recovery, and the function that causes it."""
 
-    told: str
+    line: str
     make: Callable[[], object]
 
 

@@ -140,12 +140,12 @@ def _amounts(kind: int, amount: int) -> tuple[str, int, int]:
     return "other_adjustment", amount % 700, 0
 
 
-def _restated(told: Transaction) -> Iterable[Transaction]:
+def _restated(transaction: Transaction) -> Iterable[Transaction]:
     """A transaction after the restatements of the business, applied in order."""
-    items = [told]
-    for restatement in told.business.restatements:
-        if restatement.start <= told.created < restatement.end and items:
-            items = _restated_items(items, told.number % 8)
+    items = [transaction]
+    for restatement in transaction.business.restatements:
+        if restatement.start <= transaction.created < restatement.end and items:
+            items = _restated_items(items, transaction.number % 8)
     return items
 
 
