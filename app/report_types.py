@@ -59,6 +59,14 @@ class KnownType:
 
 
 @dataclass(frozen=True, slots=True)
+class _Listed:
+    """A type that Stripe lists."""
+
+    account: str
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
 class _Resolved:
     """What a type that ends in `.latest` resolves to, and what it did before, if that has changed just now."""
 
@@ -161,8 +169,8 @@ async def ids_of(session: AsyncSession, accounts: Collection[str]) -> Mapping[st
     """The ids of the types that Stripe lists for these accounts, by account."""
     found: dict[str, list[str]] = {account: [] for account in accounts}
     if found:
-        for row in await session.execute(_IDS, {"accounts": list(found)}):
-            found[row.account].append(row.id)
+        for one in await fetch(session, _Listed, _IDS, {"accounts": list(found)}):
+            found[one.account].append(one.id)
     return found
 
 

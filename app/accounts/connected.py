@@ -11,7 +11,7 @@ from datetime import datetime
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.db.rows import fetch, fetch_first
+from app.db.rows import fetch, fetch_first, fetch_one
 from app.queue import timetable
 from app.stripe_api.client import ConnectedPage
 from app.stripe_api.objects import ConnectedAccount
@@ -144,7 +144,7 @@ async def end_reading(session: AsyncSession, account: str, *, began_at: datetime
     None if it does not say that: it has items without an id, or lacks most of the known accounts for the first time,
     and is read again before that is believed.
     """
-    missing = (await session.execute(_MISSING, {"account": account, "began_at": began_at})).one()
+    missing = await fetch_one(session, _Missing, _MISSING, {"account": account, "began_at": began_at})
     if missing.gone > FEW and missing.gone * 2 > missing.known and missing.doubted_at is None:
         await session.execute(_DOUBT, {"account": account})
         return None
@@ -168,6 +168,16 @@ async def list_known(
     return await fetch(
         session, KnownAccount, _KNOWN, {**values, "after": place[0], "after_id": place[1], "limit": limit}
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Missing:
+    """Of the known accounts, how many the list did not have, and whether that was doubted before."""
+
+    known: int
+    gone: int
+    doubted_at: datetime | None
+    nameless: bool  # an item had no id
 
 
 @dataclass(frozen=True, slots=True)

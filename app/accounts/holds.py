@@ -6,6 +6,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.db.batch import Batch
+from app.db.rows import fetch_first
 from app.errors import KeyRefused
 from app.planning.backoff import Backoff
 from app.queue.wakeups import CHANNEL
@@ -19,6 +20,11 @@ _LANES = {
 }
 # The state of the runs that wait for a call of this kind.
 _STATE = {CallKind.CREATE: RunState.PLANNED, CallKind.READ: RunState.REQUESTED, CallKind.FILES: RunState.READY}
+
+
+@dataclass(frozen=True, slots=True)
+class _Hold:
+    probing: bool  # its probe is due
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +51,7 @@ async def permit(
     as many as the rate limit allows. The hold and the limit stay locked until the transaction ends, so that only one
     process takes the probe. Commit soon. Raises AccountBusy if another process has the limit, unless we `queue` for it.
     """
-    held = (await session.execute(_LOOK, {"account": account, "kind": kind.value})).first() if wanted else None
+    held = await fetch_first(session, _Hold, _LOOK, {"account": account, "kind": kind.value}) if wanted else None
     allowed = wanted if held is None else min(wanted, int(held.probing))
     calls = await limiter.take(session, account, kind, wanted=allowed, queue=queue)
     if held is None or not calls:

@@ -18,7 +18,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.background import outlive
-from app.db.rows import fetch_one
+from app.db.rows import fetch_first, fetch_one
 from app.errors import KeyRefused, NotNow, Refused, StripeCallError
 from app.queue.wakeups import wake
 from app.resources import Resources
@@ -42,6 +42,12 @@ class _Bound:
 
     stripe_account_id: str | None
     same_mode: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _StoredRun:
+    stripe_account_id: str
+    stripe_run_id: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +162,7 @@ async def _ask(res: Resources, configured: Account) -> _Seen:
 async def _by_a_stored_run(res: Resources, account: str) -> _Seen | None:
     """Stripe shows a run only to keys of its own account. A run that is not shown proves nothing."""
     async with res.sessions.begin() as session:
-        known = (await session.execute(_A_STORED_RUN, {"account": account})).one_or_none()
+        known = await fetch_first(session, _StoredRun, _A_STORED_RUN, {"account": account})
     if known is None:
         return None
     try:

@@ -48,7 +48,7 @@ async def _runs(session: AsyncSession) -> GaugeMetricFamily:
         "Runs that are not stored or cancelled, by state and report type (`other`: a type never announced).",
         labels=["state", "report_type"],
     )
-    for row in await session.execute(_RUNS, {"most": MOST_COUNTED}):
+    for row in await fetch(session, _Runs, _RUNS, {"most": MOST_COUNTED}):
         family.add_metric([row.state, row.report_type], row.runs)
     return family
 
@@ -56,14 +56,14 @@ async def _runs(session: AsyncSession) -> GaugeMetricFamily:
 async def _tables(session: AsyncSession) -> list[GaugeMetricFamily]:
     bound = {"most": MOST_COUNTED}
     loads = GaugeMetricFamily("tallyhook_loads", "Files that wait to be loaded, or could not be.", labels=["state"])
-    for row in await session.execute(_LOADS, bound):
-        loads.add_metric([row.state], row.loads)
+    for load in await fetch(session, _Loads, _LOADS, bound):
+        loads.add_metric([load.state], load.loads)
     verdicts = GaugeMetricFamily(
         "tallyhook_checks",
         "Newest verdicts about numbers that must agree, at most 10,000; those that differ only without a note.",
         labels=["name", "verdict"],
     )
-    for row in await session.execute(_NUMBERS, bound):
+    for row in await fetch(session, _Verdicts, _NUMBERS, bound):
         verdicts.add_metric([row.name, row.verdict], row.verdicts)
     set_aside = (await session.execute(_SET_ASIDE, bound)).scalar_one()
     aside = GaugeMetricFamily("tallyhook_columns_set_aside", "Unknown columns, which are not loaded.", value=set_aside)
@@ -77,7 +77,7 @@ async def _targets(session: AsyncSession) -> list[GaugeMetricFamily]:
     age = GaugeMetricFamily(
         "tallyhook_target_oldest_pending_age_seconds", "Age of the oldest message on its way.", labels=["target"]
     )
-    for row in await session.execute(_PENDING_DELIVERIES, {"most": MOST_COUNTED}):
+    for row in await fetch(session, _Pending, _PENDING_DELIVERIES, {"most": MOST_COUNTED}):
         pending.add_metric([row.name], row.pending)
         age.add_metric([row.name], row.age)
     return [pending, age]
@@ -122,7 +122,7 @@ async def _workers(session: AsyncSession) -> GaugeMetricFamily:
     family = GaugeMetricFamily(
         "tallyhook_worker_heartbeat_age_seconds", "Seconds since a worker last reported.", labels=["worker"]
     )
-    for row in await session.execute(_WORKERS, {"limit": MOST_WORKERS}):
+    for row in await fetch(session, _Worker, _WORKERS, {"limit": MOST_WORKERS}):
         family.add_metric([row.worker], row.age)
     return family
 
@@ -133,7 +133,7 @@ async def _holds(session: AsyncSession, accounts: Sequence[str]) -> GaugeMetricF
         "Whether Stripe refuses the account's key for this kind of call (1) or not (0).",
         labels=["account", "call_kind"],
     )
-    held = {(row.account, row.call_kind) for row in await session.execute(_HOLDS)}
+    held = {(row.account, row.call_kind) for row in await fetch(session, _Held, _HOLDS)}
     for account in accounts:
         for kind in CallKind:
             family.add_metric([account, kind.value], float((account, kind.value) in held))
@@ -158,6 +158,45 @@ async def _availability(session: AsyncSession) -> list[GaugeMetricFamily]:
         due = row.available_end + timedelta(days=1) + data_within(row.id, row.longest_data_age)
         late.add_metric([row.account, row.id], max(0.0, (now - due).total_seconds()))
     return [reach, late]
+
+
+@dataclass(frozen=True, slots=True)
+class _Runs:
+    state: str
+    report_type: str
+    runs: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Loads:
+    state: str
+    loads: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Verdicts:
+    name: str
+    verdict: str
+    verdicts: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Pending:
+    name: str  # of the target
+    pending: int
+    age: float  # seconds, of the oldest
+
+
+@dataclass(frozen=True, slots=True)
+class _Worker:
+    worker: str  # host/pid
+    age: float  # seconds since it last reported
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    account: str
+    call_kind: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,7 +262,8 @@ where data_available_end is not null and resolves_to is null order by account, i
 """)
 # Of each target the ones that have been due for longest; a disabled one's wait for nobody.
 _PENDING_DELIVERIES = text("""
-select name, waiting.pending, greatest(0, coalesce(extract(epoch from clock_timestamp() - waiting.oldest), 0)) as age
+select name, waiting.pending,
+    cast(greatest(0, coalesce(extract(epoch from clock_timestamp() - waiting.oldest), 0)) as float8) as age
 from targets cross join lateral (
     select count(*) as pending, min(messages.created_at) as oldest from (
         select message_id from deliveries where target_id = targets.id and state = 'pending'

@@ -60,6 +60,15 @@ class BackfillCounts(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
+class _There:
+    """How many windows have runs, and of how many the run that counts has failed or is stored."""
+
+    there: int
+    failed: int
+    stored: int
+
+
+@dataclass(frozen=True, slots=True)
 class _Job:
     """A backfill and its progress: at the connected account of `progress_id`, after the window `after_key`."""
 
@@ -139,7 +148,7 @@ async def count(session: AsyncSession, rule: Rule, asked: Backfill) -> BackfillC
         if owed > MOST_RUNS:
             raise BadInput(FieldError("/from", f"requests more than {MOST_RUNS} runs at once; use shorter ranges"))
         values = {"rule_id": rule.id, "keys": [window.key for window in windows], "retried": list(manual.RETRIED)}
-        found = (await session.execute(_COUNT, values)).one()
+        found = await fetch_one(session, _There, _COUNT, values)
         missing, failed, stored = owed - found.there, found.failed, found.stored
     return BackfillCounts(missing, failed, stored if asked.rerun else 0)
 

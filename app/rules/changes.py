@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app import audit, report_types
 from app.accounts import connected, reconciliations
 from app.db.models import Rule
+from app.db.rows import fetch_one
 from app.errors import Conflict
 from app.queue import processes, timetable
 from app.rules import preview, schedule, store, withdrawals
@@ -18,6 +19,15 @@ from app.rules.rechecks import counts
 from app.rules.rule import NewRule, RuleWarning, check, words_of
 from app.settings import Settings
 from app.tables import leadership, loads, removal
+
+
+@dataclass(frozen=True, slots=True)
+class _OfOldParameters:
+    """How many runs of a rule were made with other parameters than it has now."""
+
+    stored: int
+    failed: int
+    under_way: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +130,7 @@ async def _plan(session: AsyncSession, rule: Rule, settings: Settings) -> int:
 
 async def _of_old_parameters(session: AsyncSession, rule: Rule) -> list[RuleWarning]:
     """Runs that a change of the parameters does not affect by itself."""
-    found = (await session.execute(_OTHER_PARAMETERS, {"rule_id": rule.id})).one()
+    found = await fetch_one(session, _OfOldParameters, _OTHER_PARAMETERS, {"rule_id": rule.id})
     warnings = []
     if found.stored:
         detail = (

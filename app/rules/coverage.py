@@ -111,6 +111,26 @@ class _CoveringRun:
     partial: bool
 
 
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """A window that has runs, and its place among those that begin at the same instant."""
+
+    window_key: str
+    interval_start: datetime
+    interval_end: datetime
+    partial: bool
+    account: str
+    place: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Progress:
+    """How far a rule is planned for one of its accounts; `connected_account` None: the account itself."""
+
+    connected_account: str | None
+    planned_until: datetime | None
+
+
 async def coverage(
     session: AsyncSession, rule: Rule, query: CoverageQuery, terms: ClaimTerms
 ) -> tuple[list[CoverageEntry], Position | None]:
@@ -208,9 +228,9 @@ async def _made_slots(session: AsyncSession, rule: Rule, query: CoverageQuery) -
     after = None if query.after is None else query.after.start
     account = None if query.after is None else query.after.account
     place = {"after": after, "after_account": account, "limit": query.limit + 1}
-    found = await session.execute(_MADE, {"rule_id": rule.id, **_bounds(rule, query), **place})
+    found = await fetch(session, _Made, _MADE, {"rule_id": rule.id, **_bounds(rule, query), **place})
     return [
-        _Slot(Window(row.window_key, row.interval_start, row.interval_end, row.partial), row.account) for row in found
+        _Slot(Window(one.window_key, one.interval_start, one.interval_end, one.partial), one.account) for one in found
     ]
 
 
@@ -224,7 +244,7 @@ async def _next_updates(
     if query.until is not None:
         return []
     found = []
-    for progress in await session.execute(_PROGRESS, {"rule_id": rule.id}):
+    for progress in await fetch(session, _Progress, _PROGRESS, {"rule_id": rule.id}):
         start = progress.planned_until or day_start(rule.starts_on, ZoneInfo(rule.timezone))
         waiting = why_not_yet(start + timedelta(hours=rule.settle_hours, seconds=1), type_)
         state = CoverageState.MISSING if waiting is None else CoverageState.WAITING

@@ -5,7 +5,7 @@ import uuid
 from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from functools import cache
 from zoneinfo import ZoneInfo
 
@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app import report_types
 from app.db.models import Rule
+from app.db.rows import fetch
 from app.planning.planner import Availability, Schedule, all_windows, due_at, due_windows, not_planned
 from app.planning.windows import LAST_DAY, Window, day_start
 from app.report_types import KnownType
@@ -89,10 +90,10 @@ async def _of_payouts(session: AsyncSession, saved: uuid.UUID | None) -> Preview
 
 
 async def _payout_scopes(session: AsyncSession, rule_id: uuid.UUID) -> dict[payouts.Scope, str | None]:
-    found = await session.execute(_PAYOUT_SCOPES, {"rule_id": rule_id})
+    found = await fetch(session, _PayoutScope, _PAYOUT_SCOPES, {"rule_id": rule_id})
     return {
-        payouts.Scope(row.id, row.timezone, payouts.starts_at(row.starts_on, row.timezone)): row.connected_account
-        for row in found
+        payouts.Scope(one.id, one.timezone, payouts.starts_at(one.starts_on, one.timezone)): one.connected_account
+        for one in found
     }
 
 
@@ -106,6 +107,24 @@ async def _accounts_of(
     progress = {} if saved is None else await _progress(session, saved)
     named = [Member(one, None, progress.get(one or None)) for one in sorted(new.connected_accounts) or [""]]
     return named, [Group(one.planned_until, None, 1) for one in named]
+
+
+@dataclass(frozen=True, slots=True)
+class _PayoutScope:
+    """A row of the rule's progress, with what of the rule says where its payouts begin."""
+
+    id: int
+    connected_account: str | None
+    timezone: str
+    starts_on: date
+
+
+@dataclass(frozen=True, slots=True)
+class _Progress:
+    """How far a rule is planned for one of its accounts."""
+
+    connected_account: str | None
+    planned_until: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,8 +210,8 @@ def _next(schedule: Schedule, type_: KnownType | None, until: datetime | None) -
 
 
 async def _progress(session: AsyncSession, rule_id: uuid.UUID) -> Mapping[str | None, datetime | None]:
-    found = await session.execute(_PROGRESS, {"rule_id": rule_id})
-    return {row.connected_account: row.planned_until for row in found}
+    found = await fetch(session, _Progress, _PROGRESS, {"rule_id": rule_id})
+    return {one.connected_account: one.planned_until for one in found}
 
 
 _PAYOUT_SCOPES = text("""

@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app import report_types
 from app.accounts import catch_up
+from app.db.rows import fetch_first
 from app.errors import AccountBusy, WatermarkBehind
 from app.queue.claims import Claim
 from app.resources import ClaimTerms, Resources
@@ -54,6 +55,17 @@ class RequestClaim(Claim):
 
 
 @dataclass(frozen=True, slots=True)
+class _Watermark:
+    """Of an account that something is due for: whether it is locked now, and what its watermark allows."""
+
+    locked: bool
+    known_until: datetime | None
+    too_old: bool
+    ageing: bool  # it is to be moved
+    other_timeline: bool
+
+
+@dataclass(frozen=True, slots=True)
 class _Picked:
     """A run that may be requested; `missing_type` if it probes a type that Stripe reported missing."""
 
@@ -79,12 +91,12 @@ async def _claim_for_account(session: AsyncSession, account: str, limit: int, te
     # each would hold a connection, and a place in a queue, for as long as all those before it take.
     gap, fresh = catch_up.gap_seconds(terms.settings), catch_up.fresh_seconds(terms.settings)
     values = {"account": account, "gap": gap, "fresh": fresh, **terms.limiter.used_up(CallKind.CREATE)}
-    mark = (await session.execute(_LOCK_ACCOUNT, values)).one_or_none()
+    mark = await fetch_first(session, _Watermark, _LOCK_ACCOUNT, values)
     if mark is None:
         return []
     if not mark.locked:
         raise AccountBusy
-    if mark.too_old or mark.other_timeline:
+    if mark.known_until is not None and (mark.too_old or mark.other_timeline):
         raise WatermarkBehind(mark.known_until, other_timeline=mark.other_timeline)
     if mark.ageing:
         await catch_up.move_mark(session, account)

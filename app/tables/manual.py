@@ -1,12 +1,14 @@
 """Manual actions: load again, approve or ignore a column, write a note. Audited. Database only."""
 
 import uuid
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
+from datetime import datetime
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app import audit
+from app.db.rows import fetch, fetch_first
 from app.errors import Conflict, Gone, NotFound
 from app.tables import loads
 from app.tables.catalogue import Kind, family_of, find_column
@@ -16,9 +18,32 @@ from app.tables.listing import LoadFilters
 MOST_AT_ONCE = 10_000
 
 
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """A run, its stored file, its load, and what its rule says about loading; None where there is none."""
+
+    state: str
+    stored_at: datetime | None
+    removed_at: datetime | None
+    load_id: int | None
+    table_state: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class _NotLoaded:
+    run_id: uuid.UUID
+    report_type: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Column:
+    state: str
+    kind: str
+
+
 async def load_run(session: AsyncSession, run_id: uuid.UUID, *, by: str) -> None:
     """Load the file of a run, again if it was loaded. Raises NotFound, Conflict without a file, Gone without bytes."""
-    row = (await session.execute(_RUN, {"id": run_id})).first()
+    row = await fetch_first(session, _Run, _RUN, {"id": run_id})
     if row is None:
         raise NotFound(f"there is no run {run_id}: GET /v1/runs lists them")
     if row.stored_at is None:
@@ -40,7 +65,7 @@ async def load_matching(session: AsyncSession, filters: LoadFilters, *, again: b
     values = {**asdict(filters), "limit": MOST_AT_ONCE}
     asked = 0
     if filters.state is None:
-        missing = (await session.execute(_MISSING, values)).all()
+        missing = await fetch(session, _NotLoaded, _MISSING, values)
         wanted = [
             row.run_id for row in missing if filters.table is None or family_of(row.report_type).table == filters.table
         ]
@@ -56,7 +81,7 @@ async def decide_column(
     session: AsyncSession, table: str, column: str, state: ColumnState, *, kind: Kind | None, personal: bool, by: str
 ) -> int:
     """Approve or ignore a column that was set aside; returns how many loads are repeated. Raises NotFound, Conflict."""
-    found = (await session.execute(_COLUMN, {"table": table, "column": column})).first()
+    found = await fetch_first(session, _Column, _COLUMN, {"table": table, "column": column})
     if found is None:
         raise NotFound(f"no file of table {table!r} has a column {column!r}")
     if found.state not in (ColumnState.SET_ASIDE, ColumnState.IGNORED, ColumnState.APPROVED):

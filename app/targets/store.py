@@ -3,7 +3,7 @@ it."""
 
 import uuid
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app import audit
 from app.db.models import Rule, Target
+from app.db.rows import fetch_first
 from app.errors import BadInput, Conflict, FieldError, NotFound
 from app.ids import uuid7
 from app.settings import Settings
@@ -152,10 +153,16 @@ async def disable_if_hopeless(session: AsyncSession, target_id: uuid.UUID, *, is
         await _disable(session, target_id, reason)
 
 
+@dataclass(frozen=True, slots=True)
+class _Disabled:
+    name: str
+    version: int
+
+
 async def _disable(session: AsyncSession, target_id: uuid.UUID, reason: str) -> None:
     changes = {"enabled": False, "disabled_reason": reason, "version": Target.version + 1, "updated_at": func.now()}
     query = update(Target).where(Target.id == target_id, Target.enabled).values(**changes)
-    target = (await session.execute(query.returning(Target.name, Target.version))).one_or_none()
+    target = await fetch_first(session, _Disabled, query.returning(Target.name, Target.version))
     if target is None:
         return
     await recovery.skip_pending(session, target_id)
@@ -167,8 +174,8 @@ async def _disable(session: AsyncSession, target_id: uuid.UUID, reason: str) -> 
 
 async def rule_names(session: AsyncSession) -> dict[uuid.UUID, str]:
     """The names of all rules."""
-    known = (await session.execute(select(Rule.id, Rule.name).where(Rule.deleted_at.is_(None)))).all()
-    return {row.id: row.name for row in known}
+    known = await session.execute(select(Rule.id, Rule.name).where(Rule.deleted_at.is_(None)))
+    return dict(known.all())
 
 
 async def find_rules(

@@ -5,7 +5,7 @@ A breach is named by where it is (`app/runs/waiting.py: why(run)`), so that a li
 
 import ast
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,6 +37,11 @@ _NOW_COMPARED = re.compile(
     rf"|\b(?:due_at|lease_until|look_at|next_probe_at|previous_until)\s*=\s*{_NOW}"
     r"|\*\s*interval\b"
 )
+# What an answer of `execute` can do; all else is a column.
+_OF_A_RESULT = frozenset(
+    {"_mapping", "mappings", "rowcount", "scalar_one", "scalar_one_or_none", "scalars", "tuples"}
+    | {"all", "first", "one", "one_or_none"}
+)
 Law = Callable[[Source], Iterable[str]]
 
 
@@ -58,6 +63,41 @@ def rows_without_a_type(source: Source) -> Iterator[str]:
     for place, name, annotation in _annotated(source):
         if name in ROW_NAMES and _is_any(annotation):
             yield f"{source.path}: {place}"
+
+
+def rows_read_by_attribute(source: Source) -> Iterator[str]:
+    """Columns are read from a row with a type (`db/rows.fetch`), never from what `execute` answers."""
+    for function in source.nodes():
+        if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
+            raw: set[str] = set()
+            for node in ast.walk(function):
+                match node:
+                    case (
+                        ast.Assign(targets=[ast.Name(id=name)], value=value)
+                        | ast.For(target=ast.Name(id=name), iter=value)
+                        | ast.comprehension(target=ast.Name(id=name), iter=value)
+                    ) if _is_raw(value, raw):
+                        raw.add(name)
+            for node in ast.walk(function):
+                match node:
+                    case ast.Attribute(value=ast.Name(id=name), attr=column) if name in raw:
+                        if column not in _OF_A_RESULT:
+                            yield f"{source.path}: {function.name}: {name}.{column}"
+
+
+def _is_raw(value: ast.expr, raw: Collection[str]) -> bool:
+    """Whether this is the answer of `execute`, or rows of it as they come."""
+    match value:
+        case ast.Await(value=ast.Call(func=ast.Attribute(attr="execute"))):
+            return True
+        case ast.Call(func=ast.Attribute(value=inner, attr="all" | "first" | "one" | "one_or_none")):
+            return _is_raw(inner, raw)
+        case ast.Call(func=ast.Name(id="list"), args=[inner]) | ast.IfExp(body=inner):
+            return _is_raw(inner, raw)
+        case ast.Name(id=name):
+            return name in raw
+        case _:
+            return False
 
 
 def errors_elsewhere(source: Source) -> Iterator[str]:

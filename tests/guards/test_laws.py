@@ -18,6 +18,7 @@ THROUGH_AN_INDEX = {
 # Take an entry off when it is mended; nothing is ever added.
 KNOWN: dict[Law, set[str]] = {
     laws.rows_without_a_type: set(),
+    laws.rows_read_by_attribute: set(),
     laws.errors_elsewhere: set(),
     laws.folders_that_say_nothing: set(),
     laws.files_too_long: set(),
@@ -44,12 +45,37 @@ def test_every_folder_with_code_is_a_package() -> None:
     assert {f"{path.rpartition('/')[0]}/__init__.py" for path in paths} - paths == set()
 
 
+READ_ONE = """
+async def f(session):
+    found = (await session.execute(_RUN)).first()
+    return found is not None and found.state
+"""
+READ_MANY = """
+async def f(session):
+    found = (await session.execute(_RUNS)).all()
+    return [row.id for row in found]
+"""
+READ_IN_TURN = """
+async def f(session):
+    for row in await session.execute(_RUNS, {"limit": 3}):
+        print(row.id)
+"""
+READ_TYPED = """
+async def f(session):
+    found = await session.execute(_IDS)
+    run = await fetch_one(session, _Run, _RUN)
+    return [Run(*row) for row in await session.execute(_RUNS)], found.scalars(), run.state
+"""
 PLANTED: list[tuple[Law, str, str, list[str]]] = [
     (laws.rows_without_a_type, "app/x.py", "def why(run: Any) -> None: ...", ["app/x.py: why(run)"]),
     (laws.rows_without_a_type, "app/x.py", "async def f(*, type_: Any | None): ...", ["app/x.py: f(type_)"]),
     (laws.rows_without_a_type, "app/x.py", "def f(rows: Sequence[Any]): ...", ["app/x.py: f(rows)"]),
     (laws.rows_without_a_type, "app/x.py", "class Due:\n    progress: Any\n", ["app/x.py: progress"]),
     (laws.rows_without_a_type, "app/x.py", "def f(run: Run, event: dict[str, Any], value: Any): ...", []),
+    (laws.rows_read_by_attribute, "app/x.py", READ_ONE, ["app/x.py: f: found.state"]),
+    (laws.rows_read_by_attribute, "app/x.py", READ_MANY, ["app/x.py: f: row.id"]),
+    (laws.rows_read_by_attribute, "app/x.py", READ_IN_TURN, ["app/x.py: f: row.id"]),
+    (laws.rows_read_by_attribute, "app/x.py", READ_TYPED, []),
     (laws.errors_elsewhere, "app/x.py", "class Lost(Exception): ...", ["app/x.py: Lost"]),
     (laws.errors_elsewhere, "app/x.py", "class Lost(ValueError): ...", ["app/x.py: Lost"]),
     (laws.errors_elsewhere, "app/x.py", "class Lost(errors.NotNow): ...", ["app/x.py: Lost"]),

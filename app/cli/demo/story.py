@@ -3,9 +3,10 @@
 import asyncio
 import time
 from collections import deque
+from dataclasses import dataclass
 from datetime import datetime
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 import httpx
 from rich.box import SIMPLE_HEAD
@@ -16,11 +17,35 @@ from rich.table import Table
 from sqlalchemy import text
 
 from app.cli.demo.client import pages
+from app.db.rows import fetch
 from app.resources import Resources
 
 LINES = 6
 LOOK_SECONDS = 0.1
 _STYLES = {"planned": "cyan", "requested": "yellow", "ready": "magenta", "stored": "green", "failed": "red"}
+
+
+@dataclass(frozen=True, slots=True)
+class _Event:
+    id: int
+    type: str
+    object_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Move:
+    id: int
+    to_state: str
+    name: str  # of the rule
+    interval_start: datetime | None
+    interval_end: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class _OfRule:
+    name: str
+    stored: int
+    strip: str | None  # a sign for each window, None without any
 
 
 class Story:
@@ -30,7 +55,7 @@ class Story:
         self._console, self._res, self._page = console, res, page
         self._lines: deque[str] = deque(maxlen=LINES)
         self._last_move = self._last_event = 0
-        self._counts: list[Any] = []
+        self._counts: list[_OfRule] = []
         self._live = Live(console=console, refresh_per_second=8) if console.is_terminal else None
 
     def __enter__(self) -> Self:
@@ -76,9 +101,9 @@ class Story:
 
     async def _look(self) -> None:
         async with self._res.sessions.begin() as session:
-            events = (await session.execute(_EVENTS, {"last": self._last_event})).all()
-            moves = (await session.execute(_MOVES, {"last": self._last_move})).all()
-            self._counts = list((await session.execute(_COUNTS)).all())
+            events = await fetch(session, _Event, _EVENTS, {"last": self._last_event})
+            moves = await fetch(session, _Move, _MOVES, {"last": self._last_move})
+            self._counts = await fetch(session, _OfRule, _COUNTS)
         for event in events:
             self._last_event = event.id
             self.tell(f"  webhook    {event.type} {event.object_id}", style="dim")
@@ -92,7 +117,7 @@ class Story:
         table.add_column("its windows: ✓ stored  … under way  ✕ failed", no_wrap=True, ratio=1)
         table.add_column("stored", justify="right", style=_STYLES["stored"])
         for row in self._counts:
-            table.add_row(row.name, row.strip, str(row.stored or ""))
+            table.add_row(row.name, row.strip or "", str(row.stored or ""))
         return Group(table, Panel("\n".join(self._lines), title="what happens", height=LINES + 2), self._foot())
 
     def _foot(self) -> str:
@@ -117,7 +142,7 @@ async def show_stored(console: Console, client: httpx.AsyncClient, *, url: str |
         console.print(f"download  {line}", highlight=False, soft_wrap=True, markup=False)
 
 
-def _window(move: Any) -> str:
+def _window(move: _Move) -> str:
     return f"{_minute(move.interval_start)} – {_minute(move.interval_end)} UTC"
 
 
@@ -131,11 +156,9 @@ select m.id, m.to_state, rules.name, runs.interval_start, runs.interval_end from
 join runs on runs.id = m.run_id join rules on rules.id = runs.rule_id where m.id > :last order by m.id limit 200
 """)
 _COUNTS = text("""
-select rules.name, rules.cadence, rules.timezone,
-    count(*) filter (where state = 'planned') as planned, count(*) filter (where state = 'requested') as requested,
+select rules.name, count(*) filter (where state = 'stored') as stored,
     right(string_agg(case state when 'stored' then '✓' when 'failed' then '✕' when 'cancelled' then '–' else '…' end, ''
-        order by window_key), 44) as strip,
-    count(*) filter (where state = 'ready') as ready, count(*) filter (where state = 'stored') as stored
+        order by window_key), 44) as strip
 from rules left join runs on runs.rule_id = rules.id group by rules.id order by rules.created_at, rules.name
 """)
 _BUSY = text("""

@@ -82,6 +82,13 @@ class Inputs:
         return first
 
 
+@dataclass(frozen=True, slots=True)
+class _Whole(CurrentLoad):
+    """A load that `part_id` is a part of."""
+
+    part_id: int
+
+
 def sister(load: CurrentLoad, family: str) -> str:
     """The family of that name beside this load's: of the account itself, or of its connected accounts."""
     is_connect = load.family.startswith(CONNECT_PREFIX)
@@ -99,8 +106,8 @@ async def gather(session: AsyncSession, account: str, load_ids: Sequence[int]) -
     loads = {load.id: load for load in await fetch(session, CurrentLoad, _BY_ID, {"ids": list(load_ids)})}
     shown = await _shown_around(session, account, led, loads.values())
     sums: dict[int, list[Sums]] = defaultdict(list)
-    for row in await session.execute(_SUMS, {"ids": [*{*loads, *(load.id for load in shown)}]}):
-        sums[row.load_id].append(Sums(*row[1:]))
+    for one in await fetch(session, Sums, _SUMS, {"ids": [*{*loads, *(load.id for load in shown)}]}):
+        sums[one.load_id].append(one)
     by_place: dict[tuple[str, str], list[CurrentLoad]] = {}
     for load in shown:
         by_place.setdefault((load.scope, load.family), []).append(load)
@@ -137,9 +144,8 @@ def _bounds(loads: Iterable[CurrentLoad]) -> set[datetime]:
 async def _wholes_of(session: AsyncSession, loads: Mapping[int, CurrentLoad]) -> dict[int, list[CurrentLoad]]:
     """The loads of other rules that each load is a part of, and itself where it is one that others are parts of."""
     wholes: dict[int, list[CurrentLoad]] = defaultdict(list)
-    for row in (await session.execute(_WHOLES, {"ids": list(loads)})).mappings():
-        columns = dict(row)
-        wholes[columns.pop("part_id")].append(CurrentLoad(**columns))
+    for whole in await fetch(session, _Whole, _WHOLES, {"ids": list(loads)}):
+        wholes[whole.part_id].append(whole)
     return wholes
 
 

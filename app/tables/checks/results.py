@@ -49,6 +49,7 @@ class CurrentLoad:
 class Sums:
     """What one category of a load adds up to in one currency."""
 
+    load_id: int
     category: str
     currency: str
     rows: int
