@@ -165,6 +165,11 @@ async def remember_start_offset(session: AsyncSession, account: str, report_type
     await session.execute(_REMEMBER_OFFSET, {"account": account, "type": report_type})
 
 
+async def note_recheck(session: AsyncSession, account: str, report_type: str, *, same_file: bool) -> None:
+    """Stripe answered a re-check with the file that it had made before, which proves nothing; or with another one."""
+    await session.execute(_NOTE_RECHECK, {"account": account, "type": report_type, "same_file": same_file})
+
+
 async def ids_of(session: AsyncSession, accounts: Collection[str]) -> Mapping[str, list[str]]:
     """The ids of the types that Stripe lists for these accounts, by account."""
     found: dict[str, list[str]] = {account: [] for account in accounts}
@@ -257,6 +262,10 @@ update report_types set next_probe_at = clock_timestamp() + make_interval(secs =
 where account = :account and id = any(:types)
 """)
 _REMEMBER_OFFSET = text("update report_types set start_offset_seconds = 1 where account = :account and id = :type")
+_NOTE_RECHECK = text("""
+update report_types set same_file_since = case when :same_file then now() end
+where account = :account and id = :type and (same_file_since is not null) <> :same_file
+""")
 _IDS = text("""
 select account, id from report_types
 where account = any(:accounts) and data_available_end is not null and resolves_to is null order by id

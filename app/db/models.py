@@ -88,6 +88,8 @@ class ReportType(Base):
     resolves_to: Mapped[str | None]
     resolved_since: Mapped[datetime | None]
     resolved_before: Mapped[str | None]
+    # Since when Stripe answers re-checks of it with the file that it had made before.
+    same_file_since: Mapped[datetime | None]
     refreshed_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 

@@ -63,6 +63,20 @@ async def new_versions(session: AsyncSession, *, within: timedelta) -> list[NewV
     return await fetch(session, NewVersion, _NEW_VERSIONS, {"within": within, "limit": MOST_COUNTED})
 
 
+@dataclass(frozen=True, slots=True)
+class ProvesNothing:
+    """A report type of an account whose re-checks Stripe answers with the file that it had made before."""
+
+    account: str
+    report_type: str
+    since: datetime
+
+
+async def proving_nothing(session: AsyncSession) -> list[ProvesNothing]:
+    """Up to a hundred types that enabled rules have re-checked."""
+    return await fetch(session, ProvesNothing, _PROVING_NOTHING)
+
+
 async def known_types(session: AsyncSession) -> list[str]:
     """What rules may name: every type that any account has data for."""
     return [type_.id for type_ in await fetch(session, KnownType, _KNOWN_TYPES, {"limit": MOST_COUNTED})]
@@ -132,6 +146,13 @@ where resolved_since > clock_timestamp() - :within and resolved_before is not nu
   and exists (select from rules where rules.account = type.account and rules.report_type = type.id
               and enabled and deleted_at is null)
 order by resolved_since desc, account, id limit :limit
+""")
+_PROVING_NOTHING = text("""
+select distinct type.account, type.id as report_type, type.same_file_since as since
+from rules join report_types as named on named.account = rules.account and named.id = rules.report_type
+join report_types as type on type.account = named.account and type.id = coalesce(named.resolves_to, named.id)
+where rules.enabled and rules.deleted_at is null and rules.recheck_days <> '{}' and type.same_file_since is not null
+order by type.account, type.id limit 100
 """)
 _KNOWN_TYPES = text("""
 select distinct id from report_types

@@ -91,6 +91,18 @@ async def report_types(view: View) -> Check:
     return degraded("report_types", f"missing: {names(missing)}", advice, link=Link(LinkKind.REPORT_TYPES))
 
 
+@check
+async def rechecks(view: View) -> Check:
+    """Whether re-checks can find anything."""
+    found = await rule_rows.proving_nothing(view.session)
+    if not found:
+        return ok("rechecks", "no re-check was answered with the file that it checks")
+    said = [f"{one.report_type} of {one.account} (since {one.since:%F})" for one in found]
+    detail = f"Stripe answers with the earlier file, so re-checks prove nothing for {names(said)}"
+    advice = "take `recheck_days` out of the rule; a monthly rule beside a daily one (`keep`) still finds restatements"
+    return degraded("rechecks", detail, advice, link=Link(LinkKind.REPORT_TYPES))
+
+
 async def _new_versions(view: View) -> list[str]:
     found = await rule_rows.new_versions(view.session, within=TOLD_FOR)
     return [

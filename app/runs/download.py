@@ -13,7 +13,7 @@ from functools import partial
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app import files
+from app import files, report_types
 from app.accounts import holds
 from app.db.batch import Batch
 from app.db.rows import fetch_first
@@ -42,6 +42,7 @@ class _Before:
     """The file that a re-check is compared with."""
 
     file_id: uuid.UUID
+    stripe_file_id: str
     sha256: str
     is_loaded: bool
 
@@ -95,6 +96,8 @@ async def download(res: Resources, claim: DownloadClaim) -> None:
 
 async def _store(res: Resources, claim: DownloadClaim) -> int | None:
     """Its size; None where a re-check brought what is here already, of which no second copy is kept."""
+    if claim.recheck:
+        await _note_whose_file(res, claim)
     writer, facts = await transfer(res, claim)
     if claim.recheck and await _leave_unchanged(res, claim, writer, facts):
         return None
@@ -104,10 +107,26 @@ async def _store(res: Resources, claim: DownloadClaim) -> int | None:
     return facts.size
 
 
+async def _note_whose_file(res: Resources, claim: DownloadClaim) -> None:
+    """Note whether Stripe made a file for a re-check, or only names the one before: that says nothing about its data.
+
+    Before the download, as a file from long ago may be gone.
+    """
+    before = await _before(res, claim)
+    if before is not None:
+        same_file = claim.stripe_file_id == before.stripe_file_id
+        async with res.sessions.begin() as session:
+            await report_types.note_recheck(session, claim.account, claim.report_type, same_file=same_file)
+
+
+async def _before(res: Resources, claim: DownloadClaim) -> _Before | None:
+    async with fenced(res, claim) as session:
+        return await fetch_first(session, _Before, _BEFORE, {"run_id": claim.run_id})
+
+
 async def _leave_unchanged(res: Resources, claim: DownloadClaim, writer: FileWriter, facts: FileFacts) -> bool:
     """Cancel a re-check that brought what the newest stored revision has; False where something differs."""
-    async with fenced(res, claim) as session:
-        before = await fetch_first(session, _Before, _BEFORE, {"run_id": claim.run_id})
+    before = await _before(res, claim)
     if before is None or not await _is_same(res, before, writer, facts):
         return False
     async with fenced(res, claim) as session:
@@ -207,7 +226,7 @@ left join files as partial on partial.run_id = claimed.id and partial.stripe_fil
     and partial.stored_at is null and partial.location is null
 """)
 _BEFORE = text("""
-select files.id as file_id, files.sha256, coalesce(loads.state = 'loaded', false) as is_loaded
+select files.id as file_id, files.stripe_file_id, files.sha256, coalesce(loads.state = 'loaded', false) as is_loaded
 from runs as checked join runs on runs.rule_id = checked.rule_id
     and runs.window_key = checked.window_key and runs.connected_account is not distinct from checked.connected_account
     and runs.revision < checked.revision and runs.state = 'stored'

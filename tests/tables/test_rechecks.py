@@ -18,6 +18,7 @@ from app.vocabulary import TargetKind
 from app.web.month_counts import count_month
 from tests.service import REPORT_TYPE, add_rule, at, execute, fetch, request_due, unpublished, work_off
 from tests.tables.stored import load_all
+from tests.tables.test_health import checks
 from tests.targets.stories import add_target
 from tests.web.visiting import log_in, visitor
 
@@ -177,6 +178,43 @@ async def test_whatever_becomes_of_a_recheck_its_window_stays_stored_everywhere(
     await work_off(tables)
     assert await runs(tables) == [(1, "stored", False), (2, "cancelled", True)], "with the parameters that it had"
     assert await seen_outside(tables, api) == stored, "unchanged"
+
+
+async def test_health_says_while_rechecks_prove_nothing(
+    tables: Resources, simulator: Simulator, api: httpx.AsyncClient
+) -> None:
+    async def said() -> tuple[str, str]:
+        return (await checks(api))["rechecks"]
+
+    async def request_again(*, after_days: int) -> None:
+        await stored_days_ago(tables, after_days)
+        await plan_rechecks(tables)
+        await work_off(tables)
+
+    ok = ("ok", "no re-check was answered with the file that it checks")
+    simulator.inject("run_earlier_file", times=3)
+    await one_stored_window(tables, simulator)
+    await execute(tables, "update rules set recheck_days = array[3, 30, 60]")
+    assert await said() == ok
+
+    await request_again(after_days=4)
+    await execute(tables, "update report_types set same_file_since = '2026-03-05' where same_file_since is not null")
+    await request_again(after_days=31)
+    nothing = f"Stripe answers with the earlier file, so re-checks prove nothing for {REPORT_TYPE} of default"
+    assert await said() == ("degraded", f"{nothing} (since 2026-03-05)")
+    await execute(tables, "update rules set report_type = 'balance_change_from_activity.itemized.latest'")
+    assert await said() == ok, "no rule has this type re-checked"
+    await execute(
+        tables,
+        "insert into report_types (account, id, resolves_to) select account, report_type, :resolved from rules",
+        resolved=REPORT_TYPE,
+    )
+    assert (await said())[0] == "degraded", "the rule's type resolves to it"
+
+    await execute(tables, "update rules set report_type = :report_type", report_type=REPORT_TYPE)
+    await request_again(after_days=61)
+    assert await runs(tables) == [(1, "stored", False), *((number, "cancelled", True) for number in (2, 3, 4))]
+    assert await said() == ok, "a file of its own"
 
 
 @pytest.mark.parametrize(
