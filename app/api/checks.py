@@ -1,6 +1,7 @@
 """Checks: whether the numbers in the files agree with each other, and the notes about them."""
 
 from dataclasses import replace
+from datetime import datetime
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Query
@@ -46,15 +47,18 @@ async def note_check(res: Res, caller: CalledBy, check_id: _Id, asked: NoteIn) -
 
 def shown(check: ShownCheck) -> VerdictOut:
     """A verdict as it is shown."""
-    dates = None
-    if check.interval_start is not None and check.interval_end is not None:
-        dates = local_dates(check.interval_start, check.interval_end, check.timezone or "UTC")
-    window = CheckWindowOut(
-        first=None if dates is None else dates.first,
-        last=None if dates is None else dates.last,
-        timezone=check.timezone,
-        interval_start=check.interval_start,
-        interval_end=check.interval_end,
-    )
+    window = shown_window(check.interval_start, check.interval_end, check.timezone)
     names = [name for name in VerdictOut.model_fields if name != "window"]
     return VerdictOut(window=window, **{name: getattr(check, name) for name in names})
+
+
+def shown_window(start: datetime | None, end: datetime | None, timezone: str | None) -> CheckWindowOut:
+    """A window with its local dates; None where the report type takes no interval."""
+    dates = None if start is None or end is None else local_dates(start, end, timezone or "UTC")
+    return CheckWindowOut(
+        first=None if dates is None else dates.first,
+        last=None if dates is None else dates.last,
+        timezone=timezone,
+        interval_start=start,
+        interval_end=end,
+    )

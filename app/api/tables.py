@@ -4,11 +4,22 @@ from typing import Annotated
 
 from fastapi import APIRouter, Path
 
+from app.api.checks import shown_window
 from app.api.http.dependencies import CalledBy, Res, Session, for_every_account
 from app.api.schemas.common import Page
-from app.api.schemas.tables import ColumnIn, ColumnOut, LeaderOut, LoadsAskedOut, TableDetailOut, TableName, TableOut
+from app.api.schemas.tables import (
+    ColumnIn,
+    ColumnOut,
+    ColumnsChangedOut,
+    LeaderOut,
+    LoadsAskedOut,
+    TableDetailOut,
+    TableName,
+    TableOut,
+)
 from app.tables import manual, overview
 from app.tables.columns import ColumnState
+from app.tables.overview import ColumnsChanged
 
 router = APIRouter(prefix="/v1/tables", tags=["tables"])
 
@@ -24,12 +35,22 @@ async def list_tables(session: Session) -> Page[TableOut]:
 
 @router.get("/{table}")
 async def show_table(res: Res, session: Session, table: TableName) -> TableDetailOut:
-    """One table: its columns with their meaning, and the rules whose windows its plain view shows."""
+    """One table: its columns with their meaning, the rules whose windows its plain view shows, and where the columns
+    of its files changed."""
     found = await overview.get_table(session, table)
     columns = [ColumnOut.model_validate(column) for column in await overview.columns_of(session, table)]
     leaders = [LeaderOut.model_validate(leader) for leader in await overview.leaders_of(session, found)]
+    changes = [_shown(change) for change in await overview.changes_of(session, table)]
     shown = dict(TableOut.model_validate(found))
-    return TableDetailOut(**shown, in_schema=res.settings.reports_schema, columns=columns, leaders=leaders)
+    return TableDetailOut(
+        **shown, in_schema=res.settings.reports_schema, columns=columns, leaders=leaders, changes=changes
+    )
+
+
+def _shown(change: ColumnsChanged) -> ColumnsChangedOut:
+    window = shown_window(change.interval_start, change.interval_end, change.timezone)
+    names = [name for name in ColumnsChangedOut.model_fields if name != "window"]
+    return ColumnsChangedOut(window=window, **{name: getattr(change, name) for name in names})
 
 
 @router.post("/{table}/columns/{column}", status_code=202)

@@ -52,6 +52,9 @@ class Load(Base):
     header_sha256: Mapped[str | None]
     loaded_columns: Mapped[list[str] | None]
     set_aside: Mapped[list[str] | None]
+    # Beside the file before it; null: the same columns, or no such file.
+    added_columns: Mapped[list[str] | None]
+    removed_columns: Mapped[list[str] | None]
     first_created: Mapped[str | None]  # as written in the file; only the run knows the zone
     last_created: Mapped[str | None]
     key_repeats: Mapped[int | None] = mapped_column(BigInteger)  # rows whose key an earlier row has
@@ -69,6 +72,7 @@ class Load(Base):
         Index("ix_loads_table", "table_name", "account", "interval_start"),
         Index("ix_loads_table_end", "table_name", "account", "interval_end"),
         Index("ix_loads_state", "state", text("id desc")),
+        Index("ix_loads_columns_changed", text("id desc"), postgresql_where=text("added_columns is not null")),
     )
 
 

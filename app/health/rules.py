@@ -12,7 +12,7 @@ from app.health.lateness import data_within
 from app.health.registry import View, check
 from app.health.results import Check, Link, LinkKind, Status, degraded, ok
 from app.health.rule_rows import MissingType, OwedWindows, RuleRow
-from app.health.text import count, names
+from app.health.text import TOLD_FOR, count, names
 from app.observability.logs import redact
 from app.vocabulary import RunState
 
@@ -20,8 +20,6 @@ from app.vocabulary import RunState
 STORED_WITHIN = timedelta(hours=6)
 # Until then Stripe may not have been asked yet what the account can run.
 LISTED_WITHIN = timedelta(hours=1)
-# For how long a new version of `.latest` is reported.
-TOLD_FOR = timedelta(days=30)
 _MOST_TOLD = 5
 
 

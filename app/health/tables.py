@@ -10,9 +10,10 @@ from sqlalchemy import text
 from app.db.rows import fetch, fetch_one
 from app.health.registry import View, check
 from app.health.results import Check, Link, LinkKind, degraded, ok
-from app.health.text import count, names, span
+from app.health.text import TOLD_FOR, count, names, span
 from app.planning.dates import local_dates
 from app.tables.checks.results import difference_text
+from app.tables.columns import changed_text
 
 # A gigabyte takes less; what waits for longer is stuck.
 WAITING = timedelta(minutes=20)
@@ -63,6 +64,19 @@ class Outdated:
         return f"{' '.join(of)} shows revision {self.shown} of {self.newest}"
 
 
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """A rule whose files have other columns since the window of `day`: the first of all accounts."""
+
+    rule: str
+    day: str | None
+    added: list[str]
+    removed: list[str]
+
+    def __str__(self) -> str:
+        return f"{self.rule}: {changed_text(self.added, self.removed)}" + (f" since {self.day}" if self.day else "")
+
+
 @check
 async def numbers(view: View) -> Check:
     """Whether all numbers that must agree do."""
@@ -87,13 +101,20 @@ async def loads(view: View) -> Check:
     found = await fetch_one(view.session, LoadCounts, _LOADS, {"most": MOST_COUNTED})
     outdated = await fetch(view.session, Outdated, _OUTDATED, {"most": MOST_COUNTED}) if found.failed else []
     said, advice = _trouble(found, outdated, view.now)
+    changed = await _changed(view)
     if said:
         link = Link(LinkKind.LOADS, {"state": "failed"} if found.failed else {})
-        return degraded("loads", "; ".join(said), "; ".join(advice), link=link)
+        return degraded("loads", "; ".join(said + changed), "; ".join(advice), link=link)
     if found.waiting:
-        waiting = count(found.waiting, "file", most=MOST_COUNTED)
-        return ok("loads", f"{waiting} from before there were tables are not loaded", advice="`tallyhook tables load`")
-    return ok("loads", "every stored file is loaded")
+        waiting = f"{count(found.waiting, 'file', most=MOST_COUNTED)} from before there were tables are not loaded"
+        return ok("loads", "; ".join([waiting, *changed]), advice="`tallyhook tables load`")
+    return ok("loads", "; ".join(["every stored file is loaded", *changed]))
+
+
+async def _changed(view: View) -> list[str]:
+    """A sentence about columns that came or went recently. It degrades nothing, as nobody has to do anything."""
+    found = await fetch(view.session, Changed, _CHANGED, {"within": TOLD_FOR, "most": MOST_COUNTED})
+    return [f"columns changed: {names([str(one) for one in found])}"] if found else []
 
 
 def _trouble(found: LoadCounts, outdated: Sequence[Outdated], now: datetime) -> tuple[list[str], list[str]]:
@@ -134,6 +155,16 @@ select rule, connected_account, interval_start, interval_end, timezone, shown, n
     order by older.id, failed.revision desc
 ) as outdated
 order by id desc
+""")
+_CHANGED = text("""
+select rule, cast(min(day) as text) as day, added, removed from (
+    select loads.id, rules.id as rule_id, rules.name as rule, added_columns as added, removed_columns as removed,
+        window_day(loads.window_key, loads.interval_start, loads.interval_end, loads.timezone) as day
+    from (select * from loads where added_columns is not null and is_current order by id desc limit :most) as loads
+    join rules on rules.id = loads.rule_id and rules.deleted_at is null join runs on runs.id = loads.run_id
+    where runs.stored_at > clock_timestamp() - :within
+) as changed
+group by rule_id, rule, added, removed order by max(id) desc
 """)
 _LOADS = text("""
 select

@@ -66,6 +66,11 @@ class ColumnPlan:
         return [column.name for column in self.left if column.state is ColumnState.SET_ASIDE]
 
 
+def changed_text(added: Sequence[str], removed: Sequence[str]) -> str:
+    """In words, which columns came and went."""
+    return "; ".join([f"a new column, {name}" for name in added] + [f"{name} is gone" for name in removed])
+
+
 def plan_columns(
     header: Sequence[str],
     family: Family,

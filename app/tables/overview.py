@@ -12,6 +12,8 @@ from app.errors import NotFound
 from app.tables.catalogue import find_column
 from app.tables.ddl import meaning
 
+_MOST_CHANGES = 20
+
 
 @dataclass(frozen=True, slots=True)
 class ShownTable:
@@ -63,6 +65,23 @@ class Leader:
     ends_at: datetime | None
 
 
+@dataclass(frozen=True, slots=True)
+class ColumnsChanged:
+    """A file that has other columns than the file before it of the same rule, and when it was stored."""
+
+    rule_id: uuid.UUID
+    rule: str
+    account: str
+    connected_account: str | None
+    run_id: uuid.UUID
+    interval_start: datetime
+    interval_end: datetime
+    timezone: str | None
+    added: list[str]
+    removed: list[str]
+    at: datetime | None
+
+
 async def list_tables(session: AsyncSession) -> list[ShownTable]:
     """Every table that files are loaded into, by name."""
     return await fetch(session, ShownTable, _TABLES)
@@ -86,6 +105,11 @@ async def leaders_of(session: AsyncSession, table: ShownTable) -> list[Leader]:
     return await fetch(session, Leader, _LEADERS, {"families": table.families})
 
 
+async def changes_of(session: AsyncSession, table: str) -> list[ColumnsChanged]:
+    """The files with which the columns of a table's reports changed: the newest 20, newest first."""
+    return await fetch(session, ColumnsChanged, _CHANGES, {"table": table, "limit": _MOST_CHANGES})
+
+
 _TABLES = text("""
 select table_name as name, array_agg(distinct family) as families, array_agg(distinct report_type) as report_types,
     cast(coalesce(sum(rows) filter (where is_current and leads and state <> 'removed'), 0) as bigint) as rows,
@@ -103,4 +127,10 @@ where table_name = :table order by first_seen_at, column_name
 _LEADERS = text("""
 select rule_id, rules.name as rule, leaderships.account, nullif(scope, '') as connected_account, starts_at, ends_at
 from leaderships join rules on rules.id = rule_id where family = any(:families) order by starts_at desc, scope
+""")
+_CHANGES = text("""
+select loads.rule_id, rules.name as rule, loads.account, loads.connected_account, loads.run_id, loads.interval_start,
+    loads.interval_end, loads.timezone, added_columns as added, removed_columns as removed, runs.stored_at as at
+from loads join rules on rules.id = loads.rule_id join runs on runs.id = loads.run_id
+where added_columns is not null and is_current and table_name = :table order by loads.id desc limit :limit
 """)

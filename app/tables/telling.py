@@ -1,5 +1,6 @@
-"""Messages about the numbers: two of them differ, or a report's columns changed."""
+"""Messages about the numbers: two of them differ, or a report's columns changed, which is also stored."""
 
+import json
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.db.rows import fetch
 from app.tables.amounts import difference
 from app.tables.checks.results import NewVerdict, Verdict, difference_text
+from app.tables.columns import changed_text
 from app.targets import notices
 from app.targets.messages import NewMessage, announce, as_time, has_targets, window_data
 from app.vocabulary import MessageType
@@ -26,6 +28,16 @@ class _Headers:
     report_type: str
     header: list[str]
     before: list[str]
+
+    @property
+    def added(self) -> list[str]:
+        """Columns that the file has, and the one before has not."""
+        return [name for name in self.header if name not in self.before]
+
+    @property
+    def removed(self) -> list[str]:
+        """Columns that the file lacks, and the one before has."""
+        return [name for name in self.before if name not in self.header]
 
 
 async def tell_differences(session: AsyncSession, new: Sequence[NewVerdict]) -> None:
@@ -67,15 +79,16 @@ def _message(new: NewVerdict, state: str) -> NewMessage:
 
 
 async def tell_changed_columns(session: AsyncSession, load_ids: Sequence[int]) -> None:
-    """Announce which of these files have other columns than the file before."""
-    found = await fetch(session, _Headers, _HEADERS, {"ids": list(load_ids)})
-    await announce(session, [_changed(one) for one in found if set(one.header) != set(one.before)])
+    """Store and announce which of these files have other columns than the file before."""
+    headers = await fetch(session, _Headers, _HEADERS, {"ids": list(load_ids)})
+    found = [one for one in headers if one.added or one.removed]
+    changes = [{"id": one.load_id, "added": one.added, "removed": one.removed} for one in found]
+    await session.execute(_CHANGED, {"ids": list(load_ids), "changes": json.dumps(changes)})
+    await announce(session, [_changed(one) for one in found])
 
 
 def _changed(found: _Headers) -> NewMessage:
-    added = [name for name in found.header if name not in found.before]
-    removed = [name for name in found.before if name not in found.header]
-    said = [f"a new column, {name}" for name in added] + [f"{name} is gone" for name in removed]
+    added, removed = found.added, found.removed
     data = {
         "rule_id": str(found.rule_id),
         "rule_name": found.rule_name,
@@ -83,7 +96,7 @@ def _changed(found: _Headers) -> NewMessage:
         "report_type": found.report_type,
         "added": added,
         "removed": removed,
-        "text": f"{found.rule_name}: {'; '.join(said)}",
+        "text": f"{found.rule_name}: {changed_text(added, removed)}",
     }
     key = f"{MessageType.COLUMNS_CHANGED}/{found.load_id}/{','.join(added)}/{','.join(removed)}"
     return NewMessage(MessageType.COLUMNS_CHANGED, data, key, found.account, found.rule_id)
@@ -101,4 +114,12 @@ from loads join rules on rules.id = loads.rule_id cross join lateral (
 ) as earlier
 where loads.id = any(:ids) and loads.header is not null and loads.header <> earlier.header
 order by loads.id
+""")
+# Where the columns are those of the file before again, as after its new revision, nothing stays.
+_CHANGED = text("""
+update loads set added_columns = changed.added, removed_columns = changed.removed
+from loads as one left join jsonb_to_recordset(cast(:changes as jsonb))
+    as changed(id bigint, added text[], removed text[]) on changed.id = one.id
+where loads.id = one.id and one.id = any(:ids) and (changed.added, changed.removed)
+    is distinct from (loads.added_columns, loads.removed_columns)
 """)

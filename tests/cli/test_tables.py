@@ -38,7 +38,10 @@ TABLES: list[tuple[tuple[str, ...], list[str]]] = [
     (("targets", "list"), ["ledger", "{target}", HOOK, "run.stored, run.failed, month.complete"]),
     (("targets", "deliveries"), ["{message}", "run.stored", "500"]),
     (("tables", "list"), ["balance_change_from_activity_itemized"]),
-    (("tables", "show", "balance_change_from_activity_itemized"), ["balance_transaction_id", "reporting_category"]),
+    (
+        ("tables", "show", "balance_change_from_activity_itemized"),
+        ["balance_transaction_id", "reporting_category", "changed:", "daily-activity", "2026-03-01", "shoe_size"],
+    ),
     (("connected-accounts", "list"), ["acct_1OabcdefGHIJKLMN", "A marketplace seller with a rather long name", "US"]),
     (("checks", "list", "--run", "{run}"), ["row_net", "key_unique", "agrees", "2026-03-01"]),
 ]
@@ -72,6 +75,7 @@ async def of_all_kinds(res: Resources, simulator: Simulator) -> dict[str, str]:
         await service.work_off(res)
         await load_all(res)
         await send_due(res)
+        await execute(res, "update loads set added_columns = '{shoe_size}', removed_columns = '{}'")
         (await api.patch(f"/v1/targets/{ledger['id']}", json={"url": HOOK})).raise_for_status()
     await execute(
         res,

@@ -1,5 +1,6 @@
 """Health says when numbers differ and when files cannot be loaded, unless somebody wrote a note."""
 
+import re
 from typing import Any
 
 import httpx
@@ -7,6 +8,9 @@ import httpx
 from app.resources import Resources
 from tests.service import execute
 from tests.tables.stored import HEADER, day, line, load_all, rows, rule, store, stored_and_loaded
+from tests.web.visiting import log_in, plain, visitor
+
+TABLE = "balance_change_from_activity_itemized"
 
 
 async def checks(api: httpx.AsyncClient) -> dict[str, tuple[str, str]]:
@@ -63,3 +67,37 @@ async def test_unknown_columns_and_older_files_are_reported(tables: Resources, a
     status, detail = (await checks(api))["loads"]
     assert status == "degraded"
     assert detail.endswith("set aside: balance_change_from_activity_itemized.shoe_size")
+
+
+async def test_columns_that_come_and_go_are_shown_without_targets_and_in_health_for_a_while(
+    tables: Resources, api: httpx.AsyncClient
+) -> None:
+    rule_id, more = await rule(tables), HEADER + ",charge_id"
+    for number, content in enumerate([rows(line(1)), rows(line(2) + ",x", header=more), rows(line(3))], 1):
+        await stored_and_loaded(tables, content, rule_id=rule_id, start=day(number))
+    await execute(tables, "update loads set checks_due = true")
+    await load_all(tables)
+
+    async def changes() -> list[tuple[Any, ...]]:
+        found = (await api.get(f"/v1/tables/{TABLE}")).json()["changes"]
+        return [(one["rule"], one["window"]["first"], one["added"], one["removed"]) for one in found]
+
+    gone, new = "daily: charge_id is gone since 2026-10-03", "daily: a new column, charge_id since 2026-10-02"
+    assert (await checks(api))["loads"] == ("ok", f"every stored file is loaded; columns changed: {gone}, {new}")
+    assert await changes() == [("daily", "2026-10-03", [], ["charge_id"]), ("daily", "2026-10-02", ["charge_id"], [])]
+    async with visitor(tables) as browser:
+        await log_in(browser)
+        page = plain((await browser.get(f"/tables/{TABLE}")).text)
+    assert re.search("3 Oct 2026</a></td><td[^>]*>–</td><td[^>]*>charge_id</td>", page)
+
+    # A new revision without the column: nothing changed there, and so the next file lacks nothing either.
+    await stored_and_loaded(tables, rows(line(2)), rule_id=rule_id, start=day(2), revision=2)
+    await execute(tables, "update loads set checks_due = true")
+    await load_all(tables)
+    assert await changes() == []
+
+    await stored_and_loaded(tables, rows(line(4) + ",x", header=more), rule_id=rule_id, start=day(4))
+    assert (await checks(api))["loads"][1].endswith("a new column, charge_id since 2026-10-04")
+    await execute(tables, "update runs set stored_at = stored_at - interval '31 days'")
+    assert (await checks(api))["loads"] == ("ok", "every stored file is loaded")
+    assert len(await changes()) == 1

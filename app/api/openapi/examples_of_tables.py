@@ -8,6 +8,13 @@ _RULE_ID = "01a1fe99-9c4a-7000-bd32-e12b7cda8e62"
 _RUN_ID = "01a1fe99-9c76-7009-9691-f1e842565f45"
 _TYPE = "balance_change_from_activity.itemized.6"
 _TABLE = "balance_change_from_activity_itemized"
+_WINDOW = {
+    "first": "2026-10-01",
+    "last": "2026-10-01",
+    "interval_start": "2026-10-01T07:00:00Z",
+    "interval_end": "2026-10-02T07:00:00Z",
+    "timezone": "America/Los_Angeles",
+}
 LOAD: dict[str, Any] = {
     "state": "loaded",
     "table": _TABLE,
@@ -81,19 +88,24 @@ _LEADER = {
     "starts_at": "2026-10-01T07:00:00Z",
     "ends_at": None,
 }
+_CHANGE = {
+    "rule_id": _RULE_ID,
+    "rule": "daily-activity",
+    "account": "default",
+    "connected_account": None,
+    "run_id": _RUN_ID,
+    "window": _WINDOW,
+    "added": ["shoe_size"],
+    "removed": [],
+    "at": "2026-10-02T12:04:31.914396Z",
+}
 CHECK: dict[str, Any] = {
     "id": 31,
     "name": "activity_total",
     "verdict": "differs",
     "account": "default",
     "connected_account": None,
-    "window": {
-        "first": "2026-10-01",
-        "last": "2026-10-01",
-        "interval_start": "2026-10-01T07:00:00Z",
-        "interval_end": "2026-10-02T07:00:00Z",
-        "timezone": "America/Los_Angeles",
-    },
+    "window": _WINDOW,
     "currency": "usd",
     "left": "8835.39",
     "right": "8829.78",
@@ -118,7 +130,13 @@ SHAPES: dict[str, Any] = {
     "Page_RowOut_": {"data": [_ROW], "next_cursor": None},
     "DiffOut": _DIFF,
     "Page_TableOut_": {"data": [_TABLE_OUT], "next_cursor": None},
-    "TableDetailOut": {**_TABLE_OUT, "in_schema": "reports", "columns": [_COLUMN], "leaders": [_LEADER]},
+    "TableDetailOut": {
+        **_TABLE_OUT,
+        "in_schema": "reports",
+        "columns": [_COLUMN],
+        "leaders": [_LEADER],
+        "changes": [_CHANGE],
+    },
     "ColumnIn": {"state": "approved", "kind": "text", "personal": False},
     "VerdictOut": CHECK,
     "Page_VerdictOut_": _page("checks", CHECK),

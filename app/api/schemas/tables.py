@@ -206,12 +206,39 @@ class LeaderOut(Out):
     ends_at: Time | None
 
 
+class CheckWindowOut(Out):
+    """The window of a verdict or a file; `first` and `last` are local dates, both inside it."""
+
+    first: date | None
+    last: date | None
+    interval_start: Time | None
+    interval_end: Time | None
+    timezone: str | None
+
+
+class ColumnsChangedOut(Out):
+    """A file that has other columns than the file before it of the same rule."""
+
+    rule_id: uuid.UUID
+    rule: str
+    account: str
+    connected_account: str | None
+    run_id: uuid.UUID
+    window: CheckWindowOut
+    added: list[str]
+    removed: list[str]
+    at: Time | None = Field(description="When the file was stored.")
+
+
 class TableDetailOut(TableOut):
-    """A table with its columns and the rules that lead it."""
+    """A table with its columns, the rules that lead it, and what changed."""
 
     in_schema: str = Field(description="The schema of its plain view.")
     columns: list[ColumnOut]
     leaders: list[LeaderOut]
+    changes: list[ColumnsChangedOut] = Field(
+        description="Where the header changed from one file to the next: the newest 20, newest first."
+    )
 
 
 class ColumnIn(In):
@@ -222,16 +249,6 @@ class ColumnIn(In):
         default=None, description="The kind of its values; by default the one that its name suggests."
     )
     personal: StrictBool = Field(default=True, description="Shown in the personal schema only.")
-
-
-class CheckWindowOut(Out):
-    """The window that a verdict is about; `first` and `last` are local dates, both inside it."""
-
-    first: date | None
-    last: date | None
-    interval_start: Time | None
-    interval_end: Time | None
-    timezone: str | None
 
 
 class VerdictOut(Out):

@@ -11,6 +11,7 @@ tables = typer.Typer(help="Tables: the rows of stored files, for queries in SQL.
 Table = Annotated[str, typer.Argument(metavar="TABLE", help="The table's name.")]
 Column = Annotated[str, typer.Argument(metavar="COLUMN", help="The column's name in the file.")]
 _COLUMNS = ("name", "rows", "files", "failed", "newest_interval_end", "set_aside")
+_OF_CHANGE = ("rule", "window", "added", "removed", "connected_account")
 _OF_COLUMN = ("name", "state", "kind", "personal", "zone", "meaning")
 
 
@@ -31,7 +32,7 @@ async def show(
     dbt: Annotated[bool, typer.Option("--dbt", help="Print a sources.yml for dbt.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Show a table's columns and what they mean; or with --dbt, a sources.yml of one or all tables."""
+    """Show a table's columns and where they changed; or with --dbt, a sources.yml of one or all tables."""
     from app.cli.output import show_list
 
     if table is None and not dbt:
@@ -44,6 +45,9 @@ async def show(
         typer.echo(sources(found), nl=False)
     else:
         show_list(_OF_COLUMN, found[0]["columns"], as_json=as_json)
+        if found[0]["changes"] and not as_json:
+            typer.echo("changed:")
+            show_list(_OF_CHANGE, found[0]["changes"], as_json=False)
 
 
 @command(tables)
