@@ -15,6 +15,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 
 from app.background import repeat
+from app.db.cutting import end_soon
 from app.db.embedded.server import EmbeddedPostgres
 from app.db.engine import make_engine, make_sessions
 from app.db.migrate import migrate
@@ -105,6 +106,14 @@ def limited_to(res: Resources, accounts: frozenset[str]) -> Resources:
     """The resources of a caller who sees only these accounts: in the rows, and in the settings."""
     sessions = limited_sessions(res.engine, accounts)
     return replace(res, scope=accounts, sessions=sessions, settings=res.settings.limited_to(accounts))
+
+
+def stop(res: Resources) -> None:
+    """End this process's work: lanes and loops end, and a database that does not answer cannot delay that for long."""
+    res.stopping.set()
+    res.wakeups.ring()
+    end_soon(res.engine)
+    res.intake.end_soon()
 
 
 class OfProcess(TypedDict, total=False):

@@ -18,7 +18,7 @@ from app.api.http.connections import Connections, Limits
 from app.api.http.short_path import ShortPath
 from app.errors import CannotListen
 from app.observability import tracing
-from app.resources import REQUESTS_AT_ONCE, Resources, open_resources
+from app.resources import REQUESTS_AT_ONCE, Resources, open_resources, stop
 from app.settings import Settings
 from app.worker.lanes import be_seen
 from app.worker.steps import work
@@ -63,8 +63,7 @@ async def running(
                 log.info("service.started", url=url, worker_id=str(res.worker_id), works_queue=works_queue)
                 yield Running(res, url, parts)
             finally:
-                res.stopping.set()
-                res.wakeups.ring()
+                stop(res)
                 if server is not None:
                     server.should_exit = True
                 await asyncio.gather(*parts, return_exceptions=True)

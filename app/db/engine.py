@@ -1,12 +1,9 @@
 """Connections to PostgreSQL: one driver (psycopg 3) for the service, the files' COPY, LISTEN and the migrations."""
 
-import asyncio
-import os
 import select
-import socket
 import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
@@ -23,6 +20,7 @@ from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry
 
+from app.db.cutting import watch
 from app.db.errors import is_wrong_server
 
 # We must notice that the database is away within the 5 s in which a webhook gets its 503 (contract §4).
@@ -111,7 +109,7 @@ def make_engine(
     event.listen(engine.sync_engine, "connect", partial(_prepare_statements_where_direct, after=prepare_after))
     event.listen(engine.sync_engine, "checkout", _refuse_a_dead_connection)
     _leave_wrong_servers(engine.sync_engine)
-    _watch(engine, transaction_seconds)
+    watch(engine, transaction_seconds)
     return engine
 
 
@@ -217,44 +215,6 @@ def is_dead(raw: Any) -> bool:
 def _refuse_a_dead_connection(dbapi_connection: AdaptedConnection, _record: Any, _proxy: Any) -> None:
     if is_dead(dbapi_connection.driver_connection):
         raise DisconnectionError("the server closed this connection")
-
-
-def _watch(engine: AsyncEngine, seconds: float) -> None:
-    def begin(dbapi_connection: AdaptedConnection, record: ConnectionPoolEntry, _proxy: Any = None) -> None:
-        forget_watch(record.info)
-        raw = dbapi_connection.driver_connection
-        record.info[_watch] = asyncio.get_running_loop().call_later(seconds, _cut, raw)
-
-    def end(_dbapi_connection: AdaptedConnection | None, record: ConnectionPoolEntry) -> None:
-        forget_watch(record.info)
-
-    # Before all others who listen: SQLAlchemy and we ask a new connection a few things before it is handed out, and
-    # the driver's time limit has ended with the login.
-    event.listen(engine.sync_engine, "connect", begin, insert=True)
-    event.listen(engine.sync_engine, "checkout", begin)
-    event.listen(engine.sync_engine, "checkin", end)
-
-
-def forget_watch(info: dict[Any, Any]) -> None:
-    """Cut a connection of the pool no longer for having been out for long; `info` is what the pool knows of it."""
-    if (timer := info.pop(_watch, None)) is not None:
-        timer.cancel()
-
-
-@contextmanager
-def cut_after(seconds: float, raw: Any) -> Iterator[None]:
-    """Cut this connection (psycopg's) if the block takes longer."""
-    timer = asyncio.get_running_loop().call_later(seconds, _cut, raw)
-    try:
-        yield
-    finally:
-        timer.cancel()
-
-
-def _cut(raw: Any) -> None:
-    # That wakes the task that waits for an answer; cancelling the task would wait for the server.
-    with suppress(OSError, psycopg.Error), socket.socket(fileno=os.dup(raw.fileno())) as shared:
-        shared.shutdown(socket.SHUT_RDWR)
 
 
 def make_sessions(engine: AsyncEngine) -> async_sessionmaker[AsyncSession]:

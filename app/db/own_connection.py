@@ -12,7 +12,8 @@ from typing import Any, Self
 import psycopg
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from app.db.engine import cut_after, forget_watch, is_dead, leave_server
+from app.db.cutting import cut_after, forget_watch
+from app.db.engine import is_dead, leave_server
 from app.db.errors import is_wrong_server
 
 

@@ -23,6 +23,7 @@ from sqlalchemy import text
 
 from app.background import outlive
 from app.db.arrays import bool_array, instant_array, text_array
+from app.db.cutting import end_soon
 from app.db.engine import make_engine
 from app.db.errors import is_transient
 from app.db.own_connection import OwnConnection
@@ -119,6 +120,10 @@ class Intake:
             await outlive("intake.wake_up", self._wake())
         await self.refused.keep(self._engine)
         await self._engine.dispose()
+
+    def end_soon(self) -> None:
+        """The process ends."""
+        end_soon(self._engine)
 
     @property
     def is_busy(self) -> bool:

@@ -14,7 +14,8 @@ import structlog
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.db.engine import CONNECT_TIMEOUT_SECONDS, CONNECTING, cut_after, libpq_conninfo
+from app.db.cutting import cut_after
+from app.db.engine import CONNECT_TIMEOUT_SECONDS, CONNECTING, libpq_conninfo
 from app.vocabulary import Lane
 
 log = structlog.get_logger()

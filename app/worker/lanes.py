@@ -97,6 +97,16 @@ class _Engine:
     res: Resources
     alarm: Alarm
     in_flight: dict[asyncio.Task[None], tuple[Claimed[Any], Any]] = field(default_factory=dict)
+    _stopped_at: float | None = None
+
+    def grace(self, seconds: float) -> float:
+        """What is left of a grace of so many seconds; it begins with the stop, even where a claim hung then."""
+        if not self.res.stopping.is_set():
+            return 0.0
+        now = asyncio.get_running_loop().time()
+        if self._stopped_at is None:
+            self._stopped_at = now
+        return max(0.0, self._stopped_at + seconds - now)
 
 
 async def run(
@@ -117,7 +127,7 @@ async def run(
     async with beside(listen=res.wakeups.listen(res.direct_url), alarm=alarm.run(), heartbeat=heartbeat):
         working = {asyncio.create_task(_work(engine, lane), name=lane.lane.value): lane for lane in lanes}
         loops = [task for task, lane in working.items() if isinstance(lane, Loop)]
-        stopping = asyncio.create_task(_stop(res, loops))
+        stopping = asyncio.create_task(_stop(engine, loops))
         try:
             await asyncio.gather(*working)
         finally:
@@ -127,9 +137,10 @@ async def run(
             await asyncio.gather(*working, stopping, return_exceptions=True)
 
 
-async def _stop(res: Resources, loops: Sequence[asyncio.Task[None]]) -> None:
-    await res.stopping.wait()
-    res.wakeups.ring()
+async def _stop(engine: _Engine, loops: Sequence[asyncio.Task[None]]) -> None:
+    await engine.res.stopping.wait()
+    engine.grace(GRACE_SECONDS)  # begins
+    engine.res.wakeups.ring()
     for loop in loops:
         loop.cancel()
 
@@ -165,7 +176,7 @@ async def _work_pool(engine: _Engine, pool: Pool[C]) -> None:
                     engine.alarm.ask(pool.lane)
             await engine.res.wakeups.wait(pool.lane)
     finally:
-        await _end(running, grace=pool.grace if engine.res.stopping.is_set() else 0.0)
+        await _end(running, grace=engine.grace(pool.grace))
 
 
 async def _look(engine: _Engine, lane: Lane, looking: Awaitable[T]) -> T | None:

@@ -14,6 +14,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from app.db.cutting import end_soon
 from app.db.engine import FIRST_TIME, LAST_TIME, PREPARE_AFTER, make_engine, make_sessions, raw_connection
 from app.db.errors import is_slow, is_transient, is_wrong_server
 from app.db.migrate import migrate
@@ -24,6 +25,7 @@ from tests.database import PostgresServer
 from tests.detour import detour
 from tests.runs.stories import deliver_value
 from tests.service import fetch, make_settings, work_off
+from tests.until import PATIENCE_SECONDS, until
 
 OTHER_WAYS = {
     "datestyle": "'SQL, DMY'",
@@ -214,6 +216,42 @@ async def test_a_connection_that_is_swallowed_while_it_is_opened_is_given_up_and
         way.swallow_at(None)
         async with engine.connect() as connection:
             assert (await connection.execute(text("select 1"))).scalar_one() == 1
+        await engine.dispose()
+
+
+async def test_a_process_that_ends_waits_only_a_moment_for_a_silent_database_and_still_records_what_it_can(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given a transaction that waits for an answer that a network has swallowed
+    monkeypatch.setattr("app.db.cutting.LAST_SECONDS", 0.2)
+    async with detour(database_url) as way:
+        engine = make_engine(way.url, pool_size=2, transaction_seconds=3600)
+        sessions = make_sessions(engine)
+
+        async def ask(words: str) -> object:
+            async with sessions.begin() as session:
+                return (await session.execute(text(f"select '{words}'"))).scalar_one()
+
+        way.swallow_at(b"lost")
+        asking = asyncio.create_task(ask("lost"))
+        await until(lambda: way.swallowed)
+        way.swallow_at(None)
+
+        # When the process ends, then the first is cut
+        end_soon(engine)
+        with pytest.raises(DBAPIError) as lost:
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                await asking
+        assert is_transient(lost.value)
+        # and another one can still be made
+        assert await ask("last words") == "last words"
+
+        # but soon each fails at once, even on a connection that is open
+        monkeypatch.setattr("app.db.cutting.NOTHING_AFTER_SECONDS", 0.0)
+        assert engine.sync_engine.pool.checkedin() == 1  # type: ignore[attr-defined]
+        with pytest.raises(DBAPIError, match="this process ends now") as late:
+            await ask("too late")
+        assert is_transient(late.value)
         await engine.dispose()
 
 

@@ -47,7 +47,7 @@ from tests.service import (
     until_found,
     working,
 )
-from tests.until import until
+from tests.until import PATIENCE_SECONDS, until
 from tests.worker.workers import QUICK, called, until_stored
 
 
@@ -218,6 +218,42 @@ async def test_a_process_that_ends_as_it_claims_releases_the_claim(
 
     assert (await only_run(res))["state"] == "ready"
     assert await fetch(res, "select 1 from runs where fence > 0 and lease_until is null"), "claimed, and released"
+
+
+async def test_a_process_whose_database_is_silent_ends_all_the_same(
+    database_url: str, simulator: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given a service that looks for work on a network that carries nothing
+    monkeypatch.setattr(
+        make_engine, "__kwdefaults__", {**(make_engine.__kwdefaults__ or {}), "transaction_seconds": 3600.0}
+    )
+    monkeypatch.setattr("app.db.cutting.LAST_SECONDS", 0.5)
+    monkeypatch.setattr("app.db.cutting.LATER_SECONDS", 0.2)
+    monkeypatch.setattr("app.db.cutting.NOTHING_AFTER_SECONDS", 1.0)
+    async with detour(database_url) as way, asyncio.timeout(PATIENCE_SECONDS):
+        async with running(make_settings(way.url, simulator)) as service:
+            pool: Any = service.res.engine.sync_engine.pool
+            await until_found(service.res, "select 1 from workers")
+            await until(lambda: pool.checkedout() == 0)
+            way.stall()
+            service.res.wakeups.ring([Lane.REQUESTS, Lane.LOOKUPS, Lane.DOWNLOADS])
+            await until(lambda: pool.checkedout() >= 3)
+
+            # When it is asked to stop, then it does
+
+        way.flow()
+
+
+async def test_the_grace_of_calls_begins_with_the_stop_though_the_lane_notices_it_later(res: Resources) -> None:
+    engine = _Engine(res, Alarm(res, {}))
+    assert engine.grace(8.0) == 0.0, "nothing stops"
+
+    res.stopping.set()
+    whole = engine.grace(8.0)
+    await asyncio.sleep(0.01)
+
+    assert engine.grace(8.0) < whole == 8.0
+    assert engine.grace(0.0) == 0.0
 
 
 async def test_a_run_that_keeps_crashing_is_failed_as_internal_redacted_and_blocks_nobody(
