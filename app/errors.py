@@ -19,6 +19,7 @@ TallyhookError
 ├── FileIsGone           the bytes of a file that is to be loaded are not there
 ├── LoadOvertaken        somebody else has the load, or it moved on: nothing was written
 ├── ChildEnded           the process that loads files is gone: what it was doing is rolled back
+│   └── ChildSilent      it did not answer, and was ended
 ├── AddressRefused       a target's address lies inside a network that is closed to messages (app/targets/guard.py)
 ├── NotFound             no such rule, run, event
 ├── Forbidden            the caller may not do this
@@ -151,6 +152,10 @@ class LoadOvertaken(TallyhookError):
 
 class ChildEnded(TallyhookError):
     """The process that loads files was killed, or ran out of memory. What it was doing is rolled back."""
+
+
+class ChildSilent(ChildEnded):
+    """The process that loads files did not answer, and was ended: it, or its way to the database, hung."""
 
 
 class CannotOpen(TallyhookError):

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+import os
 import signal
 import socket
 from collections.abc import Awaitable, Callable, Iterable
@@ -133,8 +134,14 @@ def _tell(warnings: Iterable[str]) -> None:
         structlog.get_logger().warning("settings.warning", detail=warning)
 
 
+# Of host names.
+LOOK_UPS_AT_ONCE = 32
+
+
 def run(command: Callable[[asyncio.Event], Awaitable[None]]) -> None:
     """Run a command on an event loop; a signal that ends the process (ENDING_SIGNALS) sets the command's stop event."""
+    # Host names are looked up in threads, by default in two at a time: two dead name servers would stop all look-ups.
+    os.environ.setdefault("UV_THREADPOOL_SIZE", str(2 * LOOK_UPS_AT_ONCE))
     import uvloop
 
     async def with_signals() -> None:

@@ -138,7 +138,7 @@ async def _pick(session: AsyncSession, account: str, limit: int, terms: ClaimTer
 # far more. Not locked where another process has the account.
 _LOCK_ACCOUNT = text(f"""
 select slug is not null as locked, known_until,
-coalesce(known_until < clock_timestamp() - make_interval(secs => :gap), false) as too_old,
+    coalesce(known_until < clock_timestamp() - make_interval(secs => :gap), false) as too_old,
     coalesce(known_until < clock_timestamp() - make_interval(secs => :fresh), false) as ageing,
     coalesce(known_until is not null and timeline <> server_timeline(), false) as other_timeline
 from (

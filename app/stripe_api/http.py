@@ -3,6 +3,7 @@
 An answer that is not a JSON object, such as a proxy's page, ends here: the SDK would fail on it in various ways.
 """
 
+import asyncio
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -55,6 +56,10 @@ def call_to(endpoint: str, count: Count) -> Iterator[Call]:
             tracing.note(**{"http.response.status_code": call.status, "stripe.request_id": call.request_id})
 
 
+# For an answer as a whole, which may come byte by byte; Stripe's SDK waits as long for each.
+CALL_SECONDS = 80.0
+
+
 class CountingClient(stripe.HTTPClient):
     """The SDK's HTTP client for one account."""
 
@@ -71,7 +76,11 @@ class CountingClient(stripe.HTTPClient):
         """One call, as the SDK makes it."""
         with call_to(endpoint_of(method, url), self._count) as call:
             try:
-                answer = await self._http.request(method, url, headers=dict(headers), content=post_data or None)
+                async with asyncio.timeout(CALL_SECONDS):
+                    answer = await self._http.request(method, url, headers=dict(headers), content=post_data or None)
+            except TimeoutError as error:
+                said = f"Stripe's answer did not end within {CALL_SECONDS:g} s"
+                raise stripe.APIConnectionError(said) from error  # type: ignore[no-untyped-call]  # the SDK's
             except httpx.HTTPError as error:
                 raise stripe.APIConnectionError(describe_failure(error)) from error  # type: ignore[no-untyped-call]  # the SDK's
             call.answered(answer.status_code, answer.headers)

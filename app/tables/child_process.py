@@ -13,10 +13,12 @@ from typing import Any
 from psycopg.conninfo import make_conninfo
 
 from app.db.engine import CONNECTING, libpq_conninfo
-from app.errors import ChildEnded
+from app.errors import ChildEnded, ChildSilent
 from app.resources import Resources
 
 IDLE_SECONDS = 60.0
+# A gigabyte takes a minute, and is given half an hour: then the child hangs, and others wait for it.
+ANSWER_SECONDS = 1800.0
 _ROOT = Path(__file__).parents[2]
 
 
@@ -69,6 +71,8 @@ class Child:
             await process.wait()
 
     async def _started(self) -> asyncio.subprocess.Process:
+        if self._process is not None and self._process.stdin is not None and self._process.stdin.is_closing():
+            await self.end()  # it was idle, and may not have noticed yet
         if self._process is None or self._process.returncode is not None:
             path = os.pathsep.join(filter(None, [str(_ROOT), os.environ.get("PYTHONPATH")]))
             self._process = await asyncio.create_subprocess_exec(
@@ -83,7 +87,11 @@ class Child:
         assert process.stdout is not None
         # The sender of an event waits for its answer; nobody waits for a load.
         self._send(process, {**question, "gently": self._intake.is_busy})
-        line = await process.stdout.readline()
+        try:
+            async with asyncio.timeout(ANSWER_SECONDS):
+                line = await process.stdout.readline()
+        except TimeoutError as error:
+            raise ChildSilent(f"the process that loads files did not answer for {ANSWER_SECONDS:g} s") from error
         if not line:
             raise ChildEnded(f"the process that loads files ended with {await process.wait()}")
         answer: Mapping[str, Any] = json.loads(line)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from app.errors import ChildEnded, NotNow
+from app.errors import ChildEnded, ChildSilent, NotNow
 from app.observability import log_lines
 from app.queue.claims import Lease
 from app.resources import Resources
@@ -43,6 +43,8 @@ async def load(res: Resources, claim: LoadClaim) -> None:
         await _make_sure_somebody_leads(res, claim)
     try:
         answer = await child_of(res).load(claim.id, claim.fence)
+    except ChildSilent as error:
+        answer = {"outcome": "not_yet", "message": str(error)}
     except ChildEnded as error:
         answer = {"outcome": "crashed", "message": str(error)}
     await _record(res, claim, answer)

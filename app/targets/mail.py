@@ -1,8 +1,11 @@
 """E-mail through the server of TALLYHOOK_SMTP_URL: one plain-text mail for the collected messages."""
 
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from email.message import EmailMessage
 from email.utils import formatdate, make_msgid
-from urllib.parse import unquote, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 import aiosmtplib
 
@@ -12,6 +15,10 @@ from app.targets.deliveries import DeliveryClaim
 from app.targets.texts import subject_of, text_of
 
 ANSWER_SECONDS = 30.0
+# For all recipients together: the server may take its time with each of them.
+MAIL_SECONDS = 60.0
+# The mail is delivered by then, and nobody waits for the goodbye.
+QUIT_SECONDS = 1.0
 
 
 async def send(res: Resources, claim: DeliveryClaim) -> Answer:
@@ -30,21 +37,35 @@ async def send(res: Resources, claim: DeliveryClaim) -> Answer:
     mail.set_content(text_of(claim.messages, public_url=settings.public_url))
     url = urlsplit(settings.smtp_url.get_secret_value())
     try:
-        _, said = await aiosmtplib.send(
-            mail,
-            hostname=url.hostname,
-            port=url.port,
-            username=unquote(url.username) if url.username else None,
-            password=unquote(url.password) if url.password else None,
-            use_tls=url.scheme == "smtps",
-            timeout=ANSWER_SECONDS,
-        )
+        async with asyncio.timeout(MAIL_SECONDS), _connected(url) as server:
+            _, said = await server.send_message(mail)
     except aiosmtplib.SMTPResponseException as error:
         return Answer(error=f"smtp_{error.code}", text=error.message)
     except (aiosmtplib.SMTPException, OSError, TimeoutError) as error:
         word = "timed_out" if isinstance(error, TimeoutError) else "mail_server_away"
         return Answer(error=word, text=str(error) or type(error).__name__)
     return Answer(200, text=said)
+
+
+@asynccontextmanager
+async def _connected(url: SplitResult) -> AsyncIterator[aiosmtplib.SMTP]:
+    """The mail server at this URL, logged in. Its connection is closed without waiting for a server that is silent."""
+    server = aiosmtplib.SMTP(
+        hostname=url.hostname,
+        port=url.port,
+        username=unquote(url.username) if url.username else None,
+        password=unquote(url.password) if url.password else None,
+        use_tls=url.scheme == "smtps",
+        timeout=ANSWER_SECONDS,
+    )
+    try:
+        await server.connect()
+        yield server
+        with suppress(aiosmtplib.SMTPException, OSError, TimeoutError):
+            async with asyncio.timeout(QUIT_SECONDS):
+                await server.quit()
+    finally:
+        server.close()
 
 
 def _message_id(claim: DeliveryClaim, sender: str) -> str:

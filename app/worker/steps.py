@@ -65,7 +65,7 @@ SEAL_SECONDS = 3600.0
 
 # Lasting states are announced within this time; for a refused key or a late rule a minute is fine.
 NOTICES_SECONDS = 60.0
-# A slow target occupies one of these for 15 s at most, and a failing one has only one.
+# A slow web server occupies one of these for 15 s at most, a slow mail server for a minute; a failing one has only one.
 DELIVERIES_AT_ONCE = 32
 
 RUNS: Claimed[Claim] = Claimed(renew=claims.renew, release=claims.release, crashed=crashed)

@@ -1,7 +1,9 @@
 """The client for Stripe: what comes back is a value of ours or one of three kinds of error, told apart in one place."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
@@ -51,6 +53,26 @@ async def client(simulator: Simulator) -> AsyncIterator[StripeClient]:
     client = StripeClient(make_settings("postgresql://x@y/z", simulator))
     yield client
     await client.close()
+
+
+async def test_an_answer_that_comes_byte_by_byte_ends_in_time(
+    simulator: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def drip(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        with suppress(ConnectionError):
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n")
+            while not writer.is_closing():
+                writer.write(b" ")
+                await asyncio.sleep(0.01)
+
+    monkeypatch.setattr("app.stripe_api.http.CALL_SECONDS", 0.2)
+    async with await asyncio.start_server(drip, "127.0.0.1", 0) as server:
+        base = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        client = StripeClient(make_settings("postgresql://x@y/z", simulator, STRIPE_API_BASE=base))
+        with pytest.raises(NotNow, match="did not end"):
+            await client.read_run("default", "frr_1")
+        await client.close()
 
 
 @pytest.fixture

@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import os
+import signal
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
@@ -277,6 +279,35 @@ async def test_a_child_that_is_killed_costs_a_try_and_leaves_nothing(tables: Res
     await execute(tables, "update loads set due_at = now()")
     await load_all(tables)
     assert await ids(tables) == ["txn_1", "txn_2"]
+
+
+async def test_a_child_that_hangs_is_ended_in_time_and_the_load_is_tried_again(
+    tables: Resources, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await stored_and_loaded(tables, rows(line(1)), start=day(2))
+    pid = loading.child_of(tables).pid
+    assert pid is not None
+    os.kill(pid, signal.SIGSTOP)
+    run_id = await store(tables, rows(line(1)), rule_id=await rule(tables))
+    with monkeypatch.context() as hasty:
+        hasty.setattr("app.tables.child_process.ANSWER_SECONDS", 0.2)
+        await loading.load(tables, await claim_one(tables))
+
+    load = await load_of(tables, run_id)
+    assert (load["state"], load["tries"], load["crashes"]) == ("due", 1, 0)
+    await execute(tables, "update loads set due_at = now()")
+    await load_all(tables)
+    assert (await load_of(tables, run_id))["state"] == "loaded"
+
+
+async def test_a_file_that_comes_just_as_the_idle_child_ends_is_loaded_by_another_one(
+    tables: Resources, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.tables.child_process.IDLE_SECONDS", 0.0)
+    for number in range(1, 4):
+        load = await stored_and_loaded(tables, rows(line(number)), start=day(number))
+        assert (load["state"], load["crashes"]) == ("loaded", 0)
+        await asyncio.sleep(0.01)  # its input is closed now, and it has not ended yet
 
 
 @asynccontextmanager

@@ -84,13 +84,22 @@ async def web_receiver(receiver: WebReceiver | None = None) -> AsyncIterator[Web
 
 @dataclass(slots=True)
 class MailServer:
-    """A real SMTP server that keeps its mail; `refuses` answers 451 to everything."""
+    """A real SMTP server that keeps its mail; `refuses` answers 451 to everything, `silent_at` is never answered."""
 
     url: str = ""
     mails: list[Message] = field(default_factory=list)
     refuses: bool = False
+    silent_at: str = ""
+    over: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def handle_QUIT(self, server: SMTP, session: Session, envelope: Envelope) -> str:
+        if self.silent_at == "QUIT":
+            await self.over.wait()
+        return "221 bye"
 
     async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:
+        if self.silent_at == "DATA":
+            await self.over.wait()
         if self.refuses:
             return "451 try again later"
         content = envelope.content
@@ -109,5 +118,6 @@ async def mail_server() -> AsyncIterator[MailServer]:
     try:
         yield kept
     finally:
+        kept.over.set()
         server.close()
         await server.wait_closed()

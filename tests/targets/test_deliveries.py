@@ -337,6 +337,27 @@ async def test_failures_are_collected_into_one_mail_and_stored_reports_wait_for_
     assert pending == ["run.stored", "run.stored"]
 
 
+@pytest.mark.parametrize(("silent_at", "word"), [("DATA", "timed_out"), ("QUIT", None)])
+async def test_a_mail_server_that_falls_silent_holds_up_nobody_and_no_mail_is_sent_twice(
+    res: Resources, simulator: Simulator, smtp: MailServer, monkeypatch: pytest.MonkeyPatch, silent_at: str, word: str
+) -> None:
+    monkeypatch.setattr(
+        "app.targets.mail.MAIL_SECONDS" if silent_at == "DATA" else "app.targets.mail.QUIT_SECONDS", 0.2
+    )
+    await add_target(res, TargetKind.EMAIL, recipients=["books@example.com"])
+    await store_reports(res, simulator, parameters={"columns": ["no_such_column"]})
+    smtp.silent_at = silent_at
+    await make_due(res)
+    await send_due(res)
+    smtp.silent_at = ""
+    await make_due(res)
+    await send_due(res)
+
+    assert len(smtp.mails) == 1
+    words = [one["error"] for one in await fetch(res, "select error from delivery_attempts order by id")]
+    assert words == ([word, None] if word else [None])
+
+
 async def test_a_mail_server_that_says_later_is_tried_again(
     res: Resources, simulator: Simulator, smtp: MailServer
 ) -> None:
