@@ -9,17 +9,19 @@ from typing import Any
 import httpx
 from rich.console import Console
 from rich.table import Table
+from sqlalchemy import text
 
 from app.cli.demo.client import pages
+from app.resources import Resources
 from app.tables.amounts import total
 
 TABLE = "balance_change_from_activity_itemized"
 PATIENCE_SECONDS = 30.0
 
 
-async def show_numbers(console: Console, client: httpx.AsyncClient) -> None:
-    """Print the net of every currency, and how many of the checks agree."""
-    await _loaded(client)
+async def show_numbers(console: Console, client: httpx.AsyncClient, res: Resources) -> None:
+    """Print the net of every currency, and how many of the checks agree, once every file is loaded and checked."""
+    await _checked(res)
     nets: dict[str, Decimal] = {}
     async for load in pages(client, "/v1/loads"):
         if load["table"] == TABLE and load["state"] == "loaded" and load["is_current"] and load["leads"]:
@@ -47,9 +49,13 @@ def _line(check: dict[str, Any]) -> str:
     return f"          {where}: {check['reason']}"
 
 
-async def _loaded(client: httpx.AsyncClient) -> None:
+async def _checked(res: Resources) -> None:
     deadline = time.monotonic() + PATIENCE_SECONDS
     while time.monotonic() < deadline:
-        if not (await client.get("/v1/loads", params={"state": "due", "limit": 1})).json()["data"]:
-            return
+        async with res.sessions.begin() as session:
+            if not (await session.execute(_UNDER_WAY)).scalar_one():
+                return
         await asyncio.sleep(0.2)
+
+
+_UNDER_WAY = text("select exists (select from loads where state = 'due' or checks_due)")

@@ -80,7 +80,7 @@ async def play(stop: asyncio.Event, *, once: bool, days: int, port: int) -> list
                 with Story(console, service.res, page) as story:
                     tricks = troubles(simulator, worker)
                     failures = await _play(client, simulator, tricks, story=story, first=first, days=days, stop=stop)
-                await show_numbers(console, client)
+                await show_numbers(console, client, service.res)
                 await show_stored(console, client, url=None if once else str(service.url), token=token)
                 if page is not None and not stop.is_set():
                     console.print(f"\nLook at it: {page}", highlight=False, soft_wrap=True)
