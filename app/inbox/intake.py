@@ -11,18 +11,16 @@ commits took turns.
 import asyncio
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import repeat
 from types import TracebackType
-from typing import Any, Never, Self
+from typing import Never, Self
 
-import psycopg
 import structlog
 from sqlalchemy import text
 
 from app.background import outlive
-from app.db.arrays import bool_array, instant_array, text_array
 from app.db.cutting import end_soon
 from app.db.engine import make_engine
 from app.db.errors import is_transient
@@ -30,6 +28,7 @@ from app.db.own_connection import OwnConnection
 from app.errors import RejectedDelivery, Unavailable
 from app.inbox.deadlines import Deadlines
 from app.inbox.delivery import IncomingEvent, Members, check_header, read_event
+from app.inbox.keeping import keep
 from app.inbox.refused import RefusedDeliveries
 from app.observability.metrics import Metrics
 from app.queue.wakeups import CHANNEL, RECONNECT_SECONDS
@@ -54,30 +53,6 @@ ANSWER_SECONDS = 4.5
 TRANSACTION_SECONDS = 5.0
 
 
-# The arrays come packed (app/db/arrays): as text, psycopg would escape every quote in Python, and the gain is lost.
-_KEEP = """
-with kept as (
-    insert into events (account, stripe_event_id, type, object_id, livemode, stripe_created_at, payload,
-        payload_sha256, status, reason, signed_with, traceparent)
-    select * from unnest(%b::text[], %b::text[], %b::text[], %b::text[], %b::bool[], %b::timestamptz[], %b::text[],
-        %b::text[], %b::text[], %b::text[], %b::text[], %b::text[])
-    on conflict (account, stripe_event_id) do nothing returning status
-)
-select count(*), count(*) filter (where status = 'pending') from kept
-"""
-# Only what is not handled yet, and without waiting: an event that a worker has locked is being handled right now.
-_HANDLE_AGAIN = """
-with again as (
-    update events set due_at = clock_timestamp(), status = 'pending', tries = 0
-    from unnest(%b::text[], %b::text[]) as given(account, stripe_event_id) cross join lateral (
-        select id from events as known
-        where known.account = given.account and known.stripe_event_id = given.stripe_event_id
-          and known.status in ('pending', 'failed') for update skip locked
-    ) as not_completed
-    where events.id = not_completed.id returning 1
-)
-select count(*) from again
-"""
 # Nobody waits for the disk: there is nothing to put there.
 _WAKE = text("select set_config('synchronous_commit', 'off', true), pg_notify(:channel, :lane)")
 
@@ -213,14 +188,9 @@ class Intake:
         # Unique and always in the same order: two groups that share events cannot deadlock.
         unique = {(event.account, event.stripe_event_id): event for event in events}
         rows = [unique[key] for key in sorted(unique)]
-        columns = _packed(rows)
-        # Each statement is its own transaction: what is stored stays stored, and the replay can be requested again.
         try:
             async with own.use() as raw:
-                new, due = await _numbers(raw, _KEEP, columns)
-                if new < len(rows):
-                    (again,) = await _numbers(raw, _HANDLE_AGAIN, columns[:2])
-                    due += again
+                new, due = await keep(raw, rows)
         except Exception:
             self._due.set()  # what ended with an error may have been done all the same
             raise
@@ -247,28 +217,3 @@ class Intake:
             self._due.set()
             raise
         return True
-
-
-async def _numbers(raw: psycopg.AsyncConnection[Any], statement: str, columns: tuple[bytes, ...]) -> tuple[int, ...]:
-    """The numbers in the one row of this statement's answer."""
-    found: tuple[int, ...] | None = await (await raw.execute(statement, columns)).fetchone()
-    assert found is not None
-    return found
-
-
-def _packed(events: Sequence[IncomingEvent]) -> tuple[bytes, ...]:
-    """The columns of these events, in the order of the statement."""
-    return (
-        text_array([event.account for event in events]),
-        text_array([event.stripe_event_id for event in events]),
-        text_array([event.type for event in events]),
-        text_array([event.object_id for event in events]),
-        bool_array([event.livemode for event in events]),
-        instant_array([event.created for event in events]),
-        text_array([event.payload for event in events]),
-        text_array([event.payload_sha256 for event in events]),
-        text_array([event.status.value for event in events]),
-        text_array([event.reason for event in events]),
-        text_array([event.signed_with for event in events]),
-        text_array([event.traceparent for event in events]),
-    )

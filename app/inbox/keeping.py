@@ -1,0 +1,73 @@
+"""Stores events, each exactly once: inserts it or does nothing, and has it handled again if that is still owed."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import psycopg
+
+from app.db.arrays import bool_array, instant_array, text_array
+from app.inbox.delivery import IncomingEvent
+
+
+async def keep(raw: psycopg.AsyncConnection[Any], events: Sequence[IncomingEvent]) -> tuple[int, int]:
+    """Store these different events; returns how many are new, and how many are to be handled.
+
+    Each statement is its own transaction: what is stored stays stored, and the replay can be requested again.
+    """
+    columns = _packed(events)
+    new, due = await _numbers(raw, _KEEP, columns)
+    if new < len(events):
+        (again,) = await _numbers(raw, _HANDLE_AGAIN, columns[:2])
+        due += again
+    return new, due
+
+
+async def _numbers(raw: psycopg.AsyncConnection[Any], statement: str, columns: tuple[bytes, ...]) -> tuple[int, ...]:
+    """The numbers in the one row of this statement's answer."""
+    found: tuple[int, ...] | None = await (await raw.execute(statement, columns)).fetchone()
+    assert found is not None
+    return found
+
+
+def _packed(events: Sequence[IncomingEvent]) -> tuple[bytes, ...]:
+    """The columns of these events, in the order of the statement."""
+    return (
+        text_array([event.account for event in events]),
+        text_array([event.stripe_event_id for event in events]),
+        text_array([event.type for event in events]),
+        text_array([event.object_id for event in events]),
+        bool_array([event.livemode for event in events]),
+        instant_array([event.created for event in events]),
+        text_array([event.payload for event in events]),
+        text_array([event.payload_sha256 for event in events]),
+        text_array([event.status.value for event in events]),
+        text_array([event.reason for event in events]),
+        text_array([event.signed_with for event in events]),
+        text_array([event.traceparent for event in events]),
+    )
+
+
+# The arrays come packed (app/db/arrays): as text, psycopg would escape every quote in Python, and the gain is lost.
+_KEEP = """
+with kept as (
+    insert into events (account, stripe_event_id, type, object_id, livemode, stripe_created_at, payload,
+        payload_sha256, status, reason, signed_with, traceparent)
+    select * from unnest(%b::text[], %b::text[], %b::text[], %b::text[], %b::bool[], %b::timestamptz[], %b::text[],
+        %b::text[], %b::text[], %b::text[], %b::text[], %b::text[])
+    on conflict (account, stripe_event_id) do nothing returning status
+)
+select count(*), count(*) filter (where status = 'pending') from kept
+"""
+# Only what is not handled yet, and without waiting: an event that a worker has locked is being handled right now.
+_HANDLE_AGAIN = """
+with again as (
+    update events set due_at = clock_timestamp(), status = 'pending', tries = 0
+    from unnest(%b::text[], %b::text[]) as given(account, stripe_event_id) cross join lateral (
+        select id from events as known
+        where known.account = given.account and known.stripe_event_id = given.stripe_event_id
+          and known.status in ('pending', 'failed') for update skip locked
+    ) as not_completed
+    where events.id = not_completed.id returning 1
+)
+select count(*) from again
+"""
