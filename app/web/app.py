@@ -22,6 +22,7 @@ from app.resources import Resources
 from app.web import (
     accounts,
     actions,
+    backfills,
     lists,
     login,
     months,
@@ -41,7 +42,21 @@ log = structlog.get_logger()
 # These belong to the API and to machines, whatever the client accepts.
 _OTHERS = ("v1", "health", "metrics", "openapi.json", "docs", "webhooks")
 # In the order in which paths are looked up: `/rules/new` before `/rules/{rule}`.
-_PARTS = (login, today, rule_form, more_actions, target_form, rule, run, runs, months, lists, accounts, actions)
+_PARTS = (
+    login,
+    today,
+    rule_form,
+    more_actions,
+    target_form,
+    rule,
+    run,
+    runs,
+    months,
+    lists,
+    accounts,
+    actions,
+    backfills,
+)
 _FOR_PROGRAMS = "Tallyhook. The API is below /v1 (a bearer token in the Authorization header), described at /docs; / has pages for browsers.\n"  # noqa: E501
 
 
