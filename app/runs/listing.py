@@ -123,6 +123,7 @@ class ShownRun:
     attempt: int
     revision: int
     partial: bool
+    recheck: bool
     interval_start: datetime | None
     interval_end: datetime | None
     timezone: str | None

@@ -16,7 +16,7 @@ from tests.service import REPORT_TYPE, add_rule, execute, fetch, request_due, wo
 LAST_DAY = date(2026, 2, 28)  # that there is data for
 SHAPE = {
     "id", "rule_id", "account", "report_type", "connected_account", "state", "attempt", "revision", "partial",
-    "waiting", "window", "interval_start", "interval_end", "parameters", "stripe_run_id", "error", "file",
+    "recheck", "waiting", "window", "interval_start", "interval_end", "parameters", "stripe_run_id", "error", "file",
     "load", "planned_at",
     "requested_at", "ready_at", "stored_at",
 }  # fmt: skip

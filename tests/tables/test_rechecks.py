@@ -171,7 +171,11 @@ async def test_whatever_becomes_of_a_recheck_its_window_stays_stored_everywhere(
     assert await runs(tables) == [(1, "stored", False), (2, "failed", True)]
     assert await seen_outside(tables, api) == stored, "failed"
     (failed,) = (await api.get("/v1/runs?state=failed")).json()["data"]
-    assert (failed["revision"], failed["error"]["message"]) == (2, "Stripe is tired")
+    assert (failed["revision"], failed["recheck"], failed["error"]["message"]) == (2, True, "Stripe is tired")
+    async with visitor(tables) as client:
+        await log_in(client)
+        assert "re-check, revision 2" in (await client.get("/runs?state=failed")).text
+        assert "2, a re-check" in (await client.get(f"/runs/{failed['id']}")).text
 
     await execute(tables, "update rules set parameters = jsonb_build_object('currency', 'eur')")
     await api.post(f"/v1/runs/{failed['id']}/retry")

@@ -72,6 +72,7 @@ _RUN: dict[str, Any] = {
     "attempt": 1,
     "revision": 1,
     "partial": False,
+    "recheck": False,
     "waiting": None,
     "window": _DATES,
     **_WINDOW,

@@ -163,6 +163,9 @@ class RunOut(Out):
     attempt: int
     revision: int
     partial: bool = Field(description="Begins where Stripe's data begins, later than its window would.")
+    recheck: bool = Field(
+        description="Requests a stored window again, by the rule's `recheck_days`: it counts only if stored."
+    )
     waiting: WaitingOut | None
     window: WindowOut | None = Field(description="The interval in local dates; null if the type takes none.")
     interval_start: Time | None
