@@ -4,7 +4,7 @@ import asyncio
 import json
 import socket
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager
 
 import pytest
 
@@ -28,10 +28,11 @@ async def served(database_url: str, simulator: Simulator, **limits: object) -> A
 
 
 class Client:
-    """One connection."""
+    """One connection. `was_reset`: the server hung up on bytes that it had not read, and what it said may be lost."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.reader, self.writer = reader, writer
+        self.was_reset = False
 
     async def send(self, *pieces: bytes) -> None:
         for piece in pieces:
@@ -39,6 +40,7 @@ class Client:
                 self.writer.write(piece)
                 await self.writer.drain()
             except ConnectionError:
+                self.was_reset = True
                 return  # what was said before is still to be read
 
     async def status(self) -> int:
@@ -51,10 +53,12 @@ class Client:
     async def rest(self) -> bytes:
         """All that comes until the server hangs up, which it has to."""
         came = b""
-        with suppress(ConnectionError):
+        try:
             async with asyncio.timeout(PATIENCE_SECONDS):
                 while piece := await self.reader.read(65536):
                     came += piece
+        except ConnectionError:
+            self.was_reset = True
         return came
 
     async def rest_while_sending(self, *pieces: bytes) -> bytes:
