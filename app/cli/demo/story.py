@@ -71,12 +71,15 @@ class Story:
             self._live.stop()
 
     def tell(self, line: str, *, style: str = "bold") -> None:
-        """One more line of the story."""
+        """One more line of the story, drawn at once: many lines may push it out a moment later."""
+        self._add(line, style=style)
+        if self._live:
+            self._live.update(self._picture(), refresh=True)
+
+    def _add(self, line: str, *, style: str) -> None:
         marked = f"[{style}]{line}[/]"
         self._lines.append(marked)
-        if self._live:
-            self._live.update(self._picture())
-        else:
+        if not self._live:
             self._console.print(marked, highlight=False, soft_wrap=True)
 
     async def follow(self, seconds: float) -> None:
@@ -106,10 +109,12 @@ class Story:
             self._counts = await fetch(session, _OfRule, _COUNTS)
         for event in events:
             self._last_event = event.id
-            self.tell(f"  webhook    {event.type} {event.object_id}", style="dim")
+            self._add(f"  webhook    {event.type} {event.object_id}", style="dim")
         for move in moves:
             self._last_move = move.id
-            self.tell(f"  {move.to_state:<10} {move.name} {_window(move)}", style=_STYLES.get(move.to_state, "white"))
+            self._add(f"  {move.to_state:<10} {move.name} {_window(move)}", style=_STYLES.get(move.to_state, "white"))
+        if self._live and (events or moves):
+            self._live.update(self._picture())
 
     def _picture(self) -> Group:
         table = Table(title="Tallyhook demo", box=SIMPLE_HEAD, expand=True, padding=(0, 1))
