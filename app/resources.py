@@ -18,6 +18,7 @@ from app.background import repeat
 from app.db.cutting import end_soon
 from app.db.embedded.server import EmbeddedPostgres
 from app.db.engine import make_engine, make_sessions
+from app.db.in_thread import in_thread
 from app.db.migrate import migrate
 from app.db.scoped import limited_sessions
 from app.errors import EmbeddedPostgresError, SettingsError
@@ -172,7 +173,7 @@ async def open_resources(
     async with open_database(settings) as url:
         direct_url = settings.direct_url(url)
         bring_to_head = partial(migrate, reports_schema=settings.schema_of_tables)
-        await asyncio.to_thread(schema or bring_to_head, direct_url)
+        await in_thread(partial(schema or bring_to_head, direct_url))
         async with _connect(settings, url, direct_url) as res:
             await _note_accounts(res)
             await _take_up_accounts(res)

@@ -94,7 +94,7 @@ def command(
     def register(work: Callable[Concatenate[Api, P], Awaitable[None]]) -> Callable[..., None]:
         @wraps(work)
         def run(*args: Any, url: str | None, token: str | None, **options: Any) -> None:
-            from app.cli.session import run_once
+            from app.cli.ending import run_once
 
             async def act() -> None:
                 async with reached(url, token) as api:

@@ -3,14 +3,14 @@
 import asyncio
 import json
 import logging
-import os
-import signal
 import socket
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Iterable
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from app.cli.ending import run, run_once
 from app.cli.values import PORT, whole
 from app.errors import TallyhookError
 
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
 Host = Annotated[str, typer.Option(help="The address to listen on.")]
 Port = Annotated[int, typer.Option(help="The port to listen on.", parser=PORT, metavar="N")]
-# From a supervisor, Ctrl-C, and a closed terminal.
-ENDING_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 ProbesPort = Annotated[
     int | None, typer.Option(help="Show /health and /metrics of this process on a port.", parser=PORT, metavar="N")
 ]
@@ -65,20 +63,21 @@ def worker(
 
 def migrate(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
     """Bring the database's schema to head; a failure is fatal."""
+    from app.db.in_thread import in_thread
     from app.db.migrate import migrate as migrate_to_head
     from app.db.migrate import read_revision, schema_is_at
     from app.resources import open_database
 
     settings = _settings()
 
-    async def bring_to_head(_: asyncio.Event) -> None:
+    async def bring_to_head() -> str | None:
         async with open_database(settings) as url:
             direct = settings.direct_url(url)
-            await asyncio.to_thread(migrate_to_head, direct, reports_schema=settings.schema_of_tables)
-            revision = await asyncio.to_thread(read_revision, direct)
-            typer.echo(json.dumps({"revision": revision}) if as_json else schema_is_at(revision))
+            await in_thread(partial(migrate_to_head, direct, reports_schema=settings.schema_of_tables))
+            return await in_thread(partial(read_revision, direct))
 
-    run(bring_to_head)
+    revision = run_once(bring_to_head)
+    typer.echo(json.dumps({"revision": revision}) if as_json else schema_is_at(revision))
 
 
 def demo(
@@ -132,24 +131,3 @@ def _tell(warnings: Iterable[str]) -> None:
 
     for warning in warnings:
         structlog.get_logger().warning("settings.warning", detail=warning)
-
-
-# Of host names.
-LOOK_UPS_AT_ONCE = 32
-
-
-def run(command: Callable[[asyncio.Event], Awaitable[None]]) -> None:
-    """Run a command on an event loop; a signal that ends the process (ENDING_SIGNALS) sets the command's stop event."""
-    # Host names are looked up in threads, by default in two at a time: two dead name servers would stop all look-ups.
-    os.environ.setdefault("UV_THREADPOOL_SIZE", str(2 * LOOK_UPS_AT_ONCE))
-    import uvloop
-
-    async def with_signals() -> None:
-        stop = asyncio.Event()
-        for number in ENDING_SIGNALS:
-            if signal.getsignal(number) is not signal.SIG_IGN:  # `nohup` ignores SIGHUP on purpose
-                asyncio.get_running_loop().add_signal_handler(number, stop.set)
-        await command(stop)
-
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(with_signals())

@@ -25,7 +25,8 @@ def login_link(
     if url is not None and token is not None:
         typer.echo(_asked(url, token, {"name": name, "role": role.value}))
         return
-    from app.cli.session import actor, opened, run_once
+    from app.cli.ending import run_once
+    from app.cli.session import actor, opened
     from app.web import sessions
     from app.web.login_links import link_address
 
@@ -43,7 +44,7 @@ def login_link(
 def _asked(url: str, token: str, whom: dict[str, str | None]) -> str:
     """A link from the server at this address."""
     from app.cli.api import reached
-    from app.cli.session import run_once
+    from app.cli.ending import run_once
 
     async def ask() -> str:
         async with reached(url, token) as api:

@@ -1,41 +1,18 @@
-"""What short commands have in common: settings, an existing database, a clean exit."""
+"""What short commands have in common: settings, an existing database."""
 
-import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
-from typing import TYPE_CHECKING, TypeVar
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
 
 import typer
 
-from app.cli.commands import run
 from app.errors import TallyhookError
 from app.observability.logs import configure_logs
 from app.settings import Settings, load_settings
 
 if TYPE_CHECKING:
     from app.resources import Resources
-
-T = TypeVar("T")
-
-
-def run_once(command: Callable[[], Awaitable[T]]) -> T:
-    """Run the command; SIGTERM and SIGINT cancel it, and everything it has open is closed."""
-    results: list[T] = []
-
-    async def until_stopped(stop: asyncio.Event) -> None:
-        work, stopper = asyncio.ensure_future(command()), asyncio.create_task(stop.wait())
-        await asyncio.wait([work, stopper], return_when=asyncio.FIRST_COMPLETED)
-        if not work.done():
-            work.cancel()
-        stopper.cancel()
-        with suppress(asyncio.CancelledError):
-            results.append(await work)
-
-    run(until_stopped)
-    if not results:
-        raise TallyhookError("stopped before the end")
-    return results[0]
 
 
 def quiet_settings() -> Settings:

@@ -1,5 +1,6 @@
 """Bring the schema to head: under a lock, in one transaction; a failure is fatal."""
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from sqlalchemy import Connection, Engine, create_engine, text
 from sqlalchemy.exc import DBAPIError, OperationalError
 
 from app.db.engine import CONNECTING, prepare_connections, sqlalchemy_url
+from app.db.in_thread import limited, taking_its_time
 from app.db.report_schemas import ensure_schemas
 from app.db.revisions import MIGRATIONS, head_revision, known_revisions
 from app.db.scoped import drop_views, ensure_views
@@ -22,6 +24,10 @@ log = structlog.get_logger()
 OLDEST_VERSION = 15
 # An arbitrary number that all processes share.
 MIGRATION_LOCK = 7_263_511
+LOCK_POLL_SECONDS = 0.25
+# Between two statements there is only a moment of ours. After this long the server takes the machine for lost, and
+# lets go of the lock; its kernel would notice after two hours.
+IDLE = "60s"
 
 
 def migrate(url: str, revision: str = "head", *, reports_schema: str | None = None) -> None:
@@ -73,7 +79,8 @@ def _engine(url: str) -> Iterator[Engine]:
     engine = create_engine(sqlalchemy_url(url), hide_parameters=True, connect_args=CONNECTING)
     prepare_connections(engine)
     try:
-        yield engine
+        with limited(engine):
+            yield engine
     finally:
         engine.dispose()
 
@@ -82,7 +89,9 @@ def _engine(url: str) -> Iterator[Engine]:
 def _transaction(url: str) -> Iterator[Connection]:
     """One transaction for all steps, in which no other process migrates."""
     with _engine(url) as engine, engine.begin() as connection:
-        connection.execute(text("select pg_advisory_xact_lock(:lock)"), {"lock": MIGRATION_LOCK})
+        # We ask again and again: a wait in the server would look like a silent network.
+        while not connection.execute(_LOCK, {"lock": MIGRATION_LOCK, "idle": IDLE}).one().locked:
+            time.sleep(LOCK_POLL_SECONDS)
         yield connection
 
 
@@ -140,9 +149,13 @@ def _step(connection: Connection, way: Literal["upgrade", "downgrade"], revision
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS))
     config.attributes["connection"] = connection
-    getattr(command, way)(config, revision)
+    with taking_its_time(connection):
+        getattr(command, way)(config, revision)
 
 
+_LOCK = text("""
+select set_config('idle_in_transaction_session_timeout', :idle, true), pg_try_advisory_xact_lock(:lock) as locked
+""")
 _VERSIONS = text("select to_regclass('alembic_version')")
 _VERSION = text("select version_num from alembic_version")
 _DATABASE = text("""

@@ -12,9 +12,11 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import psycopg
 import pytest
 
-from tests.until import PATIENCE_SECONDS
+from app.db.migrate import MIGRATION_LOCK
+from tests.until import PATIENCE_SECONDS, until
 
 ROOT = Path(__file__).parents[2]
 HALF_BODY = (
@@ -123,6 +125,26 @@ async def test_the_simulator_ends_too(folder: Path, number: signal.Signals) -> N
             await process.communicate()
 
     assert process.returncode == 0
+
+
+async def test_a_migration_that_waits_ends_too_and_says_that_it_did_not_finish(
+    folder: Path, empty_database_url: str
+) -> None:
+    asked = "select 1 from pg_stat_activity where datname = current_database() and query like '%try_advisory%'"
+    async with await psycopg.AsyncConnection.connect(empty_database_url, autocommit=True) as other:
+
+        async def waits() -> bool:
+            return (await other.execute(f"{asked} and state = 'idle in transaction'")).rowcount > 0
+
+        await other.execute("select pg_advisory_lock(%s)", [MIGRATION_LOCK])
+        async with command(folder, "migrate", DATABASE_URL=empty_database_url) as process:
+            await until(waits)
+            process.send_signal(signal.SIGTERM)
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                said, _ = await process.communicate()
+
+    assert said.decode().splitlines()[-1] == "tallyhook: stopped before the end"
+    assert process.returncode == 1
 
 
 @pytest.mark.slow

@@ -1,10 +1,12 @@
 """The schema: up, down and up again, by many processes at once, all or nothing."""
 
+import asyncio
 import os
 import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -12,15 +14,19 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, create_engine, inspect, text
+from sqlalchemy.exc import DBAPIError, OperationalError
 from structlog.testing import capture_logs
 
 from app.db import alembic_models  # noqa: F401 - its tables belong to the schema too
 from app.db import migrate as migrations
 from app.db.engine import sqlalchemy_url
+from app.db.in_thread import in_thread, taking_its_time
 from app.db.migrate import downgrade, migrate
 from app.db.models import Base
 from app.db.revisions import MIGRATIONS, head_revision, known_revisions
+from tests.detour import detour
 from tests.proofs.processes import Forked
+from tests.until import PATIENCE_SECONDS, until
 
 
 @pytest.fixture
@@ -159,19 +165,96 @@ def test_a_second_migration_waits_for_the_first(engine: Engine, empty_database_u
     with ThreadPoolExecutor(1) as pool, engine.connect() as holder:
         _lock(holder)
         waiting = pool.submit(migrate, empty_database_url)
-        with engine.connect() as watcher:
-            while not watcher.execute(text(WAITS)).all():
-                assert not waiting.done()
+        while not found_waiting(engine):
+            assert not waiting.done()
         holder.rollback()
         waiting.result(timeout=60)
 
     assert revision(engine) == head_revision()
 
 
-# The server is that of all tests: other databases have locks of their own.
+def test_a_machine_that_is_lost_while_it_migrates_releases_the_lock(
+    engine: Engine, empty_database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lost() -> None:
+        with migrations._transaction(empty_database_url):
+            # It says nothing more, and another one migrates.
+            monkeypatch.setattr(migrations, "IDLE", "60s")
+            migrate(empty_database_url)
+
+    monkeypatch.setattr(migrations, "IDLE", "200ms")
+
+    with pytest.raises(DBAPIError, match="idle-in-transaction timeout"):
+        lost()
+
+    assert revision(engine) == head_revision()
+
+
+@pytest.mark.parametrize(
+    "asked", [b"version()", b"pg_try_advisory_xact_lock", b"server_version_num"], ids=["opening", "the lock", "facts"]
+)
+async def test_a_network_that_falls_silent_before_the_first_step_ends_the_migration(
+    empty_database_url: str, monkeypatch: pytest.MonkeyPatch, asked: bytes
+) -> None:
+    monkeypatch.setattr("app.db.in_thread.ANSWER_SECONDS", 0.3)
+    async with detour(empty_database_url) as way:
+        way.swallow_at(asked)
+
+        with pytest.raises(OperationalError):
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                await in_thread(partial(migrate, way.url))
+
+
+async def test_a_step_may_take_longer_than_an_answer(empty_database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("app.db.in_thread.ANSWER_SECONDS", 0.3)
+
+    def work() -> None:
+        with migrations._transaction(empty_database_url) as connection, taking_its_time(connection):
+            connection.execute(text("select pg_sleep(1)"))
+
+    await in_thread(work)
+
+
+@pytest.mark.parametrize("stage", ["opening", "waiting for the lock", "a step"])
+async def test_a_process_that_stops_does_not_wait_for_its_migration(
+    engine: Engine, empty_database_url: str, stage: str
+) -> None:
+    # Given a migration that will not end
+    def step() -> None:
+        with migrations._transaction(way.url) as connection, taking_its_time(connection):
+            connection.execute(text("select 'a step'"))
+
+    async with detour(empty_database_url) as way, asyncio.timeout(PATIENCE_SECONDS):
+        with engine.connect() as holder:
+            if stage == "waiting for the lock":
+                _lock(holder)
+                migrating = asyncio.create_task(in_thread(partial(migrate, way.url)))
+                await until(lambda: found_waiting(engine))
+            else:
+                way.swallow_at(b"version()" if stage == "opening" else b"a step")
+                work = partial(migrate, way.url) if stage == "opening" else step
+                migrating = asyncio.create_task(in_thread(work))
+                await until(lambda: way.swallowed)
+
+            # When the process stops
+            migrating.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await migrating
+
+            # Then the thread ends too, for which the end of a process waits
+            await asyncio.get_running_loop().shutdown_default_executor()
+
+
+def found_waiting(engine: Engine) -> bool:
+    """Whether a migration waits for another one."""
+    with engine.connect() as watcher:
+        return bool(watcher.execute(text(WAITS)).all())
+
+
+# Between two questions the one that waits is idle.
 WAITS = """
-select 1 from pg_locks join pg_database on pg_database.oid = database
-where datname = current_database() and locktype = 'advisory' and not granted
+select 1 from pg_stat_activity
+where datname = current_database() and query like '%pg_try_advisory_xact_lock%' and state = 'idle in transaction'
 """
 
 

@@ -31,7 +31,7 @@ def doctor(
         raise typer.BadParameter("needs --url, the URL that the endpoint should point to", param_hint="--fix")
 
     from app.cli.doctor import view
-    from app.cli.session import run_once
+    from app.cli.ending import run_once
     from app.health.results import Status, worst
 
     findings, fixed = run_once(lambda: examine(base, fix=fix))

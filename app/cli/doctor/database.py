@@ -1,14 +1,15 @@
 """The doctor's database checks: reachable, at head, and the checks of health."""
 
-import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 
 import psycopg
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
 from app.db.engine import make_engine, make_sessions
+from app.db.in_thread import in_thread
 from app.db.migrate import Database, read_revision, require_schema, schema_is_at
 from app.db.rows import fetch, fetch_one
 from app.errors import EmbeddedPostgresError, SchemaError
@@ -71,7 +72,7 @@ async def examine_database(settings: Settings) -> tuple[list[Check], Known]:
 
 async def _examine(settings: Settings, url: str) -> tuple[list[Check], Known]:
     direct_url = settings.direct_url(url)
-    revision = await asyncio.to_thread(read_revision, direct_url)
+    revision = await in_thread(partial(read_revision, direct_url))
     engine = make_engine(url, pool_size=1)
     try:
         sessions = make_sessions(engine)
@@ -79,7 +80,7 @@ async def _examine(settings: Settings, url: str) -> tuple[list[Check], Known]:
             server = await fetch_one(session, Server, _SERVER)
             reached = database(Database(server.version, server.encoding), read_only=server.read_only)
             try:
-                await asyncio.to_thread(require_schema, direct_url)
+                await in_thread(partial(require_schema, direct_url))
             except SchemaError as error:
                 advice = "run `tallyhook migrate`, or start `tallyhook serve`, which migrates"
                 return [reached, failing("schema", str(error), advice)], {}

@@ -105,7 +105,8 @@ def grant(
     personal: Annotated[bool, typer.Option("--personal", help="Also the views with personal columns.")] = False,
 ) -> None:
     """Let a role of the database read the views, present and future, and nothing else."""
-    from app.cli.session import actor, opened, run_once
+    from app.cli.ending import run_once
+    from app.cli.session import actor, opened
     from app.db.report_schemas import personal_schema
     from app.tables import grants
 
@@ -126,7 +127,8 @@ def grant(
 @tables.command()
 def drop(table: Table) -> None:
     """Remove a table, its views and its rows; the files stay, and `tables load` restores the table."""
-    from app.cli.session import actor, opened, run_once
+    from app.cli.ending import run_once
+    from app.cli.session import actor, opened
     from app.tables import grants
 
     async def act() -> None:

@@ -20,7 +20,8 @@ def parquet(
     ] = False,
 ) -> None:
     """Write every window that the views show as Parquet, laid out as in TALLYHOOK_PARQUET_STORE."""
-    from app.cli.session import opened, run_once
+    from app.cli.ending import run_once
+    from app.cli.session import opened
     from app.tables.exporting import export as write
 
     async def act() -> int:
