@@ -2,6 +2,7 @@
 
 python -m benchmarks.house                  # the files of this folder
 python -m benchmarks.house 330d95e HEAD     # two revisions side by side
+python -m benchmarks.house --rooms HEAD     # each package of app at one revision
 
 Only syntax is read, so that any revision can be measured. An arrow is an import from one child of a package to a
 sibling, wherever in the file it stands; a circle is a group of siblings that all reach each other; floors are the
@@ -13,7 +14,7 @@ import io
 import subprocess
 import sys
 import tarfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import median, quantiles
 
@@ -31,13 +32,26 @@ Arrows = dict[str, set[str]]
 
 
 def main() -> None:
-    """Print one column per revision."""
-    revisions = sys.argv[1:]
+    """Print one column per revision, or one line per package."""
+    revisions = [one for one in sys.argv[1:] if one != "--rooms"]
+    if "--rooms" in sys.argv[1:]:
+        print_rooms(files_of(revisions[0]) if revisions else files_here())
+        return
     columns = [measure(files_of(revision)) for revision in revisions] or [measure(files_here())]
     print("|", " | ".join(["", *(revisions or ["now"])]), "|")
     print("|---" * (len(columns) + 1) + "|")
     for name in columns[0]:
         print("|", " | ".join([name, *(column[name] for column in columns)]), "|")
+
+
+def print_rooms(files: Mapping[str, str]) -> None:
+    """The files and functions of each package at the top of app/, and how many functions have a docstring."""
+    print("| room | files: number, median, longest | functions: number, median, p90, longest | docstrings |")
+    print("|---|---|---|---|")
+    for room in sorted({path.split("/")[1] for path in files if path.count("/") > 1}):
+        inside = {path: text for path, text in files.items() if path.startswith(f"app/{room}/")}
+        functions = functions_of(map(ast.parse, inside.values()))
+        print(f"| `{room}` | {_files(inside)} | {_functions(functions)} | {_described(functions)} |")
 
 
 def files_here() -> dict[str, str]:
@@ -57,9 +71,8 @@ def measure(files: Mapping[str, str]) -> dict[str, str]:
     """Every figure by its name."""
     trees = {_module(path): ast.parse(text) for path, text in files.items()}
     packages = {_module(path) for path in files if path.endswith("/__init__.py")}
-    functions = [node for tree in trees.values() for node in ast.walk(tree) if isinstance(node, Function)]
-    lines = sorted(text.count("\n") for text in files.values() if text.count("\n") > 3)
-    lengths = sorted((node.end_lineno or 0) - node.lineno + 1 for node in functions)
+    functions = functions_of(trees.values())
+    lines = _lines(files)
     figures = {}
     for package in SHOWN:
         arrows = arrows_of(package, trees, packages)
@@ -70,11 +83,10 @@ def measure(files: Mapping[str, str]) -> dict[str, str]:
     return figures | {
         "circles, at any depth": f"{len(circles)}" + (f" ({'; '.join(sorted(circles))})" if circles else ""),
         "modules, packages at the top of app/": f"{len(top)}, {sum(name.count('.') == 1 for name in packages)}",
-        "files: number, median, longest": f"{len(lines)}, {median(lines):.0f}, {lines[-1]}",
+        "files: number, median, longest": _files(files),
         f"files over {LONG_FILE} lines": str(sum(number > LONG_FILE for number in lines)),
-        "functions: number, median, p90, longest": ", ".join(
-            f"{number:.0f}" for number in (len(lengths), median(lengths), quantiles(lengths, n=10)[8], lengths[-1])
-        ),
+        "functions: number, median, p90, longest": _functions(functions),
+        "functions with a docstring": _described(functions),
         f"functions nested {DEEP} deep or more": str(sum(_depth(node) >= DEEP for node in functions)),
         f"functions with {MANY_PARAMETERS} parameters or more": str(
             sum(len(_parameters(node)) >= MANY_PARAMETERS for node in functions)
@@ -88,6 +100,29 @@ def measure(files: Mapping[str, str]) -> dict[str, str]:
             str(sum(text.count(word) for text in files.values())) for word in ("type: ignore", "noqa")
         ),
     }
+
+
+def functions_of(trees: Iterable[ast.Module]) -> list[Function]:
+    """Every function and method, wherever it stands."""
+    return [node for tree in trees for node in ast.walk(tree) if isinstance(node, Function)]
+
+
+def _lines(files: Mapping[str, str]) -> list[int]:
+    return sorted(text.count("\n") for text in files.values() if text.count("\n") > 3)
+
+
+def _files(files: Mapping[str, str]) -> str:
+    lines = _lines(files)
+    return f"{len(lines)}, {median(lines):.0f}, {lines[-1]}"
+
+
+def _functions(functions: Sequence[Function]) -> str:
+    lengths = sorted((node.end_lineno or 0) - node.lineno + 1 for node in functions)
+    return f"{len(lengths)}, {median(lengths):.0f}, {quantiles(lengths, n=10)[8]:.0f}, {lengths[-1]}"
+
+
+def _described(functions: Sequence[Function]) -> str:
+    return f"{sum(ast.get_docstring(node) is not None for node in functions) / len(functions):.0%}"
 
 
 def arrows_of(package: str, trees: Trees, packages: set[str]) -> Arrows:
