@@ -28,7 +28,7 @@ from app.db.own_connection import OwnConnection
 from app.errors import RejectedDelivery, Unavailable
 from app.inbox.deadlines import Deadlines
 from app.inbox.delivery import IncomingEvent, Members, check_header, read_event
-from app.inbox.keeping import keep
+from app.inbox.keeping import handle_again, keep, packed
 from app.inbox.refused import RefusedDeliveries
 from app.observability.metrics import Metrics
 from app.queue.wakeups import CHANNEL, RECONNECT_SECONDS
@@ -188,14 +188,14 @@ class Intake:
         # Unique and always in the same order: two groups that share events cannot deadlock.
         unique = {(event.account, event.stripe_event_id): event for event in events}
         rows = [unique[key] for key in sorted(unique)]
-        try:
-            async with own.use() as raw:
-                new, due = await keep(raw, rows)
-        except Exception:
-            self._due.set()  # what ended with an error may have been done all the same
-            raise
-        if due:
-            self._due.set()
+        columns = packed(rows)
+        # Each statement is its own transaction: what is stored stays stored, and the replay can be requested again.
+        async with own.use() as raw:
+            new, due = await keep(raw, columns)
+            if due:
+                self._due.set()
+            if new < len(rows) and await handle_again(raw, columns):
+                self._due.set()
         self._kept_at.extend(repeat(time.monotonic(), min(len(events), BUSY_EVENTS)))
         # One log line per commit: one per event would cost as much as storing it.
         log.info("events.kept", event_ids=[event.stripe_event_id for event in rows], new=new)

@@ -9,17 +9,16 @@ from app.db.arrays import bool_array, instant_array, text_array
 from app.inbox.delivery import IncomingEvent
 
 
-async def keep(raw: psycopg.AsyncConnection[Any], events: Sequence[IncomingEvent]) -> tuple[int, int]:
-    """Store these different events; returns how many are new, and how many are to be handled.
-
-    Each statement is its own transaction: what is stored stays stored, and the replay can be requested again.
-    """
-    columns = _packed(events)
+async def keep(raw: psycopg.AsyncConnection[Any], columns: tuple[bytes, ...]) -> tuple[int, int]:
+    """Store these different events, `packed`; returns how many are new, and how many of those are to be handled."""
     new, due = await _numbers(raw, _KEEP, columns)
-    if new < len(events):
-        (again,) = await _numbers(raw, _HANDLE_AGAIN, columns[:2])
-        due += again
     return new, due
+
+
+async def handle_again(raw: psycopg.AsyncConnection[Any], columns: tuple[bytes, ...]) -> int:
+    """Have those of these events handled again that are known and not handled; returns how many."""
+    (again,) = await _numbers(raw, _HANDLE_AGAIN, columns[:2])
+    return again
 
 
 async def _numbers(raw: psycopg.AsyncConnection[Any], statement: str, columns: tuple[bytes, ...]) -> tuple[int, ...]:
@@ -29,7 +28,7 @@ async def _numbers(raw: psycopg.AsyncConnection[Any], statement: str, columns: t
     return found
 
 
-def _packed(events: Sequence[IncomingEvent]) -> tuple[bytes, ...]:
+def packed(events: Sequence[IncomingEvent]) -> tuple[bytes, ...]:
     """The columns of these events, in the order of the statement."""
     return (
         text_array([event.account for event in events]),
