@@ -12,7 +12,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import psycopg
@@ -29,6 +29,7 @@ from app.db.engine import libpq_conninfo, sqlalchemy_url
 from app.errors import EmbeddedPostgresError
 from tests.database import FOLDER_VARIABLE
 from tests.db.service_process import ENVIRONMENT, SOURCE, ServiceProcess, ordinary_python
+from tests.until import PATIENCE_SECONDS
 
 AS_ROOT = os.geteuid() == 0
 only_root = pytest.mark.skipif(not AS_ROOT, reason="only root can lend an account or be another user")
@@ -200,6 +201,25 @@ async def test_a_server_that_hangs_stops_no_event_loop(folder: Path) -> None:
 
     assert asking.result() is Answer.NONE
     assert turns > 5, "the interpreter's lock was free while the ping waited"
+
+
+def test_a_release_does_not_wait_for_a_server_that_hangs_and_takes_no_more_connections(data: Path) -> None:
+    # Given a server that stands still, with as many connections as wait to be taken
+    server = EmbeddedPostgres(data, fast_unsafe=True).acquire()
+    with ExitStack() as opened:
+        os.kill(postmaster(data), signal.SIGSTOP)
+        opened.callback(os.kill, postmaster(data), signal.SIGCONT)
+        with suppress(BlockingIOError):
+            while True:
+                client = opened.enter_context(socket.socket(socket.AF_UNIX))
+                client.setblocking(False)
+                client.connect(str(server.socket_folder / f".s.PGSQL.{PORT}"))
+
+        # When its last process leaves, then it can
+        leaving = threading.Thread(target=server.release, daemon=True)
+        leaving.start()
+        leaving.join(PATIENCE_SECONDS)
+        assert not leaving.is_alive()
 
 
 def test_processes_that_start_at_the_same_moment_share_one_server_and_the_last_one_out_stops_it(

@@ -35,7 +35,7 @@ from app.db.embedded.cluster import (
     socket_folder_for,
 )
 from app.db.embedded.locks import POLL_SECONDS, Locks, lock_alone, pause
-from app.db.embedded.ping import Answer, ping
+from app.db.embedded.ping import ANSWER_SECONDS, Answer, ping
 from app.errors import EmbeddedPostgresError
 
 __all__ = ["EmbeddedPostgres", "EmbeddedPostgresError"]
@@ -189,6 +189,7 @@ class EmbeddedPostgres:
     def _server_process(self) -> int | None:
         """The process that listens on the socket, according to the kernel; None if no process that we can see does."""
         with socket.socket(socket.AF_UNIX) as client:
+            client.settimeout(ANSWER_SECONDS)  # one that hangs takes no more connections once its queue is full
             try:
                 self._check_socket_folder()
                 client.connect(str(self.socket_folder / f".s.PGSQL.{PORT}"))
