@@ -7,6 +7,7 @@ import ast
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -45,17 +46,19 @@ _OF_A_RESULT = frozenset(
 Law = Callable[[Source], Iterable[str]]
 
 
-def sources() -> list[Source]:
+@cache
+def sources() -> tuple[Source, ...]:
     """Every Python file of the service."""
-    return [
+    return tuple(
         Source(path.relative_to(ROOT).as_posix(), path.read_text(encoding="utf-8"))
         for path in sorted((ROOT / "app").rglob("*.py"))
-    ]
+    )
 
 
-def breaches(law: Law) -> set[str]:
+@cache
+def breaches(law: Law) -> frozenset[str]:
     """All breaches of a law in the service."""
-    return {breach for source in sources() for breach in law(source)}
+    return frozenset(breach for source in sources() for breach in law(source))
 
 
 def rows_without_a_type(source: Source) -> Iterator[str]:
