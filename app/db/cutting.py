@@ -5,6 +5,7 @@ cancel the statement, and waits for its answer for up to 10 s.
 """
 
 import asyncio
+import math
 import os
 import socket
 from collections.abc import Iterator
@@ -44,10 +45,13 @@ class _Watch:
             if timer.when() > now + LAST_SECONDS:
                 self._cut_in(LAST_SECONDS, raw)
 
-    def refuse(self, *_: Any) -> None:
+    def opens(self, _dialect: Any, _record: Any, _positional: Any, options: dict[str, Any]) -> None:
         """Before a connection is opened."""
-        if self._seconds_left() <= 0:
+        left = self._seconds_left()
+        if left <= 0:
             raise psycopg.OperationalError("this process ends now")
+        if self._ends_since is not None:
+            options["connect_timeout"] = math.ceil(min(left, options["connect_timeout"]))
 
     def begin(self, dbapi_connection: AdaptedConnection, record: ConnectionPoolEntry, _proxy: Any = None) -> None:
         """A connection is opened, or handed out."""
@@ -89,7 +93,7 @@ _watches: WeakKeyDictionary[Engine, _Watch] = WeakKeyDictionary()
 def watch(engine: AsyncEngine, seconds: float) -> None:
     """Cut each connection of this engine that is in use for longer."""
     one = _watches[engine.sync_engine] = _Watch(seconds)
-    event.listen(engine.sync_engine, "do_connect", one.refuse)
+    event.listen(engine.sync_engine, "do_connect", one.opens)
     # Before all others who listen: SQLAlchemy and we ask a new connection a few things before it is handed out, and
     # the driver's time limit has ended with the login.
     event.listen(engine.sync_engine, "connect", one.begin, insert=True)

@@ -203,14 +203,18 @@ async def test_a_server_that_hangs_stops_no_event_loop(folder: Path) -> None:
     assert turns > 5, "the interpreter's lock was free while the ping waited"
 
 
-def test_a_release_does_not_wait_for_a_server_that_hangs_and_takes_no_more_connections(data: Path) -> None:
-    # Given a server that stands still, with as many connections as wait to be taken
+@pytest.mark.parametrize("is_full", [False, True], ids=["takes connections", "takes no more"])
+def test_a_release_does_not_wait_for_a_server_that_hangs(
+    data: Path, monkeypatch: pytest.MonkeyPatch, is_full: bool
+) -> None:
+    # Given a server that stands still, perhaps with as many connections as wait to be taken
+    monkeypatch.setattr("app.db.embedded.server.STOP_SECONDS", 3600)
     server = EmbeddedPostgres(data, fast_unsafe=True).acquire()
     with ExitStack() as opened:
         os.kill(postmaster(data), signal.SIGSTOP)
         opened.callback(os.kill, postmaster(data), signal.SIGCONT)
         with suppress(BlockingIOError):
-            while True:
+            while is_full:
                 client = opened.enter_context(socket.socket(socket.AF_UNIX))
                 client.setblocking(False)
                 client.connect(str(server.socket_folder / f".s.PGSQL.{PORT}"))

@@ -10,12 +10,20 @@ from zoneinfo import ZoneInfo
 
 import psycopg
 import pytest
-from sqlalchemy import text
+from sqlalchemy import event, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.db.cutting import end_soon
-from app.db.engine import FIRST_TIME, LAST_TIME, PREPARE_AFTER, make_engine, make_sessions, raw_connection
+from app.db.engine import (
+    CONNECT_TIMEOUT_SECONDS,
+    FIRST_TIME,
+    LAST_TIME,
+    PREPARE_AFTER,
+    make_engine,
+    make_sessions,
+    raw_connection,
+)
 from app.db.errors import is_slow, is_transient, is_wrong_server
 from app.db.migrate import migrate
 from app.errors import SchemaError, Unavailable
@@ -243,8 +251,11 @@ async def test_a_process_that_ends_waits_only_a_moment_for_a_silent_database_and
             async with asyncio.timeout(PATIENCE_SECONDS):
                 await asking
         assert is_transient(lost.value)
-        # and another one can still be made
+        # and another one can still be made, on a connection that must be opened soon
+        asked: list[float] = []
+        event.listen(engine.sync_engine, "do_connect", lambda *opened: asked.append(opened[3]["connect_timeout"]))
         assert await ask("last words") == "last words"
+        assert [seconds < CONNECT_TIMEOUT_SECONDS for seconds in asked] == [True]
 
         # but soon each fails at once, even on a connection that is open
         monkeypatch.setattr("app.db.cutting.NOTHING_AFTER_SECONDS", 0.0)

@@ -174,9 +174,11 @@ class EmbeddedPostgres:
         server = self._server_process()
         if server is None:
             return
+        # One that hangs will stop when it goes on, and not while we wait.
+        patience = STOP_SECONDS if self._ping() is not Answer.NONE else 0
         with suppress(ProcessLookupError):
             os.kill(server, signal.SIGINT)
-        deadline = time.monotonic() + STOP_SECONDS
+        deadline = time.monotonic() + patience
         while self._locks.server_lives():
             if time.monotonic() > deadline:
                 log.warning("postgres.still_stopping", data=str(self.data))
