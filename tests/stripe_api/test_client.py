@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import suppress
+from contextlib import closing, suppress
 from datetime import UTC, datetime
 from typing import Any
 
@@ -58,13 +58,17 @@ async def client(simulator: Simulator) -> AsyncIterator[StripeClient]:
 async def test_an_answer_that_comes_byte_by_byte_ends_in_time(
     simulator: Simulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    hung_up = asyncio.Event()
+
     async def drip(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
-        with suppress(ConnectionError):
+        with suppress(ConnectionError), closing(writer):
             writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n")
-            while not writer.is_closing():
+            while not reader.at_eof():
                 writer.write(b" ")
+                await writer.drain()
                 await asyncio.sleep(0.01)
+        hung_up.set()
 
     monkeypatch.setattr("app.stripe_api.http.CALL_SECONDS", 0.2)
     async with await asyncio.start_server(drip, "127.0.0.1", 0) as server:
@@ -73,6 +77,7 @@ async def test_an_answer_that_comes_byte_by_byte_ends_in_time(
         with pytest.raises(NotNow, match="did not end"):
             await client.read_run("default", "frr_1")
         await client.close()
+        await hung_up.wait()
 
 
 @pytest.fixture
