@@ -174,7 +174,7 @@ class EmbeddedPostgres:
         server = self._server_process()
         if server is None:
             return
-        # One that hangs will stop when it goes on, and not while we wait.
+        # One that hangs will stop once it runs again, and not while we wait.
         patience = STOP_SECONDS if self._ping() is not Answer.NONE else 0
         with suppress(ProcessLookupError):
             os.kill(server, signal.SIGINT)
