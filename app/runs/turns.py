@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.accounts import holds
 from app.db.engine import autocommit_session
+from app.db.errors import is_transient
 from app.errors import AccountBusy
 from app.queue.claims import FREE
 from app.resources import ClaimTerms, Resources
@@ -35,8 +36,8 @@ async def claim_in_turn(
     """Up to `limit` claims of this lane's runs, account by account: `claim` takes an account and how many at most.
 
     A process never queues for an account: where `claim` raises AccountBusy, the next one has its turn, and the lane
-    looks again soon. The same where it raises anything else and something is claimed already: that has a lease, and
-    must be worked on.
+    looks again soon. Where it raises anything else and something is claimed already, that is returned at once: it has
+    a lease, and must be worked on.
     """
     claims: list[Claim] = []
     for account in await accounts_due(res, _STATE[lane]):
@@ -48,8 +49,12 @@ async def claim_in_turn(
             except Exception as error:
                 if not claims:
                     raise
-                log.warning("lane.database_trouble", lane=lane.value, account=account, error=type(error).__name__)
+                if is_transient(error):
+                    log.warning("lane.database_trouble", lane=lane.value, account=account, error=type(error).__name__)
+                else:
+                    log.exception("lane.crashed", lane=lane.value, account=account)
                 _look_soon(res, lane)
+                break
     return claims
 
 

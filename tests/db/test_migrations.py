@@ -245,6 +245,30 @@ async def test_a_process_that_stops_does_not_wait_for_its_migration(
             await asyncio.get_running_loop().shutdown_default_executor()
 
 
+async def test_a_step_that_is_given_up_ends_in_the_server_too_and_releases_the_lock(
+    engine: Engine, empty_database_url: str
+) -> None:
+    def step() -> None:
+        with migrations._transaction(empty_database_url) as connection, taking_its_time(connection):
+            connection.execute(text("select pg_sleep(3600)"))
+
+    asleep = text("select 1 from pg_stat_activity where wait_event = 'PgSleep' and datname = current_database()")
+
+    def steps() -> int:
+        with engine.connect() as watcher:
+            return len(watcher.execute(asleep).all())
+
+    stepping = asyncio.create_task(in_thread(step))
+    await until(lambda: steps() == 1)
+    stepping.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await stepping
+
+    await until(lambda: steps() == 0)
+    with engine.connect() as connection:
+        _lock(connection)  # free
+
+
 def found_waiting(engine: Engine) -> bool:
     """Whether a migration waits for another one."""
     with engine.connect() as watcher:

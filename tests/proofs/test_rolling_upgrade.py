@@ -32,7 +32,7 @@ from tests.until import until
 
 # The version before this one: contract §13.
 BEFORE = "330d95e"
-# A connection that the version before cancelled as it was handed back; this version cuts it instead.
+# SQLAlchemy logs it where a connection is cancelled as it is handed back, as the version before does at its end.
 OLD_NOISE = "Exception during reset or similar"
 FIRST_DAY = date(2026, 3, 1)
 SETTINGS = {

@@ -105,8 +105,8 @@ async def test_what_is_claimed_is_worked_on_although_the_next_account_cannot_be_
                 raise OperationalError("select", {}, Exception("the server closed the connection"))
             return [account]
 
-        assert len(await claim_in_turn(process, Lane.REQUESTS, 10, claim)) == 2
-        assert len(asked) == 3
+        assert await claim_in_turn(process, Lane.REQUESTS, 10, claim) == asked[:1]
+        assert len(asked) == 2, "it is worked on at once"
         assert await process.wakeups.wait(Lane.REQUESTS, seconds=60), "and it looks again soon"
 
         asked[:] = ["somebody"]
