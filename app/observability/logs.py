@@ -7,7 +7,7 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from json import dumps
 from typing import Any
 from urllib.parse import quote
@@ -38,8 +38,8 @@ _SECRET_SHAPES = [
     # PostgreSQL shows the beginning of every value of a row that it refuses.
     re.compile(r"(\bFailing row contains )\(.*?\)\.(?=\n|$)", re.DOTALL),
 ]
-# Every pattern contains one of these. Most texts contain none, so one search spares them the rest.
-_SECRET_HINTS = re.compile(r"[sr]k_|whsec_|authorization|bearer|basic|://|password=|Failing row", re.IGNORECASE)
+# Whatever a pattern finds contains one of these, in any case. Most texts contain none, and are spared the patterns.
+_SECRET_HINTS = ("sk_", "rk_", "whsec_", "authorization", "bearer", "basic", "://", "password=", "failing row")
 # What readers look for first.
 _FIRST = ("timestamp", "level", "event")
 # At INFO they repeat what our lines say, once per request; at DEBUG SQLAlchemy shows whole rows.
@@ -55,13 +55,21 @@ class _KnownSecrets:
 
 def redact(text: str) -> str:
     """The text without anything that is, or looks like, a secret: for logs and stored messages."""
+    if not _may_hold_secrets(text):
+        return text
     if _KnownSecrets.pattern is not None:
         text = _KnownSecrets.pattern.sub(REDACTED, text)
-    if _SECRET_HINTS.search(text) is None:
-        return text
     for shape in _SECRET_SHAPES:
         text = shape.sub(rf"\1{REDACTED}", text)
     return text
+
+
+def _may_hold_secrets(text: str) -> bool:
+    if _KnownSecrets.pattern is not None and _KnownSecrets.pattern.search(text):
+        return True
+    # Beyond ASCII, patterns that ignore case find more than lower-case text would show.
+    lowered = text.lower()
+    return not text.isascii() or any(hint in lowered for hint in _SECRET_HINTS)
 
 
 def configure_logs(*, json: bool | None = None, secrets: Iterable[str] = ()) -> None:
@@ -140,21 +148,33 @@ def _spellings(secret: str) -> set[str]:
 
 def _redact_fields(_logger: Any, _method: str, fields: EventDict) -> EventDict:
     ordered = {name: fields[name] for name in _FIRST if name in fields} | dict(fields)
-    return {redact(name): _cleaned(value, name=name) for name, value in ordered.items()}
+    texts: list[str] = []
+
+    def note(text: str) -> str:
+        texts.append(text)
+        return text
+
+    # One look at all texts of a line: nearly all lines are clean, and a look at each text would be half their cost.
+    cleaned = _cleaned_fields(ordered, note)
+    return _cleaned_fields(ordered, redact) if _may_hold_secrets("\n".join(texts)) else cleaned
 
 
-def _cleaned(value: object, *, name: str = "") -> object:
-    """The value as JSON can carry it; other types become text first, so that everything is redacted."""
+def _cleaned_fields(fields: Mapping[Any, object], clean: Callable[[str], str]) -> dict[str, Any]:
+    return {clean(str(name)): _cleaned(value, clean, name=str(name)) for name, value in fields.items()}
+
+
+def _cleaned(value: object, clean: Callable[[str], str], *, name: str = "") -> object:
+    """The value as JSON can carry it; other types become text first, so that every text in it is cleaned."""
     if name.lower() in _SECRET_FIELDS:
         return REDACTED
     match value:
+        case str():
+            return clean(str(value))
         case None | bool() | int() | float():
             return value
-        case bytes():
-            return redact(value.decode("utf-8", "replace"))
         case Mapping():
-            return {redact(str(key)): _cleaned(item, name=str(key)) for key, item in value.items()}
+            return _cleaned_fields(value, clean)
         case list() | tuple() | set() | frozenset():
-            return [_cleaned(item) for item in value]
+            return [_cleaned(item, clean) for item in value]
         case _:
-            return redact(str(value))
+            return clean(value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value))
