@@ -1,20 +1,27 @@
-"""A connection that one task keeps to itself, for a statement that is made thousands of times a second.
+"""A connection that one task keeps to itself, for a few statements that are made thousands of times a second.
 
 It is one of its engine's, with the same care: one that died is noticed before it is used, one that takes too long is
-cut, after an error there is a new one. It saves going through the pool, which costs more than the statement.
+cut, after an error there is a new one. Going through the pool, the session and the driver's cursor costs more than such
+a statement, so it goes to libpq (docs/decisions/0024).
 """
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import asyncio
+from collections.abc import Callable, Sequence
+from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
 import psycopg
+from psycopg.errors import error_from_result
+from psycopg.pq import ExecStatus, Format
+from psycopg.pq.abc import PGresult
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from app.db.cutting import cut_after, forget_watch
-from app.db.engine import is_dead, leave_server
+from app.db.engine import is_dead, is_direct, leave_server
 from app.db.errors import is_wrong_server
+
+_DONE = frozenset({ExecStatus.COMMAND_OK, ExecStatus.TUPLES_OK})
 
 
 class OwnConnection:
@@ -23,7 +30,7 @@ class OwnConnection:
     def __init__(self, engine: AsyncEngine, *, seconds: float) -> None:
         self._engine, self._seconds = engine, seconds
         self._holder: AsyncConnection | None = None
-        self._raw: Any = None
+        self._wire: _Wire | None = None
 
     async def __aenter__(self) -> Self:
         return self
@@ -33,29 +40,109 @@ class OwnConnection:
     ) -> None:
         await self._close()
 
-    @asynccontextmanager
-    async def use(self) -> AsyncIterator[psycopg.AsyncConnection[Any]]:
-        """The connection, for this block, which may take `seconds`."""
-        if self._raw is None or is_dead(self._raw):
+    async def execute(self, statement: str, parameters: Sequence[bytes] = ()) -> PGresult:
+        """The result of a statement, which is a transaction and may take `seconds`.
+
+        Its parameters are called $1, $2, …; they and the result are in PostgreSQL's binary format. It is prepared if
+        the connection leads to the server itself. Raises psycopg.Error.
+        """
+        if self._wire is None or is_dead(self._wire.raw):
             await self._close()
-            await self._open()
+            self._wire = await self._open()
         try:
-            with cut_after(self._seconds, self._raw):
-                yield self._raw
+            with cut_after(self._seconds, self._wire.raw):
+                return await self._wire.execute(statement, parameters)
         except BaseException as error:
             if is_wrong_server(error):
                 leave_server(self._engine.sync_engine)
             await self._close()
             raise
 
-    async def _open(self) -> None:
+    async def _open(self) -> "_Wire":
         self._holder = await self._engine.connect()
         pooled = await self._holder.get_raw_connection()
         forget_watch(pooled.info)
-        self._raw = pooled.driver_connection
+        return _Wire(pooled.driver_connection)
 
     async def _close(self) -> None:
-        holder, self._holder, self._raw = self._holder, None, None
+        holder, self._holder, wire, self._wire = self._holder, None, self._wire, None
+        if wire is not None:
+            wire.end()
         if holder is not None:
             await holder.invalidate()
             await holder.close()
+
+
+class _Wire:
+    """Sends one statement after the other, and reads what comes back whenever something does."""
+
+    def __init__(self, raw: Any) -> None:
+        self.raw = raw
+        self._pgconn, self._socket = raw.pgconn, raw.fileno()
+        self._loop = asyncio.get_running_loop()
+        self._names: dict[str, bytes] | None = {} if is_direct(raw) else None  # of prepared statements
+        self._result: PGresult | None = None
+        self._waiting: asyncio.Future[PGresult] | None = None
+        self._loop.add_reader(self._socket, self._read)
+
+    async def execute(self, statement: str, parameters: Sequence[bytes]) -> PGresult:
+        """See `OwnConnection`; after an error nothing else can be executed."""
+        text, formats = statement.encode(), [Format.BINARY] * len(parameters)
+        if self._names is None:
+            sent = partial(self._pgconn.send_query_params, text, parameters, None, formats, Format.BINARY)
+            return await self._result_of(sent)
+        name = self._names.get(statement)
+        if name is None:
+            name = b"own_%d" % len(self._names)
+            await self._result_of(partial(self._pgconn.send_prepare, name, text))
+            self._names[statement] = name
+        return await self._result_of(
+            partial(self._pgconn.send_query_prepared, name, parameters, formats, Format.BINARY)
+        )
+
+    def end(self) -> None:
+        """Read no more: the connection is closed next."""
+        self._loop.remove_reader(self._socket)
+        self._loop.remove_writer(self._socket)
+
+    async def _result_of(self, send: Callable[[], None]) -> PGresult:
+        self._waiting = self._loop.create_future()
+        send()
+        if self._pgconn.flush():
+            self._loop.add_writer(self._socket, self._write)
+        result = await self._waiting
+        if result.status not in _DONE:
+            raise error_from_result(result)
+        return result
+
+    def _write(self) -> None:
+        try:
+            if not self._pgconn.flush():
+                self._loop.remove_writer(self._socket)
+        except psycopg.Error as error:
+            self._fail(error)
+
+    def _read(self) -> None:
+        try:
+            self._pgconn.consume_input()
+            while self._waiting is not None and not self._pgconn.is_busy():
+                # The last one is followed by none; only then is the connection ready for the next statement.
+                result = self._pgconn.get_result()
+                if result is None:
+                    self._tell()
+                else:
+                    self._result = result
+        except psycopg.Error as error:
+            self._fail(error)
+
+    def _tell(self) -> None:
+        waiting, self._waiting = self._waiting, None
+        if waiting is not None and not waiting.done():
+            assert self._result is not None
+            waiting.set_result(self._result)
+
+    def _fail(self, error: psycopg.Error) -> None:
+        self.end()
+        waiting, self._waiting = self._waiting, None
+        if waiting is not None and not waiting.done():
+            waiting.set_exception(error)

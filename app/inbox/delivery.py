@@ -74,13 +74,14 @@ def read_event(
     body: bytes, signature: str, account: Account, members: Members | None = None, *, now: float
 ) -> IncomingEvent:
     """The event in a delivery to this account's path, verified. Raises RejectedDelivery."""
-    check_header(signature, now=now)
     try:
         text = body.decode()
     except UnicodeDecodeError as error:
+        check_header(signature, now=now)
         raise RejectedDelivery("not_utf8") from error
     secret = verify(text, signature, _secrets_of(account), now=now)
     if secret is None:
+        check_header(signature, now=now)
         raise RejectedDelivery("bad_signature")
     try:
         event = orjson.loads(body)
@@ -94,8 +95,8 @@ def _judge(event: object, text: str, account: Account, members: Members | None, 
         raise RejectedDelivery("not_an_event")
     if not _is_name(event.get("id")) or not _is_name(event.get("type")):
         raise RejectedDelivery("no_id_or_type")
-    member = None if members is None else members.of(event)
     of_another = _named(event) is not None
+    member = members.of(event) if members is not None and of_another else None
     hint = of_another and (member is None or secret not in _secrets_of(member))
     account = member or account
     reason = _why_ignored(event, account, of_connected=of_another and member is None)

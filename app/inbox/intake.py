@@ -10,7 +10,7 @@ commits took turns.
 
 import asyncio
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import repeat
@@ -18,7 +18,6 @@ from types import TracebackType
 from typing import Never, Self
 
 import structlog
-from sqlalchemy import text
 
 from app.background import outlive
 from app.db.cutting import end_soon
@@ -54,7 +53,7 @@ TRANSACTION_SECONDS = 5.0
 
 
 # Nobody waits for the disk: there is nothing to put there.
-_WAKE = text("select set_config('synchronous_commit', 'off', true), pg_notify(:channel, :lane)")
+_WAKE = "select set_config('synchronous_commit', 'off', true), pg_notify($1, $2)"
 
 
 class Intake:
@@ -65,11 +64,12 @@ class Intake:
         self._accounts = settings.accounts
         self._members = (self._accounts.version, Members(self._accounts.values()))
         self._engine = make_engine(
-            url, pool_size=WRITERS + 1, transaction_seconds=TRANSACTION_SECONDS, autocommit=True, prepare_after=0
+            url, pool_size=WRITERS + 2, transaction_seconds=TRANSACTION_SECONDS, autocommit=True, prepare_after=0
         )
         self._waiting: asyncio.Queue[tuple[IncomingEvent, asyncio.Future[None]]] = asyncio.Queue(QUEUE_LIMIT)
         self._deadlines = Deadlines(ANSWER_SECONDS)
-        self._own = [OwnConnection(self._engine, seconds=TRANSACTION_SECONDS) for _ in range(WRITERS)]
+        # The pool has one more: for `refused`.
+        *self._own, self._waker = [OwnConnection(self._engine, seconds=TRANSACTION_SECONDS) for _ in range(WRITERS + 1)]
         self._writers: list[asyncio.Task[None]] = []
         self._due = asyncio.Event()  # something was committed that nobody was woken for yet
         self._waking: asyncio.Future[bool | None] = asyncio.get_running_loop().create_future()
@@ -89,10 +89,10 @@ class Intake:
         for writer in self._writers:
             writer.cancel()
         await asyncio.gather(*self._writers, self._waking, return_exceptions=True)
-        if (
-            self._due.is_set() and self._waking.result()
-        ):  # otherwise the database is away, and workers look by themselves
-            await outlive("intake.wake_up", self._wake())
+        async with self._waker:
+            # Otherwise the database is away, and workers look by themselves.
+            if self._due.is_set() and self._waking.result():
+                await outlive("intake.wake_up", self._wake())
         await self.refused.keep(self._engine)
         await self._engine.dispose()
 
@@ -159,17 +159,19 @@ class Intake:
                 while len(group) < GROUP_LIMIT and not self._waiting.empty():
                     group.append(self._waiting.get_nowait())
                 outcome = await self._try_to_keep(own, [event for event, _ in group])
-                for event, kept in group:
-                    if not kept.done():
-                        self._tell(event, kept, outcome)
+                self._tell([(event, kept) for event, kept in group if not kept.done()], outcome)
 
-    def _tell(self, event: IncomingEvent, kept: asyncio.Future[None], outcome: Unavailable | None) -> None:
+    def _tell(self, group: list[tuple[IncomingEvent, asyncio.Future[None]]], outcome: Unavailable | None) -> None:
         if outcome is not None:
-            kept.set_exception(outcome)
+            for _, kept in group:
+                kept.set_exception(outcome)
             return
-        kept.set_result(None)
-        type_ = "other" if event.payload is None else event.type
-        self._metrics.deliveries.labels(event.account, type_, event.status.value).inc()
+        taken: Counter[tuple[str, str, str]] = Counter()
+        for event, kept in group:
+            kept.set_result(None)
+            taken[event.account, "other" if event.payload is None else event.type, event.status.value] += 1
+        for labels, number in taken.items():
+            self._metrics.deliveries.labels(*labels).inc(number)
 
     async def _try_to_keep(self, own: OwnConnection, events: list[IncomingEvent]) -> Unavailable | None:
         try:
@@ -190,12 +192,11 @@ class Intake:
         rows = [unique[key] for key in sorted(unique)]
         columns = packed(rows)
         # Each statement is its own transaction: what is stored stays stored, and the replay can be requested again.
-        async with own.use() as raw:
-            new, due = await keep(raw, columns)
-            if due:
-                self._due.set()
-            if new < len(rows) and await handle_again(raw, columns):
-                self._due.set()
+        new, due = await keep(own, columns)
+        if due:
+            self._due.set()
+        if new < len(rows) and await handle_again(own, columns):
+            self._due.set()
         self._kept_at.extend(repeat(time.monotonic(), min(len(events), BUSY_EVENTS)))
         # One log line per commit: one per event would cost as much as storing it.
         log.info("events.kept", event_ids=[event.stripe_event_id for event in rows], new=new)
@@ -211,8 +212,7 @@ class Intake:
     async def _wake(self) -> bool:
         self._due.clear()
         try:
-            async with self._engine.connect() as connection:
-                await connection.execute(_WAKE, {"channel": CHANNEL, "lane": Lane.INBOX.value})
+            await self._waker.execute(_WAKE, (CHANNEL.encode(), Lane.INBOX.value.encode()))
         except Exception:
             self._due.set()
             raise

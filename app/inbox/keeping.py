@@ -1,31 +1,32 @@
 """Stores events, each exactly once: inserts it or does nothing, and has it handled again if that is still owed."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
 
-import psycopg
+from psycopg.pq.abc import PGresult
 
 from app.db.arrays import bool_array, instant_array, text_array
+from app.db.own_connection import OwnConnection
 from app.inbox.delivery import IncomingEvent
 
 
-async def keep(raw: psycopg.AsyncConnection[Any], columns: tuple[bytes, ...]) -> tuple[int, int]:
+async def keep(own: OwnConnection, columns: Sequence[bytes]) -> tuple[int, int]:
     """Store these different events, `packed`; returns how many are new, and how many of those are to be handled."""
-    new, due = await _numbers(raw, _KEEP, columns)
+    new, due = _numbers(await own.execute(_KEEP, columns))
     return new, due
 
 
-async def handle_again(raw: psycopg.AsyncConnection[Any], columns: tuple[bytes, ...]) -> int:
+async def handle_again(own: OwnConnection, columns: Sequence[bytes]) -> int:
     """Have those of these events handled again that are known and not handled; returns how many."""
-    (again,) = await _numbers(raw, _HANDLE_AGAIN, columns[:2])
+    (again,) = _numbers(await own.execute(_HANDLE_AGAIN, columns[:2]))
     return again
 
 
-async def _numbers(raw: psycopg.AsyncConnection[Any], statement: str, columns: tuple[bytes, ...]) -> tuple[int, ...]:
-    """The numbers in the one row of this statement's answer."""
-    found: tuple[int, ...] | None = await (await raw.execute(statement, columns)).fetchone()
-    assert found is not None
-    return found
+def _numbers(result: PGresult) -> Iterator[int]:
+    """The numbers (bigint) in the one row of an answer."""
+    for column in range(result.nfields):
+        value = result.get_value(0, column)
+        assert value is not None
+        yield int.from_bytes(value, "big", signed=True)
 
 
 def packed(events: Sequence[IncomingEvent]) -> tuple[bytes, ...]:
@@ -51,8 +52,8 @@ _KEEP = """
 with kept as (
     insert into events (account, stripe_event_id, type, object_id, livemode, stripe_created_at, payload,
         payload_sha256, status, reason, signed_with, traceparent)
-    select * from unnest(%b::text[], %b::text[], %b::text[], %b::text[], %b::bool[], %b::timestamptz[], %b::text[],
-        %b::text[], %b::text[], %b::text[], %b::text[], %b::text[])
+    select * from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::bool[], $6::timestamptz[], $7::text[],
+        $8::text[], $9::text[], $10::text[], $11::text[], $12::text[])
     on conflict (account, stripe_event_id) do nothing returning status
 )
 select count(*), count(*) filter (where status = 'pending') from kept
@@ -61,7 +62,7 @@ select count(*), count(*) filter (where status = 'pending') from kept
 _HANDLE_AGAIN = """
 with again as (
     update events set due_at = clock_timestamp(), status = 'pending', tries = 0
-    from unnest(%b::text[], %b::text[]) as given(account, stripe_event_id) cross join lateral (
+    from unnest($1::text[], $2::text[]) as given(account, stripe_event_id) cross join lateral (
         select id from events as known
         where known.account = given.account and known.stripe_event_id = given.stripe_event_id
           and known.status in ('pending', 'failed') for update skip locked

@@ -163,7 +163,7 @@ async def test_workers_are_woken_for_what_was_kept_although_the_rest_of_its_grou
         await accept(intake, an_event(id="evt_known"))
     async with await psycopg.AsyncConnection.connect(database_url, autocommit=True) as listener:
         await listener.execute("listen tallyhook")
-        monkeypatch.setattr("app.inbox.keeping._HANDLE_AGAIN", "select 1/0, %b, %b")
+        monkeypatch.setattr("app.inbox.keeping._HANDLE_AGAIN", "select 1/0, $1::text[], $2::text[]")
         async with intake_of(res.settings) as intake:
             both = [accept(intake, an_event(id=id_)) for id_ in ("evt_known", "evt_new")]
             assert {type(e) for e in await asyncio.gather(*both, return_exceptions=True)} == {Unavailable}

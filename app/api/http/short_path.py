@@ -24,6 +24,7 @@ _HEAD = re.compile(rb"POST (/[\w./-]+) HTTP/1\.1\r\n((?:[\w-]+: ?[!-~](?:[\t -~]
 # With these a request means more than its head, its body and its answer.
 _NOT_PLAIN = {b"transfer-encoding", b"expect", b"upgrade", b"proxy-connection"}
 _KEEP_ALIVE = b"keep-alive"
+_REQUEST_ID = REQUEST_ID.lower().encode()
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +45,7 @@ class Endpoint(Protocol):
         """What is done when the delivery is kept, or cannot be; None: it has to go the long way."""
 
     def answer(self, done: asyncio.Future[None]) -> Response:
-        """The answer to a delivery that was taken, whatever came of it."""
+        """The answer to a delivery that was taken, whatever came of it; it may be the same object for many."""
 
 
 def read(data: bytes) -> Delivery | None:
@@ -62,7 +63,7 @@ def read(data: bytes) -> Delivery | None:
         or not (length.isdigit() and len(length) < 10 and int(length) == len(data) - head.end() <= LARGEST_BODY)
     ):
         return None
-    signature, given_id = headers.get(b"stripe-signature", b""), headers.get(REQUEST_ID.lower().encode(), b"")
+    signature, given_id = headers.get(b"stripe-signature", b""), headers.get(_REQUEST_ID, b"")
     return Delivery(head[1].decode(), head.end(), signature.decode(), given_id.decode(), data[head.end() :])
 
 
@@ -108,8 +109,8 @@ class ShortPath(Connection):
         if self.ended:
             return
         response = self._endpoint.answer(done)
-        response.headers[REQUEST_ID] = request_id(given_id)
-        headers = [*self.server_state.default_headers, *response.raw_headers]
+        named = (_REQUEST_ID, request_id(given_id).encode())
+        headers = [*self.server_state.default_headers, *response.raw_headers, named]
         if self._closes:
             headers.append((b"connection", b"close"))
         head = [name + b": " + value + b"\r\n" for name, value in headers]
