@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+import psycopg
 import structlog
 from sqlalchemy.exc import DBAPIError, DisconnectionError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -113,6 +114,7 @@ def _error_pages() -> dict[type[Exception] | int, Callable[[Request, Exception],
             request, 503, "The file store does not answer", "Try again in a minute; /setup shows how it is."
         ),
         DBAPIError: _database,
+        psycopg.Error: _database,
         PoolTimeout: _database,
         DisconnectionError: _database,
         Exception: _unexpected,

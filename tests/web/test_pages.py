@@ -10,6 +10,7 @@ from app.health.results import Link, LinkKind
 from app.health.text import span
 from app.resources import Resources
 from app.simulator import Simulator
+from app.upkeep.reconcile import reconcile
 from app.web.accounts import settings_shown
 from app.web.preview import Preview, preview_of
 from app.web.render import POLICY
@@ -272,3 +273,25 @@ def test_values_are_written_for_people() -> None:
     assert sentence("payouts.itemised.5 is missing") == "payouts.itemised.5 is missing."
     assert sentence("it waits") == "It waits."
     assert sentence("default: 1 of 1 signed") == "default: 1 of 1 signed."
+
+
+async def test_a_database_that_goes_away_in_the_middle_of_an_action_is_said_on_the_page(
+    res: Resources, simulator: Simulator
+) -> None:
+    await add_rule(res)
+    simulator.advance("balance_change_from_activity.itemized.7", to=at("2026-03-02"))
+    await reconcile(res)
+    (run, *_) = await fetch(res, "select id from runs")
+    # A move goes to the driver directly: its errors are not SQLAlchemy's.
+    await execute(
+        res,
+        "create function go_away() returns trigger language plpgsql as"
+        " $$ begin raise exception 'going' using errcode = '57P01'; end $$",
+    )
+    await execute(res, "create trigger go_away before insert on run_moves for each row execute function go_away()")
+    async with visitor(res) as client:
+        await log_in(client)
+        answer = await submit(client, f"/runs/{run['id']}/cancel")
+
+    assert (answer.status_code, heading(answer)) == (503, "The database does not answer")
+    assert {one["state"] for one in await fetch(res, "select state from runs")} == {"planned"}

@@ -9,6 +9,7 @@ from dataclasses import replace
 from http import HTTPStatus
 from typing import Any
 
+import psycopg
 import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -92,9 +93,11 @@ def handle_problems(app: FastAPI) -> None:
     for ours, status in _STATUS.items():
         app.add_exception_handler(ours, _plain(status))
     app.add_exception_handler(StoreAway, _store_away)
-    for theirs in (DBAPIError, PoolTimeout, DisconnectionError):
+    # The driver's own, too: statements that go to it directly (db/batch) fail with those.
+    for theirs in (DBAPIError, psycopg.Error, PoolTimeout, DisconnectionError):
         app.add_exception_handler(theirs, _database_trouble)
-    app.add_exception_handler(IntegrityError, _clash)
+    for clash in (IntegrityError, psycopg.IntegrityError):
+        app.add_exception_handler(clash, _clash)
     app.add_exception_handler(BadInput, _bad_input)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http)
@@ -121,7 +124,7 @@ async def _database_trouble(_: Request, error: Exception) -> Response:
 
 async def _clash(_: Request, error: Exception) -> Response:
     # Only a race gets here: conflicts that can be seen beforehand are refused with a better message.
-    if getattr(getattr(error, "orig", None), "sqlstate", None) != "23505":
+    if getattr(getattr(error, "orig", error), "sqlstate", None) != "23505":
         return unexpected(error)
     return problem(409, "another request created the same thing at the same moment; look at it, then try again")
 
