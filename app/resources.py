@@ -183,10 +183,10 @@ async def open_resources(
 @asynccontextmanager
 async def _connect(settings: Settings, url: str, direct_url: str) -> AsyncIterator[Resources]:
     engine = make_engine(url, pool_size=POOL_SIZE)
-    metrics = Metrics()
+    metrics, wakeups = Metrics(), Wakeups()
     stripe = StripeClient(settings, metrics)
     try:
-        async with Intake(url, settings, metrics) as intake:
+        async with Intake(url, settings, metrics, wakeups) as intake:
             sessions = make_sessions(engine)
             yield Resources(
                 settings=settings,
@@ -200,6 +200,7 @@ async def _connect(settings: Settings, url: str, direct_url: str) -> AsyncIterat
                 limiter=Limiter(settings.requests_per_second),
                 metrics=metrics,
                 direct_url=direct_url,
+                wakeups=wakeups,
             )
     finally:
         await stripe.close()

@@ -30,8 +30,9 @@ from benchmarks.stripe import REPORT_TYPES, Wanted, midnight, prepare
 TYPE = REPORT_TYPES[0]
 OURS = "ours"
 CREATE = "/v1/reporting/report_runs"
-# Between two samples, so that each one finds the service idle: after a file its rows are loaded and checked.
-IDLE_SECONDS, PAUSE_SECONDS = 0.2, 0.03
+# Between two samples, so that each one finds the service idle: after a create it asks when more will be due, after a
+# file its rows are loaded and checked.
+IDLE_SECONDS, PAUSE_SECONDS = 0.2, 0.15
 WARM_UP = 5
 _TELL = """
 create function bench_tell() returns trigger language plpgsql as $$ begin

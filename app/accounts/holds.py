@@ -5,8 +5,7 @@ from dataclasses import dataclass
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.db.batch import Batch
-from app.db.rows import fetch_first
+from app.db.batch import Batch, fetch_by_driver
 from app.errors import KeyRefused
 from app.planning.backoff import Backoff
 from app.queue.wakeups import CHANNEL
@@ -51,12 +50,13 @@ async def permit(
     as many as the rate limit allows. The hold and the limit stay locked until the transaction ends, so that only one
     process takes the probe. Commit soon. Raises AccountBusy if another process has the limit, unless we `queue` for it.
     """
-    held = await fetch_first(session, _Hold, _LOOK, {"account": account, "kind": kind.value}) if wanted else None
-    allowed = wanted if held is None else min(wanted, int(held.probing))
+    about = {"account": account, "kind": kind.value}
+    held = await fetch_by_driver(session, _Hold, _LOOK, about) if wanted else []
+    allowed = min(wanted, int(held[0].probing)) if held else wanted
     calls = await limiter.take(session, account, kind, wanted=allowed, queue=queue)
-    if held is None or not calls:
+    if not held or not calls:
         return Permit(calls)
-    await session.execute(_BEGIN_PROBE, {"account": account, "kind": kind.value, "seconds": probe_seconds})
+    await session.execute(_BEGIN_PROBE, {**about, "seconds": probe_seconds})
     return Permit(calls, probing=True)
 
 

@@ -78,6 +78,21 @@ class Batch:
                 await _take(await _execute(raw, statement, values), answer)
 
 
+async def fetch_by_driver(
+    session: AsyncSession, row: type[T], statement: TextClause, values: Mapping[str, Any]
+) -> list[T]:
+    """All rows of one statement, as `db.rows.fetch` returns them: for the few that each report waits for."""
+    return (await answer_by_driver(session, statement, values)).rows(row)
+
+
+async def answer_by_driver(session: AsyncSession, statement: TextClause, values: Mapping[str, Any]) -> Answer:
+    """The answer to one statement."""
+    batch = Batch(session)
+    answer = batch.add(statement, values)
+    await batch.send()
+    return answer
+
+
 async def _execute(raw: Any, statement: str, values: Mapping[str, Any]) -> Any:
     return await raw.cursor(row_factory=dict_row).execute(statement, values)
 

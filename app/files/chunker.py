@@ -17,6 +17,8 @@ T = TypeVar("T")
 CHUNK_BYTES = 256 * 1024
 # Handed to a thread at once: fewer hand-overs by the event loop.
 BLOCK_BYTES = 2 * CHUNK_BYTES
+# So few bytes are worked on at once: a tenth of a millisecond, where handing them to a thread and back takes three.
+INLINE_BYTES = 64 * 1024
 # Blocks of one file that are compressed at the same time.
 COMPRESSED_AT_ONCE = 2
 
@@ -115,19 +117,31 @@ class Chunker:
         raw = b"".join(self._filling)
         self._filling, self._filled = [], 0
         await self._digested()
-        self._digesting = _threads.submit(self._digest.update, raw)
-        self._compressing.append(_threads.submit(_compress, self._cut, raw))
+        self._digesting = _begin(len(raw), self._digest.update, raw)
+        self._compressing.append(_begin(len(raw), _compress, self._cut, raw))
         self._cut += len(raw)
         if len(self._compressing) <= COMPRESSED_AT_ONCE:
             return []
         return await self._next_compressed()
 
     async def _next_compressed(self) -> list[Chunk]:
-        return await asyncio.wrap_future(self._compressing.popleft())
+        return await _outcome(self._compressing.popleft())
 
     async def _digested(self) -> None:
         if self._digesting is not None:
-            await asyncio.wrap_future(self._digesting)
+            await _outcome(self._digesting)
+
+
+def _begin(size: int, work: Callable[P, T], *values: P.args, **named: P.kwargs) -> Future[T]:
+    if size > INLINE_BYTES:
+        return _threads.submit(work, *values, **named)
+    done: Future[T] = Future()
+    done.set_result(work(*values, **named))
+    return done
+
+
+async def _outcome(work: Future[T]) -> T:
+    return work.result() if work.done() else await asyncio.wrap_future(work)
 
 
 def _compress(start: int, block: bytes) -> list[Chunk]:
@@ -152,6 +166,11 @@ def decompress(codec: int, data: bytes) -> bytes:
 async def in_thread(work: Callable[P, T], *values: P.args, **named: P.kwargs) -> T:
     """Run CPU-bound work in a thread, so that the event loop does not wait for it."""
     return await asyncio.wrap_future(_threads.submit(work, *values, **named))
+
+
+async def in_thread_if_large(size: int, work: Callable[P, T], *values: P.args, **named: P.kwargs) -> T:
+    """The same for work on more than `INLINE_BYTES`; the event loop waits for less."""
+    return await _outcome(_begin(size, work, *values, **named))
 
 
 def _compressor() -> zstandard.ZstdCompressor:

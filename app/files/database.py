@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 from app.db.batch import Batch
 from app.db.engine import autocommit_session, raw_connection
 from app.errors import Gone
-from app.files.chunker import CODEC_ZSTD, Chunk, Digest, decompress, in_thread
+from app.files.chunker import CODEC_ZSTD, Chunk, Digest, decompress, in_thread, in_thread_if_large
 
 Sessions = async_sessionmaker[AsyncSession]
 
@@ -56,7 +56,7 @@ def _row(file_id: uuid.UUID, chunk: Chunk) -> bytes:
 async def read(sessions: Sessions, file_id: uuid.UUID, *, start: int, stop: int) -> AsyncIterator[bytes]:
     """The original bytes [start, stop), in pieces."""
     async for found in _stored(sessions, file_id, start=start, stop=stop):
-        raw = await in_thread(_decompress_all, found)
+        raw = await in_thread_if_large(sum(chunk.raw_size for chunk in found), _decompress_all, found)
         yield raw[max(0, start - found[0].raw_start) : stop - found[0].raw_start]
 
 

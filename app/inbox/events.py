@@ -9,6 +9,7 @@ from sqlalchemy import select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app import audit
+from app.db.batch import answer_by_driver, fetch_by_driver
 from app.db.models import Event
 from app.db.rows import fetch, fetch_first
 from app.errors import Conflict, NotFound
@@ -89,7 +90,8 @@ class EventFilters:
 
 async def take(session: AsyncSession, *, limit: int) -> list[PendingEvent]:
     """The next events to handle, locked until the transaction ends."""
-    return await fetch(session, PendingEvent, _TAKE, {"limit": limit, "types": [known.value for known in EventType]})
+    values = {"limit": limit, "types": [known.value for known in EventType]}
+    return await fetch_by_driver(session, PendingEvent, _TAKE, values)
 
 
 async def mark(session: AsyncSession, outcomes: Sequence[Outcome]) -> None:
@@ -101,7 +103,8 @@ async def mark(session: AsyncSession, outcomes: Sequence[Outcome]) -> None:
     finished = [(one.event.id, one.status.value, one.reason) for one in outcomes if one.status is not None]
     if finished:
         ids, statuses, reasons = zip(*finished, strict=True)
-        await session.execute(_MARK, {"ids": list(ids), "statuses": list(statuses), "reasons": list(reasons)})
+        marks = {"ids": list(ids), "statuses": list(statuses), "reasons": list(reasons)}
+        await answer_by_driver(session, _MARK, marks)
 
 
 async def list_events(

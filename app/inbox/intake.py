@@ -13,6 +13,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from itertools import repeat
 from types import TracebackType
 from typing import Never, Self
@@ -30,7 +31,7 @@ from app.inbox.delivery import IncomingEvent, Members, check_header, read_event
 from app.inbox.keeping import handle_again, keep, packed
 from app.inbox.refused import RefusedDeliveries
 from app.observability.metrics import Metrics
-from app.queue.wakeups import CHANNEL, RECONNECT_SECONDS
+from app.queue.wakeups import CHANNEL, RECONNECT_SECONDS, Wakeups
 from app.settings import Account, Settings
 from app.vocabulary import Lane
 
@@ -59,8 +60,10 @@ _WAKE = "select set_config('synchronous_commit', 'off', true), pg_notify($1, $2)
 class Intake:
     """Takes deliveries from many concurrent requests and commits them in groups."""
 
-    def __init__(self, url: str, settings: Settings, metrics: Metrics | None = None) -> None:
-        self._metrics = metrics or Metrics()
+    def __init__(
+        self, url: str, settings: Settings, metrics: Metrics | None = None, wakeups: Wakeups | None = None
+    ) -> None:
+        self._metrics, self._wakeups = metrics or Metrics(), wakeups or Wakeups()
         self._accounts = settings.accounts
         self._members = (self._accounts.version, Members(self._accounts.values()))
         self._engine = make_engine(
@@ -194,12 +197,19 @@ class Intake:
         # Each statement is its own transaction: what is stored stays stored, and the replay can be requested again.
         new, due = await keep(own, columns)
         if due:
-            self._due.set()
+            self._is_due()
         if new < len(rows) and await handle_again(own, columns):
-            self._due.set()
+            self._is_due()
         self._kept_at.extend(repeat(time.monotonic(), min(len(events), BUSY_EVENTS)))
-        # One log line per commit: one per event would cost as much as storing it.
-        log.info("events.kept", event_ids=[event.stripe_event_id for event in rows], new=new)
+        # One log line per commit: one per event would cost as much as storing it. Senders and the worker come first.
+        line = partial(log.info, "events.kept", event_ids=[event.stripe_event_id for event in rows], new=new)
+        loop = asyncio.get_running_loop()
+        loop.call_soon(loop.call_soon, line)
+
+    def _is_due(self) -> None:
+        self._due.set()
+        # This process's own worker at once: the way through the server takes a millisecond or two.
+        self._wakeups.ring([Lane.INBOX])
 
     async def _wake_workers(self) -> Never:
         while True:
@@ -211,8 +221,9 @@ class Intake:
 
     async def _wake(self) -> bool:
         self._due.clear()
+        words = f"{Lane.INBOX.value} {self._wakeups.own_word}"
         try:
-            await self._waker.execute(_WAKE, (CHANNEL.encode(), Lane.INBOX.value.encode()))
+            await self._waker.execute(_WAKE, (CHANNEL.encode(), words.encode()))
         except Exception:
             self._due.set()
             raise

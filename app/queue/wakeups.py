@@ -5,7 +5,8 @@ it is worth looking; losing one costs at most `POLL_SECONDS`.
 """
 
 import asyncio
-from collections.abc import Iterable
+import uuid
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from typing import Never
 
@@ -14,6 +15,7 @@ import structlog
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from app.db.batch import Batch
 from app.db.cutting import cut_after
 from app.db.engine import CONNECT_TIMEOUT_SECONDS, CONNECTING, libpq_conninfo
 from app.vocabulary import Lane
@@ -26,6 +28,12 @@ KEYS_WORD = "keys"
 # How long a lane with something due sleeps at most: the cost of a lost wake-up.
 POLL_SECONDS = 10.0
 RECONNECT_SECONDS = 1.0
+# These lanes look a little later, for what somebody waits for comes first: a file before its rows, which take a core to
+# load; the run of a new window before the look for further windows.
+PATIENT = frozenset({Lane.LOADS, Lane.RULES})
+PATIENCE_SECONDS = 0.05
+# Not a lane: runs became ready, so that Stripe can make others. Their files come first.
+SLOTS_WORD = "slots"
 
 # A file of at least this size is big and has a lane of its own, so that small reports never wait behind it.
 BIG_BYTES = 64 * 1024 * 1024
@@ -38,17 +46,26 @@ _NOTIFY = text("select pg_notify(:channel, :lanes)")
 
 async def wake(session: AsyncSession, *lanes: Lane) -> None:
     """Wake these lanes in every process when the session's transaction commits."""
-    await session.execute(_NOTIFY, {"channel": CHANNEL, "lanes": " ".join(lanes)})
+    batch = Batch(session)
+    add_wake(batch, *lanes)
+    await batch.send()
+
+
+def add_wake(batch: Batch, *lanes: Lane) -> None:
+    """Have the batch wake these lanes: see `wake`."""
+    batch.add(_NOTIFY, {"channel": CHANNEL, "lanes": " ".join(lanes)})
 
 
 class Wakeups:
-    """The wake-ups of one process: an event per lane, set by NOTIFY. Unknown lanes are ignored."""
+    """The wake-ups of one process: an event per lane, set by NOTIFY. Unknown words are ignored."""
 
     def __init__(self) -> None:
         self._events = {lane: asyncio.Event() for lane in Lane}
         self._ringing_soon: dict[Lane, asyncio.TimerHandle] = {}
         self.keys_changed = asyncio.Event()
         self.listening = False
+        # A NOTIFY with this word is this process's own: it has rung already.
+        self.own_word = f"from-{uuid.uuid4().hex}"
 
     def ring(self, lanes: Iterable[Lane] = tuple(Lane)) -> None:
         """Wake these lanes of this process."""
@@ -101,7 +118,14 @@ class Wakeups:
             self.ring()  # whatever became due while the connection was lost
             self.keys_changed.set()
             async for notification in connection.notifies():
-                words = notification.payload.split()
-                self.ring(Lane(word) for word in words if word in _KNOWN)
-                if KEYS_WORD in words:
-                    self.keys_changed.set()
+                self._hear(notification.payload.split())
+
+    def _hear(self, words: Sequence[str]) -> None:
+        if KEYS_WORD in words:
+            self.keys_changed.set()
+        if self.own_word in words:
+            return
+        lanes = {Lane(word) for word in words if word in _KNOWN}
+        self.ring(lanes - PATIENT)
+        for lane in (lanes & PATIENT) | ({Lane.REQUESTS} if SLOTS_WORD in words else set()):
+            self.ring_soon(lane, seconds=PATIENCE_SECONDS)

@@ -5,9 +5,10 @@ may end anywhere, and any worker can continue.
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from typing import TypeVar
 from uuid import UUID
 
 import structlog
@@ -15,13 +16,12 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app import report_types
-from app.db.batch import Batch
-from app.db.rows import fetch
+from app.db.batch import Batch, answer_by_driver, fetch_by_driver
 from app.observability import log_lines
 from app.observability.logs import redact
 from app.planning.planner import Availability, due_windows, next_due_at
 from app.planning.windows import Window
-from app.queue.wakeups import wake
+from app.queue.wakeups import add_wake, wake
 from app.rules import payouts, versions
 from app.rules.members import first_moment
 from app.rules.rule import schedule_of
@@ -32,11 +32,14 @@ from app.stripe_api.objects import ReportTypeInfo
 from app.vocabulary import Cadence, Lane
 
 log = structlog.get_logger()
+T = TypeVar("T")
 
 # Runs planned per transaction (about 100 ms), and for how many rules or connected accounts of a rule: reading each
 # costs more than a few windows of it do.
 SLICE_RUNS = 1000
 SLICE_RULES = 200
+# So little is planned at once, without a thread: the day that has just come.
+FEW_RULES, FEW_DAYS = 4, timedelta(days=3)
 # Nothing more will ever be due.
 _NEVER = datetime(9000, 1, 1, tzinfo=UTC)
 
@@ -85,10 +88,9 @@ async def record_availability(
     """
     recorded = await report_types.record_availability(session, account, updates)
     values = {"account": account, "types": recorded, "limit": SLICE_RULES}
-    locked = (await session.execute(_LOCK_OF_TYPES, values)).scalars().all()
-    made = await _write(session, await _plan_locked(session, locked), attempts)
-    await wake(session, Lane.REQUESTS, Lane.RULES)  # runs may have waited for this advance
-    return made
+    locked = (await answer_by_driver(session, _LOCK_OF_TYPES, values)).scalars()
+    # Runs may have waited for this advance, even if nothing is new.
+    return await _write(session, await _plan_locked(session, locked), attempts, wakes=(Lane.REQUESTS, Lane.RULES))
 
 
 async def plan_any(session: AsyncSession, *, attempts: int) -> int:
@@ -108,23 +110,31 @@ async def plan_rule(session: AsyncSession, rule_id: UUID, *, attempts: int) -> i
 
     The rules lane does the rest.
     """
-    made = await _write(session, await _plan_locked(session, [rule_id]), attempts)
-    await wake(session, Lane.REQUESTS, Lane.RULES)
-    return made
+    return await _write(session, await _plan_locked(session, [rule_id]), attempts, wakes=(Lane.REQUESTS, Lane.RULES))
 
 
 async def _plan_locked(session: AsyncSession, rule_ids: Sequence[UUID]) -> list[_Plan]:
     """The new windows of locked rules; they are read only now, because they may have changed before the lock."""
     if not rule_ids:
         return []
-    due = await fetch(session, DueRule, _DUE, {"rule_ids": list(rule_ids), "limit": SLICE_RULES})
+    due = await fetch_by_driver(session, DueRule, _DUE, {"rule_ids": list(rule_ids), "limit": SLICE_RULES})
     share = max(1, SLICE_RUNS // max(1, len(due)))
     paid = [one for one in due if one.cadence == Cadence.EVERY_PAYOUT]
-    # In a thread: a slice takes a few milliseconds per hundred runs.
-    calendar = await asyncio.to_thread(
-        lambda: [_plan(one, limit=share) for one in due if one.cadence != Cadence.EVERY_PAYOUT]
+    calendar = await _off_the_loop(
+        _is_much(due), lambda: [_plan(one, limit=share) for one in due if one.cadence != Cadence.EVERY_PAYOUT]
     )
     return [*calendar, *(await _plan_payouts(session, paid) if paid else [])]
+
+
+def _is_much(due: Sequence[DueRule]) -> bool:
+    """Whether planning takes longer than handing it to a thread: a few milliseconds per hundred runs."""
+    return len(due) > FEW_RULES or any(
+        one.planned_until is None or one.data_available_end - one.planned_until > FEW_DAYS for one in due
+    )
+
+
+async def _off_the_loop(is_much: bool, work: Callable[[], T]) -> T:
+    return await asyncio.to_thread(work) if is_much else work()
 
 
 async def _plan_payouts(session: AsyncSession, due: Sequence[DueRule]) -> list[_Plan]:
@@ -137,13 +147,16 @@ async def _plan_payouts(session: AsyncSession, due: Sequence[DueRule]) -> list[_
     return [_Plan(one, found.get(one.progress_id, []), one.planned_until, following) for one in due]
 
 
-async def _write(session: AsyncSession, plans: Sequence[_Plan], attempts: int) -> int:
-    """Insert the runs of these plans and record the progress; returns how many runs are new."""
+async def _write(session: AsyncSession, plans: Sequence[_Plan], attempts: int, *, wakes: Sequence[Lane] = ()) -> int:
+    """Insert the runs of these plans, record the progress and wake these lanes; returns how many runs are new."""
+    batch = Batch(session)
+    if wakes:
+        add_wake(batch, *wakes)
     if not plans:
+        await batch.send()
         return 0
     types = await _versions(session, plans)
-    runs = await asyncio.to_thread(_runs, plans, types, attempts)
-    batch = Batch(session)
+    runs = await _off_the_loop(_is_much([one.due for one in plans]), lambda: _runs(plans, types, attempts))
     added = plan.add(batch, runs, reason="the window is due")
     batch.add(_NOTE_PROGRESS, _progress(plans))
     await batch.send()

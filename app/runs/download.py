@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app import files, report_types
 from app.accounts import holds
-from app.db.batch import Batch
+from app.db.batch import Batch, answer_by_driver
 from app.db.rows import fetch_first
 from app.errors import Mismatch, Refused, StoreAway, WrongPart
 from app.files import FileFacts, FileWriter
@@ -61,13 +61,13 @@ async def _claim_for_account(
     session: AsyncSession, account: str, limit: int, terms: ClaimTerms, *, big: bool
 ) -> list[DownloadClaim]:
     values = {"account": account, "big": big, "big_bytes": BIG_BYTES}
-    due = (await session.execute(_DUE, {**values, "limit": limit})).scalars().all()
+    due = (await answer_by_driver(session, _DUE, {**values, "limit": limit})).scalars()
     permit = await permit_claims(session, account, CallKind.FILES, len(due), terms)
     if not permit.calls:
         return []
     taken = {"ids": due[: permit.calls], "worker": terms.lease.worker, "seconds": terms.lease.seconds}
-    claimed = (await session.execute(_CLAIM, taken)).mappings()
-    return [DownloadClaim(**row, probing=permit.probing) for row in claimed]
+    claimed = await answer_by_driver(session, _CLAIM, taken)
+    return [DownloadClaim(**row, probing=permit.probing) for row in claimed.mappings()]
 
 
 @puts_off(CallKind.FILES)

@@ -11,15 +11,15 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app import files
 from app.db.batch import Answer, Batch
-from app.queue.wakeups import CHANNEL
+from app.queue.wakeups import CHANNEL, SLOTS_WORD
 from app.targets import messages
 from app.vocabulary import AttemptOutcome, ErrorKind, Lane, RunState, sources_of
 
 # The lanes that a move wakes: that of the run's next step and, if a slot became free, the one that waits for slots.
-_WAKES = {
+_WAKES: dict[RunState, tuple[str, ...]] = {
     RunState.PLANNED: (Lane.REQUESTS,),
     RunState.REQUESTED: (),
-    RunState.READY: (Lane.REQUESTS,),  # and the download lane for its size: see settle
+    RunState.READY: (SLOTS_WORD,),  # and the download lane for its size: see settle
     RunState.STORED: (),
     RunState.FAILED: (Lane.REQUESTS,),
     RunState.CANCELLED: (Lane.REQUESTS,),

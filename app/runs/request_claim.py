@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app import report_types
 from app.accounts import catch_up
-from app.db.rows import fetch_first
+from app.db.batch import answer_by_driver, fetch_by_driver
 from app.errors import AccountBusy, WatermarkBehind
 from app.queue.claims import Claim
 from app.resources import ClaimTerms, Resources
@@ -91,9 +91,10 @@ async def _claim_for_account(session: AsyncSession, account: str, limit: int, te
     # each would hold a connection, and a place in a queue, for as long as all those before it take.
     gap, fresh = catch_up.gap_seconds(terms.settings), catch_up.fresh_seconds(terms.settings)
     values = {"account": account, "gap": gap, "fresh": fresh, **terms.limiter.used_up(CallKind.CREATE)}
-    mark = await fetch_first(session, _Watermark, _LOCK_ACCOUNT, values)
-    if mark is None:
+    found = await fetch_by_driver(session, _Watermark, _LOCK_ACCOUNT, values)
+    if not found:
         return []
+    (mark,) = found
     if not mark.locked:
         raise AccountBusy
     if mark.known_until is not None and (mark.too_old or mark.other_timeline):
@@ -115,8 +116,8 @@ async def _claim_for_account(session: AsyncSession, account: str, limit: int, te
         "key_life": KEY_LIFE_HOURS,
         "stale": STALE_MINUTES,
     }
-    claimed = (await session.execute(_CLAIM, values)).all()
-    return [RequestClaim(**row._mapping, probing=permit.probing, claimed_at=terms.now) for row in claimed]
+    claimed = await answer_by_driver(session, _CLAIM, values)
+    return [RequestClaim(**row, probing=permit.probing, claimed_at=terms.now) for row in claimed.mappings()]
 
 
 async def _pick(session: AsyncSession, account: str, limit: int, terms: ClaimTerms) -> list[_Picked]:
@@ -128,7 +129,7 @@ async def _pick(session: AsyncSession, account: str, limit: int, terms: ClaimTer
         "most_rules": MOST_RULES,
         "random": terms.random(),
     }
-    picked = [_Picked(*row) for row in await session.execute(_PICK, values)]
+    picked = await fetch_by_driver(session, _Picked, _PICK, values)
     # Of the runs of a type that Stripe reported missing, one probes whether it still is.
     probing = {run.missing_type: run.id for run in reversed(picked) if run.missing_type}
     return [run for run in picked if not run.missing_type or probing[run.missing_type] == run.id]

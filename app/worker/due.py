@@ -22,8 +22,9 @@ from app.resources import Resources
 from app.stripe_api.rate_limit import Limiter
 from app.vocabulary import CallKind, Lane, RunState
 
-# A busy lane is woken again within this time, and lanes that become idle together are asked about together.
-BREATH_SECONDS = 0.02
+# A busy lane is woken again within this time, lanes that become idle together are asked about together, and asking
+# competes with no step that their work has led to.
+BREATH_SECONDS = 0.05
 # A busy process asks no more often than this: its lanes look again whenever one of their steps ends.
 LULL_SECONDS = 0.25
 # How long to wait after a database error, or a bug of ours, before looking again.

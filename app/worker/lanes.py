@@ -78,7 +78,11 @@ class Loop:
 
 @dataclass(frozen=True, slots=True)
 class Pool(Generic[C]):
-    """A lane with up to `slots` claims under way; `grace` is how many seconds each gets when the process ends."""
+    """A lane with up to `slots` claims under way; `grace` is how many seconds each gets when the process ends.
+
+    `patience` is in how many seconds the lane looks again after a step, where it had slots left: none, if a step's end
+    can itself make something due.
+    """
 
     lane: Lane
     slots: int
@@ -88,6 +92,7 @@ class Pool(Generic[C]):
     line: Callable[[C], Line]
     next_due: Sequence[str]
     grace: float = 0.0
+    patience: float = 0.0
 
 
 @dataclass(slots=True)
@@ -165,14 +170,23 @@ async def _work_loop(engine: _Engine, loop: Loop) -> None:
 
 async def _work_pool(engine: _Engine, pool: Pool[C]) -> None:
     running: set[asyncio.Task[None]] = set()
+    had_room = False
+
+    def look_again(_ended: asyncio.Task[None]) -> None:
+        if had_room and pool.patience:
+            engine.res.wakeups.ring_soon(pool.lane, seconds=pool.patience)
+        else:
+            engine.res.wakeups.ring([pool.lane])
+
     try:
         while not engine.res.stopping.is_set():
             # When all slots are taken, a step that ends wakes the lane.
             if free := pool.slots - len(running):
                 claims = await _look(engine, pool.lane, pool.claim(engine.res, free))
                 for claim in claims or ():
-                    _begin(engine, pool, claim, running)
-                if claims is not None and len(claims) < free:
+                    _begin(engine, pool, claim, running).add_done_callback(look_again)
+                had_room = claims is not None and len(claims) < free
+                if had_room:
                     engine.alarm.ask(pool.lane)
             await engine.res.wakeups.wait(pool.lane)
     finally:
@@ -188,14 +202,14 @@ async def _look(engine: _Engine, lane: Lane, looking: Awaitable[T]) -> T | None:
     return found
 
 
-def _begin(engine: _Engine, pool: Pool[C], claim: C, running: set[asyncio.Task[None]]) -> None:
+def _begin(engine: _Engine, pool: Pool[C], claim: C, running: set[asyncio.Task[None]]) -> asyncio.Task[None]:
     line = pool.line(claim)
     task = asyncio.create_task(_step(engine.res, pool, claim, line), name=f"{pool.lane}:{line.name}")
     running.add(task)
     engine.in_flight[task] = pool.kind, claim
     task.add_done_callback(running.discard)
     task.add_done_callback(lambda done: engine.in_flight.pop(done, None))
-    task.add_done_callback(lambda _: engine.res.wakeups.ring([pool.lane]))
+    return task
 
 
 async def _end(running: set[asyncio.Task[None]], *, grace: float) -> None:

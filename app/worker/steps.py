@@ -29,7 +29,7 @@ from app.health import outside
 from app.health.notices import announce_lasting
 from app.queue import claims, processes
 from app.queue.claims import Claim
-from app.queue.wakeups import POLL_SECONDS
+from app.queue.wakeups import PATIENCE_SECONDS, POLL_SECONDS
 from app.resources import Resources
 from app.rules.rechecks import EVERY_SECONDS, plan_rechecks
 from app.rules.slices import SLICES_DUE, work_slice
@@ -184,6 +184,7 @@ def _downloads(lane: Lane, slots: int, *, next_due: Sequence[str]) -> Pool[Downl
         kind=RUNS,
         line=_line("run.fetched"),
         next_due=[runs_due(RunState.READY), *next_due],
+        patience=PATIENCE_SECONDS,
     )
 
 

@@ -71,6 +71,35 @@ async def test_a_lane_that_this_version_does_not_know_is_ignored(database_url: s
         await woken(ears, Lane.LOOKUPS)
 
 
+async def test_a_process_does_not_hear_what_it_has_rung_for_itself(res: Resources, database_url: str) -> None:
+    async with listening(database_url) as own, listening(database_url) as other:
+        async with await psycopg.AsyncConnection.connect(database_url, autocommit=True) as connection:
+            await connection.execute("select pg_notify(%s, %s)", [CHANNEL, f"inbox {own.own_word}"])
+            await connection.execute("select pg_notify(%s, 'lookups')", [CHANNEL])
+
+        for ears, hears in ((own, False), (other, True)):
+            await woken(ears, Lane.LOOKUPS)
+            assert await rung(ears, Lane.INBOX) is hears
+
+
+@pytest.mark.parametrize(("word", "lane"), [("loads", Lane.LOADS), ("rules", Lane.RULES), ("slots", Lane.REQUESTS)])
+async def test_lanes_that_others_come_before_are_woken_a_little_later(
+    database_url: str, monkeypatch: pytest.MonkeyPatch, word: str, lane: Lane
+) -> None:
+    monkeypatch.setattr("app.queue.wakeups.PATIENCE_SECONDS", 1e6)
+    async with listening(database_url) as ears:
+        async with await psycopg.AsyncConnection.connect(database_url, autocommit=True) as connection:
+            await connection.execute("select pg_notify(%s, %s)", [CHANNEL, f"{word} downloads"])
+        await woken(ears, Lane.DOWNLOADS)
+        assert not await rung(ears, lane)
+
+        ears._ringing_soon.pop(lane).cancel()
+        monkeypatch.setattr("app.queue.wakeups.PATIENCE_SECONDS", 0.0)
+        async with await psycopg.AsyncConnection.connect(database_url, autocommit=True) as connection:
+            await connection.execute("select pg_notify(%s, %s)", [CHANNEL, word])
+        await woken(ears, lane)
+
+
 async def test_a_lost_connection_is_made_again_and_rings_for_what_was_missed(res: Resources, database_url: str) -> None:
     async with listening(database_url) as ears:
         async with await psycopg.AsyncConnection.connect(database_url, autocommit=True) as connection:

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from typing import Any
 
 import psycopg
@@ -20,8 +20,8 @@ from app.stripe_api.objects import StripeRun
 from app.upkeep.reconcile import reconcile
 from app.vocabulary import EventType, Lane
 from app.worker.due import Alarm
-from app.worker.lanes import Loop, _Engine, _work_loop
-from app.worker.steps import work
+from app.worker.lanes import Line, Loop, Pool, _Engine, _work_loop, _work_pool
+from app.worker.steps import RUNS, work
 from tests.detour import detour
 from tests.runs.ready import one_ready_run
 from tests.runs.stories import (
@@ -371,3 +371,35 @@ async def test_a_loop_looks_again_at_once_only_after_a_full_batch(
     await _work_loop(_Engine(res, Alarm(res, {Lane.INBOX: []})), Loop(Lane.INBOX, step, next_due=[], batch=2))
 
     assert left == [0]
+
+
+@pytest.mark.parametrize(("slots", "looks_soon"), [(2, True), (1, False)], ids=["room left", "full"])
+async def test_a_pool_looks_again_after_a_step_at_once_if_it_was_full_and_a_little_later_if_not(
+    res: Resources, monkeypatch: pytest.MonkeyPatch, slots: int, looks_soon: bool
+) -> None:
+    due, rung, soon = [object()], list[Lane](), list[Lane]()
+
+    async def claim(_: Resources, limit: int) -> list[object]:
+        return [due.pop() for _ in range(min(limit, len(due)))]
+
+    async def step(_: Resources, claim: object) -> None:
+        res.stopping.set()
+
+    def ring(lanes: Iterable[Lane]) -> None:
+        rung.extend(lanes)
+
+    def ring_soon(lane: Lane, *, seconds: float) -> None:
+        soon.append(lane)
+
+    async def wait(_: Lane) -> None:
+        await until(lambda: rung or soon)
+
+    for name, instead in (("ring", ring), ("ring_soon", ring_soon), ("wait", wait)):
+        monkeypatch.setattr(res.wakeups, name, instead)
+    pool: Pool[Any] = Pool(
+        Lane.DOWNLOADS, slots=slots, claim=claim, step=step, kind=RUNS, line=lambda _: Line("x", {}), next_due=[],
+        patience=60.0,
+    )  # fmt: skip
+    await _work_pool(_Engine(res, Alarm(res, {Lane.DOWNLOADS: []})), pool)
+
+    assert (soon, rung) == (([Lane.DOWNLOADS], []) if looks_soon else ([], [Lane.DOWNLOADS]))
