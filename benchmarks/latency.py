@@ -6,10 +6,10 @@ for as soon as the database tells that it is stored, so that no polling keeps th
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
+from dataclasses import dataclass
 from datetime import timedelta
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from app.simulator import Simulator, serve
 from app.simulator.faults import CALL_FAULTS, Fault, FaultBook, Subject
 from benchmarks import before
 from benchmarks.deliveries import event, signature
-from benchmarks.harness import Row, against, alone, alternate, at_least, below, not_measured, quantile
+from benchmarks.harness import Row, against, alone, at_least, below, not_measured, quantile
 from benchmarks.rows import plan_daily
 from benchmarks.stage import ADMIN_TOKEN, ROOT, SECRET, Stage
 from benchmarks.stripe import REPORT_TYPES, Wanted, midnight, prepare
@@ -56,38 +56,61 @@ class Watch(FaultBook):
         return super().strike(kinds, subject)
 
 
+@dataclass(frozen=True, slots=True)
+class _Service:
+    """A running service, its Stripe, and how to see what it does."""
+
+    simulator: Simulator
+    watch: Watch
+    stored: asyncio.Queue[str]
+    client: httpx.AsyncClient
+
+
 def measure(stage: Stage) -> Iterator[Row]:
     """p50 and p99 of both, beside what they were before."""
-    samples = 40 if stage.short else 125
-    contenders = {OURS: partial(_on_its_own, stage, samples)}
+    samples = 40 if stage.short else 250
+    roots: dict[str, Path | None] = {OURS: None}
     if (lacking := before.why_not()) is None:
-        contenders[before.NAME] = partial(_on_its_own, stage, samples, root=before.unpacked(stage))
-    given = alternate(1 if stage.short else 2, contenders)
+        roots[before.NAME] = before.unpacked(stage)
+    with ExitStack() as stack:
+        urls = {whose: stack.enter_context(stage.database(empty=root is not None)) for whose, root in roots.items()}
+        taken = uvloop.run(_by_turns(stage, urls, roots, samples))
     for place, what in enumerate(
         ("availability event in → create call out", "success event in → file visible through the API")
     ):
         for name, share, aim in (("p50", 0.5, below(30, "ms")), ("p99", 0.99, below(150, "ms"))):
-            rounds = {whose: [quantile(taken[place], share) * 1000 for taken in its] for whose, its in given.items()}
-            note = f"{samples} samples a round"
-            yield alone(f"{what}: {name}", rounds[OURS], "ms", aim=aim, note=note)
+            given = {whose: [quantile([one[place] for one in its], share) * 1000] for whose, its in taken.items()}
+            yield alone(f"{what}: {name}", given[OURS], "ms", aim=aim, note=f"{samples} samples")
             if lacking is None:
-                its = rounds[before.NAME]
+                its = given[before.NAME]
                 least = at_least(round(1 / 0.75, 2)) if name == "p50" else at_least(1)
                 yield against(
-                    f"{what}: {name}", rounds[OURS], "ms", limit=before.NAME, limits=its, less_is_better=True, aim=least
+                    f"{what}: {name}", given[OURS], "ms", limit=before.NAME, limits=its, less_is_better=True, aim=least
                 )
     if lacking is not None:
         yield not_measured(f"latency, beside {before.NAME}", lacking)
 
 
-def _on_its_own(stage: Stage, samples: int, root: Path | None = None) -> tuple[list[float], list[float]]:
-    with stage.database(empty=root is not None) as url:
-        return uvloop.run(_sample(stage, url, samples, root))
-
-
-async def _sample(stage: Stage, url: str, samples: int, root: Path | None) -> tuple[list[float], list[float]]:
-    simulator = Simulator(outcome="hang")
+async def _by_turns(
+    stage: Stage, urls: Mapping[str, str], roots: Mapping[str, Path | None], samples: int
+) -> dict[str, list[tuple[float, float]]]:
+    """Seconds of each sample, by service: all are up at once, as one minute is unlike the next on a shared machine."""
     days = samples + WARM_UP
+    async with AsyncExitStack() as stack:
+        services = {
+            whose: await stack.enter_async_context(_running(stage, urls[whose], root, days))
+            for whose, root in roots.items()
+        }
+        taken: dict[str, list[tuple[float, float]]] = {whose: [] for whose in services}
+        for _ in range(days):
+            for whose, service in services.items():
+                taken[whose].append(await _one_day(service))
+    return {whose: its[WARM_UP:] for whose, its in taken.items()}
+
+
+@asynccontextmanager
+async def _running(stage: Stage, url: str, root: Path | None, days: int) -> AsyncIterator[_Service]:
+    simulator = Simulator(outcome="hang")
     prepare(simulator, Wanted(days=days, instant=False))
     kind = simulator.report_type(TYPE)
     kind.data_available_end = int((midnight() - timedelta(days=days)).timestamp()) + 1
@@ -100,8 +123,7 @@ async def _sample(stage: Stage, url: str, samples: int, root: Path | None) -> tu
                 await asyncio.to_thread(plan_daily, url, [TYPE], days=days, root=root or ROOT)
                 headers = {"Authorization": f"Bearer {ADMIN_TOKEN}"}
                 async with httpx.AsyncClient(base_url=service.url, headers=headers, trust_env=False) as client:
-                    taken = [await _one_day(simulator, watch, stored, client) for _ in range(days)]
-    return [first for first, _ in taken[WARM_UP:]], [second for _, second in taken[WARM_UP:]]
+                    yield _Service(simulator, watch, stored, client)
 
 
 @asynccontextmanager
@@ -124,21 +146,20 @@ async def _told(url: str) -> AsyncIterator[asyncio.Queue[str]]:
             await asyncio.gather(listening, return_exceptions=True)
 
 
-async def _one_day(
-    simulator: Simulator, watch: Watch, stored: asyncio.Queue[str], client: httpx.AsyncClient
-) -> tuple[float, float]:
+async def _one_day(service: _Service) -> tuple[float, float]:
     """One more day of data: seconds until its run is asked for; then, it has succeeded: until its file can be had."""
+    simulator, client = service.simulator, service.client
     await asyncio.sleep(IDLE_SECONDS)
     kind = simulator.report_type(TYPE)
     kind.data_available_end += 86400
     began = time.perf_counter()
     await _deliver(client, "reporting.report_type.updated", kind.rendered())
-    to_create = await asyncio.wait_for(watch.arrived.get(), 30) - began
+    to_create = await asyncio.wait_for(service.watch.arrived.get(), 30) - began
     await asyncio.sleep(PAUSE_SECONDS)
     run = simulator.finish_run(simulator.runs[-1].id)
     began = time.perf_counter()
     await _deliver(client, "reporting.report_run.succeeded", run.rendered())
-    run_id = await asyncio.wait_for(stored.get(), 30)
+    run_id = await asyncio.wait_for(service.stored.get(), 30)
     answer = await client.get(f"/v1/runs/{run_id}/file")
     assert answer.status_code == 200, answer.text
     return to_create, time.perf_counter() - began
