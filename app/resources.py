@@ -5,7 +5,7 @@ import random
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TypedDict, Unpack
@@ -17,7 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 from app.background import repeat
 from app.db.cutting import end_soon
 from app.db.embedded.server import EmbeddedPostgres
-from app.db.engine import make_engine, make_sessions
+from app.db.engine import autocommit_session, make_engine, make_sessions
 from app.db.in_thread import in_thread
 from app.db.migrate import migrate
 from app.db.scoped import limited_sessions
@@ -107,6 +107,11 @@ def limited_to(res: Resources, accounts: frozenset[str]) -> Resources:
     """The resources of a caller who sees only these accounts: in the rows, and in the settings."""
     sessions = limited_sessions(res.engine, accounts)
     return replace(res, scope=accounts, sessions=sessions, settings=res.settings.limited_to(accounts))
+
+
+def reading(res: Resources) -> AbstractAsyncContextManager[AsyncSession]:
+    """A session for a single statement that reads, in one round trip; a limited one sets its accounts before it."""
+    return autocommit_session(res.sessions) if res.scope is None else res.sessions.begin()
 
 
 def stop(res: Resources) -> None:

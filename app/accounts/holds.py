@@ -43,15 +43,17 @@ async def permit(
     limiter: Limiter,
     probe_seconds: float,
     queue: bool = True,
+    may_be_held: bool = True,
 ) -> Permit:
     """Take up to `wanted` calls from the rate limit; returns how many may be made now.
 
     None while the account is held; one when its probe is due, and then no other probe for `probe_seconds`. Otherwise
     as many as the rate limit allows. The hold and the limit stay locked until the transaction ends, so that only one
     process takes the probe. Commit soon. Raises AccountBusy if another process has the limit, unless we `queue` for it.
+    A caller that has just seen that the account is not held says so, which saves a round trip.
     """
     about = {"account": account, "kind": kind.value}
-    held = await fetch_by_driver(session, _Hold, _LOOK, about) if wanted else []
+    held = await fetch_by_driver(session, _Hold, _LOOK, about) if wanted and may_be_held else []
     allowed = min(wanted, int(held[0].probing)) if held else wanted
     calls = await limiter.take(session, account, kind, wanted=allowed, queue=queue)
     if not held or not calls:
@@ -99,6 +101,8 @@ async def probe_all_now(session: AsyncSession) -> None:
     await session.execute(_PROBE_ALL)
 
 
+# Whether calls of `:held_kind` are held for `:account`, without a lock: a part of statements that claim.
+IS_HELD = "exists (select from account_holds where account = :account and call_kind = :held_kind)"
 _LOOK = text("""
 select next_probe_at <= clock_timestamp() as probing from account_holds
 where account = :account and call_kind = :kind for update

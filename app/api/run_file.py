@@ -21,7 +21,7 @@ from app.api.run_xlsx import MEDIA_TYPE as XLSX
 from app.api.run_xlsx import answer_with_workbook
 from app.api.schemas.common import ConnectedAccount
 from app.errors import Conflict, Gone, NotAcceptable, Unsatisfiable
-from app.resources import Resources
+from app.resources import Resources, reading
 from app.rules import store
 from app.runs import listing
 from app.runs.listing import ShownFile, ShownRun
@@ -75,7 +75,7 @@ async def answer_with_file(
 ) -> Response:
     """The answer to a request for a run's file, for the routes of API and pages. Raises NotFound, Conflict, Gone,
     NotAcceptable."""
-    async with res.sessions.begin() as session:
+    async with reading(res) as session:
         run = await listing.get_run(session, run_id)
         left_out = await store.left_out(session, run.rule_id) if connected_account and holds_several(run) else []
     file = file_there(run)
@@ -125,20 +125,21 @@ async def _part_or_whole(res: Resources, request: Request, file: ShownFile, head
 async def _answer(
     request: Request, file: ShownFile, headers: dict[str, str], pieces: AsyncIterator[bytes], *, status: int = 200
 ) -> Response:
-    body = _nothing() if request.method == "HEAD" else await _begun(pieces)
-    return StreamingResponse(body, status_code=status, media_type=file.media_type, headers=headers)
-
-
-async def _begun(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """The stream, with its first piece fetched: an error so far can still become a problem."""
+    about: dict[str, Any] = {"status_code": status, "media_type": file.media_type, "headers": headers}
+    if request.method == "HEAD":
+        return StreamingResponse(_nothing(), **about)
+    # The first piece is fetched before the answer begins: an error so far can still become a problem.
     first = await anext(pieces, b"")
+    if len(first) < int(headers["Content-Length"]):
+        return StreamingResponse(_all_of(first, pieces), **about)
+    await anext(pieces, b"")  # ends it
+    return Response(first, **about)
 
-    async def all_of_them() -> AsyncIterator[bytes]:
-        yield first
-        async for piece in pieces:
-            yield piece
 
-    return all_of_them()
+async def _all_of(first: bytes, pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    yield first
+    async for piece in pieces:
+        yield piece
 
 
 async def _nothing() -> AsyncIterator[bytes]:

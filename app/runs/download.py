@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app import files, report_types
 from app.accounts import holds
-from app.db.batch import Batch, answer_by_driver
+from app.db.batch import Batch, answer_by_driver, fetch_by_driver
 from app.db.rows import fetch_first
 from app.errors import Mismatch, Refused, StoreAway, WrongPart
 from app.files import FileFacts, FileWriter
@@ -35,6 +35,14 @@ from app.vocabulary import AttemptOutcome, CallKind, ErrorKind, Lane, RunState
 
 # How often a file that does not match Stripe's announcement is fetched before the attempt fails (contract §5).
 MOST_MISMATCHES = 10
+
+
+@dataclass(frozen=True, slots=True)
+class _Due:
+    """A ready run, and whether its account's files are held."""
+
+    id: uuid.UUID
+    is_held: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,12 +68,17 @@ async def claim_downloads(res: Resources, limit: int, *, big: bool) -> list[Down
 async def _claim_for_account(
     session: AsyncSession, account: str, limit: int, terms: ClaimTerms, *, big: bool
 ) -> list[DownloadClaim]:
-    values = {"account": account, "big": big, "big_bytes": BIG_BYTES}
-    due = (await answer_by_driver(session, _DUE, {**values, "limit": limit})).scalars()
-    permit = await permit_claims(session, account, CallKind.FILES, len(due), terms)
+    values = {"account": account, "held_kind": CallKind.FILES.value, "big": big, "big_bytes": BIG_BYTES}
+    due = await fetch_by_driver(session, _Due, _DUE, {**values, "limit": limit})
+    may_be_held = any(one.is_held for one in due)
+    permit = await permit_claims(session, account, CallKind.FILES, len(due), terms, may_be_held=may_be_held)
     if not permit.calls:
         return []
-    taken = {"ids": due[: permit.calls], "worker": terms.lease.worker, "seconds": terms.lease.seconds}
+    taken = {
+        "ids": [one.id for one in due[: permit.calls]],
+        "worker": terms.lease.worker,
+        "seconds": terms.lease.seconds,
+    }
     claimed = await answer_by_driver(session, _CLAIM, taken)
     return [DownloadClaim(**row, probing=permit.probing) for row in claimed.mappings()]
 
@@ -202,7 +215,8 @@ async def _mismatched(res: Resources, claim: DownloadClaim, message: str) -> Non
 
 # What was refused last comes last: the probe of a held account is another run each time.
 _DUE = text(f"""
-select runs.id from runs join attempts on attempts.run_id = runs.id and attempts.number = runs.attempt
+select runs.id, {holds.IS_HELD} as is_held
+from runs join attempts on attempts.run_id = runs.id and attempts.number = runs.attempt
 where runs.account = :account and state = 'ready' and due_at <= clock_timestamp()
   and {FREE}
   and (coalesce(attempts.file_size, 0) >= :big_bytes) = :big

@@ -11,7 +11,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app import report_types
-from app.accounts import catch_up
+from app.accounts import catch_up, holds
 from app.db.batch import answer_by_driver, fetch_by_driver
 from app.errors import AccountBusy, WatermarkBehind
 from app.queue.claims import Claim
@@ -56,13 +56,15 @@ class RequestClaim(Claim):
 
 @dataclass(frozen=True, slots=True)
 class _Watermark:
-    """Of an account that something is due for: whether it is locked now, and what its watermark allows."""
+    """Of an account that something is due for: whether it is locked now, what its watermark allows, and whether it is
+    held."""
 
     locked: bool
     known_until: datetime | None
     too_old: bool
     ageing: bool  # it is to be moved
     other_timeline: bool
+    is_held: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +92,8 @@ async def _claim_for_account(session: AsyncSession, account: str, limit: int, te
     # The lock makes counting and taking free slots atomic across processes. Nobody waits for it: with many processes
     # each would hold a connection, and a place in a queue, for as long as all those before it take.
     gap, fresh = catch_up.gap_seconds(terms.settings), catch_up.fresh_seconds(terms.settings)
-    values = {"account": account, "gap": gap, "fresh": fresh, **terms.limiter.used_up(CallKind.CREATE)}
+    about = {"account": account, "held_kind": CallKind.CREATE.value}
+    values = {**about, "gap": gap, "fresh": fresh, **terms.limiter.used_up(CallKind.CREATE)}
     found = await fetch_by_driver(session, _Watermark, _LOCK_ACCOUNT, values)
     if not found:
         return []
@@ -102,7 +105,7 @@ async def _claim_for_account(session: AsyncSession, account: str, limit: int, te
     if mark.ageing:
         await catch_up.move_mark(session, account)
     picked = await _pick(session, account, limit, terms)
-    permit = await permit_claims(session, account, CallKind.CREATE, len(picked), terms)
+    permit = await permit_claims(session, account, CallKind.CREATE, len(picked), terms, may_be_held=mark.is_held)
     chosen = picked[: permit.calls]
     if not chosen:
         return []
@@ -141,7 +144,8 @@ _LOCK_ACCOUNT = text(f"""
 select slug is not null as locked, known_until,
     coalesce(known_until < clock_timestamp() - make_interval(secs => :gap), false) as too_old,
     coalesce(known_until < clock_timestamp() - make_interval(secs => :fresh), false) as ageing,
-    coalesce(known_until is not null and timeline <> server_timeline(), false) as other_timeline
+    coalesce(known_until is not null and timeline <> server_timeline(), false) as other_timeline,
+    {holds.IS_HELD} as is_held
 from (
     select from runs where account = :account and state = 'planned' and due_at <= clock_timestamp()
         and not exists ({USED_UP}) limit 1

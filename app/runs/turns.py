@@ -77,7 +77,7 @@ async def claiming(res: Resources) -> AsyncIterator[AsyncSession]:
 
 
 async def permit_claims(
-    session: AsyncSession, account: str, kind: CallKind, wanted: int, terms: ClaimTerms
+    session: AsyncSession, account: str, kind: CallKind, wanted: int, terms: ClaimTerms, *, may_be_held: bool = True
 ) -> holds.Permit:
     """How many of these runs may be claimed for their calls now (`holds.permit`). Raises AccountBusy."""
     return await holds.permit(
@@ -88,6 +88,7 @@ async def permit_claims(
         limiter=terms.limiter,
         probe_seconds=terms.settings.retry_max_seconds,
         queue=False,
+        may_be_held=may_be_held,
     )
 
 
