@@ -12,6 +12,7 @@ from app.api import target_apply
 from app.api.applied import Outcome, Part, Step
 from app.api.rule_file import Contents, Written, write_rules, write_targets
 from app.api.schemas.rules import ALIASES, RuleIn
+from app.db.errors import is_deadlock
 from app.db.models import Rule
 from app.errors import BadInput, Conflict, RuleFileError, TallyhookError
 from app.resources import Resources
@@ -64,8 +65,8 @@ async def apply(
             outcome = await _apply(session, wanted, file=file, prune=prune, by=by, settings=res.settings)
             await (session.rollback() if dry_run else session.commit())
             return outcome
-    except OperationalError as error:
-        if isinstance(error.orig, psycopg.errors.DeadlockDetected):
+    except (OperationalError, psycopg.OperationalError) as error:
+        if is_deadlock(error):
             message = "rules were changed by somebody else at the same time: nothing was applied, try again"
             raise TallyhookError(message) from error
         raise

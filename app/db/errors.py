@@ -43,6 +43,11 @@ def is_slow(error: BaseException) -> bool:
     return getattr(_cause(error), "sqlstate", None) == _QUERY_CANCELED
 
 
+def is_deadlock(error: BaseException) -> bool:
+    """Whether the server ended this transaction because it and another one waited for each other."""
+    return isinstance(_cause(error), psycopg.errors.DeadlockDetected)
+
+
 def is_wrong_server(error: BaseException) -> bool:
     """Whether a new connection helps: the server became a standby, or read-only, or its statements are outdated."""
     cause = _cause(error)

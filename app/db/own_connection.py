@@ -17,7 +17,7 @@ from psycopg.pq import ExecStatus, Format
 from psycopg.pq.abc import PGresult
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from app.db.cutting import cut_after, forget_watch
+from app.db.cutting import forget_watch
 from app.db.engine import is_dead, is_direct, leave_server
 from app.db.errors import is_wrong_server
 
@@ -44,19 +44,22 @@ class OwnConnection:
         """The result of a statement, which is a transaction and may take `seconds`.
 
         Its parameters are called $1, $2, …; they and the result are in PostgreSQL's binary format. It is prepared if
-        the connection leads to the server itself. Raises psycopg.Error.
+        the connection leads to the server itself. Raises psycopg.Error, and SQLAlchemy's errors of a connection that
+        cannot be opened.
         """
-        if self._wire is None or is_dead(self._wire.raw):
+        if self._wire is None or self._wire.has_ended or is_dead(self._wire.raw):
             await self._close()
             self._wire = await self._open()
+        timer = asyncio.get_running_loop().call_later(self._seconds, self._wire.give_up)
         try:
-            with cut_after(self._seconds, self._wire.raw):
-                return await self._wire.execute(statement, parameters)
+            return await self._wire.execute(statement, parameters)
         except BaseException as error:
             if is_wrong_server(error):
                 leave_server(self._engine.sync_engine)
             await self._close()
             raise
+        finally:
+            timer.cancel()
 
     async def _open(self) -> "_Wire":
         self._holder = await self._engine.connect()
@@ -74,10 +77,14 @@ class OwnConnection:
 
 
 class _Wire:
-    """Sends one statement after the other, and reads what comes back whenever something does."""
+    """Sends one statement after the other, and reads what comes back whenever something does.
+
+    Once it has ended, its socket's number may be another's: libpq closes the socket as soon as it finds the end of it.
+    """
 
     def __init__(self, raw: Any) -> None:
         self.raw = raw
+        self.has_ended = False
         self._pgconn, self._socket = raw.pgconn, raw.fileno()
         self._loop = asyncio.get_running_loop()
         self._names: dict[str, bytes] | None = {} if is_direct(raw) else None  # of prepared statements
@@ -102,8 +109,14 @@ class _Wire:
 
     def end(self) -> None:
         """Read no more: the connection is closed next."""
-        self._loop.remove_reader(self._socket)
-        self._loop.remove_writer(self._socket)
+        if not self.has_ended:
+            self.has_ended = True
+            self._loop.remove_reader(self._socket)
+            self._loop.remove_writer(self._socket)
+
+    def give_up(self) -> None:
+        """The statement under way takes too long."""
+        self._fail(psycopg.OperationalError("the statement took too long"))
 
     async def _result_of(self, send: Callable[[], None]) -> PGresult:
         self._waiting = self._loop.create_future()
@@ -123,6 +136,10 @@ class _Wire:
             self._fail(error)
 
     def _read(self) -> None:
+        if self._waiting is None:
+            # The server says goodbye: unread, so that `is_dead` finds it, and the socket stays ours until then.
+            self.end()
+            return
         try:
             self._pgconn.consume_input()
             while self._waiting is not None and not self._pgconn.is_busy():

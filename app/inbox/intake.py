@@ -12,7 +12,7 @@ import asyncio
 import time
 from collections import Counter, deque
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from itertools import repeat
 from types import TracebackType
@@ -21,7 +21,7 @@ from typing import Never, Self
 import structlog
 
 from app.background import outlive
-from app.db.cutting import end_soon
+from app.db.cutting import LATER_SECONDS, end_soon
 from app.db.engine import make_engine
 from app.db.errors import is_transient
 from app.db.own_connection import OwnConnection
@@ -91,11 +91,13 @@ class Intake:
     ) -> None:
         for writer in self._writers:
             writer.cancel()
-        await asyncio.gather(*self._writers, self._waking, return_exceptions=True)
-        async with self._waker:
-            # Otherwise the database is away, and workers look by themselves.
-            if self._due.is_set() and self._waking.result():
-                await outlive("intake.wake_up", self._wake())
+        await asyncio.gather(*self._writers, return_exceptions=True)
+        with suppress(TimeoutError):
+            async with self._waker, asyncio.timeout(LATER_SECONDS):
+                await asyncio.gather(self._waking, return_exceptions=True)
+                # Otherwise the database is away, and workers look by themselves.
+                if self._due.is_set() and self._waking.result():
+                    await outlive("intake.wake_up", self._wake())
         await self.refused.keep(self._engine)
         await self._engine.dispose()
 

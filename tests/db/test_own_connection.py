@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, suppress
 
 import psycopg
 import pytest
@@ -18,6 +19,12 @@ async def own(database_url: str) -> AsyncIterator[OwnConnection]:
     async with OwnConnection(engine, seconds=60) as one:
         yield one
     await engine.dispose()
+
+
+async def _hang_up(_reader: asyncio.StreamReader | None, writer: asyncio.StreamWriter) -> None:
+    writer.close()
+    with suppress(ConnectionError):
+        await writer.wait_closed()
 
 
 async def _backend_of(own: OwnConnection) -> bytes | None:
@@ -103,3 +110,43 @@ async def test_a_statement_that_is_given_up_takes_its_connection_with_it(own: Ow
     await asyncio.gather(given_up, return_exceptions=True)
 
     assert await _backend_of(own) not in (None, first)
+
+
+@pytest.mark.parametrize("accepts", [False, True], ids=["alone", "beside new connections of others"])
+async def test_connections_that_all_died_come_back_whatever_number_their_sockets_get(
+    database_url: str, accepts: bool
+) -> None:
+    # libpq closes a dead socket by itself, and the next one that anybody opens gets its number.
+    engine = make_engine(database_url, pool_size=3, autocommit=True)
+    async with AsyncExitStack() as stack:
+        one, two, three = [await stack.enter_async_context(OwnConnection(engine, seconds=60)) for _ in range(3)]
+        pids = [int(await _backend_of(own) or 0) for own in (one, two, three)]
+        async with await psycopg.AsyncConnection.connect(database_url, autocommit=True) as other:
+            await other.execute("select pg_terminate_backend(pid, 60000) from unnest(%s::int[]) as pid", [pids])
+        for _ in range(5):
+            await asyncio.sleep(0.01)  # the loop has seen the end of each
+        if accepts:
+            server = await stack.enter_async_context(await asyncio.start_server(_hang_up, "127.0.0.1", 0))
+            for _ in range(8):
+                _, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+                stack.push_async_callback(_hang_up, None, writer)
+
+        async with asyncio.timeout(30):
+            back = [int(await _backend_of(own) or 0) for own in (three, two, one, three)]
+
+    assert back[0] == back[3]
+    assert not set(back) & {0, *pids}
+    await engine.dispose()
+
+
+async def test_a_statement_that_takes_too_long_ends_although_nobody_reads_its_connection(
+    own: OwnConnection,
+) -> None:
+    await own.execute("select 1")
+    assert own._wire is not None
+    asyncio.get_running_loop().remove_reader(own._wire.raw.fileno())
+    own._seconds = 0.1
+
+    with pytest.raises(psycopg.OperationalError):
+        async with asyncio.timeout(30):
+            await own.execute("select 1")
