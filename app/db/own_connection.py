@@ -119,6 +119,8 @@ class _Wire:
         self._fail(psycopg.OperationalError("the statement took too long"))
 
     async def _result_of(self, send: Callable[[], None]) -> PGresult:
+        if self.has_ended:  # just after the statement was prepared
+            raise psycopg.OperationalError("the connection has ended")
         self._waiting = self._loop.create_future()
         send()
         if self._pgconn.flush():

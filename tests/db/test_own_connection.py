@@ -150,3 +150,24 @@ async def test_a_statement_that_takes_too_long_ends_although_nobody_reads_its_co
     with pytest.raises(psycopg.OperationalError):
         async with asyncio.timeout(30):
             await own.execute("select 1")
+
+
+async def test_a_connection_that_ends_between_preparing_and_executing_is_an_error_that_passes(
+    own: OwnConnection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await own.execute("select 1")
+    assert own._wire is not None
+    told = own._wire._tell
+
+    def tell_and_end() -> None:
+        told()
+        assert own._wire is not None
+        own._wire.end()
+
+    monkeypatch.setattr(own._wire, "_tell", tell_and_end)
+    with pytest.raises(psycopg.OperationalError) as ended:
+        async with asyncio.timeout(30):
+            await own.execute("select 2")
+
+    assert is_transient(ended.value)
+    assert await _backend_of(own) is not None
