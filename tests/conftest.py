@@ -2,6 +2,7 @@
 
 import logging
 import os
+import signal
 import ssl
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack
@@ -28,6 +29,8 @@ settings.load_profile("tests")
 def pytest_configure(config: pytest.Config) -> None:
     """Make the run's folder, once: the workers of pytest-xdist inherit the environment."""
     show_plain_tracebacks()
+    # Under `nohup`, processes that tests start would ignore a closed terminal, as they should there.
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     if hasattr(config, "workerinput"):
         return
     run = ExitStack()
