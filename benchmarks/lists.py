@@ -19,6 +19,7 @@ from app.api.http.paging import make_cursor
 from app.main import build_app
 from app.resources import open_resources
 from app.settings import load_settings
+from app.vocabulary import RunOrder
 from benchmarks.harness import Row, against, alternate, below, number, quantile
 from benchmarks.history import History, write_rules, write_runs
 from benchmarks.rows import one
@@ -60,7 +61,7 @@ def _paths(url: str, history: History) -> Mapping[str, str]:
         one(url, "select id from runs order by id offset 1000 limit 1"),
     )
     failed_rule = one(url, "select rule_id from runs where state = 'failed' order by id limit 1")
-    far = {"cursor": make_cursor("runs", str(run_id)), "limit": 100}
+    far = {"cursor": make_cursor(f"runs{RunOrder.PLANNED}", str(run_id)), "limit": 100}
     wanted: dict[str, dict[str, object]] = {
         "no filter": {},
         "state=stored": {"state": "stored"},
