@@ -1,12 +1,17 @@
 """All rules at once, as a list or as YAML: applied whole or not at all."""
 
+import json
 from typing import Any
 
 import httpx
 import pytest
 
+from app.api import rule_apply
+from app.api.rule_file import read_file
+from app.errors import TallyhookError
 from app.resources import Resources
-from tests.service import fetch
+from app.upkeep.reconcile import reconcile
+from tests.service import execute, fetch
 
 DAILY: dict[str, Any] = {
     "name": "daily", "report_type": "balance_change_from_activity.itemized.7", "cadence": "daily", "timezone": "UTC",
@@ -64,3 +69,21 @@ async def test_one_wrong_rule_prevents_all(res: Resources, api: httpx.AsyncClien
 @pytest.mark.parametrize("asked", [{}, {"rules": [], "yaml": ""}, {"rules": "daily"}, {"rules": [], "prune": "yes"}])
 async def test_rules_to_apply_are_given_in_exactly_one_way(api: httpx.AsyncClient, asked: dict[str, Any]) -> None:
     assert (await apply(api, **asked)).status_code == 422
+
+
+@pytest.mark.parametrize("table", ["rules", "runs"])
+async def test_a_deadlock_with_another_change_applies_nothing_and_says_to_try_again(res: Resources, table: str) -> None:
+    # Rules are written through SQLAlchemy, their runs by the driver itself: two families of errors.
+    await reconcile(res)
+    await execute(
+        res,
+        "create function meet() returns trigger language plpgsql as"
+        " $$ begin raise exception 'met' using errcode = '40P01'; end $$",
+    )
+    await execute(res, f"create trigger meet before insert on {table} for each row execute function meet()")
+    wanted = read_file(json.dumps({"rules": [DAILY | {"starts_on": "2026-02-20"}]}), file="rules.yaml")
+
+    with pytest.raises(TallyhookError, match="by somebody else at the same time"):
+        await rule_apply.apply(res, wanted, file="rules.yaml", by="test")
+
+    assert await names(res) == []
