@@ -12,8 +12,8 @@ from benchmarks.stripe import first_day, midnight
 _RULES = """
 insert into rules (id, account, name, report_type, enabled, cadence, timezone, starts_on, settle_hours, parameters,
     connected_accounts)
-select gen_random_uuid(), 'default', 'rule ' || n, 'bench.type_' || n %% %(types)s || '.1', true, 'daily', 'UTC',
-    %(first)s::date, 0, '{}', '{}'
+select (lpad(to_hex(1500000000000 + n), 12, '0') || '7' || right(md5(n::text), 19))::uuid, 'default', 'rule ' || n,
+    'bench.type_' || n %% %(types)s || '.1', true, 'daily', 'UTC', %(first)s::date, 0, '{}', '{}'
 from generate_series(1, %(rules)s) as n;
 """
 _PROGRESS = """

@@ -8,9 +8,11 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from functools import lru_cache
 from typing import TypeVar
 from uuid import UUID
 
+import orjson
 import structlog
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -19,7 +21,7 @@ from app import report_types
 from app.db.batch import Batch, answer_by_driver, fetch_by_driver
 from app.observability import log_lines
 from app.observability.logs import redact
-from app.planning.planner import Availability, due_windows, next_due_at
+from app.planning.planner import Availability, Schedule, due_windows, next_due_at
 from app.planning.windows import Window
 from app.queue.wakeups import add_wake, wake
 from app.rules import payouts, versions
@@ -34,10 +36,8 @@ from app.vocabulary import Cadence, Lane
 log = structlog.get_logger()
 T = TypeVar("T")
 
-# Runs planned per transaction (about 100 ms), and for how many rules or connected accounts of a rule: reading each
-# costs more than a few windows of it do.
-SLICE_RUNS = 1000
-SLICE_RULES = 200
+# Runs planned per transaction (about 100 ms), and at most for so many rules and connected accounts.
+SLICE = 1000
 # So little is planned at once, without a thread: the day that has just come.
 FEW_RULES, FEW_DAYS = 4, timedelta(days=3)
 # Nothing more will ever be due.
@@ -64,7 +64,10 @@ class DueRule(RuleScope):
         """The range that its type has data for; an account has none before it was created."""
         start = self.data_available_start
         if self.account_created_at is not None:
-            start = max(start, first_moment(self.account_created_at, self.timezone))
+            created = first_moment(self.account_created_at, self.timezone)
+            # What is planned further than that begins later anyway; so it is the same for all accounts.
+            if self.planned_until is None or self.planned_until < created:
+                start = max(start, created)
         return Availability(start, self.data_available_end)
 
 
@@ -73,7 +76,7 @@ class _Plan:
     """The new windows of a rule, and how far it is planned with them."""
 
     due: DueRule
-    windows: list[Window]
+    windows: Sequence[Window]
     planned_until: datetime | None
     next_due_at: datetime | None  # none: there is more to plan
     problem: str | None = None  # why it cannot be planned
@@ -87,7 +90,7 @@ async def record_availability(
     Returns the number of new runs. The rules lane plans the rest.
     """
     recorded = await report_types.record_availability(session, account, updates)
-    values = {"account": account, "types": recorded, "limit": SLICE_RULES}
+    values = {"account": account, "types": recorded, "limit": SLICE}
     locked = (await answer_by_driver(session, _LOCK_OF_TYPES, values)).scalars()
     # Runs may have waited for this advance, even if nothing is new.
     return await _write(session, await _plan_locked(session, locked), attempts, wakes=(Lane.REQUESTS, Lane.RULES))
@@ -98,7 +101,7 @@ async def plan_any(session: AsyncSession, *, attempts: int) -> int:
 
     Each connected account of a rule counts separately.
     """
-    locked = (await session.execute(_LOCK_ANY, {"limit": SLICE_RULES})).scalars().all()
+    locked = (await session.execute(_LOCK_ANY, {"limit": SLICE})).scalars().all()
     plans = await _plan_locked(session, locked)
     if await _write(session, plans, attempts):
         await wake(session, Lane.REQUESTS)
@@ -117,8 +120,8 @@ async def _plan_locked(session: AsyncSession, rule_ids: Sequence[UUID]) -> list[
     """The new windows of locked rules; they are read only now, because they may have changed before the lock."""
     if not rule_ids:
         return []
-    due = await fetch_by_driver(session, DueRule, _DUE, {"rule_ids": list(rule_ids), "limit": SLICE_RULES})
-    share = max(1, SLICE_RUNS // max(1, len(due)))
+    due = await fetch_by_driver(session, DueRule, _DUE, {"rule_ids": list(rule_ids), "limit": SLICE})
+    share = max(1, SLICE // max(1, len(due)))
     paid = [one for one in due if one.cadence == Cadence.EVERY_PAYOUT]
     calendar = await _off_the_loop(
         _is_much(due), lambda: [_plan(one, limit=share) for one in due if one.cadence != Cadence.EVERY_PAYOUT]
@@ -142,8 +145,8 @@ async def _plan_payouts(session: AsyncSession, due: Sequence[DueRule]) -> list[_
     scopes = [
         payouts.Scope(one.progress_id, one.timezone, payouts.starts_at(one.starts_on, one.timezone)) for one in due
     ]
-    found = await payouts.not_planned(session, scopes, limit=SLICE_RUNS)
-    following = None if sum(map(len, found.values())) == SLICE_RUNS else _NEVER
+    found = await payouts.not_planned(session, scopes, limit=SLICE)
+    following = None if sum(map(len, found.values())) == SLICE else _NEVER
     return [_Plan(one, found.get(one.progress_id, []), one.planned_until, following) for one in due]
 
 
@@ -158,7 +161,7 @@ async def _write(session: AsyncSession, plans: Sequence[_Plan], attempts: int, *
     types = await _versions(session, plans)
     runs = await _off_the_loop(_is_much([one.due for one in plans]), lambda: _runs(plans, types, attempts))
     added = plan.add(batch, runs, reason="the window is due")
-    batch.add(_NOTE_PROGRESS, _progress(plans))
+    batch.add(_NOTE_PROGRESS, {"progress": _progress(plans)})
     await batch.send()
     if made := plan.count_of(added):
         _log(plans)
@@ -195,14 +198,21 @@ def _plan(due: DueRule, *, limit: int) -> _Plan:
     # Looked at again only when the data has moved, whatever the result now: a slice never loops.
     later = due.data_available_end + timedelta(microseconds=1)
     try:
-        schedule = schedule_of(due)
-        windows = due_windows(schedule, due.availability, planned_until=due.planned_until, limit=limit)
-        until = windows[-1].end if windows else due.planned_until
-        following = next_due_at(schedule, due.availability, planned_until=until) or _NEVER
+        windows, until, following = _owed(schedule_of(due), due.availability, due.planned_until, limit)
         return _Plan(due, windows, until, following if windows else max(following, later))
     except Exception as error:
         log.exception("rule.cannot_be_planned", rule_id=str(due.rule_id))
         return _Plan(due, [], due.planned_until, later, problem=redact(f"{type(error).__name__}: {error}"[:300]))
+
+
+@lru_cache(maxsize=64)  # many rules and accounts are owed the same day
+def _owed(
+    schedule: Schedule, availability: Availability, planned_until: datetime | None, limit: int
+) -> tuple[Sequence[Window], datetime | None, datetime]:
+    """The next due windows, how far it is planned with them, and how far data must reach for the one that follows."""
+    windows = tuple(due_windows(schedule, availability, planned_until=planned_until, limit=limit))
+    until = windows[-1].end if windows else planned_until
+    return windows, until, next_due_at(schedule, availability, planned_until=until) or _NEVER
 
 
 def _start_offset(due: DueRule, window: Window) -> int:
@@ -220,13 +230,18 @@ def _log(plans: Sequence[_Plan]) -> None:
             log.info("runs.planned", account=account, report_type=report_type, runs=count, caused_by=caused_by)
 
 
-def _progress(plans: Sequence[_Plan]) -> dict[str, object]:
-    return {
-        "ids": [made.due.progress_id for made in plans],
-        "untils": [made.planned_until for made in plans],
-        "next_dues": [made.next_due_at for made in plans],
-        "problems": [made.problem for made in plans],
-    }
+def _progress(plans: Sequence[_Plan]) -> str:
+    return orjson.dumps(
+        [
+            {
+                "id": made.due.progress_id,
+                "planned_until": made.planned_until,
+                "next_due_at": made.next_due_at,
+                "problem": made.problem,
+            }
+            for made in plans
+        ]
+    ).decode()
 
 
 # What a type's data has reached is due. A rule that is locked for a change or for planning is skipped: the holder
@@ -245,7 +260,7 @@ _LOCK_DUE = f"""
 select rules.id from rules
 join report_types as type on type.account = rules.account and type.id = rules.report_type
 where rules.enabled and rules.deleted_at is null and {_IS_DUE} {{which}}
-order by rules.id limit :limit for no key update of rules skip locked
+limit :limit for no key update of rules skip locked
 """  # noqa: S608 - of constants only
 _LOCK_OF_TYPES = text(_LOCK_DUE.format(which="and rules.account = :account and rules.report_type = any(:types)"))
 _LOCK_ANY = text(_LOCK_DUE.format(which=""))
@@ -292,7 +307,7 @@ order by p.id for update of p
 _NOTE_PROGRESS = text("""
 update rule_progress
 set planned_until = made.planned_until, next_due_at = made.next_due_at, problem = made.problem
-from unnest(cast(:ids as bigint[]), cast(:untils as timestamptz[]), cast(:next_dues as timestamptz[]),
-    cast(:problems as text[])) as made(id, planned_until, next_due_at, problem)
+from jsonb_to_recordset(cast(:progress as jsonb))
+    as made(id bigint, planned_until timestamptz, next_due_at timestamptz, problem text)
 where rule_progress.id = made.id
 """)

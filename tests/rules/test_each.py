@@ -194,7 +194,7 @@ async def test_the_file_of_rules_carries_them_and_wrong_uses_are_refused(admin: 
 async def test_a_slice_of_accounts_is_planned_at_a_time(
     res: Resources, admin: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(schedule, "SLICE_RUNS", 2)
+    monkeypatch.setattr(schedule, "SLICE", 2)
     await admin.post("/v1/rules", json=RULE)
 
     await planned(res)

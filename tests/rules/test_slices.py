@@ -22,8 +22,7 @@ ACCOUNTS = [f"acct_{letter}" for letter in "abcde"]
 @pytest.fixture(autouse=True)
 def small_slices(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """So that a few runs are many."""
-    monkeypatch.setattr(schedule, "SLICE_RUNS", 8)
-    monkeypatch.setattr(schedule, "SLICE_RULES", 8)
+    monkeypatch.setattr(schedule, "SLICE", 8)
     monkeypatch.setattr(backfill, "SLICE", 8)
     monkeypatch.setattr(withdrawals, "BATCH", 8)
     return iter([None])
