@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app import audit
 from app.accounts import kept, reconciliations
-from app.api.http.dependencies import CalledBy, Res, Session, for_every_account
+from app.api.http.dependencies import CalledBy, Res, Session, TheSettings, for_every_account
 from app.api.http.paging import page_of, read_cursor
 from app.api.http.problems import field_errors
 from app.api.schemas.common import In, Out, Page, PageIn, Slug, Time
@@ -94,24 +94,26 @@ class AccountIn(AccountChangeIn):
 
 
 @router.get("")
-async def list_all_accounts(res: Res, session: Session, asked: Annotated[PageIn, Query()]) -> Page[AccountOut]:
+async def list_all_accounts(
+    settings: TheSettings, session: Session, asked: Annotated[PageIn, Query()]
+) -> Page[AccountOut]:
     """All accounts by name, also those that are no longer configured: their reports are still here."""
     (after,) = read_cursor("accounts", asked.cursor, parts=1) if asked.cursor else ("",)
-    timeout = res.settings.run_timeout_seconds
+    timeout = settings.run_timeout_seconds
     found = await list_accounts(session, timeout=timeout, after=after, limit=asked.limit + 1)
     holds = await holds_of(session, [row.slug for row in found])
-    shown = [_shown(res, row, holds[row.slug]) for row in found]
+    shown = [_shown(settings, row, holds[row.slug]) for row in found]
     return page_of("accounts", shown, asked.limit, lambda account: [account.account])
 
 
 @router.get("/{account}")
-async def read_account(res: Res, session: Session, account: Annotated[Slug, Path()]) -> AccountOut:
+async def read_account(settings: TheSettings, session: Session, account: Annotated[Slug, Path()]) -> AccountOut:
     """One account."""
-    found = await list_accounts(session, timeout=res.settings.run_timeout_seconds, only=account, limit=1)
+    found = await list_accounts(session, timeout=settings.run_timeout_seconds, only=account, limit=1)
     if not found:
         raise NotFound(f"there is no account {account}")
     holds = await holds_of(session, [account])
-    return _shown(res, found[0], holds[account])
+    return _shown(settings, found[0], holds[account])
 
 
 @router.post("", status_code=201)
@@ -212,11 +214,11 @@ def _given(names: AbstractSet[str]) -> dict[str, list[str]]:
 
 async def _one(res: Resources, account: str) -> AccountOut:
     async with res.sessions.begin() as session:
-        return await read_account(res, session, account)
+        return await read_account(res.settings, session, account)
 
 
-def _shown(res: Resources, row: AccountRow, holds: Sequence[HoldRow]) -> AccountOut:
-    accounts = res.settings.accounts
+def _shown(settings: Settings, row: AccountRow, holds: Sequence[HoldRow]) -> AccountOut:
+    accounts = settings.accounts
     configured = accounts.get(row.slug)
     return AccountOut(
         account=row.slug,
@@ -237,8 +239,8 @@ def _shown(res: Resources, row: AccountRow, holds: Sequence[HoldRow]) -> Account
         ],
         limits=LimitsOut(
             pending_runs=row.pending_runs,
-            max_pending_runs=res.settings.max_pending_runs,
-            requests_per_second=res.settings.requests_per_second,
+            max_pending_runs=settings.max_pending_runs,
+            requests_per_second=settings.requests_per_second,
         ),
         availability=AvailabilityOut.model_validate(row),
         kept_in=None if configured is None else "settings" if row.slug in accounts.configured else "rows",

@@ -16,12 +16,12 @@ log = structlog.get_logger()
 router = APIRouter(tags=["health"])
 
 
-def _probe(request: Request) -> Probe:
+async def _probe(request: Request) -> Probe:
     probe: Probe = request.app.state.probe
     return probe
 
 
-def _judgements(request: Request) -> Judgements:
+async def _judgements(request: Request) -> Judgements:
     judgements: Judgements = request.app.state.judgements
     return judgements
 

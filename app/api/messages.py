@@ -6,7 +6,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 
 from app import audit
-from app.api.http.dependencies import CalledBy, Res, Session
+from app.api.http.dependencies import CalledBy, Res, Session, TheSettings
 from app.api.http.paging import bad_cursor, page_of, read_cursor, read_id_cursor
 from app.api.schemas.common import Page, PageIn
 from app.api.schemas.targets import AttemptOut, DeliveryOut, MessageDetailOut, MessageOut, MessageTypeOut
@@ -43,14 +43,14 @@ async def list_messages(session: Session, asked: Annotated[MessagesIn, Query()])
 
 
 @router.get("/messages/{message_id:uuid}")
-async def show_message(res: Res, session: Session, message_id: uuid.UUID) -> MessageDetailOut:
+async def show_message(settings: TheSettings, session: Session, message_id: uuid.UUID) -> MessageDetailOut:
     """One message with its body, its state at every target, and every attempt."""
     message = await listing.get_message(session, message_id)
     deliveries = await listing.deliveries_of(session, message_id)
     attempts = await listing.attempts_of(session, message_id)
     return MessageDetailOut(
         **MessageOut.model_validate(message).model_dump(),
-        body=shown(message, public_url=res.settings.public_url),
+        body=shown(message, public_url=settings.public_url),
         deliveries=[_shown(one) for one in deliveries],
         attempts=[AttemptOut.model_validate(attempt) for attempt in attempts],
     )

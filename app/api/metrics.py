@@ -28,7 +28,7 @@ _SEVERITY = {Status.OK: 0, Status.DEGRADED: 1, Status.FAILING: 2}
 _TEXT = {"description": "Prometheus text.", "content": {MEDIA_TYPE: {"schema": {"type": "string"}}}}
 
 
-def _access(request: Request) -> Access:
+async def _access(request: Request) -> Access:
     access: Access = request.app.state.access
     return access
 

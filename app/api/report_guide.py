@@ -6,7 +6,7 @@ from fastapi import APIRouter, Query
 from pydantic import Field
 from sqlalchemy import select
 
-from app.api.http.dependencies import Res, Session
+from app.api.http.dependencies import Session, TheSettings
 from app.api.schemas.common import Out, Slug
 from app.db.models import ReportType
 from app.errors import BadInput, FieldError
@@ -45,10 +45,10 @@ class GuideOut(Out):
 
 
 @router.get("")
-async def show_guide(res: Res, session: Session, account: Account = DEFAULT_ACCOUNT) -> GuideOut:
+async def show_guide(settings: TheSettings, session: Session, account: Account = DEFAULT_ACCOUNT) -> GuideOut:
     """Which report to use for which task; `report_type` can be copied into a rule."""
-    if account not in res.settings.accounts:
-        names = ", ".join(sorted(res.settings.accounts)) or "none"
+    if account not in settings.accounts:
+        names = ", ".join(sorted(settings.accounts)) or "none"
         raise BadInput(FieldError("account", f"{account} is not configured; the accounts are: {names}"))
     there = (ReportType.missing_since.is_(None), ReportType.resolves_to.is_(None))
     query = select(ReportType.id).where(ReportType.account == account, *there)

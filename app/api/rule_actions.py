@@ -9,7 +9,7 @@ from fastapi import APIRouter, Query, Response
 from pydantic import Field, StrictBool, ValidationError, ValidationInfo, field_validator
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.api.http.dependencies import CalledBy, Res, Session
+from app.api.http.dependencies import CalledBy, Res, Session, Terms, TheSettings
 from app.api.http.paging import bad_cursor, make_cursor, read_cursor
 from app.api.schemas.common import Day, Days, Name, Out, Page, PageIn, Time
 from app.api.schemas.rules import ALIASES, RuleChange, RuleIn, RuleRef, WarningOut, refuse_null
@@ -136,11 +136,11 @@ class CoverageEntryOut(Out):
 
 
 @router.post("/preview")
-async def preview_rule(res: Res, session: Session, asked: PreviewIn) -> PreviewOut:
+async def preview_rule(settings: TheSettings, session: Session, asked: PreviewIn) -> PreviewOut:
     """What a rule, saved or not, would request now, and what comes next. Changes nothing; a read token is enough."""
     saved = await _saved(session, asked)
     wanted = _new_rule(asked.given()) if saved is None else asked.applied_to(store.values_of(saved))
-    check(wanted, res.settings.accounts)
+    check(wanted, settings.accounts)
     found = await previews.preview(session, wanted, saved=None if saved is None else saved.id)
     (warnings,) = await store.warnings(session, [wanted])
     if found.made_by_hand:
@@ -150,7 +150,7 @@ async def preview_rule(res: Res, session: Session, asked: PreviewIn) -> PreviewO
     fed = [FedCheckOut.model_validate(one) for one in await previews.fed_checks(session, wanted)]
     ahead = None
     if found.now_total:
-        ahead = await forecasts.forecast(session, wanted.account, found.now_total, res.settings)
+        ahead = await forecasts.forecast(session, wanted.account, found.now_total, settings)
     return PreviewOut(
         now=[_dated(UpcomingWindowOut, one, wanted.timezone) for one in found.now],
         now_total=found.now_total,
@@ -181,13 +181,13 @@ async def backfill_rule(
 
 @router.get("/{rule_id}/coverage")
 async def show_coverage(
-    res: Res, session: Session, rule_id: RuleRef, asked: Annotated[CoverageIn, Query()]
+    session: Session, rule_id: RuleRef, asked: Annotated[CoverageIn, Query()], terms: Terms
 ) -> Page[CoverageEntryOut]:
     """Every window from the rule's start to now, newest first, with its state."""
     saved = await store.find(session, rule_id)
     after = None if asked.cursor is None else _place(asked.cursor)
     wanted = CoverageQuery(datetime.now(UTC), asked.first, asked.end(), after, asked.limit)
-    found, more = await coverage.coverage(session, saved, wanted, res.claim_terms)
+    found, more = await coverage.coverage(session, saved, wanted, terms)
     following = None if more is None else make_cursor("coverage", more.start.isoformat(), more.account)
     return Page(data=[_dated(CoverageEntryOut, one, saved.timezone) for one in found], next_cursor=following)
 

@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app import report_types
 from app.accounts import reconciliations
 from app.api import checks
-from app.api.http.dependencies import CalledBy, Res, Session
+from app.api.http.dependencies import CalledBy, Res, Session, Terms
 from app.api.http.paging import bad_cursor, page_of, read_cursor, read_id_cursor
 from app.api.named_rule import rule_id_of
 from app.api.schemas.common import Page
@@ -41,13 +41,13 @@ IdempotencyKey = Annotated[
 
 
 @router.get("")
-async def list_runs(res: Res, session: Session, asked: Annotated[RunListIn, Query()]) -> Page[RunOut]:
+async def list_runs(session: Session, asked: Annotated[RunListIn, Query()], terms: Terms) -> Page[RunOut]:
     """All runs that match, in the requested order."""
     filters = replace(asked.filters(), rule_id=await rule_id_of(session, asked))
     after = None if asked.cursor is None else _place(asked.order, asked.cursor)
     found = await listing.list_runs(session, filters, limit=asked.limit + 1, order=asked.order, after=after)
     rows = {row.id: row for row in found}
-    page = await shown(session, found, res.claim_terms)
+    page = await shown(session, found, terms)
     return page_of(f"runs{asked.order}", page, asked.limit, lambda run: _key(asked.order, rows[run.id]))
 
 
@@ -78,9 +78,9 @@ def _place(order: RunOrder, cursor: str) -> Position:
 
 
 @router.get("/{run_id:uuid}")
-async def show_run(res: Res, session: Session, run_id: uuid.UUID) -> RunDetailOut:
+async def show_run(session: Session, run_id: uuid.UUID, terms: Terms) -> RunDetailOut:
     """One run, with its history and the verdicts about its file."""
-    return await shown_in_full(session, run_id, res.claim_terms)
+    return await shown_in_full(session, run_id, terms)
 
 
 @router.post("", status_code=201)

@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Path
 
 from app.api.checks import shown_window
-from app.api.http.dependencies import CalledBy, Res, Session, for_every_account
+from app.api.http.dependencies import CalledBy, Res, Session, TheSettings, for_every_account
 from app.api.schemas.common import Page
 from app.api.schemas.tables import (
     ColumnIn,
@@ -34,7 +34,7 @@ async def list_tables(session: Session) -> Page[TableOut]:
 
 
 @router.get("/{table}")
-async def show_table(res: Res, session: Session, table: TableName) -> TableDetailOut:
+async def show_table(settings: TheSettings, session: Session, table: TableName) -> TableDetailOut:
     """One table: its columns with their meaning, the rules whose windows its plain view shows, and where the columns
     of its files changed."""
     found = await overview.get_table(session, table)
@@ -42,9 +42,7 @@ async def show_table(res: Res, session: Session, table: TableName) -> TableDetai
     leaders = [LeaderOut.model_validate(leader) for leader in await overview.leaders_of(session, found)]
     changes = [_shown(change) for change in await overview.changes_of(session, table)]
     shown = dict(TableOut.model_validate(found))
-    return TableDetailOut(
-        **shown, in_schema=res.settings.reports_schema, columns=columns, leaders=leaders, changes=changes
-    )
+    return TableDetailOut(**shown, in_schema=settings.reports_schema, columns=columns, leaders=leaders, changes=changes)
 
 
 def _shown(change: ColumnsChanged) -> ColumnsChangedOut:

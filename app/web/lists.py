@@ -91,7 +91,7 @@ async def show_tables(visit: Visit) -> Response:
 async def show_table(visit: Visit) -> Response:
     """One table: its columns, and the rules whose windows it shows."""
     async with visit.res.sessions.begin() as session:
-        table = await tables.show_table(visit.res, session, visit.request.path_params["table"])
+        table = await tables.show_table(visit.res.settings, session, visit.request.path_params["table"])
     return visit.show("table.html", table=table, schema=visit.res.settings.reports_schema)
 
 
@@ -146,7 +146,7 @@ async def show_deliveries(visit: Visit) -> Response:
 async def show_message(visit: Visit) -> Response:
     """One message: its body, and each try to deliver it."""
     async with visit.res.sessions.begin() as session:
-        message = await messages.show_message(visit.res, session, visit.request.path_params["message"])
+        message = await messages.show_message(visit.res.settings, session, visit.request.path_params["message"])
     body = json.dumps(message.body, indent=2, ensure_ascii=False, default=str)
     return visit.show("message.html", message=message, body=body)
 

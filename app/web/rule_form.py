@@ -106,7 +106,7 @@ FIELDS = (
 
 async def _preview(visit: Visit, values: Mapping[str, Any], **saved: str) -> PreviewOut:
     async with visit.res.sessions.begin() as session:
-        return await rule_actions.preview_rule(visit.res, session, checked(PreviewIn, {**values, **saved}))
+        return await rule_actions.preview_rule(visit.res.settings, session, checked(PreviewIn, {**values, **saved}))
 
 
 def _values(form: Mapping[str, str]) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from app.web.words import days
 async def show(visit: Visit) -> Response:
     """The runs that match, newest first."""
     async with visit.res.sessions.begin() as session:
-        page = await api.list_runs(visit.res, session, checked(RunListIn, visit.query))
+        page = await api.list_runs(session, checked(RunListIn, visit.query), visit.res.claim_terms)
         rules = await rule_lines(session, list({run.rule_id for run in page.data if run.rule_id is not None}))
     return visit.show(
         "runs.html",

@@ -16,7 +16,7 @@ def takes_both(source: Source) -> Iterator[str]:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             taken = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
             types = [ast.unparse(one.annotation) for one in taken if one.annotation is not None]
-            if any("Resources" in type for type in types) and any("Session" in type for type in types):
+            if any("Resources" in type or type == "Res" for type in types) and any("Session" in type for type in types):
                 yield f"{source.path}: {node.name}"
 
 
@@ -29,6 +29,7 @@ def test_no_function_takes_resources_and_a_session() -> None:
     [
         ("async def f(res: Resources, session: AsyncSession) -> None: ...", ["app/x.py: f"]),
         ("def f(session: AsyncSession, *, res: Resources | None = None) -> None: ...", ["app/x.py: f"]),
+        ("async def f(res: Res, session: Session) -> None: ...", ["app/x.py: f"]),
         ("def f(res: Resources) -> None: ...", []),
         ("def f(session: AsyncSession, seconds: float) -> None: ...", []),
     ],

@@ -1,6 +1,8 @@
-"""FastAPI dependencies of the endpoints: the resources, the caller, and a read-only session.
+"""FastAPI dependencies of the endpoints: the resources or what to read with, and the caller.
 
-Endpoints that write open `res.sessions.begin()` themselves: they must commit before they answer.
+Endpoints that write take `Res` and open `res.sessions.begin()` themselves: they must commit before they answer. Those
+that read take `Session`, and `TheSettings` or `Terms` if they need more. All are coroutines: FastAPI gives anything
+else a thread for each request.
 """
 
 from collections.abc import AsyncIterator
@@ -12,7 +14,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.api.http.tokens import Caller
 from app.errors import Forbidden
-from app.resources import Resources, limited_to
+from app.resources import ClaimTerms, Resources, limited_to
+from app.settings import Settings
 
 # For the OpenAPI document only: the middleware has checked the token before routing.
 bearer = HTTPBearer(
@@ -20,13 +23,13 @@ bearer = HTTPBearer(
 )
 
 
-def _resources(request: Request) -> Resources:
+async def _resources(request: Request) -> Resources:
     res: Resources = request.app.state.res
     caller: Caller | None = getattr(request.state, "caller", None)
     return res if caller is None or caller.accounts is None else limited_to(res, caller.accounts)
 
 
-def _caller(request: Request) -> Caller:
+async def _caller(request: Request) -> Caller:
     caller: Caller = request.state.caller
     return caller
 
@@ -48,3 +51,15 @@ async def _session(res: Res) -> AsyncIterator[AsyncSession]:
 
 # Closed before the answer is sent: a stalled client does not hold a database connection.
 Session = Annotated[AsyncSession, Depends(_session, scope="function")]
+
+
+async def _settings(res: Res) -> Settings:
+    return res.settings
+
+
+async def _claim_terms(res: Res) -> ClaimTerms:
+    return res.claim_terms
+
+
+TheSettings = Annotated[Settings, Depends(_settings)]
+Terms = Annotated[ClaimTerms, Depends(_claim_terms)]
