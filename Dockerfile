@@ -1,7 +1,7 @@
 # One image for serve, worker and migrate. The final stage has no compiler; the service's environment has no package
 # installer. It runs as an ordinary user and needs no writable file system (with DATABASE_URL).
 # To pin the base image, build with `--build-arg PYTHON_IMAGE=python:3.13-slim@sha256:…`.
-# The core and the object store are always in it; EXTRAS names further locks of requirements/: `--build-arg EXTRAS="tracing parquet"`.
+# The core and the object store are always included; EXTRAS adds locks of requirements/: `--build-arg EXTRAS="tracing parquet"`.
 ARG PYTHON_IMAGE=python:3.13-slim
 
 FROM ${PYTHON_IMAGE} AS build
@@ -16,7 +16,7 @@ RUN python -m venv --without-pip /opt/tallyhook \
 COPY deploy/image/ /opt/tallyhook/bin/
 COPY app app
 COPY migrations migrations
-# Nothing can be compiled at run time; bytecode that carries no times is the same in every build.
+# Nothing can be compiled at run time; bytecode without timestamps is the same in every build.
 RUN python -m compileall -q --invalidation-mode unchecked-hash /opt/tallyhook/lib /srv
 
 FROM ${PYTHON_IMAGE}

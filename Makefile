@@ -1,4 +1,4 @@
-# `make help` lists what there is. Needs Python 3.11 or newer with venv, and nothing else.
+# `make help` lists the targets. Needs Python 3.11 or newer with venv, and nothing else.
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.14; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
 VENV ?= .venv
@@ -39,7 +39,7 @@ run: $(VENV)/.run $(EXTRA) ## the service, with the settings of the environment 
 	$(BIN)/python -m app serve $(ARGS)
 
 test: setup ## all tests, on an embedded PostgreSQL (or on TEST_DATABASE_URL)
-	# Three processes on two cores: with two, a quarter of the time of both was idle.
+	# Three processes on two cores: with two, both cores were idle a quarter of the time.
 	$(BIN)/pytest -n 3 $(ARGS)
 
 fuzz: setup ## call the API in every way that its OpenAPI document describes, with right and wrong input
@@ -48,7 +48,7 @@ fuzz: setup ## call the API in every way that its OpenAPI document describes, wi
 browser: setup $(VENV)/.browser ## the pages in a real browser (BROWSER=/path/to/chromium, default: the one on the PATH)
 	$(BIN)/pytest tests/web/browser -m browser $(ARGS)
 
-# In an environment of its own: it needs another version of what the command line is made with.
+# In an environment of its own: it needs another version of the command line's library.
 $(VENV)-clients/.ready: tests/clients/requirements.txt
 	@$(PYTHON) -m venv $(VENV)-clients
 	$(VENV)-clients/bin/pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r $<
@@ -86,7 +86,7 @@ lock: ## write requirements/*.txt from pyproject.toml (needs uv)
 
 	echo 'openapi-python-client>=0.29' | $(COMPILE) - -o tests/clients/requirements.txt
 
-audit: ## known vulnerabilities of what is locked (needs uv, and PyPI itself: a mirror may not know them)
+audit: ## known vulnerabilities of locked packages (needs uv, and PyPI itself: a mirror may not know them)
 	for lock in requirements/*.txt; do \
 		uvx pip-audit==2.10.1 --strict --disable-pip --require-hashes -r $$lock || exit 1; done
 

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Makes the secrets that docker-compose.yml mounts, in ./secrets; keeps what is there. Run it where that file is.
+# Makes the secrets that docker-compose.yml mounts, in ./secrets; keeps those that exist. Run it where that file is.
 set -eu
 umask 022 # the containers' own users have to read the files; nobody else gets past the folder, which is yours alone
 mkdir -p secrets

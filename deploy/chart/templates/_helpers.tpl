@@ -51,7 +51,7 @@ volumes:
   {{- with .Values.extraVolumes }}{{ toYaml . | nindent 2 }}{{ end }}
 {{- end }}
 
-{{/* What every container of ours has. */}}
+{{/* What all our containers share. */}}
 {{- define "tallyhook.container" -}}
 image: {{ printf "%s:%s" .Values.image.repository (.Values.image.tag | default .Chart.AppVersion) | quote }}
 imagePullPolicy: {{ .Values.image.pullPolicy }}
@@ -103,7 +103,7 @@ spec:
       {{- end }}
     spec:
       {{- include "tallyhook.pod" $root | nindent 6 }}
-      # Nothing new is taken after SIGTERM, and a process is gone within 15 seconds.
+      # After SIGTERM a process takes nothing new, and is gone within 15 seconds.
       terminationGracePeriodSeconds: 30
       topologySpreadConstraints:
         {{- range list "kubernetes.io/hostname" "topology.kubernetes.io/zone" }}
@@ -124,8 +124,8 @@ spec:
           {{- include "tallyhook.container" $root | nindent 10 }}
           args: {{ index . 3 | toJson }}
           ports: [{name: http, containerPort: 8000}]
-          # Alive: the process answers. Ready: database, schema and, of a worker, its heartbeat. A database that is away
-          # restarts nobody.
+          # Alive: the process answers. Ready: database, schema and, of a worker, its heartbeat. A database that is down
+          # restarts nothing.
           startupProbe:
             httpGet: {path: /health/live, port: http}
             periodSeconds: 1
@@ -140,6 +140,6 @@ spec:
             timeoutSeconds: 4
           lifecycle:
             preStop:
-              exec: {command: [sleep, "5"]} # until nobody is sent here any more
+              exec: {command: [sleep, "5"]} # until no more requests are sent here
           resources: {{- toYaml $values.resources | nindent 12 }}
 {{- end }}
