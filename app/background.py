@@ -16,8 +16,8 @@ T = TypeVar("T")
 async def outlive(who: str, work: Awaitable[T], **ids: object) -> T | None:
     """The result of the work; None after an error, which is logged: briefly if it is a database error.
 
-    The lines are called `<who>.database_trouble` and `<who>.crashed`. A cancellation is never outlived, even where the
-    work turned it into an error, as the driver does when that comes in the middle of a pipeline.
+    The lines are called `<who>.database_trouble` and `<who>.crashed`. A cancellation is never outlived, even if the
+    work turned it into an error, as the driver does in the middle of a pipeline.
     """
     task = asyncio.current_task()
     assert task is not None

@@ -5,7 +5,7 @@ TallyhookError
 ├── SchemaError          the database cannot be brought to what this version needs (app/db/migrate.py)
 ├── EmbeddedPostgresError  the embedded PostgreSQL cannot be used (app/db/embedded)
 ├── CannotListen         the web server's address is taken, or not ours (app/serving.py)
-├── RuleFileError        a file of rules and targets cannot be applied as it is (app/api/rule_file.py)
+├── RuleFileError        a file of rules and targets cannot be applied as it stands (app/api/rule_file.py)
 ├── StripeCallError      classified once, in the client (app/stripe_api/answers.py)
 │   ├── NotNow           may work later: cut off, 5xx, 409, 429
 │   │   └── WrongPart    not the rest of the file that was requested: fetch it whole
@@ -14,9 +14,9 @@ TallyhookError
 ├── RejectedDelivery     a webhook delivery that is not authentic, or is not an event (app/inbox/delivery.py)
 ├── Unavailable          an event could not be committed: Stripe delivers it again (app/inbox/intake.py)
 ├── StoreAway            the object store does not answer, or refuses (app/files/backends.py)
-├── ForeignSchema        a schema that report rows are to be read from is somebody else's (app/db/report_schemas.py)
+├── ForeignSchema        the schema for reading report rows is somebody else's (app/db/report_schemas.py)
 ├── Unloadable           a file does not have the strict shape of a report (app/tables/reading.py)
-├── FileIsGone           the bytes of a file that is to be loaded are not there
+├── FileIsGone           the bytes of a file to load are gone
 ├── LoadOvertaken        somebody else has the load, or it moved on: nothing was written
 ├── ChildEnded           the process that loads files is gone: what it was doing is rolled back
 │   └── ChildSilent      it did not answer, and was ended
@@ -24,7 +24,7 @@ TallyhookError
 ├── NotFound             no such rule, run, event
 ├── Forbidden            the caller may not do this
 ├── Conflict             the state of things does not allow it
-├── Gone                 it was here, and was removed
+├── Gone                 it existed, and was removed
 ├── NotAcceptable        a file is not available in the requested format (app/spreadsheets)
 └── BadInput             what the user gave cannot work; one entry per field
 
@@ -171,11 +171,11 @@ class Forbidden(TallyhookError):
 
 
 class Conflict(TallyhookError):
-    """The present state does not allow what was requested."""
+    """The current state does not allow what was requested."""
 
 
 class Gone(TallyhookError):
-    """It was here and has been removed."""
+    """It existed, and has been removed."""
 
 
 class NotAcceptable(TallyhookError):
@@ -227,7 +227,7 @@ class BadParameter(ValueError):
 
 
 class BodyTooLarge(Exception):
-    """The body is larger than the limit; not more than the limit was held in memory."""
+    """The body is larger than the limit; no more than the limit was held in memory."""
 
 
 class Missing(Exception):

@@ -37,7 +37,7 @@ _Handle = Callable[[AsyncSession, Settings, Handler, list[PendingEvent]], Awaita
 async def on_data_available(
     session: AsyncSession, settings: Settings, account: str, values: list[dict[str, Any]]
 ) -> None:
-    """Availability of report types moved: record it if it moved forward, and plan what became due."""
+    """The availability of report types moved: if forward, record it and plan what became due."""
     types = [report_type_from(value) for value in values]
     await schedule.record_availability(session, account, types, attempts=settings.max_run_attempts)
 
@@ -95,7 +95,7 @@ async def look_at_payouts(session: AsyncSession, settings: Settings, account: st
     await payouts.look_soon(session, account, named)
 
 
-# Events that name another account than the one whose secret signed them: they only say where to look, with the right
+# Events that name an account other than the one whose secret signed them: they only say where to look, with the right
 # key (docs/decisions/0018).
 HINT_HANDLERS: dict[EventType, Handler] = {
     EventType.REPORT_TYPE_UPDATED: look_for_data,
@@ -174,7 +174,7 @@ async def _together(
 async def _apart(
     session: AsyncSession, settings: Settings, handler: Handler, events: list[PendingEvent]
 ) -> list[Outcome]:
-    """Handle events of one handler together, or if that fails one by one, so that only the bad ones fail."""
+    """Handle events of one handler together or, if that fails, one by one, so that only the bad ones fail."""
     try:
         async with session.begin_nested():
             return await _together(session, settings, handler, events)

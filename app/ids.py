@@ -15,8 +15,8 @@ _last = 0
 def uuid7() -> uuid.UUID:
     """A new UUID of version 7; those of one process sort in the order in which they were made.
 
-    48 bits of milliseconds, 12 bits that count within one (RFC 9562 §6.2, method 1; running on into the next
-    millisecond where they do not suffice), 62 random ones.
+    48 bits of milliseconds, 12 bits that count within one (RFC 9562 §6.2, method 1; running over into the next
+    millisecond if they do not suffice), 62 random ones.
     """
     global _last  # noqa: PLW0603 - the order is a promise of the whole process
     with _lock:

@@ -1,4 +1,4 @@
-"""What the web app of every process has. A worker's serves health and metrics, and does not load anything else."""
+"""What the web app of every process has. A worker's serves health and metrics, and loads nothing else."""
 
 from collections.abc import Callable
 from typing import Any

@@ -1,4 +1,4 @@
-"""A report type of an account: how far its data reaches, whether it exists, and what earlier requests showed.
+"""An account's report type: how far its data reaches, whether it exists, and what earlier requests showed.
 
 All SQL about the table `report_types` in the data flow is here. A type that ends in `.latest` has a row of its own
 while rules name it: it reaches as far as any version of its family, and `resolves_to` is the highest one that has data.
@@ -100,7 +100,7 @@ async def record_availability(session: AsyncSession, account: str, updates: Sequ
     Events come in any order, so the end only ever moves forward.
     """
     batch, recorded = Batch(session), []
-    # One statement for all types. It can take a row only once: a type that is named again goes into another one.
+    # One statement for all types. It can touch a row only once: a type that is named again goes into another one.
     rounds: list[dict[str, ReportTypeInfo]] = []
     for info in sorted(updates, key=lambda info: info.id):
         if info.available_start >= info.available_end:
@@ -121,7 +121,7 @@ async def record_availability(session: AsyncSession, account: str, updates: Sequ
 
 
 async def follow_latest(session: AsyncSession, account: str, report_type: str) -> None:
-    """From now on keep up to date what this type resolves to, if it ends in `.latest`: a rule names it."""
+    """If this type ends in `.latest`, keep what it resolves to up to date from now on: a rule names it."""
     if is_latest(report_type):
         await _resolve(session, account, [report_type])
 
@@ -191,7 +191,7 @@ from report_types as type join (
     select distinct * from unnest(cast(:accounts as text[]), cast(:ids as text[]))
 ) as named(account, id) on named.account = type.account and named.id = type.id
 """)
-# Of each named family: the highest version that has data, and how far any of its versions reaches.
+# For each named family: the highest version that has data, and how far any of its versions reaches.
 _FAMILIES = """
 unnest(cast(:accounts as text[]), cast(:ids as text[])) as named(account, id) cross join lateral (
     select type.*, max(type.data_available_end) over () as reaches from report_types as type

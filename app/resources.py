@@ -36,10 +36,10 @@ from app.stripe_api.rate_limit import Limiter
 
 log = structlog.get_logger()
 
-# Enough transactions for two cores, and a few that wait for locks; the intake has its own connections, so that a
+# Enough transactions for two cores, and a few that wait for locks; the intake has its own connections, so a
 # busy worker never keeps a webhook waiting.
 POOL_SIZE = 10
-# Creates that one process has under way; the limit of pending Stripe runs is counted across all processes.
+# Creates that one process has under way; the limit on pending Stripe runs is counted across all processes.
 REQUESTS_AT_ONCE = 16
 # How often we check for a dead embedded server: a restart takes a tenth of a second, so this is the length of an
 # outage.
@@ -88,7 +88,7 @@ class Resources:
 
     @property
     def callable_accounts(self) -> frozenset[str]:
-        """The accounts that may be worked for: they have a key, and it is confirmed."""
+        """The accounts that may be worked for: those with a confirmed key."""
         return self.stripe.accounts - self.unconfirmed
 
     @property
@@ -141,7 +141,7 @@ def has_database(settings: Settings) -> bool:
 
 @asynccontextmanager
 async def open_database(settings: Settings) -> AsyncIterator[str]:
-    """The URL of the database: the configured one, or that of the embedded server, started or joined and kept alive."""
+    """The URL of the database: the configured one, or the embedded server's, started or joined and kept up."""
     if settings.database_url is not None:
         yield settings.database_url.get_secret_value()
         return

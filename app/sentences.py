@@ -1,4 +1,4 @@
-"""What pydantic finds wrong, in sentences that say what to do: of requests, of files of rules, of settings."""
+"""What pydantic finds wrong with requests, rules files and settings, in sentences that say what to do."""
 
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -15,7 +15,7 @@ CONNECTED_ACCOUNT = r"^acct_[A-Za-z0-9]+$"
 ZONE = r"^[A-Za-z0-9_+/-]{1,64}$"
 MONTH = r"^(19[7-9][0-9]|[2-8][0-9]{3})-(0[1-9]|1[0-2])$"
 
-# Texts of a certain form, and how to write them.
+# Texts with a set form, and how to write them.
 _FORMS: Mapping[str, str] = {
     REPORT_TYPE: "must be a report type as Stripe writes it, like balance.summary.1: see GET /v1/report-guide",
     SLUG: "must be the short name of an account, like default: lower-case letters, digits, `_` and `-`",
@@ -81,7 +81,7 @@ def place(detail: ErrorDetails) -> Sequence[int | str]:
 
 
 def unknown(name: str, known: Collection[str]) -> str:
-    """About a field or parameter that does not exist: the one that was probably meant, else all of them."""
+    """About a field or parameter that does not exist: the one that was probably meant, or else all of them."""
     near = get_close_matches(_plain(name), {_plain(one): one for one in known}, n=1, cutoff=0.6)
     if near:
         return f"is unknown: did you mean `{next(one for one in known if _plain(one) == near[0])}`?"

@@ -98,7 +98,7 @@ async def _run(
 
 
 def _freeze() -> None:
-    """What is there after the start stays to the end: the garbage collector need not look through it every time."""
+    """What exists after the start stays to the end: the garbage collector need not scan it every time."""
     gc.collect()
     gc.freeze()
 
@@ -112,9 +112,9 @@ class _Server(uvicorn.Server):
 
 
 def make_server(app: FastAPI, settings: Settings, *, host: str, port: int) -> _Server:
-    """Uvicorn with this app, every connection within the limits of the settings."""
+    """Uvicorn with this app, with the settings' limits on every connection."""
     connections = Connections(Limits.of(settings, connections=_make_room_for(settings.max_connections)))
-    # Where there is none, a worker's probes say, there is no short path either.
+    # Without it, as in a worker's probes, there is no short path.
     endpoint = getattr(app.state, "plain_deliveries", None)
     kind: Callable[..., Connection] = partial(ShortPath, endpoint=endpoint) if endpoint else Connection
     protocol: Any = partial(kind, connections=connections)
@@ -128,7 +128,7 @@ def make_server(app: FastAPI, settings: Settings, *, host: str, port: int) -> _S
         lifespan="off",
         timeout_graceful_shutdown=WEB_GRACE_SECONDS,
         server_header=False,
-        # Who speaks to us is who connected: a proxy is believed by its own setting alone (app/web/visitors.py).
+        # The client is the peer that connected: a proxy is believed only by its own setting (app/web/visitors.py).
         proxy_headers=False,
         # Proxies usually keep connections open for 60 s: closing later than they do avoids resets.
         timeout_keep_alive=settings.idle_seconds,  # type: ignore[arg-type]  # a float will do
@@ -162,7 +162,7 @@ async def _serve(server: _Server) -> None:
 
 
 def _whole_app(res: Resources) -> FastAPI:
-    # A worker never loads it: with the pages and the API it is a tenth of the memory.
+    # A worker never loads it: with the pages and the API it takes a tenth of the memory.
     from app.main import build_app
 
     return build_app(res)

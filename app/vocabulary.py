@@ -79,8 +79,8 @@ class EventType(StrEnum):
     ACCOUNT_DEAUTHORIZED = "account.application.deauthorized"
 
 
-# What every account's endpoint is sent; what else if a rule needs it; and what an endpoint for connected accounts is
-# sent.
+# What every account's endpoint is sent; what else is sent if a rule needs it; and what an endpoint for connected
+# accounts is sent.
 OWN_EVENTS = (EventType.REPORT_TYPE_UPDATED, EventType.REPORT_RUN_SUCCEEDED, EventType.REPORT_RUN_FAILED)
 PAYOUT_EVENTS = (EventType.PAYOUT_RECONCILED,)
 ACCOUNT_EVENTS = (EventType.ACCOUNT_UPDATED, EventType.ACCOUNT_AUTHORIZED, EventType.ACCOUNT_DEAUTHORIZED)

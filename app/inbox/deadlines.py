@@ -1,4 +1,4 @@
-"""One timer for all deliveries that wait for a commit: a timer and a task's cancellation for each would cost more."""
+"""One timer for all deliveries that wait for a commit: one timer and one task cancellation each would cost more."""
 
 import asyncio
 from collections import deque
@@ -11,7 +11,7 @@ class Deadlines:
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
-        self._waiting: deque[tuple[float, asyncio.Future[None]]] = deque()  # those that end first, first
+        self._waiting: deque[tuple[float, asyncio.Future[None]]] = deque()  # the earliest deadline first
         self._timer: asyncio.TimerHandle | None = None
 
     def future(self) -> asyncio.Future[None]:

@@ -22,8 +22,8 @@ _OF_CONNECTED_ONLY = frozenset(ACCOUNT_EVENTS)
 class IncomingEvent:
     """An event as it is stored.
 
-    `payload` is the signed text, None for types that we do not use, and no more than what it is about for a hint:
-    an event that only says where to look (docs/decisions/0018).
+    `payload` is the signed text; None for types that we do not use; for a hint, an event that only says where to look
+    (docs/decisions/0018), no more than what it is about.
     """
 
     account: str
@@ -41,7 +41,7 @@ class IncomingEvent:
 
 
 class Members:
-    """The configured accounts of a platform or an organization: their events come in by its endpoint and name them."""
+    """The configured accounts of a platform or an organization: their events arrive at its endpoint and name them."""
 
     def __init__(self, accounts: Iterable[Account]) -> None:
         self._accounts: dict[tuple[str, str], list[Account]] = {}
@@ -127,12 +127,12 @@ def _secrets_of(account: Account) -> tuple[str, ...]:
 
 
 def _named(event: Mapping[str, Any]) -> object:
-    """The account that the event names, if it is another one than that of the endpoint."""
+    """The account that the event names, if it is not the endpoint's own."""
     return event.get("account") if event.get("account") is not None else event.get("context")
 
 
 def _hint(event: Mapping[str, Any]) -> str:
-    """Where to look: what it claims is not even kept, so that all one can do is ask Stripe."""
+    """Where to look: what the event claims is not kept, so that all one can do is ask Stripe."""
     about = {"id": event["id"], "type": event["type"], "hint": True, "account": _named(event)}
     return orjson.dumps({**about, "data": {"object": {"id": _object_id(event)}}}).decode()
 
@@ -142,7 +142,7 @@ def _why_ignored(event: Mapping[str, Any], account: Account, *, of_connected: bo
         return "thin_event"
     if event["type"] not in _USED_TYPES or (event["type"] in _OF_CONNECTED_ONLY and not of_connected):
         return "unused_type"
-    # Its data is not the platform's; and an organization's context says whose it is, but not by whom it is connected.
+    # Its data is not the platform's; and an organization's context says whose it is, but not who connected it.
     unclear = event["type"] == EventType.REPORT_TYPE_UPDATED or not _is_name(event.get("account"))
     if of_connected and unclear:
         return "connected_account"
@@ -159,7 +159,7 @@ def _object_id(event: Mapping[str, Any]) -> str | None:
 
 
 def _created(value: object) -> datetime | None:
-    # orjson reads JSON's own numbers only; years beyond 9999 are not a date, but no reason to refuse an event.
+    # orjson reads only JSON's own numbers; a year beyond 9999 is not a date, but no reason to refuse an event.
     if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 253_402_300_800:
         return None
     return datetime.fromtimestamp(value, UTC)

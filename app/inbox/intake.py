@@ -4,8 +4,8 @@ Deliveries that arrive while a commit is under way are committed together, in on
 times as many per second as one by one). Why not by `queue/group_commit`: docs/decisions/0005.
 
 The events table is the inbox: there are no jobs, and the NOTIFY that wakes the workers follows the commit
-(docs/decisions/0002): inside it, it would hold a lock of the whole server until the commit is on the disk, so that
-commits took turns.
+(docs/decisions/0002): inside, it would hold a server-wide lock until the commit is on disk, so commits would take
+turns.
 """
 
 import asyncio
@@ -40,16 +40,16 @@ log = structlog.get_logger()
 # One commit in flight while the next group fills.
 WRITERS = 2
 GROUP_LIMIT = 200
-# The least between two wake-ups: what is committed meanwhile shares one.
+# The shortest time between two wake-ups: all commits in between share one.
 WAKE_SECONDS = 0.005
 # More than this waiting means that the database cannot keep up: 503, and Stripe delivers again.
 QUEUE_LIMIT = 2000
-# A process that stored so many events in so many seconds leaves room for more.
+# A process that stored this many events in this many seconds leaves room for more.
 BUSY_EVENTS = 20
 BUSY_SECONDS = 10.0
 # Stripe must get its answer within 5 s when the database is down (contract §4).
 ANSWER_SECONDS = 4.5
-# By then no request waits for the commit any longer: a connection that has not answered is abandoned.
+# By then no request waits for the commit: a connection that has not answered is abandoned.
 TRANSACTION_SECONDS = 5.0
 
 
@@ -74,7 +74,7 @@ class Intake:
         # The pool has one more: for `refused`.
         *self._own, self._waker = [OwnConnection(self._engine, seconds=TRANSACTION_SECONDS) for _ in range(WRITERS + 1)]
         self._writers: list[asyncio.Task[None]] = []
-        self._due = asyncio.Event()  # something was committed that nobody was woken for yet
+        self._due = asyncio.Event()  # something was committed, and no worker was woken for it yet
         self._waking: asyncio.Future[bool | None] = asyncio.get_running_loop().create_future()
         self._waking.set_result(True)
         self._kept_at: deque[float] = deque(maxlen=BUSY_EVENTS)
@@ -95,7 +95,7 @@ class Intake:
         with suppress(TimeoutError):
             async with self._waker, asyncio.timeout(LATER_SECONDS):
                 await asyncio.gather(self._waking, return_exceptions=True)
-                # Otherwise the database is away, and workers look by themselves.
+                # Otherwise the database is down, and workers look without being woken.
                 if self._due.is_set() and self._waking.result():
                     await outlive("intake.wake_up", self._wake())
         await self.refused.keep(self._engine)
@@ -107,7 +107,7 @@ class Intake:
 
     @property
     def is_busy(self) -> bool:
-        """Whether this process takes so many events now that other work should leave it a core."""
+        """Whether this process is taking so many events that other work should leave it a core."""
         return len(self._kept_at) == BUSY_EVENTS and time.monotonic() - self._kept_at[0] < BUSY_SECONDS
 
     def account(self, slug: str) -> Account | None:
@@ -158,7 +158,7 @@ class Intake:
     async def _write_groups(self, own: OwnConnection) -> None:
         writer = asyncio.current_task()
         async with own:
-            # A connection that breaks just as its writer is cancelled raises a database error, which is all it means.
+            # A connection that breaks just as its writer is cancelled raises a database error; it means no more.
             while writer is not None and not writer.cancelling():
                 group = [await self._waiting.get()]
                 while len(group) < GROUP_LIMIT and not self._waiting.empty():
@@ -210,13 +210,13 @@ class Intake:
 
     def _is_due(self) -> None:
         self._due.set()
-        # This process's own worker at once: the way through the server takes a millisecond or two.
+        # Wake this process's own worker at once: the detour through the server takes a millisecond or two.
         self._wakeups.ring([Lane.INBOX])
 
     async def _wake_workers(self) -> Never:
         while True:
             await self._due.wait()
-            # To its end: a connection whose task is cancelled while it is opened stays open for a while.
+            # Wait until it is open: a connection whose task is cancelled while opening stays open for a while.
             self._waking = asyncio.ensure_future(outlive("intake.wake_up", self._wake()))
             woken = await asyncio.shield(self._waking)
             await asyncio.sleep(WAKE_SECONDS if woken else RECONNECT_SECONDS)

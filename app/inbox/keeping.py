@@ -1,4 +1,4 @@
-"""Stores events, each exactly once: inserts it or does nothing, and has it handled again if that is still owed."""
+"""Stores events, each exactly once: inserts it or does nothing, and has it handled again if it never was."""
 
 from collections.abc import Iterator, Sequence
 
@@ -16,7 +16,7 @@ async def keep(own: OwnConnection, columns: Sequence[bytes]) -> tuple[int, int]:
 
 
 async def handle_again(own: OwnConnection, columns: Sequence[bytes]) -> int:
-    """Have those of these events handled again that are known and not handled; returns how many."""
+    """Have those of these events that are known but not handled handled again; returns how many."""
     (again,) = _numbers(await own.execute(_HANDLE_AGAIN, columns[:2]))
     return again
 
@@ -47,7 +47,7 @@ def packed(events: Sequence[IncomingEvent]) -> tuple[bytes, ...]:
     )
 
 
-# The arrays come packed (app/db/arrays): as text, psycopg would escape every quote in Python, and the gain is lost.
+# The arrays come packed (app/db/arrays): as text, psycopg would escape every quote in Python and undo the gain.
 _KEEP = """
 with kept as (
     insert into events (account, stripe_event_id, type, object_id, livemode, stripe_created_at, payload,
@@ -58,7 +58,7 @@ with kept as (
 )
 select count(*), count(*) filter (where status = 'pending') from kept
 """
-# Only what is not handled yet, and without waiting: an event that a worker has locked is being handled right now.
+# Only what is not handled yet, and without waiting: an event that a worker has locked is being handled.
 _HANDLE_AGAIN = """
 with again as (
     update events set due_at = clock_timestamp(), status = 'pending', tries = 0

@@ -1,7 +1,7 @@
-"""Counts rejected deliveries by account and reason: in memory, and from time to time in rows.
+"""Counts rejected deliveries by account and reason: in memory, and every few seconds in rows.
 
-Anybody can send deliveries, so a rejected one writes nothing by itself: every few seconds one statement adds up the
-counts. Accounts are the configured ones and reasons a closed set, so the table does not grow either.
+Anybody can send deliveries, so a rejected one alone writes nothing: every few seconds one statement adds up the
+counts. Only configured accounts and a closed set of reasons are counted, so the table does not grow either.
 """
 
 import asyncio
@@ -37,7 +37,7 @@ class RefusedDeliveries:
             await self.keep(engine)
 
     async def keep(self, engine: AsyncEngine) -> None:
-        """Add the counts to the rows; if the database fails now, they are added the next time."""
+        """Add the counts to the rows; if the database fails now, they are added next time."""
         counted, self._unkept = self._unkept, Counter()
         if not counted:
             return

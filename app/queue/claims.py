@@ -1,7 +1,7 @@
 """How work is taken: a lease that others respect, and a fence against a worker that was only slow.
 
-A claim raises the run's fence; every later write of the claimer names it. A lease that runs out makes the run
-free for the next claim, which raises the fence again, and so the first claimer's writes find nothing. Loads and
+A claim raises the run's fence; every later write of the claimer names it. When a lease runs out,
+the next claim may take the run and raises the fence again, so the first claimer's writes find nothing. Loads and
 deliveries are taken the same way (`tables/loads`, `tables/publishing`, `targets/deliveries`).
 """
 
@@ -16,7 +16,7 @@ from app.db.batch import Batch
 from app.errors import Overtaken
 from app.vocabulary import RunState
 
-# Whether nobody works on a row that has a lease: a piece of the statements that claim.
+# Whether no lease on a row is running: a part of the claim statements.
 FREE = "(lease_until is null or lease_until < clock_timestamp())"
 # How many characters of a failed try's message are stored.
 MOST_TROUBLE = 500
@@ -86,7 +86,7 @@ select 1 from unnest(cast(:ids as uuid[]), cast(:fences as bigint[])) as held(id
 join runs on runs.id = held.id and runs.fence = held.fence and state = :state
 order by runs.id for update of runs
 """)
-# A run whose outcome is being recorded needs no lease; otherwise the next heartbeat renews it. So no heartbeat waits.
+# A locked run is skipped, so no heartbeat waits: either its outcome is being recorded, or the next heartbeat renews it.
 _RENEW = text("""
 update runs set lease_until = clock_timestamp() + make_interval(secs => :seconds)
 from (

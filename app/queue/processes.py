@@ -1,4 +1,4 @@
-"""Which processes of the service are alive, and in which version: each reports itself in its row of `workers`.
+"""Which processes of the service are alive, and which version each runs: each reports in its row of `workers`.
 
 During an upgrade an older version runs beside this one. It skips what it does not know, except in a rule, where an
 unknown word would break it. So before such a rule is written, the living processes are checked.
@@ -45,7 +45,7 @@ async def say_alive(session: AsyncSession, process_id: uuid.UUID, *, works_queue
 
 
 async def say_gone(sessions: async_sessionmaker[AsyncSession], process_id: uuid.UUID) -> None:
-    """Record that this process ends."""
+    """Record that this process is ending."""
     async with sessions.begin() as session:
         await session.execute(_GONE, {"id": process_id})
 
@@ -56,7 +56,7 @@ async def prune(session: AsyncSession, *, days: int, limit: int) -> int:
 
 
 async def older_than(session: AsyncSession, words: int, *, stalled_after_seconds: float) -> list[Process]:
-    """The living processes that cannot read a rule with words of this number (see `vocabulary.WORDS`).
+    """The living processes that cannot read a rule that needs this number of words (see `vocabulary.WORDS`).
 
     Older versions report only four times within `stalled_after_seconds`, however long that is.
     """

@@ -1,4 +1,4 @@
-"""Recurring work: each entry's due time is a row, so that one process does it, and another after a crash.
+"""Recurring work: each entry's due time is a row, so one process does it, or another after a crash.
 
 `app/worker/steps.py` says what the entries do; this file knows only names and times, so that any package can make an
 entry due (`make_due`).
@@ -23,7 +23,7 @@ async def make_due(session: AsyncSession, *names: str) -> None:
 
 
 async def hasten(session: AsyncSession, name: str) -> None:
-    """Make an entry due, at the earliest `RETRY_SECONDS` after it was last done, however often this is called."""
+    """Make an entry due, but no earlier than `RETRY_SECONDS` after it was last done, however often this is called."""
     await session.execute(_HASTEN, {"name": name, "seconds": RETRY_SECONDS})
     await wake(session, Lane.TIMETABLE)
 
@@ -63,13 +63,13 @@ def next_due(every: Mapping[str, float]) -> str:
     """  # noqa: S608 - the names are ours
 
 
-# `started_at` is set while an entry is under way; `make_due` clears it. Times are the clock's, not those at which a
-# transaction began: one that began before another claim would take what that has set for written with a wrong clock.
+# `started_at` is set while an entry is under way; `make_due` clears it. Times are the clock's, not a transaction's
+# start: a transaction that began before another claim would take that claim's times for those of a wrong clock.
 _MAKE_DUE = text("""
 insert into timetable (name, due_at) select name, clock_timestamp() from unnest(cast(:names as text[])) as due(name)
 on conflict (name) do update set due_at = clock_timestamp(), started_at = null
 """)
-# One that is under way is due again afterwards: what it has looked at already may have changed since.
+# An entry under way is due again afterwards: what it has already looked at may have changed since.
 _HASTEN = text("""
 insert into timetable (name, due_at) values (:name, clock_timestamp())
 on conflict (name) do update set started_at = null, due_at = case

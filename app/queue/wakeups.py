@@ -1,4 +1,4 @@
-"""Wake-ups: NOTIFY inside the transaction that makes something due (the intake: behind it), LISTEN in the workers.
+"""Wake-ups: NOTIFY inside the transaction that makes something due (the intake: after it), LISTEN in the workers.
 
 The rows are the queue (docs/decisions/0002): a claiming statement finds what is due. A wake-up only says that
 it is worth looking; losing one costs at most `POLL_SECONDS`.
@@ -23,16 +23,16 @@ from app.vocabulary import Lane
 log = structlog.get_logger()
 
 CHANNEL = "tallyhook"
-# Not a lane: accounts that are kept in rows were changed (app/keys/taking_up.py).
+# Not a lane: accounts kept in rows were changed (app/keys/taking_up.py).
 KEYS_WORD = "keys"
-# How long a lane with something due sleeps at most: the cost of a lost wake-up.
+# The longest that a lane with something due sleeps: the cost of a lost wake-up.
 POLL_SECONDS = 10.0
 RECONNECT_SECONDS = 1.0
-# These lanes look a little later, for what somebody waits for comes first: a file before its rows, which take a core to
-# load; the run of a new window before the look for further windows.
+# These lanes look a little later, because work that somebody waits for comes first: a file before its rows, which take
+# a core to load; a new window's run before the look for further windows.
 PATIENT = frozenset({Lane.LOADS, Lane.RULES})
 PATIENCE_SECONDS = 0.05
-# Not a lane: runs became ready, so that Stripe can make others. Their files come first.
+# Not a lane: runs became ready, so Stripe can make others. Their files come first.
 SLOTS_WORD = "slots"
 
 # A file of at least this size is big and has a lane of its own, so that small reports never wait behind it.
@@ -64,7 +64,7 @@ class Wakeups:
         self._ringing_soon: dict[Lane, asyncio.TimerHandle] = {}
         self.keys_changed = asyncio.Event()
         self.listening = False
-        # A NOTIFY with this word is this process's own: it has rung already.
+        # A NOTIFY with this word is this process's own: its lanes were already woken.
         self.own_word = f"from-{uuid.uuid4().hex}"
 
     def ring(self, lanes: Iterable[Lane] = tuple(Lane)) -> None:

@@ -1,1 +1,1 @@
-"""Rules say which reports are owed: storing and changing them, planning their runs, and comparing with what exists."""
+"""Rules say which reports are owed: storing and changing them, planning their runs, comparing them with what exists."""

@@ -160,7 +160,7 @@ async def resume(session: AsyncSession, *, attempts: int) -> int:
         return 0
     try:
         rule = await store.get(session, job.rule_id, lock=True)
-    except NotFound:  # deleted since: nothing is owed any longer
+    except NotFound:  # deleted meanwhile: nothing is owed any more
         await session.execute(_DONE, {"id": job.id})
     else:
         await _slice(session, rule, job, attempts)

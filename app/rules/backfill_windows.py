@@ -153,7 +153,7 @@ left join connected_accounts as one on rules.connected = 'each' and one.account 
     and one.id = p.connected_account
 where rules.id = :rule_id and p.id >= :first order by p.id limit :limit
 """)
-# A new revision comes after a re-check that does not count all the same.
+# A new revision comes after a re-check too, even one that does not count.
 _LATEST = text(f"""
 select distinct on (window_key) id, window_key, state, max(revision) over (partition by window_key) as revision,
     interval_start, interval_end, partial, report_type

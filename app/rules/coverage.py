@@ -148,7 +148,7 @@ async def coverage(
     waiting = await waiting_for(session, [run.id for run in runs.values()], terms)
     entries = [(slot.place, _entry(rule, slot, runs.get(slot.key), waiting, type_)) for slot in slots]
     entries = sorted([*((one.place, one) for one in upcoming), *entries], key=lambda entry: entry[0].order)
-    # A window that is not owed still counts for the page, so that the next page begins after it.
+    # A window that is not owed still counts towards the page, so that the next page begins after it.
     page = entries[: query.limit]
     return [entry for _, entry in page if entry is not None], page[-1][0] if len(entries) > len(page) else None
 
@@ -224,7 +224,7 @@ def _bounds(rule: Rule, query: CoverageQuery) -> dict[str, datetime | None]:
 
 
 async def _made_slots(session: AsyncSession, rule: Rule, query: CoverageQuery) -> list[_Slot]:
-    """The windows of an every_update or every_payout rule are those of its runs: enough for a page and one more."""
+    """The windows of an every_update or every_payout rule, taken from its runs: enough for a page and one more."""
     after = None if query.after is None else query.after.start
     account = None if query.after is None else query.after.account
     place = {"after": after, "after_account": account, "limit": query.limit + 1}

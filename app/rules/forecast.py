@@ -1,4 +1,4 @@
-"""When the runs of a rule will be done, at the pace at which Stripe made reports recently."""
+"""When the runs of a rule will be done, at the pace at which Stripe recently made reports."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -11,7 +11,7 @@ from app.settings import Settings
 
 # The pace is measured on this many runs, stored in the last week.
 _LAST_RUNS = 200
-# Runs that wait already are counted up to here.
+# At most this many waiting runs are counted.
 _MOST_AHEAD = 100_000
 
 

@@ -94,7 +94,7 @@ async def of_rule(
 
 
 async def found_for(session: AsyncSession, new: NewRule, *, saved: UUID | None, limit: int) -> list[Member]:
-    """Up to `limit` connected accounts that this rule for `each` has or would have, by id; a saved one is that far."""
+    """Up to `limit` connected accounts of this rule for `each`, saved or not, by id, and how far each is planned."""
     return await fetch(session, Member, _FOUND, {**_about(new, saved), "limit": limit})
 
 

@@ -29,7 +29,7 @@ from app.vocabulary import Cadence
 
 # How many windows are shown; all of them are counted.
 MOST_SHOWN = 100
-# Of payouts, each of which is a row.
+# Of payouts, because each is a row.
 MOST_COUNTED = 10_000
 _FAR = day_start(LAST_DAY, UTC)
 
@@ -129,7 +129,7 @@ class _Progress:
 
 @dataclass(frozen=True, slots=True)
 class _Owed:
-    """The due windows of a rule, for accounts that are planned differently far."""
+    """The due windows of a rule, for accounts that are not all planned equally far."""
 
     schedule: Schedule
     due_after: DueAfter
@@ -170,7 +170,7 @@ async def fed_checks(session: AsyncSession, new: NewRule) -> list[FedCheck]:
 
 
 async def count_due(session: AsyncSession, rule: Rule, availability: Availability) -> int:
-    """How many runs a saved rule is owed now, for all its accounts; windows that have runs are not counted."""
+    """How many runs a saved rule owes now, for all its accounts; windows that have runs are not counted."""
     if rule.cadence == Cadence.EVERY_PAYOUT:
         return (await _of_payouts(session, rule.id)).now_total
     schedule = schedule_of(rule)

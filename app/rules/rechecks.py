@@ -1,7 +1,7 @@
 """Re-checks: request a report again, the rule's `recheck_days` after its window was first stored.
 
-A re-check is a run of the next revision with the parameters and the type of the one that it checks. What comes back
-with the same bytes leaves no file (see runs/download); what differs is a new revision, and is announced.
+A re-check is a run of the next revision with the parameters and the type of the one that it checks. If the
+same bytes come back, no file is kept (see runs/download); if they differ, that is a new revision, and is announced.
 """
 
 import json
@@ -32,7 +32,7 @@ def counts(runs: str) -> str:
 
 
 async def plan_rechecks(res: Resources) -> bool:
-    """Plan the re-checks that are due; True when there are more than fit into one turn."""
+    """Plan the re-checks that are due; True if more are left than fit into one turn."""
     async with res.sessions.begin() as session:
         due = await fetch(session, _Recheck, _DUE, {"limit": MOST_AT_ONCE})
         for one in due:
@@ -64,7 +64,7 @@ class _Recheck:
     parameters: dict[str, Any]
 
 
-# How many days of the rule have passed since the window was first stored, against how many re-checks were made of it:
+# How many of the rule's days have passed since the window was first stored, against how many re-checks it has had:
 # one at a time, and only for days that came after the rule said so.
 _DUE = text("""
 with due as (

@@ -38,7 +38,7 @@ T = TypeVar("T")
 
 # Runs planned per transaction (about 100 ms), and at most for so many rules and connected accounts.
 SLICE = 1000
-# So little is planned at once, without a thread: the day that has just come.
+# Up to this many are planned at once, without a thread: the new day's windows.
 FEW_RULES, FEW_DAYS = 4, timedelta(days=3)
 # Nothing more will ever be due.
 _NEVER = datetime(9000, 1, 1, tzinfo=UTC)
@@ -65,7 +65,7 @@ class DueRule(RuleScope):
         start = self.data_available_start
         if self.account_created_at is not None:
             created = first_moment(self.account_created_at, self.timezone)
-            # What is planned further than that begins later anyway; so it is the same for all accounts.
+            # An account that is planned further than that begins later anyway; so this is the same for all accounts.
             if self.planned_until is None or self.planned_until < created:
                 start = max(start, created)
         return Availability(start, self.data_available_end)
@@ -78,7 +78,7 @@ class _Plan:
     due: DueRule
     windows: Sequence[Window]
     planned_until: datetime | None
-    next_due_at: datetime | None  # none: there is more to plan
+    next_due_at: datetime | None  # None: there is more to plan
     problem: str | None = None  # why it cannot be planned
 
 
@@ -130,7 +130,7 @@ async def _plan_locked(session: AsyncSession, rule_ids: Sequence[UUID]) -> list[
 
 
 def _is_much(due: Sequence[DueRule]) -> bool:
-    """Whether planning takes longer than handing it to a thread: a few milliseconds per hundred runs."""
+    """Whether planning would take longer than handing it to a thread: a few milliseconds per hundred runs."""
     return len(due) > FEW_RULES or any(
         one.planned_until is None or one.data_available_end - one.planned_until > FEW_DAYS for one in due
     )
@@ -169,7 +169,7 @@ async def _write(session: AsyncSession, plans: Sequence[_Plan], attempts: int, *
 
 
 async def _versions(session: AsyncSession, plans: Sequence[_Plan]) -> dict[UUID, Versions]:
-    """Of each rule, the type of each of its new windows."""
+    """For each rule, the type of each of its new windows."""
     of_rule: dict[UUID, list[_Plan]] = {}
     for one in plans:
         of_rule.setdefault(one.due.rule_id, []).append(one)
@@ -194,8 +194,8 @@ def _runs(plans: Sequence[_Plan], types: Mapping[UUID, Versions], attempts: int)
 
 
 def _plan(due: DueRule, *, limit: int) -> _Plan:
-    """Its new windows. A rule that cannot be planned (its zone is no longer known, for example) stops no other."""
-    # Looked at again only when the data has moved, whatever the result now: a slice never loops.
+    """Its new windows. A rule that cannot be planned (its zone is no longer known, for example) stops no others."""
+    # Whatever the result, it is looked at again only when the data has moved: a slice never loops.
     later = due.data_available_end + timedelta(microseconds=1)
     try:
         windows, until, following = _owed(schedule_of(due), due.availability, due.planned_until, limit)
@@ -209,7 +209,7 @@ def _plan(due: DueRule, *, limit: int) -> _Plan:
 def _owed(
     schedule: Schedule, availability: Availability, planned_until: datetime | None, limit: int
 ) -> tuple[Sequence[Window], datetime | None, datetime]:
-    """The next due windows, how far it is planned with them, and how far data must reach for the one that follows."""
+    """The next due windows, how far the rule is planned with them, and how far data must reach for the next one."""
     windows = tuple(due_windows(schedule, availability, planned_until=planned_until, limit=limit))
     until = windows[-1].end if windows else planned_until
     return windows, until, next_due_at(schedule, availability, planned_until=until) or _NEVER
@@ -244,13 +244,13 @@ def _progress(plans: Sequence[_Plan]) -> str:
     ).decode()
 
 
-# What a type's data has reached is due. A rule that is locked for a change or for planning is skipped: the holder
-# of the lock plans it, or wakes the lane afterwards.
+# A rule is due up to where its type's data reaches. One that is locked for a change or for planning is skipped: the
+# holder of the lock plans it, or wakes the lane afterwards.
 _IS_DUE = """
 type.data_available_end is not null and exists (select from rule_progress as p where p.rule_id = rules.id
     and (p.next_due_at is null or p.next_due_at <= type.data_available_end))
 """
-# For `worker/due`: when the data of a type moved for which there is something to plan, after `{since}`.
+# For `worker/due`: when the data of a type that has something to plan moved, after `{since}`.
 PLANNING_DUE = f"""
     select min(type.refreshed_at) from report_types as type where type.refreshed_at > {{since}} and exists (
         select from rules where rules.account = type.account and rules.report_type = type.id

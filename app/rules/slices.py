@@ -7,7 +7,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.resources import Resources
 from app.rules import backfill, schedule, withdrawals
 
-# Wake-ups normally say when there is something; these queries are for a lost one.
+# Wake-ups normally say when there is something to do; these queries make up for a lost one.
 SLICES_DUE = (
     schedule.PLANNING_DUE,
     "select min(marked_at) from withdrawals where marked_at > {since}",

@@ -19,7 +19,7 @@ from app.rules.warnings import warnings_about
 from app.vocabulary import Cadence
 
 LONGEST_NAME = 200
-# The rule that was probably meant is looked for among this many.
+# A rule that was probably meant is sought among this many.
 MOST_NAMES = 2000
 
 
@@ -46,7 +46,7 @@ async def get(session: AsyncSession, rule_id: uuid.UUID, *, lock: bool = False) 
 
 
 async def left_out(session: AsyncSession, rule_id: uuid.UUID | None) -> Sequence[str]:
-    """The connected accounts that a rule leaves out (`except`), deleted or not; none where there is no rule."""
+    """The connected accounts that a rule, deleted or not, leaves out (`except`); none without a rule."""
     return (await session.execute(select(Rule.excepted).where(Rule.id == rule_id))).scalar_one_or_none() or []
 
 

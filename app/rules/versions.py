@@ -1,6 +1,6 @@
 """Which version of a report type a window takes, if the rule leaves it open (`….latest`).
 
-A month never mixes versions: while it has stored windows of the rule, its other windows take the version of those. So a
+A month never mixes versions: while it has stored windows of the rule, its other windows take their version. So a
 new version starts with the first window that begins in a month without stored windows.
 """
 

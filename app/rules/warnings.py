@@ -32,7 +32,7 @@ def warnings_about(new: NewRule) -> list[RuleWarning]:
 
 
 def _together_warnings(new: NewRule) -> list[RuleWarning]:
-    """Itemized types say only in a column of that name which account a line belongs to; summaries have none."""
+    """Only a column of that name says which account a line of an itemized type belongs to; summaries have none."""
     columns = new.parameters.get("columns")
     if ".itemized" not in new.report_type or (isinstance(columns, list) and "connected_account" in columns):
         return []

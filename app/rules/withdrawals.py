@@ -27,7 +27,7 @@ BATCH = 1000
 class _Mark:
     """Whose planned runs are cancelled, and why; None means all connected accounts, "" the account itself.
 
-    Those before (`interval_end`, `run_id`) are, from the newest window on; None: none so far.
+    Those before (`interval_end`, `run_id`) already are, newest windows first; None: none so far.
     """
 
     id: int

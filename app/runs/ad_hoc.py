@@ -124,7 +124,7 @@ def _values(asked: AdHoc, type_: KnownType | None, attempts: int) -> dict[str, A
 
 
 async def _made_earlier(session: AsyncSession, request_key: str) -> Run | None:
-    # Held until the commit: of two requests with the same key the second finds the run of the first.
+    # Held until the commit: of two requests with the same key, the second finds the first one's run.
     await session.execute(_LOCK_KEY, {"key": request_key})
     query = select(Run).where(Run.rule_id.is_(None), Run.window_key == request_key)
     return (await session.execute(query)).scalar_one_or_none()

@@ -40,7 +40,7 @@ async def find_created_run(res: Resources, claim: RequestClaim) -> StripeRun | N
     if skipped:
         async with res.sessions.begin() as session:
             await unreadable.note(session, claim.account, "report_run", skipped)
-    for run in reversed(alike):  # newest first, so the last one is the nearest to our call
+    for run in reversed(alike):  # newest first, so the last one is closest to our call
         if await _make_ours(res, claim, run.id):
             return run
     return None
@@ -107,7 +107,7 @@ async def _make_ours(res: Resources, claim: RequestClaim, stripe_run_id: str) ->
         return (await session.execute(_ADOPT, {**ours, "stripe_run_id": stripe_run_id})).first() is not None
 
 
-# Under the Stripe run's lock: of two attempts that look for the same run only one finds it unclaimed.
+# Under the Stripe run's lock: of two attempts that look for the same run, only one finds it unclaimed.
 _ADOPT = text("""
 update attempts set stripe_run_id = :stripe_run_id, requested_at = now(), heard_at = now()
 where run_id = :run_id and number = :number and not exists (
@@ -116,7 +116,7 @@ where run_id = :run_id and number = :number and not exists (
 returning 1
 """)
 # A new revision or an ad-hoc run is meant to be made now, so no older run will do. What was first requested before
-# these runs were listed has a key that it repeats. And a run that another, identical run may still be waiting for
+# these runs were listed has a key to repeat. And a Stripe run that another, identical run may still be waiting for
 # belongs to that one.
 _UNCLAIMED = """
 select lost.stripe_run_id, lost.parameters

@@ -108,7 +108,7 @@ async def download(res: Resources, claim: DownloadClaim) -> None:
 
 
 async def _store(res: Resources, claim: DownloadClaim) -> int | None:
-    """Its size; None where a re-check brought what is here already, of which no second copy is kept."""
+    """Its size; None if a re-check brought what is stored already: no second copy is kept."""
     if claim.recheck:
         await _note_whose_file(res, claim)
     writer, facts = await transfer(res, claim)
@@ -121,9 +121,9 @@ async def _store(res: Resources, claim: DownloadClaim) -> int | None:
 
 
 async def _note_whose_file(res: Resources, claim: DownloadClaim) -> None:
-    """Note whether Stripe made a file for a re-check, or only names the one before: that says nothing about its data.
+    """Note whether Stripe made a file for a re-check, or only named the earlier one, which says nothing about its data.
 
-    Before the download, as a file from long ago may be gone.
+    Done before the download, as an old file may be gone.
     """
     before = await _before(res, claim)
     if before is not None:
@@ -147,7 +147,7 @@ async def _leave_unchanged(res: Resources, claim: DownloadClaim, writer: FileWri
 
 
 async def _is_same(res: Resources, before: _Before, writer: FileWriter, facts: FileFacts) -> bool:
-    """The same bytes or, where the file before is in a table, the same rows: the order of rows and columns is free."""
+    """The same bytes or, if the earlier file is in a table, the same rows, in any order of rows and columns."""
     if before.sha256 == facts.sha256:
         return True
     if not before.is_loaded or res.settings.tables == "off":
@@ -159,7 +159,7 @@ async def _is_same(res: Resources, before: _Before, writer: FileWriter, facts: F
 async def _record_stored(
     session: AsyncSession, stored: Sequence[tuple[DownloadClaim, FileWriter]], *, into_tables: bool
 ) -> None:
-    """The lock comes first, and by itself: who was overtaken writes nothing. The rest goes to the database at once."""
+    """The lock comes first, by itself: a claim that was overtaken writes nothing. The rest is sent as one batch."""
     claims = [claim for claim, _ in stored]
     endings = [writer.ending() for _, writer in stored]
     await lock_claims(session, claims, RunState.READY)
@@ -213,7 +213,7 @@ async def _mismatched(res: Resources, claim: DownloadClaim, message: str) -> Non
     log_lines.annotate(outcome="Mismatch", about=message, times=count)
 
 
-# What was refused last comes last: the probe of a held account is another run each time.
+# The most recently refused run comes last: each probe of a held account uses a different run.
 _DUE = text(f"""
 select runs.id, {holds.IS_HELD} as is_held
 from runs join attempts on attempts.run_id = runs.id and attempts.number = runs.attempt

@@ -1,4 +1,4 @@
-"""The idempotency key of an attempt, replaced: a call with the new key is a new request to Stripe.
+"""Replaces an attempt's idempotency key: a call with the new key is a new request to Stripe.
 
 The first key is written by the claim (`request_claim`). It is replaced in two cases only: Stripe refused the request
 itself, and may replay that answer (`refusals`); or Stripe no longer knows the key (`adopt`).

@@ -50,8 +50,8 @@ class RunFilters:
         return query.where(Run.state == RunState.STORED, ~_has_newer()) if self.latest else query
 
 
-# When the oldest transaction of ours began that has written something and is not committed. What it stores bears a
-# later time: a poller that was shown nothing as late as that misses nothing when it asks for what came after.
+# When the oldest of our uncommitted writing transactions began. What it stores has a later time: a poller that has been
+# shown nothing that late misses nothing when it asks for what came after.
 _BEGAN: ColumnElement[datetime] = literal_column(
     """coalesce((
         select min(xact_start) from pg_stat_activity
@@ -129,7 +129,7 @@ class ShownRun:
     timezone: str | None
     parameters: dict[str, Any]
     error: dict[str, Any] | None
-    last_trouble: str | None  # what the last try met, while the run waits
+    last_trouble: str | None  # the error of the last try, while the run waits
     planned_at: datetime
     requested_at: datetime | None
     ready_at: datetime | None

@@ -85,7 +85,7 @@ async def _give_up(res: Resources, claim: LookupClaim, error: RunError) -> None:
         await moves.try_again_or_fail(session, claim.run_id, claim.attempt, error)
 
 
-# What was refused last comes last: the probe of a held account is another run each time.
+# The most recently refused run comes last: each probe of a held account uses a different run.
 _DUE = text(f"""
 select id from runs where account = :account and state = 'requested' and due_at <= clock_timestamp()
     and {FREE}

@@ -15,7 +15,7 @@ from app.queue.wakeups import CHANNEL, SLOTS_WORD
 from app.targets import messages
 from app.vocabulary import AttemptOutcome, ErrorKind, Lane, RunState, sources_of
 
-# The lanes that a move wakes: that of the run's next step and, if a slot became free, the one that waits for slots.
+# The lanes that a move wakes: the one of the run's next step and, if a slot became free, the one that waits for slots.
 _WAKES: dict[RunState, tuple[str, ...]] = {
     RunState.PLANNED: (Lane.REQUESTS,),
     RunState.REQUESTED: (),
@@ -74,7 +74,7 @@ _STAMPS = {
         , due_at = clock_timestamp(), attempt = runs.attempt + 1, requested_at = null, ready_at = null, error = null""",
     RunState.REQUESTED: ", requested_at = now(), due_at = clock_timestamp() + make_interval(secs => :poll)",
     RunState.READY: ", due_at = clock_timestamp(), ready_at = now()",
-    # Not the transaction's beginning: pollers ask for what was stored later than what they have seen (runs/listing).
+    # Not when the transaction began: pollers ask for what was stored later than what they have seen (runs/listing).
     RunState.STORED: ", stored_at = clock_timestamp(), error = null",
     RunState.FAILED: ", error = cast(:error as jsonb)",
     RunState.CANCELLED: "",
@@ -118,7 +118,7 @@ async def move_all(
 
 @dataclass(frozen=True, slots=True)
 class Moving:
-    """Moves in a batch: which runs have moved, and what is to be announced of them."""
+    """Moves in a batch: which runs have moved, and what to announce about them."""
 
     to: RunState
     moved: Answer
@@ -134,7 +134,7 @@ def begin_moves(
     wakes: Iterable[Lane] = (),
     **values: Any,
 ) -> Moving:
-    """Have the batch move those of these runs that allow it: see `move_all`; `finish_moves` after it was sent."""
+    """Have the batch move those of these runs that allow it: see `move_all`; call `finish_moves` after it was sent."""
     allowed = sources_of(to) if sources is None else set(sources) & sources_of(to)
     run_ids = [move.run_id for move in moves]
     known = {
@@ -167,7 +167,7 @@ async def end_attempt(
     outcome: AttemptOutcome | ErrorKind,
     error: RunError | None = None,
 ) -> None:
-    """Record how an attempt ended, unless that is recorded already."""
+    """Record how an attempt ended, unless that is already recorded."""
     await end_attempts(session, [(run_id, attempt)], outcome=outcome, error=error)
 
 

@@ -52,7 +52,7 @@ class PlannedRun:
 
 
 def planned_run(scope: RuleScope, window: Window, *, start_offset: int, attempts: int, revision: int = 1) -> PlannedRun:
-    """A window's run with `attempts` attempts granted; `start_offset` are seconds (`KnownType.start_offset`)."""
+    """A window's run with `attempts` attempts granted; `start_offset` is in seconds (`KnownType.start_offset`)."""
     parameters = run_parameters(
         scope.report_type,
         scope.parameters,
@@ -92,17 +92,17 @@ async def write(session: AsyncSession, runs: Sequence[PlannedRun], *, reason: st
 
 
 def add(batch: Batch, runs: Sequence[PlannedRun], *, reason: str) -> Answer:
-    """The same with what else the batch sends; `count_of` the answer says how many are new."""
+    """The same as part of a batch; `count_of` the answer says how many are new."""
     return batch.add(_WRITE, {"runs": orjson.dumps(runs).decode(), "reason": reason})
 
 
 def count_of(made: Answer) -> int:
-    """How many runs are new, by the answer to `add`."""
+    """How many runs are new, according to the answer to `add`."""
     return int(made.scalars()[0])
 
 
 # As JSON: a single fixed statement for any number of runs. Within a window runs are requested in the order of `due_at`
-# (runs/request_claim): a random one, so that where slots do not suffice for all connected accounts, it is not always
+# (runs/request_claim): a random one, so that if there are too few slots for all connected accounts, it is not always
 # the same ones that get none.
 _WRITE = text("""
 with made as (

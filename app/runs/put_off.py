@@ -1,7 +1,7 @@
 """What a failed call means for its run: decided here, once, for every step.
 
 A step handles only its own special cases; temporary failures (`NotNow`), a refused key (`KeyRefused`) and our own bugs
-are handled the same in all of them.
+are handled alike in all steps.
 """
 
 from collections.abc import Callable, Coroutine
@@ -28,9 +28,9 @@ from app.vocabulary import CallKind, ErrorKind
 C = TypeVar("C", bound=Claim)
 Step = Callable[[Resources, C], Coroutine[Any, Any, None]]
 
-# After this many bugs of ours the run is `failed` (internal): a poison pill must not be tried forever.
+# After this many crashes of ours the run is `failed` (internal): a poison pill must not be tried forever.
 MOST_CRASHES = 5
-# A run that is refused this often while others of its account succeed is `failed` (refused).
+# A run refused this often while others of its account succeed is `failed` (refused).
 MOST_REFUSALS = 10
 
 

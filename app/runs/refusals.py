@@ -1,4 +1,4 @@
-"""Stripe refused the request itself: not yet, one second later, not this type, or never.
+"""Stripe refused the request itself: not yet, only from one second later, not this type, or never.
 
 Each but the last replaces the idempotency key: under the old one Stripe may replay a 400 or 404 about the request.
 """
@@ -53,7 +53,7 @@ async def refused(session: AsyncSession, claim: RequestClaim, refusal: Refused, 
 
 
 async def accepted(session: AsyncSession, claim: RequestClaim) -> None:
-    """The create succeeded: remember what it showed about the report type."""
+    """The create succeeded: remember what that showed about the report type."""
     if claim.start_shifted:
         await report_types.remember_start_offset(session, claim.account, claim.report_type)
     if claim.type_missing:
@@ -68,7 +68,7 @@ def _names(refusal: Refused, parameter: str) -> bool:
 
 
 def _no_data_yet(claim: RequestClaim, refusal: Refused) -> bool:
-    """Stripe reports a payout as reconciled, and the data of its report may come later, with the next advance."""
+    """Stripe may report a payout as reconciled before its report has data, which comes with the next advance."""
     return claim.of_payout and _names(refusal, "payout")
 
 
@@ -80,7 +80,7 @@ async def _not_yet(session: AsyncSession, claim: RequestClaim, *, seconds: float
 
 
 async def _not_to_be_had(session: AsyncSession, claim: RequestClaim, refusal: Refused, backoff: Backoff) -> None:
-    """The key has no access to the run's connected account or payout: this concerns only this run."""
+    """The key has no access to the run's connected account or payout: only this run is affected."""
     await replace_key(session, claim)
     values = {"run_id": claim.run_id, "fence": claim.fence, "seconds": backoff.seconds(claim.tries)}
     found = await session.execute(_COUNT_REFUSAL, {**values, "trouble": refusal.message[:MOST_TROUBLE]})
@@ -112,7 +112,7 @@ update runs set parameters = jsonb_set(parameters, '{interval_start}',
     to_jsonb(cast(parameters ->> 'interval_start' as bigint) + 1))
 where id = :run_id and state = 'planned' and parameters ? 'interval_start'
 """)
-# Without known availability there is nothing to wait for but time.
+# Without known availability, all that we can do is wait.
 _WAIT_FOR_AVAILABILITY = text("""
 update runs set lease_until = null, leased_by = null, asked_at = null, tries = 0,
     refused_at_availability = cast(:available_until as timestamptz),

@@ -42,7 +42,7 @@ async def request_run(res: Resources, claim: RequestClaim) -> None:
         log_lines.annotate(outcome="Refused", about=str(refusal))
         async with res.sessions.begin() as session:
             if refusal.param is None and await holds.is_held(session, claim.account, CallKind.READ):
-                # What Stripe also answers to a plain list call cannot be about this request.
+                # An answer that Stripe also gives to a plain list call cannot be about this request.
                 raise KeyRefused(refusal.message, refusal.request_id, status=refusal.status) from refusal
             await refusals.refused(session, claim, refusal, backoff=res.backoff)
     else:
@@ -66,8 +66,7 @@ async def _find_or_create(res: Resources, claim: RequestClaim) -> StripeRun:
 
 
 async def _create(res: Resources, claim: RequestClaim, key: str) -> StripeRun:
-    # After that long a successor may have finished with a key of its own: this key would create a second
-    # run.
+    # By then a successor may have finished with a key of its own: this key would create a second one.
     if res.clock() - claim.claimed_at > res.settings.stalled_after_seconds:
         raise Overtaken
     return await res.stripe.create_run(

@@ -41,11 +41,11 @@ class RequestClaim(Claim):
     taken_up: str | None  # a Stripe run that was found for it but not recorded yet
     never_asked: bool  # this key was not used in a call yet
     maybe_made: bool  # Stripe has runs of this type that this database did not know (see accounts/catch_up)
-    key_stale: bool  # a run that it made is in Stripe's list by now (see adopt)
-    key_forgotten: bool  # Stripe has forgotten the key by now
+    key_stale: bool  # by now a run that it made is in Stripe's list (see adopt)
+    key_forgotten: bool  # by now Stripe has forgotten the key
     start_shifted: bool  # requested from one second after the start of the window (see refusals)
     type_missing: bool  # this call probes a type that Stripe reported missing
-    of_payout: bool  # of a rule for every payout, and planned recently: its data may still be coming
+    of_payout: bool  # of a rule for every payout, planned recently: its data may still be coming
     available_until: datetime | None  # how far the type's data reached at the time of the claim
 
     @property
@@ -56,13 +56,12 @@ class RequestClaim(Claim):
 
 @dataclass(frozen=True, slots=True)
 class _Watermark:
-    """Of an account that something is due for: whether it is locked now, what its watermark allows, and whether it is
-    held."""
+    """For an account with due runs: whether it is locked now, what its watermark allows, and whether it is held."""
 
     locked: bool
     known_until: datetime | None
     too_old: bool
-    ageing: bool  # it is to be moved
+    ageing: bool  # it must be moved
     other_timeline: bool
     is_held: bool
 
@@ -89,7 +88,7 @@ async def _claim_from(res: Resources, account: str, limit: int) -> list[RequestC
 
 
 async def _claim_for_account(session: AsyncSession, account: str, limit: int, terms: ClaimTerms) -> list[RequestClaim]:
-    # The lock makes counting and taking free slots atomic across processes. Nobody waits for it: with many processes
+    # The lock makes counting and taking free slots atomic across processes. No process waits for it: with many of them
     # each would hold a connection, and a place in a queue, for as long as all those before it take.
     gap, fresh = catch_up.gap_seconds(terms.settings), catch_up.fresh_seconds(terms.settings)
     about = {"account": account, "held_kind": CallKind.CREATE.value}
@@ -133,13 +132,13 @@ async def _pick(session: AsyncSession, account: str, limit: int, terms: ClaimTer
         "random": terms.random(),
     }
     picked = await fetch_by_driver(session, _Picked, _PICK, values)
-    # Of the runs of a type that Stripe reported missing, one probes whether it still is.
+    # One of the runs of a type that Stripe reported missing probes whether it still is.
     probing = {run.missing_type: run.id for run in reversed(picked) if run.missing_type}
     return [run for run in picked if not run.missing_type or probing[run.missing_type] == run.id]
 
 
-# No row where nothing is due, or no call is allowed: a lane is often woken for nothing, and looking at each rule costs
-# far more. Not locked where another process has the account.
+# No row if nothing is due, or no call is allowed: a lane is often woken for nothing, and looking at each rule costs
+# far more. Not locked if another process has the account.
 _LOCK_ACCOUNT = text(f"""
 select slug is not null as locked, known_until,
     coalesce(known_until < clock_timestamp() - make_interval(secs => :gap), false) as too_old,
@@ -160,14 +159,14 @@ _DUE = """state = 'planned' and asked_at is null and due_at <= clock_timestamp()
 # Fair between rules: a rule's place in the queue counts its pending runs, so a long backfill never holds up another
 # rule; within a rule the newest window comes first, so it does not hold up today's report either. Within a window
 # connected accounts go in the order of `due_at`, which planning shuffles and back-off moves to the end.
-# A create that was sent and not answered may have taken effect: its run keeps its slot, needs no new one, and goes
-# first, wherever it stands in its rule. Otherwise newer windows could wait for slots that only older ones can free.
+# A create that was sent but not answered may have taken effect: its run keeps its slot, needs no new one, and goes
+# first, whatever its place in its rule. Otherwise newer windows could wait for slots that only older ones can free.
 # The most recently refused run comes last: each probe of a held account uses a different run.
 # Rules with a withdrawal are skipped: their runs will be cancelled, not requested.
 #
-#   head ─┐  the rules that have planned runs, found by jumping from one to the next in the index; where there are
-#   tail ─┴▶ more than `most_rules`, as many from a random one on: claiming costs the same, however many there are
-#   due ───▶ of each of them, and of the ad-hoc runs, as many as there are slots: a backlog of years costs no more
+#   head ─┐  the rules that have planned runs, found by jumping from one to the next in the index; if there are
+#   tail ─┴▶ more than `most_rules`, that many from a random one on: claiming costs the same, however many there are
+#   due ───▶ from each rule, and from the ad-hoc runs, as many as there are slots: a backlog of years costs no more
 #   chosen ▶ the best places, as many as there are free slots, behind the unanswered creates
 _PICK = text(f"""
 with recursive pending as materialized (
@@ -254,4 +253,4 @@ select claimed.id as run_id, claimed.account, claimed.attempt, claimed.fence, cl
 from claimed join attempt on attempt.run_id = claimed.id
 left join report_types as type on type.account = claimed.account and type.id = claimed.report_type
 """)
-# These types are about to be probed: no second probe beside this one.
+# These types are about to be probed: no second probe meanwhile.

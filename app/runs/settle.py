@@ -55,7 +55,7 @@ async def settle(session: AsyncSession, account: str, updates: Sequence[StripeRu
     """Record the state of these Stripe runs on every run that waits for them.
 
     Returns how many attempts they concern; Stripe runs that are not ours (yet) concern none. Several reports about
-    one Stripe run are applied in their order.
+    one Stripe run are applied in order.
     """
     if not updates:
         return 0

@@ -11,8 +11,8 @@ from app.vocabulary import CallKind
 
 log = structlog.get_logger()
 
-# Takes `:timeout`, the seconds after which a Stripe run is given up. A create that was sent and not answered may have
-# taken effect. A cancelled run is pending at Stripe until Stripe has ended it; one that timed out holds no slot,
+# Takes `:timeout`, the seconds after which a Stripe run is given up. A create that was sent but not answered may have
+# taken effect. A cancelled run is pending until Stripe has ended it; one that timed out holds no slot,
 # because it may never end and must not block its own replacement.
 PENDING_AT_STRIPE = """
 select account, rule_id from runs where state = 'requested' or state = 'planned' and asked_at is not null
@@ -39,7 +39,7 @@ async def look_up_cancelled(res: Resources, account: str) -> None:
     for stripe_run_id in left[: permit.calls]:
         try:
             stripe_run = await res.stripe.read_run(account, stripe_run_id)
-        except (KeyRefused, Refused) as error:  # the others are looked up all the same
+        except (KeyRefused, Refused) as error:  # the others are still looked up
             log.info("run.cancelled_cannot_be_read", stripe_run_id=stripe_run_id, error=str(error))
             continue
         async with res.sessions.begin() as session:

@@ -24,14 +24,14 @@ log = structlog.get_logger()
 
 # After a break, a connection that brought at least this much is resumed at once; others wait their turn.
 WORTH_GOING_ON_BYTES = 1024 * 1024
-# A file with less than this many bytes in this many seconds is too slow to keep its slot.
+# A file that brings fewer bytes than this in this many seconds is too slow to keep its slot.
 LEAST_RATE_BYTES = 64 * 1024
 LEAST_RATE_SECONDS = 30.0
 
 
 @dataclass(frozen=True, slots=True)
 class NamedRun:
-    """What a file is named after; the interval is in UTC, its days are those of `timezone` (None: UTC)."""
+    """What a file is named after; the interval is in UTC, its days are local to `timezone` (None: UTC)."""
 
     run_id: uuid.UUID
     report_type: str
@@ -46,7 +46,7 @@ class NamedRun:
 
 @dataclass(frozen=True, slots=True)
 class DownloadClaim(Claim):
-    """A ready run and its file at Stripe; `partial_id` is what an earlier try has left of it here."""
+    """A ready run and its file at Stripe; `partial_id` names what an earlier try has left of it here."""
 
     rule_id: uuid.UUID | None
     report_type: str
@@ -89,7 +89,7 @@ async def fenced(res: Resources, claim: DownloadClaim) -> AsyncIterator[AsyncSes
 
 
 async def transfer(res: Resources, claim: DownloadClaim) -> tuple[FileWriter, FileFacts]:
-    """Everything but the end: the file is complete and has the right size, but is not visible yet.
+    """Everything but the last step: afterwards the file is complete and has the right size, but is not visible yet.
 
     What arrived before an error is kept, unless it does not match Stripe's file. Raises Mismatch, and what the
     Stripe client raises.
@@ -184,7 +184,7 @@ _KINDS = {"csv": "text/csv", "zip": "application/zip", "json": "application/json
 
 
 def kind_of(file: StripeFile) -> FileKind:
-    """The kind that Stripe states; otherwise by the extension of its name there, and CSV by default."""
+    """The kind that Stripe states; otherwise by the extension of its name at Stripe, and CSV by default."""
     ending = (file.filename or "").rpartition(".")[2].lower()
     word = (file.type or (ending if ending in _KINDS else "csv")).lower()
     safe = re.sub(r"[^a-z0-9]", "", word)[:8] or "bin"

@@ -19,8 +19,8 @@ from app.vocabulary import CallKind, Lane, RunState
 log = structlog.get_logger()
 Claim = TypeVar("Claim")
 
-# When to look again at an account for which another process was claiming: a claim takes a few round trips. Drawn by
-# each process, so that they do not meet again.
+# When to look again at an account for which another process was claiming: a claim takes a few round trips. Chosen at
+# random, so that the processes do not collide again.
 BUSY_SECONDS = 0.01, 0.1
 _STATE = {
     Lane.REQUESTS: RunState.PLANNED,
@@ -35,8 +35,8 @@ async def claim_in_turn(
 ) -> list[Claim]:
     """Up to `limit` claims of this lane's runs, account by account: `claim` takes an account and how many at most.
 
-    A process never queues for an account: where `claim` raises AccountBusy, the next one has its turn, and the lane
-    looks again soon. Where it raises anything else and something is claimed already, that is returned at once: it has
+    A process never queues for an account: if `claim` raises AccountBusy, the next account has its turn, and the lane
+    looks again soon. If it raises anything else after something was claimed, that is returned at once: it has
     a lease, and must be worked on.
     """
     claims: list[Claim] = []
@@ -65,7 +65,7 @@ def _look_soon(res: Resources, lane: Lane) -> None:
 
 @asynccontextmanager
 async def claiming(res: Resources) -> AsyncIterator[AsyncSession]:
-    """The transaction of a claim; a busy account has it committed: a rollback costs all prepared statements."""
+    """The transaction of a claim; it commits even if the account is busy: a rollback costs all prepared statements."""
     busy: AccountBusy | None = None
     async with res.sessions.begin() as session:
         try:
@@ -108,7 +108,7 @@ async def accounts_due(res: Resources, state: RunState) -> list[str]:
     return found[first:] + found[:first]
 
 
-# From one account that has such a run to the next, by index.
+# Jumps from one account that has such a run to the next, by index.
 _ACCOUNTS_DUE = {
     state: text(f"""
 with recursive found as (

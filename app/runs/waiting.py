@@ -19,7 +19,7 @@ from app.vocabulary import CallKind, RunState, WaitReason
 class Waiting:
     """Why, and until when: for `availability` how far data must reach, otherwise the time of the next try, if known.
 
-    `message`: the last error, for a run that backs off.
+    `message` is the last error of a run that backs off.
     """
 
     reason: WaitReason

@@ -1,4 +1,4 @@
-"""When each lane next has something to do: one round trip asks for all that are idle.
+"""When each lane next has something to do: one round trip asks for all idle lanes.
 
 Each lane has its own query for that: one timestamp, the earliest after `{since}`, the time at which the lane last
 looked. What became due before was seen and could not be done (the account is on hold, no slot is free): whatever
@@ -23,7 +23,7 @@ from app.stripe_api.rate_limit import Limiter
 from app.vocabulary import CallKind, Lane, RunState
 
 # A busy lane is woken again within this time, lanes that become idle together are asked about together, and asking
-# competes with no step that their work has led to.
+# does not compete with the steps that their work led to.
 BREATH_SECONDS = 0.05
 # A busy process asks no more often than this: its lanes look again whenever one of their steps ends.
 LULL_SECONDS = 0.25
@@ -41,7 +41,7 @@ class Alarm:
         self._queries = queries
         self._poll_seconds = poll_seconds
         self._looked = dict.fromkeys(queries, time.monotonic())
-        self._due_at: dict[Lane, float] = {}  # of the lanes that were asked about since they looked
+        self._due_at: dict[Lane, float] = {}  # of the lanes that were asked about since they last looked
         self._asking: set[Lane] = set()
         self._asked = asyncio.Event()
         self._next_round = time.monotonic()
@@ -73,7 +73,7 @@ class Alarm:
                     await asyncio.sleep(max(BREATH_SECONDS, lull - time.monotonic()))
 
     async def _wake(self) -> float:
-        """Wake the lanes that have work now; returns the seconds until the next one does, or until a full round."""
+        """Wake the lanes that have work now; returns the seconds until the next one will, or until a full round."""
         began = time.monotonic()
         if full_round := began >= self._next_round:
             self._next_round = began + self._poll_seconds
@@ -89,7 +89,7 @@ class Alarm:
         return max(0.0, min([*self._due_at.values(), self._next_round]) - time.monotonic())
 
     async def _find_out(self, *, full_round: bool) -> bool:
-        """When the lanes that have asked, or all of them, have something next."""
+        """When the lanes that have asked, or all of them, next have something to do."""
         now = time.monotonic()
         since = {
             lane: _AGES if full_round else now - looked
@@ -116,7 +116,7 @@ async def seconds_until_next(
 
 @cache
 def _one_lane(queries: tuple[str, ...]) -> TextClause:
-    """A statement for each lane, not one for all: planning costs far more than executing, and is kept by statement."""
+    """One statement per lane, not one for all: planning costs far more than executing, and is kept per statement."""
     since = "clock_timestamp() - make_interval(secs => :since)"
     return text(_ONE_LANE.format(due=" union all ".join(query.format(since=since) for query in queries)))
 
@@ -154,7 +154,7 @@ def probe_due(kind: CallKind) -> str:
 
 
 def rate_due(limiter: Limiter, kind: CallKind) -> list[str]:
-    """When the rate limit allows calls of this kind again; no query without a limit."""
+    """When the rate limit allows calls of this kind again; without a limit, no query."""
     if limiter.per_second <= 0:
         return []
     granted = f"arrival - make_interval(secs => {limiter.ahead(kind)})"

@@ -28,10 +28,10 @@ log = structlog.get_logger()
 C = TypeVar("C")
 T = TypeVar("T")
 C_contra = TypeVar("C_contra", contravariant=True)
-# What is done in a transaction that the engine opens for it.
+# Work in a transaction that the engine opens for it.
 Work = Callable[[AsyncSession], Awaitable[None]]
 
-# A call in flight may still bring its outcome: it gets this long at the end (contract §2).
+# A call in flight may still bring its outcome: at the end it gets this long (contract §2).
 GRACE_SECONDS = 8.0
 
 
@@ -52,7 +52,7 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Claimed(Generic[C_contra]):
-    """How the engine treats claims of one kind, in whichever lane.
+    """How the engine treats claims of one kind, in any lane.
 
     `renew(session, claims, seconds=…)` extends them, `release(session, claim)` releases one untouched, and
     `crashed(res, claim, error)` counts a bug of ours against it.
@@ -65,9 +65,9 @@ class Claimed(Generic[C_contra]):
 
 @dataclass(frozen=True, slots=True)
 class Loop:
-    """A lane whose step does a bounded batch and returns how much; it can be repeated, and so is stopped at once.
+    """A lane whose step does a bounded batch and returns how much; the step can be repeated, so it is stopped at once.
 
-    A step that did less than `batch` left nothing: what comes after it wakes the lane.
+    A step that did less than `batch` left nothing: later work wakes the lane.
     """
 
     lane: Lane
@@ -80,8 +80,8 @@ class Loop:
 class Pool(Generic[C]):
     """A lane with up to `slots` claims under way; `grace` is how many seconds each gets when the process ends.
 
-    `patience` is in how many seconds the lane looks again after a step, where it had slots left: none, if a step's end
-    can itself make something due.
+    `patience` is how many seconds after a step the lane looks again, if it had slots left: 0 if a step's end can itself
+    make something due.
     """
 
     lane: Lane
@@ -105,7 +105,7 @@ class _Engine:
     _stopped_at: float | None = None
 
     def grace(self, seconds: float) -> float:
-        """What is left of a grace of so many seconds; it begins with the stop, even where a claim hung then."""
+        """What is left of a grace of so many seconds; it begins with the stop, even if a claim was hanging then."""
         if not self.res.stopping.is_set():
             return 0.0
         now = asyncio.get_running_loop().time()
@@ -194,7 +194,7 @@ async def _work_pool(engine: _Engine, pool: Pool[C]) -> None:
 
 
 async def _look(engine: _Engine, lane: Lane, looking: Awaitable[T]) -> T | None:
-    """What the lane found; None after an error, after which it is woken again soon."""
+    """What the lane found; None after an error, and then it is woken again soon."""
     engine.alarm.looks(lane)
     found = await outlive("lane", looking, lane=lane.value)
     if found is None:
@@ -215,7 +215,7 @@ def _begin(engine: _Engine, pool: Pool[C], claim: C, running: set[asyncio.Task[N
 async def _end(running: set[asyncio.Task[None]], *, grace: float) -> None:
     if running and grace:
         await asyncio.wait(running, timeout=grace)
-    # A task that is cancelled before its first step never runs, and would not release its claim.
+    # A task that is cancelled before it starts never runs, and would not release its claim.
     await asyncio.sleep(0)
     for task in running:
         task.cancel()

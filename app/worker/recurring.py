@@ -46,7 +46,7 @@ def recurring(entries: Sequence[Entry]) -> Pool[Entry]:
 
 
 async def do(res: Resources, entry: Entry) -> bool:
-    """Do a claimed entry and record when it is due again; False if it was interrupted, and so is due again soon."""
+    """Do a claimed entry and record when it is due again; False if it was interrupted, so it is due again soon."""
     try:
         more = await entry.work(res)
     except NotNow as error:

@@ -1,4 +1,4 @@
-"""What a worker does once at its start."""
+"""What a worker does once, at its start."""
 
 from collections.abc import Sequence
 

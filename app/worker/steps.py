@@ -163,7 +163,7 @@ def lanes(res: Resources) -> list[Loop | Pool[Any]]:
 async def work(res: Resources) -> None:
     """Work every lane until `res.stopping` is set."""
     await start(res, timetable(res))
-    # A run requested by another process wakes no lane here: look as often as lookups are configured.
+    # A run requested by another process wakes no lane here: look as often as the lookup setting says.
     poll_seconds = min(POLL_SECONDS, res.settings.pending_poll_seconds)
     try:
         async with beside(identity=identity.keep_confirming(res), accounts=kept.follow(res)):
