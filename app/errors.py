@@ -202,7 +202,7 @@ class WatermarkBehind(Exception):
     """This account's watermark is behind, at `known_until`: nothing may be created for it now."""
 
     def __init__(self, known_until: datetime, *, other_timeline: bool = False) -> None:
-        super().__init__(f"Stripe may have runs since {known_until} that are not known here")
+        super().__init__(f"Stripe may have runs since {known_until} that are unknown to Tallyhook")
         self.known_until, self.other_timeline = known_until, other_timeline
 
 

@@ -58,7 +58,7 @@ _SENTENCES: Mapping[str, Callable[[_Limits], str]] = {
     "less_than": lambda limits: f"must be less than {_shown(limits['lt'])}",
     "date_parsing": lambda _: "must be a date like 2026-10-01",
     "date_type": lambda _: "must be a date like 2026-10-01",
-    "date_from_datetime_parsing": lambda _: "is not a day of the calendar; write it like 2026-10-01",
+    "date_from_datetime_parsing": lambda _: "is not a calendar date; write it like 2026-10-01",
     "datetime_parsing": lambda _: "must be a time like 2026-10-01T07:00:00Z",
     "datetime_from_date_parsing": lambda _: "must be a time like 2026-10-01T07:00:00Z",
     "uuid_parsing": lambda _: f"must be an id like {_ID}",
@@ -86,7 +86,7 @@ def unknown(name: str, known: Collection[str]) -> str:
     if near:
         return f"is unknown: did you mean `{next(one for one in known if _plain(one) == near[0])}`?"
     return (
-        f"is unknown: there are {', '.join(f'`{one}`' for one in sorted(known))}" if known else "is unknown: remove it"
+        f"is unknown: use one of {', '.join(f'`{one}`' for one in sorted(known))}" if known else "is unknown: remove it"
     )
 
 

@@ -15,7 +15,7 @@ class RunState(StrEnum):
     how it ended. One that is pending for too long counts as timed out, and the run is planned again."""
 
     READY = "ready"
-    """Stripe has made the file, and it is not here yet. A download that breaks off resumes where the last commit was,
+    """Stripe has made the file, but it is not here yet. A download that breaks off resumes where the last commit was,
     in any process. If the file is gone from Stripe, the run is planned again with its next attempt."""
 
     STORED = "stored"

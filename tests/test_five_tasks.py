@@ -152,7 +152,7 @@ async def test_each_of_the_five_tasks_takes_one_command_or_two_clicks(
     for one in receiver.received:
         assert any(_verifies(key, one.body, one.headers) for key in (secret, also))
 
-    # New files since a time
+    # New files since a given time
     since = began.isoformat().replace("+00:00", "Z")
     since_then = json.loads(await doors.curl(SINCE.curl.replace("2026-10-01T00:00:00Z", since)))["data"]
     by_shell = json.loads(await doors.shell(SINCE.shell.replace("2026-10-01T00:00:00Z", since)))

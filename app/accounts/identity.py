@@ -135,7 +135,7 @@ def _problem(bound: _Bound, seen: _Seen, *, unconfirmed: bool) -> str | None:
         key_of = seen.account_id or "another account"
         return f"the key belongs to {key_of}{mode}; this account is bound to {bound.stripe_account_id}"
     if seen.account_id is None and bound.stripe_account_id is not None and unconfirmed:
-        return f"it is not confirmed yet that the key belongs to {bound.stripe_account_id}: {seen.why_unknown}"
+        return f"it is not yet confirmed that the key belongs to {bound.stripe_account_id}: {seen.why_unknown}"
     return None
 
 

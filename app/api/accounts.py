@@ -39,7 +39,7 @@ class HoldOut(Out):
     call_kind: CallKind
     reason: str
     since: Time
-    next_probe_at: Time | None = Field(description="Null: only proof that the key is the right one ends this.")
+    next_probe_at: Time | None = Field(description="Null: ends only when the key is proved to be the right one.")
 
 
 class LimitsOut(Out):
@@ -47,19 +47,19 @@ class LimitsOut(Out):
 
     pending_runs: int
     max_pending_runs: int
-    requests_per_second: float = Field(description="To each kind of endpoint; 0 means no limit.")
+    requests_per_second: float = Field(description="Per kind of endpoint; 0 means no limit.")
 
 
 class AvailabilityOut(Out):
     """What the account can run."""
 
     report_types: int = Field(description="How many of its report types have data.")
-    data_available_end: Time | None = Field(description="End of the data of the most current one; exclusive.")
+    data_available_end: Time | None = Field(description="Where the most current one's data ends; exclusive.")
     refreshed_at: Time | None
 
 
 class AccountOut(Out):
-    """An account of the settings, now or in the past, and its rows."""
+    """An account that is or was configured, and its state."""
 
     account: str
     stripe_account_id: str | None = Field(description="The Stripe account that the name is bound to, by its first key.")
@@ -79,7 +79,7 @@ class AccountOut(Out):
 
 
 class AccountChangeIn(In):
-    """What calls for an account are made with. None of it is ever shown again."""
+    """What an account's calls are made with. None of it is ever shown again."""
 
     api_key: ApiKey | None = None
     webhook_secrets: SigningSecrets = ()
@@ -122,11 +122,11 @@ async def add_account(res: Res, caller: CalledBy, new: AccountIn, response: Resp
     for_every_account(res)
     keys = _encryption_keys(res)
     if new.account in res.settings.accounts.configured:
-        raise Conflict(f"the settings have an account {new.account} already: choose another name")
+        raise Conflict(f"the settings already have an account {new.account}: choose another name")
     entry = _entry(res, new.account, {name: getattr(new, name) for name in AccountChangeIn.model_fields})
     async with res.sessions.begin() as session:
         if not await key_rows.add(session, new.account, entry, keys):
-            raise Conflict(f"there is an account {new.account} already: change it with PATCH")
+            raise Conflict(f"there is already an account {new.account}: change it with PATCH")
         await audit.note(
             session, actor=caller.name, action="account.added", subject=new.account, after=_given(new.model_fields_set)
         )
@@ -139,7 +139,7 @@ async def add_account(res: Res, caller: CalledBy, new: AccountIn, response: Resp
 async def change_account(
     res: Res, caller: CalledBy, account: Annotated[Slug, Path()], change: AccountChangeIn
 ) -> AccountOut:
-    """Change what is given: a new key is used for the next call, in every process."""
+    """Change the given fields: a new key is used for the next call, in every process."""
     for_every_account(res)
     keys = _encryption_keys(res)
     async with res.sessions.begin() as session:
@@ -176,15 +176,15 @@ async def _locked(session: AsyncSession, account: str, settings: Settings) -> Se
     if row is not None:
         return row
     if account in settings.accounts.configured:
-        raise Conflict(f"the account {account} is one of the settings: change it there")
-    raise NotFound(f"there is no account {account} that the API could change")
+        raise Conflict(f"the account {account} is defined in the settings: change it there")
+    raise NotFound(f"there is no account {account} that the API can change")
 
 
 def _encryption_keys(res: Resources) -> Sequence[SecretStr]:
     keys = res.settings.key_encryption_key
     if not keys:
         problem = (
-            "needs TALLYHOOK_KEY_ENCRYPTION_KEY, which the account's keys are encrypted with: set it for every process "
+            "needs TALLYHOOK_KEY_ENCRYPTION_KEY, which encrypts the account's keys: set it for every process "
             "to the output of `openssl rand -base64 32`"
         )
         raise BadInput(FieldError("", problem))

@@ -19,7 +19,7 @@ _Word = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00]*$"
 class AuditIn(PageIn):
     """Which entries to list, and where to start."""
 
-    actor: _Word | None = Field(default=None, description="The name of a token, or `cli:` and a user of the system.")
+    actor: _Word | None = Field(default=None, description="A token's name, or `cli:` and a system user.")
     action: _Word | None = Field(default=None, description="`rule.changed`, `run.retried`, …")
     subject: _Word | None = Field(default=None, description="The id of a rule, a run or an event.")
 
@@ -32,8 +32,8 @@ class AuditOut(Out):
     actor: str
     action: str
     subject: str | None
-    before: dict[str, Any] | None = Field(description="What was different before; without secrets.")
-    after: dict[str, Any] | None = Field(description="What is different afterwards, or what was requested.")
+    before: dict[str, Any] | None = Field(description="The changed values before, without secrets.")
+    after: dict[str, Any] | None = Field(description="The changed values after, or what was requested.")
 
 
 @router.get("")

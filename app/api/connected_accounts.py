@@ -14,9 +14,9 @@ router = APIRouter(prefix="/v1/connected-accounts", tags=["accounts"])
 
 
 class ConnectedAccountsIn(PageIn):
-    """Which connected accounts to list, and from where on."""
+    """Which connected accounts to list, and where to start."""
 
-    account: Slug | None = Field(default=None, description="Those of this account.")
+    account: Slug | None = Field(default=None, description="Only those of this account.")
     id: ConnectedAccount | None = Field(
         default=None, description="The one with this id, under every account that has it."
     )
@@ -33,8 +33,8 @@ class ConnectedAccountOut(Out):
     stripe_created_at: Time = Field(description="`connected: each` runs for it from this local day on.")
     first_seen_at: Time
     seen_at: Time | None = Field(description="When Stripe last showed it.")
-    left_at: Time | None = Field(description="When it left, as far as that was noticed.")
-    source: str = Field(description="How it became known first: `list` (Stripe's list) or `event`.")
+    left_at: Time | None = Field(description="When it left, if that was noticed.")
+    source: str = Field(description="How it first became known: `list` (Stripe's list) or `event`.")
 
 
 @router.get("")

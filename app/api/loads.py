@@ -48,7 +48,7 @@ async def list_loads(session: Session, asked: Annotated[LoadListIn, Query()]) ->
 
 @router.post("/loads", status_code=202)
 async def load_matching(res: Res, caller: CalledBy, asked: LoadMatchingIn) -> LoadsAskedOut:
-    """Load every stored file that matches and is not loaded or failed, including files older than the tables."""
+    """Load every stored file that matches and is not loaded yet or failed to load, even if older than the tables."""
     async with res.sessions.begin() as session:
         filters = LoadFilters(asked.state, asked.table, await rule_id_of(session, asked), asked.account)
         loads = await manual.load_matching(session, filters, again=asked.again, by=caller.name)
@@ -57,7 +57,7 @@ async def load_matching(res: Res, caller: CalledBy, asked: LoadMatchingIn) -> Lo
 
 @router.post("/runs/{run_id:uuid}/load", status_code=202)
 async def load_run(res: Res, caller: CalledBy, run_id: uuid.UUID) -> RunDetailOut:
-    """Load the file of this run, again if it is loaded already."""
+    """Load this run's file, even if it is already loaded."""
     async with res.sessions.begin() as session:
         await manual.load_run(session, run_id, by=caller.name)
         return await shown_in_full(session, run_id, res.claim_terms)
@@ -91,7 +91,7 @@ async def facts_of(session: AsyncSession, run_id: uuid.UUID) -> FactsOut:
 async def list_rows(
     session: Session, caller: CalledBy, run_id: uuid.UUID, asked: Annotated[RowsIn, Query()]
 ) -> Page[RowOut]:
-    """The rows of the run's file in order, without personal columns."""
+    """The rows of the run's file in order; by default without personal columns."""
     _check_personal(caller, asked.personal)
     load = await listing.get_load(session, run_id, loaded=True)
     after = 0 if asked.cursor is None else read_number_cursor("rows", asked.cursor)
@@ -126,4 +126,4 @@ def _row(row: listing.DiffRow) -> DiffRowOut:
 
 def _check_personal(caller: Caller, personal: bool) -> None:
     if personal and caller.role is not Role.ADMIN:
-        raise Forbidden("personal columns are for tokens of role admin")
+        raise Forbidden("personal columns need a token with role admin")

@@ -25,14 +25,14 @@ _MOST_NAMED = 5
 _ZIP = "application/zip"
 ANSWERS: dict[int | str, dict[str, Any]] = {
     200: {"description": "The ZIP.", "content": {_ZIP: {"schema": {"type": "string", "format": "binary"}}}},
-    304: {"description": "Nothing has changed since the pack of `If-None-Match`."},
+    304: {"description": "Nothing has changed since the pack that `If-None-Match` names."},
     404: {"description": "No rule has a window in this month."},
     409: {"description": "The month is not complete; `missing` lists what it lacks."},
 }
 
 Month = Annotated[str, Path(description="A month, like `2026-10`.", pattern=sentences.MONTH)]
 Rules = Annotated[list[str] | None, Query(alias="rule", description="Only these rules: names or ids; default: all.")]
-Incomplete = Annotated[bool, Query(description="Pack what is there, even if the month is not complete.")]
+Incomplete = Annotated[bool, Query(description="Pack what is stored, even if the month is not complete.")]
 
 
 @router.get("/{month}.zip", response_class=Response, responses=ANSWERS)
@@ -82,8 +82,8 @@ def _not_there(pack: Pack) -> str:
     more = len(pack.missing) - _MOST_NAMED
     rest = f"; and {more} more" if more > 0 else ""
     return (
-        f"of {pack.month:%Y-%m} {len(pack.missing)} of the reports are not there: {named}{rest}. "
-        "incomplete=true packs what is; rule=NAME packs only some rules"
+        f"{pack.month:%Y-%m} lacks {len(pack.missing)} of its reports: {named}{rest}. "
+        "incomplete=true packs the others; rule=NAME packs only some rules"
     )
 
 

@@ -16,7 +16,7 @@ from app.tables.guide import guide
 
 router = APIRouter(prefix="/v1/report-guide", tags=["report types"])
 
-Account = Annotated[Slug, Query(description="The account whose report types to look at.")]
+Account = Annotated[Slug, Query(description="The account whose report types to show.")]
 
 
 class GuideColumnOut(Out):
@@ -24,7 +24,7 @@ class GuideColumnOut(Out):
 
     name: str
     kind: Kind
-    meaning: str | None = Field(description="In words, if it is known.")
+    meaning: str | None = Field(description="What it means, if known.")
 
 
 class GuideEntryOut(Out):
@@ -33,7 +33,7 @@ class GuideEntryOut(Out):
     task: str
     family: str = Field(description="The report without its version.")
     report_type: str | None = Field(description="The newest version that the account has; null: it has none.")
-    latest: str = Field(description="For a rule that is to follow new versions, from a month's beginning each.")
+    latest: str = Field(description="For a rule that follows new versions, each from the start of a month.")
     newest_known: str = Field(description="The newest version that Tallyhook knows of.")
     columns: list[GuideColumnOut]
 

@@ -18,7 +18,7 @@ router = APIRouter(prefix="/v1/report-types", tags=["report types"])
 
 
 class ReportTypesIn(PageIn):
-    """Which report types to list, and from where on."""
+    """Which report types to list, and where to start."""
 
     account: Slug | None = None
 
@@ -34,7 +34,7 @@ class ReportTypeOut(Out):
     data_available_start: Time | None
     data_available_end: Time | None = Field(description="Exclusive; only ever moves forward.")
     default_columns: list[str] | None
-    missing_since: Time | None = Field(description="Since when Stripe says that the account does not have it.")
+    missing_since: Time | None = Field(description="Since when Stripe has said that the account does not have it.")
     missing_reason: str | None
     refreshed_at: Time
 
@@ -62,7 +62,7 @@ async def list_report_types(session: Session, asked: Annotated[ReportTypesIn, Qu
 
 @router.post("/refresh", status_code=202)
 async def refresh_report_types(res: Res, caller: CalledBy) -> Accepted:
-    """Ask Stripe how far its report types' data reaches, and plan what became due."""
+    """Ask Stripe how far its report types' data reaches, and plan what has become due."""
     async with res.sessions.begin() as session:
         asked_at: datetime = (await session.execute(select(func.now()))).scalar_one()
         await reconciliations.make_due(session, *res.settings.accounts)

@@ -58,15 +58,17 @@ class FedCheckOut(Out):
 
     name: str
     says: str
-    missing: list[str] = Field(description="Reports that the check needs and no enabled rule of the account requests.")
+    missing: list[str] = Field(description="Reports that the check needs but no enabled rule of the account requests.")
 
 
 class ForecastOut(Out):
     """How long what would be planned at once takes."""
 
     reports: int
-    ahead: int = Field(description="Runs of the account that are planned already.")
-    per_hour: float | None = Field(description="From the slots, and how long Stripe took recently; null if not known.")
+    ahead: int = Field(description="Runs of the account that are already planned.")
+    per_hour: float | None = Field(
+        description="Based on the slots and on how long Stripe took recently; null if unknown."
+    )
     done_by: Time | None
     says: str
 
@@ -79,7 +81,7 @@ class PreviewOut(Out):
     )
     now_total: int
     next: list[UpcomingWindowOut] = Field(
-        description="The following window of each connected account (at most 100 are shown), and why it waits."
+        description="Each connected account's next window (at most 100 are shown), and why it waits."
     )
     forecast: ForecastOut | None = Field(default=None, description="Null where nothing would be planned.")
     warnings: list[WarningOut] = Field(default_factory=list)
@@ -90,7 +92,7 @@ class BackfillIn(Days):
     """The days to backfill."""
 
     first: Day = Field(alias="from")
-    rerun: StrictBool = Field(default=False, description="Also make stored windows again, as new revisions.")
+    rerun: StrictBool = Field(default=False, description="Also request stored windows again, as new revisions.")
     dry_run: StrictBool = Field(default=False, description="Only return what would be planned.")
 
     def asked(self) -> Backfill:

@@ -67,7 +67,7 @@ async def apply(
             return outcome
     except (OperationalError, psycopg.OperationalError) as error:
         if is_deadlock(error):
-            message = "rules were changed by somebody else at the same time: nothing was applied, try again"
+            message = "somebody else changed rules at the same time: nothing was applied, try again"
             raise TallyhookError(message) from error
         raise
 

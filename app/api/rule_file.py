@@ -133,7 +133,7 @@ def _validated(
             continue
         first = found.setdefault(written.value.name, written)
         if first is not written:
-            message = f"the same {what} name is already used in line {first.node.start_mark.line + 1}"
+            message = f"this {what} name is already used on line {first.node.start_mark.line + 1}"
             problems.append(written.problem(message, path=("name",)))
     return list(found.values()), problems
 

@@ -60,7 +60,7 @@ def _when(given: str) -> date | datetime:
         try:
             return date.fromisoformat(given)
         except ValueError as error:
-            raise BadInput(FieldError("date", f"{given} is not a day of the calendar")) from error
+            raise BadInput(FieldError("date", f"{given} is not a calendar date")) from error
     try:
         return _MOMENT.validate_python(given)
     except ValidationError as error:

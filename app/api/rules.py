@@ -21,7 +21,7 @@ from app.tables import leadership
 
 router = APIRouter(prefix="/v1/rules", tags=["rules"])
 
-IfMatch = Annotated[str | None, Header(description="The ETag of the version that is to be changed.")]
+IfMatch = Annotated[str | None, Header(description="The ETag of the version to change.")]
 
 
 @router.get("")

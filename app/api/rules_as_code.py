@@ -76,21 +76,21 @@ class AppliedOut(Out):
     kept_targets: list[str] = Field(description="The same for targets.")
     unchanged: int
     difference: str = Field(description="Of rules and targets as YAML, as a unified diff.")
-    may_rename: bool = Field(description="Whether it looks as if a rule was renamed: it is a new rule.")
+    may_rename: bool = Field(description="Whether a rule seems to have been renamed; it counts as a new rule.")
 
 
 @router.get("/rules.yaml", response_class=Response, responses={200: {"content": {YAML: {}}}})
 async def export_rules(
     session: Session, only: Annotated[Only | None, Query(description="One of the two lists alone.")] = None
 ) -> Response:
-    """Every rule and target as YAML, ordered by name; equal ones make equal text. No secret is in it."""
+    """Every rule and target as YAML, ordered by name; equal contents give equal text. It holds no secrets."""
     text = await as_text(session, rules=only is not Only.TARGETS, targets=only is not Only.RULES)
     return Response(text, media_type=YAML)
 
 
 @router.post("/rules/apply")
 async def apply_rules(res: Res, caller: CalledBy, asked: ApplyIn) -> AppliedOut:
-    """Make rules and targets what is given, in one transaction, identified by name. Others stay, unless `prune`.
+    """Make the rules and targets match those given (by name), in one transaction. Others stay, unless `prune`.
 
     422 with one line for each problem: then nothing has changed.
     """

@@ -40,7 +40,7 @@ Whose = Annotated[
 ANSWERS: dict[int | str, dict[str, Any]] = {
     200: {"description": "The whole file.", "content": {"text/csv": {}, "application/zip": {}, XLSX: {}}},
     206: {"description": "The requested range.", "content": {"text/csv": {}, "application/zip": {}}},
-    304: {"description": "The file is the one of `If-None-Match`."},
+    304: {"description": "The file matches `If-None-Match`."},
     409: {"description": "The run has no file yet."},
     406: {"description": "The file cannot be converted to the requested format."},
     410: {"description": "The file was removed, by retention or by hand."},
@@ -83,7 +83,7 @@ async def answer_with_file(
         check_account(run, file, connected_account, left_out)
         if holds_several(run):
             if form != "csv":
-                raise NotAcceptable("the lines of one account are available as CSV only: leave `format` out")
+                raise NotAcceptable("one account's lines are available only as CSV: leave out `format`")
             return await answer_with_lines(res, request, file, connected_account)
     if form == "parquet":
         return await answer_with_parquet(res, run_id, file)

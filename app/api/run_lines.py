@@ -24,7 +24,7 @@ def check_account(run: ShownRun, file: ShownFile, account: str, left_out: Collec
     if account in left_out:
         raise NotFound(f"the rule of run {run.id} leaves {account} out (`except`): only the whole file has its lines")
     if not holds_several(run) and run.connected_account != account:
-        raise NotFound(f"the file of run {run.id} is of {run.connected_account}, not of {account}")
+        raise NotFound(f"the file of run {run.id} is for {run.connected_account}, not {account}")
     if holds_several(run) and file.media_type != "text/csv":
         raise NotAcceptable(
             "lines can only be picked from a CSV file: download the whole file, without `connected_account`"

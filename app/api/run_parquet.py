@@ -42,6 +42,6 @@ async def _made(res: Resources, run_id: uuid.UUID, folder: Path, name: str) -> R
         row = answer["error"]["row"]
         place = "" if row is None else f" (row {row})"
         return problem(
-            406, f"the file cannot be converted to Parquet: {answer['error']['message']}{place}; take the CSV"
+            406, f"the file cannot be converted to Parquet: {answer['error']['message']}{place}; use the CSV"
         )
     return problem(503, "the file cannot be read now; try again")

@@ -43,7 +43,7 @@ def serve(
 
 def worker(
     concurrency: Annotated[
-        int, typer.Option(help="Most calls to Stripe at once.", parser=whole(1, 100), metavar="N")
+        int, typer.Option(help="The most calls to Stripe at once.", parser=whole(1, 100), metavar="N")
     ] = 16,
     host: Host = "127.0.0.1",
     port: ProbesPort = None,

@@ -7,7 +7,7 @@ import typer
 from app.cli.api import Api, AsJson, Limit, command
 from app.errors import TallyhookError
 
-connected_accounts = typer.Typer(help="The accounts that are connected to a platform's.", no_args_is_help=True)
+connected_accounts = typer.Typer(help="The accounts connected to a platform.", no_args_is_help=True)
 _COLUMNS = ("account", "id", "name", "country", "stripe_created_at", "seen_at", "left_at", "source")
 Account = Annotated[str | None, typer.Option(help="Only those of this account.")]
 
@@ -38,7 +38,7 @@ async def show_command(
 
     found = await _found(api, 100, account=account, id=id_)
     if not found:
-        raise TallyhookError(f"no connected account {id_} is known: accounts are read if a rule needs them")
+        raise TallyhookError(f"no connected account {id_} is known: accounts are listed only if a rule needs them")
     show_json(found)
 
 

@@ -50,7 +50,7 @@ class _Exchange(httpx.AsyncByteStream):
         if not coming.done() and self._messages.empty():
             coming.cancel()
             await self._running
-            raise httpx.RemoteProtocolError("the answer broke off")
+            raise httpx.RemoteProtocolError("the answer was cut off")
         return await coming
 
     async def __aiter__(self) -> AsyncIterator[bytes]:

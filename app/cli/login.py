@@ -15,7 +15,7 @@ def login_link(
         str | None,
         typer.Option(
             envvar="TALLYHOOK_URL",
-            help="Where people reach the pages, and with --token the server that is asked. Default:"
+            help="Where people reach the pages; with --token, also the server to ask. Default:"
             " TALLYHOOK_PUBLIC_URL, or this machine.",
         ),
     ] = None,

@@ -14,9 +14,7 @@ _ENTRIES = ("id", "at", "actor", "action", "subject", "before", "after")
 async def report_types(
     api: Api,
     *,
-    refresh: Annotated[
-        bool, typer.Option("--refresh", help="Also have Stripe asked again, in the background.")
-    ] = False,
+    refresh: Annotated[bool, typer.Option("--refresh", help="Also ask Stripe again, in the background.")] = False,
     account: Annotated[str | None, typer.Option(help="Only report types of this account.")] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -51,7 +49,7 @@ async def pack(
     *,
     rule: Annotated[list[str] | None, typer.Option(help="Only this rule: name or id; repeatable.")] = None,
     incomplete: Annotated[
-        bool, typer.Option("--incomplete", help="Pack what is there, even if the month is not complete.")
+        bool, typer.Option("--incomplete", help="Pack what is stored, even if the month is not complete.")
     ] = False,
     output: Output = None,
     force: Force = False,

@@ -77,7 +77,7 @@ async def _fill(answer: "httpx.Response", into: BinaryIO, name: str, *, verify: 
             advance(len(piece))
     promised = _SHA256.search(answer.headers.get("etag", ""))
     if verify and (promised is None or promised[1] != digest.hexdigest()):
-        raise TallyhookError(f"the stored file {name} is not what it was: its size or SHA-256 differs")
+        raise TallyhookError(f"the stored file {name} has changed: its size or SHA-256 differs")
     return written, digest.hexdigest()
 
 

@@ -35,13 +35,13 @@ async def export(api: Api, as_json: AsJson = False) -> None:
 
 @command(targets)
 async def diff(api: Api, file: File, prune: Prune = False, as_json: AsJson = False) -> None:
-    """Show what `targets apply` would change: exit code 0 nothing, 3 something, 1 that it cannot be applied."""
+    """Show what `targets apply` would change: exit code 0 if nothing, 3 if something, 1 if it cannot be applied."""
     await show_diff(api, file, "targets", prune=prune, as_json=as_json)
 
 
 @command(targets)
 async def apply(api: Api, file: File, dry_run: DryRun = False, prune: Prune = False, as_json: AsJson = False) -> None:
-    """Make the targets what the file says under `targets:`, in one transaction: all of it, or nothing.
+    """Make the targets match the file's `targets:`, in one transaction: all or nothing.
 
     Targets are identified by name. Those that the file does not name stay, unless --prune. `rules apply` does both.
     """
@@ -62,7 +62,9 @@ async def create(
     name: Annotated[str, typer.Argument(metavar="NAME", help="The target's name.")],
     *,
     kind: Annotated[TargetKind, choice(TargetKind, help="The kind of target:")] = TargetKind.WEBHOOK,
-    to: Annotated[str | None, typer.Option("--to", help="A webhook's URL, a folder's, or a Slack URL's name.")] = None,
+    to: Annotated[
+        str | None, typer.Option("--to", help="A webhook's or folder's URL, or the name of a Slack URL.")
+    ] = None,
     recipient: Annotated[list[str] | None, typer.Option(help="An e-mail address; repeatable.")] = None,
     message_type: Annotated[list[str] | None, typer.Option(help="run.stored, …; repeatable; default: all.")] = None,
     rule: Annotated[
@@ -115,7 +117,7 @@ async def recover(
     target: Target,
     since: Annotated[str, typer.Option(help="A time like 2026-10-01T00:00:00Z.")],
 ) -> None:
-    """Send failed and skipped messages since a time again."""
+    """Send failed and skipped messages since a given time again."""
     found = await api.post(f"{await _path(api, target)}/recover", {"since": since})
     typer.echo(f"{found['recovered']} sent again")
 

@@ -60,7 +60,8 @@ def require_schema(url: str) -> None:
     """Raise `SchemaError` unless the schema serves this version: it is at head, or was made by a newer version."""
     revision = read_revision(url)
     if revision != head_revision() and (revision is None or revision in known_revisions()):
-        raise SchemaError(f"{schema_is_at(revision)}, this version needs {head_revision()}: run `tallyhook migrate`")
+        needed = f"this version needs {head_revision()}"
+        raise SchemaError(f"{schema_is_at(revision)}, but {needed}: run `tallyhook migrate`")
 
 
 def schema_is_at(revision: str | None) -> str:
@@ -113,11 +114,11 @@ class Database:
         """What is wrong with it and what to do about that; None if it will do."""
         if self.version < OLDEST_VERSION * 10_000:
             what = f"this PostgreSQL is version {self.version // 10_000}, and Tallyhook needs {OLDEST_VERSION} or newer"
-            return what, "upgrade the server, or let DATABASE_URL lead to a newer one"
+            return what, "upgrade the server, or point DATABASE_URL to a newer one"
         if self.encoding != "UTF8":
             what = f"the database stores text as {self.encoding}, and Tallyhook needs UTF8"
             make = "create one with `create database … ENCODING 'UTF8' TEMPLATE template0`"
-            return what, f"{make}, and let DATABASE_URL lead to it"
+            return what, f"{make}, and point DATABASE_URL to it"
         return None
 
 

@@ -37,7 +37,7 @@ async def _probe_objects(base: str) -> None:
     except Missing as error:
         raise StoreAway("the file store cannot find what was just written") from error
     if read != sent:
-        raise StoreAway("the file store returns different bytes than were written")
+        raise StoreAway("the file store does not return the bytes that were written")
     await backend.delete(where)
 
 
@@ -54,7 +54,7 @@ async def _probe_database(sessions: Sessions) -> None:
         said = str(getattr(error, "orig", None) or error).strip().partition("\n")[0]
         raise StoreAway(redact(f"the database cannot store files: {said}")) from error
     if read != sent:
-        raise StoreAway("the database returns different bytes than were written")
+        raise StoreAway("the database does not return the bytes that were written")
 
 
 _WRITE = text("insert into file_store_probes (id, data) values (:id, :data)")

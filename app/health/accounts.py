@@ -27,7 +27,8 @@ async def credentials(view: View) -> Check:
     held = await rows.holds(view.session, configured=sorted(accounts))
     keyless = sorted(slug for slug, account in accounts.items() if account.api_key is None)
     found = [
-        f"{hold.account} may not {_CALLS[hold.call_kind]} ({redact(hold.reason)}), for {span(view.now - hold.since)}"
+        f"{hold.account} may not {_CALLS[hold.call_kind]} ({redact(hold.reason)}),"
+        f" for {span(view.now - hold.since)} now"
         for hold in held
     ]
     if found:
@@ -49,12 +50,12 @@ async def connected_accounts(view: View) -> Check:
     refused = [f"{one.account}: {redact(one.refusal)}" for one in states if one.refusal is not None]
     if refused:
         advice = "give the key the permission `Accounts: read`"
-        detail = f"Stripe does not list them: {names(refused)}"
+        detail = f"Stripe does not list the connected accounts of {names(refused)}"
         return degraded("connected_accounts", detail, advice, link=Link(LinkKind.ACCOUNTS))
     doubted = [one.account for one in states if one.doubted]
     if doubted:
-        advice = "nothing is done until a second complete list says so too; check key and account if it is wrong"
-        detail = f"Stripe's list lacks most of those that were there: {names(doubted)}"
+        advice = "nothing is done until a second complete list says the same; if it is wrong, check key and account"
+        detail = f"Stripe's list lacks most of the accounts that it had: {names(doubted)}"
         return degraded("connected_accounts", detail, advice, link=Link(LinkKind.ACCOUNTS))
     found = [
         f"{one.account}: {one.connected}"
@@ -92,8 +93,8 @@ async def fail_over(view: View) -> Check:
     """Whether a fail-over to a standby that lacks the last commits would be noticed, and whether one is handled."""
     found = await fetch_one(view.session, Timeline, _TIMELINE, {"accounts": list(view.settings.accounts)})
     if found.waiting:
-        detail = f"the database was taken over by a standby: Stripe's list is read first for {names(found.waiting)}"
-        return degraded("fail_over", detail, "nothing: it takes a minute, unless Stripe refuses the list")
+        detail = f"a standby took over the database: Stripe's list is read first for {names(found.waiting)}"
+        return degraded("fail_over", detail, "nothing to do: it takes a minute, unless Stripe refuses the list")
     if found.timeline is None:
         detail = "the server does not show its timeline: a fail-over that loses less than a minute goes unnoticed"
         return ok("fail_over", f"{detail}; replicate synchronously")
@@ -117,7 +118,7 @@ async def account_keys(view: View) -> Check:
     link = Link(LinkKind.ACCOUNTS)
     if lost := sum(number for name, number in sealed.items() if name not in known):
         detail = f"{count(lost, 'account')} cannot be opened: sealed with {names(sorted(sealed.keys() - set(known)))}"
-        advice = "put that key back into TALLYHOOK_KEY_ENCRYPTION_KEY, behind the new one, or enter the API keys again"
+        advice = "put that key back into TALLYHOOK_KEY_ENCRYPTION_KEY, after the new one, or enter the API keys again"
         return failing("account_keys", detail, advice, link=link)
     if problems := view.settings.accounts.problems:
         detail = names([f"{slug}: {why}" for slug, why in sorted(problems.items())])
@@ -138,7 +139,7 @@ async def unreadable_items(view: View) -> Check:
         return ok("unreadable_items", "everything that Stripe lists can be read")
     said = [
         f"{one.account}: {count(one.number, one.kind.replace('_', ' '))} cannot be read ({one.example}),"
-        f" for {span(view.now - one.first_at)}"
+        f" for {span(view.now - one.first_at)} now"
         for one in found
     ]
     advice = "the rest of the list is used; if you need what is left out, report it with this text to Stripe, or to us"

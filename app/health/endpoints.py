@@ -60,7 +60,7 @@ def _best(found: list[Check]) -> Check:
 
 def _with_connect(own: Check, theirs: list[Check], account: str) -> Check:
     if not theirs:
-        detail = f"{own.detail}; no Connect endpoint leads here, so new connected accounts are noticed by polling"
+        detail = f"{own.detail}; no Connect endpoint points here, so new connected accounts are noticed by polling"
         return ok(NAME, detail, advice=f"register one (`connect`) to notice them sooner: {_FIX}", account=account)
     connect = _best(theirs)
     detail = f"{own.detail}; for connected accounts: {connect.detail}"
@@ -78,7 +78,7 @@ def _is_ours(endpoint: WebhookEndpoint, account: str, url: str | None) -> bool:
 
 def _none(account: str, url: str | None, endpoints: list[WebhookEndpoint]) -> Check:
     if url is None:
-        detail = f"no webhook endpoint leads to …{url_for(WEBHOOK_PATH, account)}; reports still arrive, but later"
+        detail = f"no webhook endpoint points to …{url_for(WEBHOOK_PATH, account)}; reports still arrive, but later"
         return degraded(NAME, detail, _FIX, account=account)
     # A path next to ours gets 404 or 405, and to Stripe a redirect is a failed delivery.
     near = [endpoint.url for endpoint in endpoints if urlsplit(endpoint.url).netloc == urlsplit(url).netloc]

@@ -55,7 +55,7 @@ def database_away(how: str) -> Check:
 def database(found: Database, *, read_only: bool) -> Check:
     """The check of a database that answers."""
     if read_only:
-        advice = "is it a standby, after a fail-over? Let DATABASE_URL lead to the primary"
+        advice = "is it a standby, after a fail-over? Point DATABASE_URL to the primary"
         return failing("database", "the database answers but refuses writes: it is read-only", advice)
     if unfit := found.unfit():
         return failing("database", *unfit)
@@ -82,7 +82,7 @@ def _schema(revision: str) -> Check:
     if revision == head_revision() or revision not in known_revisions():
         return ok("schema", f"the schema is at {revision}")
     return failing(
-        "schema", f"the schema is at {revision}, this version needs {head_revision()}", "run `tallyhook migrate`"
+        "schema", f"the schema is at {revision}, but this version needs {head_revision()}", "run `tallyhook migrate`"
     )
 
 

@@ -89,10 +89,11 @@ async def polling(view: View) -> Check:
         return ok("polling", f"Stripe is polled every {span(every)}")
     first, others = found[0], len(found) - 1
     about = f"asked about account {first.account}"
-    detail = f"Stripe was never {about}" if first.never else f"Stripe was {about} {span(view.now - first.since)} ago"
+    asked = f"was {about} {span(view.now - first.since)} ago"
+    detail = f"Stripe has never been {about}" if first.never else f"Stripe {asked}"
     if others:
         detail += f", and about {count(others, 'other account')} too long ago"
     advice = "`account.asked` in the workers' log says what Stripe answered; `tallyhook doctor` asks Stripe now"
     if (await rows.heard_since(view.session, first.since)) is None:
-        return failing("polling", f"{detail}, and no webhook arrived since: no new data is noticed", advice)
+        return failing("polling", f"{detail}, and no webhook has arrived since: no new data is noticed", advice)
     return degraded("polling", detail, advice)

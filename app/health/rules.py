@@ -104,7 +104,8 @@ async def rechecks(view: View) -> Check:
 async def _new_versions(view: View) -> list[str]:
     found = await rule_rows.new_versions(view.session, within=TOLD_FOR)
     return [
-        f"{one.id} of {one.account} is {one.resolves_to} since {one.resolved_since:%F}, {one.resolved_before} before"
+        f"{one.id} of {one.account} has been {one.resolves_to} since {one.resolved_since:%F},"
+        f" {one.resolved_before} before"
         for one in found[:_MOST_TOLD]
     ]
 
@@ -139,7 +140,7 @@ def _rule(row: RuleRow, now: datetime, missing: Mapping[tuple[str, str], str], o
     owed_line = None if owed is None else _owed(owed)
     unplanned = None if row.problem is None else f"it cannot be planned: {row.problem}; correct the rule"
     has_failed = owed is not None and owed.failed_end is not None
-    refused = f"Stripe refuses the key of the account {row.account}, so nothing of it can be requested"
+    refused = f"Stripe refuses the key of the account {row.account}, so none of its reports can be requested"
     kinds = (
         (Trouble.TYPE_MISSING, type_missing),
         (Trouble.UNPLANNED, unplanned),

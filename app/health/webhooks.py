@@ -16,8 +16,8 @@ ROTATED_AFTER = timedelta(days=1)
 QUIET = timedelta(hours=13)
 # Reasons that only something with a well-formed signature has, and what to do; `{place}` is where the secrets are set.
 _OF_STRIPE = {
-    "bad_signature": "put the endpoint's signing secret into {place}, beside the present one; or a proxy changes "
-    "bodies on their way",
+    "bad_signature": "put the endpoint's signing secret into {place}, beside the current one; or a proxy changes "
+    "bodies in transit",
     "wrong_time": "synchronise the clock with NTP (chrony, systemd-timesyncd)",
 }
 

@@ -46,7 +46,7 @@ def unseal(sealed: bytes, key_name: str, account: str, keys: Sequence[SecretStr]
             raise ValueError
         return AESGCM(_raw(key)).decrypt(nonce, rest, account.encode()).decode()
     except (InvalidTag, ValueError):
-        raise CannotOpen("what its row holds was changed, or written by a newer version") from None
+        raise CannotOpen("its row was changed, or written by a newer version") from None
 
 
 def _raw(key: SecretStr) -> bytes:

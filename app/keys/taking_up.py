@@ -20,7 +20,7 @@ log = structlog.get_logger()
 # How long a lost wake-up leaves a process with yesterday's keys.
 LOOK_SECONDS = 30.0
 IN_BOTH = (
-    "the settings and the API both have an account {}: the settings count. Remove it from STRIPE_ACCOUNTS, or with "
+    "the settings and the API both have an account {}: the settings win. Remove it from STRIPE_ACCOUNTS, or with "
     "DELETE /v1/accounts/{}"
 )
 
@@ -58,7 +58,7 @@ class Keeper:
             return account_of(row.account, row.open(self._keys))
         except (CannotOpen, ValueError) as error:
             # What was read before stays in use: a process that is about to get its new key works with the old one.
-            return str(error) if isinstance(error, CannotOpen) else "what its row holds cannot be read"
+            return str(error) if isinstance(error, CannotOpen) else "its row cannot be read"
 
     def _note(self, opened: Mapping[str, Account | str], gone: set[str], found: Mapping[str, datetime]) -> None:
         for slug in gone:

@@ -135,11 +135,11 @@ async def _of_old_parameters(session: AsyncSession, rule: Rule) -> list[RuleWarn
     if found.stored:
         detail = (
             f"{found.stored} stored windows keep their old parameters;"
-            " a backfill with `rerun` makes them with the new ones"
+            " a backfill with `rerun` requests them with the new ones"
         )
         warnings.append(RuleWarning("/parameters", detail))
     if found.failed:
-        detail = f"{found.failed} failed runs get the new parameters when they are retried, or by a backfill"
+        detail = f"{found.failed} failed runs get the new parameters when they are retried or backfilled"
         warnings.append(RuleWarning("/parameters", detail))
     if found.under_way:
         detail = f"{found.under_way} runs that are planned or under way still use the old parameters"

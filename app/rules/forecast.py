@@ -46,7 +46,7 @@ async def forecast(session: AsyncSession, account: str, reports: int, settings: 
         per_second = min(per_second, settings.requests_per_second)
     done_by = pace.now + timedelta(seconds=(reports + pace.ahead) / per_second)
     day = "" if done_by.date() == pace.now.date() else f"{done_by:%Y-%m-%d} "
-    says = f"{what}, done by {day}{done_by:%H:%M} UTC at the present pace"
+    says = f"{what}, done by {day}{done_by:%H:%M} UTC at the current pace"
     return Forecast(reports, pace.ahead, round(per_second * 3600, 1), done_by, says)
 
 

@@ -91,7 +91,7 @@ async def _why_not(
     is_over = day < today_in(rule.timezone)
     why = f"it starts on {rule.starts_on}" if is_over else "that day is not over yet"
     if connected_account is not None and is_over and day >= rule.starts_on:
-        why = f"{connected_account} is not one of its connected accounts, or was made later"
+        why = f"{connected_account} is not one of its connected accounts, or was created later"
     unowed = NotFound(f"rule {rule.name!r} owes no window that contains {day}: {why}")
     if rule.cadence in (Cadence.EVERY_UPDATE, Cadence.EVERY_PAYOUT):
         return unowed

@@ -28,7 +28,7 @@ _WRONG_KEYS = {
 }
 _OF_AN_ORGANIZATION = (
     "is the key of an organization (sk_org_…), which needs a `stripe_context` that names the account: "
-    "use it in STRIPE_ACCOUNTS, or a key of the account itself"
+    "use it in STRIPE_ACCOUNTS, or use the account's own key"
 )
 _WRONG_SECRETS = {"we_": "is the id of an endpoint (we_…): copy its signing secret (whsec_…) from Stripe's Dashboard"}
 _WRONG_SECRETS |= dict.fromkeys(
@@ -236,7 +236,7 @@ def _public_url(url: str) -> str:
 def _base_path(path: str) -> str:
     path = path.rstrip("/")
     if not re.fullmatch(r"(/[A-Za-z0-9._~-]+)*", path):
-        raise ValueError("must be a path like /tallyhook, without a slash at its end")
+        raise ValueError("must be a path like /tallyhook, without a trailing slash")
     return path
 
 

@@ -36,10 +36,10 @@ async def make_workbook(res: Resources, run: ShownRun, file: ShownFile) -> Path:
     Raises NotAcceptable, and Gone and StoreAway like reading the file.
     """
     if file.media_type != "text/csv":
-        raise NotAcceptable(f"the file is {file.media_type}, not CSV: take it as it is")
+        raise NotAcceptable(f"the file is {file.media_type}, not CSV: download it as it is")
     if file.size > MOST_BYTES:
         raise NotAcceptable(
-            f"the file has {file.size:,} bytes, and workbooks are made of at most {MOST_BYTES:,}: take the CSV"
+            f"the file has {file.size:,} bytes, and the limit for workbooks is {MOST_BYTES:,}: use the CSV"
         )
     async with res.spreadsheets:
         folder = await asyncio.to_thread(_new_folder, res.settings.data_dir / "spool")

@@ -44,7 +44,7 @@ def write_workbook(
             rows = sheet.write(reader)
         except Unloadable as error:
             place = "" if error.row is None else f" (row {error.row})"
-            raise NotAcceptable(f"the file is not a table: {error.message}{place}; take the file as it is") from error
+            raise NotAcceptable(f"the file is not a table: {error.message}{place}; download it as it is") from error
         _write_about(workbook, about, sheet.notes())
     return rows
 
@@ -146,4 +146,4 @@ def _write_about(workbook: xlsxwriter.Workbook, about: Mapping[str, str], notes:
         sheet.write_string(row, 1, value)
 
 
-_CSV = "; take the CSV"
+_CSV = "; use the CSV"

@@ -81,7 +81,7 @@ async def _check(res: Resources, one: Shown, path: Path) -> None:
         return  # sums are known of whole files only
     wrong = rows != one.rows or any(sums[currency] != expected.get(currency) for currency in sums)
     if wrong:
-        raise TallyhookError(f"run {one.run_id}: the Parquet has other sums than the table")
+        raise TallyhookError(f"run {one.run_id}: the Parquet file's sums differ from the table's")
 
 
 _SHOWN = text("""

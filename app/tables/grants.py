@@ -12,7 +12,7 @@ from app.tables.ddl import ROWS_SCHEMA
 
 
 async def grant(session: AsyncSession, role: str, schema: str, *, by: str) -> None:
-    """Let a role of the database read every view of a schema, future ones too. Raises NotFound."""
+    """Let a database role read every view of a schema, future ones too. Raises NotFound."""
     if (await session.execute(_ROLE, {"role": role})).first() is None:
         raise NotFound(f"the database has no role {role!r}: create it first, CREATE ROLE {role} LOGIN PASSWORD …")
     names = {"role": sql.Identifier(role), "schema": sql.Identifier(schema)}

@@ -87,7 +87,7 @@ async def decide_column(
     if found.state not in (ColumnState.SET_ASIDE, ColumnState.IGNORED, ColumnState.APPROVED):
         raise Conflict(f"the column is {found.state}: only unknown columns are approved or ignored")
     if found.state == ColumnState.APPROVED and kind is not None and kind != found.kind:
-        raise Conflict(f"the column already is a {found.kind}; a kind never changes")
+        raise Conflict(f"the column is already of kind {found.kind}, which never changes")
     known = find_column(column)
     decided = kind or (Kind(found.kind) if found.state == ColumnState.APPROVED else None)
     decided = decided or (known.kind if known is not None else suggested_kind(column))

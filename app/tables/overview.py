@@ -92,7 +92,7 @@ async def get_table(session: AsyncSession, name: str) -> ShownTable:
     for table in await list_tables(session):
         if table.name == name:
             return table
-    raise NotFound(f"there is no table {name!r}: no file of such a report was stored yet")
+    raise NotFound(f"there is no table {name!r}: no file of such a report has been stored yet")
 
 
 async def columns_of(session: AsyncSession, table: str) -> list[ShownColumn]:

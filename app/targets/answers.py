@@ -35,5 +35,5 @@ def no_answer(error: Exception) -> Answer:
             word = "connection_broken"
         case _:
             word = type(error).__name__
-    advice = "; SSL_CERT_FILE can name an authority of your own" if word == "tls_failed" else ""
+    advice = "; SSL_CERT_FILE can name your own authority" if word == "tls_failed" else ""
     return Answer(error=word, text=f"{error}{advice}" or None)

@@ -43,7 +43,7 @@ def confirmed(
 
     async def ask(visit: Visit) -> Response:
         if not visit.visitor or not visit.visitor.may_change:
-            return visit.show("error.html", status=403, title="Not allowed", detail="You may look, and change nothing.")
+            return visit.show("error.html", status=403, title="Not allowed", detail="You can look, but change nothing.")
         return visit.show("confirm.html", question=await question(visit))
 
     return get(path, ask), post(path, do)
@@ -54,7 +54,7 @@ async def _ask_retry(visit: Visit) -> Question:
     attempts = visit.res.settings.max_run_attempts
     what = (
         f"The report {run.report_type} for {dates_of_run(run)} is requested again, up to {count(attempts, 'time')},"
-        " with its rule's present parameters."
+        " with its rule's current parameters."
     )
     return Question("Retry this run", what, "Retry", f"/runs/{run.id}")
 
@@ -115,8 +115,8 @@ async def _due_when_on(session: AsyncSession, rule: Rule) -> str:
 async def _ask_disable(visit: Visit) -> Question:
     rule = await _rule(visit)
     what = (
-        "Nothing new is requested. Work under way is finished, and all files stay. Months that go on meanwhile say "
-        "which days it does not cover; switched on again, it requests them."
+        "Nothing new is requested. Work under way is finished, and all files stay. Months in the meantime say "
+        "which days it does not cover; once switched on again, it requests them."
     )
     return Question(f"Switch {rule.name} off", what, "Switch off", f"/rules/{rule.id}")
 
@@ -136,7 +136,7 @@ def _switch(*, on: bool) -> Callable[[Visit], Awaitable[Response]]:
 async def _ask_delete(visit: Visit) -> Question:
     rule = await _rule(visit)
     what = (
-        "This is final: a deleted rule cannot be brought back. Its runs and files stay, also in the months. "
+        "This is final: a deleted rule cannot be brought back. Its runs and files stay, in the months too. "
         "Runs that were not requested yet are cancelled; others finish."
     )
     return Question(f"Delete {rule.name}", what, "Delete the rule", f"/rules/{rule.id}", is_grave=True)

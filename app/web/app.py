@@ -110,10 +110,10 @@ def _error_pages() -> dict[type[Exception] | int, Callable[[Request, Exception],
         Forbidden: plain(403, "Not allowed"),
         Gone: plain(410, "It was removed"),
         Conflict: plain(409, "This is not possible now"),
-        PreconditionFailed: plain(412, "Somebody else changed it meanwhile"),
+        PreconditionFailed: plain(412, "Somebody else has changed it"),
         BadInput: _bad_input,
         StoreAway: lambda request, _: _error(
-            request, 503, "The file store does not answer", "Try again in a minute; /setup shows how it is."
+            request, 503, "The file store does not answer", "Try again in a minute; /setup shows its state."
         ),
         DBAPIError: _database,
         psycopg.Error: _database,

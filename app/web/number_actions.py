@@ -27,7 +27,7 @@ async def _ask_ignore(visit: Visit) -> Question:
     table, column = _column(visit)
     return Question(
         f"Ignore {column}",
-        "You are not asked about it again; its values stay in the files.",
+        "You will not be asked about it again; its values stay in the files.",
         "Ignore",
         f"/tables/{table}",
     )

@@ -48,7 +48,7 @@ async def make(visit: Visit) -> Response:
         made = await rules.create_rule(visit.res, visit.caller, checked(RuleIn, values), Response())
     except (BadInput, Conflict) as error:
         return await _form(visit, form, problems=_problems(error))
-    return visit.go(f"/rules/{made.id}", done=f"It is made: {count(made.asks_for, 'report')} requested now.")
+    return visit.go(f"/rules/{made.id}", done=f"The rule is created: {count(made.asks_for, 'report')} requested now.")
 
 
 async def change(visit: Visit) -> Response:
@@ -68,7 +68,9 @@ async def change(visit: Visit) -> Response:
         )
     except (BadInput, Conflict, PreconditionFailed) as error:
         return await _form(visit, form, saved=rule.name, problems=_problems(error))
-    return visit.go(f"/rules/{answer.id}", done=f"It is changed: {count(answer.asks_for, 'report')} requested now.")
+    return visit.go(
+        f"/rules/{answer.id}", done=f"The rule is changed: {count(answer.asks_for, 'report')} requested now."
+    )
 
 
 async def _form(

@@ -34,7 +34,7 @@ async def _test(visit: Visit) -> Response:
 
 async def _ask_rotate(visit: Visit) -> Question:
     target = await _target(visit)
-    what = "It gets a new secret, which is shown once. The present one stays valid for another 24 hours."
+    what = "It gets a new secret, which is shown once. The current one stays valid for another 24 hours."
     return Question(f"A new secret for {target.name}", what, "Create a new secret", f"/targets/{target.id}")
 
 

@@ -128,7 +128,7 @@ def post(path: str, handler: Handler) -> Route:
         if visit.visitor is None:
             return visit.go("/login")
         if not visit.visitor.may_change:
-            return visit.show("error.html", status=403, title="Not allowed", detail="You may look, and change nothing.")
+            return visit.show("error.html", status=403, title="Not allowed", detail="You can look, but change nothing.")
         return await handler(visit)
 
     return Route(path, answer, methods=["POST"])

@@ -23,7 +23,7 @@ class Why:
 
 _FAILED: Mapping[str, str] = {
     ErrorKind.REJECTED: "Stripe will never make it as requested. Correct the rule's parameters, then retry: the "
-    "retry uses the rule's present parameters.",
+    "retry uses the rule's current parameters.",
     "refused": "Stripe refuses only this one, while others of the account pass: check the connected account and "
     "the key's permissions, then retry.",
     ErrorKind.INTERVAL_REFUSED: "Stripe has no data for the beginning of this window: let the rule start later, and "

@@ -224,7 +224,7 @@ _CHECKS: Mapping[str, str] = {
     "loads": "tables",
     "numbers": "numbers that differ",
     "overdue_runs": "stuck runs",
-    "polling": "polling of Stripe",
+    "polling": "polling Stripe",
 }
 FILTERS: Mapping[str, Callable[..., Any]] = {
     "state": state,

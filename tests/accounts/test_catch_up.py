@@ -300,7 +300,7 @@ async def test_a_fail_over_is_noticed_by_the_servers_timeline_however_short_the_
             async with res.sessions.begin() as session:
                 await catch_up.move_marks(session, settings=res.settings)
             assert await request_due(res) == 0
-            assert await found_by_health(res) == ("degraded", "the database was taken over by a standby")
+            assert await found_by_health(res) == ("degraded", "a standby took over the database")
             # and then adopts what Stripe has
             monkeypatch.setattr(catch_up, "CREATES_END_SECONDS", 0.0)
             await everything_is_due(res)

@@ -93,7 +93,7 @@ async def test_an_answer_that_proves_nothing_lets_no_run_be_made_with_a_key_of_a
     assert (asked, len(simulator.creates), run["state"]) == (0, 0, "planned")
     assert waiting[run["id"]].reason is WaitReason.ACCOUNT_HELD
     (hold,) = await fetch(other, "select distinct reason from account_holds")
-    assert hold["reason"].startswith("it is not confirmed yet that the key belongs to acct_")
+    assert hold["reason"].startswith("it is not yet confirmed that the key belongs to acct_")
 
 
 @pytest.mark.parametrize("answer", PROVES_NOTHING[:4], ids=str)
@@ -152,7 +152,7 @@ async def test_an_account_not_confirmed_at_start_continues_once_stripe_says_whos
 ) -> None:
     simulator.inject("status", status=500, times=2, match=ACCOUNT)
     await check_at_start(res)
-    with pytest.raises(NotNow, match=f"not confirmed yet that the key belongs to {bound}"):
+    with pytest.raises(NotNow, match=f"not yet confirmed that the key belongs to {bound}"):
         await reconcile(res)
     assert await request_due(res) == 0
 

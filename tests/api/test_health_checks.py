@@ -304,10 +304,10 @@ async def test_polling_that_stopped_is_reported(res: Resources, api: httpx.Async
     await execute(res, "update accounts set created_at = now() - interval '2 days'")
     assert await check(api, "polling") == (
         "failing",
-        "Stripe was never asked about account default, and no webhook arrived since: no new data is noticed",
+        "Stripe has never been asked about account default, and no webhook has arrived since: no new data is noticed",
     )
     await deliver_value(res, event("evt_1"))
-    assert await check(api, "polling") == ("degraded", "Stripe was never asked about account default")
+    assert await check(api, "polling") == ("degraded", "Stripe has never been asked about account default")
 
     await execute(res, "insert into reconciliations values ('default', null, null, now() - interval '1 minute')")
     assert await check(api, "polling") == ("ok", "Stripe is polled every 30 minutes")

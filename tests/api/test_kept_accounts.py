@@ -340,4 +340,4 @@ async def test_a_row_that_was_put_under_another_name_is_not_believed(
 
     assert "us" not in sealing.settings.accounts
     (line,) = [line for line in lines if line["event"] == "account.cannot_be_used"]
-    assert (line["account"], line["error"]) == ("us", "what its row holds was changed, or written by a newer version")
+    assert (line["account"], line["error"]) == ("us", "its row was changed, or written by a newer version")

@@ -73,7 +73,7 @@ REFUSED: list[tuple[Asked, int, str]] = [
     (rule(timezone="New York"), 422, "/timezone: must be an IANA time zone, like America/New_York"),
     (rule(timezone="Nowhere"), 422, "/timezone: is not an IANA time zone; use a name like Europe/Berlin"),
     (rule(starts_on="10/01/2026"), 422, "/starts_on: must be a date like 2026-10-01"),
-    (rule(starts_on="2026-02-30"), 422, "/starts_on: is not a day of the calendar; write it like 2026-10-01"),
+    (rule(starts_on="2026-02-30"), 422, "/starts_on: is not a calendar date; write it like 2026-10-01"),
     (rule(starts_on="2026-10-01T00:00:00Z"), 422, "/starts_on: must be a date like 2026-10-01"),
     (rule(starts_on="1969-12-31"), 422, "/starts_on: must be 1970-01-01 or later"),
     (rule(settle_hours="2"), 422, "/settle_hours: must be a number, without quotes"),
@@ -98,7 +98,7 @@ REFUSED: list[tuple[Asked, int, str]] = [
     (rule(table={"state": "lead"}), 422, "/table/state: must be 'auto', 'leading', 'kept' or 'off'"),
     (
         rule(table={"private": []}), 422,
-        "/table/private: is unknown: there are `personal`, `state`",
+        "/table/private: is unknown: use one of `personal`, `state`",
     ),
     # The body
     (("POST", "/v1/rules", None), 422, f": {NO_OBJECT}"),
@@ -125,7 +125,7 @@ REFUSED: list[tuple[Asked, int, str]] = [
     ),
     (
         get("/v1/rules/daily/coverage?until=2026-11-01"), 422,
-        "until: is unknown: there are `cursor`, `from`, `limit`, `through`, `to`",
+        "until: is unknown: use one of `cursor`, `from`, `limit`, `through`, `to`",
     ),
     (
         get("/v1/rules/daily/files/yesterday"), 422,
@@ -157,7 +157,7 @@ REFUSED: list[tuple[Asked, int, str]] = [
     (get("/v1/runs?limit=1000"), 422, "limit: must be 100 or less"),
     (
         get("/v1/runs?cursor=abc"), 422,
-        "cursor: is not a cursor of this list; use the `next_cursor` of the page before",
+        "cursor: is not a cursor of this list; use the previous page's `next_cursor`",
     ),
     (get("/v1/runs?stored_after=yesterday"), 422, "stored_after: must be a time like 2026-10-01T07:00:00Z"),
     (
@@ -220,7 +220,7 @@ REFUSED: list[tuple[Asked, int, str]] = [
     (("DELETE", "/v1/runs", None), 405, "this route takes GET, POST"),
     (get("/v1/events/evt_1"), 404, "there is no event evt_1: GET /v1/events lists those that are kept"),
     (get("/v1/checks?verdict=bad"), 422, "verdict: must be 'agrees', 'differs' or 'not_comparable'"),
-    (get("/v1/tables/balances"), 404, "there is no table 'balances': no file of such a report was stored yet"),
+    (get("/v1/tables/balances"), 404, "there is no table 'balances': no file of such a report has been stored yet"),
 ]  # fmt: skip
 
 # Allowed, because only Stripe knows better: made, and warned about.

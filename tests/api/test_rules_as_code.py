@@ -83,7 +83,7 @@ async def test_a_deadlock_with_another_change_applies_nothing_and_says_to_try_ag
     await execute(res, f"create trigger meet before insert on {table} for each row execute function meet()")
     wanted = read_file(json.dumps({"rules": [DAILY | {"starts_on": "2026-02-20"}]}), file="rules.yaml")
 
-    with pytest.raises(TallyhookError, match="by somebody else at the same time"):
+    with pytest.raises(TallyhookError, match="somebody else changed rules at the same time"):
         await rule_apply.apply(res, wanted, file="rules.yaml", by="test")
 
     assert await names(res) == []

@@ -111,7 +111,7 @@ async def test_an_incomplete_month_says_what_is_missing(
     no_month = await remote("pack", "March")
 
     assert refused.errors.startswith(
-        "tallyhook: of 2026-03 1 of the reports are not there: daily 2026-03-31: failed. incomplete=true"
+        "tallyhook: 2026-03 lacks 1 of its reports: daily 2026-03-31: failed. incomplete=true"
     )
     assert (refused.code, partly.code, no_month.code) == (1, 0, 2)
     assert (tmp_path / "reports_2026-03_incomplete.zip").exists()

@@ -95,7 +95,7 @@ FILES: list[tuple[str, str]] = [
     ),
     (
         "rules:\n- name: a\n  type: a.b.1\n  report_type: a.b.1\n  cadence: daily",
-        "3: a: type: is unknown: there are `account`, `cadence`, `connected`, `connected_accounts`, `enabled`,"
+        "3: a: type: is unknown: use one of `account`, `cadence`, `connected`, `connected_accounts`, `enabled`,"
         " `except`, `name`, `parameters`, `recheck_days`, `report_type`, `retention_days`, `settle_hours`, `starts_on`,"
         " `table`, `timezone`",
     ),
@@ -117,7 +117,7 @@ FILES: list[tuple[str, str]] = [
     ),
     (
         "rules:\n- {name: a, report_type: a.b.1, cadence: daily}\n- {name: a, report_type: a.b.1, cadence: weekly}",
-        "3: a: name: the same rule name is already used in line 2",
+        "3: a: name: this rule name is already used on line 2",
     ),
     ("targets:\n- {name: t, kind: mail}", "2: t: kind: must be 'webhook', 'email', 'slack' or 'folder'"),
     (

@@ -116,7 +116,7 @@ def test_every_problem_is_reported_with_its_line_and_rule() -> None:
         "'yearly' or 'every_payout'",
         "rules.yaml:5: daily: settle_hours: must be a number, without quotes",
         "rules.yaml:8: daily: parameters.columns: must be a list of names",
-        "rules.yaml:9: daily: colour: is unknown: there are `account`, `cadence`, `connected`, `connected_accounts`, "
+        "rules.yaml:9: daily: colour: is unknown: use one of `account`, `cadence`, `connected`, `connected_accounts`, "
         "`enabled`, `except`, `name`, `parameters`, `recheck_days`, `report_type`, `retention_days`, "
         "`settle_hours`, `starts_on`, `table`, `timezone`",
         "rules.yaml:10: name: is missing",
@@ -163,6 +163,4 @@ def test_the_file_in_the_documentation_is_one() -> None:
 def test_a_name_may_stand_only_once() -> None:
     document = "name: a\nreport_type: a.b\ncadence: daily\n"
 
-    assert problems(f"{document}---\n{document}") == [
-        "rules.yaml:5: a: name: the same rule name is already used in line 1"
-    ]
+    assert problems(f"{document}---\n{document}") == ["rules.yaml:5: a: name: this rule name is already used on line 1"]

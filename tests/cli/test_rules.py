@@ -82,7 +82,7 @@ async def test_a_wrong_file_is_reported_line_by_line_and_changes_nothing(command
         ended = await command("rules", verb, "-", stdin=text)
         assert ended.code == 1
         assert "standard input:10: fortnightly: cadence: must be" in ended.errors
-        assert "standard input:13: fortnightly: colour: is unknown: there are `account`, `cadence`" in ended.errors
+        assert "standard input:13: fortnightly: colour: is unknown: use one of `account`, `cadence`" in ended.errors
         assert "Traceback" not in ended.errors
     assert await names(res) == []
 

@@ -117,8 +117,8 @@ async def test_missing_reports_are_listed_instead_unless_an_incomplete_pack_is_r
                "timezone": ZONE, "reason": "failed"}  # fmt: skip
     assert (refused.status_code, refused.json()["missing"]) == (409, [missing])
     assert refused.json()["detail"] == (
-        "of 2026-03 1 of the reports are not there: daily 2026-03-29: failed. "
-        "incomplete=true packs what is; rule=NAME packs only some rules"
+        "2026-03 lacks 1 of its reports: daily 2026-03-29: failed. "
+        "incomplete=true packs the others; rule=NAME packs only some rules"
     )
     told = manifest(opened(partly))
     assert (told["complete"], told["missing"], len(told["files"])) == (False, [missing], 3)

@@ -51,7 +51,7 @@ async def test_a_run_that_failed_for_a_wrong_parameter_is_made_with_the_correcte
     moves = [move["reason"] for move in await fetch(res, "select reason from run_moves order by id")]
     assert "retried by admin, with the rule's current parameters" in moves
     details = [warning["detail"] for warning in changed.json()["warnings"] if warning["pointer"] == "/parameters"]
-    assert details == ["1 failed runs get the new parameters when they are retried, or by a backfill"]
+    assert details == ["1 failed runs get the new parameters when they are retried or backfilled"]
 
 
 async def test_a_stored_window_keeps_its_parameters_until_a_rerun_makes_a_new_revision(

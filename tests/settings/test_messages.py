@@ -27,7 +27,7 @@ WRONG = [
     (
         "STRIPE_API_KEY", "sk_org_1",
         "is the key of an organization (sk_org_…), which needs a `stripe_context` that names the account: use it"
-        " in STRIPE_ACCOUNTS, or a key of the account itself",
+        " in STRIPE_ACCOUNTS, or use the account's own key",
     ),
     ("STRIPE_API_KEY", '"sk_live_1"', "is in quotes: remove them"),
     ("STRIPE_API_KEY", "sk_live_1 sk_2", "must be printable ASCII without spaces, and not empty: copy it again"),

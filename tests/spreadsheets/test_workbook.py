@@ -105,9 +105,9 @@ def test_no_text_is_garbled(tmp_path: Path, text: str) -> None:
 def test_values_and_files_too_large_for_excel_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(workbook, "MOST_ROWS", 2)
 
-    with pytest.raises(NotAcceptable, match="more than 2 data rows, which no sheet holds; take the CSV"):
+    with pytest.raises(NotAcceptable, match="more than 2 data rows, which no sheet holds; use the CSV"):
         written(tmp_path, "gross", "1", "2", "3")
-    with pytest.raises(NotAcceptable, match="row 1 has more than 32,767 characters, which no cell holds; take the CSV"):
+    with pytest.raises(NotAcceptable, match="row 1 has more than 32,767 characters, which no cell holds; use the CSV"):
         written(tmp_path, "description", "x" * 32768)
     with pytest.raises(
         NotAcceptable, match=r"the file is not a table: the row has 1 values, the header has 2 \(row 1\)"
@@ -164,7 +164,7 @@ async def test_a_file_too_large_or_not_csv_names_the_alternative(
     unknown = await api.get(f"/v1/runs/{run_id}/file?format=xls")
 
     assert (large.status_code, large.json()["detail"]) == (
-        406, "the file has 4 bytes, and workbooks are made of at most 3: take the CSV",
+        406, "the file has 4 bytes, and the limit for workbooks is 3: use the CSV",
     )  # fmt: skip
     assert (zipped.status_code, unknown.status_code) == (406, 422)
     assert (await fetch(res, "select count(*) as count from files"))[0]["count"] == 1

@@ -131,7 +131,7 @@ targets:
     assert shapes.json()["detail"].splitlines() == [
         "rules.yaml:3: weekly: cadence: must be 'every_update', 'daily', 'weekly', 'monthly', 'quarterly', "
         "'yearly' or 'every_payout'",
-        "rules.yaml:5: ledger: adress: is unknown: there are `accounts`, `enabled`, `kind`, `message_types`, `name`, "
+        "rules.yaml:5: ledger: adress: is unknown: use one of `accounts`, `enabled`, `kind`, `message_types`, `name`, "
         "`recipients`, `rules`, `url`",
         "rules.yaml:6: is not a target: it needs `name: …`",
     ]

@@ -37,7 +37,7 @@ async def _caller(request: Request) -> Caller:
 def for_every_account(res: Resources) -> None:
     """Refuse a caller who is limited to some accounts: this concerns all of them. Raises Forbidden."""
     if res.scope is not None:
-        raise Forbidden(f"this token is for {', '.join(sorted(res.scope))} alone, and this concerns every account")
+        raise Forbidden(f"this token is limited to {', '.join(sorted(res.scope))}, and this concerns every account")
 
 
 Res = Annotated[Resources, Depends(_resources)]

@@ -58,4 +58,4 @@ def read_number_cursor(kind: str, cursor: str) -> int:
 
 def bad_cursor() -> BadInput:
     """The error for a cursor that this list did not issue."""
-    return BadInput(FieldError("cursor", "is not a cursor of this list; use the `next_cursor` of the page before"))
+    return BadInput(FieldError("cursor", "is not a cursor of this list; use the previous page's `next_cursor`"))

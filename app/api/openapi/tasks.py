@@ -20,8 +20,8 @@ class Task:
 TASKS = (
     Task(
         "The first rule",
-        "A rule says which report is owed, how often, and in which zone. `GET /v1/report-guide` says which to take;"
-        " what is due is made at once, and `asks_for` says how many reports that is.",
+        "A rule says which report is owed, how often, and in which zone. `GET /v1/report-guide` says which to use;"
+        " due reports are requested at once, and `asks_for` says how many.",
         f"curl {_AUTHORIZED} -H 'Content-Type: application/json' \"$URL/v1/rules\" -d '"
         '{"name": "payouts", "report_type": "payout_reconciliation.itemized.latest", "cadence": "daily",'
         ' "timezone": "America/Los_Angeles", "parameters": {"timezone": "America/Los_Angeles"}}\'',
@@ -44,7 +44,7 @@ TASKS = (
     ),
     Task(
         "Notify a bookkeeping system at once",
-        "It is sent a signed message when a report is stored; the answer shows the secret that it verifies with.",
+        "It gets a signed message when a report is stored; the answer shows the secret to verify it with.",
         f"curl {_AUTHORIZED} -H 'Content-Type: application/json' \"$URL/v1/targets\" -d '"
         '{"name": "ledger", "kind": "webhook", "url": "https://ledger.example.com/hook",'
         ' "message_types": ["run.stored", "month.complete"]}\'',
@@ -53,7 +53,7 @@ TASKS = (
         "Targets, New target…",
     ),
     Task(
-        "New files since a time",
+        "New files since a given time",
         "Oldest first; ask again with the last `stored_at` that you have seen.",
         f'curl {_AUTHORIZED} "$URL/v1/runs?stored_after=2026-10-01T00:00:00Z&order=stored"',
         "tallyhook runs list --stored-after 2026-10-01T00:00:00Z",
@@ -61,9 +61,9 @@ TASKS = (
     ),
     Task(
         "Why a report is missing",
-        "Every window that the rule owes, with its state, and what it waits for and until when.",
+        "Every window that the rule owes, with its state, what it waits for, and until when.",
         f'curl {_AUTHORIZED} "$URL/v1/rules/payouts/coverage?from=2026-10-01&through=2026-10-31"',
         "tallyhook rules coverage payouts --from 2026-10-01 --through 2026-10-31",
-        "Today says why; or the rule, for every day",
+        "Today says why; the rule's page does for every day",
     ),
 )

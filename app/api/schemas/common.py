@@ -32,7 +32,7 @@ class In(BaseModel):
 
 
 Limit = Annotated[int, Field(ge=1, le=100, description="The most items to return.")]
-Cursor = Annotated[str, Field(max_length=500, description="`next_cursor` of the page before.")]
+Cursor = Annotated[str, Field(max_length=500, description="The previous page's `next_cursor`.")]
 
 
 class PageIn(In):

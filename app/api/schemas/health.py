@@ -48,7 +48,7 @@ class RuleHealthOut(Out):
     newest_window_end: Time | None = Field(description="The end of the newest window that has a run.")
     newest_state: str | None = Field(description="The state of that run.")
     next_due_at: Time | None = Field(description="How far Stripe's data must reach for the next window.")
-    expected_by: Time | None = Field(description="When the due report should be there at the latest.")
+    expected_by: Time | None = Field(description="The latest time by which the due report should be stored.")
 
 
 class FullHealthOut(HealthOut):

@@ -64,7 +64,7 @@ class RuleTableIn(In):
         " `off`: its files are not loaded.",
     )
     personal: Annotated[list[_ColumnName], Field(max_length=LONGEST_LIST)] = Field(
-        default_factory=list, description="Personal columns to load nevertheless; only the personal schema shows them."
+        default_factory=list, description="Personal columns to load anyway; only the personal schema shows them."
     )
 
 
@@ -87,7 +87,7 @@ class RuleIn(In):
     connected_accounts: ConnectedAccounts = Field(default_factory=list)
     retention_days: RetentionDays | None = None
     connected: Literal["none", "listed", "each", "together"] | None = Field(
-        default=None, description="By default it follows from `connected_accounts`."
+        default=None, description="By default derived from `connected_accounts`."
     )
     table: RuleTable = Field(default_factory=RuleTableIn, validate_default=True)
     recheck_days: RecheckDays = Field(default_factory=list)
@@ -172,7 +172,7 @@ class RuleOut(Out):
     connected_accounts: list[str]
     retention_days: int | None
     connected: str = Field(
-        description="`none`, `listed` (a run per account), `each` (the same for all there are) or `together` (one run)."
+        description="`none`, `listed` (a run per account), `each` (the same, for all accounts) or `together` (one run)."
     )
     table: RuleTableOut
     recheck_days: list[int]

@@ -43,12 +43,12 @@ class RunFiltersIn(BaseModel):
 
 
 class RunListIn(RunFiltersIn, Days, PageIn):
-    """Which runs to list, in which order, and where to start. Dates are the local days that the windows count as."""
+    """Which runs to list, in which order, and where to start. Dates are the local days that the windows belong to."""
 
     rule: Name | None = Field(default=None, description="The rule's name (or id), in place of `rule_id`.")
     stored_after: Moment | None = Field(
         default=None,
-        description="Stored later than this. With the last `stored_at` that you have seen, you miss nothing.",
+        description="Stored later than this. Pass the last `stored_at` that you have seen, and you miss nothing.",
     )
     latest: bool = Field(default=False, description="Only the newest stored revision of each window.")
     order: RunOrder = Field(
@@ -82,7 +82,9 @@ class RunIn(In):
     report_type: ReportTypeId
     parameters: Parameters = Field(default_factory=dict)
     interval_start: WholeSecond | None = Field(default=None, description="Inclusive; if the report type takes one.")
-    interval_end: WholeSecond | None = Field(default=None, description="Exclusive. Beyond Stripe's data the run waits.")
+    interval_end: WholeSecond | None = Field(
+        default=None, description="Exclusive. The run waits until Stripe's data reaches it."
+    )
     connected_account: ConnectedAccount | None = None
 
 

@@ -26,7 +26,7 @@ class LoadErrorOut(Out):
     message: str
     row: int | None = Field(default=None, description="Its number; the first data row is 1.")
     column: str | None = None
-    expected: str | None = Field(default=None, description="The kind of value that the column has.")
+    expected: str | None = Field(default=None, description="The kind of value expected.")
 
 
 class LoadOut(Out):
@@ -75,7 +75,7 @@ class LoadListIn(LoadFiltersIn, PageIn):
 
 
 class LoadMatchingIn(In):
-    """Which stored files to load: those not loaded or failed; with `again`, loaded ones too."""
+    """Which stored files to load: those not loaded yet or failed; with `again`, loaded ones too."""
 
     state: Literal["loaded", "failed"] | None = None
     table: TableName | None = None
@@ -117,7 +117,7 @@ class FactsOut(Out):
 
 
 class RowOut(Out):
-    """A row of a file, its values as texts."""
+    """A row of a file, its values as text."""
 
     row: int
     values: dict[str, str | None]
@@ -133,7 +133,7 @@ class DiffIn(PageIn):
     """The revision to compare with, and whether to show rows."""
 
     against: Annotated[int, Field(ge=1, le=2**31 - 1)] | None = Field(
-        default=None, description="A revision; default: the loaded one before."
+        default=None, description="A revision; default: the previous loaded one."
     )
     rows: Literal["added", "removed", "changed"] | None = None
     personal: bool = Field(default=False, description="With the personal columns that are loaded; for admins.")
@@ -175,7 +175,7 @@ class TableOut(Out):
 
     name: str
     report_types: list[str]
-    rows: int = Field(description="That the plain view shows.")
+    rows: int = Field(description="Those that the plain view shows.")
     files: int
     failed: int
     newest_interval_end: Time | None
@@ -278,7 +278,7 @@ class CheckListIn(PageIn):
     rule_id: uuid.UUID | None = None
     rule: Name | None = Field(default=None, description="The rule's name (or id), in place of `rule_id`.")
     run_id: uuid.UUID | None = Field(
-        default=None, description="Only those that compare this run's file, of each subject the newest that does."
+        default=None, description="Only those that compare this run's file: the newest on each subject."
     )
     account: Slug | None = None
     first: Day | None = Field(default=None, alias="from", description="A local date of the window.")

@@ -82,7 +82,7 @@ class RotateIn(In):
 
 
 class RecoverIn(In):
-    """From when on failed and skipped messages are sent again."""
+    """Failed and skipped messages since then are sent again."""
 
     since: Moment = Field(description="RFC 3339, with an offset.")
 

@@ -122,6 +122,6 @@ def _about_secret(settings: "Settings", account: str) -> str:
     """What to do with the secret of a new endpoint."""
     where = settings.accounts.place_of(account, "webhook_secrets")
     if account not in settings.accounts.configured:
-        return f"It is not shown again: set {where} to the present ones and this one."
+        return f"It is not shown again: set {where} to the current ones and this one."
     after = " (after a comma, if there is one already)" if where == "STRIPE_WEBHOOK_SECRET" else ""
     return f"It is not shown again: put it into {where}{after}, and restart `tallyhook serve`."

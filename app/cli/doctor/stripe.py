@@ -84,12 +84,12 @@ def _binding(account: Account, seen: str | None, known: Known) -> list[Check]:
     same_mode = None in (bound.livemode, account.livemode) or bound.livemode == account.livemode
     if same_account and same_mode:
         return [ok("account", "the key belongs to the account that this name is bound to", account=account.slug)]
-    other = (
-        f"{seen}, not of {bound.stripe_account_id}"
+    clash = (
+        f"the key belongs to {seen}, but this name is bound to {bound.stripe_account_id}"
         if not same_account
-        else "the other mode, live or test, not of the one"
+        else "the key's mode (live or test) is not the one that this name is bound to"
     )
-    detail = f"the key belongs to {other} that this name is bound to: it is not used"
+    detail = f"{clash}: the key is not used"
     advice = "restore the right key, or give the other account its own name in STRIPE_ACCOUNTS"
     return [failing("account", detail, advice, account=account.slug)]
 

@@ -18,7 +18,7 @@ File = Annotated[
     str, typer.Argument(help="A YAML file with lists under `rules:` and `targets:`; `-` reads standard input.")
 ]
 Prune = Annotated[bool, typer.Option("--prune", help="Also remove what is not in the file.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would be done, and do nothing.")]
 
 
 @command(rules)
@@ -29,13 +29,13 @@ async def export(api: Api, as_json: AsJson = False) -> None:
 
 @command(rules)
 async def diff(api: Api, file: File, prune: Prune = False, as_json: AsJson = False) -> None:
-    """Show what `rules apply` would change: exit code 0 nothing, 3 something, 1 that it cannot be applied."""
+    """Show what `rules apply` would change: exit code 0 if nothing, 3 if something, 1 if it cannot be applied."""
     await show_diff(api, file, None, prune=prune, as_json=as_json)
 
 
 @command(rules)
 async def apply(api: Api, file: File, dry_run: DryRun = False, prune: Prune = False, as_json: AsJson = False) -> None:
-    """Make rules and targets what the file says, in one transaction: all of it, or nothing.
+    """Make rules and targets match the file, in one transaction: all or nothing.
 
     They are identified by name. What the file does not name stays, unless --prune; a file without `targets:` leaves
     all targets alone.

@@ -83,7 +83,7 @@ async def create(
     connected_account: Annotated[str | None, typer.Option(help="An acct_….")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Request a report without a rule; beyond Stripe's data it waits."""
+    """Request a report without a rule; it waits until Stripe's data reaches its end."""
     from app.cli.output import show_json
 
     asked = {
@@ -178,7 +178,7 @@ async def diff(
     api: Api,
     run_id: RunId,
     against: Annotated[
-        int | None, typer.Option(help="A revision; default: the loaded one before.", parser=whole(1), metavar="N")
+        int | None, typer.Option(help="A revision; default: the previous loaded one.", parser=whole(1), metavar="N")
     ] = None,
 ) -> None:
     """Show how a run's file differs from an earlier revision of its window, as JSON."""

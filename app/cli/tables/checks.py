@@ -59,6 +59,6 @@ async def show(api: Api, check_id: CheckId, as_json: AsJson = False) -> None:
 async def note(
     api: Api, check_id: CheckId, text: Annotated[str, typer.Argument(metavar="NOTE", help="The text of the note.")]
 ) -> None:
-    """Write a note about a verdict: health then takes it as acknowledged."""
+    """Write a note about a verdict: health then treats it as acknowledged."""
     await api.post(f"/v1/checks/{check_id}/note", {"note": text})
-    typer.echo(f"noted at check {check_id}")
+    typer.echo(f"noted on check {check_id}")

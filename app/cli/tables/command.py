@@ -59,7 +59,7 @@ async def load(
     again: Annotated[bool, typer.Option("--again", help="Also files that are loaded already.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Load stored files that are not loaded or failed, including files older than the tables."""
+    """Load stored files that are not loaded yet or failed to load, including those older than the tables."""
     from app.cli.output import show_json
 
     wanted = {name: value for name, value in {"table": table, "account": account}.items() if value is not None}
@@ -83,7 +83,7 @@ async def approve(
 ) -> None:
     """Approve an unknown column, and reload the files that have it."""
     loads = await _decide(api, table, column, {"state": "approved", "kind": kind, "personal": not public})
-    typer.echo(f"{table}.{column} is approved; {loads} files are loaded again")
+    typer.echo(f"{table}.{column} is approved; {loads} files will be loaded again")
 
 
 @command(tables)
@@ -101,10 +101,10 @@ async def _decide(api: Api, table: str, column: str, asked: dict[str, Any]) -> i
 
 @tables.command()
 def grant(
-    role: Annotated[str, typer.Argument(metavar="ROLE", help="A role of the database.")],
+    role: Annotated[str, typer.Argument(metavar="ROLE", help="A database role.")],
     personal: Annotated[bool, typer.Option("--personal", help="Also the views with personal columns.")] = False,
 ) -> None:
-    """Let a role of the database read the views, present and future, and nothing else."""
+    """Let a database role read the views, present and future, and nothing else."""
     from app.cli.ending import run_once
     from app.cli.session import actor, opened
     from app.db.report_schemas import personal_schema

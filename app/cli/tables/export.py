@@ -29,4 +29,4 @@ def parquet(
             return await write(res, to, check=check)
 
     written = run_once(act)
-    typer.echo(f"{written} windows are written to {to}{', and read back' if check else ''}")
+    typer.echo(f"{written} windows were written to {to}{', and read back' if check else ''}")

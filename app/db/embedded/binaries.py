@@ -129,7 +129,8 @@ def _number_in(folder: Path) -> int:
 
 
 def _why_none(data: Path, needed: int | None, seen: list[str]) -> str:
-    here = f"only PostgreSQL {', '.join(dict.fromkeys(seen))} is here" if seen else "no PostgreSQL is here"
+    which = f"only PostgreSQL {', '.join(dict.fromkeys(seen))}" if seen else "no PostgreSQL"
+    here = f"{which} is installed here"
     if needed is not None:
         return (
             f"the database in {data} was made by PostgreSQL {needed}, and {here}: install PostgreSQL {needed} and "

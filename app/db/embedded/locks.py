@@ -68,7 +68,7 @@ class Locks:
         lock = self.open("server.lock")
         if not lock_alone(lock):
             os.close(lock)
-            raise EmbeddedPostgresError(f"processes of a PostgreSQL in {self._data} are still there")
+            raise EmbeddedPostgresError(f"processes of a PostgreSQL in {self._data} are still running")
         os.ftruncate(lock, 0)
         os.write(lock, f"{socket.gethostname()}\n{_this_boot()}".encode())
         return lock

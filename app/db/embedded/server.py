@@ -221,7 +221,7 @@ class EmbeddedPostgres:
         self._locks.check_server_is_here()
         if too_long:
             raise EmbeddedPostgresError(
-                f"processes of the PostgreSQL in {self.data} are still there, but it does not answer: "
+                f"processes of the PostgreSQL in {self.data} are still running, but it does not answer: "
                 f"look at {self.data / 'log'}, and end them if they stay"
             )
 

@@ -46,7 +46,7 @@ async def balance_rolls(session: AsyncSession, inputs: Inputs, load: CurrentLoad
     does_not_roll = False
     for currency, line in sorted(lines.items()):
         if STARTING not in line or ENDING not in line:
-            comparison.not_comparable("the statement has no starting or no ending balance", currency)
+            comparison.not_comparable("the statement lacks its starting or ending balance", currency)
             continue
         rolled = total((line[STARTING], line["activity"], line["payouts"]))
         does_not_roll = does_not_roll or rolled != line[ENDING]

@@ -71,10 +71,10 @@ async def test_a_rule_is_previewed_and_made(morning: Books, chromium: Browser, s
         await page.get_by_role("button", name="Show what it requests").click()
         await expect(page.get_by_role("heading", name=re.compile("It requests [0-9]+ report"))).to_be_visible()
 
-        await page.get_by_role("button", name="Make the rule").click()
+        await page.get_by_role("button", name="Create the rule").click()
 
         await expect(page.get_by_role("heading", name=name)).to_be_visible()
-        await expect(page.get_by_role("status")).to_contain_text("It is made")
+        await expect(page.get_by_role("status")).to_contain_text("The rule is created")
 
 
 async def test_what_cannot_work_is_said_beside_what_was_typed(morning: Books, chromium: Browser) -> None:
@@ -82,11 +82,11 @@ async def test_what_cannot_work_is_said_beside_what_was_typed(morning: Books, ch
         await look.open("/rules/new")
         await look.page.get_by_label("Which report?").fill("Payouts")
         await look.page.get_by_label("Name").fill("odd")
-        await look.page.get_by_label("Days of which time zone?").fill("Berlin")
-        await look.page.get_by_role("button", name="Make the rule").click()
+        await look.page.get_by_label("Days in which time zone?").fill("Berlin")
+        await look.page.get_by_role("button", name="Create the rule").click()
 
         await expect(look.page.get_by_role("alert")).to_contain_text("report type")
-        await expect(look.page.get_by_label("Days of which time zone?")).to_have_value("Berlin")
+        await expect(look.page.get_by_label("Days in which time zone?")).to_have_value("Berlin")
 
 
 async def test_a_month_that_is_not_complete_says_why_and_gives_what_there_is(morning: Books, chromium: Browser) -> None:
@@ -172,7 +172,7 @@ async def test_a_target_is_made_changed_and_tested(morning: Books, chromium: Bro
         await page.get_by_label("Name", exact=True).fill("changed by hand")
         await page.get_by_label("Where").fill("http://127.0.0.1:9/here")
         await page.get_by_role("button", name="Create the target").click()
-        await page.get_by_role("link", name="To the target").click()
+        await page.get_by_role("link", name="Back to the target").click()
 
         await page.get_by_role("link", name="Change…").click()
         await page.get_by_label("Where").fill("http://127.0.0.1:9/there")
