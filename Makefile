@@ -32,7 +32,7 @@ $(VENV)/.parquet $(VENV)/.tracing $(VENV)/.browser $(VENV)/.chart: $(VENV)/.%: $
 	$(PIP_INSTALL) --require-hashes -r requirements/$*.txt
 	@touch $@
 
-demo: $(VENV)/.run ## the whole flow on this machine, without a Stripe account (ARGS=--once ends by itself)
+demo: $(VENV)/.run ## the whole flow on this machine, without a Stripe account (ARGS=--once stops when done)
 	$(BIN)/python -m app demo $(ARGS)
 
 run: $(VENV)/.run $(EXTRA) ## the service, with the settings of the environment or .env (EXTRAS="tracing parquet" adds those)
