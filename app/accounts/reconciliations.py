@@ -45,7 +45,10 @@ async def make_due(session: AsyncSession, *accounts: str) -> None:
 
 
 async def hasten(session: AsyncSession, account: str) -> None:
-    """Make the account due, at the earliest a minute after it was last asked about, however often this is called."""
+    """Make the account due, at the earliest a minute after it was last asked about, however often this is called.
+
+    One that is being asked about is due again a minute afterwards: the answers may be older than the hint.
+    """
     await session.execute(_HASTEN, {"account": account, "seconds": RETRY_SECONDS})
     await wake(session, Lane.ACCOUNTS)
 
@@ -79,11 +82,12 @@ async def put_off(session: AsyncSession, account: str) -> None:
 
 
 async def finish(session: AsyncSession, account: str) -> None:
-    """Everything was asked: not due before the next round, unless `make_due` was called meanwhile."""
-    await session.execute(_FINISH, {"account": account})
+    """Everything was asked: not due before the next round, unless `make_due` or `hasten` was called meanwhile."""
+    await session.execute(_FINISH, {"account": account, "seconds": RETRY_SECONDS})
 
 
-# `started_at` is set while a worker asks; `make_due` clears it.
+# `started_at` is set while a worker asks; `make_due` clears it. `hasten` sets it to infinity: the claim stays, and the
+# account is due again afterwards.
 _BEGIN_ROUND = text("""
 insert into reconciliations (account, due_at)
 select slug, clock_timestamp() + make_interval(secs => least(:longest, greatest(0, n - :at_once) / :per_second))
@@ -93,9 +97,11 @@ where reconciliations.started_at is null
 """)
 _HASTEN = text("""
 insert into reconciliations (account, due_at) select slug, clock_timestamp() from accounts where slug = :account
-on conflict (account) do update set due_at = least(reconciliations.due_at,
-    greatest(clock_timestamp(), reconciliations.finished_at + make_interval(secs => :seconds)))
-where reconciliations.started_at is null
+on conflict (account) do update set
+    started_at = case when reconciliations.started_at is not null then cast('infinity' as timestamptz) end,
+    due_at = case when reconciliations.started_at is not null then reconciliations.due_at
+        else least(reconciliations.due_at,
+            greatest(clock_timestamp(), reconciliations.finished_at + make_interval(secs => :seconds))) end
 """)
 _MAKE_DUE = text("""
 insert into reconciliations (account, due_at)
@@ -129,7 +135,8 @@ where account = :account
 """)
 _FINISH = text("""
 update reconciliations set started_at = null, finished_at = clock_timestamp(),
-    due_at = case when started_at is null then due_at end
+    due_at = case when started_at is null then due_at
+        when started_at = 'infinity' then clock_timestamp() + make_interval(secs => :seconds) end
 where account = :account
 """)
 # When an account is due next (see worker/due).

@@ -69,10 +69,12 @@ _MAKE_DUE = text("""
 insert into timetable (name, due_at) select name, clock_timestamp() from unnest(cast(:names as text[])) as due(name)
 on conflict (name) do update set due_at = clock_timestamp(), started_at = null
 """)
-# An entry under way is due again afterwards: what it has already looked at may have changed since.
+# An entry under way is due again afterwards: what it has already looked at may have changed since. However many more
+# hints arrive meanwhile: it counts as done when it began.
 _HASTEN = text("""
 insert into timetable (name, due_at) values (:name, clock_timestamp())
-on conflict (name) do update set started_at = null, due_at = case
+on conflict (name) do update set started_at = null,
+    finished_at = greatest(timetable.started_at, timetable.finished_at), due_at = case
     when timetable.started_at > coalesce(timetable.finished_at, '-infinity') then timetable.due_at
     else least(timetable.due_at, greatest(clock_timestamp(), timetable.finished_at + make_interval(secs => :seconds)))
     end

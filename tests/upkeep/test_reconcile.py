@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import text
 
 from app.accounts import reconciliations
-from app.queue.timetable import claim
+from app.queue.timetable import claim, finish, hasten
 from app.resources import Resources, open_resources
 from app.rules import schedule, store
 from app.simulator import Simulator
@@ -182,6 +182,55 @@ async def test_an_account_that_was_made_due_while_it_was_asked_about_is_asked_ab
         await reconciliations.finish(session, claim.account)
 
     assert await ask_due(res) == 1
+
+
+async def test_hints_that_arrive_while_an_account_is_asked_about_have_it_asked_again_once_a_minute_later(
+    res: Resources, simulator: Simulator
+) -> None:
+    # Given an account that is being asked about
+    await make_timetable_due(res)
+    await timetable_due(res)
+    (claim,) = await reconciliations.claim_accounts(res, 1)
+
+    # When a burst of hints arrives meanwhile
+    for _ in range(3):
+        async with res.sessions.begin() as session:
+            await reconciliations.hasten(session, claim.account)
+
+    # Then nobody else asks until the answers are here, and a minute later the account is asked about again
+    assert await ask_due(res) == 0
+    async with res.sessions.begin() as session:
+        await reconciliations.renew(session, [claim], seconds=3600)
+        await reconciliations.finish(session, claim.account)
+    (finished,) = await fetch(res, ACCOUNT_ROWS)
+    assert finished["seconds"] is not None, "the hints are lost"
+    assert 0 < finished["seconds"] <= 60
+    await execute(res, "update reconciliations set due_at = now()")
+    assert await ask_due(res) == 1
+    (done,) = await fetch(res, ACCOUNT_ROWS)
+    assert done["seconds"] is None
+
+
+async def test_hints_that_arrive_while_an_entry_is_under_way_have_it_done_again_once_a_minute_later(
+    res: Resources,
+) -> None:
+    # Given an entry that was done an hour ago, and is under way
+    await make_timetable_due(res)
+    await execute(res, "update timetable set finished_at = now() - interval '1 hour' where name = 'reconcile'")
+    async with res.sessions.begin() as session:
+        assert await claim(session, {"reconcile": 1800.0}, 1) == ["reconcile"]
+
+    # When a burst of hints arrives meanwhile
+    for _ in range(3):
+        async with res.sessions.begin() as session:
+            await hasten(session, "reconcile")
+
+    # Then nobody else does it now, and it is due again soon
+    async with res.sessions.begin() as session:
+        assert await claim(session, {"reconcile": 1800.0}, 1) == []
+        await finish(session, "reconcile", again_after=1800.0)
+    (entry,) = await fetch(res, ENTRY)
+    assert entry["seconds"] <= 60
 
 
 async def test_an_account_that_does_not_answer_keeps_no_other_account_from_being_asked(
