@@ -112,7 +112,7 @@ async def check_identity(res: Resources, account: str, *, seconds: float | None 
         bound = await fetch_one(session, _Bound, _BIND, values)
         problem = _problem(bound, seen, unconfirmed=account in res.unconfirmed)
         if elsewhere:
-            problem = f"Stripe answers for {seen.account_id}; {configured.named_id} is named beside the key"
+            problem = f"Stripe answers for {seen.account_id}; the key is configured for {configured.named_id}"
         if problem is not None:
             await session.execute(_HOLD, {"account": account, "reason": problem})
         elif seen.account_id is not None:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 Host = Annotated[str, typer.Option(help="The address to listen on.")]
 Port = Annotated[int, typer.Option(help="The port to listen on.", parser=PORT, metavar="N")]
 ProbesPort = Annotated[
-    int | None, typer.Option(help="Show /health and /metrics of this process on a port.", parser=PORT, metavar="N")
+    int | None, typer.Option(help="Serve this process's /health and /metrics on this port.", parser=PORT, metavar="N")
 ]
 
 

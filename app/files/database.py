@@ -118,7 +118,7 @@ async def is_removed(session: AsyncSession, file_id: uuid.UUID) -> bool:
 
 async def _missing(session: AsyncSession, file_id: uuid.UUID, position: int) -> Exception:
     if await is_removed(session, file_id):
-        return Gone(f"file {file_id} was removed while it was read")
+        return Gone(f"file {file_id} was removed while it was being read")
     return RuntimeError(_NO_CHUNK.format(file_id=file_id, position=position))
 
 

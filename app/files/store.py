@@ -51,5 +51,5 @@ class FileStore:
         except Missing as error:
             async with self.sessions.begin() as session:
                 if await database.is_removed(session, file_id):
-                    raise Gone(f"file {file_id} was removed while it was read") from error
+                    raise Gone(f"file {file_id} was removed while it was being read") from error
             raise RuntimeError(f"file {file_id} is not at {location}: restore it from a backup") from error

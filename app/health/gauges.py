@@ -60,7 +60,7 @@ async def _tables(session: AsyncSession) -> list[GaugeMetricFamily]:
         loads.add_metric([load.state], load.loads)
     verdicts = GaugeMetricFamily(
         "tallyhook_checks",
-        "Newest verdicts about numbers that must agree, at most 10,000; those that differ only without a note.",
+        "Newest verdicts about numbers that must agree, at most 10,000; one that differs counts only without a note.",
         labels=["name", "verdict"],
     )
     for row in await fetch(session, _Verdicts, _NUMBERS, bound):
@@ -89,7 +89,7 @@ async def _inbox(session: AsyncSession) -> list[GaugeMetricFamily]:
     depth = GaugeMetricFamily("tallyhook_inbox_events", "Stored events that are not handled yet.", value=found.pending)
     age = GaugeMetricFamily(
         "tallyhook_inbox_oldest_age_seconds",
-        "Seconds since the oldest of them arrived; 0 if there is none.",
+        "Seconds since the oldest unhandled event arrived; 0 if there is none.",
         value=oldest,
     )
     failed = GaugeMetricFamily(

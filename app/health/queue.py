@@ -40,7 +40,7 @@ async def inbox(view: View) -> Check:
     detail = f"{events} not handled yet, the oldest arrived {span(age)} ago"
     if age <= INBOX_AGE:
         return ok("inbox", detail)
-    advice = "is a worker running? `reason` of the event says why its handling failed"
+    advice = "is a worker running? the event's `reason` says why its handling failed"
     return degraded("inbox", detail, advice, link=Link(LinkKind.EVENTS, {"status": "pending"}))
 
 

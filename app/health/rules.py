@@ -173,7 +173,7 @@ def _owed(owed: OwedWindows) -> str:
         said.append(f"{windows} failed, the newest until {owed.failed_end:%F %H:%M} UTC: see its error, then retry")
     if owed.late_end is not None:
         windows = count(owed.late, "window", most=rows.MOST_COUNTED)
-        said.append(f"{windows} late, the newest until {owed.late_end:%F %H:%M} UTC: `waiting` of the run says why")
+        said.append(f"{windows} late, the newest until {owed.late_end:%F %H:%M} UTC: the run's `waiting` says why")
     return "; ".join(said)
 
 

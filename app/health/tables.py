@@ -121,7 +121,7 @@ def _trouble(found: LoadCounts, outdated: Sequence[Outdated], now: datetime) -> 
     said, advice = list[str](), list[str]()
     if found.failed:
         said.append(f"{count(found.failed, 'file', most=MOST_COUNTED)} cannot be loaded")
-        advice.append("`load.error` of the run says which row; GET /v1/loads?state=failed")
+        advice.append("the run's `load.error` says which row; GET /v1/loads?state=failed")
     if outdated:
         said.append(f"the tables show older revisions: {names([str(one) for one in outdated])}")
     if found.oldest_due is not None and now - found.oldest_due > WAITING:

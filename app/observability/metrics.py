@@ -31,7 +31,7 @@ class Metrics:
         )  # fmt: skip
         self.handling_seconds = Histogram(
             "tallyhook_event_handling_seconds",
-            "Seconds from when an event was due (usually its arrival) to the commit of its handling.",
+            "Seconds from when an event was due (usually its arrival) to the commit that handled it.",
             buckets=_HANDLING_SECONDS, registry=registry,
         )  # fmt: skip
         self.stripe_requests = Counter(

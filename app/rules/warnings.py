@@ -36,7 +36,7 @@ def _together_warnings(new: NewRule) -> list[RuleWarning]:
     columns = new.parameters.get("columns")
     if ".itemized" not in new.report_type or (isinstance(columns, list) and "connected_account" in columns):
         return []
-    detail = "name `connected_account` among them: without it the lines of one account cannot be picked from the file"
+    detail = "include `connected_account`: without it, one account's lines cannot be picked from the file"
     return [RuleWarning("/parameters/columns", detail)]
 
 
@@ -53,4 +53,4 @@ def _column_warnings(new: NewRule) -> list[RuleWarning]:
 def _not_known(column: str) -> str:
     near = get_close_matches(column, catalogue().columns, n=1)
     meant = f"did you mean {near[0]!r}?" if near else "Stripe refuses names that the report does not have"
-    return f"{column!r} is not a column that any known report has: {meant}"
+    return f"{column!r} is not a column of any known report: {meant}"

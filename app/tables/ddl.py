@@ -36,7 +36,7 @@ PROVENANCE: tuple[tuple[str, str, str], ...] = (
     ("_connected_account", "load.connected_account", "The connected account that the report was made for."),
     ("_report_type", "load.report_type", "The report type, with its version."),
     ("_rule", "rule.name", "The rule that the report was made by."),
-    ("_revision", "load.revision", "Which answer to the same question it is; 1 is the first."),
+    ("_revision", "load.revision", "Which revision of its window it is; 1 is the first."),
     ("_interval_start", "load.interval_start", "Start of the window, inclusive."),
     ("_interval_end", "load.interval_end", "End of the window, exclusive."),
     ("_timezone", "load.timezone", "The zone of the window's days and of times without _utc."),

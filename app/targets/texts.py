@@ -71,7 +71,7 @@ def line_of(message: DueMessage) -> str:
     if message.type == MessageType.RUN_FAILED and run["error"] is not None:
         return f"{about}: {run['error']['kind']}: {run['error']['message']}"
     if message.type == MessageType.RUN_RESTATED:
-        return f"{about}: revision {run['revision']} differs from the one before"
+        return f"{about}: revision {run['revision']} differs from the previous one"
     if file is not None:
         return f"{about}: {file['filename']}, {file['size']:,} bytes"
     return about

@@ -171,7 +171,7 @@ _REASONS = {
     "failed": "it failed",
     "removed": "its file was removed",
     "waiting": "it waits for Stripe’s data",
-    "missing": "it is due, and there is no run yet",
+    "missing": "it is due, but there is no run yet",
     "type_missing": "Stripe does not have this report type",
 }
 # Of each window the newest stored revision, else the newest one of all; only windows with several are sorted.

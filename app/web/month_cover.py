@@ -25,7 +25,9 @@ def not_covered(rule: RuleLine, made: tuple[date, date] | None, month: tuple[dat
         starts_late = rule.starts_on >= begins or rule.data_available_start is None
         yield _said(first, min(begins, until) - _ONE_DAY, f"before {'this rule starts' if starts_late else _NO_DATA}")
     if not rule.enabled and made is not None and made[1] + _ONE_DAY < min(until, today):
-        yield _said(made[1] + _ONE_DAY, min(until, today) - _ONE_DAY, "not requested: this rule is switched off")
+        yield _said(
+            made[1] + _ONE_DAY, min(until, today) - _ONE_DAY, "not requested, because this rule is switched off"
+        )
 
 
 def shared(rule: RuleLine, month: tuple[date, date]) -> Iterator[str]:

@@ -24,11 +24,11 @@ class Why:
 _FAILED: Mapping[str, str] = {
     ErrorKind.REJECTED: "Stripe will never make it as requested. Correct the rule's parameters, then retry: the "
     "retry uses the rule's current parameters.",
-    "refused": "Stripe refuses only this one, while others of the account pass: check the connected account and "
+    "refused": "Stripe refuses only this one and accepts the account's others: check the connected account and "
     "the key's permissions, then retry.",
     ErrorKind.INTERVAL_REFUSED: "Stripe has no data for the beginning of this window: let the rule start later, and "
     "do without this report.",
-    ErrorKind.STRIPE_FAILED: "Stripe gave up making it, several times. Retry; if it fails again, give Stripe's support "
+    ErrorKind.STRIPE_FAILED: "Stripe failed to make it, several times. Retry; if it fails again, give Stripe's support "
     "the id of Stripe's run below.",
     ErrorKind.TIMED_OUT: "Stripe did not finish it in time. Retry.",
     ErrorKind.FILE_GONE: "Stripe no longer has the file. Retry: it is made again.",
@@ -84,10 +84,10 @@ def _waiting(waiting: Waiting, reach: datetime | None) -> Why:
     until = "" if waiting.until is None else f" The next try is {coming(waiting.until)}."
     match waiting.reason:
         case WaitReason.AVAILABILITY:
-            needed = "further" if waiting.until is None else f"to {plain_utc(waiting.until)}"
-            reached = "nowhere yet" if reach is None else f"to {plain_utc(reach)}"
+            needed = "more" if waiting.until is None else f"it to reach {plain_utc(waiting.until)}"
+            reached = "Stripe has no data yet" if reach is None else f"Stripe's data reaches {plain_utc(reach)}"
             return Why(
-                f"Stripe's data reaches {reached}, and this report needs it {needed}.",
+                f"{reached}; this report needs {needed}.",
                 "Nothing to do: it is requested as soon as the data is there.",
             )
         case WaitReason.ACCOUNT_HELD:
@@ -110,6 +110,6 @@ def _waiting(waiting: Waiting, reach: datetime | None) -> Why:
             )
         case WaitReason.SLOT:
             return Why(
-                "The limit of reports that Stripe makes at once is reached.", "Nothing to do: it is next in line."
+                "The limit on reports that Stripe makes at once has been reached.", "Nothing to do: it is next in line."
             )
     return Why("It waits for its turn under Stripe's rate limit." + until, "Nothing to do.")

@@ -241,7 +241,7 @@ WARNED: list[tuple[Asked, str]] = [
     ),
     (
         rule(parameters={"columns": ["created", "nett"]}),
-        "/parameters/columns: 'nett' is not a column that any known report has: did you mean 'net'?",
+        "/parameters/columns: 'nett' is not a column of any known report: did you mean 'net'?",
     ),
     (
         rule(parameters={"timezone": "PST"}),

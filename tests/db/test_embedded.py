@@ -396,7 +396,7 @@ def test_other_files_in_the_data_directory_are_left_alone(data: Path) -> None:
     make_foreign(data)
     (data / "diary.txt").touch()
 
-    with pytest.raises(EmbeddedPostgresError, match="not a PostgreSQL database: move it away"):
+    with pytest.raises(EmbeddedPostgresError, match="not a PostgreSQL database: move them away"):
         EmbeddedPostgres(data).acquire()
 
     assert [path.name for path in data.iterdir()] == ["diary.txt"]

@@ -221,7 +221,7 @@ async def test_a_reader_in_this_process_gets_an_error(res: Resources) -> None:
     run_id = await stored_days_ago(res, 8, rule_id=rule.id)
     await remove_old_files(res)
 
-    with pytest.raises(Gone, match="removed while it was read"):
+    with pytest.raises(Gone, match="removed while it was being read"):
         await read(res, run_id, 0, 10)
 
 

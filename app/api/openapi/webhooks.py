@@ -11,7 +11,7 @@ from app.vocabulary import MessageType
 
 _HEADERS = {
     "webhook-id": "The message's id: the same on every try.",
-    "webhook-timestamp": "When this try was sent, in unix seconds.",
+    "webhook-timestamp": "When this try was sent, in Unix seconds.",
     "webhook-signature": "One `v1,…` for each valid secret: base64 of the HMAC-SHA256 of `id.timestamp.body`.",
 }
 _ANSWERS = {
@@ -36,7 +36,7 @@ def _operation(type_: MessageType) -> dict[str, Any]:
     return {
         "operationId": f"message_{type_.value.replace('.', '_')}",
         "summary": DESCRIBED[type_].description,
-        "description": "Signed as Standard Webhooks are; see docs/howto/targets.md.",
+        "description": "Signed as in Standard Webhooks; see docs/howto/targets.md.",
         "tags": ["messages"],
         "parameters": [
             {"name": name, "in": "header", "required": True, "description": what, "schema": {"type": "string"}}

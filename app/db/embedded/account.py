@@ -93,8 +93,8 @@ def account_for(data: Path) -> Account:
             entry = pwd.getpwnam(name)
             return _account(entry.pw_uid, entry.pw_gid, lent=True)
     raise EmbeddedPostgresError(
-        "PostgreSQL refuses to run as root, and there is no account `postgres` or `nobody` to lend it: "
-        "make one, run as an ordinary user, or set DATABASE_URL"
+        "PostgreSQL refuses to run as root, and there is no account `postgres` or `nobody` for it to run as: "
+        "create one, run as an ordinary user, or set DATABASE_URL"
     )
 
 

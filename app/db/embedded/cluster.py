@@ -104,7 +104,7 @@ def make_cluster(data: Path, *, binaries: Binaries, account: Account, fast_unsaf
     if (data / "PG_VERSION").exists():
         return
     if data.exists() and any(data.iterdir()):
-        raise EmbeddedPostgresError(f"{data} contains files that are not a PostgreSQL database: move it away")
+        raise EmbeddedPostgresError(f"{data} contains files that are not a PostgreSQL database: move them away")
     for interrupted in data.parent.glob(f".{data.name}.init-*"):
         shutil.rmtree(interrupted, ignore_errors=True)
     unfinished = Path(tempfile.mkdtemp(prefix=f".{data.name}.init-", dir=data.parent))

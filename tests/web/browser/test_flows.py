@@ -42,7 +42,7 @@ async def test_the_reason_of_a_failed_report_is_on_the_first_page_and_its_story_
         await row.get_by_role("link", name="payouts-one-failed").click()
 
         await expect(look.page.get_by_role("heading", name="Why it is not here")).to_be_visible()
-        await expect(look.page.locator(".why")).to_contain_text("Stripe gave up making it")
+        await expect(look.page.locator(".why")).to_contain_text("Stripe failed to make it")
 
 
 async def test_a_stored_report_is_found_in_the_calendar_and_downloaded(morning: Books, chromium: Browser) -> None:
@@ -209,7 +209,7 @@ class Cause:
 
 
 CAUSES = {
-    "failed": Cause("payouts-one-failed", (".what a",), "payouts-one-failed", "Stripe gave up making it"),
+    "failed": Cause("payouts-one-failed", (".what a",), "payouts-one-failed", "Stripe failed to make it"),
     "rejected": Cause("balance-one-rejected", (".what a",), "balance-one-rejected", "Invalid column: nett"),
     "key refused": Cause("eu-payouts", ("td.blocked a",), "", "Stripe refuses the account"),
     "data late": Cause("tokyo-data-late", (".what a",), "data is late", "Stripe’s data reaches"),
