@@ -1,6 +1,7 @@
 """Many own accounts, and many processes: what 5,000 keys cost when nothing happens, and ten workers on one database.
 
-The simulator has one account and one key; the service has it under thousands of names, and treats each as another.
+The simulator has one account and one key; the service has it under thousands of names, and treats each as a separate
+account.
 """
 
 import json
@@ -22,11 +23,11 @@ from benchmarks.rows import add_rules, one, rule, until
 from benchmarks.stage import ADMIN_TOKEN, KEY, Process, Stage, postgres_cpu_seconds
 from benchmarks.stripe import REPORT_TYPES, Wanted, first_day, midnight, stripe
 
-# Of a service: how often Stripe is asked about each account.
+# How often the service asks Stripe about each account.
 ROUND_SECONDS = 1800
 WORKERS = 10
 CONNECTIONS = 13  # of a process at most
-PACE = 12  # calls a second for each kind; of files there are three quarters: 540 runs a minute
+PACE = 12  # calls a second for each kind; three quarters of that for files: 540 runs a minute
 _ASKED = "select count(*) from reconciliations where finished_at is not null"
 _CONNECTIONS = "select count(*) from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()"
 _LONGEST_WAIT = """
@@ -38,7 +39,7 @@ where not granted and waitstart is not null and datname = current_database() ord
 
 
 def measure(stage: Stage) -> Iterator[Row]:
-    """Memory, processor time and the first report of one of many; and the longest wait for a lock of ten workers."""
+    """Memory, CPU time and the first report of one of many accounts; and ten workers' longest wait for a lock."""
     yield from _many_accounts(stage, 500 if stage.short else 5_000)
     runs = 100 if stage.short else 500
     yield from _many_workers(stage, runs, per_second=PACE)
@@ -55,7 +56,7 @@ def _many_accounts(stage: Stage, accounts: int) -> Iterator[Row]:
         STRIPE_API_KEY="", STRIPE_WEBHOOK_SECRET="", STRIPE_ACCOUNTS_FILE=file,
     ) as service:  # fmt: skip
         began = time.perf_counter()
-        # In the first half all keys are identified too, which happens once in a process's life.
+        # In the first half all keys are identified too, which happens only once in a process's life.
         until(lambda: int(one(url, _ASKED)) >= accounts // 2, "half of the accounts were asked about", seconds=600)
         half = int(one(url, _ASKED))
         cpu = service.cpu_seconds()
@@ -119,7 +120,7 @@ def _many_workers(stage: Stage, runs: int, *, per_second: int) -> Iterator[Row]:
             )  # fmt: skip
         rules = [rule(f"rule-{name}", name, starts_on=first_day(days)) for name in REPORT_TYPES]
         made = uvloop.run(add_rules(url, *rules))  # in one transaction, for which the lanes wait: not counted
-        # The first files of a type make its table, for which the others wait: once in its life, and not counted.
+        # The first files of a type create its table, for which the others wait: only once, and not counted.
         stored = "select count(*) from runs where state = 'stored'"
         until(lambda: one(url, stored) >= made // 10, "the tables are there")
         longest: list[tuple[float, str, str]] = [(0.0, "", "")]

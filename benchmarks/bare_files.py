@@ -1,6 +1,6 @@
-"""The least that storing and reading a big file takes: the same libraries in plain threads, and no service.
+"""The least that storing and reading a big file takes: the same libraries in plain threads, without the service.
 
-Nothing is leased, fenced, resumed or shown while it happens; PostgreSQL, the chunks and the bytes are the same.
+Nothing is leased, fenced, resumed or shown meanwhile; PostgreSQL, the chunks and the bytes are the same.
 """
 
 import hashlib
@@ -112,7 +112,7 @@ def _answer_all(server: socket.socket, database: str, size: int) -> None:
             try:
                 client, _ = server.accept()
             except OSError:
-                return  # it was shut down
+                return  # the socket was shut down
             with client:
                 while b"\r\n\r\n" not in client.recv(65536):
                     pass

@@ -1,4 +1,4 @@
-"""An older commit of this repository as a second subject in the same run: what a change has brought shows only there.
+"""An older commit of this repository as a second subject in the same run: only that shows what a change has gained.
 
 with stage.database(empty=True) as url, stage.service(*SERVE, url=url, root=before.unpacked(stage)) as service: …
 

@@ -1,6 +1,6 @@
 """Big downloads must not hurt the rest: one `serve`, worker included, idle and then with four big files to store.
 
-Deliveries come at a steady rate, and small reports are asked for one after the other.
+Deliveries come at a steady rate, and small reports are requested one after the other.
 """
 
 import time
@@ -54,7 +54,7 @@ def _deliver(service: Process, deliveries: int) -> float:
 
 
 def _small_reports(api: httpx.Client, first: int, count: int) -> list[float]:
-    """Milliseconds from asking for a small report to having it stored, for each of so many days."""
+    """Milliseconds from requesting a small report to storing it, for each of so many days."""
     taken = []
     for day in range(first, first + count):
         began = time.perf_counter()

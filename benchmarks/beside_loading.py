@@ -1,7 +1,7 @@
 """Loading must not hurt the intake: one `serve`, worker included, idle and then with many large files to load.
 
-Deliveries come at a steady rate, from a process of its own. The server is one that has been running for a while: it has
-log files (WAL) to use again. A new one makes each of them first, 16 MB of zeros, while every commit waits.
+Deliveries come at a steady rate, from a separate process. The server has been running for a while, so it has WAL files
+to reuse. A new server first creates each of them, 16 MB of zeros, while every commit waits.
 """
 
 import asyncio
@@ -35,7 +35,7 @@ def measure(stage: Stage) -> Iterator[Row]:
         until(lambda: bool(one(url, "select count(*) from loads where leased_by is not null")), "it loads", every=0.02)
         busy = _deliver(service, deliveries)
         left = one(url, "select count(*) from loads where state = 'due'")
-        # With work left for all of the time.
+        # With enough work left for the whole time.
         note = f"{files - left} of {files} files of {rows:,} rows loaded meanwhile"
     aim = at_least(0.5)  # at most twice as long
     yield against(
@@ -50,7 +50,7 @@ def _deliver(service: Process, deliveries: int) -> float:
 
 
 def _write_log_files(url: str) -> None:
-    """As much WAL as loading will write, and a checkpoint, after which PostgreSQL uses the files again."""
+    """Write as much WAL as loading will, and a checkpoint, after which PostgreSQL reuses the files."""
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute("alter system set min_wal_size = '2GB'")
         connection.execute("alter system set max_wal_size = '4GB'")

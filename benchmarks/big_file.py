@@ -2,8 +2,8 @@
 
     python -m benchmarks.big_file             # --gib for another size, --store for an object store instead
 
-What is looked at is the most memory that the process ever had: a file of any size has to pass through a little of it,
-and each reader at once may add a few pieces.
+It measures the most memory that the process ever had: a file of any size must pass through a small amount, and each
+concurrent reader may add a few pieces.
 """
 
 import argparse
@@ -25,7 +25,7 @@ READERS = 4
 
 
 def main() -> None:
-    """Print how long each way took, and the most memory after it."""
+    """Print how long each way took, and the peak memory after it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--gib", type=float, default=4.0)
     parser.add_argument("--store", metavar="URL", help="as TALLYHOOK_FILE_STORE takes it; unset: PostgreSQL")

@@ -54,7 +54,7 @@ async def _measured(url: str, days: int) -> tuple[float, float]:
                 key = (FIRST + timedelta(days=day)).isoformat()
                 await store(res, rule, content, key=key, revision=1, report_type=report_type)
                 files += 1
-        while files > 0:  # not one claim more: it would begin with the checks
+        while files > 0:  # not one more claim: it would begin with the checks
             claims = await loading.claim_loads(res, min(2, files))
             await asyncio.gather(*(loading.load(res, claim) for claim in claims))
             files -= len(claims)

@@ -1,4 +1,4 @@
-"""Claiming planned runs where very many rules have some: 20,000 rules and 200,000 planned runs of one account.
+"""Claiming planned runs when very many rules have some: 20,000 rules and 200,000 planned runs of one account.
 
 Beside it the claim in its plainest form: the newest planned runs of the account, locked and leased, fair to nobody.
 """

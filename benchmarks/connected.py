@@ -1,5 +1,5 @@
-"""Platforms: a day planned for 50,000 connected accounts, one account's lines of a file for 5,000, and the whole of it
-with 10,000 accounts on the simulator: `each` a run of its own, and all of them `together` in one.
+"""Platforms: a day planned for 50,000 connected accounts, one account's lines from a file for 5,000, and the whole path
+with 10,000 accounts on the simulator: a run for `each`, and one run for all of them `together`.
 """
 
 import asyncio
@@ -70,7 +70,7 @@ async def _plan(url: str) -> tuple[float, float]:
 
 
 def _filtering(*, accounts: int) -> Iterator[Row]:
-    """The lines of one account out of a file with those of all, in the pieces in which files are kept."""
+    """One account's lines from a file for all accounts, in the pieces in which files are kept."""
     line = '"acct_{:08}","txn_{:016}","2026-10-01 12:00:00","usd","12.34","0.56","11.78","charge"\n'
     header = '"connected_account","balance_transaction_id","created","currency","gross","fee","net","category"\n'
     lines = (line.format(number // 100, number) for number in range(accounts * 100))

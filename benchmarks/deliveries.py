@@ -12,7 +12,7 @@ BODY_BYTES = 2900
 
 
 def delivery(kind: Kind, secret: str, *, path: str) -> bytes:
-    """A whole HTTP request. The other engines do nothing with events about reports, so they get a customer's."""
+    """A whole HTTP request. The other engines ignore events about reports, so they get a customer's."""
     about, type_ = (
         (_report_run(), "reporting.report_run.succeeded") if kind == "report" else (_customer(), "customer.updated")
     )

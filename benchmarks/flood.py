@@ -1,6 +1,6 @@
-"""Signed deliveries in a flood of strangers: how long they take, and what the process that answers takes of memory.
+"""Signed deliveries in a flood of strangers: how long they take, and how much memory the answering process takes.
 
-Beside it: the same deliveries with nobody else there.
+Beside it: the same deliveries without the flood.
 """
 
 import subprocess

@@ -1,7 +1,7 @@
-"""Growth: what the next event and the next run cost (their file included) beside ×1, ×10 and ×100 as many before them.
+"""Growth: what the next event and the next run (file included) cost after ×1, ×10 and ×100 as much history.
 
-Counted in processor time, of our process and of PostgreSQL together: other work on the machine shows least in it. All
-sizes are up at once and take turns, so that what does show strikes them alike; each figure is the median of its rounds.
+Counted in CPU time, of our process and of PostgreSQL together: other work on the machine affects that least. All
+sizes are up at once and take turns, so that what does show affects all alike; each figure is the median of its rounds.
 """
 
 import asyncio
@@ -27,7 +27,7 @@ FLAT = at_least(0.77)  # within 1.3 times
 
 @dataclass
 class Grown:
-    """A service with so many times the history before it."""
+    """A service with so many times the history."""
 
     stage: Stage
     service: Process
@@ -35,7 +35,7 @@ class Grown:
     turns: int = 0
 
     def costs(self) -> tuple[float, float]:
-        """Milliseconds of processor time for an event, and for a run."""
+        """Milliseconds of CPU time for an event, and for a run."""
         self.turns += 1
         events, days = (500, 20) if self.stage.short else (3000, 60)
         return self._event_cost(events), self._run_cost(days)
@@ -60,7 +60,7 @@ class Grown:
 
 
 def measure(stage: Stage) -> Iterator[Row]:
-    """An event's and a run's cost in each size, the smallest being the limit of the others."""
+    """An event's and a run's cost at each size; the smallest is the limit for the others."""
     factors = FACTORS[:2] if stage.short else FACTORS
     with ExitStack() as stack:
         simulator = stack.enter_context(stripe(Wanted(days=200)))
@@ -97,5 +97,5 @@ def _grown(stage: Stage, simulator: Stripe, factor: int) -> Iterator[Grown]:
 _QUICK: dict[str, Any] = {"TALLYHOOK_MAX_PENDING_RUNS": 50}
 _STARTED = "select count(*) from timetable where finished_at is not null"
 _PENDING = "select count(*) from events where status = 'pending'"
-# By an index: to look through the whole history at every poll would be counted as the cost of a run.
+# By an index: searching the whole history on every poll would count as the cost of a run.
 _STORED = "select count(*) from runs where report_type = any(%s) and state = 'stored'"

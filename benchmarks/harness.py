@@ -1,5 +1,5 @@
-"""What a benchmark gives: rows, each a figure beside its limit and its aim; and rounds that take turns, so that a noisy
-minute of the machine strikes the subject and the limit alike.
+"""What a benchmark yields: rows, each a figure beside its limit and its aim; and rounds that take turns, so a noisy
+minute of the machine affects the subject and the limit alike.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -40,7 +40,7 @@ def below(value: float, unit: str = "") -> Aim:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One line of the table; `ratio` is the share of the limit that is reached, whichever way better goes."""
+    """One line of the table; `ratio` is the share of the limit that is reached, whether more or less is better."""
 
     what: str
     figure: str
@@ -102,7 +102,7 @@ Benchmark = Callable[["Stage"], Iterator[Row]]
 
 
 def alternate(rounds: int, contenders: Mapping[str, Callable[[], T]]) -> dict[str, list[T]]:
-    """Run every contender once a round, in turn; what each of them gave, round by round."""
+    """Run every contender once a round, in turn; returns what each yielded, round by round."""
     given: dict[str, list[T]] = {name: [] for name in contenders}
     for turn in range(rounds):
         # Every other round runs backwards, so that each contender is first as often as last.
@@ -113,7 +113,7 @@ def alternate(rounds: int, contenders: Mapping[str, Callable[[], T]]) -> dict[st
 
 
 def number(value: float) -> str:
-    """Three digits that matter; more only where the number is larger."""
+    """Three significant digits; more only if the number is larger."""
     if value >= 100:
         return f"{value:,.0f}"
     return f"{value:.3g}"

@@ -1,9 +1,9 @@
 """`/health` and `/metrics` with 20,000 rules, 2 million runs and loads, 300,000 events and verdicts, through the API.
 
-A judgement that took long is kept for a few seconds, so answers that were judged for are also measured by themselves.
+A judgement that took long is kept for a few seconds, so answers that need a new one are also measured separately.
 
 Beside each stand the statements that the answer was made of, by themselves on a bare connection. `--profile` prints
-their plans. `--short` is a tenth of it.
+their plans. `--short` uses a tenth of it.
 """
 
 import asyncio
@@ -65,7 +65,7 @@ def measure(stage: Stage) -> Iterator[Row]:
 
 
 def _after_a_pause(ask: Callable[[], None]) -> float:
-    """Milliseconds that it takes once nothing is kept any more."""
+    """Milliseconds that it takes once no judgement is kept."""
     time.sleep(KEPT_SECONDS)
     began = time.perf_counter()
     ask()

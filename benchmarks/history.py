@@ -8,7 +8,7 @@ import psycopg
 
 from benchmarks.stripe import first_day, midnight
 
-# Runs of days long gone; ids grow with time as ours do. One in a thousand failed, one in ten thousand is planned still.
+# Runs of days long gone; ids grow with time as ours do. One in a thousand failed, one in ten thousand is still planned.
 _RULES = """
 insert into rules (id, account, name, report_type, enabled, cadence, timezone, starts_on, settle_hours, parameters,
     connected_accounts)
@@ -98,7 +98,7 @@ def write_rules(url: str, history: History) -> None:
 
 
 def write_runs(url: str, days: range, *, files: bool = True) -> None:
-    """What became of the windows of these days (counted back from last midnight); with `files` also where it lies."""
+    """The runs for the windows of these days (counted back from last midnight); with `files` also where each is."""
     values = {"first": first_day(days.stop), "until": midnight() - timedelta(days=days.start)}
     _write(url, _RUNS, *([_ATTEMPTS, _FILES] if files else []), values=values)
 
@@ -109,7 +109,7 @@ def write_events(url: str, events: int) -> None:
 
 
 def write_loads(url: str, *, verdicts: int) -> None:
-    """Every stored file of the history is loaded, and so many verdicts about numbers were given."""
+    """Every stored file of the history as loaded, and so many verdicts about numbers."""
     _write(url, _LOADS, _VERDICTS, values={"verdicts": verdicts})
 
 
@@ -119,7 +119,7 @@ def write_chunks(url: str) -> None:
 
 
 def _write(url: str, *statements: str, values: Mapping[str, object]) -> None:
-    """Without foreign keys being checked row by row, and with the indexes made once in the end."""
+    """Write without checking foreign keys row by row, and build the indexes once at the end."""
     with psycopg.connect(url, cursor_factory=psycopg.ClientCursor) as connection:
         connection.execute("set session_replication_role = replica")
         connection.execute("set synchronous_commit = off")

@@ -4,8 +4,8 @@ python -m benchmarks.house                  # the files of this folder
 python -m benchmarks.house 330d95e HEAD     # two revisions side by side
 python -m benchmarks.house --rooms HEAD     # each package of app at one revision
 
-Only syntax is read, so that any revision can be measured. An arrow is an import from one child of a package to a
-sibling, wherever in the file it stands; a circle is a group of siblings that all reach each other; floors are the
+Only syntax is read, so any revision can be measured. An arrow is an import from one child of a package to a
+sibling, anywhere in the file; a circle is a group of siblings that all reach each other; floors are the
 siblings on the longest chain of arrows.
 """
 
@@ -103,7 +103,7 @@ def measure(files: Mapping[str, str]) -> dict[str, str]:
 
 
 def functions_of(trees: Iterable[ast.Module]) -> list[Function]:
-    """Every function and method, wherever it stands."""
+    """Every function and method, at any depth."""
     return [node for tree in trees for node in ast.walk(tree) if isinstance(node, Function)]
 
 

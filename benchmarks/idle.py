@@ -1,4 +1,4 @@
-"""What the service costs when nothing happens: memory, queries; and how long it takes to be ready."""
+"""What the service costs when nothing happens (memory, queries), and how long it takes to be ready."""
 
 import time
 from collections.abc import Iterator
@@ -11,12 +11,12 @@ from benchmarks.stage import Stage
 from benchmarks.stripe import Wanted, stripe
 
 STARTS = 3
-# What happens at the start is over by then.
+# By then the work of the start is over.
 SETTLE_SECONDS = 5
 
 
 def measure(stage: Stage) -> Iterator[Row]:
-    """Start to ready, resident memory, queries a minute; `serve` with its worker, on a database that is there."""
+    """Start to ready, resident memory, queries a minute; `serve` with its worker, on an existing database."""
     watched = 10 if stage.short else 30
     with stripe(Wanted(days=30)) as simulator, stage.database(count_statements=True) as url:
         starts = [_seconds_to_ready(stage, url, simulator.base) for _ in range(STARTS)]
@@ -25,7 +25,7 @@ def measure(stage: Stage) -> Iterator[Row]:
             time.sleep(SETTLE_SECONDS)
             before, cpu = _statements(url), service.cpu_seconds()
             time.sleep(watched)
-            # The question itself is one of them.
+            # The measuring query itself is one of them.
             a_minute = (_statements(url) - before - 1) * 60 / watched
             busy = (service.cpu_seconds() - cpu) / watched
             yield alone(

@@ -1,4 +1,4 @@
-"""Intake: verify, keep, wake, commit, answer; one `serve --no-worker` process, load from another one.
+"""Intake: verify, keep, wake, commit, answer; one `serve --no-worker` process, load from another process.
 
 Beside it: pgbench writing the same rows one transaction each, two engines that upsert one object per event, and this
 service as it was before.
@@ -51,7 +51,7 @@ SCRIPTS = {
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """One round: events a second, and what an event took of processor time."""
+    """One round: events a second, and CPU time per event."""
 
     per_second: float
     server_us: float  # of the process that answers
@@ -60,7 +60,7 @@ class Taken:
 
     @property
     def both_us(self) -> float:
-        """What shows however busy the machine is with other things."""
+        """The figure that holds however busy the machine is with other work."""
         return self.server_us + self.postgres_us
 
 
@@ -106,7 +106,7 @@ def measure(stage: Stage) -> Iterator[Row]:
 
 
 def _load(stage: Stage, server: Process, order: Order, database: str, table: str) -> Taken:
-    """Send it; every 200 has to be a row."""
+    """Send it; every 200 must be a row."""
     rows, spent, spent_by_postgres = _count(database, table), server.cpu_seconds(), postgres_cpu_seconds(stage)
     outcome = send(order)
     spent, spent_by_postgres = server.cpu_seconds() - spent, postgres_cpu_seconds(stage) - spent_by_postgres

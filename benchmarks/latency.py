@@ -1,7 +1,7 @@
 """What we add to a report on an idle service: availability event in → create out; success event in → file visible.
 
-The simulator plays in this process and notes when a create arrives; events are posted by hand, and the file is asked
-for as soon as the database tells that it is stored, so that no polling keeps the service busy.
+The simulator runs in this process and notes when a create arrives; events are posted by hand, and the file is
+requested as soon as the database says that it is stored, so that no polling keeps the service busy.
 """
 
 import asyncio
@@ -48,7 +48,7 @@ class Watch(FaultBook):
     def __init__(self) -> None:
         super().__init__()
         self.arrived: asyncio.Queue[float] = asyncio.Queue()
-        self.add(Fault("slow", times=0))  # strikes never; without any rule nobody would look what is called
+        self.add(Fault("slow", times=0))  # never strikes; without any rule nothing would look at the calls
 
     def strike(self, kinds: frozenset[str], subject: Subject) -> dict[str, Fault]:
         if kinds is CALL_FAULTS and subject.method == "POST" and subject.path == CREATE:
@@ -94,7 +94,7 @@ def measure(stage: Stage) -> Iterator[Row]:
 async def _by_turns(
     stage: Stage, urls: Mapping[str, str], roots: Mapping[str, Path | None], samples: int
 ) -> dict[str, list[tuple[float, float]]]:
-    """Seconds of each sample, by service: all are up at once, as one minute is unlike the next on a shared machine."""
+    """Seconds of each sample, by service: all are up at once, as no two minutes are alike on a shared machine."""
     days = samples + WARM_UP
     async with AsyncExitStack() as stack:
         services = {
@@ -115,7 +115,7 @@ async def _running(stage: Stage, url: str, root: Path | None, days: int) -> Asyn
     kind = simulator.report_type(TYPE)
     kind.data_available_end = int((midnight() - timedelta(days=days)).timestamp()) + 1
     watch = simulator.world.faults = Watch()
-    # The service is a process of its own; only its start blocks this loop, and needs no answer from it.
+    # The service is a separate process; only its start blocks this loop, and needs no answer from it.
     async with serve(simulator) as base:
         with stage.service("serve", "--port", "0", url=url, stripe=base, root=root) as service:
             async with _told(url) as stored:
@@ -147,7 +147,7 @@ async def _told(url: str) -> AsyncIterator[asyncio.Queue[str]]:
 
 
 async def _one_day(service: _Service) -> tuple[float, float]:
-    """One more day of data: seconds until its run is asked for; then, it has succeeded: until its file can be had."""
+    """One more day of data: seconds until its run is requested; then, from its success until its file is available."""
     simulator, client = service.simulator, service.client
     await asyncio.sleep(IDLE_SECONDS)
     kind = simulator.report_type(TYPE)

@@ -1,6 +1,6 @@
 """Lists and coverage with a million runs, through the API: every filter, far pages, a rule's coverage.
 
-Beside each stand the statements that the answer was made of, by themselves on a bare connection. `--profile` prints
+Beside each are the answer's statements alone, on a bare connection. `--profile` prints
 their plans.
 """
 
@@ -85,7 +85,7 @@ def _paths(url: str, history: History) -> Mapping[str, str]:
 
 
 async def statements_of(url: str, path: str) -> list[Statement]:
-    """What the answer is made of: every statement that the service sends for it."""
+    """Every statement that the service sends for the answer."""
     environ = {"DATABASE_URL": url, "STRIPE_API_KEY": "sk_test_x", "TALLYHOOK_ADMIN_TOKEN": ADMIN_TOKEN}
     seen: list[Statement] = []
     async with open_resources(load_settings(environ, env_file=None)) as res:

@@ -1,6 +1,6 @@
-"""Load from a process of its own: signed deliveries over many connections, as fast as they are answered or at a rate.
+"""Load from a separate process: signed deliveries over many connections, as fast as they are answered or at a rate.
 
-Plain sockets and one selector: about 10 µs a request, so that what is measured is the server (`ceiling` checks that
+Plain sockets and one selector: about 10 µs a request, so the server is what is measured (`ceiling` checks that
 against a server that does nothing).
 """
 
@@ -35,7 +35,7 @@ class Order:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What came of it; times in milliseconds, from when a request was due."""
+    """The result; times in milliseconds, from when a request was due."""
 
     per_second: float
     p50: float
@@ -46,7 +46,7 @@ class Outcome:
 
 
 def send(order: Order) -> Outcome:
-    """Send it all from a process of its own. Raises RuntimeError when anything was refused."""
+    """Send it all from a separate process. Raises RuntimeError if anything was refused."""
     command = [sys.executable, "-m", "benchmarks.load", json.dumps(asdict(order))]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
@@ -68,7 +68,7 @@ class _Run:
     refused: int = 0
 
     def next_due(self) -> float:
-        """When the next request is to be sent, in seconds from the start."""
+        """When to send the next request, in seconds from the start."""
         return self.sent / self.rate if self.rate else 0.0
 
 
@@ -126,7 +126,7 @@ def _exchange(sockets: list[socket.socket], run: _Run) -> None:
 
 
 def _status_of_answer(one: socket.socket) -> bytes:
-    """Read one answer to its end; its status line."""
+    """Read one answer to its end; returns its status line."""
     answer = b""
     while (missing := _bytes_missing(answer)) > 0:
         piece = one.recv(max(missing, 4096))

@@ -44,7 +44,7 @@ TIMES = {"created_utc", "created", "available_on_utc", "available_on"}
 
 @dataclass(slots=True)
 class Measured:
-    """Seconds of each round, and what else was seen."""
+    """Seconds of each round, and other observations."""
 
     ours: list[float] = field(default_factory=list)
     copied: list[float] = field(default_factory=list)
@@ -80,7 +80,7 @@ async def _measured(url: str, content: bytes, changed: bytes, *, small: int, rou
     async with open_resources(settings) as res:
         rule = await add_rule(res)
         await store(res, rule, make_file(20, seed=3), key="2026-09-01", revision=1)
-        await load_all(res)  # the child is there
+        await load_all(res)  # the child has started
         for number in range(rounds):
             await store(res, rule, content, key=f"2026-10-{number + 1:02}", revision=1)
             async with lateness() as late:
@@ -100,7 +100,7 @@ async def _measured(url: str, content: bytes, changed: bytes, *, small: int, rou
 
 
 def make_file(rows: int, *, seed: int, changed: int = 0) -> bytes:
-    """A report of 24 columns; of a `changed` one so many rows have another net."""
+    """A report of 24 columns; in a `changed` one so many rows have another net."""
     draw, out = random.Random(seed), io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(COLUMNS)
@@ -183,7 +183,7 @@ async def keep(res: Resources, writer: DatabaseWriter, run_id: uuid.UUID) -> Non
 
 @asynccontextmanager
 async def lateness() -> AsyncIterator[list[float]]:
-    """How late the event loop is meanwhile, in milliseconds: something wants its turn every few of them."""
+    """How late the event loop is meanwhile, in milliseconds: something wants a turn every few of them."""
     late: list[float] = []
 
     async def watch() -> None:
@@ -216,7 +216,7 @@ async def load_all(res: Resources) -> float:
 
 
 async def _diff(res: Resources) -> float:
-    """Seconds that the summary of a difference takes when it is asked for; what the load found is forgotten first."""
+    """Seconds that the summary of a difference takes on request; what the load found is forgotten first."""
     async with res.sessions.begin() as session:
         run_id = (await session.execute(text("select run_id from diffs join loads on loads.id = load_id"))).scalar_one()
         await session.execute(text("delete from diffs"))

@@ -32,7 +32,7 @@ def measure(stage: Stage) -> Iterator[Row]:
 
 
 def _pieces(header: bytes, body: bytes, blocks: int) -> Iterator[bytes]:
-    """The same rows over and over, each time with other ids."""
+    """The same rows over and over, each time with new ids."""
     yield header + b"\n"
     for number in range(blocks):
         yield body.replace(b"_00000", b"_%05d" % (number + 1))

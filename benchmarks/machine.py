@@ -16,7 +16,7 @@ FSYNC_TRIES = 200
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """The machine, its software, and how busy it was with other things when the benchmark began."""
+    """The machine, its software, and how busy it was with other work when the benchmark began."""
 
     measured_at: str
     commit: str

@@ -1,4 +1,4 @@
-"""The pages with 1,000 rules and a million runs: how long the service takes for each, and what comes over the wire."""
+"""The pages with 1,000 rules and a million runs: how long the service takes for each, and what goes over the wire."""
 
 import time
 from collections.abc import Iterator
@@ -34,7 +34,7 @@ def measure(stage: Stage) -> Iterator[Row]:
                 yield from _rows(browser, f"{history.runs:,} runs, page {name}", path, asked)
 
 
-# The bytes of the one file that is looked into.
+# The bytes of the one file that is read.
 _CHUNK = """
 insert into file_chunks (file_id, raw_start, raw_size, codec, data)
 select id, 0, 5307, 0, convert_to(repeat('1,2,3' || chr(10), 884) || '1,2', 'UTF8') from files

@@ -1,8 +1,8 @@
 """Planning: one availability event for 10,000 daily rules with a year of history each.
 
-Beside it one SQL statement over the same rows: for nothing due a count of the rules that are due, for one window each
-an insert of all the runs with their first moves. Twice, with a quarter of the history and with all of it: what
-planning costs must follow what is due, and not what has been.
+Beside it one SQL statement over the same rows: if nothing is due, a count of the rules that are due; for one window
+each, an insert of all the runs with their first moves. Twice, with a quarter of the history and with all of it: the
+cost of planning must follow what is due, not what has been.
 """
 
 import time
@@ -106,7 +106,7 @@ def measure(stage: Stage) -> Iterator[Row]:
 def _measure(stage: Stage, url: str) -> dict[str, dict[str, list[float]]]:
     clock = _Clock(url)
     with psycopg.connect(url) as connection:
-        # Runs that an earlier turn has made are taken back: every turn begins with the same.
+        # Runs that an earlier turn made are undone: every turn starts from the same state.
         connection.execute("delete from run_moves")
         connection.execute("delete from runs where interval_start >= %s", (midnight(),))
         connection.execute(

@@ -1,6 +1,6 @@
-"""`python -m benchmarks.profiled FILE serve …`: the service under cProfile, counting its thread's processor time only.
+"""`python -m benchmarks.profiled FILE serve …`: the service under cProfile, counting only its thread's CPU time.
 
-Time on the clock would show what waits, and how busy the machine is with other things.
+Wall-clock time would show what waits, and how busy the machine is with other work.
 """
 
 import cProfile

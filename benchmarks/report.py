@@ -1,4 +1,4 @@
-"""The table: to the screen as it comes, and to files that the next run may be compared with."""
+"""The table: to the screen as it grows, and to files that the next run may be compared with."""
 
 import json
 from collections.abc import Iterable, Sequence
@@ -12,7 +12,7 @@ RESULTS = Path(__file__).parent / "results"  # ignored by git
 DOCUMENT = Path(__file__).parents[1] / "docs" / "performance.md"
 BEGIN, END = "<!-- figures: written by `make bench ARGS=--document` -->", "<!-- end of figures -->"
 
-# What a reader asks first, and the row that answers it: its `what`, the first of that name.
+# What a reader asks first, and the row that answers it: its `what`, the first with that name.
 ASKED = {
     "events verified, kept and answered a second": "intake, 16 connections",
     "how long a sender waits for the answer, p99": "intake, 16 connections: p99",
@@ -25,7 +25,7 @@ ASKED = {
     "memory, when nothing happens": "idle: resident memory of serve, worker included",
     "queries a minute, when nothing happens": "idle: queries a minute, begin and commit included",
 }
-# Other work shows in the figures from this load average on.
+# From this load average on, other work shows in the figures.
 BUSY = 0.5
 
 HEADINGS = ("what", "figure", "limit in the same run", "share of it", "aim", "met")
@@ -50,7 +50,7 @@ def keep(name: str, rows: Sequence[Row], machine: Machine, *, short: bool) -> No
 
 
 def markdown(names: Iterable[str]) -> str:
-    """The table of these benchmarks as they were measured last."""
+    """The table of these benchmarks as last measured."""
     lines = []
     machines, rough = [], []
     short_answers: dict[str, str] = {}
@@ -90,7 +90,7 @@ def write_table(names: Iterable[str]) -> Path:
 
 
 def document(names: Iterable[str]) -> None:
-    """Put the table into docs/performance.md, in the place of the one that is there."""
+    """Put the table into docs/performance.md, in place of the existing one."""
     before, _, rest = DOCUMENT.read_text().partition(BEGIN)
     after = rest.partition(END)[2]
     DOCUMENT.write_text(f"{before}{BEGIN}\n\n{markdown(names)}\n\n{END}{after}")

@@ -2,7 +2,7 @@
 
     python -m benchmarks.retention            # --days, --files and --kept change the story
 
-Every day as many files are stored as are removed once the first have come of age. Autovacuum runs as it does in
+Once the first files have come of age, as many are removed every day as are stored. Autovacuum runs as in
 production, but looks once a second, which here is every few days: a real day gives it 1,440 looks.
 """
 

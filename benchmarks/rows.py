@@ -62,7 +62,7 @@ async def add_rules(url: str, *rules: NewRule) -> int:
 def plan_daily(url: str, report_types: Sequence[str], *, days: int, root: Path) -> int:
     """A daily rule of each type, from so many days ago, planned by the program at `root`; returns the number of runs.
 
-    In a process of its own: an older program (`before`) plans in its own words.
+    In a separate process: an older program (`before`) plans in its own way.
     """
     environ = {"PATH": os.environ["PATH"], "PYTHONPATH": str(root)}
     command = [sys.executable, "-c", _PLAN_DAILY, url, str(days), *report_types]
@@ -87,14 +87,14 @@ async def finish(session: AsyncSession, writer: FileWriter) -> None:
 
 
 def one(url: str, query: str, *values: object) -> Any:
-    """The one value that a query gives."""
+    """The one value that a query returns."""
     with psycopg.connect(url) as connection:
         row = connection.execute(query, values or None).fetchone()
     return None if row is None else row[0]
 
 
 def until(met: Callable[[], bool], what: str, *, every: float = 0.1, seconds: float = PATIENCE_SECONDS) -> None:
-    """Wait for something that has to come about. Raises TimeoutError when it does not."""
+    """Wait for something that must happen. Raises TimeoutError if it does not."""
     deadline = time.monotonic() + seconds
     while not met():
         if time.monotonic() > deadline:

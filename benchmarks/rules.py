@@ -1,7 +1,7 @@
 """Long work of rules: planning 1,000 connected accounts × 365 days, and deleting a rule with 100,000 planned runs.
 
-Beside planning one SQL statement that makes as many runs with their first moves; meanwhile `/health/live` is asked, and
-the process's memory looked at. Deleting is answered at once, and finished by the lane of the rules.
+Beside planning, one SQL statement that makes as many runs with their first moves; meanwhile `/health/live` is polled,
+and the process's memory watched. Deleting is answered at once, and finished by the rules lane.
 """
 
 import json
@@ -84,7 +84,7 @@ def _deleting(service: Process, url: str) -> Iterator[Row]:
 
 
 class _Alive:
-    """Asks `/health/live` all the time, and keeps the longest wait in seconds."""
+    """Polls `/health/live` all the time, and keeps the longest wait in seconds."""
 
     def __init__(self, service: Process) -> None:
         self.longest = 0.0

@@ -2,10 +2,10 @@
 
 The simulator answers creates at once from a process of its own; the service and the bare sequence each have one
 process, the same PostgreSQL (fsync on) and the same number of calls under way. The bare sequence is what any
-implementation has to do: create, two rows, fetch the file, store it with its hash, one commit before each call.
+implementation must do: create, two rows, fetch the file, store it with its hash, one commit before each call.
 
-Beside them this service as it was before, which knew no tables: the main rows are without them, as it did the same
-work; further rows are with them, each file loaded as well.
+Beside them this service as it was before, which had no tables: the main rows are without them, so that both do the
+same work; further rows are with them, each file loaded as well.
 """
 
 import asyncio
@@ -36,7 +36,7 @@ OURS, LOADED, BARE = "ours", "ours, tables loaded", "bare calls and statements"
 
 @dataclass(frozen=True, slots=True)
 class Life:
-    """What so many runs took."""
+    """What a number of runs took."""
 
     per_second: float
     cpu_ms: float = 0.0  # of our process, for each run
@@ -46,12 +46,12 @@ class Life:
 
     @property
     def both_ms(self) -> float:
-        """Processor time of our process and PostgreSQL, for each run."""
+        """CPU time of our process and PostgreSQL, per run."""
         return self.cpu_ms + self.postgres_cpu_ms
 
 
 def measure(stage: Stage) -> Iterator[Row]:
-    """The rate beside the bare sequence, and what a run costs, beside what it did before."""
+    """The rate beside the bare sequence, and what a run costs beside what it cost before."""
     days = 60 if stage.short else 200
     with stripe(Wanted(days=days + 30)) as simulator:
         if stage.profile:

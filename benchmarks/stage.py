@@ -1,4 +1,4 @@
-"""What benchmarks play on: a PostgreSQL of their own with fsync on, fresh databases, and the service as a process."""
+"""What benchmarks run on: a PostgreSQL of their own with fsync on, fresh databases, and the service as a process."""
 
 import json
 import os
@@ -44,7 +44,7 @@ class Stage:
         self.folder.chmod(0o711)  # root's lent account passes through
         self.server = EmbeddedPostgres(self.folder / "postgres").acquire()
         with psycopg.connect(self.server.url(), autocommit=True) as connection:
-            # Loaded, and counting nothing until a database is told to.
+            # Loaded, but counts nothing until a database is told to.
             connection.execute("alter system set shared_preload_libraries = 'pg_stat_statements'")
             connection.execute("alter system set pg_stat_statements.track = 'none'")
         self.server.release()
@@ -80,7 +80,7 @@ class Stage:
             yield self.server.url(name)
         finally:
             self._execute(sql.SQL("drop database {} with (force)").format(sql.Identifier(name)))
-            # So that what one round leaves to be written later does not slow the next one down.
+            # So that writes left over from one round do not slow down the next.
             self._execute(sql.SQL("checkpoint"))
 
     def _execute(self, statement: sql.SQL | sql.Composed) -> None:
@@ -93,7 +93,7 @@ class Stage:
     ) -> Iterator["Process"]:
         """`python -m app <arguments>` on the database at `url`, up; ended cleanly afterwards.
 
-        `root` is where its program lies: elsewhere for another commit (`before`).
+        `root` is where its code is: elsewhere for another commit (`before`).
         """
         environ = {
             "DATABASE_URL": url,
@@ -139,11 +139,11 @@ class Process:
         return cpu_seconds(self.pid)
 
     def resident_mib(self) -> float:
-        """Memory that it has resident, libraries shared with others included."""
+        """Its resident memory, shared libraries included."""
         return _status_kib(self.pid, "VmRSS") / 1024
 
     def peak_mib(self) -> float:
-        """The most memory that it ever had resident."""
+        """Its peak resident memory."""
         return _status_kib(self.pid, "VmHWM") / 1024
 
 

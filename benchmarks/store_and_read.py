@@ -46,7 +46,7 @@ def _storing(stage: Stage, simulator: Stripe, size: int) -> Iterator[Row]:
             limits = (bare_files.store(where, KEY, url), _curl(where, KEY), _copy_in(url))
             return stored, *(size / MB / seconds for seconds in limits)
 
-    # Each round stores a file, and then the same one bare; fetches it, and copies its chunks: by turns.
+    # Each round, in turn: stores a file, stores the same one bare, fetches it, and copies its chunks.
     given = alternate(1 if stage.short else 3, {"ours": ours})["ours"]
     stored, bare, fetched, copied = (list(rates) for rates in zip(*given, strict=True))
     limits = {
@@ -61,7 +61,7 @@ def _storing(stage: Stage, simulator: Stripe, size: int) -> Iterator[Row]:
 
 
 def _store(stage: Stage, simulator: Stripe, url: str) -> float:
-    """One run of a worker process; the most memory that it had, in MiB."""
+    """One run of a worker process; its peak memory, in MiB."""
     with stage.service("worker", url=url, stripe=simulator.base) as process:
         asyncio.run(add_rules(url, rule("big", TYPE, starts_on=first_day(1))))
         until(lambda: bool(one(url, "select count(*) from runs where state = 'stored'")), "the file is stored")

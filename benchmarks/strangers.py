@@ -1,4 +1,4 @@
-"""A flood of strangers from a process of its own: heads without an end, half bodies, and connections that do nothing.
+"""A flood of strangers from a separate process: endless heads, half bodies, and connections that do nothing.
 
 Each comes back as soon as it is thrown out, but no more often than once a second.
 """
@@ -20,7 +20,7 @@ Sends = Callable[[asyncio.StreamWriter], Coroutine[Any, Any, None]]
 
 
 async def endless_head(writer: asyncio.StreamWriter) -> None:
-    """Headers, for as long as anybody takes them."""
+    """Headers, for as long as they are accepted."""
     writer.write(b"POST /webhooks/stripe HTTP/1.1\r\nHost: x\r\n")
     while True:
         writer.write(PIECE)
@@ -40,7 +40,7 @@ async def half_body(writer: asyncio.StreamWriter) -> None:
 
 
 async def nothing(_writer: asyncio.StreamWriter) -> None:
-    """Only be there."""
+    """Just stay connected."""
 
 
 async def _come_back(host: str, port: int, sends: Sends) -> None:
@@ -62,7 +62,7 @@ def _allow_many_files() -> None:
 
 
 async def flood(host: str, port: int, *, heads: int, bodies: int, idle: int) -> None:
-    """Go on until the process is ended."""
+    """Continue until the process is ended."""
     kinds = ((endless_head, heads), (half_body, bodies), (nothing, idle))
     strangers = [_come_back(host, port, sends) for sends, count in kinds for _ in range(count)]
     print("here", flush=True)

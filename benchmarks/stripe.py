@@ -1,4 +1,4 @@
-"""The simulator in a process of its own, as a benchmark wants it; a service beside it never waits for its Python."""
+"""The simulator in a separate process, set up for benchmarks; a service beside it never waits for its Python."""
 
 import asyncio
 import os
@@ -35,7 +35,7 @@ def first_day(days: int) -> date:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """How the simulator is to be: data of so many days up to midnight, files of so many bytes where given."""
+    """The simulator that is wanted: data of so many days up to midnight, files of so many bytes if given."""
 
     days: int
     instant: bool = True

@@ -1,6 +1,6 @@
 """A database restored from a backup is behind Stripe: what it missed is looked up before any run is created.
 
-A live worker moves a watermark forward: up to it this database knows every Stripe run. A watermark that is behind (a
+A live worker moves a watermark forward: this database knows every Stripe run up to it. A watermark that is behind (a
 backup, a long stop) means that there may be others: they are listed once and stored, and a run that requests the same
 report adopts one of them instead of creating a new one (docs/decisions/0007).
 """
@@ -27,10 +27,10 @@ log = structlog.get_logger()
 
 # An older watermark means that no worker was running: workers move it at least four times within the stall limit.
 GAP_SECONDS = 60.0
-# Of the gap: a watermark that was moved so recently is left alone. It is in the row that claims lock, and one of many
-# workers keeps it up to date. A heartbeat skips an account that is being claimed from: the claim moves its mark.
+# A share of the gap: a watermark moved this recently is left alone. It is in the row that claims lock, and one of many
+# workers keeps it up to date. A heartbeat skips an account that is being claimed from: the claim moves its watermark.
 FRESH_SHARE = 1 / 8
-# After a fail-over a create that was sent before it may still be under way: Stripe's list is read once all have ended.
+# After a fail-over, creates sent before it may still be under way: Stripe's list is read once all have ended.
 CREATES_END_SECONDS = 45.0
 # How far Stripe's clock may be from ours.
 CLOCK_SLACK_SECONDS = 300
@@ -90,7 +90,7 @@ async def _creates_have_ended(res: Resources, account: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class _Seen:
-    """When a fail-over was seen: whether that was now, and whether what was under way then has ended."""
+    """A fail-over was seen: whether just now, and whether the creates under way then have ended."""
 
     first: bool
     ended: bool
@@ -98,7 +98,7 @@ class _Seen:
 
 
 async def prune(session: AsyncSession, *, days: int, limit: int) -> int:
-    """Forget up to `limit` Stripe runs that were made more than `days` ago and wanted by nobody; returns how many."""
+    """Forget up to `limit` Stripe runs that were made more than `days` ago and never adopted; returns how many."""
     return len((await session.execute(_PRUNE, {"days": days, "limit": limit})).all())
 
 

@@ -18,7 +18,7 @@ from app.stripe_api.objects import ConnectedAccount
 
 # The timetable's name for reading the list.
 TIMETABLE_ENTRY = "connected_accounts"
-# A list that lacks more than half of at least so many accounts is believed only when it does so twice.
+# A list that lacks more than half of at least this many accounts is believed only the second time.
 FEW = 10
 
 _ID = re.compile(r"acct_[A-Za-z0-9]{1,250}", re.ASCII)
@@ -42,7 +42,7 @@ class Reading:
 
 @dataclass(frozen=True, slots=True)
 class KnownAccount:
-    """A connected account as it is known."""
+    """What is known of a connected account."""
 
     account: str
     id: str
@@ -65,7 +65,7 @@ class ConnectedFilters:
 
 
 async def look_soon(session: AsyncSession, account: str, named: Sequence[object], *, known_too: bool) -> None:
-    """Have these connected accounts looked up at Stripe; with `known_too` also those that are already connected."""
+    """Have these connected accounts looked up at Stripe; with `known_too`, also those already connected."""
     ids = sorted({id_ for id_ in named if isinstance(id_, str) and _ID.fullmatch(id_)})
     found = await session.execute(_LOOK, {"account": account, "ids": ids, "known_too": known_too})
     if found.first() is not None:
@@ -83,7 +83,7 @@ async def readings(session: AsyncSession, accounts: Sequence[str], *, recent: fl
 
 
 async def to_look_at(session: AsyncSession, account: str, *, limit: int) -> list[str]:
-    """The ids that events have named, the ones that wait longest first."""
+    """The ids that events have named, longest waiting first."""
     rows = await session.execute(_TO_LOOK_AT, {"account": account, "limit": limit})
     return list(rows.scalars())
 
@@ -102,7 +102,7 @@ async def note_shown(session: AsyncSession, account: str, found: Sequence[Connec
 
 
 async def note_left(session: AsyncSession, account: str, ids: Sequence[str]) -> int:
-    """Record that Stripe says that these are not, or no longer, connected; returns how many were."""
+    """Record that, according to Stripe, these are not (or no longer) connected; returns how many were."""
     return len((await session.execute(_LEFT, {"account": account, "ids": list(ids)})).all())
 
 
@@ -112,7 +112,7 @@ async def note_recent(session: AsyncSession, account: str) -> None:
 
 
 async def begin_reading(session: AsyncSession, account: str) -> datetime:
-    """Begin to read the whole list; returns since when."""
+    """Begin to read the whole list; returns when that was."""
     began: datetime = (await session.execute(_BEGIN, {"account": account})).scalar_one()
     return began
 

@@ -65,7 +65,7 @@ async def check_at_start(res: Resources) -> None:
 
 
 async def keep_confirming(res: Resources) -> Never:
-    """Check the accounts that are not confirmed: at once those that nobody has checked, the others every minute."""
+    """Check the unconfirmed accounts: those never checked at once, the others every minute."""
     while True:
         with suppress(TimeoutError):
             async with asyncio.timeout(AGAIN_SECONDS):
@@ -152,7 +152,7 @@ async def _ask(res: Resources, configured: Account) -> _Seen:
     try:
         return _Seen(await res.stripe.read_account_id(configured.slug))
     except (KeyRefused, Refused, NotNow) as error:
-        # A platform's or an organization's key is of another account than the one that it is used for.
+        # A platform's or an organization's key belongs to another account than the one that it is used for.
         its_own = configured.named_id is None
         if its_own and isinstance(error, KeyRefused) and (named := _OWN_ACCOUNT.search(error.message)):
             return _Seen(named[1])

@@ -1,4 +1,4 @@
-"""Accounts that are kept in rows, in a running process: taken up without a restart, and sealed with the newest key."""
+"""Accounts kept in rows, in a running process: taken up without a restart, and sealed with the newest key."""
 
 import asyncio
 from contextlib import suppress

@@ -20,7 +20,7 @@ from app.vocabulary import Lane
 
 # The timetable's name for reading the lists.
 TIMETABLE_ENTRY = "payouts"
-# A payout that is still not reconciled this long after it was created is given up: lists are read from later on.
+# A payout still not reconciled this long after it was created is given up: lists are then read from a later time.
 LONGEST_RECONCILIATION_DAYS = 60
 
 _ID = re.compile(r"po_[A-Za-z0-9]{1,250}", re.ASCII)
@@ -73,14 +73,14 @@ async def look_soon(session: AsyncSession, account: str, named: Sequence[tuple[o
 
 
 async def to_look_at(session: AsyncSession, accounts: Sequence[str], *, limit: int) -> list[NamedPayout]:
-    """Payouts of these accounts that events have named, the ones that wait longest first."""
+    """Payouts of these accounts that events have named, longest waiting first."""
     return await fetch(session, NamedPayout, _TO_LOOK_AT, {"accounts": list(accounts), "limit": limit})
 
 
 async def lists_due(
     session: AsyncSession, accounts: Sequence[str], *, own_seconds: float, connected_seconds: float, limit: int
 ) -> list[DueList]:
-    """Lists that enabled rules for `every_payout` need and that were not read for this long, the oldest first."""
+    """Lists that enabled rules for `every_payout` need and that have not been read for this long, oldest first."""
     values = {"accounts": list(accounts), "own": own_seconds, "connected": connected_seconds, "limit": limit}
     return await fetch(session, DueList, _LISTS_DUE, {**values, "days": LONGEST_RECONCILIATION_DAYS})
 
@@ -102,19 +102,19 @@ async def note_seen(session: AsyncSession, account: str, connected_account: str,
 
 
 async def note_gone(session: AsyncSession, named: NamedPayout) -> None:
-    """Stripe does not have, or does not show, a payout that an event has named."""
+    """Stripe does not have, or does not show, a payout that an event named."""
     values = {"account": named.account, "whose": named.connected_account, "id": named.id}
     await session.execute(_NOT_LOOKED_AT, values)
     await session.execute(_GONE, values)
 
 
 async def refused_lists(session: AsyncSession) -> list[RefusedLists]:
-    """Of each account, as far as rules for `every_payout` need them."""
+    """For each account, as far as rules for `every_payout` need them."""
     return await fetch(session, RefusedLists, _REFUSED)
 
 
 async def note_read(session: AsyncSession, due: DueList, *, refusal: str | None = None) -> None:
-    """The list was read to its end, or refused: then it is read from the same place again when it is due again."""
+    """The list was read to its end, or refused: if refused, it is read from the same place when it is next due."""
     values = {"account": due.account, "whose": due.connected_account, "since": due.since, "refusal": refusal}
     await session.execute(_READ, values)
 

@@ -1,4 +1,4 @@
-"""When Stripe is due to be polled about each account: a row per account, claimed by one of all processes.
+"""When Stripe is due to be polled about each account: a row per account, claimed by one process at a time.
 
 The timetable begins a round (`begin_round`); every account then has a due time and a claim of its own, so that one
 that does not answer delays no other. `app/upkeep/reconcile.py` says what is asked.
@@ -15,10 +15,10 @@ from app.queue.wakeups import wake
 from app.resources import Resources
 from app.vocabulary import Lane
 
-# A round of many accounts is spread: the first few are due at once, then so many a second.
+# A round of many accounts is spread out: the first few are due at once, then this many a second.
 DUE_AT_ONCE = 16
 PER_SECOND = 10.0
-# The longest that a round is spread over; no due time is later than that (see upkeep/clock).
+# The longest time that a round is spread over; no due time is later than that (see upkeep/clock).
 LONGEST_ROUND_SECONDS = 1800.0
 # A claim names only accounts that are due, not the thousands that a process may have keys for.
 LOOKED_AT = 64
@@ -45,7 +45,7 @@ async def make_due(session: AsyncSession, *accounts: str) -> None:
 
 
 async def hasten(session: AsyncSession, account: str) -> None:
-    """Make the account due, at the earliest a minute after it was last asked about, however often this is called.
+    """Make the account due, no earlier than a minute after it was last asked about, however often this is called.
 
     One that is being asked about is due again a minute afterwards: the answers may be older than the hint.
     """
@@ -60,7 +60,7 @@ async def claim_accounts(res: Resources, limit: int) -> list[AccountClaim]:
         due = (await session.execute(_DUE_NOW, {"limit": LOOKED_AT})).scalars().all()
         if not due:
             return []
-        # Where none of these is ours, other processes have other keys: all of ours are named then.
+        # If none of these is ours, other processes have other keys: then all of ours are named.
         named = [account for account in due if account in ours][:limit] or list(ours)
         values = {"accounts": named, "limit": limit, "seconds": res.settings.stalled_after_seconds}
         return [AccountClaim(account) for account in (await session.execute(_CLAIM, values)).scalars()]

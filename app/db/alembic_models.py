@@ -27,7 +27,7 @@ from app.db.models import Base, Json
 
 
 class UnclaimedRun(Base):
-    """A Stripe run that was unknown here when we noticed that the database is older than Stripe's state."""
+    """A Stripe run that was unknown here when we noticed that the database was behind Stripe."""
 
     __tablename__ = "unclaimed_runs"
     account: Mapped[str] = mapped_column(primary_key=True)
@@ -64,7 +64,7 @@ class Reconciliation(Base):
 
     __tablename__ = "reconciliations"
     account: Mapped[str] = mapped_column(ForeignKey("accounts.slug"), primary_key=True)
-    due_at: Mapped[datetime | None] = mapped_column(index=True)  # none: not until the next round
+    due_at: Mapped[datetime | None] = mapped_column(index=True)  # null: not before the next round
     started_at: Mapped[datetime | None]  # while a worker asks
     finished_at: Mapped[datetime | None]  # when Stripe last answered everything
 
@@ -75,7 +75,7 @@ class ConnectedAccount(Base):
     __tablename__ = "connected_accounts"
     account: Mapped[str] = mapped_column(ForeignKey("accounts.slug"), primary_key=True)
     id: Mapped[str] = mapped_column(primary_key=True)
-    stripe_created_at: Mapped[datetime | None]  # none: Stripe has not confirmed it yet
+    stripe_created_at: Mapped[datetime | None]  # null: Stripe has not confirmed it yet
     country: Mapped[str | None]
     name: Mapped[str | None]
     source: Mapped[str]  # how we learned of it: `list` or `event`
@@ -98,11 +98,11 @@ class ConnectedList(Base):
     account: Mapped[str] = mapped_column(ForeignKey("accounts.slug"), primary_key=True)
     recent_at: Mapped[datetime | None]  # when the newest were last read
     complete_at: Mapped[datetime | None]  # when the last complete reading began
-    began_at: Mapped[datetime | None]  # when the present reading began, `page_after` is where it has come to
+    began_at: Mapped[datetime | None]  # when the current reading began; `page_after` is how far it has come
     page_after: Mapped[str | None]
     odd_items: Mapped[int] = mapped_column(server_default=text("0"))  # items in it that could not be read
-    nameless: Mapped[bool] = mapped_column(server_default=text("false"))  # some of them had no id: it is not complete
-    doubted_at: Mapped[datetime | None]  # it lacked most of those that were known: believed if that happens again
+    nameless: Mapped[bool] = mapped_column(server_default=text("false"))  # some had no id: the list is not complete
+    doubted_at: Mapped[datetime | None]  # when it lacked most of the known accounts: believed if that happens again
     refusal: Mapped[str | None]  # what Stripe answered when it refused the list
 
 
@@ -124,7 +124,7 @@ class KnownPayout(Base):
     account: Mapped[str] = mapped_column(ForeignKey("accounts.slug"), primary_key=True)
     connected_account: Mapped[str] = mapped_column(primary_key=True)
     id: Mapped[str] = mapped_column(primary_key=True)
-    stripe_created_at: Mapped[datetime | None]  # none: an event has named it, and Stripe has not confirmed it yet
+    stripe_created_at: Mapped[datetime | None]  # null: an event named it, and Stripe has not confirmed it yet
     arrives_on: Mapped[date | None]
     automatic: Mapped[bool | None]
     reconciliation: Mapped[str | None]  # completed, in_progress, not_applicable
@@ -157,7 +157,7 @@ class RateLimit(Base):
 
 
 class RuleProgress(Base):
-    """How far a rule is planned for a connected account, so that planning never reads its history."""
+    """How far a rule is planned for a connected account, so that planning never reads the history."""
 
     __tablename__ = "rule_progress"
     id: Mapped[int] = mapped_column(BigInteger, Identity(always=True), primary_key=True)
@@ -171,7 +171,7 @@ class RuleProgress(Base):
 
 
 class Withdrawal(Base):
-    """A rule no longer owes some of its planned runs: until they are cancelled nothing is requested for it."""
+    """A rule no longer owes some of its planned runs: until they are cancelled, nothing is requested for it."""
 
     __tablename__ = "withdrawals"
     id: Mapped[int] = mapped_column(BigInteger, Identity(always=True), primary_key=True)
@@ -232,7 +232,7 @@ class Notice(Base):
 
 
 class TimetableEntry(Base):
-    """When a recurring piece of work is due next; claimed once over all processes."""
+    """When a recurring piece of work is due next; one process at a time claims it."""
 
     __tablename__ = "timetable"
     name: Mapped[str] = mapped_column(primary_key=True)
@@ -256,7 +256,7 @@ class Worker(Base):
 
 
 class KeptCheck(Base):
-    """The newest result of a check of something outside (app/health/outside.py); account '' if it is about none."""
+    """The newest result of a check of something outside (app/health/outside.py); account '' if it concerns none."""
 
     __tablename__ = "kept_checks"
     name: Mapped[str] = mapped_column(primary_key=True)

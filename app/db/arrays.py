@@ -38,7 +38,7 @@ def _microseconds(value: datetime) -> bytes:
 
 
 def _pack(oid: int, packed: Sequence[bytes]) -> bytes:
-    # One dimension with lower bound 1; an empty array has no dimension.
+    # One dimension with lower bound 1; an empty array has no dimensions.
     if not packed:
         return struct.pack(">iiI", 0, 0, oid)
     return _HEADER.pack(1, int(_NULL in packed), oid, len(packed), 1) + b"".join(packed)

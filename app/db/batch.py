@@ -1,7 +1,7 @@
-"""Several statements in one round trip, by the driver itself: for what every run does.
+"""Several statements in one round trip, by the driver itself: for the work of every run.
 
-SQLAlchemy takes a tenth of a millisecond for a statement, and waits for its answer before it sends the next one. What
-does not depend on the answer before it is sent together (libpq's pipeline), inside the session's transaction.
+SQLAlchemy takes a tenth of a millisecond for a statement, and waits for its answer before it sends the next one.
+Statements that do not depend on an earlier answer are sent together (libpq's pipeline), in the session's transaction.
 """
 
 from collections.abc import Mapping
@@ -19,13 +19,13 @@ T = TypeVar("T")
 
 
 class Answer:
-    """The rows of one statement of a batch, once that was sent."""
+    """The rows of one statement of a batch, once the batch was sent."""
 
     def __init__(self) -> None:
         self._rows: list[dict[str, Any]] | None = None
 
     def keep(self, rows: list[dict[str, Any]]) -> None:
-        """The rows have come."""
+        """The rows have arrived."""
         self._rows = rows
 
     def __len__(self) -> int:
@@ -63,7 +63,7 @@ class Batch:
         return answer
 
     async def send(self) -> None:
-        """Send what was added since the last time, and wait for all answers."""
+        """Send what was added since the last `send`, and wait for all answers."""
         added, self._added = self._added, []
         if not added:
             return
@@ -81,7 +81,7 @@ class Batch:
 async def fetch_by_driver(
     session: AsyncSession, row: type[T], statement: TextClause, values: Mapping[str, Any]
 ) -> list[T]:
-    """All rows of one statement, as `db.rows.fetch` returns them: for the few that each report waits for."""
+    """All rows of one statement, as `db.rows.fetch` returns them: for the few statements that each report waits for."""
     return (await answer_by_driver(session, statement, values)).rows(row)
 
 

@@ -21,8 +21,8 @@ from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.pool import ConnectionPoolEntry
 
-# When the process ends (contract §2: within 15 s), transactions under way get this long, which is before the grace of
-# calls in flight is over;
+# When the process ends (contract §2: within 15 s), transactions under way get this long, which is less than the grace
+# of calls in flight;
 LAST_SECONDS = 5.0
 # what is recorded and released later than that gets this long;
 LATER_SECONDS = 2.0
@@ -91,10 +91,10 @@ _watches: WeakKeyDictionary[Engine, _Watch] = WeakKeyDictionary()
 
 
 def watch(engine: AsyncEngine, seconds: float) -> None:
-    """Cut each connection of this engine that is in use for longer."""
+    """Cut each connection of this engine that is in use for longer than that."""
     one = _watches[engine.sync_engine] = _Watch(seconds)
     event.listen(engine.sync_engine, "do_connect", one.opens)
-    # Before all others who listen: SQLAlchemy and we ask a new connection a few things before it is handed out, and
+    # Before all other listeners: SQLAlchemy and we ask a new connection a few things before it is handed out, and
     # the driver's time limit has ended with the login.
     event.listen(engine.sync_engine, "connect", one.begin, insert=True)
     event.listen(engine.sync_engine, "checkout", one.begin)
@@ -107,7 +107,7 @@ def end_soon(engine: AsyncEngine) -> None:
 
 
 def forget_watch(info: dict[Any, Any]) -> None:
-    """Cut a connection of the pool no longer for having been out for long; `info` is what the pool knows of it."""
+    """No longer cut this connection of the pool for being out for long; `info` is the pool's record of it."""
     if (forget := info.pop(_Watch, None)) is not None:
         forget()
 

@@ -23,7 +23,7 @@ from sqlalchemy.pool import ConnectionPoolEntry
 from app.db.cutting import watch
 from app.db.errors import is_wrong_server
 
-# We must notice that the database is away within the 5 s in which a webhook gets its 503 (contract §4).
+# We must notice that the database is down within the 5 s in which a webhook gets its 503 (contract §4).
 CONNECT_TIMEOUT_SECONDS = 3
 POOL_TIMEOUT_SECONDS = 4
 # The last five are for the kernel: it notices a peer that is gone in about 10 s.
@@ -37,13 +37,13 @@ CONNECTING: dict[str, Any] = {
     "tcp_user_timeout": 10_000,
 }
 # Every transaction of the service is short; one that takes this long has lost its connection to a silent network or
-# proxy: its socket is closed, and the transaction is repeated on another one. The same holds for what a new connection
-# is asked before its first transaction.
+# proxy: its socket is closed, and the transaction is repeated on another connection. The same holds for the queries on
+# a new connection before its first transaction.
 TRANSACTION_SECONDS = 60.0
-# Planning the statements of a run costs PostgreSQL more than executing them; what is asked only now and then is not
-# worth remembering.
+# Planning the statements of a run costs PostgreSQL more than executing them; rare statements are not worth
+# remembering.
 PREPARE_AFTER = 3
-# More than there are statements: the driver forgets those it saw longest ago, and counts them from the beginning.
+# More than there are statements: the driver forgets the least recently used, and then counts them from zero.
 MOST_PREPARED = 500
 
 
@@ -63,7 +63,7 @@ LAST_TIME = datetime(9999, 12, 30, tzinfo=UTC)
 
 
 def sqlalchemy_url(url: str) -> URL:
-    """The URL with the driver named: users write `postgresql://…`, as every other tool takes it."""
+    """The URL with the driver named: users write `postgresql://…`, as for every other tool."""
     return make_url(url).set(drivername="postgresql+psycopg")
 
 
@@ -86,9 +86,9 @@ def make_engine(
 
     It sets only what every pooler passes on. Statements are prepared, once they were executed `prepare_after` times,
     only where the connection was found to lead to the server itself: a pooler hands the next transaction to another
-    server connection. A connection that died is noticed before it is handed out, or at last when a transaction on it
-    takes longer than `transaction_seconds`. A server that became read-only is left. With `autocommit` every statement
-    is a transaction, in one round trip.
+    server connection. A connection that died is noticed before it is handed out, or at the latest when a transaction
+    on it takes longer than `transaction_seconds`. A server that became read-only is left. With `autocommit` every
+    statement is a transaction, in one round trip.
     """
     engine = create_async_engine(
         sqlalchemy_url(url),
@@ -98,7 +98,7 @@ def make_engine(
         pool_timeout=POOL_TIMEOUT_SECONDS,
         pool_pre_ping=False,
         pool_use_lifo=True,  # a few connections that know the statements, not all in turn
-        hide_parameters=True,  # they hold what customers and Stripe wrote, and errors would repeat it
+        hide_parameters=True,  # they contain what customers and Stripe wrote, and errors would repeat it
         connect_args={
             "prepare_threshold": None,
             **CONNECTING,
@@ -170,12 +170,12 @@ def is_direct(raw: Any) -> bool:
     return raw.prepare_threshold is not None
 
 
-# When an engine noticed that its connections are no longer usable: the server became read-only, for example.
+# When an engine noticed that its connections are unusable: the server became read-only, for example.
 _left_at: WeakKeyDictionary[Engine, float] = WeakKeyDictionary()
 
 
 def leave_server(engine: Engine) -> None:
-    """Never use the present connections again: each is replaced when it is next needed."""
+    """Never use the current connections again: each is replaced when it is next needed."""
     _left_at[engine] = time.monotonic()
 
 
@@ -201,7 +201,7 @@ def _leave_wrong_servers(engine: Engine) -> None:
 def is_dead(raw: Any) -> bool:
     """Whether the server closed this connection, which nobody uses now.
 
-    libpq knows it once its socket is readable at end of file; asking the socket costs microseconds, where a ping before
+    A closed socket is readable at end of file; asking the socket costs microseconds, whereas a ping before
     each transaction would cost a round trip.
     """
     if raw.closed:

@@ -1,11 +1,11 @@
-"""What an error of the database means, by its SQLSTATE: distinguished only here."""
+"""What a database error means, by its SQLSTATE: decided only here."""
 
 import psycopg
 from sqlalchemy.exc import DBAPIError, DisconnectionError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-# These classes pass by themselves: connections, logins, missing databases, deadlocks, lack of room, locks, shutting
-# down or starting, disk errors.
+# Errors of these classes pass by themselves: connections, logins, missing databases, deadlocks, lack of room, locks,
+# shutting down or starting, disk errors.
 _PASSING_CLASSES = frozenset({"08", "28", "3D", "40", "53", "55", "57", "58"})
 # A server that became a standby refuses to write (25006) or to lock (55000) for as long as it is one.
 _WRONG_SERVER = frozenset({"25006", "55000"})
@@ -29,7 +29,7 @@ def is_transient(error: BaseException) -> bool:
     cause = _cause(error)
     if not isinstance(cause, psycopg.Error):
         return False
-    if cause.sqlstate is None:  # the driver's own word: the connection is gone
+    if cause.sqlstate is None:  # raised by the driver itself: the connection is gone
         return isinstance(cause, psycopg.OperationalError | psycopg.InterfaceError)
     if cause.sqlstate == _QUERY_CANCELED:
         return False
@@ -49,7 +49,7 @@ def is_deadlock(error: BaseException) -> bool:
 
 
 def is_wrong_server(error: BaseException) -> bool:
-    """Whether a new connection helps: the server became a standby, or read-only, or its statements are outdated."""
+    """Whether a new connection helps: the server became a standby or read-only, or prepared statements are outdated."""
     cause = _cause(error)
     return getattr(cause, "sqlstate", None) in _WRONG_SERVER or _is_outdated(cause)
 

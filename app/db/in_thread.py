@@ -1,4 +1,4 @@
-"""Work with the database in a thread, for what knows no event loop: the migrations.
+"""Database work in a thread, for code without an event loop: the migrations.
 
 A thread cannot be cancelled, and a statement that a silent network has swallowed never ends. So the connection is cut
 when the work is given up, or when a statement gets no answer for `ANSWER_SECONDS`: that wakes the thread.
@@ -37,7 +37,7 @@ async def in_thread(work: Callable[[], T]) -> T:
 def limited(engine: Engine) -> Iterator[None]:
     """Within the block, no statement on the engine's one connection waits forever for an answer."""
     line = _line.get(None) or _Line()
-    # Before all others who listen: they ask a new connection a few things.
+    # Before all other listeners: they ask a new connection a few things.
     event.listen(engine, "connect", line.opened, insert=True)
     for asked in ("before_cursor_execute", "commit", "rollback"):
         event.listen(engine, asked, line.expect_answer)

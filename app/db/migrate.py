@@ -25,13 +25,13 @@ OLDEST_VERSION = 15
 # An arbitrary number that all processes share.
 MIGRATION_LOCK = 7_263_511
 LOCK_POLL_SECONDS = 0.25
-# Between two statements there is only a moment of ours. After this long the server takes the machine for lost, and
-# lets go of the lock; its kernel would notice after two hours.
+# Our code takes only a moment between two statements. After this long the server assumes that the machine is lost, and
+# releases the lock; its kernel would notice after two hours.
 IDLE = "60s"
 
 
 def migrate(url: str, revision: str = "head", *, reports_schema: str | None = None) -> None:
-    """Upgrade the database at `url`; several processes may do so at once, one of them does it.
+    """Upgrade the database at `url`; several processes may try at once; one of them does it.
 
     `reports_schema` is where people read report rows; it is created together with its personal schema, unless it is
     None. A schema made by a newer version is left alone: it serves this version too, which a rollback needs. Raises
@@ -88,9 +88,9 @@ def _engine(url: str) -> Iterator[Engine]:
 
 @contextmanager
 def _transaction(url: str) -> Iterator[Connection]:
-    """One transaction for all steps, in which no other process migrates."""
+    """One transaction for all steps, during which no other process migrates."""
     with _engine(url) as engine, engine.begin() as connection:
-        # We ask again and again: a wait in the server would look like a silent network.
+        # We ask repeatedly: a wait in the server would look like a silent network.
         while not connection.execute(_LOCK, {"lock": MIGRATION_LOCK, "idle": IDLE}).one().locked:
             time.sleep(LOCK_POLL_SECONDS)
         yield connection
@@ -111,7 +111,7 @@ class Database:
     encoding: str
 
     def unfit(self) -> tuple[str, str] | None:
-        """What is wrong with it and what to do about that; None if it will do."""
+        """What is wrong with it, and what to do about it; None if nothing is."""
         if self.version < OLDEST_VERSION * 10_000:
             what = f"this PostgreSQL is version {self.version // 10_000}, and Tallyhook needs {OLDEST_VERSION} or newer"
             return what, "upgrade the server, or point DATABASE_URL to a newer one"
@@ -154,7 +154,7 @@ def _step(connection: Connection, way: Literal["upgrade", "downgrade"], revision
         getattr(command, way)(config, revision)
 
 
-# A step that is given up ends in the server too, where its system can tell that we are gone: it holds the lock.
+# A step that is given up ends in the server too, if the server's system can tell that we are gone: it holds the lock.
 _LOCK = text("""
 select set_config('idle_in_transaction_session_timeout', :idle, true),
     case when version() like '%linux%' then set_config('client_connection_check_interval', '2s', true) end,

@@ -1,6 +1,6 @@
 """The tables that code queries through classes, in the order in which data flows. Everything carries the account.
 
-Alembic compares them with the database, and those of `alembic_models`, whose SQL is text.
+Alembic compares them, and those of `alembic_models`, whose SQL is text, with the database.
 
 States are text without a CHECK: a state that a newer version wrote is left alone by an older one.
 """
@@ -59,8 +59,8 @@ class Account(Base):
     livemode: Mapped[bool | None]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     known_until: Mapped[datetime | None]  # every Stripe run up to here is known (app/accounts/catch_up.py)
-    timeline: Mapped[int | None] = mapped_column(BigInteger)  # the server's, when the mark was last moved
-    other_timeline_at: Mapped[datetime | None]  # when it was seen that the server has another one now
+    timeline: Mapped[int | None] = mapped_column(BigInteger)  # the server's, when the watermark was last moved
+    other_timeline_at: Mapped[datetime | None]  # when we saw that the server has another one now
 
 
 class ReportType(Base):
@@ -78,17 +78,17 @@ class ReportType(Base):
     stripe_updated_at: Mapped[datetime | None]
     # One page of Stripe's documentation wants interval_start one second later than another; remembered per type.
     start_offset_seconds: Mapped[int] = mapped_column(SmallInteger, server_default=text("0"))
-    # Set when Stripe answered 404 (missing, or live-only): holds the type's runs, fails nothing.
+    # Set when Stripe answered 404 (missing, or live-only): the type's runs wait, and none fails.
     missing_since: Mapped[datetime | None]
     missing_reason: Mapped[str | None]
     next_probe_at: Mapped[datetime | None]
-    # The longest times between two advances that we saw: how late data usually is (app/health/lateness.py).
+    # The longest times that we saw between two advances: how late data usually is (app/health/lateness.py).
     longest_data_age_seconds: Mapped[float | None]
     # Of a type that ends in `.latest` and that rules name: the highest version that has data, since when, and before.
     resolves_to: Mapped[str | None]
     resolved_since: Mapped[datetime | None]
     resolved_before: Mapped[str | None]
-    # Since when Stripe answers re-checks of it with the file that it had made before.
+    # Since when Stripe has answered its re-checks with the file that it had made before.
     same_file_since: Mapped[datetime | None]
     refreshed_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
@@ -180,17 +180,17 @@ class Run(Base):
     requested_at: Mapped[datetime | None]
     ready_at: Mapped[datetime | None]
     stored_at: Mapped[datetime | None]
-    # When the next step may be taken, and how often the present step has failed.
+    # When the next step may be taken, and how often the current step has failed.
     due_at: Mapped[datetime] = mapped_column(server_default=func.now())
     tries: Mapped[int] = mapped_column(server_default=text("0"))
     crashes: Mapped[int] = mapped_column(server_default=text("0"))  # unexpected errors of ours
-    last_trouble: Mapped[str | None]  # the error of the present step's last try
-    # How often, and when last, Stripe refused the key for this run while it accepted others of the account.
+    last_trouble: Mapped[str | None]  # the error of the current step's last try
+    # How often, and when last, Stripe refused the key for this run while it accepted it for others of the account.
     refusals: Mapped[int] = mapped_column(server_default=text("0"))
     refused_at: Mapped[datetime | None]  # null once another call of the kind has worked since
     # Availability when Stripe refused the end of the interval: wait until it has moved.
     refused_at_availability: Mapped[datetime | None]
-    # When a create was sent with the present idempotency key, if its outcome is unknown: it may hold a slot.
+    # When a create was sent with the current idempotency key, if its outcome is unknown: it may hold a slot.
     asked_at: Mapped[datetime | None]
     lease_until: Mapped[datetime | None]
     leased_by: Mapped[uuid.UUID | None]

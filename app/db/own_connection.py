@@ -1,8 +1,8 @@
-"""A connection that one task keeps to itself, for a few statements that are made thousands of times a second.
+"""A connection that one task keeps to itself, for a few statements that run thousands of times a second.
 
-It is one of its engine's, with the same care: one that died is noticed before it is used, one that takes too long is
-cut, after an error there is a new one. Going through the pool, the session and the driver's cursor costs more than such
-a statement, so it goes to libpq (docs/decisions/0024).
+It is one of its engine's, with the same care: if it died, that is noticed before it is used; if it takes too long, it
+is cut; after an error it is replaced. The pool, the session and the driver's cursor would cost more than the
+statements, which go straight to libpq (docs/decisions/0024).
 """
 
 import asyncio
@@ -77,9 +77,9 @@ class OwnConnection:
 
 
 class _Wire:
-    """Sends one statement after the other, and reads what comes back whenever something does.
+    """Sends one statement after the other, and reads answers as they arrive.
 
-    Once it has ended, its socket's number may be another's: libpq closes the socket as soon as it finds the end of it.
+    Once it has ended, its descriptor may belong to another socket: libpq closes the socket as soon as it reads its end.
     """
 
     def __init__(self, raw: Any) -> None:
@@ -108,7 +108,7 @@ class _Wire:
         )
 
     def end(self) -> None:
-        """Read no more: the connection is closed next."""
+        """Stop reading: the connection is about to be closed."""
         if not self.has_ended:
             self.has_ended = True
             self._loop.remove_reader(self._socket)
@@ -139,13 +139,13 @@ class _Wire:
 
     def _read(self) -> None:
         if self._waiting is None:
-            # The server says goodbye: unread, so that `is_dead` finds it, and the socket stays ours until then.
+            # The server's goodbye stays unread, so that `is_dead` finds it, and the socket stays ours until then.
             self.end()
             return
         try:
             self._pgconn.consume_input()
             while self._waiting is not None and not self._pgconn.is_busy():
-                # The last one is followed by none; only then is the connection ready for the next statement.
+                # After the last result comes None; only then is the connection ready for the next statement.
                 result = self._pgconn.get_result()
                 if result is None:
                     self._tell()

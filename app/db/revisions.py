@@ -1,6 +1,6 @@
 """The revisions of the schema that this version of the code knows, read from its migrations without Alembic.
 
-Every start and every question about readiness asks for them. Alembic takes a twentieth of a second to load, and only a
+Every start and every readiness probe needs them. Alembic takes a twentieth of a second to load, and only a
 schema that is not at head needs it.
 """
 

@@ -1,7 +1,7 @@
-"""What a caller with a few accounts sees of each table: a schema of views, put in front of the tables for its session.
+"""What a caller limited to some accounts sees of each table: a schema of views, put in front of the tables per session.
 
 Every statement names its tables without a schema. In a limited session the schema of this module comes first in the
-search path, and so each name means a view that shows the rows of the session's accounts alone; changes go through the
+search path, so each name means a view that shows only the rows of the session's accounts; changes go through the
 views as well. A new table is either in `CONDITIONS`, or has a column `account`, or is in `FOR_EVERYBODY`
 (docs/decisions/0020).
 """
@@ -27,7 +27,7 @@ def _of(parent: str, key: str, by: str = "id", condition: str = _OF_ACCOUNT) -> 
 # Tables without a column `account`: which of their rows are shown.
 CONDITIONS = {
     "accounts": f"slug = any({_ACCOUNTS})",
-    # An entry about a run, a rule or a target of theirs, or about an account itself.
+    # An entry about one of the caller's runs, rules or targets, or about an account itself.
     "audit": f"""case when subject ~ {_UUID}
         then {_of("runs", "cast(subject as uuid)")} or {_of("rules", "cast(subject as uuid)")}
             or {_of("targets", "cast(subject as uuid)", condition=_OF_TARGET)}
@@ -38,7 +38,7 @@ CONDITIONS = {
     "delivery_attempts": _of("targets", "target_id", condition=_OF_TARGET),
     "diffs": _of("loads", "load_id"),
     "load_sums": _of("loads", "load_id"),
-    # A ping belongs to no account, but is sent to one of their targets.
+    # A ping belongs to no account, but is sent to one of the caller's targets.
     "messages": f"""({_OF_ACCOUNT} or account is null and exists (
         select from deliveries join targets on targets.id = deliveries.target_id
         where deliveries.message_id = messages.id and {_OF_TARGET}))""",
@@ -46,7 +46,7 @@ CONDITIONS = {
     "targets": _OF_TARGET,
     "withdrawals": _of("rules", "rule_id"),
 }
-# Belong to no account: what the service knows about itself, and what no answer shows.
+# These belong to no account: what the service knows about itself, and what no answer shows.
 FOR_EVERYBODY = frozenset(
     {
         "alembic_version", "dropped_objects", "file_chunks", "file_store_probes", "login_links", "notices",
@@ -77,7 +77,7 @@ def drop_views(connection: Connection) -> None:
 
 
 def ensure_views(connection: Connection) -> None:
-    """Make the views of the tables as they are, unless they are there."""
+    """Create the views of the tables as they are, unless they exist."""
     columns = connection.execute(_COLUMNS).all()
     tables = {name: "account" in names.split(",") for name, names in columns}
     wanted = [

@@ -34,7 +34,7 @@ class Load(Base):
     interval_start: Mapped[datetime | None]
     interval_end: Mapped[datetime | None]
     timezone: Mapped[str | None]
-    filtered: Mapped[bool]  # by currency or category: the file does not show it, and never leads
+    filtered: Mapped[bool]  # by currency or category: the file does not show that, and it never leads
     state: Mapped[str]
     due_at: Mapped[datetime] = mapped_column(server_default=func.now())
     tries: Mapped[int] = mapped_column(server_default=text("0"))
@@ -52,12 +52,12 @@ class Load(Base):
     header_sha256: Mapped[str | None]
     loaded_columns: Mapped[list[str] | None]
     set_aside: Mapped[list[str] | None]
-    # Beside the file before it; null: the same columns, or no such file.
+    # Compared with the file before it; null: the same columns, or no such file.
     added_columns: Mapped[list[str] | None]
     removed_columns: Mapped[list[str] | None]
     first_created: Mapped[str | None]  # as written in the file; only the run knows the zone
     last_created: Mapped[str | None]
-    key_repeats: Mapped[int | None] = mapped_column(BigInteger)  # rows whose key an earlier row has
+    key_repeats: Mapped[int | None] = mapped_column(BigInteger)  # rows whose key an earlier row already has
     net_breaks: Mapped[int | None] = mapped_column(BigInteger)  # rows where net is not gross - fee
     error: Mapped[Json | None]
     checks_due: Mapped[bool] = mapped_column(server_default=text("false"))

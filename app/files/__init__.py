@@ -1,7 +1,7 @@
 """The only access to file bytes: write, read, remove.
 
 A file is kept in PostgreSQL in chunks of 256 KiB, each compressed on its own (zstd level 1: measured faster than
-storing plain, at a quarter of the space), or plain in an object store. Its row says `stored_at` once it is whole;
+storing plain, at a quarter of the space), or plain in an object store. Its row has `stored_at` once it is complete;
 until then it is invisible.
 """
 

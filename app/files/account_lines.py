@@ -1,4 +1,4 @@
-"""The lines of one connected account out of a file that holds those of all of them, as they were written. Pure."""
+"""One connected account's lines from a file that holds those of all accounts, as they were written. Pure."""
 
 import csv
 from io import BytesIO
@@ -11,9 +11,9 @@ LONGEST_RECORD = 16 * 1024 * 1024
 
 
 class AccountLines:
-    """Takes a CSV file piece by piece, and gives the header and the records of one account, byte by byte the same.
+    """Takes a CSV file piece by piece, and returns the header and one account's records, byte for byte.
 
-    A record may go over several lines (a line break in quotes). Where an account is rare most of a file is only
+    A record may span several lines (a line break in quotes). If an account is rare, most of a file is only
     searched for its id.
     """
 
@@ -24,7 +24,7 @@ class AccountLines:
         self._rest = b""  # an incomplete line, or lines of an incomplete record
 
     def take(self, piece: bytes) -> bytes:
-        """What this piece completes of them. Raises Malformed where the file cannot be filtered."""
+        """The part of them that this piece completes. Raises Malformed if the file cannot be filtered."""
         data = self._rest + piece
         end = data.rfind(b"\n") + 1
         ends_a_record = data.count(b'"', 0, end) % 2 == 0
@@ -65,7 +65,7 @@ class AccountLines:
 
 
 def _values(record: bytes) -> list[str]:
-    # A CR outside of quotes is nothing to Python's reader, and no account has a line break in its id.
+    # A CR outside quotes means nothing to Python's reader, and no account has a line break in its id.
     line = record.rstrip(b"\r\n").replace(b"\r", b" ").replace(b"\n", b" ")
     try:
         return next(csv.reader([line.decode("utf-8", "replace")]), [])

@@ -15,10 +15,10 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 CHUNK_BYTES = 256 * 1024
-# Handed to a thread at once: fewer hand-overs by the event loop.
+# Handed to a thread in one go, so that the event loop hands over less often.
 BLOCK_BYTES = 2 * CHUNK_BYTES
-# So few bytes are worked on at once: 0.14 ms for 64 KiB, far less for most reports, and each hand-over to a thread and
-# back costs a waiting file 0.04 ms on an idle machine.
+# Up to this many bytes are processed without a thread: 0.14 ms for 64 KiB, far less for most reports; each hand-over to
+# a thread and back would cost a waiting file 0.04 ms on an idle machine.
 INLINE_BYTES = 64 * 1024
 # Blocks of one file that are compressed at the same time.
 COMPRESSED_AT_ONCE = 2

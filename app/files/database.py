@@ -40,7 +40,7 @@ async def append(session: AsyncSession, chunks: Sequence[tuple[uuid.UUID, Chunk]
 
 
 def add_few(batch: Batch, chunks: Sequence[tuple[uuid.UUID, Chunk]]) -> None:
-    """Have the batch store these chunks, all in one message: only as many as fit easily."""
+    """Have the batch store these chunks, all in one message: only for as many as fit easily."""
     if not chunks:
         return
     columns = ("raw_start", "raw_size", "codec", "data")
@@ -99,7 +99,7 @@ async def _stored(sessions: Sessions, file_id: uuid.UUID, *, start: int, stop: i
 async def _fetch(sessions: Sessions, file_id: uuid.UUID, position: int, stop: int) -> list[Chunk]:
     async with autocommit_session(sessions) as session:
         values = {"file_id": file_id, "position": position, "stop": stop, "limit": READ_AT_ONCE}
-        # In binary format: as text the server would encode every byte as two hex digits.
+        # In binary format: as text, the server would encode every byte as two hex digits.
         async with raw_connection(session) as raw, raw.cursor(binary=True) as cursor:
             found = [Chunk(*row) for row in await (await cursor.execute(_CHUNKS_FROM, values)).fetchall()]
         if not found:

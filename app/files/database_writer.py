@@ -13,7 +13,7 @@ from app.files.database import Sessions
 from app.files.rows import FileMetadata
 from app.files.writer import Ending, Transaction
 
-# Committed together: a resume point every 8 MiB is often enough, and costs few commits. At most two groups are held.
+# Committed together: a resume point every 8 MiB is enough, and costs few commits. At most two groups are in memory.
 CHUNKS_PER_COMMIT = 32
 
 

@@ -37,7 +37,7 @@ class ObjectWriter:
         self._upload: Upload | None = None
 
     async def resume(self, sessions: Sessions, partial: uuid.UUID) -> None:
-        """What an earlier writer left is in the database, and this one does not write there."""
+        """Nothing to resume: what an earlier writer left is in the database, and this one does not write there."""
 
     async def restart(self) -> None:
         await self.abort()

@@ -10,7 +10,7 @@ from app.files import database
 from app.files.backends import backend_of
 from app.files.database import Sessions
 
-# 128 MiB of the original: short transactions, with room for vacuum in between.
+# 128 MiB of the original: transactions are short, with time for vacuum in between.
 CHUNKS_AT_ONCE = 512
 OBJECTS_AT_ONCE = 100
 
@@ -46,12 +46,12 @@ async def _delete_chunks(sessions: Sessions, file_ids: Sequence[uuid.UUID]) -> i
         return await database.delete(session, file_ids, limit=CHUNKS_AT_ONCE)
 
 
-# A writer that is still at it uses a location that no other file ever has.
+# A writer that is still writing uses a location that no other file ever has.
 DROP_PARTIALS = text("""
 with dropped as (delete from files where run_id = any(:run_ids) and stored_at is null returning location)
 insert into dropped_objects (location) select location from dropped where location is not null
 """)
-# Deleted now and again a day later, in case a writer was still at it now.
+# Deleted now, and again a day later in case a writer is still writing.
 _DROPPED = text("""
 select location from dropped_objects
 where deleted_at is null or dropped_at < clock_timestamp() - interval '1 day' limit :limit

@@ -41,7 +41,7 @@ async def begin_all(session: AsyncSession, files: Mapping[uuid.UUID, FileMetadat
 
 
 def add_whole(batch: Batch, files: Mapping[uuid.UUID, tuple[FileMetadata, FileFacts]]) -> None:
-    """Have the batch write these files, complete at once; what `begin_all` and `add_finished` do one after the other.
+    """Have the batch write these files, complete at once: `begin_all` and `add_finished` in one.
 
     From the commit on they are visible, and never change.
     """

@@ -22,7 +22,7 @@ Transaction = Callable[[], AbstractAsyncContextManager[AsyncSession]]
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """What is still to be recorded of a received file; `metadata` only if its row does not exist yet."""
+    """What is still to record of a received file; `metadata` only if its row does not exist yet."""
 
     file_id: uuid.UUID
     facts: FileFacts

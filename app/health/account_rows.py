@@ -15,7 +15,7 @@ from app.runs.slots import PENDING_AT_STRIPE
 class AccountRow:
     """An account that a key or a signing secret was ever configured for.
 
-    `pending_runs` counts what is pending at Stripe over all processes; the last three are of its report types.
+    `pending_runs` counts the runs pending at Stripe over all processes; the last three are of its report types.
     """
 
     slug: str

@@ -82,7 +82,7 @@ async def payout_lists(view: View) -> Check:
 
 @dataclass(frozen=True, slots=True)
 class Timeline:
-    """The server's timeline, if it can be read, and the accounts whose watermark is of another one."""
+    """The server's timeline, if it can be read, and the accounts whose watermark is from another one."""
 
     timeline: int | None
     waiting: list[str]
@@ -110,7 +110,7 @@ select server_timeline() as timeline, array(
 
 @check
 async def account_keys(view: View) -> Check:
-    """Whether the keys that are kept in rows can be opened, and which encryption key is still needed."""
+    """Whether the keys kept in rows can be opened, and which encryption keys are still needed."""
     sealed = await key_rows.count_by_key(view.session)
     if not sealed:
         return ok("account_keys", "every account is configured in the settings, none by the API")

@@ -34,7 +34,7 @@ async def webhook_endpoint(
     try:
         endpoints = await list_endpoints(client, account)
     except KeyRefused as error:
-        # The service needs no such permission; where nothing arrives, `endpoint_selection` says so.
+        # The service needs no such permission; if nothing arrives, `endpoint_selection` says so.
         advice = "give the key the permission `Webhook Endpoints: read` to have it checked"
         return ok(NAME, f"not known: the key may not list webhook endpoints ({error})", advice=advice, account=account)
     except StripeCallError as error:
@@ -80,7 +80,7 @@ def _none(account: str, url: str | None, endpoints: list[WebhookEndpoint]) -> Ch
     if url is None:
         detail = f"no webhook endpoint points to …{url_for(WEBHOOK_PATH, account)}; reports still arrive, but later"
         return degraded(NAME, detail, _FIX, account=account)
-    # A path next to ours gets 404 or 405, and to Stripe a redirect is a failed delivery.
+    # A path next to ours gets 404 or 405, and Stripe treats a redirect as a failed delivery.
     near = [endpoint.url for endpoint in endpoints if urlsplit(endpoint.url).netloc == urlsplit(url).netloc]
     there = f"; there is {', '.join(near)}" if near else ""
     return failing(NAME, f"no webhook endpoint points to {url}{there}", _FIX, account=account)

@@ -21,12 +21,12 @@ Families = Sequence[CounterMetricFamily | GaugeMetricFamily | InfoMetricFamily]
 STATEMENT_SECONDS = 4
 MOST_WORKERS = 100
 MOST_REPORT_TYPES = 1000
-# Of each kind: counting further would say nothing more.
+# Per kind: counting further would say nothing more.
 MOST_COUNTED = 10_000
 
 
 async def read_families(res: Resources) -> Families:
-    """Everything, with the labels as the rows have it. Raises what the database raises."""
+    """Everything, with its labels, as read from the rows. Raises what the database raises."""
     async with res.sessions.begin() as session:
         await session.execute(text(f"set local statement_timeout = '{STATEMENT_SECONDS}s'"))
         return [
@@ -227,7 +227,7 @@ select count(*) from (select from table_columns where state = 'set_aside' limit 
 """)
 # Stored and cancelled runs may be a million one day, and say nothing about now; a report type that Stripe never
 # announced may be anything that somebody typed.
-# Each state by itself and by name: given as a value, the planner walks back through all runs for the rarest.
+# Each state by itself and by name: if it were a parameter, the planner would walk back through all runs for the rarest.
 _NEWEST = """
     (select state, account, report_type from runs where {which} order by id desc limit :most)
 """
@@ -260,7 +260,7 @@ select account, id, data_available_end as available_end,
 from report_types
 where data_available_end is not null and resolves_to is null order by account, id limit :limit
 """)
-# Of each target the ones that have been due for longest; a disabled one's wait for nobody.
+# For each target, those that have been due for longest; a disabled target's do not count as waiting.
 _PENDING_DELIVERIES = text("""
 select name, waiting.pending,
     cast(greatest(0, coalesce(extract(epoch from clock_timestamp() - waiting.oldest), 0)) as float8) as age

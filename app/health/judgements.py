@@ -1,7 +1,7 @@
 """The newest judgement, made once for all callers: `/health`, `/metrics` and the pages share it.
 
-On a small database each is made again. On a large one it takes a part of a second, so it is kept for a few: a scrape, a
-dashboard and a page that come together cost one. Doctor, which looks once, always judges for itself.
+On a small database each call makes its own. On a large one it takes a fraction of a second, so it is kept for a few: a
+scrape, a dashboard and a page that come together cost one. Doctor, which looks once, always judges for itself.
 """
 
 import asyncio
@@ -13,7 +13,7 @@ from app.resources import Resources
 
 # No answer is older than this.
 KEPT_SECONDS = 5.0
-# A judgement that was made more quickly is not kept: somebody who has just fixed something sees it at once.
+# A judgement made more quickly than this is not kept: somebody who has just fixed something sees it at once.
 QUICK_SECONDS = 0.1
 
 
@@ -24,7 +24,7 @@ class Judgements:
     _of: dict[frozenset[str] | None, "_Kept"] = field(default_factory=dict)  # by the accounts that the caller sees
 
     async def newest(self, res: Resources) -> Judgement:
-        """The judgement that is kept, or that is just being made, or a new one.
+        """The judgement that is kept or being made, or else a new one.
 
         Raises the database's errors if it cannot be used at all; they are not kept.
         """
@@ -43,7 +43,7 @@ class _Kept:
         if self._making is None or self._making.done():
             self._making = asyncio.create_task(self._make(res))
             self._making.add_done_callback(_hear_error)
-        # Shielded: one of several who wait may hang up.
+        # Shielded: one of several waiting callers may hang up.
         return await asyncio.shield(self._making)
 
     async def _make(self, res: Resources) -> Judgement:

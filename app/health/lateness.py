@@ -9,9 +9,9 @@ from datetime import timedelta
 DAILY = timedelta(hours=36)
 # "96 hours after a fee hits the balance".
 FEES = timedelta(hours=96)
-# The longest that Stripe documents for any type: for one that nothing is known about yet.
+# The longest that Stripe documents for any type: used for a type about which nothing is known yet.
 UNKNOWN = FEES
-# What was observed may have been a good week; and an outage of weeks must not become normal.
+# The observed time may come from a good week; and an outage of weeks must not become normal.
 SEEN_TIMES = 1.25
 LONGEST = timedelta(days=10)
 

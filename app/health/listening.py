@@ -1,4 +1,4 @@
-"""Which events are needed besides those of reports: that follows from the rules."""
+"""Which events are needed besides those of reports, according to the rules."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from app.db.rows import fetch
 
 @dataclass(frozen=True, slots=True)
 class Needs:
-    """`connect`: events of connected accounts, which come to an endpoint of their own; `payouts`: of own payouts."""
+    """`connect`: events of connected accounts, which need their own endpoint; `payouts`: those of own payouts."""
 
     account: str
     connect: bool

@@ -13,7 +13,7 @@ from app.targets.messages import announce_missed
 from app.targets.notices import Lasting, announce_changes
 from app.vocabulary import CallKind, MessageType
 
-# Longer than the timetable's period: what an older version recorded beside us is announced soon after.
+# Longer than the timetable's period: what an older version records beside us is announced soon after.
 UNTOLD_SECONDS = 3600.0
 
 TYPES = (MessageType.RULE_LATE, MessageType.ACCOUNT_HELD, MessageType.REPORT_TYPE_MISSING)

@@ -1,6 +1,6 @@
 """Checks of outside systems: the file store, Stripe's clock, the webhook endpoints.
 
-The timetable runs them, in one of all processes, and stores the results; `/health` and `/metrics` show those,
+The timetable runs them, in one process at a time, and stores the results; `/health` and `/metrics` show those,
 and `tallyhook doctor` runs the checks at once. Each has a function that looks, and a `@check` below that shows the
 stored result.
 """
@@ -31,14 +31,14 @@ STORE_EVERY_SECONDS = 300.0
 STRIPE_EVERY_SECONDS = 3600.0
 # A result older than this many periods says nothing about now.
 MISSED_LOOKS = 3
-# A fifth of the tolerance of webhooks: a drifting clock should be noticed before they are refused.
+# A fifth of the webhooks' tolerance: a drifting clock should be noticed before they are refused.
 CLOCK_DEGRADED_SECONDS = 60
 # Webhooks within this time show that an endpoint leads here: report types advance twice a day.
 ARRIVING_WITHIN = timedelta(days=2)
 
 
 async def look_at_store(res: Resources) -> None:
-    """The file store, kept. Raises NotNow where it fails, so that it is looked at again soon."""
+    """Check the file store, and keep the result. Raises NotNow if it fails, so that it is checked again soon."""
     found = await examine_store(res.files)
     async with res.sessions.begin() as session:
         await keep(session, "file_store", [found])
@@ -47,7 +47,7 @@ async def look_at_store(res: Resources) -> None:
 
 
 async def look_at_stripe(res: Resources) -> None:
-    """The clock, and the webhook endpoint of every account that takes webhooks; kept."""
+    """Check the clock, and the webhook endpoint of every account that takes webhooks; keep the results."""
     clock = await examine_clock(res.settings)
     async with res.sessions.begin() as session:
         heard = await rows.heard(session)
@@ -75,7 +75,7 @@ async def examine_store(files: FileStore) -> Check:
 
 
 async def examine_clock(settings: Settings) -> Check:
-    """This machine's clock against Stripe's: webhooks are only believed within 300 s of when they were signed."""
+    """This machine's clock against Stripe's: webhooks are believed only within 300 s of being signed."""
     try:
         theirs = await read_clock(settings)
     except NotNow as error:
@@ -99,7 +99,7 @@ def _clock(seconds: float, whose: str) -> Check:
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """The newest look of a check."""
+    """The newest result of a check."""
 
     name: str
     account: str
@@ -145,7 +145,7 @@ async def _kept(view: View) -> list[Kept]:
 
 
 async def _shown(view: View, name: str, *, every_seconds: float) -> Check:
-    """What was kept as one check: the worst of its accounts, with a sentence for each that is not ok."""
+    """The kept results as one check: the worst of its accounts, with a sentence for each that is not ok."""
     looks = [one for one in await view.once(_kept) if one.name == name]
     if not looks:
         return ok(name, "not checked yet: a worker does so when it starts")

@@ -27,7 +27,7 @@ class _Facts:
 
 @dataclass(slots=True)
 class Probe:
-    """Asks the database, once at a time however many ask, and does not wait for it for long."""
+    """Asks the database, once at a time however many callers ask, and does not wait for it for long."""
 
     asking: asyncio.Task[list[Check]] | None = None
 
@@ -78,7 +78,7 @@ async def _ask(res: Resources) -> list[Check]:
 
 
 def _schema(revision: str) -> Check:
-    # Migrations only add what the version before can ignore, so a newer schema serves this version too.
+    # Migrations only add what the previous version can ignore, so a newer schema serves this version too.
     if revision == head_revision() or revision not in known_revisions():
         return ok("schema", f"the schema is at {revision}")
     return failing(

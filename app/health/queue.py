@@ -1,4 +1,4 @@
-"""The checks of the work itself: is it done, is it done in time, and what needs somebody's decision?"""
+"""The checks of the work itself: is it done, is it on time, and what needs somebody's decision?"""
 
 from datetime import timedelta
 
@@ -7,11 +7,11 @@ from app.health.registry import View, check
 from app.health.results import Check, Link, LinkKind, degraded, failing, ok
 from app.health.text import count, names, span
 
-# An event is handled within a second as a rule; a worker that has just started needs a few.
+# An event is normally handled within a second; a worker that has just started needs a few.
 INBOX_AGE = timedelta(minutes=2)
-# Longer than any back-off but the longest: what has been free to continue for so long is stuck.
+# Longer than any back-off but the longest: a run that has been free to continue for this long is stuck.
 OVERDUE = timedelta(minutes=20)
-# Reconciling may be put off by Stripe now and then.
+# Stripe may put off reconciling now and then.
 MISSED_POLLS = 3
 
 _TO_BE = {"requests": "to be requested", "lookups": "to be looked up", "downloads": "to be downloaded"}
@@ -19,7 +19,7 @@ _TO_BE = {"requests": "to be requested", "lookups": "to be looked up", "download
 
 @check
 async def workers(view: View) -> Check:
-    """Whether anybody works the queue."""
+    """Whether any process works the queue."""
     seen = await rows.workers(view.session, stalled_after_seconds=view.settings.stalled_after_seconds)
     alive = [worker.name for worker in seen if worker.alive]
     if alive:
@@ -46,7 +46,7 @@ async def inbox(view: View) -> Check:
 
 @check
 async def overdue_runs(view: View) -> Check:
-    """Whether runs that wait for nothing but a worker are stuck."""
+    """Whether runs that wait only for a worker are stuck."""
     found = await rows.lanes(view.session, configured=sorted(view.settings.accounts))
     late = [lane for lane in found if view.now - lane.oldest > OVERDUE]
     if not late:

@@ -8,7 +8,7 @@ To add a check, write one function in the module of this folder that it belongs 
         ...
         return degraded("failed_runs", detail, advice, link=Link(LinkKind.RUNS, {"state": "failed"}))
 
-The function is called what its check is called. It reads the rows that it needs through `view.session`, bounded, by a
+The function has its check's name. It reads the rows that it needs through `view.session`, bounded, by a
 function in `rows.py` (or in the room whose rows they are) that ends in a frozen dataclass; what several checks need is
 read once with `view.once`. `/health`, `/metrics` (`tallyhook_check_status`) and `tallyhook doctor` show it at once; it
 then needs its line in docs/howto/watching.md, and an alert if it should wake somebody. A new module of checks is
@@ -38,7 +38,7 @@ class View:
     _seen: dict[Any, Any] = field(default_factory=dict)
 
     async def once(self, read: Callable[["View"], Awaitable[T]]) -> T:
-        """What `read` finds, read by the first check that asks."""
+        """What `read` finds, read once, by the first check that asks."""
         if read not in self._seen:
             self._seen[read] = await read(self)
         return cast(T, self._seen[read])
@@ -53,7 +53,7 @@ CHECKS: dict[str, CheckFunction] = {}  # by name
 
 
 def check(function: CheckFunction) -> CheckFunction:
-    """Have this check made. Two of one name are an error."""
+    """Register this check. Two with one name are an error."""
     name = function.__name__
     if name in CHECKS:
         raise ValueError(f"there are two checks called {name}")

@@ -6,7 +6,7 @@ from enum import StrEnum
 
 
 class Status(StrEnum):
-    """How a check turned out, from good to bad."""
+    """The result of a check, from good to bad."""
 
     OK = "ok"
     DEGRADED = "degraded"  # it works, but something is late, lost or needs a decision
@@ -28,7 +28,7 @@ class LinkKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """Where to look at it: a list of things, filtered. The reader turns it into an anchor or a command."""
+    """Where to look: a filtered list of things. The reader turns it into an anchor or a command."""
 
     kind: LinkKind
     filter: Mapping[str, str] = field(default_factory=dict)
@@ -54,7 +54,7 @@ def ok(
 
 
 def degraded(name: str, detail: str, advice: str, *, account: str | None = None, link: Link | None = None) -> Check:
-    """It works, or will, but not as it is meant to."""
+    """It works, or will, but not as intended."""
     return Check(name, Status.DEGRADED, _one_line(detail), advice, account, link)
 
 
@@ -70,5 +70,5 @@ def worst(checks: Iterable[Check]) -> Status:
 
 
 def _one_line(text: str) -> str:
-    # What Stripe and drivers say may have several.
+    # Stripe's and drivers' texts may have several.
     return " ".join(text.split())

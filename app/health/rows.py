@@ -27,7 +27,7 @@ class WorkerSeen:
 
 
 async def workers(session: AsyncSession, *, stalled_after_seconds: float) -> list[WorkerSeen]:
-    """Those that reported last come first."""
+    """The most recently reported come first."""
     return await fetch(session, WorkerSeen, _WORKERS, {"stalled": stalled_after_seconds, "limit": MOST_WORKERS})
 
 
@@ -74,7 +74,7 @@ DUE_LANES = ("requests", "lookups", "downloads")
 
 @dataclass(frozen=True, slots=True)
 class OverdueLane:
-    """Runs of a lane that could continue and do not, and since when the oldest of them could."""
+    """Runs of a lane that could continue but do not, and since when the oldest of them could."""
 
     lane: str
     runs: int
@@ -82,7 +82,7 @@ class OverdueLane:
 
 
 async def lanes(session: AsyncSession, *, configured: Sequence[str]) -> list[OverdueLane]:
-    """What is due in each lane of these accounts, and waits for nothing but a worker."""
+    """What is due in each lane of these accounts, and waits only for a worker."""
     return await fetch(session, OverdueLane, _LANES, {"configured": list(configured), "limit": MOST_COUNTED})
 
 
@@ -104,7 +104,7 @@ async def holds(session: AsyncSession, *, configured: Sequence[str]) -> list[Hol
 
 @dataclass(frozen=True, slots=True)
 class Heard:
-    """When an account's newest webhook came that this secret (its fingerprint) signed."""
+    """When the account's newest webhook signed with this secret (its fingerprint) came."""
 
     account: str
     signed_with: str | None
@@ -113,7 +113,7 @@ class Heard:
 
 
 async def heard(session: AsyncSession) -> list[Heard]:
-    """Of the newest events, by account and secret."""
+    """From the newest events, by account and secret."""
     return await fetch(session, Heard, _HEARD, {"newest_events": NEWEST_EVENTS})
 
 
@@ -125,7 +125,7 @@ class Moment:
 
 
 async def heard_since(session: AsyncSession, since: datetime) -> datetime | None:
-    """When the newest webhook came, if any came since."""
+    """When the newest webhook since then came, if any did."""
     found = await fetch_first(session, Moment, _HEARD_SINCE, {"since": since})
     return None if found is None else found.at
 
@@ -148,7 +148,7 @@ async def refused_deliveries(session: AsyncSession, *, configured: Sequence[str]
 
 @dataclass(frozen=True, slots=True)
 class Unreadable:
-    """Items of a list of Stripe's that could not be read when it was last listed, and what is wrong with one."""
+    """Items of one of Stripe's lists that could not be read when it was last listed, and what is wrong with one."""
 
     account: str
     kind: str
@@ -158,7 +158,7 @@ class Unreadable:
 
 
 async def unreadable_items(session: AsyncSession, *, configured: Sequence[str]) -> list[Unreadable]:
-    """Of lists that were read within a day: after that, it says nothing about now."""
+    """From lists that were read within a day: older ones say nothing about now."""
     return await fetch(session, Unreadable, _UNREADABLE, {"configured": list(configured), "limit": MOST_COUNTED})
 
 
@@ -178,7 +178,7 @@ async def unannounced(session: AsyncSession, *, accounts: Sequence[str]) -> list
 
 @dataclass(frozen=True, slots=True)
 class Unpolled:
-    """An account that Stripe was not asked about for too long; `since` is when it was, or when the account came."""
+    """An account that Stripe was not asked about for too long; `since` is when it last was, or was added."""
 
     account: str
     since: datetime
@@ -186,7 +186,7 @@ class Unpolled:
 
 
 async def unpolled(session: AsyncSession, *, accounts: Sequence[str], seconds: float) -> list[Unpolled]:
-    """Of these accounts, those that Stripe was not asked about for so many seconds; the longest first."""
+    """Of these accounts, those that Stripe was not asked about for this many seconds, longest first."""
     return await fetch(session, Unpolled, _UNPOLLED, {"accounts": list(accounts), "seconds": seconds})
 
 
@@ -198,7 +198,7 @@ class Clock:
 
 
 async def now(session: AsyncSession) -> datetime:
-    """What every check measures ages against."""
+    """The time that every check measures ages against."""
     return (await fetch_one(session, Clock, _NOW)).now
 
 
@@ -207,7 +207,7 @@ _WORKERS = text("""
 select host || '/' || pid as name, seen_at, seen_at > clock_timestamp() - make_interval(secs => :stalled) as alive
 from workers where works_queue order by seen_at desc limit :limit
 """)
-# Those that are due first are the oldest, but for some that are tried again later.
+# Those due first are the oldest, except for some that are tried again later.
 _INBOX = text("""
 select count(*) as pending, min(received_at) as oldest_at from (
     select received_at from events where status = 'pending' order by due_at, id limit :limit
@@ -221,8 +221,8 @@ select count(*) as number, count(*) filter (
     where (select max(at) from run_moves where run_id = failed.id) > clock_timestamp() - interval '1 day') as lately
 from (select id from runs where state = 'failed' and {counts("runs")} order by id desc limit :limit) as failed
 """)  # noqa: S608 - of constants only
-# Of each account the runs that are due longest: what is not workable among them waits for something else. A planned run
-# may wait behind other runs of its account: it is stuck only if nothing of the account is under way.
+# For each account, the runs that have been due longest: those that are not workable wait for something else. A planned
+# run may wait behind other runs of its account: it is stuck only if nothing of the account is under way.
 _DUE = """
     select '{lane}' as lane, due.account, due.due_at
     from unnest(cast(:configured as text[])) as configured(account) cross join lateral (

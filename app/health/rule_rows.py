@@ -14,9 +14,9 @@ from app.rules.rechecks import counts
 
 # Rules times connected accounts; those whose data is due first are looked at first.
 MOST_RULES = 500
-# Of the connected accounts that one rule has.
+# Connected accounts per rule.
 MOST_MEMBERS = 20
-# Whether Stripe refuses the key of a rule's account for creating reports; the pages show such windows as blocked.
+# Whether Stripe refuses to create reports with the key of a rule's account; the pages show such windows as blocked.
 HELD = "exists (select from account_holds where account = rules.account and call_kind = 'create')"
 
 
@@ -49,7 +49,7 @@ class KnownType:
 
 @dataclass(frozen=True, slots=True)
 class NewVersion:
-    """A type that ends in `.latest`, and resolves to another version than it did."""
+    """A type that ends in `.latest`, and now resolves to another version."""
 
     account: str
     id: str
@@ -65,7 +65,7 @@ async def new_versions(session: AsyncSession, *, within: timedelta) -> list[NewV
 
 @dataclass(frozen=True, slots=True)
 class ProvesNothing:
-    """A report type of an account whose re-checks Stripe answers with the file that it had made before."""
+    """An account's report type whose re-checks Stripe answers with the file that it had made before."""
 
     account: str
     report_type: str
@@ -110,7 +110,7 @@ async def rules(session: AsyncSession, *, also: Sequence[tuple[uuid.UUID, str | 
 
 @dataclass(frozen=True, slots=True)
 class OwedWindows:
-    """Windows of a rule for one connected account that failed, or take long; and the newest end of each kind."""
+    """Windows of a rule for one connected account that failed or take long, and the newest end of each kind."""
 
     rule_id: uuid.UUID
     connected_account: str | None
@@ -123,7 +123,7 @@ class OwedWindows:
 async def owed_windows(session: AsyncSession, *, stored_within: timedelta) -> list[OwedWindows]:
     """By rule, for all rules: what is owed and not ok, however old its window is, counted up to a bound.
 
-    A window that failed and has a newer revision is not owed by the failed one. One that only waits for its turn, in a
+    A window that failed and has a newer revision is judged by that revision. One that only waits for its turn, in a
     long backfill say, is not late; one that was tried is, if it is not stored within `stored_within` of its planning.
     """
     values = {"limit": MOST_COUNTED, "within": stored_within}
@@ -158,8 +158,8 @@ _KNOWN_TYPES = text("""
 select distinct id from report_types
 where data_available_end is not null and resolves_to is null order by id limit :limit
 """)
-# Two look-ups, because an index finds a null only if the statement says `is null`, and in the index's whole order,
-# because the planner does not take a column that is null for a constant.
+# Two look-ups, because an index finds a null only if the statement says `is null`; and ordered by all of the index's
+# columns, because the planner does not treat a column that is null as constant.
 _RULES = text(f"""
 select rules.id, rules.name, rules.account, rules.report_type, rules.created_at, p.connected_account, p.next_due_at,
     p.problem, {HELD} as key_refused, type.data_available_end,

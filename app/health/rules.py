@@ -1,4 +1,4 @@
-"""The checks of rules: is every window that is owed there, is Stripe's data on time, does the report type exist?"""
+"""The checks of rules: is every owed window stored, is Stripe's data on time, does the report type exist?"""
 
 import difflib
 import uuid
@@ -18,23 +18,23 @@ from app.vocabulary import RunState
 
 # Stripe makes a report in minutes, rarely in hours; the newest window is requested first.
 STORED_WITHIN = timedelta(hours=6)
-# Until then Stripe may not have been asked yet what the account can run.
+# Before that, Stripe may not have been asked yet what the account can run.
 LISTED_WITHIN = timedelta(hours=1)
 _MOST_TOLD = 5
 
 
 class Trouble(StrEnum):
-    """What is wrong with a rule; of several problems the first."""
+    """What is wrong with a rule; if several things are, the first."""
 
     TYPE_MISSING = "type_missing"
     UNPLANNED = "unplanned"  # its windows cannot be planned
     FAILED = "failed"  # windows that were given up, and perhaps others that are late
     KEY_REFUSED = "key_refused"  # nothing can be requested with the account's key
     LATE = "late"  # windows that take too long
-    DATA_LATE = "data_late"  # Stripe's data is not where it should be by now
+    DATA_LATE = "data_late"  # Stripe's data does not reach as far as it should by now
 
 
-# What no time mends: somebody has to correct the rule or the key.
+# Problems that do not pass: somebody has to correct the rule or the key.
 BLOCKING = frozenset({Trouble.TYPE_MISSING, Trouble.UNPLANNED, Trouble.KEY_REFUSED})
 
 
@@ -81,7 +81,7 @@ async def freshness(view: View) -> Check:
 
 @check
 async def report_types(view: View) -> Check:
-    """Whether every type that an enabled rule names is there."""
+    """Whether every type that an enabled rule names exists."""
     missing = [line for _, line in await view.once(missing_types)]
     if not missing:
         return ok("report_types", "; ".join(["every report type named by a rule has data", *await _new_versions(view)]))
@@ -111,7 +111,7 @@ async def _new_versions(view: View) -> list[str]:
 
 
 async def missing_types(view: View) -> list[tuple[MissingType, str]]:
-    """The types that rules name and that are not there, each with a sentence."""
+    """The types that rules name and that do not exist, each with a sentence."""
     found = []
     for one in await rule_rows.missing_types(view.session):
         if one.reason is not None:
@@ -178,7 +178,7 @@ def _owed(owed: OwedWindows) -> str:
 
 
 def _newest(row: RuleRow, now: datetime) -> tuple[str | None, datetime | None]:
-    """What is wrong with the newest window, and by when it is expected; nothing of either once it is done with."""
+    """What is wrong with the newest window, and by when it is expected; neither once it is done."""
     if row.planned_at is None or row.state in (RunState.STORED, RunState.CANCELLED):
         return None, None
     expected_by = row.planned_at + STORED_WITHIN

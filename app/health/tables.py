@@ -1,4 +1,4 @@
-"""The checks of what is inside the files: do the numbers agree, and can the files be loaded?"""
+"""The checks of the files' contents: do the numbers agree, and can the files be loaded?"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from app.planning.dates import local_dates
 from app.tables.checks.results import difference_text
 from app.tables.columns import changed_text
 
-# A gigabyte takes less; what waits for longer is stuck.
+# A gigabyte takes less; a load that waits longer is stuck.
 WAITING = timedelta(minutes=20)
 MOST_COUNTED = 1000
 _MOST_NAMED = 20
@@ -23,7 +23,7 @@ _MOST_NAMED = 20
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """A verdict that says that two numbers are different, without a note."""
+    """A verdict, without a note, that two numbers differ."""
 
     name: str
     day: str | None
@@ -38,7 +38,7 @@ class LoadCounts:
 
     failed: int
     oldest_due: datetime | None
-    waiting: int  # stored files from before there were tables: of the newest of them
+    waiting: int  # stored files from before there were tables, among the newest
     set_aside: list[str]
 
 
@@ -66,7 +66,7 @@ class Outdated:
 
 @dataclass(frozen=True, slots=True)
 class Changed:
-    """A rule whose files have other columns since the window of `day`: the first of all accounts."""
+    """A rule whose files have had other columns since the window of `day`: the first of all accounts."""
 
     rule: str
     day: str | None
@@ -112,7 +112,7 @@ async def loads(view: View) -> Check:
 
 
 async def _changed(view: View) -> list[str]:
-    """A sentence about columns that came or went recently. It degrades nothing, as nobody has to do anything."""
+    """A sentence about columns that came or went recently. It does not degrade the check: nobody has to act."""
     found = await fetch(view.session, Changed, _CHANGED, {"within": TOLD_FOR, "most": MOST_COUNTED})
     return [f"columns changed: {names([str(one) for one in found])}"] if found else []
 

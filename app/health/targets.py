@@ -15,7 +15,7 @@ _MOST = 100
 
 @dataclass(frozen=True, slots=True)
 class TargetRow:
-    """A target: since when it fails, why it was disabled, and whether it can work with the present settings."""
+    """A target: since when it fails, why it was disabled, and whether it can work with the current settings."""
 
     name: str
     kind: str

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 
 MOST_NAMES = 5
-# For how long a change is reported that nobody has to acknowledge.
+# How long a change is reported that nobody has to acknowledge.
 TOLD_FOR = timedelta(days=30)
 
 

@@ -9,12 +9,12 @@ from app.health.text import MOST_NAMES, names, span
 from app.settings import Account
 from app.stripe_api.signatures import fingerprint
 
-# A secret that was rotated out is useless after this: Stripe signs with both for a day at most.
+# A rotated-out secret is useless after this: Stripe signs with both for a day at most.
 ROTATED_AFTER = timedelta(days=1)
 
 # Stripe announces data twice a day: a secret that signed nothing for longer, while others did, is not in use.
 QUIET = timedelta(hours=13)
-# Reasons that only something with a well-formed signature has, and what to do; `{place}` is where the secrets are set.
+# Reasons that only a delivery with a well-formed signature has, and what to do; `{place}` is where the secrets are set.
 _OF_STRIPE = {
     "bad_signature": "put the endpoint's signing secret into {place}, beside the current one; or a proxy changes "
     "bodies in transit",
@@ -40,7 +40,7 @@ async def webhooks(view: View) -> Check:
 
 @check
 async def deliveries_refused(view: View) -> Check:
-    """Whether Stripe's own deliveries are refused: signed, but not with our secret, or not at our time."""
+    """Whether Stripe's own deliveries are refused: signed, but with another secret or at another time."""
     heard = await view.once(_heard)
     refused = await rows.refused_deliveries(view.session, configured=sorted(view.settings.accounts))
     lost = [
@@ -62,7 +62,7 @@ def _refused(one: rows.Refused, now: datetime) -> str:
 
 
 def _is_lost(one: rows.Refused, heard: list[rows.Heard], account: Account) -> bool:
-    """Whether nothing was accepted since these began: otherwise somebody else sends them, besides Stripe's own."""
+    """Whether nothing was accepted since these began: otherwise Stripe's own arrive, and somebody else sends these."""
     marks = {fingerprint(secret.get_secret_value()) for secret in account.webhook_secrets}
     accepted = max(
         (row.last_at for row in heard if row.account == one.account or row.signed_with in marks), default=None
@@ -100,7 +100,7 @@ async def webhook_secrets(view: View) -> Check:
 
 
 def _secrets_of(heard: list[rows.Heard], account: Account, now: datetime) -> list[str]:
-    """A secret is shown by its place in the setting and the first digits of its SHA-256, never by itself."""
+    """A secret is shown by its place in the setting and the first digits of its SHA-256, never itself."""
     # By the secret alone: a platform's signs the events of the accounts that are connected to it, too.
     uses = {row.signed_with: row.last_at for row in sorted(heard, key=lambda row: row.last_at)}
     marks = [fingerprint(secret.get_secret_value()) for secret in account.webhook_secrets]

@@ -1,1 +1,1 @@
-"""Accounts that are kept in rows: their keys as ciphertext, and how every process takes them up."""
+"""Accounts kept in rows: their keys as ciphertext, and how every process takes them up."""

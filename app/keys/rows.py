@@ -1,4 +1,4 @@
-"""The rows of accounts that are kept in the database: written by the API, read by every process."""
+"""The rows of accounts kept in the database: written by the API, read by every process."""
 
 import json
 from collections.abc import Sequence
@@ -62,7 +62,7 @@ async def add(session: AsyncSession, account: str, entry: AccountEntry, keys: Se
 
 
 async def change(session: AsyncSession, account: str, entry: AccountEntry, keys: Sequence[SecretStr]) -> None:
-    """Keep the account like this from now on."""
+    """Replace what is kept of the account."""
     await session.execute(_CHANGE, _values(account, entry, keys))
     await _say_so(session)
 
@@ -76,7 +76,7 @@ async def remove(session: AsyncSession, account: str) -> None:
 async def seal_again(session: AsyncSession, keys: Sequence[SecretStr], name: str, *, limit: int) -> int:
     """Seal up to `limit` accounts with the first key, whose name is `name`; returns how many were.
 
-    `changed_at` stays: a process that knows only the older key keeps what it has read.
+    `changed_at` stays the same: a process that knows only the older key keeps what it has read.
     """
     found = await fetch(session, Sealed, _OF_OTHER_KEYS, {"name": name, "limit": limit, "known": names_of(keys)})
     done = 0

@@ -1,8 +1,8 @@
 """Seals what a row keeps: AES-256-GCM under one of the keys of TALLYHOOK_KEY_ENCRYPTION_KEY, bound to its account.
 
 A sealed value is one byte of version, twelve of nonce, and the ciphertext with its tag. The name of the key that sealed
-it, four bytes of the key's SHA-256, is stored beside it. New values are sealed with the first key; the others only
-open.
+it, four bytes of the key's SHA-256, is stored beside it. New values are sealed with the first key; the others are
+only for opening.
 """
 
 import base64
@@ -33,7 +33,7 @@ def seal(text: str, account: str, keys: Sequence[SecretStr]) -> tuple[bytes, str
 
 
 def unseal(sealed: bytes, key_name: str, account: str, keys: Sequence[SecretStr]) -> str:
-    """The text. Raises CannotOpen: none of the keys is the one, or the row was changed by somebody else."""
+    """The text. Raises CannotOpen if no key fits, or somebody else changed the row."""
     from cryptography.exceptions import InvalidTag
     from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 

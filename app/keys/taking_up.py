@@ -1,4 +1,4 @@
-"""How a process takes up the accounts that are kept in rows: at its start, when it is woken, and every half minute.
+"""How a process takes up the accounts kept in rows: at its start, when it is woken, and every half minute.
 
 What is in use is `settings.accounts`: Stripe client, intake, lanes and checks look there each time they need it.
 """
@@ -17,7 +17,7 @@ from app.settings.accounts import account_of
 
 log = structlog.get_logger()
 
-# How long a lost wake-up leaves a process with yesterday's keys.
+# How long a lost wake-up leaves a process with old keys.
 LOOK_SECONDS = 30.0
 IN_BOTH = (
     "the settings and the API both have an account {}: the settings win. Remove it from STRIPE_ACCOUNTS, or with "
@@ -74,5 +74,5 @@ class Keeper:
             self._kept[slug] = account
             secrets = [*(account.webhook_secrets), *([account.api_key] if account.api_key else [])]
             know_too(secret.get_secret_value() for secret in secrets)
-        # One that could not be opened is tried again: its key may come.
+        # One that could not be opened is tried again: its key may arrive.
         self._read = {slug: at for slug, at in found.items() if slug not in self._problems}

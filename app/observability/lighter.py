@@ -1,11 +1,11 @@
-"""How a process of the service loads its program: quickly, and without what it never uses."""
+"""How a process of the service loads its code: quickly, and without what it never uses."""
 
 import gc
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-# Libraries would load them if they are there: three print colours that ours never show, and Stripe's SDK would use
+# Libraries would load them if installed: some only to print colours that ours never show, and Stripe's SDK would use
 # requests if it had no other client.
 _NEVER_USED = ("rich", "pygments", "requests")
 
@@ -14,7 +14,7 @@ _NEVER_USED = ("rich", "pygments", "requests")
 def loading() -> Iterator[None]:
     """Around the imports of a process that stays: lightly, and with the garbage collector at rest.
 
-    What is imported stays, and looking through it again and again would be a quarter of the time.
+    What is imported stays, and scanning it again and again would take a quarter of the time.
     """
     gc.disable()
     try:
@@ -29,7 +29,7 @@ def loading() -> Iterator[None]:
 def lightly() -> Iterator[None]:
     """Around imports: without optional dependencies of libraries, which take 16 MiB in every process."""
     hidden = [name for name in _NEVER_USED if name not in sys.modules]
-    # The import system's way to say that there is none.
+    # The import system's way to say that a module does not exist.
     sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]
     try:
         yield

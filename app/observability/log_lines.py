@@ -64,7 +64,7 @@ def operation(name: str, *, parent: str | None = None, kind: Kind = Kind.INTERNA
 
 
 def annotate(**facts: object) -> None:
-    """Add facts to the current operation's line; outside of an operation this does nothing."""
+    """Add facts to the current operation's line; outside an operation this does nothing."""
     noted = _facts.get()
     if noted is not None:
         noted.update(facts)

@@ -38,7 +38,7 @@ _SECRET_SHAPES = [
     # PostgreSQL shows the beginning of every value of a row that it refuses.
     re.compile(r"(\bFailing row contains )\(.*?\)\.(?=\n|$)", re.DOTALL),
 ]
-# Whatever a pattern finds contains one of these, in any case. Most texts contain none, and are spared the patterns.
+# Whatever a pattern finds contains one of these, in any case. Most texts contain none, and skip the patterns.
 _SECRET_HINTS = ("sk_", "rk_", "whsec_", "authorization", "bearer", "basic", "://", "password=", "failing row")
 # What readers look for first.
 _FIRST = ("timestamp", "level", "event")
@@ -67,7 +67,7 @@ def redact(text: str) -> str:
 def _may_hold_secrets(text: str) -> bool:
     if _KnownSecrets.pattern is not None and _KnownSecrets.pattern.search(text):
         return True
-    # Beyond ASCII, patterns that ignore case find more than lower-case text would show.
+    # Beyond ASCII, patterns that ignore case match more than the lower-cased text shows.
     lowered = text.lower()
     return not text.isascii() or any(hint in lowered for hint in _SECRET_HINTS)
 
@@ -130,7 +130,7 @@ def know_too(secrets: Iterable[str]) -> None:
 
 def _know(secrets: Iterable[str]) -> None:
     _KnownSecrets.values = frozenset(secrets)
-    # What has a secret's shape is redacted by it: a list of thousands of keys would be looked through for each text.
+    # Values with a secret's shape are redacted by shape: else a list of thousands of keys is searched for each text.
     shapeless = {secret for secret in _KnownSecrets.values if len(secret) >= SHORTEST_SECRET and not _has_shape(secret)}
     spellings = {spelling for secret in shapeless for spelling in _spellings(secret)}
     longest_first = sorted(spellings, key=len, reverse=True)
@@ -154,7 +154,7 @@ def _redact_fields(_logger: Any, _method: str, fields: EventDict) -> EventDict:
         texts.append(text)
         return text
 
-    # One look at all texts of a line: nearly all are clean, and a look at each text took a third of the time.
+    # One search through all texts of a line: nearly all are clean, and searching each text took a third of the time.
     cleaned = _cleaned_fields(ordered, note)
     return _cleaned_fields(ordered, redact) if _may_hold_secrets("\n".join(texts)) else cleaned
 

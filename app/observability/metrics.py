@@ -1,6 +1,6 @@
 """The counters of one process for `GET /metrics`, in a registry of its own instead of the global one.
 
-What can be read from the rows is read from them when `/metrics` is scraped (`health/gauges`).
+Whatever the rows can tell is read from them when `/metrics` is scraped (`health/gauges`).
 """
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector, disable_created_metrics

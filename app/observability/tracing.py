@@ -1,4 +1,4 @@
-"""OpenTelemetry traces: on when its usual variables ask for them, and free of cost when they do not.
+"""OpenTelemetry traces: on if its usual variables ask for them, and free of cost if they do not.
 
 A later step, often in another process, continues the trace that caused it: the rows store a `traceparent`
 (W3C). Everything that goes into a span passes through here and is redacted; bodies, headers and queries never do.

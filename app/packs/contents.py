@@ -1,4 +1,4 @@
-"""What a month's pack holds: the newest stored revision of each window, what was cancelled, and what is not there."""
+"""What a month's pack holds: the newest stored revision of each window, what was cancelled, and what is missing."""
 
 import uuid
 from collections import defaultdict
@@ -20,13 +20,13 @@ from app.rules.coverage import CoverageEntry, CoverageQuery, CoverageState
 from app.vocabulary import Cadence, RunState
 
 _WINDOWS_AT_ONCE = 1000
-# Of several currencies the worst verdict is shown.
+# Of several currencies, the worst verdict is shown.
 _WORST_FIRST = ("differs", "not_comparable", "agrees")
 
 
 @dataclass(frozen=True, slots=True)
 class PackedFile:
-    """A file of the pack, and what its manifest says of it; `file_id` and `location` say where its bytes are."""
+    """A file of the pack, and what its manifest says about it; `file_id` and `location` say where its bytes are."""
 
     rule: str
     report_type: str
@@ -116,7 +116,7 @@ class _Sorted:
     missing: list[OtherWindow] = field(default_factory=list)
 
     def take(self, one: _Made) -> None:
-        """Put a window where it belongs. Nobody owes what a deleted rule has not stored."""
+        """Put a window where it belongs. What a deleted rule has not stored is not owed."""
         if one.state == RunState.STORED and one.removed_at is None:
             self.files.append(one)
         elif one.state == RunState.CANCELLED:
@@ -150,7 +150,7 @@ async def read_pack(session: AsyncSession, month: date, rules: Sequence[Rule], t
 
 
 async def _owing(session: AsyncSession) -> Sequence[Rule]:
-    """A rule that is switched off owes the windows that have a run, and nothing more."""
+    """A disabled rule owes only the windows that have a run."""
     return (await session.execute(select(Rule).where(Rule.deleted_at.is_(None), Rule.enabled))).scalars().all()
 
 
@@ -219,7 +219,7 @@ def _worst(verdicts: Iterable[_Verdict]) -> dict[str, str]:
     return dict(sorted(worst.items()))
 
 
-# Of each window the newest stored revision, else the newest one of all.
+# Of each window the newest stored revision, or else the newest of all.
 _MADE = text("""
 select run.id as run_id, run.rule_id, rules.name as rule, rules.deleted_at is null as rule_is_there, run.report_type,
     run.account, run.connected_account, run.interval_start, run.interval_end, coalesce(run.timezone, 'UTC') as timezone,

@@ -1,4 +1,4 @@
-"""What a pack says about itself: as JSON for programs, as CSV for people; without a time, so that it stays the same."""
+"""What a pack says about itself: as JSON for programs, as CSV for people; without a time, so it stays the same."""
 
 import csv
 import json

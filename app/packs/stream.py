@@ -9,13 +9,13 @@ from app.files.chunker import in_thread
 from app.packs import manifest
 from app.packs.contents import Pack
 
-# Compressed at once, wherever the bytes come from: neither memory nor the result depends on how a store reads.
+# Compressed in pieces of this size, whatever the source: neither memory nor the result depends on how a store reads.
 PIECE_BYTES = 256 * 1024
 # Reports shrink to a tenth at any level; more than the lowest costs time and gains little.
 LEVEL = 1
 _READABLE_BY_ALL = 0o644 << 16
 _UNIX = 3
-_OLDEST_YEAR = 1980  # that a ZIP can say
+_OLDEST_YEAR = 1980  # that a ZIP can express
 
 
 async def pack_bytes(store: FileStore, pack: Pack) -> AsyncIterator[bytes]:

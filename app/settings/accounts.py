@@ -73,7 +73,7 @@ class Account:
 
     @property
     def heard_by_others(self) -> bool:
-        """Whether its events come in by the endpoint of its platform or organization alone."""
+        """Whether its events arrive only at the endpoint of its platform or organization."""
         return self.named_id is not None and not self.webhook_secrets
 
     @property
@@ -84,7 +84,7 @@ class Account:
 
 
 def account_of(slug: str, entry: AccountEntry) -> Account:
-    """The account that is written like this."""
+    """The account that is written this way."""
     mode = re.match(r"[sr]k_(?:org_)?(live|test)_", entry.api_key.get_secret_value() if entry.api_key else "")
     livemode = None if mode is None else mode[1] == "live"
     return Account(slug, entry.api_key, entry.webhook_secrets, livemode, entry.stripe_account, entry.stripe_context)
@@ -99,7 +99,7 @@ def doubled(accounts: Iterable[Account]) -> bool:
 class Accounts(Mapping[str, Account]):
     """Every account by its slug: those of the settings, and those kept in rows as they were last read.
 
-    `version` counts the changes. `problems` says by slug why what a row keeps is not used.
+    `version` counts the changes. `problems` says by slug why a row's account is not used.
     """
 
     def __init__(self, configured: Mapping[str, Account]) -> None:
@@ -109,7 +109,7 @@ class Accounts(Mapping[str, Account]):
         self._all = self.configured
 
     def take_up(self, kept: Mapping[str, Account], problems: Mapping[str, str]) -> None:
-        """Use what is kept in rows now. If the settings have a name as well, theirs counts."""
+        """Use what is kept in rows now. If the settings have the same name, theirs counts."""
         self._all = {**kept, **self.configured}
         self.problems = dict(problems)
         self.version += 1
@@ -123,7 +123,7 @@ class Accounts(Mapping[str, Account]):
         return f"`{part}` of `{slug}` in STRIPE_ACCOUNTS"
 
     def only(self, slugs: Iterable[str]) -> "Accounts":
-        """Those of these names, as they are now."""
+        """Those with these names, as they are now."""
         wanted = frozenset(slugs)
         limited = Accounts({slug: account for slug, account in self.configured.items() if slug in wanted})
         limited.take_up(

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 
 _TEN_YEARS = 315_360_000
-# A shorter one occurs in half of all words: redacting it would ruin the log, and protect nothing.
+# A shorter one occurs in half of all words: redacting it would ruin the log and protect nothing.
 SHORTEST_PASSWORD = 4
 
 
@@ -50,7 +50,7 @@ def _not_one_of(wrong: Mapping[str, str]) -> AfterValidator:
 
 
 def of_an_organization(api_key: SecretStr) -> bool:
-    """Whether this key belongs to an organization, and so to no account by itself."""
+    """Whether this key belongs to an organization, and so to no single account."""
     return api_key.get_secret_value().startswith("sk_org_")
 
 
@@ -137,7 +137,7 @@ def _base(url: str) -> str:
     return url.rstrip("/")
 
 
-# Parameters of other tools in the same URL. Only these are named: anything else might be a misplaced secret.
+# Other tools' parameters in the same URL. Only these are named: anything else might be a misplaced secret.
 _FOREIGN_PARAMETERS = (
     "pgbouncer", "connection_limit", "pool_timeout", "socket_timeout", "schema", "sslaccept", "pool_size",
     "max_overflow", "statement_cache_size", "prepare_threshold", "prepareThreshold",

@@ -19,7 +19,7 @@ from app.settings.model import SETTING_NAMES, Settings, setting_name
 # Kubernetes injects these into every pod in the namespace of a Service with our name.
 _KUBERNETES = re.compile(r"_SERVICE_|_PORT(_|$)")
 _OUR_KEYS = ("api_key", "webhook_secrets", "stripe_account", "stripe_context", "sha256", "role")
-# Where the command line finds a server: options of its commands (app/cli/api.py), and no settings of the service.
+# Where the command line finds a server: options of its commands (app/cli/api.py), not settings of the service.
 _OF_COMMANDS = ("TALLYHOOK_URL", "TALLYHOOK_TOKEN")
 _KNOWN_NAMES = [*SETTING_NAMES, *(f"{name}_FILE" for name in SETTING_NAMES)]
 

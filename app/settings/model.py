@@ -157,7 +157,7 @@ class Settings(Part):
 
     @cached_property
     def accounts(self) -> Accounts:
-        """Every account by its slug, also those kept in rows; `default` is the one with settings of its own."""
+        """Every account by its slug, including those kept in rows; `default` is the one with settings of its own."""
         accounts = {slug: account_of(slug, entry) for slug, entry in self.stripe_accounts.items()}
         if self.stripe_api_key or self.stripe_webhook_secret:
             own = AccountEntry(api_key=self.stripe_api_key, webhook_secrets=self.stripe_webhook_secret)
@@ -171,7 +171,7 @@ class Settings(Part):
         return limited
 
     def direct_url(self, url: str) -> str:
-        """Where LISTEN and migrations connect, never through a pooler; `url` is the database that was opened."""
+        """Where LISTEN and migrations connect: never through a pooler; `url` is the database that was opened."""
         return url if self.direct_database_url is None else self.direct_database_url.get_secret_value()
 
     @property

@@ -1,4 +1,4 @@
-"""Stripe's reporting side as a small stateful server of its own, to try an integration against.
+"""Stripe's reporting side as a small stateful server, to test an integration against.
 
 It knows nothing of the rest of Tallyhook. In a test:
 

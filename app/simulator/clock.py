@@ -85,7 +85,7 @@ class Agenda:
         self.catch_up()
 
     def rest(self) -> None:
-        """The loop ends: entries stay and are caught up with when the agenda follows a clock again."""
+        """The loop ends: entries stay, and are caught up on when the agenda follows a clock again."""
         if self._alarm is not None:
             self._alarm.cancel()
         self._loop = self._alarm = None

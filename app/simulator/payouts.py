@@ -30,7 +30,7 @@ def payouts_of(world: World, account: Account, *, owner: str | None, since: int)
 def add_manual(
     world: World, account: Account, *, amount: int, currency: str, created: int | None, owner: str | None
 ) -> PayoutObject:
-    """A payout that somebody made by hand: it is in the list, but in no report."""
+    """A payout made by hand: it is in the list, but in no report."""
     made = world.clock.unix() if created is None else created
     payout = PayoutObject(
         id=new_id("po"),

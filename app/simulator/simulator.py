@@ -210,7 +210,7 @@ class Simulator:
         connected: str | None = None,
         at: Instant | None = None,
     ) -> RestatedWindow:
-        """From `at` (default: now) on all new reports tell the window differently; files that were made stay.
+        """From `at` (default: now) on, all new reports have other figures for the window; existing files stay.
 
         `connected` names one connected account, or `""` for the platform alone."""
         moment = self.world.clock.now() if at is None else float(unix(at))
@@ -244,7 +244,7 @@ class Simulator:
     def create_run(
         self, report_type: str, parameters: dict[str, Any], *, account: str | None = None, owner: str | None = None
     ) -> Run:
-        """A run that somebody else made, such as in the Dashboard: it is in the lists, and its end is announced."""
+        """A run that somebody else made, in the Dashboard for example: it is in the lists, and its end is announced."""
         owning = self.world.account(account)
         kind = report_type_of(owning, report_type)
         wanted = parameters_of(kind, parameters)

@@ -1,6 +1,6 @@
-"""Have a workbook made in a process of its own, and keep it on disk while it is sent.
+"""Has a workbook made in a separate process, and keeps it on disk while it is sent.
 
-One at a time, and none that takes longer than somebody would wait.
+One at a time, and none that takes longer than anybody would wait.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ from app.runs.listing import ShownFile, ShownRun
 # Half a million rows or so; a minute or two of one core.
 MOST_BYTES = 100 * 1024 * 1024
 SECONDS = 600.0
-# What a killed process has left is nobody's after this long.
+# What a killed process has left may be removed after this long.
 ABANDONED_AFTER_SECONDS = 3600.0
 _ROOT = Path(__file__).parents[2]
 _PREFIX = "xlsx-"
@@ -92,7 +92,7 @@ async def _asked(
     assert process.stdout is not None
     answering = asyncio.create_task(process.stdout.readline())
     try:
-        # A process that refuses reads no further.
+        # A process that refuses a file reads no further.
         with suppress(BrokenPipeError, ConnectionResetError):
             process.stdin.write(json.dumps(asked).encode() + b"\n")
             async for piece in pieces:

@@ -1,6 +1,6 @@
-"""From the CSV of a report to a workbook: one sheet of rows, one about them. Nothing is guessed and nothing garbled.
+"""From a report's CSV to a workbook: one sheet of rows, one about them. Nothing is guessed and nothing garbled.
 
-Excel keeps 15 significant digits, takes `=…` for a formula when a cell is edited, and 32,767 characters to a cell.
+Excel keeps 15 significant digits, takes `=…` for a formula when a cell is edited, and allows 32,767 characters a cell.
 """
 
 import re
@@ -25,7 +25,7 @@ _WIDTH = 18
 _NUMBER = re.compile(r"-?[0-9]{1,20}(?:\.([0-9]{1,18}))?")
 _TIMES = ((10, "%Y-%m-%d", "yyyy-mm-dd"), (16, "%Y-%m-%d %H:%M", "yyyy-mm-dd hh:mm"),
           (19, "%Y-%m-%d %H:%M:%S", "yyyy-mm-dd hh:mm:ss"))  # fmt: skip
-# What a spreadsheet, also one that opens the sheet saved as CSV, would take for the beginning of a formula.
+# What a spreadsheet, even one that opens the sheet saved as CSV, would take for the beginning of a formula.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 _EARLIEST_YEAR = 1900
 
@@ -81,7 +81,7 @@ class _Sheet:
         return self._row
 
     def notes(self) -> list[str]:
-        """What else must be said."""
+        """What else the second sheet must say."""
         return [
             f"{count} value{'' if count == 1 else 's'} of {name} as text: more than {MOST_DIGITS} significant digits"
             for name, count in self._as_text.items()

@@ -1,1 +1,1 @@
-"""The only client of Stripe's API: calls, what they answer, signatures and the rate limit."""
+"""The only client of Stripe's API: calls, their answers, signatures and the rate limit."""

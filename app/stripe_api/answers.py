@@ -20,12 +20,12 @@ def read_as(reader: Callable[[dict[str, Any]], T], value: Any) -> T:
     try:
         return reader(value if isinstance(value, dict) else value.to_dict(for_json=True))
     except Malformed as error:
-        # A proxy's page or a truncated answer: it says nothing about what Stripe did.
+        # A proxy's page or a truncated answer says nothing about what Stripe did.
         raise NotNow(f"Stripe's answer cannot be read: {error}") from error
 
 
 def items_of(page: stripe.StripeObject | stripe.StripeResponse) -> list[dict[str, Any]]:
-    """The items of a list, as plain values. Raises NotNow where it is none."""
+    """The items of a list, as plain values. Raises NotNow if it is not a list."""
     answer: Any = page.to_dict(for_json=True) if isinstance(page, stripe.StripeObject) else page.data
     items = answer.get("data") if isinstance(answer, dict) else None
     if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
@@ -62,7 +62,7 @@ _ABOUT_THE_KEY = re.compile(r"\b(api key|secret key|stripe-context|stripe-accoun
 
 
 def retry_after(headers: Mapping[str, str] | None) -> float | None:
-    """How many seconds the answer says to wait, if it does."""
+    """How many seconds the answer asks us to wait, if it does."""
     value = _header(headers, "retry-after")
     return min(float(value), LONGEST_RETRY_AFTER) if value.isdecimal() and len(value) <= 20 else None
 

@@ -51,7 +51,7 @@ REPORT_TYPES = "/v1/reporting/report_types"
 
 @dataclass(frozen=True, slots=True)
 class ConnectedPage:
-    """A page of connected accounts, newest first; `shown` are the ids of all its items, also of the `odd` ones.
+    """A page of connected accounts, newest first; `shown` are the ids of all its items, the `odd` ones included.
 
     An odd item cannot be read; without an id (`nameless`) not even its account is known.
     """
@@ -72,7 +72,7 @@ class _Opened:
 
 
 class StripeClient:
-    """Calls Stripe for every account, with the key that it has at that moment. Close it when done."""
+    """Calls Stripe for every account, with the account's current key. Close it when done."""
 
     def __init__(self, settings: Settings, metrics: Metrics | None = None) -> None:
         stripe.enable_telemetry = False  # it would write a file into the home directory
@@ -96,7 +96,7 @@ class StripeClient:
         return found
 
     def sdk(self, slug: str) -> stripe.StripeClient:
-        """The SDK's client with the account's present key. Raises NotNow if it has none any longer."""
+        """The SDK's client with the account's current key. Raises NotNow if it no longer has one."""
         account = self._account(slug)
         opened = self._opened.get(slug)
         if opened is None or opened.account != account:
@@ -131,7 +131,7 @@ class StripeClient:
 
     async def list_report_types(self, account: str, skipped: list[str] | None = None) -> list[ReportTypeInfo]:
         """Every report type of the account, in one call: Stripe does not page this list. `skipped`: see `read_each`."""
-        # As it came: making SDK objects of 73 types and their columns, and values of those, took 5 ms of the 8.
+        # The raw answer: making SDK objects of 73 types and their columns, and our values of those, took 5 of the 8 ms.
         answer = await translate_errors(self.sdk(account).raw_request_async("get", REPORT_TYPES))
         return self.read_each(account, "report_type", report_type_from, items_of(answer), skipped)
 
@@ -160,7 +160,7 @@ class StripeClient:
                 raise
             return None
         except KeyRefused as error:
-            # Of the key itself Stripe says the same in other words, or names another account.
+            # About the key itself Stripe says the same in other words, or names another account.
             if f"access to account '{connected_account}'" not in error.message:
                 raise
             return None

@@ -39,7 +39,7 @@ def open_file(response: httpx.Response, file: StripeFile, start: int) -> OpenFil
     """The file of an answer. Raises WrongPart unless it is the file, or exactly its rest from `start`."""
     encoded = "content-encoding" in response.headers
     if response.status_code == 200:
-        # The length of a compressed answer, which we did not ask for, says nothing about the file.
+        # The length of a compressed answer, which we did not request, says nothing about the file.
         length = "" if encoded else response.headers.get("content-length", "")
         return OpenFile(0, int(length) if length.isdecimal() else None, response.aiter_bytes())
     found = _CONTENT_RANGE.fullmatch(response.headers.get("content-range", ""))

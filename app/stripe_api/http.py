@@ -40,7 +40,7 @@ class Call:
     request_id: str | None = None
 
     def answered(self, status: int, headers: Mapping[str, str]) -> None:
-        """There is an answer."""
+        """An answer has arrived."""
         self.status, self.request_id = str(status), httpx.Headers(dict(headers)).get("request-id")
 
 
@@ -56,7 +56,7 @@ def call_to(endpoint: str, count: Count) -> Iterator[Call]:
             tracing.note(**{"http.response.status_code": call.status, "stripe.request_id": call.request_id})
 
 
-# For an answer as a whole, which may come byte by byte; Stripe's SDK waits as long for each.
+# For the whole answer, which may arrive byte by byte; Stripe's SDK would wait as long for each byte.
 CALL_SECONDS = 80.0
 
 
@@ -88,7 +88,7 @@ class CountingClient(stripe.HTTPClient):
 
 
 def open_calls(timeout: httpx.Timeout) -> httpx.AsyncClient:
-    """A client for the calls of every account; it keeps no cookies, as they would be sent for another one."""
+    """A client for the calls of every account; it keeps no cookies, as they would be sent for other accounts too."""
     http = open_http(timeout, trust())
     http.cookies.jar.set_policy(DefaultCookiePolicy(allowed_domains=[]))
     return http

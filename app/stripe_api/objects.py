@@ -53,7 +53,7 @@ class StripeRun:
 
 @dataclass(frozen=True, slots=True)
 class ConnectedAccount:
-    """An account that is connected to a platform; `name` is its public one, if any."""
+    """An account that is connected to a platform; `name` is its public name, if any."""
 
     id: str
     created_at: datetime
@@ -81,7 +81,7 @@ class WebhookEndpoint:
     enabled: bool
     events: tuple[str, ...]
     api_version: str | None
-    connect: bool = False  # it is sent the events of connected accounts, and no others
+    connect: bool = False  # it receives only events of connected accounts
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ FILES_SHARE = 0.75
 # Rate and burst together stay within Stripe's 25 per second: 20 + 5.
 BURST_SHARE = 0.25
 
-# No call sets the arrival further ahead than its allowance and one step: what is further was written when the
+# No call sets the arrival further ahead than its allowance and one step: anything further was written when the
 # database's clock was wrong.
 _TAKE = """
 with state as (
@@ -33,7 +33,7 @@ from granted where account = :account and call_kind = :kind
 returning granted.calls
 """
 _TAKE_IN_TURN, _TAKE_IF_FREE = (text(_TAKE.format(skip=skip)) for skip in ("", "skip locked"))
-# Asks first, because an insert waits for the transaction that has the row.
+# Looks first, because an insert waits for the transaction that has the row.
 _BEGIN = text("""
 insert into rate_limits (account, call_kind, arrival) select :account, :kind, clock_timestamp()
 where not exists (select from rate_limits where account = :account and call_kind = :kind)
@@ -62,8 +62,8 @@ class Limiter:
     ) -> int:
         """Take up to `wanted` calls from the rate limit; returns how many may be made now.
 
-        The row stays locked until the caller's transaction ends, so commit soon. Where another process has it locked,
-        this one waits, or raises AccountBusy if it does not want to `queue`.
+        The row stays locked until the caller's transaction ends, so commit soon. If another process has it locked,
+        this one waits or, unless it wants to `queue`, raises AccountBusy.
         """
         if self.per_second <= 0 or wanted <= 0:
             return wanted

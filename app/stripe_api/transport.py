@@ -1,8 +1,8 @@
 """httpx above, aiohttp below: the same API, errors and limits, at a quarter of what httpx's own transport costs.
 
-httpx's pool looks at every idle connection at every request (encode/httpx#3215), and its parser copies every byte of
-a file several times. Where the environment names a proxy, httpx's own transport is used: its reading of those
-variables is what is documented (docs/decisions/0013).
+httpx's pool looks at every idle connection on every request (encode/httpx#3215), and its parser copies every byte of
+a file several times. If the environment names a proxy, httpx's own transport is used, because its reading of those
+variables is the documented one (docs/decisions/0013).
 """
 
 import ssl
@@ -17,10 +17,10 @@ from yarl import URL
 
 # Read from the socket at once: a piece of a file costs the same whatever its size.
 READ_BYTES = 256 * 1024
-# What httpx's own transport holds on to.
+# As many as httpx's own transport keeps.
 KEEP_ALIVE_SECONDS = 5.0
 LONGEST_HEAD_LINE = 100 * 1024
-# Headers that httpx decides about, and aiohttp would add.
+# Headers that httpx decides on, and aiohttp would add.
 _NOT_ADDED = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")
 # The first that fits: aiohttp's errors as httpx's.
 _ERRORS: tuple[tuple[type[Exception], type[httpx.TransportError]], ...] = (
@@ -39,7 +39,7 @@ _ERRORS: tuple[tuple[type[Exception], type[httpx.TransportError]], ...] = (
 def open_http(timeout: httpx.Timeout, context: ssl.SSLContext) -> httpx.AsyncClient:
     """A client for calls to Stripe that trusts the authorities of `context`, and follows no redirect."""
     transport = None if _has_proxy() else AiohttpTransport(context)
-    httpcore.AsyncHTTP11Connection.READ_NUM_BYTES = READ_BYTES  # where it is httpx's own: four times its measure
+    httpcore.AsyncHTTP11Connection.READ_NUM_BYTES = READ_BYTES  # for httpx's own transport: four times its default
     return httpx.AsyncClient(timeout=timeout, follow_redirects=False, verify=context, transport=transport)
 
 
@@ -50,7 +50,7 @@ def _has_proxy() -> bool:
 
 
 class AiohttpTransport(httpx.AsyncBaseTransport):
-    """Carries out httpx's requests; no cookies, netrc, redirects, proxies or decompressing below httpx."""
+    """Carries out httpx's requests; no cookies, netrc, redirects, proxies or decompression below httpx."""
 
     def __init__(self, context: ssl.SSLContext) -> None:
         self._context = context

@@ -21,7 +21,7 @@ from app.trust import trust
 
 # `*` means every event except those that must be selected by name (stripe.md 4.2); this is the one we need.
 BY_NAME_ONLY = "reporting.report_type.updated"
-# Released versions: a date, since 2024 with a name. Bodies are read tolerantly, but a preview's may change any time.
+# Released versions: a date, since 2024 with a name. Bodies are read tolerantly, but a preview's may change at any time.
 _RELEASED = re.compile(r"\d{4}-\d{2}-\d{2}(\.(?!preview)[a-z]+)?")
 
 
@@ -57,7 +57,7 @@ async def repair_endpoint(
 
 
 def missing_events(endpoint: WebhookEndpoint, wanted: Iterable[str]) -> list[str]:
-    """Which of our events this endpoint is not sent, even with `*`."""
+    """Which of our events this endpoint does not get, even with `*`."""
     covered = {*endpoint.events, *(set(wanted) - {BY_NAME_ONLY} if "*" in endpoint.events else ())}
     return sorted(set(wanted) - covered)
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from decimal import Context, Decimal, Inexact, InvalidOperation
 
-# Far more digits than a sum can have; one that still had to be rounded would be an error.
+# Far more digits than a sum can have; if one still had to be rounded, that would be an error.
 _EXACT = Context(prec=1000, traps=[Inexact, InvalidOperation])
 
 

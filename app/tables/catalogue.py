@@ -1,6 +1,6 @@
 """What is known about Stripe's report types, from `app/catalogue/reports.yaml`: facts only, each with its mark.
 
-What is not known there stays unknown here: nothing is guessed into a table.
+What is unknown there stays unknown here: nothing is guessed into a table.
 """
 
 import re
@@ -32,8 +32,8 @@ class Kind(StrEnum):
 class Personal(StrEnum):
     """Whose data a column holds."""
 
-    YES = "yes"  # a person's own: loaded only where a rule names it
-    FREE_TEXT = "free_text"  # may hold a person's data: treated alike
+    YES = "yes"  # a person's own: loaded only if a rule names it
+    FREE_TEXT = "free_text"  # may hold a person's data: treated the same
     PSEUDONYM = "pseudonym"  # an id that leads to a person at Stripe: loaded
     NO = "no"
 
@@ -45,7 +45,7 @@ class Personal(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column that is known by name. `zone` says how to read its times: `utc`, `run` (the run's zone) or `date`."""
+    """A column known by name. `zone` says how to read its times: `utc`, `run` (the run's zone) or `date`."""
 
     name: str
     kind: Kind
@@ -72,7 +72,7 @@ class Family:
 
 @dataclass(frozen=True, slots=True)
 class ReportTypeFacts:
-    """One version: its columns as far as they are known, and how sure that is (`columns_mark`)."""
+    """One version: its columns as far as they are known, and how certain that is (`columns_mark`)."""
 
     id: str
     family: str

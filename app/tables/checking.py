@@ -1,4 +1,4 @@
-"""Runs the checks that a load takes part in, and adds what is new about them: verdicts are never changed."""
+"""Runs the checks that a load takes part in, and adds new verdicts: existing ones are never changed."""
 
 import asyncio
 import json
@@ -39,7 +39,7 @@ async def check_due(res: Resources) -> int:
 async def _check_some(res: Resources, account: str) -> int:
     """Check a few loads of the account, oldest first; 0 if there are none, or another process does it."""
     async with res.sessions.begin() as session:
-        # Two processes that see the same pair at once would both report it. Nobody waits: the one that has the lock
+        # Two processes that see the same pair at once would both report it. Neither waits: the one that has the lock
         # looks again when it is done, and finds what came meanwhile.
         if not (await session.execute(_LOCK, {"account": account})).scalar_one():
             return 0
@@ -66,7 +66,7 @@ async def find(session: AsyncSession, read: inputs.Inputs) -> list[Named]:
     """The verdicts of all checks that these loads take part in."""
     found: list[Named] = []
     for load in read.loads.values():
-        # Many small computations: the event loop has its turn between two loads.
+        # Many small computations: the event loop gets a turn between two loads.
         await asyncio.sleep(0)
         for one in CHECKS:
             if one.concerns(load.family) and one.has_inputs(read.led) and (load.leads or not one.leading_only):

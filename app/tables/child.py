@@ -1,6 +1,6 @@
 """The process that loads files, one at a time: `python -m app.tables.child`. Questions and answers are lines of JSON.
 
-It gets the database's address and ids, never values. It ends when its parent does, or closes its input.
+It gets the database's address and ids, never values. It ends when its parent ends or closes its input.
 """
 
 import json
@@ -27,7 +27,7 @@ def main() -> None:
     """Serve loads until the input ends."""
     with suppress(OSError):
         os.nice(NICE)
-    # Whatever prints by accident must not be taken for an answer.
+    # Anything printed by accident must not be taken for an answer.
     answers, sys.stdout = sys.stdout, sys.stderr
     serve(sys.stdin, answers)
 
@@ -60,7 +60,7 @@ class Connections:
         return self._open[0], self._open[1]
 
     def close(self) -> None:
-        """Drop them: what was under way is rolled back."""
+        """Drop both: what was under way is rolled back."""
         for connection in self._open:
             with suppress(psycopg.Error):
                 connection.close()

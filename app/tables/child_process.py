@@ -17,13 +17,13 @@ from app.errors import ChildEnded, ChildSilent
 from app.resources import Resources
 
 IDLE_SECONDS = 60.0
-# A gigabyte takes a minute, and is given half an hour: then the child hangs, and others wait for it.
+# A gigabyte takes a minute, and may take half an hour: after that the child is hanging, and others wait for it.
 ANSWER_SECONDS = 1800.0
 _ROOT = Path(__file__).parents[2]
 
 
 class Child:
-    """At most one process, which does one thing at a time; other callers wait."""
+    """At most one process, which does one thing at a time while other callers wait."""
 
     def __init__(self, res: Resources) -> None:
         self._opening, self._intake = _opening(res), res.intake

@@ -67,7 +67,7 @@ class ColumnPlan:
 
 
 def changed_text(added: Sequence[str], removed: Sequence[str]) -> str:
-    """In words, which columns came and went."""
+    """Which columns came and went, in words."""
     return "; ".join([f"a new column, {name}" for name in added] + [f"{name} is gone" for name in removed])
 
 
@@ -79,7 +79,7 @@ def plan_columns(
     personal: Collection[str],
     all_personal: bool = False,
 ) -> ColumnPlan:
-    """Decide about every column of a header. `personal` are the columns that the rule names. What the table knows about
+    """Decide on every column of a header. `personal` are the columns that the rule names. What the table knows about
     a column wins over the catalogue: a kind once given is never changed by a file."""
     fields: list[Field] = []
     left: list[Left] = []

@@ -1,4 +1,4 @@
-"""Whether two answers to the same question have the same rows, whatever the order of rows and columns. In the child.
+"""Whether two answers to the same request have the same rows, in any order of rows and columns. In the child.
 
 Memory is bounded: only the number of each file's rows and the sum of their hashes are kept. Values are compared as
 written: `1.0` and `1.00` differ.

@@ -1,16 +1,16 @@
-"""From columns of checked values to the lines that COPY takes. Pure.
+"""Turns columns of checked values into the lines that COPY takes. Pure.
 
-A batch is written column by column and row by row by what Python has in C: a call for each row or value would take
-longer than PostgreSQL takes to store it.
+A batch is written column by column and row by row with functions that Python has in C: a call for each row or value
+would take longer than PostgreSQL takes to store it.
 """
 
 from collections.abc import Collection, Sequence
 from itertools import repeat
 
 NULL = r"\N"
-# What would end a value, or a line, of COPY's text format; the first is replaced first.
+# What would end a value or a line in COPY's text format; the first is replaced first.
 _ESCAPES = {"\\": r"\\", "\t": r"\t", "\n": r"\n", "\r": r"\r"}
-# No value has it: the reader refuses it.
+# No value contains it: the reader refuses it.
 _BETWEEN = "\0"
 
 
@@ -19,7 +19,7 @@ def lines(
 ) -> bytes:
     """The rows of a batch, led by the load's id and the row's number; an empty value is NULL.
 
-    `plain`: the places of columns that need no look: their values are numbers or times.
+    `plain`: the places of columns that need no escaping: their values are numbers or times.
     """
     numbers = map(str, range(first_row, first_row + rows))
     escaped = [column if place in plain else _escaped(column) for place, column in enumerate(columns)]

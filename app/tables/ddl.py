@@ -1,7 +1,7 @@
 """The tables and views themselves, made while the service runs, from the columns of the files. In the child (sync).
 
 A short transaction of its own before the load: ALTER keeps its lock until commit, and readers would queue behind a
-gigabyte. Dying between the two leaves an empty column, which harms nothing.
+gigabyte. A crash between the two leaves an empty column, which does no harm.
 """
 
 from collections.abc import Sequence
@@ -19,14 +19,14 @@ from app.tables.columns import METADATA, Field, sql_name
 Connection: TypeAlias = psycopg.Connection[tuple[Any, ...]]
 
 ROWS_SCHEMA = "report_rows"
-# A reader with an open transaction keeps us from changing a table. We wait this long, and try again later.
+# A reader with an open transaction keeps us from changing a table. We wait this long, then try again later.
 LOCK_MILLISECONDS = 200
 
 _TYPES = {Kind.DECIMAL: "numeric", Kind.INTEGER: "bigint", Kind.TIMESTAMP: "timestamp", Kind.TEXT: "text"}
 _TYPES_JSON = "jsonb"
 _ZONES = {"utc": "in UTC", "run": "in the zone of the run (_timezone)", "date": "a date"}
 
-# Of a file for all connected accounts, the lines of those that the rule leaves out are not shown.
+# From a file for all connected accounts, the lines of those that the rule leaves out are not shown.
 ACCOUNT_COLUMN = "connected_account"
 _IS_WANTED = f"coalesce(load.connected_account is not null or line.{ACCOUNT_COLUMN} <> all(rule.excepted), true)"
 
@@ -46,13 +46,13 @@ PROVENANCE: tuple[tuple[str, str, str], ...] = (
 
 
 def together(connection: Connection) -> AbstractContextManager[object]:
-    """What is said within it is sent at once, and answered at its end; through a pooler one after the other."""
-    # Where statements can be prepared nobody stands between (`child._connected`).
+    """Statements within it are sent at once, and answered at its end; through a pooler, one after the other."""
+    # If statements can be prepared, no pooler is in between (`child._connected`).
     return nullcontext() if connection.prepare_threshold is None else connection.pipeline()
 
 
 def prepare_table(connection: Connection, family: Family, fields: Sequence[Field], reports_schema: str) -> None:
-    """Make the family's table and views fit these fields; nothing is changed where they already do.
+    """Make the family's table and views fit these fields; nothing is changed if they already do.
 
     The connection is in autocommit. Raises `psycopg.errors.LockNotAvailable` while readers are in the way.
     """
@@ -159,7 +159,7 @@ def _note_columns(connection: Connection, table: str, fields: Sequence[Field]) -
 
 
 def _columns(connection: Connection, table: str) -> dict[str, str]:
-    """The columns of a table of rows, in their order; none when there is no such table."""
+    """The columns of a table of rows, in their order; none if there is no such table."""
     with connection.cursor(row_factory=tuple_row) as cursor:
         cursor.execute(
             """
@@ -202,7 +202,7 @@ def _make_view(connection: Connection, view: _View) -> None:
 
 
 def _grows(connection: Connection, view: _View) -> bool:
-    """Whether the view can be replaced: it is not there yet, or the new one only adds columns at its end."""
+    """Whether the view can be replaced: it does not exist yet, or the new one only adds columns at its end."""
     with connection.cursor(row_factory=tuple_row) as cursor:
         cursor.execute(
             "select attname from pg_attribute where attrelid = to_regclass(format('%%I.%%I', %s::text, %s::text))"

@@ -1,4 +1,4 @@
-"""How one revision differs from another: a full join on the row key, or a count of equal lines where there is no key.
+"""How one revision differs from another: a full join on the row key, or a count of equal lines if there is no key.
 
 Statements are built here once: the summary is written by the child with the load, the rows are read by the API.
 """
@@ -38,7 +38,7 @@ class Pair:
 
     old: Side
     new: Side
-    key: tuple[str, ...]  # none: lines are counted
+    key: tuple[str, ...]  # empty: lines are counted
     columns: tuple[str, ...]
     left_out: tuple[str, ...]
 
@@ -114,7 +114,7 @@ def summary(table: str, pair: Pair) -> sql.Composed:
         )
         for place, one in enumerate(differs)
     ]
-    # Nearly all rows are the same: they are left out first, and only the others are looked at column by column.
+    # Nearly all rows are the same: they are left out first, and only the others are compared column by column.
     return sql.SQL(
         "select count(*) filter (where old.row_number is null) as added,"
         " count(*) filter (where new.row_number is null) as removed,"

@@ -1,4 +1,4 @@
-"""Writes all windows that the views show, as Parquet, to a chosen place: the same objects as in the Parquet store."""
+"""Writes all windows that the views show as Parquet to a chosen place: the same objects as in the Parquet store."""
 
 import tempfile
 import uuid
@@ -42,7 +42,7 @@ class CurrencySum:
 async def export(res: Resources, base: str, *, check: bool) -> int:
     """Write every shown window below `base`; returns how many. With `check`, the rows and sums of each are read back.
 
-    Raises TallyhookError where pyarrow is missing, or a window cannot be written or reads back differently.
+    Raises TallyhookError if pyarrow is missing, or a window cannot be written or reads back differently.
     """
     if not parquet.is_possible():
         raise TallyhookError(parquet.NEEDS)
@@ -78,7 +78,7 @@ async def _check(res: Resources, one: Shown, path: Path) -> None:
         expected = {row.currency: row.net for row in await fetch(session, CurrencySum, _SUMS, {"id": one.id})}
     rows, sums = parquet.read_sums(str(path))
     if one.is_partly_shown and rows <= one.rows:
-        return  # sums are known of whole files only
+        return  # sums are known only for whole files
     wrong = rows != one.rows or any(sums[currency] != expected.get(currency) for currency in sums)
     if wrong:
         raise TallyhookError(f"run {one.run_id}: the Parquet file's sums differ from the table's")

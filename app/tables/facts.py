@@ -19,13 +19,13 @@ CREATED = (
     "created", "created_utc", "effective_at", "effective_at_utc", "balance_transaction_created",
     "balance_transaction_created_at", "activity_at", "incurred_at", "transaction_date",
 )  # fmt: skip
-# A line of a summary that adds up the others: it has a check of its own and is left out of all sums.
+# A line of a summary that adds up the others: it has its own check and is left out of all sums.
 TOTAL_LINE = "total"
 
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """The facts of one loaded file. The numbers are None where the file lacks a column for them."""
+    """The facts of one loaded file. Numbers are None if the file lacks a column for them."""
 
     first_created: str | None
     last_created: str | None
@@ -39,7 +39,7 @@ def first_of(names: Sequence[str], columns: Collection[str]) -> str | None:
 
 
 def write_facts(connection: Connection, family: Family, load_id: int, columns: Collection[str]) -> Facts:
-    """Write down the sums of a load's rows in place of earlier ones, and find its facts, in one look at the rows.
+    """Replace the recorded sums of a load's rows, and find its facts, in one pass over the rows.
 
     `columns` are those of the table that the file has.
     """

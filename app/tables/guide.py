@@ -1,4 +1,4 @@
-"""Which report to take for which task of a bookkeeper, with its columns in words."""
+"""Which report to use for which bookkeeping task, with its columns in words."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass

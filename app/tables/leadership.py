@@ -1,7 +1,7 @@
 """Which rule's windows the plain view of a table shows: a list of periods that never overlap within a scope.
 
 The rows of a daily and a monthly rule of one report would count twice. So one leads at any time: the first that can, or
-the one that says `leading`, from its first window on; what its predecessor had led before stays. A window shows if it
+the one that says `leading`, from its first window on; what its predecessor led before stays. A window shows if it
 lies within a period of its rule. Database only.
 
 A rule for `each` connected account leads all of them in one period (`*`), however many there are, except those that
@@ -66,11 +66,11 @@ class Candidate:
         return [EVERYBODY if self.report_type.startswith(CONNECT_PREFIX) else ""]
 
     def goes_on(self, scope: str, named: Collection[str]) -> bool:
-        """Whether it still makes files of this scope: it is there, and runs for the account."""
+        """Whether it still makes files of this scope: it exists, and runs for the account."""
         return not self.is_deleted and scope in self.scopes(named)
 
     def shares(self, own: str, other: str) -> bool:
-        """Whether its scope `own` may have rows of another rule's scope `other`."""
+        """Whether its scope `own` may share rows with another rule's scope `other`."""
         if own != EVERYBODY or other in ("", EVERYBODY):
             return own == other
         return not self.is_for_each
@@ -135,7 +135,7 @@ async def settle(session: AsyncSession, account: str, report_type: str) -> None:
 
 
 async def _made(session: AsyncSession, rules: Sequence[Candidate], before: Sequence[Period]) -> list[Made]:
-    """Of the rules that have led so far, as far as somebody takes over: it may mean to look at all of their runs."""
+    """For the rules that have led so far, if another takes over: this may read all of their runs."""
     starts = [rule.starts_at for rule in rules if rule.table_state == "leading"]
     named, by_id = _named(rules, before), {rule.id: rule for rule in rules}
     led = [(rule, period.scope) for period in before if (rule := by_id.get(period.rule_id)) is not None]
@@ -147,7 +147,7 @@ async def _made(session: AsyncSession, rules: Sequence[Candidate], before: Seque
 
 
 async def leading(session: AsyncSession, rule_ids: Sequence[uuid.UUID]) -> set[uuid.UUID]:
-    """Which of these rules lead at present."""
+    """Which of these rules lead now."""
     return set((await session.execute(_LEADING, {"rules": list(rule_ids)})).scalars())
 
 
@@ -178,7 +178,7 @@ def _named(rules: Sequence[Candidate], before: Sequence[Period]) -> set[str]:
 def _of_newly_named(
     before: Sequence[Period], by_id: Mapping[uuid.UUID, Candidate], named: Collection[str]
 ) -> list[Period]:
-    """An account that a rule names now was led with all others until now: the same, as periods of its own."""
+    """An account that a rule names now was led with all others so far: the same, as periods of its own."""
     known = {period.scope for period in before}
     return [
         replace(period, scope=account)

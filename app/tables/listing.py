@@ -1,4 +1,4 @@
-"""Loads as they are shown: their sums, their rows, and how revisions differ. Only reads."""
+"""Loads for display: their sums, their rows, and how revisions differ. Only reads."""
 
 import uuid
 from collections.abc import Sequence
@@ -176,7 +176,7 @@ async def pair_of(session: AsyncSession, load: ShownLoad, against: int | None) -
 async def diff_rows(
     session: AsyncSession, load: ShownLoad, pair: Pair, kind: str, *, after: str, limit: int, personal: bool
 ) -> list[DiffRow]:
-    """Rows that were added, removed or changed, after a key. Raises Conflict where the report has no key."""
+    """Rows that were added, removed or changed, after a key. Raises Conflict if the report has no key."""
     if not pair.key:
         raise Conflict("rows of this report have no key to tell them apart: only their number is compared")
     names = [name for name in load.loaded_columns or [] if name not in pair.left_out]

@@ -25,9 +25,9 @@ from app.tables.facts import Facts, write_facts
 from app.tables.reading import Reader, Unwanted, Wanted, as_json
 from app.tables.unzipping import plain
 
-# Increased whenever a version can read more than the one before: it tries the failed loads of an older loader again.
+# Increased whenever a version can read more than the previous one: it then retries the failed loads of an older loader.
 LOADER = 1
-# A statement of a load may take this long, and a second more for each so many bytes.
+# A load's statement may take this long, plus a second for every so many bytes.
 SECONDS = 60
 BYTES_PER_SECOND = 4 * 1024 * 1024
 _COPY_LINE = re.compile(r"line (\d+)")
@@ -154,7 +154,7 @@ def _copy(connection: Connection, load: _Load, *, gently: bool) -> None:
 
 @contextmanager
 def _naming_the_row(first: int) -> Iterator[None]:
-    """Of a value that the database refuses, say which row it is in: `first` is the number of the first of this COPY."""
+    """Say which row holds a value that the database refuses: `first` is the number of this COPY's first row."""
     try:
         yield
     except psycopg.DataError as error:
@@ -165,7 +165,7 @@ def _naming_the_row(first: int) -> Iterator[None]:
 
 
 def metadata_of(names: Sequence[str], columns: Sequence[Sequence[str]]) -> list[str]:
-    """The columns of metadata as one, of JSON objects without what is empty; empty where all is."""
+    """The columns of metadata as one, of JSON objects without empty values; empty if all are."""
     return [as_json(names, [value or None for value in row]) or "" for row in zip(*columns, strict=True)]
 
 
@@ -223,8 +223,8 @@ def _note_left(connection: Connection, load: _Load) -> None:
     connection.execute(_NOTE_LEFT, {"table": load.family.table, "run_id": load.job.run_id, "values": values_json})
 
 
-# Nobody waits for the disk: what a crash of the server takes back is due again, its rows and its state together, and
-# whatever is recorded later about it is on the disk only after it. And 200,000 keys fit into memory.
+# Nobody waits for the disk: a load that a crash of the server undoes is due again, its rows and its state together, and
+# whatever is recorded later about it reaches the disk after it. And 200,000 keys fit into memory.
 _FOR_THIS_LOAD = """
 select set_config('statement_timeout', %s, true), set_config('synchronous_commit', 'off', true),
     set_config('work_mem', greatest(pg_size_bytes(current_setting('work_mem')) / 1024, 32 * 1024)::text, true)
@@ -256,7 +256,7 @@ not loads.filtered and exists (
             select from leaderships as own where own.account = loads.account and own.family = loads.family
                 and own.scope = loads.scope)))
 """
-# The newest revision by its number, in whatever order they were loaded; and whether its rule leads.
+# The newest revision by number, whatever order they were loaded in; and whether its rule leads.
 _SUPERSEDE = f"""
 with one as (select * from loads where id = %(id)s), same as (
     select loads.id, loads.revision, max(loads.revision) over () as newest from loads join one on

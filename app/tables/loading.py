@@ -1,4 +1,4 @@
-"""The lane of loads: claim, let the child load, record how it ended, and check what can be checked now."""
+"""The lane of loads: claim, have the child load, record how it ended, and check what can be checked now."""
 
 import asyncio
 import time
@@ -15,7 +15,7 @@ from app.tables import checking, leadership, loads
 from app.tables.child_process import Child
 from app.tables.loads import LoadClaim
 
-# How often to look for files that a process of the version before has stored, and for work that a crash left undone.
+# How often to look for files that a process of the previous version stored, and for work that a crash left undone.
 LOOK_SECONDS = 60.0
 MISSING_AT_ONCE = 500
 
@@ -76,13 +76,13 @@ async def crashed(res: Resources, claim: LoadClaim, error: Exception) -> None:
 
 
 async def _make_sure_somebody_leads(res: Resources, claim: LoadClaim) -> None:
-    """Decide who leads the table of a rule that is older than this version, or was made by a process that is."""
+    """Decide who leads the table of a rule that is older than this version, or was made by an older process."""
     async with res.sessions.begin() as session:
         await leadership.settle(session, claim.account, claim.report_type)
 
 
 async def look_for_loads(res: Resources) -> bool:
-    """Create the loads of files that an older process stored, retry what an older loader could not read, check the
+    """Create loads for files that an older process stored, retry what an older loader could not read, check the
     rest."""
     if res.settings.tables == "off":
         return False

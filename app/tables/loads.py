@@ -17,7 +17,7 @@ from app.tables.catalogue import CONNECT_PREFIX, family_of
 from app.tables.load_file import LOADER
 from app.vocabulary import Lane
 
-# After an error of ours, a load is tried again this many times before it is `failed` (internal).
+# After an error of ours, a load is retried this many times before it is `failed` (internal).
 MOST_CRASHES = 5
 EVERYBODY = "*"
 _FILTERS = ("currency", "reporting_category")
@@ -38,12 +38,12 @@ class LoadClaim:
     fence: int
     caused_by: str | None  # the cause of its run, for logs and traces
     traceparent: str | None
-    has_leader: bool  # whether it was decided who leads its rows; without a rule there is nothing to decide
+    has_leader: bool  # whether it is decided who leads its rows; without a rule there is nothing to decide
 
 
 @dataclass(frozen=True, slots=True)
 class StoredRun:
-    """What a load needs of a run whose file is stored."""
+    """What a load needs to know of a run whose file is stored."""
 
     run_id: uuid.UUID
     file_id: uuid.UUID
@@ -60,7 +60,7 @@ class StoredRun:
 
 
 async def owe(session: AsyncSession, run_ids: Sequence[uuid.UUID]) -> int:
-    """Have the files of these runs loaded, unless their rules say no; returns how many. What is there already stays."""
+    """Have the files of these runs loaded, unless their rules say no; returns how many. Existing loads stay."""
     stored = await fetch(session, StoredRun, _STORED, {"run_ids": list(run_ids)})
     if not stored:
         return 0
@@ -100,7 +100,7 @@ def is_filtered(parameters: dict[str, Any]) -> bool:
 
 
 async def claim(session: AsyncSession, lease: Lease, limit: int) -> list[LoadClaim]:
-    """Take up to `limit` loads, those that are due for longest."""
+    """Take up to `limit` loads, longest due first."""
     return await fetch(session, LoadClaim, _CLAIM, {"worker": lease.worker, "seconds": lease.seconds, "limit": limit})
 
 
@@ -127,7 +127,7 @@ async def fail(session: AsyncSession, claim: LoadClaim, error: dict[str, Any]) -
 
 
 async def crashed(session: AsyncSession, claim: LoadClaim, message: str, seconds: float) -> None:
-    """After an error of ours: try again a bounded number of times, then fail."""
+    """After an error of ours: retry a bounded number of times, then fail."""
     values = {"id": claim.id, "fence": claim.fence, "seconds": seconds}
     crashes = (await session.execute(_CRASHED, values)).scalar_one_or_none()
     if crashes is not None and crashes >= MOST_CRASHES:
@@ -143,7 +143,7 @@ async def again(session: AsyncSession, load_ids: Sequence[int]) -> int:
 
 
 async def again_of_rule(session: AsyncSession, rule_id: uuid.UUID, columns: Sequence[str]) -> int:
-    """Load a rule's files again that have one of these columns loaded; those that the rule no longer names are left
+    """Load again those files of a rule that have one of these columns loaded; columns that it no longer names are left
     out."""
     values = {"rule_id": rule_id, "columns": list(columns)}
     return await again(session, (await session.execute(_WITH_COLUMNS, values)).scalars().all())
@@ -163,7 +163,7 @@ async def retry_failed_of_older_loaders(session: AsyncSession) -> int:
 
 
 async def owe_missing(session: AsyncSession, *, limit: int) -> int:
-    """Create the loads of files that a process of the version before has stored; older files are loaded on request."""
+    """Create loads for files that a process of the previous version stored; older files are loaded on request."""
     missing = (await session.execute(_MISSING, {"limit": limit})).scalars().all()
     return await owe(session, missing)
 

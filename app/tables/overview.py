@@ -1,4 +1,4 @@
-"""The tables as they are shown: what is in them, their columns, and the rules that lead them. Only reads."""
+"""The tables for display: what is in them, their columns, and the rules that lead them. Only reads."""
 
 import uuid
 from dataclasses import dataclass
@@ -48,7 +48,7 @@ class ShownColumn:
 
     @property
     def zone(self) -> str | None:
-        """How its times are to be read: `utc`, `run` or `date`."""
+        """How to read its times: `utc`, `run` or `date`."""
         found = find_column(self.name)
         return None if found is None else found.zone
 
@@ -67,7 +67,7 @@ class Leader:
 
 @dataclass(frozen=True, slots=True)
 class ColumnsChanged:
-    """A file that has other columns than the file before it of the same rule, and when it was stored."""
+    """A file whose columns differ from those of its rule's previous file, and when it was stored."""
 
     rule_id: uuid.UUID
     rule: str

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 # Rows that become one row group.
 GROUP_ROWS = 50_000
-# What pyarrow reads at once, which becomes one row group too.
+# What pyarrow reads at once, which also becomes one row group.
 _BLOCK_BYTES = 4 * 1024 * 1024
 # Columns of the report, and how many rows they are.
 Batch: TypeAlias = tuple[list["pa.Array"], int]
@@ -64,7 +64,7 @@ class Source:
     parameters: dict[str, Any]
     personal: list[str]
     left_out: list[str]  # connected accounts whose lines are not shown
-    loaded_columns: list[str]  # the strict reader has accepted each of their values; none unless the load is done
+    loaded_columns: list[str]  # those whose values the strict reader has accepted; empty unless the load is done
     loaded_rows: int
 
     @property
@@ -103,7 +103,7 @@ def _csv(reading: Connection, source: Source) -> Iterator[bytes]:
 
 
 def read_sums(path: str) -> tuple[int, dict[str, Any]]:
-    """The number of rows of a written file, and its net per currency; no sums where it has no such columns."""
+    """The number of rows of a written file, and its net per currency; no sums if it has no such columns."""
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
@@ -135,7 +135,7 @@ def _shown_fields(looking: Connection, reader: Reader, source: Source, all_perso
 
 
 def _was_read(source: Source, fields: Sequence[Field]) -> bool:
-    """Whether the strict reader has accepted every value of these columns, so that another may read them."""
+    """Whether the strict reader has accepted every value of these columns, so that another reader may read them."""
     return (
         source.separator == "."
         and source.loaded_rows > 0
@@ -175,7 +175,7 @@ def _without(table: "pa.Table", left_out: Sequence[str]) -> "pa.Table":
 def _repetitive(
     schema: "pa.Schema", front: list[tuple[str, Any, Any]], columns: list["pa.Array"], rows: int
 ) -> list[str]:
-    """The columns to write as references to their distinct values; where these are many, it takes long for nothing."""
+    """The columns to write as references to their distinct values; with many of those it takes long for nothing."""
     names = schema.names[len(front) :]
     few = [name for name, column in zip(names, columns, strict=False) if 2 * len(column.unique()) < rows]
     return [*(name for name, _, _ in front if name != "_row"), *few]
@@ -211,7 +211,7 @@ def _by_arrow(content: Iterator[bytes], fields: Sequence[Field]) -> Iterator[Bat
 
 
 def _strictly(reader: Reader, fields: Sequence[Field]) -> Iterator[Batch]:
-    """The columns by our own reader, the keys of metadata in one at the end; many rows at a time."""
+    """The columns by our own reader, the keys of metadata in one column at the end; many rows at a time."""
     import pyarrow as pa
 
     plain = [place for place, field in enumerate(fields) if field.sql_name is not None]

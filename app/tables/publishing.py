@@ -1,7 +1,7 @@
 """The Parquet store: one object per window that the plain views show, replaced in place, gone with its rows.
 
 An object's name has no revision: a reader sees the old one or the new one, never both. Two writers of one window may
-overtake each other. So a writer checks afterwards which load is shown; if it is another one, that one is written again.
+overtake each other. So a writer checks afterwards which load is shown; if it is another, that one is written again.
 """
 
 import tempfile
@@ -20,7 +20,7 @@ from app.queue.claims import FREE
 from app.resources import Resources
 from app.tables.child_process import Child
 
-# As long as a gigabyte may take; the window of a crashed writer waits for this long.
+# As long as a gigabyte may take; a crashed writer's window waits this long.
 LEASE_SECONDS = 600.0
 MEDIA_TYPE = "application/vnd.apache.parquet"
 

@@ -1,7 +1,7 @@
 """From the bytes of a report to checked rows: strict, exact, in bounded memory. Pure.
 
-PostgreSQL may not judge the values: it would take `NaN`, `1_000` and `now`. A value is taken unchanged or the file is
-refused, with the row and the column named, and never the value, which may be somebody's name.
+PostgreSQL may not judge the values: it would accept `NaN`, `1_000` and `now`. A value is taken unchanged or the file is
+refused; the error names the row and the column, but never the value, which may be somebody's name.
 """
 
 import csv
@@ -21,7 +21,7 @@ from app.tables.catalogue import Kind
 # More than any value or line of a report has.
 MOST_LINE_BYTES = 1024 * 1024
 MOST_COLUMNS = 1500
-# What fits into a processor's cache: four times as many take half as long again.
+# What fits into a processor's cache: four times as many bytes take half as long again.
 BATCH_ROWS = 500
 BATCH_BYTES = 4 * 1024 * 1024
 # The size of a batch is compared with BATCH_BYTES after this many rows.
@@ -109,7 +109,7 @@ class Reader:
     def batches(self, wanted: Sequence[Wanted], unwanted: Sequence[Unwanted] = ()) -> Iterator[list[Row]]:
         """The rows, some at a time: the values of `wanted` in that order, checked; an empty value is None.
 
-        A column of metadata is requested like any other. What is in `unwanted` is counted there.
+        A column of metadata is requested like any other. The `unwanted` columns are counted there.
         """
         for columns, count in self.columns(wanted, unwanted):
             values = [[value or None for value in column] for column in columns]
@@ -118,7 +118,7 @@ class Reader:
     def columns(
         self, wanted: Sequence[Wanted], unwanted: Sequence[Unwanted] = ()
     ) -> Iterator[tuple[list[Sequence[str]], int]]:
-        """The same column by column, an empty value as it stands; and how many rows they are."""
+        """The same column by column, empty values unchanged; and how many rows there are."""
         width = len(self.header)
         while rows := self._batch():
             if set(map(len, rows)) != {width}:
@@ -195,7 +195,7 @@ class _Lines:
     """The lines of a stream of bytes, as text, each with its line break; `taken` counts the bytes so far.
 
     Only LF ends a line: `str.splitlines` would also split at what may stand inside a value (U+2028). Many lines are
-    decoded at once; only where one of them is bad is each looked at, so that those before it are read.
+    decoded at once; only if one of them is bad, each is looked at, so that those before it are read.
     """
 
     def __init__(self, pieces: Iterable[bytes]) -> None:

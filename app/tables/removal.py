@@ -13,7 +13,7 @@ from app.db.rows import fetch_first
 from app.resources import Resources
 from app.tables.ddl import ROWS_SCHEMA
 
-# Transactions are short and leave time for vacuum between them.
+# Transactions are short and leave time for vacuum in between.
 ROWS_AT_ONCE = 20_000
 
 
@@ -26,7 +26,7 @@ class Leaving:
 
 
 async def remove_of_files(session: AsyncSession, file_ids: Sequence[uuid.UUID]) -> None:
-    """From the commit on no view shows rows of these files; a load of one that is under way finds itself overtaken."""
+    """From the commit on, no view shows rows of these files; a load of one that is under way finds itself overtaken."""
     await session.execute(_REMOVE_OF_FILES, {"ids": list(file_ids)})
 
 

@@ -31,17 +31,17 @@ class _Headers:
 
     @property
     def added(self) -> list[str]:
-        """Columns that the file has, and the one before has not."""
+        """Columns that the file has, and the previous one lacks."""
         return [name for name in self.header if name not in self.before]
 
     @property
     def removed(self) -> list[str]:
-        """Columns that the file lacks, and the one before has."""
+        """Columns that the file lacks, and the previous one has."""
         return [name for name in self.before if name not in self.header]
 
 
 async def tell_differences(session: AsyncSession, new: Sequence[NewVerdict]) -> None:
-    """Announce the new verdicts that two numbers differ, and that numbers agree which were announced to differ."""
+    """Announce new verdicts that two numbers differ, or that numbers announced to differ now agree."""
     if not new or not await has_targets(session):
         return
     differ = [one for one in new if one.finding.verdict is Verdict.DIFFERS]
@@ -79,7 +79,7 @@ def _message(new: NewVerdict, state: str) -> NewMessage:
 
 
 async def tell_changed_columns(session: AsyncSession, load_ids: Sequence[int]) -> None:
-    """Store and announce which of these files have other columns than the file before."""
+    """Store and announce which of these files have columns other than the previous file's."""
     headers = await fetch(session, _Headers, _HEADERS, {"ids": list(load_ids)})
     found = [one for one in headers if one.added or one.removed]
     changes = [{"id": one.load_id, "added": one.added, "removed": one.removed} for one in found]
@@ -115,7 +115,7 @@ from loads join rules on rules.id = loads.rule_id cross join lateral (
 where loads.id = any(:ids) and loads.header is not null and loads.header <> earlier.header
 order by loads.id
 """)
-# Where the columns are those of the file before again, as after its new revision, nothing stays.
+# If the columns are again those of the previous file, as after its new revision, nothing is kept.
 _CHANGED = text("""
 update loads set added_columns = changed.added, removed_columns = changed.removed
 from loads as one left join jsonb_to_recordset(cast(:changes as jsonb))

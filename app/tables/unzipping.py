@@ -11,7 +11,7 @@ _HEADER = struct.Struct("<4s5H3I2H")
 _DEFLATED = 8
 _SIZE_FOLLOWS = 0x08
 _ENCRYPTED = 0x01
-# However much a piece grows when unpacked, only this much is in memory.
+# However much a piece grows when unpacked, only this much of it is in memory.
 MOST_BYTES = 256 * 1024
 
 

@@ -9,7 +9,7 @@ from app.errors import AddressRefused
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """`status` is that of HTTP (success of a mail server or store counts as 200); `error` is a word if there was no
+    """`status` is HTTP's (a mail server's or store's success counts as 200); `error` is a word if there was no
     answer. `retry_after` is in seconds, if the receiver requested a pause; `text` is the beginning of the answer."""
 
     status: int | None = None

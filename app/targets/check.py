@@ -17,7 +17,7 @@ _LOCAL_NAMES = ("localhost", "localhost.localdomain")
 
 @dataclass(frozen=True, slots=True)
 class NewTarget:
-    """A wanted target. `rule_ids` and `accounts`: None means all."""
+    """A target to save. `rule_ids` and `accounts`: None means all."""
 
     name: str
     kind: TargetKind
@@ -68,7 +68,7 @@ def url_problems(url: str | None, settings: Settings) -> list[FieldError]:
 
 
 def _address_in(host: str) -> guard.Address | None:
-    """The address that a host spells, also in the short forms that libc accepts (127.1, 2130706433, 0x7f.1)."""
+    """The address that a host spells, including the short forms that libc accepts (127.1, 2130706433, 0x7f.1)."""
     try:
         return ipaddress.ip_address(host)
     except ValueError:

@@ -154,7 +154,7 @@ async def record(
 ) -> None:
     """Record an attempt and the result for each of its messages; only claims that are still ours change.
 
-    `retry_in`: seconds until each message is tried again, None where this was its last try.
+    `retry_in`: seconds until each message is tried again, None after its last try.
     """
     values = _keys([claim]) | {
         "retry_in": list(retry_in),
@@ -164,7 +164,7 @@ async def record(
         "error": outcome.error,
         "answer": outcome.answer,
     }
-    # The target before its deliveries, as everybody who disables it does: otherwise each could wait for the other.
+    # Lock the target before its deliveries, as all code that disables it does: otherwise the two could deadlock.
     about = {"target_id": claim.target.id, "delivered": outcome.delivered}
     if not outcome.delivered:
         await session.execute(_LOCK_TARGET, about)
@@ -182,7 +182,7 @@ def _keys(claims: Sequence[DeliveryClaim]) -> dict[str, Any]:
 
 
 # As many per target as it has slots left. For people, all collected messages go as one, once the first is
-# due. Targets that work come first, then those that wait longest.
+# due. Working targets come first, then those that wait longest.
 _CLAIM = text(f"""
 with open as (
     select targets.id, targets.kind in ('email', 'slack') as collects, targets.failing_since is not null as fails,
@@ -227,7 +227,7 @@ select claimed.message_id, claimed.target_id, claimed.fence, claimed.tries, mess
     coalesce(targets.previous_until > clock_timestamp(), false) as previous_is_valid
 from claimed join messages on messages.id = claimed.message_id join targets on targets.id = claimed.target_id
 """)  # noqa: S608 - of constants only
-# For the lane's alarm (worker/due): when the next delivery of each target is due, however many wait for a dead one.
+# For the lane's alarm (worker/due): when the next delivery of each target is due, however many wait for a dead target.
 NEXT_DUE = """
     select min(next.due_at) from targets cross join lateral (
         select due_at from deliveries where target_id = targets.id and state = 'pending' and due_at > {since}

@@ -29,7 +29,7 @@ class _Stored:
 
 
 async def send(res: Resources, claim: DeliveryClaim) -> Answer:
-    """Copy the file of the message; doing it twice leaves the same object. Messages without a file are passed over."""
+    """Copy the file of the message; doing it twice leaves the same object. Messages without a file are skipped."""
     (message,) = claim.messages
     if message.type not in _WITH_FILES:
         return Answer(200, text="nothing to copy")

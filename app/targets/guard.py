@@ -1,7 +1,7 @@
 """Where messages may be sent: the guard against requests to addresses inside our own network.
 
-A name is resolved once, every address that it has must be allowed, and the connection goes to that very address: a
-second answer of the name server changes nothing. The certificate is still checked against the name.
+A name is resolved once, all of its addresses must be allowed, and the connection goes to one that was checked: a
+second answer from the name server changes nothing. The certificate is still checked against the name.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ _SPECIAL = (ipaddress.ip_network("192.0.0.0/24"), ipaddress.ip_network("fec0::/1
 
 
 def is_public(address: Address) -> bool:
-    """Whether an address belongs to the public internet, also where it wraps another one (mapped, NAT64, 6to4)."""
+    """Whether an address belongs to the public internet, even if it wraps another one (mapped, NAT64, 6to4)."""
     if isinstance(address, ipaddress.IPv6Address):
         inner = _wrapped(address)
         if inner is not None:
@@ -40,7 +40,7 @@ def is_allowed(address: Address, networks: Sequence[Network]) -> bool:
 
 
 def is_inside(address: Address, networks: Sequence[Network]) -> bool:
-    """Whether one of the networks holds the address, also where it is an IPv4 address mapped into IPv6."""
+    """Whether one of the networks contains the address, even if it is an IPv4 address mapped into IPv6."""
     plain = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
     return any(one.version == network.version and one in network for one in (address, plain) if one is not None
                for network in networks)  # fmt: skip
@@ -100,10 +100,10 @@ class GuardedTransport(httpx.AsyncBaseTransport):
 
 
 def make_client(networks: Sequence[Network], proxy: str | None, *, timeout: float) -> httpx.AsyncClient:
-    """The client that all messages go through: no redirects, of the environment only the certificate authorities,
+    """The client that all messages go through: no redirects, only the certificate authorities from the environment,
     `timeout` seconds a step.
 
-    With a proxy it is the proxy that resolves and refuses (Stripe's Smokescreen does).
+    With a proxy, the proxy resolves and refuses (Stripe's Smokescreen does).
     """
     transport: httpx.AsyncBaseTransport
     if proxy is not None:

@@ -17,7 +17,7 @@ from app.targets.texts import subject_of, text_of
 ANSWER_SECONDS = 30.0
 # For all recipients together: the server may take its time with each of them.
 MAIL_SECONDS = 60.0
-# The mail is delivered by then, and nobody waits for the goodbye.
+# By then the mail is delivered, and we do not wait for the goodbye.
 QUIT_SECONDS = 1.0
 
 
@@ -31,7 +31,7 @@ async def send(res: Resources, claim: DeliveryClaim) -> Answer:
     mail["To"] = ", ".join(claim.target.recipients)
     mail["Subject"] = subject_of(claim.messages)
     mail["Date"] = formatdate(localtime=False)
-    # The same id at every try, so that a server that accepted the mail before can recognize it.
+    # The same id on every try, so that a server that accepted the mail before can recognize it.
     mail["Message-ID"] = _message_id(claim, settings.mail_from)
     mail["Auto-Submitted"] = "auto-generated"
     mail.set_content(text_of(claim.messages, public_url=settings.public_url))

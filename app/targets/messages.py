@@ -1,6 +1,6 @@
 """Messages are created in the transaction of the fact they announce, with a delivery for each target that wants it.
 
-Without targets nothing is written, and a run costs only one cheap query more.
+Without targets nothing is written, and a run costs only one more cheap query.
 """
 
 import uuid
@@ -62,7 +62,7 @@ async def has_targets(session: AsyncSession) -> bool:
 
 
 async def announce(session: AsyncSession, new: Sequence[NewMessage]) -> int:
-    """Write these messages and their deliveries down; they go out when the session's transaction commits.
+    """Record these messages and their deliveries; they go out once the session's transaction commits.
 
     Returns how many deliveries were made. A disabled target's are kept as skipped. Without targets nothing is written.
     """
@@ -99,14 +99,14 @@ async def announce_runs(session: AsyncSession, run_ids: Collection[uuid.UUID], s
 
 
 def look_at_runs(batch: Batch, run_ids: Collection[uuid.UUID], state: RunState) -> Answer | None:
-    """Have the batch look for what `announce_found` announces of these runs; None where there is nothing to say."""
+    """Have the batch look for what `announce_found` announces about these runs; None if there is nothing to say."""
     return batch.add(_RUNS, {"run_ids": list(run_ids)}) if state in _TYPES and run_ids else None
 
 
 async def announce_found(session: AsyncSession, found: Answer, state: RunState, moved: Collection[uuid.UUID]) -> None:
     """Announce those of the runs found that have moved to `state`."""
     runs = [run for run in found.rows(_Run) if run.id in moved]
-    # A re-check is announced only where it found a difference.
+    # A re-check is announced only if it found a difference.
     new = [_run_message(run, _TYPES[state]) for run in runs if not run.recheck]
     if state is RunState.STORED:
         new += [_restated(run) for run in runs if run.earlier_sha256 is not None and run.earlier_sha256 != run.sha256]
@@ -147,7 +147,7 @@ class _Run:
 
 def _run_message(run: _Run, type_: MessageType) -> NewMessage:
     data = {"run": _run_data(run), "file": _file_data(run)}
-    # A run can fail, be retried and fail again: each is a fact of its own.
+    # A run can fail, be retried and fail again: each failure is a fact of its own.
     return NewMessage(type_, data, f"{type_}/{run.id}/{run.moves}", run.account, run.rule_id, str(run.id))
 
 
@@ -216,7 +216,7 @@ def _as_day(day: date) -> str:
 
 
 _HAS_TARGETS = text("select exists(select from every_target where deleted_at is null)")
-# The revision before: the newest stored one of the same window.
+# The previous revision: the newest stored one of the same window.
 _RUNS = text("""
 select runs.id, runs.rule_id, rules.name as rule_name, runs.account, runs.report_type, runs.connected_account,
     runs.state, runs.attempt, runs.revision, runs.recheck, runs.partial, runs.interval_start, runs.interval_end,

@@ -48,7 +48,7 @@ class _Notice:
 async def announce_changes(session: AsyncSession, types: Collection[MessageType], now: Sequence[Lasting]) -> int:
     """Announce which states of these types began or ended since the last check; returns how many.
 
-    Without targets nothing is remembered: the first target is sent what lasts by then.
+    Without targets nothing is remembered: the first target is sent the states that last by then.
     """
     if not await has_targets(session):
         return 0
@@ -69,7 +69,7 @@ async def begin(session: AsyncSession, type_: MessageType, subjects: Collection[
 
 
 async def end(session: AsyncSession, type_: MessageType, subjects: Collection[str]) -> set[str]:
-    """Forget those of these subjects whose state was announced, and return them: their end is to be announced."""
+    """Forget those of these subjects whose state was announced, and return them: their end must be announced."""
     found = await session.execute(_FORGET, {"type": type_.value, "subjects": list(subjects)})
     return set(found.scalars())
 

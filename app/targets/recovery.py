@@ -70,7 +70,7 @@ _SKIP = text("""
 update deliveries set state = 'skipped', lease_until = null, leased_by = null, fence = fence + 1
 where target_id = :target_id and state = 'pending'
 """)
-# Counted only once that matters, as it reads every attempt.
+# Counted only when it matters, as it reads every attempt.
 _FAILING = text("""
 select failing_since as since,
     (select count(distinct attempts.message_id) from delivery_attempts as attempts

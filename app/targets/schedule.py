@@ -13,7 +13,7 @@ LONGEST_WAIT_SECONDS = max(DELAYS) * (1 + JITTER)
 def seconds_until_retry(tries: int, *, retry_after: float | None = None, random: Callable[[], float]) -> float | None:
     """How long to wait after the `tries`-th failure; None after the last one.
 
-    `retry_after` is what the receiver requested, in seconds: honoured up to the step after the next one.
+    `retry_after` is what the receiver requested, in seconds: honoured up to the step after next.
     """
     if tries >= MOST_TRIES:
         return None

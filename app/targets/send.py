@@ -1,4 +1,4 @@
-"""The step of the lane: send what was claimed, and record what came of it. One sender for each kind of target."""
+"""The lane's step: send what was claimed, and record the result. One sender for each kind of target."""
 
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -31,7 +31,7 @@ SENDERS: Mapping[TargetKind, Sender] = {
 
 async def claim_deliveries(res: Resources, limit: int) -> list[DeliveryClaim]:
     """Claim due messages for up to `limit` calls."""
-    # Renewed while it is being sent, as every lane's claims are: a dead worker's are taken over as soon as its others.
+    # Renewed while being sent, like every lane's claims: a dead worker's are taken over as soon as its other claims.
     seconds = res.settings.stalled_after_seconds
     async with res.sessions.begin() as session:
         return await deliveries.claim(
@@ -40,8 +40,8 @@ async def claim_deliveries(res: Resources, limit: int) -> list[DeliveryClaim]:
 
 
 async def deliver(res: Resources, claim: DeliveryClaim) -> None:
-    """Send it and record the result; a target that is gone, or has failed for days, is disabled, and others
-    informed."""
+    """Send it and record the result; a target that is gone, or has failed for days, is disabled, and others are
+    notified."""
     outcome = await attempt(res, claim)
     retry_in = [
         seconds_until_retry(message.tries + 1, retry_after=outcome.retry_after, random=res.random)

@@ -1,7 +1,7 @@
 """Standard Webhooks signatures, with secrets that are derived instead of stored.
 
 A target's secret follows from TALLYHOOK_SIGNING_KEY, its id and the number of its secret: raising the number rotates
-it. Both the new and the previous secret sign while a rotation lasts, and so do both keys while
+it. Both the new and the previous secret sign during a rotation, and so do both keys while
 TALLYHOOK_SIGNING_KEY lists two (https://www.standardwebhooks.com, version 1.0.0).
 """
 

@@ -1,5 +1,4 @@
-"""Targets as rows: created, changed, removed, disabled. One that cannot work is refused here, with what to do about
-it."""
+"""Targets as rows: created, changed, removed, disabled. One that cannot work is refused here, with advice."""
 
 import uuid
 from collections.abc import Sequence
@@ -38,7 +37,7 @@ async def get(session: AsyncSession, target_id: uuid.UUID, *, lock: bool = False
 
 
 async def read_all(session: AsyncSession, *, lock: bool = False) -> list[Target]:
-    """Every target, by name; locked until the transaction ends where asked."""
+    """Every target, by name; on request locked until the transaction ends."""
     query = select(Target).where(Target.deleted_at.is_(None)).order_by(Target.name, Target.id)
     query = query.execution_options(populate_existing=True)
     return list((await session.execute(query.with_for_update() if lock else query)).scalars())
@@ -110,7 +109,7 @@ def secret_of(target: Target, settings: Settings) -> str:
 
 
 def as_it_is(target: Target) -> NewTarget:
-    """A target's present values, as a basis for changes."""
+    """A target's current values, as a basis for changes."""
     return NewTarget(
         target.name,
         TargetKind(target.kind),
@@ -181,7 +180,7 @@ async def rule_names(session: AsyncSession) -> dict[uuid.UUID, str]:
 async def find_rules(
     session: AsyncSession, given: Sequence[str], *, allowed: Sequence[uuid.UUID] = ()
 ) -> list[uuid.UUID]:
-    """The ids of rules given by name or id. Raises BadInput that names what is not there, unless it is `allowed`."""
+    """The ids of rules given by name or id. Raises BadInput that names unknown ones, unless they are `allowed`."""
     known = await rule_names(session)
     ids = {name: id_ for id_, name in known.items()} | {str(id_): id_ for id_ in [*known, *allowed]}
     missing = [

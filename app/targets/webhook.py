@@ -53,7 +53,7 @@ async def post(res: Resources, url: str, body: bytes, headers: dict[str, str]) -
 
 
 def body_of(message: DueMessage, *, public_url: str | None) -> bytes:
-    """The JSON of a message; the same bytes at every try."""
+    """The JSON of a message; the same bytes on every try."""
     return orjson.dumps(shown(message, public_url=public_url), option=orjson.OPT_SORT_KEYS)
 
 

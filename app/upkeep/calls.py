@@ -11,7 +11,7 @@ from app.vocabulary import CallKind
 
 T = TypeVar("T")
 
-# How long a call waits for the rate limit before the rest is left to the next go.
+# How long a call waits for the rate limit before the rest is left to the next round.
 _LIMIT_TRIES, _LIMIT_PAUSE_SECONDS = 40, 0.25
 
 

@@ -1,6 +1,6 @@
-"""What is due, leased or held for longer than any step can set was written when the database's clock was ahead.
+"""Rows due, leased or held for longer than any step can set were written when the database's clock was ahead.
 
-Such rows are due now: a clock that was wrong for a minute stops nothing for longer than the next look. The timetable
+Such rows are due now: a clock that was wrong for a minute delays nothing beyond the next look. The timetable
 and the rate limit bound themselves where they are read (`queue/timetable`, `stripe_api/rate_limit`).
 """
 
@@ -18,13 +18,13 @@ from app.vocabulary import Lane, RunState
 
 log = structlog.get_logger()
 
-# Rows of one kind (of one account and state) that are pulled back at once.
+# How many rows of one kind (of one account and state) are pulled back in one go.
 BATCH = 10_000
 SLACK_SECONDS = 300
 
 
 async def pull_back(res: Resources) -> None:
-    """Make due what was written by a clock that was ahead."""
+    """Make due what was written while the clock was ahead."""
     bounds = _longest_waits(res.settings)
     async with res.sessions.begin() as session:
         found = {
@@ -57,7 +57,7 @@ _RUNS_TOO_FAR = " union all ".join(
 )
 _DUE_NOW = f"""due_at = least(due_at, clock_timestamp()),
     lease_until = case when lease_until {_TOO_FAR} then null else lease_until end"""
-# Leases are few: only what is under way has one.
+# Leases are few: only work under way has one.
 _PULL_BACK: dict[str, TextClause] = {
     "runs": text(f"""
         update runs set {_DUE_NOW}
@@ -87,7 +87,7 @@ _PULL_BACK: dict[str, TextClause] = {
             order by message_id, target_id limit :limit)
         returning message_id
     """),  # noqa: S608
-    # A hold without a next probe is ended by the right key only (see accounts/identity).
+    # Only the right key ends a hold without a next probe (see accounts/identity).
     "holds": text(f"""
         update account_holds set next_probe_at = clock_timestamp()
         where next_probe_at {_TOO_FAR} and next_probe_at < 'infinity'

@@ -1,7 +1,7 @@
 """Read from Stripe which accounts are connected to ours: the newest ones often, all of them once a day.
 
 Only a complete reading says who has left. It resumes where it broke off, a page at a time, so a list of any length
-is read in flat memory.
+is read in constant memory.
 """
 
 from datetime import timedelta
@@ -20,11 +20,11 @@ log = structlog.get_logger()
 
 EVERY_SECONDS = 1800.0
 COMPLETE_EVERY_SECONDS = 86_400.0
-# A look that is nearly due is due: the timetable is not exact.
+# A look that is nearly due counts as due: the timetable is not exact.
 _NEARLY = 0.95
 # The newest are read again this far back: Stripe's clock is not ours, and an item may appear late.
 _OVERLAP = timedelta(days=1)
-# How many accounts that events have named are looked up, one by one, in one go; the next go follows at once.
+# How many of the accounts that events named are looked up, one by one, per round; the next round follows at once.
 LOOKS_AT_ONCE = 50
 
 
@@ -41,7 +41,7 @@ async def read_lists(res: Resources) -> bool:
     for reading in due:
         try:
             more |= await _read(res, reading)
-        except NotNow as error:  # one that does not answer does not hold up the others
+        except NotNow as error:  # an account that does not answer does not hold up the others
             troubles.append(f"{reading.account}: {error}")
     if troubles:
         raise NotNow("; ".join(troubles))
@@ -58,7 +58,7 @@ async def _read(res: Resources, reading: Reading) -> bool:
         async with res.sessions.begin() as session:
             await members.follow(session, reading.account)
     except KeyRefused as error:
-        # Other reads work: it is this list that the key may not have.
+        # Other reads work: it is this list that the key may not read.
         async with res.sessions.begin() as session:
             await connected.note_refused(session, reading.account, error.message)
         log.error("connected_accounts.refused", account=reading.account, error=error.message)
@@ -67,7 +67,7 @@ async def _read(res: Resources, reading: Reading) -> bool:
 
 
 async def _look_at_named(res: Resources, account: str) -> bool:
-    """Ask about the accounts that events have named; True if there are more."""
+    """Ask about the accounts that events named; True if there are more."""
     async with res.sessions.begin() as session:
         ids = await connected.to_look_at(session, account, limit=LOOKS_AT_ONCE)
     for id_ in ids:

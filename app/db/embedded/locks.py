@@ -1,6 +1,6 @@
 """Who uses the embedded PostgreSQL, and whether it is running: three lock files beside the data directory.
 
-The kernel drops each lock with the process that holds it, however that ends, so no lock can be left over:
+The kernel drops each lock with the process that holds it, however that process ends, so no lock can be left over:
 
 * `start`   held by the process that is looking, starting or stopping: one at a time;
 * `users`   shared by every process that uses the server: a process that gets it alone is the last one, and stops the

@@ -1,6 +1,6 @@
 """Whether a PostgreSQL accepts connections, asked on its socket.
 
-libpq can ask too, but keeps the interpreter's lock while it waits: a server that hangs would stop every webhook.
+libpq can ask too, but holds the GIL while it waits: a server that hangs would stop every webhook.
 """
 
 import re
@@ -25,7 +25,7 @@ class Answer(Enum):
 
 
 def ping(path: Path) -> Answer:
-    """Begin a connection at the socket of this path, and see how it is answered."""
+    """Begin a connection at the socket with this path, and see how it is answered."""
     with socket.socket(socket.AF_UNIX) as client:
         client.settimeout(ANSWER_SECONDS)
         try:

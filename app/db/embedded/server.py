@@ -174,7 +174,7 @@ class EmbeddedPostgres:
         server = self._server_process()
         if server is None:
             return
-        # One that hangs will stop once it runs again, and not while we wait.
+        # A server that hangs will stop once it runs again, not while we wait.
         patience = STOP_SECONDS if self._ping() is not Answer.NONE else 0
         with suppress(ProcessLookupError):
             os.kill(server, signal.SIGINT)
@@ -191,14 +191,14 @@ class EmbeddedPostgres:
     def _server_process(self) -> int | None:
         """The process that listens on the socket, according to the kernel; None if no process that we can see does."""
         with socket.socket(socket.AF_UNIX) as client:
-            client.settimeout(ANSWER_SECONDS)  # one that hangs takes no more connections once its queue is full
+            client.settimeout(ANSWER_SECONDS)  # a server that hangs takes no more connections once its queue is full
             try:
                 self._check_socket_folder()
                 client.connect(str(self.socket_folder / f".s.PGSQL.{PORT}"))
             except (OSError, EmbeddedPostgresError):
                 return None
             if not hasattr(socket, "SO_PEERCRED"):
-                # macOS: no process namespaces there, and the pid file of a server that answers is right.
+                # macOS has no process namespaces, and the pid file of a server that answers is right.
                 return int((self.data / "postmaster.pid").read_text().partition("\n")[0])
             credentials = client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
         process: int = struct.unpack("3i", credentials)[0]

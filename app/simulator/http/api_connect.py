@@ -52,7 +52,7 @@ def retrieve_connected(call: Call) -> Answer:
 
 
 def list_payouts(call: Call) -> Answer:
-    """Newest first, by creation; only `status` and `created` filter."""
+    """Newest first, by creation; the only filters are `status` and `created`."""
     refuse_unknown(call.form, CURSORS | {"created", "arrival_date", "status", "destination"})
     status = call.form.get("status")
     found = payouts_of(call.world, call.account, owner=call.owner, since=created_since(call.form.get("created")))

@@ -40,7 +40,7 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class FileBody:
-    """A file to stream, and what goes wrong meanwhile."""
+    """A file to stream, and what goes wrong on the way."""
 
     file: ReportFile
     wanted: str | None

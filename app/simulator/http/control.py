@@ -1,4 +1,4 @@
-"""`/_control/…`: everything that Stripe does by itself and a test wants to do by hand. Open to everybody who reaches
+"""`/_control/…`: everything that Stripe does by itself and a test wants to do by hand. Open to everybody who can reach
 the port: only this machine, unless the simulator is told to listen elsewhere.
 
 Every route is a method of the simulator with the fields of the JSON body as its arguments, checked by their types."""

@@ -57,7 +57,7 @@ def encoded(headers: dict[str, str]) -> list[tuple[bytes, bytes]]:
 
 
 def _part(body: FileBody) -> Part | None:
-    """What to send; None if the requested range lies outside of the file."""
+    """What to send; None if the requested range lies outside the file."""
     size, faults = body.file.size, body.faults
     bounds = _bounds(body.wanted, size)
     if bounds is None:
@@ -138,7 +138,7 @@ async def _paced(body: FileBody, part: Part) -> AsyncIterator[bytes]:
 
 
 async def _cut_silently(scope: Scope, receive: Receive, *, body: FileBody, part: Part) -> int:
-    """An answer without a length that ends with the connection: clients cannot know that it is not complete."""
+    """An answer without a length that ends with the connection: clients cannot know that it is incomplete."""
     transport = transport_of(scope)
     kind = MEDIA_TYPES[body.file.type].encode()
     transport.write(b"HTTP/1.1 200 OK\r\ncontent-type: " + kind + b"\r\nconnection: close\r\n\r\n")

@@ -1,4 +1,4 @@
-"""Form bodies and query strings, read like Stripe does: `parameters[columns][0]=a` becomes nested values."""
+"""Form bodies and query strings, read as Stripe reads them: `parameters[columns][0]=a` becomes nested values."""
 
 from typing import TypeAlias
 from urllib.parse import parse_qsl

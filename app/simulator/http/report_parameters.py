@@ -1,4 +1,4 @@
-"""Checks the parameters of a create call, in the order and the words of Stripe, and turns them into plain values."""
+"""Checks a create call's parameters, in Stripe's order and words, and turns them into plain values."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -19,7 +19,7 @@ LIVE_ONLY = "This report type is only available for live data and requires a liv
 
 @cache
 def timezones() -> frozenset[str]:
-    """The zones the API lists: the tz database's, and one that it has long dropped."""
+    """The zones that the API lists: the tz database's, and one that it dropped long ago."""
     return frozenset(available_timezones() | {"US/Pacific-New"})
 
 

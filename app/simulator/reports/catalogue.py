@@ -14,7 +14,7 @@ import yaml
 
 CONNECTED_PREFIX = "connected_account_"
 WINDOW = frozenset({"interval_start", "interval_end"})
-# No reference documents it, but programs send it: every type accepts it.
+# No reference documents it, but clients send it: every type accepts it.
 ANYWHERE = frozenset({"compress_file"})
 
 METADATA = re.compile(r"(payment|refund|transfer|invoice|credit_note|tax_transaction)_metadata\[[^\[\]]+\]")
@@ -53,7 +53,7 @@ class Template:
 @cache
 def facts() -> dict[str, Any]:
     text = files("app").joinpath("catalogue/reports.yaml").read_text(encoding="utf-8")
-    # The parser in C is ten times as quick; not every build of the library has it.
+    # The C parser is ten times as fast; not every build of the library has it.
     loaded: dict[str, Any] = yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506
     return loaded
 

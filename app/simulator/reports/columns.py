@@ -48,7 +48,7 @@ def times(name: str, moment: Callable[[RowT], int]) -> dict[str, Cell[RowT]]:
 
 
 def nothing(row: object, style: Style) -> str:
-    """A column that none of these rows has a value for."""
+    """A column for which none of these rows has a value."""
     return ""
 
 

@@ -100,7 +100,7 @@ def _in_blocks(recipe: Recipe, values: list[list[str]], *, copies: int, rest: in
 
 
 def _of_exact_size(recipe: Recipe, size: int) -> Content:
-    """Whole rows up to the last one, whose text is as long as is needed to meet the size to the byte."""
+    """Whole rows, the last of them with a text just long enough to meet the size to the byte."""
     lines = [_line(recipe, row) for row in _flawed(recipe, list(_values(recipe, BLOCK_ROWS)))] or [_padded(recipe, 40)]
     head, block = _head(recipe), b"".join(lines)
     room = max(0, size - len(head) - len(_padded(recipe, 1)))

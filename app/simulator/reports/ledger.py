@@ -32,7 +32,7 @@ ADDED = 1_000_000_000_000
 
 @dataclass(frozen=True, slots=True)
 class Restatement:
-    """A changed window `[start, end)`: of eight transactions one has another amount, one another text,
+    """A changed window `[start, end)`: in every eight transactions, one has another amount, one another text,
     one is gone and one has a new neighbour."""
 
     start: int
@@ -70,7 +70,7 @@ class Transaction:
 
     @property
     def cost(self) -> int:
-        """What Stripe takes for it: its fee, or all of a transaction that is a fee itself."""
+        """What Stripe takes for it: its fee, or the whole of a transaction that is itself a fee."""
         return self.fee - self.gross if self.category == "fee" else self.fee
 
     @property

@@ -1,4 +1,4 @@
-"""All that a report's bytes depend on."""
+"""Everything that a report's bytes depend on."""
 
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
@@ -23,7 +23,7 @@ class Flaw:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """How the rows of a report are written, where several ways have been seen."""
+    """How the rows of a report are written, where several forms have been seen."""
 
     quoting: Quoting = "all"
     newline: Literal["\n", "\r\n"] = "\n"
@@ -62,5 +62,5 @@ class Recipe:
 
     @property
     def expected_rows(self) -> float:
-        """How many transactions the interval has, about."""
+        """Roughly how many transactions the interval has."""
         return (self.end - self.start) / 86400 * sum(business.rows_per_day for business in self.businesses)

@@ -196,7 +196,7 @@ TAX_CELLS: Cells[Transaction] = {
     "taxability": _constant("taxable"),
     "taxability_reason": _constant("standard_rated"),
     "filing_currency": lambda row, _: row.currency,
-    # Eighteen places have been seen in real answers.
+    # Real answers have had eighteen places.
     "filing_exchange_rate": lambda row, style: style.number("1.000000000000000000"),
     "filing_taxable_amount": _money(gross_before_tax),
     "filing_non_taxable_amount": _money(lambda row: 0),

@@ -32,7 +32,7 @@ class ConnectedAccount:
 
 @dataclass(frozen=True, slots=True)
 class RestatedWindow:
-    """Since `at` (the simulator's clock) the window `[start, end)` has other figures; `connected` None: for the
+    """Since `at` (the simulator's clock), the window `[start, end)` has other figures; `connected` None: for the
     platform and all its connected accounts."""
 
     start: int

@@ -58,7 +58,7 @@ class IdempotencyStore:
         self._answers.clear()
 
     def _drop_expired(self) -> None:
-        """Entries stand in the order they were made, so the old ones are in front."""
+        """Entries are in the order in which they were made, so the old ones come first."""
         while self._answers:
             oldest = next(iter(self._answers.values()))
             if self._clock.now() - oldest.at < KEPT_SECONDS:

@@ -16,7 +16,7 @@ DeliveryStatus = Literal["pending", "held", "delivered", "failed", "lost"]
 
 @dataclass(slots=True)
 class ApiKey:
-    """A secret or restricted key, as it stands in the Authorization header."""
+    """A secret or restricted key, as it appears in the Authorization header."""
 
     secret: str
     account: "Account"
@@ -224,7 +224,7 @@ class Delivery:
 
 @dataclass(slots=True)
 class Account:
-    """One Stripe account in one mode: live and test data never meet, so they are two of these."""
+    """One Stripe account in one mode: live and test data never meet, so they are two accounts here."""
 
     name: str
     id: str
@@ -244,6 +244,6 @@ class Account:
     restatements: list[RestatedWindow] = field(default_factory=list)
 
     def forget(self) -> None:
-        """What has happened: runs, files, events, payouts and restatements."""
+        """Forget what has happened: runs, files, events, payouts and restatements."""
         self.runs, self.files, self.events = Collection(), {}, Collection()
         self.manual_payouts, self.payouts_announced, self.restatements = [], {}, []

@@ -1,4 +1,4 @@
-"""Webhook endpoints and their signing secrets, which can be rolled: for a while the old one signs as well."""
+"""Webhook endpoints and their signing secrets, which can be rolled: for a while the old one signs too."""
 
 from collections.abc import Iterable
 

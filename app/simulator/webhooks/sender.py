@@ -1,4 +1,4 @@
-"""Sends signed events to webhook endpoints: bounded in number, retried with growing pauses, all recorded."""
+"""Sends signed events to webhook endpoints: a bounded number at once, retried with growing pauses, all recorded."""
 
 import asyncio
 import time
@@ -61,7 +61,7 @@ class WebhookSender:
         return self._keep(self._carry(delivery, delay))
 
     def send_in_turn(self, deliveries: list[Delivery]) -> None:
-        """Each one only after the one before it has been delivered or given up."""
+        """Each one only after the previous one has been delivered or given up."""
         if not self._running:
             self._waiting += [(delivery, 0.0) for delivery in deliveries]
             return

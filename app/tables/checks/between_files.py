@@ -36,7 +36,7 @@ def _continues(inputs: Inputs, before: CurrentLoad, after: CurrentLoad) -> list[
 
 
 def activity_total(inputs: Inputs, load: CurrentLoad) -> list[Finding]:
-    """The activity of a balance is what its transactions come to."""
+    """The activity of a balance is the sum of its transactions."""
     return _total(inputs, load, ACTIVITY, "activity")
 
 
@@ -57,7 +57,7 @@ def _total(inputs: Inputs, load: CurrentLoad, families: tuple[str, ...], line: s
 def summary_is_sum(inputs: Inputs, load: CurrentLoad) -> list[Finding]:
     """A summary is the sum of its itemized counterpart: count, gross, fee and net, per category."""
     stem = base_of(load.family).rpartition(".")[0]
-    # A snapshot has no start of its own: it is taken at its end.
+    # A snapshot has no start: it is taken at its end.
     start = None if stem == "ending_balance_reconciliation" else load.interval_start
     summary = inputs.find(load, f"{stem}.summary", start=start, end=load.interval_end)
     itemized = inputs.find(load, f"{stem}.itemized", start=start, end=load.interval_end)

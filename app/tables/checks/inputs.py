@@ -1,4 +1,4 @@
-"""What checks read: the current loads around those that are checked, and their sums, fetched at once. Database only."""
+"""What checks read: the current loads around the checked ones, and their sums, fetched at once. Database only."""
 
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Mapping, Sequence
@@ -118,7 +118,7 @@ async def gather(session: AsyncSession, account: str, load_ids: Sequence[int]) -
 async def _shown_around(
     session: AsyncSession, account: str, families: Sequence[str], loads: Iterable[CurrentLoad]
 ) -> list[CurrentLoad]:
-    """What the views show in windows that begin or end where one of these does, and where one of those does."""
+    """What the views show in windows that share a bound with one of these, or with one of those."""
     known = catalogue().families
     values = {
         "account": account,
@@ -142,7 +142,7 @@ def _bounds(loads: Iterable[CurrentLoad]) -> set[datetime]:
 
 
 async def _wholes_of(session: AsyncSession, loads: Mapping[int, CurrentLoad]) -> dict[int, list[CurrentLoad]]:
-    """The loads of other rules that each load is a part of, and itself where it is one that others are parts of."""
+    """The loads of other rules that each load is a part of, and the load itself if others are parts of it."""
     wholes: dict[int, list[CurrentLoad]] = defaultdict(list)
     for whole in await fetch(session, _Whole, _WHOLES, {"ids": list(loads)}):
         wholes[whole.part_id].append(whole)
@@ -155,7 +155,7 @@ async def parts_of(session: AsyncSession, whole: CurrentLoad) -> list[CurrentLoa
 
 
 async def loads_by_id(session: AsyncSession, load_ids: Sequence[int]) -> list[CurrentLoad]:
-    """Those of these loads whose rows are there and current, leading or not."""
+    """Those of these loads whose rows are loaded and current, leading or not."""
     return await fetch(session, CurrentLoad, _BY_ID, {"ids": list(load_ids)})
 
 
@@ -167,7 +167,7 @@ async def lines_without_currency(session: AsyncSession, load: CurrentLoad) -> bo
 
 
 async def query(session: AsyncSession, statement: sql.Composed) -> list[tuple[Any, ...]]:
-    """A statement over rows of reports, whose tables and columns are only known now."""
+    """A statement over rows of reports, whose tables and columns are known only now."""
     async with raw_connection(session) as raw, raw.cursor() as cursor:
         rows: list[tuple[Any, ...]] = await (await cursor.execute(statement)).fetchall()
     return rows

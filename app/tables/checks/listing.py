@@ -1,4 +1,4 @@
-"""Verdicts as they are shown: the newest about each subject, or all; those about a run's file. Only reads."""
+"""Verdicts for display: the newest about each subject, or all; those about a run's file. Only reads."""
 
 import uuid
 from dataclasses import asdict, dataclass
@@ -95,7 +95,7 @@ where (cast(:verdict as text) is null or verdict = :verdict) and (cast(:name as 
 order by checks.id desc limit :limit
 """
 )
-# The index on `load_ids` finds those of a run; a statement for both cases could not use it.
+# The index on `load_ids` finds those of a run; a single statement for both cases could not use it.
 _OF_RUN = "and {checks}.load_ids @> array[(select id from loads where run_id = :run_id)]"
 _CHECKS = text(_MATCHING.format(of_run="", of_run_too=""))
 _CHECKS_OF_RUN = text(

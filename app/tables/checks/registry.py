@@ -39,7 +39,7 @@ class Check:
 
 
 def _pure(find: Callable[[Inputs, CurrentLoad], list[Finding]]) -> Find:
-    """A check that needs nothing but what was fetched before."""
+    """A check that needs only what was fetched before."""
 
     async def found(_session: AsyncSession, inputs: Inputs, load: CurrentLoad) -> list[Finding]:
         return find(inputs, load)

@@ -1,4 +1,4 @@
-"""The result of a check: a verdict per currency, and the loads that it was found from."""
+"""The result of a check: a verdict per currency, and the loads that it is based on."""
 
 import uuid
 from collections.abc import Mapping, Sequence
@@ -9,7 +9,7 @@ from enum import StrEnum
 
 
 class Verdict(StrEnum):
-    """Whether the two sides are the same; the tolerance is zero."""
+    """Whether the two sides agree; the tolerance is zero."""
 
     AGREES = "agrees"
     DIFFERS = "differs"
@@ -17,7 +17,7 @@ class Verdict(StrEnum):
 
 
 def difference_text(about: str, difference: Decimal | None, reason: str | None) -> str:
-    """What differs, in a sentence. Where both sides add up to the same and still differ, the reason says how."""
+    """What differs, in a sentence. If both sides add up to the same and still differ, the reason says how."""
     if difference:
         return f"{about} differs by {difference:f}"
     return f"{about} differs" + (f": {reason}" if reason else "")
@@ -76,7 +76,7 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class NewVerdict:
-    """A finding of a check that differs from the one before on the same `subject`."""
+    """A finding of a check that differs from the previous one on the same `subject`."""
 
     check: str
     subject: str
@@ -97,7 +97,7 @@ class Comparison:
         self.findings.append(Finding(currency, verdict, left, right, self.window_of, self.loads, reason))
 
     def all_of(self, left: Mapping[str, Decimal], right: Mapping[str, Decimal]) -> "Comparison":
-        """The verdict of every currency that either side has; what a side lacks is zero."""
+        """The verdict for every currency that either side has; what a side lacks counts as zero."""
         for currency in sorted({*left, *right}):
             self.add(currency, left.get(currency, Decimal(0)), right.get(currency, Decimal(0)))
         return self
