@@ -43,7 +43,7 @@ class EventOut(Out):
     stripe_created_at: Time | None
     received_at: Time
     status: EventStatus | str
-    reason: str | None = Field(description="Why it was ignored, or how handling it failed.")
+    reason: str | None = Field(description="Why it was ignored, or why handling it failed.")
     tries: int
     handled_at: Time | None
 

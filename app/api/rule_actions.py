@@ -62,7 +62,7 @@ class FedCheckOut(Out):
 
 
 class ForecastOut(Out):
-    """How long what would be planned at once takes."""
+    """How long the runs that would be planned at once will take."""
 
     reports: int
     ahead: int = Field(description="Runs of the account that are already planned.")
@@ -83,7 +83,7 @@ class PreviewOut(Out):
     next: list[UpcomingWindowOut] = Field(
         description="Each connected account's next window (at most 100 are shown), and why it waits."
     )
-    forecast: ForecastOut | None = Field(default=None, description="Null where nothing would be planned.")
+    forecast: ForecastOut | None = Field(default=None, description="Null if nothing would be planned.")
     warnings: list[WarningOut] = Field(default_factory=list)
     checks: list[FedCheckOut] = Field(default_factory=list, description="Numbers that will be compared.")
 

@@ -117,7 +117,7 @@ async def recover(
     target: Target,
     since: Annotated[str, typer.Option(help="A time like 2026-10-01T00:00:00Z.")],
 ) -> None:
-    """Send failed and skipped messages since a given time again."""
+    """Send again the failed and skipped messages since a given time."""
     found = await api.post(f"{await _path(api, target)}/recover", {"since": since})
     typer.echo(f"{found['recovered']} sent again")
 

@@ -17,7 +17,7 @@ from app.vocabulary import CallKind, MessageType
 UNTOLD_SECONDS = 3600.0
 
 TYPES = (MessageType.RULE_LATE, MessageType.ACCOUNT_HELD, MessageType.REPORT_TYPE_MISSING)
-_CALLS = {CallKind.CREATE: "create reports", CallKind.READ: "read", CallKind.FILES: "download files"}
+_CALLS = {CallKind.CREATE: "creating reports", CallKind.READ: "reading", CallKind.FILES: "downloading files"}
 
 
 async def announce_lasting(res: Resources) -> None:
@@ -55,8 +55,8 @@ async def _held(view: View) -> list[Lasting]:
         Lasting(
             MessageType.ACCOUNT_HELD,
             f"{hold.account}/{hold.call_kind}",
-            f"{hold.account}: Stripe refuses the key to {_call(hold.call_kind)}: {redact(hold.reason)}",
-            f"{hold.account}: Stripe accepts the key again to {_call(hold.call_kind)}",
+            f"{hold.account}: Stripe refuses the key for {_call(hold.call_kind)}: {redact(hold.reason)}",
+            f"{hold.account}: Stripe accepts the key again for {_call(hold.call_kind)}",
             account=hold.account,
             data={"call_kind": hold.call_kind},
         )

@@ -102,7 +102,7 @@ async def have_same_rows(res: Resources, one: uuid.UUID, other: uuid.UUID, size:
     except ChildEnded as error:
         raise NotNow(str(error)) from error
     if answer["outcome"] != "compared":
-        raise NotNow(f"the file could not be compared with the one before it: {answer.get('message', 'unreadable')}")
+        raise NotNow(f"the file could not be compared with the previous one: {answer.get('message', 'unreadable')}")
     return bool(answer["same"])
 
 

@@ -63,7 +63,7 @@ DESCRIBED: Mapping[MessageType, Described] = {
         {"run": {**_RUN, "state": "cancelled", "stored_at": None}, "file": None, "link": _LINK},
     ),
     MessageType.RUN_RESTATED: Described(
-        "A later revision of a report differs from the one before.",
+        "A later revision of a report differs from the previous one.",
         {
             "run": {**_RUN, "revision": 2},
             "file": _FILE,
@@ -85,7 +85,7 @@ DESCRIBED: Mapping[MessageType, Described] = {
             "account": "default",
             "call_kind": "create",
             **_BEGAN,
-            "text": "default: Stripe refuses the key to create reports: Invalid API Key provided",
+            "text": "default: Stripe refuses the key for creating reports: Invalid API Key provided",
         },
         lasting=True,
     ),
@@ -95,7 +95,7 @@ DESCRIBED: Mapping[MessageType, Described] = {
             "account": "default",
             "call_kind": "create",
             **_ENDED,
-            "text": "default: Stripe accepts the key again to create reports",
+            "text": "default: Stripe accepts the key again for creating reports",
         },
     ),
     MessageType.REPORT_TYPE_MISSING: Described(
@@ -109,7 +109,7 @@ DESCRIBED: Mapping[MessageType, Described] = {
         lasting=True,
     ),
     MessageType.COLUMNS_CHANGED: Described(
-        "A report's columns are not those of the one before.",
+        "A report's columns differ from the previous one's.",
         {
             **_RULE,
             "report_type": _RUN["report_type"],

@@ -86,7 +86,7 @@ def _without_reports(counted: Sequence[Counted], families: set[str]) -> list[Not
             said = (
                 f"no rule fetches {' and '.join(lacking)}"
                 if lacking
-                else "the reports are there, but none of their windows has both sides"
+                else "the reports exist, but none of their windows has both sides"
             )
             found.append(NotCompared(check.name, said))
     return found

@@ -10,7 +10,7 @@ from app.web.visitors import cookie_name, set_cookie, visitor_of
 
 _CLOSED = "No admin token is set, so nobody can log in: set TALLYHOOK_ADMIN_TOKEN (openssl rand -hex 32)."
 _WRONG = "This token is not known. Tokens are set as TALLYHOOK_ADMIN_TOKEN, TALLYHOOK_READ_TOKEN or TALLYHOOK_TOKENS."
-_SPENT = "This link was used already, or is older than five minutes. Request a new one: tallyhook login-link."
+_SPENT = "This link has already been used, or is older than five minutes. Request a new one: tallyhook login-link."
 _NO_COOKIE = (
     "Your browser did not keep the cookie. Over plain http it does so only where TALLYHOOK_PUBLIC_URL begins with "
     "http://, or on this machine; elsewhere use https."

@@ -80,7 +80,7 @@ async def _ask_switch_off(visit: Visit) -> Question:
     target = await _target(visit)
     return Question(
         f"Switch {target.name} off",
-        "Nothing is sent; messages are recorded as skipped meanwhile.",
+        "Nothing is sent; meanwhile, messages are recorded as skipped.",
         "Switch off",
         f"/targets/{target.id}",
     )

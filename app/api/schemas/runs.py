@@ -100,7 +100,9 @@ class RetryIn(RunFiltersIn):
 class RemoveIn(In):
     """Why a file must be removed."""
 
-    reason: str = Field(min_length=1, max_length=500, pattern=r"\S", description="Kept in the audit log, shown by 410.")
+    reason: str = Field(
+        min_length=1, max_length=500, pattern=r"\S", description="Kept in the audit log, and shown with the 410."
+    )
 
 
 class RetriedOut(Out):
@@ -120,7 +122,7 @@ class FileOut(Out):
     stored_at: Time
     removed_at: Time | None = Field(description="When its bytes were removed; null if they were not.")
     removed_reason: str | None = Field(description="Why they were removed.")
-    location: str | None = Field(description="Where its bytes lie in the object store; null: in the database.")
+    location: str | None = Field(description="Where its bytes are in the object store; null: in the database.")
 
 
 class RunErrorOut(Out):

@@ -126,7 +126,7 @@ class RowOut(Out):
 class RowsIn(PageIn):
     """Which rows to show."""
 
-    personal: bool = Field(default=False, description="With the personal columns that are loaded; for admins.")
+    personal: bool = Field(default=False, description="Include the personal columns that are loaded; admins only.")
 
 
 class DiffIn(PageIn):
@@ -136,7 +136,7 @@ class DiffIn(PageIn):
         default=None, description="A revision; default: the previous loaded one."
     )
     rows: Literal["added", "removed", "changed"] | None = None
-    personal: bool = Field(default=False, description="With the personal columns that are loaded; for admins.")
+    personal: bool = Field(default=False, description="Include the personal columns that are loaded; admins only.")
 
 
 class CurrencyDeltaOut(Out):

@@ -71,7 +71,7 @@ async def backfill(
     rerun: Annotated[
         bool, typer.Option("--rerun", help="Also request stored windows again, as new revisions.")
     ] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say how many runs it would be.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say how many runs it would make.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Request what a rule lacks between two dates, and retry what failed or was cancelled there."""

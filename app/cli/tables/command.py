@@ -56,7 +56,7 @@ async def load(
     *,
     table: Annotated[str | None, typer.Option("--table", help="Only files of this table.")] = None,
     account: Annotated[str | None, typer.Option("--account", help="Only files of this account.")] = None,
-    again: Annotated[bool, typer.Option("--again", help="Also files that are loaded already.")] = False,
+    again: Annotated[bool, typer.Option("--again", help="Also files that are already loaded.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Load stored files that are not loaded yet or failed to load, including those older than the tables."""
