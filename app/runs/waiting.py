@@ -27,6 +27,10 @@ class Waiting:
     message: str | None = None
 
 
+# The kind of call that a run in this state needs next. One that Stripe is making needs none: a webhook ends it, too.
+NEEDS: Mapping[str, CallKind] = {RunState.PLANNED: CallKind.CREATE, RunState.READY: CallKind.FILES}
+
+
 @dataclass(frozen=True, slots=True)
 class Readiness:
     """What may block a run's next step."""
@@ -68,7 +72,7 @@ async def waiting_for(
 
 def why(run: Readiness, *, has_key: bool) -> Waiting | None:
     """The first thing that blocks a run's next step; None if nothing does."""
-    if run.leased or run.state not in (RunState.PLANNED, RunState.READY):
+    if run.leased or run.state not in NEEDS:
         return None
     if not has_key:
         return Waiting(WaitReason.ACCOUNT_HELD, None)

@@ -1,22 +1,27 @@
 """Calendars: each day of a rule with its state, also for windows that have no run yet. Pure."""
 
 import uuid
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
+from typing import TypeVar
 from zoneinfo import ZoneInfo
 
 from app.health.lateness import data_within
 from app.planning.dates import local_dates
 from app.planning.windows import day_start, next_unit, unit_start
-from app.vocabulary import Cadence
+from app.vocabulary import Cadence, RunState
+from app.web import why
 from app.web.days import DayState, RuleLine, WindowLine
 from app.web.words import days
 
 # A window that has not ended yet: nothing is owed for it yet.
 LATER = "later"
+_WORST_FIRST = ("failed", "blocked", "in_progress", "cancelled", "stored")
 _ONE_DAY = timedelta(days=1)
 _INTO_THE_NEXT_UNIT = timedelta(hours=12)
+_Shown = TypeVar("_Shown", DayState, WindowLine)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +87,7 @@ def _begins(rule: RuleLine, cadence: Cadence, zone: ZoneInfo) -> date:
 def _why(rule: RuleLine, ends: datetime, now: datetime) -> str:
     if ends > now:
         return LATER
-    if rule.is_blocked:
+    if rule.blocked_by(RunState.PLANNED):
         return "blocked"
     due = ends + timedelta(hours=rule.settle_hours)
     reached = rule.data_available_end
@@ -97,12 +102,28 @@ def _is_late(rule: RuleLine, ends: datetime, now: datetime) -> bool:
 def day_cells(rule: RuleLine, states: Iterable[DayState], first: date, until: date, now: datetime) -> dict[date, Cell]:
     """A cell for each of the days [first, until) that has a run, or for which one is owed."""
     cells = unmade_cells(rule, first, until, now)
+    of_day: dict[date, list[DayState]] = {}
     for state in states:
-        note = "" if state.windows == 1 else f"{state.stored} of {state.windows} stored"
-        path = path_of(rule, state.day, state.run_id)
-        shown = seen_state(rule, state.state)
-        cells[state.day] = Cell(state.day, shown, days(state.day, state.day), path, note)
+        of_day.setdefault(state.day, []).append(state)
+    for day, found in of_day.items():
+        worst = worst_of(rule, found)
+        windows, stored = counted(found)
+        note = "" if windows == 1 else f"{stored} of {windows} stored"
+        cells[day] = Cell(day, seen_state(rule, worst.state), days(day, day), path_of(rule, day, worst.run_id), note)
     return cells
+
+
+def counted(states: Iterable[DayState]) -> tuple[int, int]:
+    """How many windows there are in these states, and how many of them are stored."""
+    windows = Counter[str]()
+    for one in states:
+        windows[one.state] += one.windows
+    return windows.total(), windows[RunState.STORED]
+
+
+def worst_of(rule: RuleLine, found: Iterable[_Shown]) -> _Shown:
+    """What stands for a day on which a rule has several windows: the worst state."""
+    return min(found, key=lambda one: _WORST_FIRST.index(seen_state(rule, one.state)))
 
 
 def unmade_cells(rule: RuleLine, first: date, until: date, now: datetime) -> dict[date, Cell]:
@@ -111,9 +132,8 @@ def unmade_cells(rule: RuleLine, first: date, until: date, now: datetime) -> dic
 
 
 def seen_state(rule: RuleLine, state: str) -> str:
-    """A run's state in the rule's calendar: while its key is refused or its type missing, nothing is under way."""
-    state = state_of(state)
-    return "blocked" if rule.is_blocked and state == "in_progress" else state
+    """A run's state in the rule's calendar: what cannot continue until somebody acts is not under way."""
+    return why.seen_state(state_of(state), rule.blocked_by(state))
 
 
 def path_of(rule: RuleLine, day: date, run_id: uuid.UUID) -> str:

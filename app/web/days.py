@@ -10,7 +10,8 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.db.rows import fetch
-from app.health.rule_rows import HELD
+from app.runs.waiting import NEEDS
+from app.vocabulary import CallKind, RunState, WaitReason
 
 # How many lines of a list are on one page.
 PAGE = 100
@@ -35,24 +36,29 @@ class RuleLine:
     data_available_end: datetime | None
     longest_data_age: timedelta | None
     type_missing: bool
-    is_held: bool  # Stripe refuses the account's key for creating reports
+    held: list[str]  # the kinds of calls that Stripe refuses the account's key for
 
     @property
-    def is_blocked(self) -> bool:
-        """Whether nothing can be requested until somebody corrects the key or the rule."""
-        return self.is_held or self.type_missing
+    def is_held(self) -> bool:
+        """Whether Stripe refuses the account's key for creating reports."""
+        return CallKind.CREATE in self.held
+
+    def blocked_by(self, state: str) -> WaitReason | None:
+        """What blocks a run in this state until somebody corrects the key or the rule; None if nothing does."""
+        if state == RunState.PLANNED and self.type_missing:
+            return WaitReason.REPORT_TYPE_MISSING
+        return WaitReason.ACCOUNT_HELD if NEEDS.get(state) in self.held else None
 
 
 @dataclass(frozen=True, slots=True)
 class DayState:
-    """The windows of a rule on one day, over its accounts: the worst of their states, and its run."""
+    """The windows of a rule on one day whose runs are in one state, over its accounts; and the first of these runs."""
 
     rule_id: uuid.UUID
     day: date
     state: str
     run_id: uuid.UUID
     windows: int
-    stored: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +106,7 @@ async def rule_lines(session: AsyncSession, rule_ids: Sequence[uuid.UUID]) -> li
 
 
 async def day_states(session: AsyncSession, rule_ids: Sequence[uuid.UUID], first: date, until: date) -> list[DayState]:
-    """The state of these rules on the days [first, until): a row where there is a run."""
+    """The states of these rules on the days [first, until): a row for each state that a run of the day is in."""
     return await fetch(session, DayState, _DAY_STATES, {"ids": list(rule_ids), "first": first, "until": until})
 
 
@@ -134,12 +140,13 @@ TYPE = """type.data_available_start, type.data_available_end,
     (type.missing_since is not null or type.data_available_end is null and exists (
         select from report_types as other
         where other.account = rules.account and other.data_available_end is not null)) as type_missing"""
+HELD = "array(select call_kind from account_holds where account = rules.account) as held"
 DAY = "window_day(window_key, interval_start, interval_end, timezone)"
 _RULE_LINES = text(f"""
 select rules.id, rules.name, rules.account, rules.report_type, rules.enabled, rules.cadence, rules.timezone,
     rules.starts_on, rules.settle_hours, case rules.connected when 'together' then 1 when 'each' then progress.accounts
         else cardinality(rules.connected_accounts) end as accounts,
-    progress.planned_until, {TYPE}, {HELD} as is_held
+    progress.planned_until, {TYPE}, {HELD}
 from unnest(cast(:ids as uuid[])) with ordinality as wanted(id, place)
 join rules on rules.id = wanted.id
 left join report_types as type on type.account = rules.account and type.id = rules.report_type
@@ -156,15 +163,9 @@ with counting as (
     from runs
     where rule_id = any(cast(:ids as uuid[])) and {DAY} >= :first and {DAY} < :until
     order by rule_id, connected_account, window_key, state = 'stored' desc, revision desc
-), graded as (
-    select rule_id, day, id, case state when 'failed' then 1 when 'cancelled' then 3 when 'stored' then 4 else 2 end
-        as grade
-    from counting
 )
-select rule_id, day, case min(grade) when 1 then 'failed' when 3 then 'cancelled' when 4 then 'stored'
-        else 'in_progress' end as state,
-    (array_agg(id order by grade, id))[1] as run_id, count(*) as windows, count(*) filter (where grade = 4) as stored
-from graded group by rule_id, day
+select rule_id, day, state, (array_agg(id order by id))[1] as run_id, count(*) as windows
+from counting group by rule_id, day, state
 """)  # noqa: S608 - of constants only
 _COUNTING = f"""
 with counting as (

@@ -10,10 +10,10 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.db.rows import fetch
-from app.health.rule_rows import HELD
 from app.planning.dates import local_dates
+from app.vocabulary import RunState
 from app.web.calendar import LATER, first_day, seen_state, unmade
-from app.web.days import DAY, TYPE, RuleLine
+from app.web.days import DAY, HELD, TYPE, RuleLine
 from app.web.month_cover import not_covered, shared
 from app.web.words import days as in_words
 from app.web.words import sentence
@@ -129,13 +129,9 @@ def _take(month: RuleMonth, made: _Made, rule: RuleLine | None) -> None:
         month.cancelled = made.number
     elif made.state == "removed" or rule is not None:
         state = _STATES.get(made.state) or ("in_progress" if rule is None else seen_state(rule, made.state))
-        reason = made.message or (_blocked(rule) if rule and state == "blocked" else _REASONS[made.state])
+        reason = made.message or _REASONS[(rule and rule.blocked_by(made.state)) or made.state]
         days = in_words(dates.first, dates.last)
         month.gaps.append(Gap(made.rule_id, made.name, made.number, days, state, sentence(reason)))
-
-
-def _blocked(rule: RuleLine) -> str:
-    return _REASONS["held" if rule.is_held and not rule.type_missing else "type_missing"]
 
 
 def _count_unmade(month: RuleMonth, lines: Sequence[RuleLine], first: date, until: date, now: datetime) -> None:
@@ -158,13 +154,13 @@ def _count_unmade(month: RuleMonth, lines: Sequence[RuleLine], first: date, unti
 def _gaps(rule: RuleLine, found: Mapping[tuple[str, bool], list[tuple[date, date, int]]]) -> Iterator[Gap]:
     for (state, is_due), windows in found.items():
         dates = in_words(min(one[0] for one in windows), max(one[1] for one in windows))
-        reason = _blocked(rule) if state == "blocked" else _REASONS[state]
+        reason = _REASONS[rule.blocked_by(RunState.PLANNED) or state]
         yield Gap(rule.id, rule.name, sum(one[2] for one in windows), dates, state, sentence(reason), is_due)
 
 
 _STATES = {"failed": "failed", "removed": "cancelled"}
 _REASONS = {
-    "held": "Stripe refuses the account’s key",
+    "account_held": "Stripe refuses the account’s key",
     "planned": "it is about to be requested, or waits for its turn",
     "requested": "Stripe is making it",
     "ready": "it is being downloaded",
@@ -172,7 +168,7 @@ _REASONS = {
     "removed": "its file was removed",
     "waiting": "it waits for Stripe’s data",
     "missing": "it is due, but there is no run yet",
-    "type_missing": "Stripe does not have this report type",
+    "report_type_missing": "Stripe does not have this report type",
 }
 # Of each window the newest stored revision, else the newest one of all; only windows with several are sorted.
 # Grouped by every column: a limited token reads views, and a view has no primary key.
@@ -206,7 +202,7 @@ select rules.id, rules.name, rules.account, rules.report_type, rules.enabled, ru
     rules.starts_on, rules.settle_hours,
     coalesce(progress.accounts, case rules.connected when 'together' then 1 else cardinality(connected_accounts) end)
         as accounts,
-    progress.planned_until, {TYPE}, {HELD} as is_held
+    progress.planned_until, {TYPE}, {HELD}
 from rules
 left join report_types as type on type.account = rules.account and type.id = rules.report_type
 left join (

@@ -85,7 +85,7 @@ async def show(visit: Visit) -> Response:
         windows=windows[:NEWEST],
         state_of=partial(_state_of, line),
         dates=lambda window: in_words(*calendar.dates_of(window.interval_start, window.interval_end, rule.timezone)),
-        progress=None if line.is_blocked else progress_of(windows, now),
+        progress=None if any(line.blocked_by(one.state) for one in windows) else progress_of(windows, now),
         charts=charts.of_windows(windows) if not together else [],
         changes=changes,
         warnings=warnings,
@@ -105,17 +105,17 @@ async def show_day(visit: Visit) -> Response:
         states = await days.day_states(session, [rule.id], day, day + timedelta(days=1))
         windows = await days.windows_of_day(session, rule.id, day, page)
         (line,) = await days.rule_lines(session, [rule.id])
-    counts = states[0] if states else None
-    pages = 1 if counts is None else -(-counts.windows // days.PAGE)
+    number, stored = calendar.counted(states)
     return visit.show(
         "rule_day.html",
         state_of=partial(_state_of, line),
         rule=rule,
         day=day,
         windows=windows,
-        counts=counts,
+        number=number,
+        stored=stored,
         page=page,
-        pages=pages,
+        pages=max(1, -(-number // days.PAGE)),
     )
 
 
@@ -140,20 +140,16 @@ def _cells(
     for window in windows:
         of_day.setdefault(window.day, []).append(window)
     for day, found in of_day.items():
-        worst = min(found, key=_grade)
+        worst = calendar.worst_of(line, found)
         path = calendar.path_of(line, day, worst.run_id) if together else f"/runs/{worst.run_id}"
         cells[day] = calendar.cell_of(worst, line, path, len(found) if together else 1)
     return cells
 
 
 def _state_of(line: RuleLine, window: WindowLine) -> str:
-    """The state of its run, unless the rule is blocked."""
+    """The state of its run, unless that is blocked."""
     seen = calendar.seen_state(line, window.state)
     return seen if seen == "blocked" else window.state
-
-
-def _grade(window: WindowLine) -> int:
-    return {"failed": 0, "cancelled": 2, "stored": 3}.get(window.state, 1)
 
 
 def _years(cells: dict[date, Cell]) -> list[Year]:

@@ -1,6 +1,7 @@
 """Today: is everything there that should be? What is missing, why, and what to do; and each rule's last thirty days."""
 
 import uuid
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -16,6 +17,7 @@ from app.health.results import Check, Link, LinkKind, Status, worst
 from app.health.rule_rows import HELD
 from app.health.rules import RuleHealth
 from app.rules.rechecks import counts
+from app.vocabulary import RunState
 from app.web import charts, days
 from app.web.calendar import LATER, Cell, dates_of, day_cells, first_day
 from app.web.days import DayState, RuleLine
@@ -239,7 +241,9 @@ def _open(line: RuleLine, cells: Mapping[date, Cell], states: Sequence[DayState]
     days_open = [day for day, cell in cells.items() if cell.state not in ("stored", "cancelled", LATER, "")]
     if not days_open:
         return None
-    of_day = {state.day: state.windows - state.stored for state in states}
+    of_day = Counter[date]()
+    for state in states:
+        of_day[state.day] += 0 if state.state == RunState.STORED else state.windows
     reports = sum(of_day.get(day, max(1, line.accounts)) for day in days_open)
     is_cut = min(days_open) == min(cells) and first_day(line) < min(cells)
     return Open(in_words(min(days_open), max(days_open)), reports, is_cut)

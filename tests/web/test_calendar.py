@@ -6,8 +6,8 @@ from datetime import UTC, date, datetime
 
 import pytest
 
-from app.web.calendar import LATER, Cell, months_of, seen_state, unmade
-from app.web.days import RuleLine
+from app.web.calendar import LATER, Cell, day_cells, months_of, seen_state, unmade
+from app.web.days import DayState, RuleLine
 
 NOW = datetime(2026, 11, 26, 12, tzinfo=UTC)
 RULE = RuleLine(
@@ -26,7 +26,7 @@ RULE = RuleLine(
     data_available_end=datetime(2026, 11, 24, 12, tzinfo=UTC),
     longest_data_age=None,
     type_missing=False,
-    is_held=False,
+    held=[],
 )
 
 
@@ -44,13 +44,27 @@ def test_a_day_whose_data_is_there_and_that_has_no_run_is_missing() -> None:
     assert states(replace(RULE, data_available_end=NOW, type_missing=True))["11-25"] == "blocked"
 
 
-@pytest.mark.parametrize("why", ["is_held", "type_missing"])
-def test_what_needs_somebody_is_blocked_with_and_without_a_run(why: str) -> None:
-    blocked = replace(RULE, is_held=why == "is_held", type_missing=why == "type_missing")
-
+@pytest.mark.parametrize(
+    "blocked", [replace(RULE, held=["create"]), replace(RULE, type_missing=True)], ids=["key", "type"]
+)
+def test_what_needs_somebody_is_blocked_with_and_without_a_run(blocked: RuleLine) -> None:
     assert states(blocked) == {"11-24": "blocked", "11-25": "blocked", "11-26": LATER}
-    assert [seen_state(blocked, state) for state in ("planned", "failed", "stored")] == ["blocked", "failed", "stored"]
+    assert [seen_state(blocked, state) for state in ("planned", "requested", "ready", "failed", "stored")] == [
+        "blocked", "in_progress", "in_progress", "failed", "stored",
+    ]  # fmt: skip
     assert seen_state(RULE, "planned") == "in_progress"
+
+
+def test_a_key_that_may_not_read_files_blocks_what_is_to_be_downloaded_and_nothing_before() -> None:
+    blocked = replace(RULE, held=["files"])
+
+    assert set(states(blocked).values()) == {"waiting", LATER}
+    assert [seen_state(blocked, state) for state in ("planned", "requested", "ready")] == [
+        "in_progress", "in_progress", "blocked",
+    ]  # fmt: skip
+    day = [DayState(RULE.id, date(2026, 11, 23), state, RULE.id, 2) for state in ("requested", "ready", "stored")]
+    cell = day_cells(blocked, day, date(2026, 11, 23), date(2026, 11, 24), NOW)[date(2026, 11, 23)]
+    assert (cell.state, cell.note) == ("blocked", "2 of 6 stored")
 
 
 def test_days_are_those_of_the_rules_zone() -> None:

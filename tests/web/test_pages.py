@@ -100,6 +100,28 @@ async def test_every_page_says_that_a_rule_with_a_refused_key_is_blocked(res: Re
     assert "key refused" in pages["/"]
 
 
+@pytest.mark.parametrize("call_kind", ["create", "read", "files"])
+async def test_pages_agree_on_what_a_refused_key_blocks(res: Resources, simulator: Simulator, call_kind: str) -> None:
+    rule = await add_rule(res, name="eu payouts")
+    simulator.advance(rule.report_type, to=at("2026-03-02"))
+    await work_off(res)
+    (run,) = await fetch(res, "select id from runs")
+    await execute(res, "update rules set enabled = false")  # no day without a run
+    await execute(res, f"insert into account_holds values ('default', '{call_kind}', '403: no', now(), 0, now())")
+    paths = f"/rules/{rule.id} /rules/{rule.id}/days/2026-03-01 /months/2026-03 /runs/{run['id']} /runs".split()
+    blocked = {}
+    async with visitor(res) as client:
+        await log_in(client)
+        for state in ("planned", "requested", "ready"):
+            await execute(res, f"update runs set state = '{state}', stored_at = null")
+            pages = [(await client.get(path)).text for path in paths]
+            seen = ['class="state blocked"' in page for page in pages]
+            assert len(set(seen)) == 1, dict(zip(paths, seen, strict=True))
+            blocked[state] = seen[0]
+
+    assert blocked == {"planned": call_kind == "create", "requested": False, "ready": call_kind == "files"}
+
+
 async def test_a_rejected_run_offers_first_what_its_advice_says(res: Resources, simulator: Simulator) -> None:
     rule = await add_rule(res, name="activity")
     simulator.advance(rule.report_type, to=at("2026-03-02"))
