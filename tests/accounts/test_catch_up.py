@@ -130,7 +130,7 @@ async def test_a_new_revision_gets_a_new_run_although_stripe_has_one_like_it(
     assert len(simulator.runs) == 3
 
 
-async def test_nothing_is_made_while_stripe_cannot_say_what_it_has(backups: Backups, simulator: Simulator) -> None:
+async def test_no_run_is_made_while_stripe_cannot_say_what_it_has(backups: Backups, simulator: Simulator) -> None:
     async with backups.service() as res:
         await days_due(res, simulator, 2)
         await backed_up(res)

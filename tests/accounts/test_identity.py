@@ -38,7 +38,7 @@ async def test_a_key_of_another_account_holds_the_slug_until_the_right_one_is_ba
     assert await fetch(res, "select * from account_holds") == []
 
 
-async def test_a_key_that_may_not_read_its_account_works_all_the_same(res: Resources, simulator: Simulator) -> None:
+async def test_a_key_that_may_not_read_its_account_still_works(res: Resources, simulator: Simulator) -> None:
     unpublished(simulator, until="2026-03-02")
     simulator.inject("status", status=403, times=None, match={"path": "^/v1/account$"})
 

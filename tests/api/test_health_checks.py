@@ -92,7 +92,7 @@ async def test_when_all_is_well_every_check_says_so(
     assert rule["expected_by"] > rule["next_due_at"] > rule["newest_window_end"]
 
 
-async def test_nobody_at_work_is_failing_and_the_last_worker_is_named(res: Resources, api: httpx.AsyncClient) -> None:
+async def test_no_running_worker_is_failing_and_the_last_one_is_named(res: Resources, api: httpx.AsyncClient) -> None:
     assert await check(api, "workers") == ("failing", "no process works the queue: none has ever reported")
 
     await a_worker_is_seen(res, seconds_ago=600)
@@ -127,7 +127,7 @@ async def test_an_event_that_failed_for_good_waits_for_somebody(res: Resources, 
     assert (await check(api, "failed_events"))[0] == "degraded"
 
 
-async def test_a_run_that_could_go_on_and_does_not_is_overdue(
+async def test_a_run_that_could_continue_but_does_not_is_overdue(
     res: Resources, api: httpx.AsyncClient, simulator: Simulator
 ) -> None:
     await days_due(res, simulator, 3)
@@ -483,7 +483,7 @@ async def test_how_late_data_may_be_is_a_property_of_the_type(
     assert rule["status"] == status, rule["detail"]
 
 
-async def test_how_late_data_is_is_learned_from_its_advances(res: Resources, simulator: Simulator) -> None:
+async def test_the_lateness_of_data_is_learned_from_its_advances(res: Resources, simulator: Simulator) -> None:
     kind = simulator.report_type(REPORT_TYPE)
     kind.data_available_end = int(at("2026-03-01").timestamp())
     await reconcile(res)

@@ -132,7 +132,7 @@ RULE = {
 }  # fmt: skip
 
 
-async def test_a_change_that_no_wake_up_told_is_seen_by_looking(
+async def test_a_change_without_a_wake_up_is_found_by_looking(
     sealing: Resources, api: httpx.AsyncClient, simulator: Simulator, key: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(kept, "LOOK_SECONDS", 0.05)
@@ -251,7 +251,7 @@ async def test_a_name_of_the_settings_is_refused_here_and_a_name_of_a_row_is_ref
             pass
 
 
-async def test_a_key_of_another_company_holds_the_account_and_the_right_one_lets_it_go_on(
+async def test_a_key_of_another_company_holds_the_account_and_the_right_one_lets_it_continue(
     sealing: Resources, api: httpx.AsyncClient, simulator: Simulator, key: str
 ) -> None:
     unpublished(simulator, until="2026-03-02")

@@ -74,7 +74,7 @@ async def test_a_new_rule_is_planned_at_once(res: Resources, api: httpx.AsyncCli
     assert await states(res) == ["planned"] * 3
 
 
-async def test_an_unknown_type_is_a_warning_and_requested_all_the_same(res: Resources, api: httpx.AsyncClient) -> None:
+async def test_an_unknown_type_is_a_warning_and_still_requested(res: Resources, api: httpx.AsyncClient) -> None:
     rule = await make(api)
 
     assert [warning["pointer"] for warning in rule["warnings"]] == ["/report_type"]

@@ -19,7 +19,7 @@ def test_a_rate_is_compared_with_the_limit_by_their_medians() -> None:
     assert (row.ratio, row.met, row.figure, row.limit) == (0.5, True, "60 a second", "y: 120 a second")
 
 
-def test_where_less_is_better_the_share_of_the_limit_is_turned_round() -> None:
+def test_where_less_is_better_the_share_of_the_limit_is_inverted() -> None:
     row = against("x", [4.0], "s", limit="y", limits=[1.0], aim=at_least(0.5), less_is_better=True)
     assert (row.ratio, row.met) == (0.25, False)
 

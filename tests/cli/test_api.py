@@ -151,7 +151,7 @@ async def test_a_run_is_made_and_cancelled_without_a_rule(res: Resources, remote
     assert again.out == "1 run is tried again\n"
 
 
-async def test_who_acts_over_the_database_is_named_in_the_audit(command: Command, stored: str) -> None:
+async def test_the_audit_names_who_acts_over_the_database(command: Command, stored: str) -> None:
     await command("rules", "backfill", "daily", "--from", "2026-03-31", "--through", "2026-03-31", "--rerun")
 
     (entry, *_) = (await command("audit", "--action", "rule.backfilled", "--json")).json() or [None]

@@ -56,7 +56,7 @@ def test_a_download_shows_its_progress_on_a_terminal(monkeypatch: pytest.MonkeyP
     assert "10/10 bytes" in terminal.getvalue()
 
 
-def test_a_download_shows_nothing_where_it_is_piped(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_download_shows_nothing_in_a_pipe(capsys: pytest.CaptureFixture[str]) -> None:
     with progress("report.csv", total=10) as advance:
         advance(10)
 

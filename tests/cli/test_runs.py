@@ -38,7 +38,7 @@ def original(simulator: Simulator) -> bytes:
     return b"".join(file.content.chunks())
 
 
-async def test_runs_are_listed_plainly_where_they_are_piped(command: Command, stored: str) -> None:
+async def test_runs_are_listed_plainly_in_a_pipe(command: Command, stored: str) -> None:
     plain = await command("runs", "list", "--rule", "daily", "--state", "stored")
     for_programs = await command("runs", "list", "--json")
     none = await command("runs", "list", "--state", "failed")

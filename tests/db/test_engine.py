@@ -61,7 +61,7 @@ async def run_as_admin(database_url: str, statement: str) -> None:
         await connection.execute(statement.format(connection.info.dbname).encode())
 
 
-async def test_a_database_with_other_ways_to_write_dates_and_text_is_read_alike(
+async def test_a_database_that_writes_dates_and_text_differently_is_read_alike(
     database_url: str, simulator: Simulator
 ) -> None:
     for name, value in OTHER_WAYS.items():

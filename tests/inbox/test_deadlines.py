@@ -24,7 +24,7 @@ async def test_a_future_that_nobody_answers_fails_and_so_do_those_after_it() -> 
     assert loop.time() - began >= 2 * SECONDS
 
 
-async def test_an_answer_stands_and_holds_up_no_other() -> None:
+async def test_an_answered_future_stays_so_and_holds_up_no_other() -> None:
     deadlines = Deadlines(SECONDS)
     answered, gone, waiting = deadlines.future(), deadlines.future(), deadlines.future()
     answered.set_result(None)

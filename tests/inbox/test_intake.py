@@ -306,7 +306,7 @@ async def test_an_error_of_our_own_answers_unavailable_and_the_next_delivery_is_
     assert len(await kept(res)) == 1
 
 
-async def test_a_delivery_that_was_given_up_by_the_sender_is_kept_all_the_same(res: Resources) -> None:
+async def test_a_delivery_that_was_given_up_by_the_sender_is_still_kept(res: Resources) -> None:
     delivery = asyncio.create_task(accept(res.intake))
     await asyncio.sleep(0)
     await asyncio.sleep(0)

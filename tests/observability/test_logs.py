@@ -190,7 +190,7 @@ def test_fields_that_are_secret_by_name_are_not_shown_whatever_they_hold(
     assert (line[name], line["headers"]) == ("[redacted]", {name: "[redacted]"})
 
 
-def test_of_two_secrets_one_inside_the_other_nothing_is_left() -> None:
+def test_nothing_is_left_of_two_secrets_one_inside_the_other() -> None:
     configure_logs(json=True, secrets=["abcdefgh", "abcdefghij"])
 
     assert redact("abcdefghij abcdefgh") == "[redacted] [redacted]"

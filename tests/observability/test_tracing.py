@@ -115,7 +115,7 @@ def test_traces_are_on_where_the_usual_variables_say_so(environ: dict[str, str],
     assert tracing.wanted(environ) is wanted
 
 
-async def test_off_nothing_is_kept_with_the_rows(res: Resources) -> None:
+async def test_with_traces_off_nothing_is_kept_with_the_rows(res: Resources) -> None:
     with tracing.exporting(), tracing.span("it"):
         await add_rule(res)
 

@@ -139,7 +139,7 @@ def test_times_may_come_in_any_zone() -> None:
     assert all(window.end.tzinfo is UTC for window in windows)
 
 
-def test_every_update_is_told_in_whole_seconds_and_loses_none() -> None:
+def test_every_update_is_in_whole_seconds_and_loses_none() -> None:
     schedule = rule("every_update", settle_hours=1 / 3601)
     availability = Availability(ALWAYS, at("2026-10-02"))
 

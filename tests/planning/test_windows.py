@@ -44,7 +44,7 @@ def odd_days() -> list[tuple[str, date]]:
 
 
 @pytest.mark.slow
-def test_a_second_before_any_day_begins_it_had_not_begun(odd_days: list[tuple[str, date]]) -> None:
+def test_a_second_before_any_day_begins_it_has_not_begun(odd_days: list[tuple[str, date]]) -> None:
     for zone, day in odd_days:
         begins = day_start(day, ZoneInfo(zone))
         before, after = begins - timedelta(seconds=1), begins

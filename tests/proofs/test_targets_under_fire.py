@@ -67,7 +67,7 @@ class Watched(WebReceiver):
 
 @pytest.mark.skipif("PROOF_MESSAGES" not in os.environ, reason="set PROOF_MESSAGES: it takes long on a busy machine")
 @pytest.mark.timeout(2 * PATIENCE)
-async def test_one_that_is_dead_slow_or_failing_keeps_nothing_from_one_that_is_well(
+async def test_a_dead_slow_or_failing_target_keeps_nothing_from_a_healthy_one(
     database_url: str, simulator: Simulator, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     environ = make_environ(database_url, simulator, **SETTINGS)

@@ -83,7 +83,7 @@ async def test_a_process_does_not_hear_what_it_has_rung_for_itself(res: Resource
 
 
 @pytest.mark.parametrize(("word", "lane"), [("loads", Lane.LOADS), ("rules", Lane.RULES), ("slots", Lane.REQUESTS)])
-async def test_lanes_that_others_come_before_are_woken_a_little_later(
+async def test_lanes_with_less_urgent_work_are_woken_a_little_later(
     database_url: str, monkeypatch: pytest.MonkeyPatch, word: str, lane: Lane
 ) -> None:
     monkeypatch.setattr("app.queue.wakeups.PATIENCE_SECONDS", 1e6)
@@ -139,7 +139,7 @@ async def test_without_any_ring_a_lane_wakes_by_itself(seconds: float) -> None:
     assert not await Wakeups().wait(Lane.INBOX, seconds=seconds)
 
 
-async def test_a_lane_that_is_to_ring_soon_rings_once_however_often_that_was_asked_for() -> None:
+async def test_a_lane_to_be_woken_soon_is_woken_once_however_often_that_was_requested() -> None:
     ears = Wakeups()
     for _ in range(3):
         ears.ring_soon(Lane.REQUESTS, seconds=0.0)

@@ -267,7 +267,7 @@ async def states_of(res: Resources, window: str) -> dict[str | None, str]:
     return {row["connected_account"]: row["state"] for row in rows}
 
 
-async def test_a_forecast_says_when_the_reports_are_done_at_the_present_pace(
+async def test_a_forecast_says_when_the_reports_are_done_at_the_current_pace(
     res: Resources, admin: httpx.AsyncClient
 ) -> None:
     await admin.post("/v1/rules", json={**RULE, "name": "first", "starts_on": "2026-03-03"})

@@ -92,7 +92,7 @@ async def test_a_mistyped_report_type_is_answered_with_the_one_that_was_probably
     assert found["/report_type"].endswith(f"did you mean {REPORT_TYPE}?")
 
 
-def test_nothing_is_near_to_what_nobody_could_have_meant() -> None:
+def test_nothing_is_suggested_for_what_resembles_no_known_type() -> None:
     known = ["balance.summary.1", "balance.summary.2", "payouts.itemized.3"]
 
     assert nearest("balance.sumary.1", known) == "balance.summary.1"

@@ -172,7 +172,7 @@ async def test_a_missing_type_is_found_again_by_its_probe_without_any_list_call(
     assert await fetch(res, "select 1 from report_types where missing_since is not null") == []
 
 
-async def test_of_all_runs_of_a_missing_type_one_at_a_time_asks_whether_it_still_is(
+async def test_one_run_at_a_time_asks_whether_a_missing_type_is_still_missing(
     res: Resources, simulator: Simulator
 ) -> None:
     await days_due(res, simulator, 5)

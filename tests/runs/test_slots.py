@@ -252,7 +252,7 @@ async def test_where_slots_do_not_suffice_it_is_not_always_the_same_connected_ac
     assert len({tuple(order) for order in orders}) == len(orders)
 
 
-async def test_of_one_window_the_account_that_backed_off_comes_last(res: Resources, simulator: Simulator) -> None:
+async def test_within_a_window_the_account_that_backed_off_comes_last(res: Resources, simulator: Simulator) -> None:
     unpublished(simulator, CONNECT_TYPE)
     await reconcile(res)
     await add_rule(res, report_type=CONNECT_TYPE, connected_accounts=["acct_a", "acct_b", "acct_c"])

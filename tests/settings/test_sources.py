@@ -11,7 +11,7 @@ from app.settings import SETTING_NAMES, load_settings
 from tests.settings.given import CANARY, DIGEST, TOKEN, problems_of, settings_of, shown
 
 
-def test_the_environment_stands_above_the_file(tmp_path: Path) -> None:
+def test_the_environment_overrides_the_file(tmp_path: Path) -> None:
     env_file = tmp_path / ".env"
     env_file.write_text("TALLYHOOK_EVENT_DAYS=40\nTALLYHOOK_MAX_RUN_ATTEMPTS='5' # five\nexport OTHER=1\n")
 

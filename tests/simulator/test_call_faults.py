@@ -122,7 +122,7 @@ async def test_a_fault_matches_the_report_type_behind_a_run_and_a_file(
     assert [(await client.get(path)).status_code for path in paths] == [500, 500, 500, 200]
 
 
-async def test_a_fault_passes_over_and_ends(client: httpx.AsyncClient, simulator: Simulator) -> None:
+async def test_a_fault_skips_matches_and_ends(client: httpx.AsyncClient, simulator: Simulator) -> None:
     simulator.inject("status", after=1, times=2)
 
     assert [(await client.get(TYPES)).status_code for _ in range(5)] == [200, 500, 500, 200, 200]

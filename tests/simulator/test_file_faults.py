@@ -84,7 +84,7 @@ async def test_ranges_can_be_switched_off(client: httpx.AsyncClient, simulator: 
     assert (answer.status_code, answer.content) == (200, whole(simulator))
 
 
-async def test_a_cut_file_promises_more_than_comes(
+async def test_a_cut_file_promises_more_than_it_sends(
     client: httpx.AsyncClient, simulator: Simulator, result: httpx.URL
 ) -> None:
     simulator.inject("file_cut", bytes=100)

@@ -43,7 +43,7 @@ async def test_columns_are_in_the_requested_order(client: httpx.AsyncClient, sim
     assert text.startswith(b'"net","currency"\n')
 
 
-async def test_nothing_happened_is_a_header_alone(client: httpx.AsyncClient, simulator: Simulator) -> None:
+async def test_without_transactions_a_report_is_a_header_alone(client: httpx.AsyncClient, simulator: Simulator) -> None:
     simulator.configure(rows_per_day=0)
 
     for report_type in (ITEMIZED, SUMMARY, "payouts.itemized.5"):

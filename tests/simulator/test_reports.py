@@ -123,7 +123,7 @@ def test_filters_leave_what_they_name() -> None:
     assert refunds
 
 
-def test_old_versions_know_times_in_utc_only() -> None:
+def test_old_versions_know_times_only_in_utc() -> None:
     assert rows(recipe("balance_change_from_activity.itemized.2"))[0].keys() > {"created_utc", "available_on_utc"}
     assert not template_for("balance_change_from_activity.itemized.2").knows("created")
     assert template_for("balance_change_from_activity.itemized.3").knows("created")

@@ -60,7 +60,7 @@ def test_only_columns_of_numbers_become_numbers(tmp_path: Path) -> None:
     assert values(book)[1] == ("0042", "1e5", "not a number")
 
 
-def test_more_digits_than_excel_keeps_are_text_and_that_is_said(tmp_path: Path) -> None:
+def test_more_digits_than_excel_keeps_become_text_and_the_workbook_says_so(tmp_path: Path) -> None:
     book = written(tmp_path, "gross", "1234567890123.45", "12345678901234.56", "0.000000000000000001")
 
     assert values(book)[1:] == [(1234567890123.45,), ("12345678901234.56",), (1e-18,)]

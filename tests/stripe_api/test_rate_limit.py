@@ -70,7 +70,7 @@ async def test_a_call_that_was_not_committed_does_not_count(res: Resources, simu
             assert await process.limiter.take(session, "default", CallKind.READ, wanted=5) == 0
 
 
-async def test_an_account_at_rest_does_not_hide_that_another_one_may_go_on_soon(
+async def test_an_idle_account_does_not_hide_that_another_one_may_continue_soon(
     res: Resources, simulator: Simulator
 ) -> None:
     async with another_process(res, simulator, TALLYHOOK_REQUESTS_PER_SECOND=0.1) as process:

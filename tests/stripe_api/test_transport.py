@@ -86,7 +86,7 @@ OVER_TLS = ["plain", "chunked", "compressed", "a redirect", "cut in the body", "
 
 
 @pytest.mark.parametrize("name", OVER_TLS)
-async def test_over_tls_too_with_an_authority_of_ones_own(tmp_path: Path, name: str) -> None:
+async def test_over_tls_too_with_a_private_authority(tmp_path: Path, name: str) -> None:
     async with stranger() as host, behind_tls(host.url, tmp_path) as url, both(tmp_path / "ca.pem") as (ours, theirs):
         host.answer = ANSWERS[name]
 
@@ -160,7 +160,7 @@ async def test_a_refused_connection_is_reported_in_the_same_way(url: str) -> Non
     assert mine[3] is httpx.ConnectError
 
 
-async def test_a_cookie_goes_back_to_whom_it_came_from_as_with_httpx() -> None:
+async def test_a_cookie_goes_back_to_its_sender_as_with_httpx() -> None:
     async with stranger() as host, both() as (ours, theirs):
         host.answer = ANSWERS["a cookie"]
         for client in (ours, theirs):

@@ -239,7 +239,7 @@ async def test_no_verdict_while_an_input_is_missing_and_none_is_given_twice(tabl
     assert load["state"] == "loaded"
 
 
-async def test_who_finds_another_process_at_the_checks_of_an_account_does_not_wait_for_it(tables: Resources) -> None:
+async def test_a_process_does_not_wait_for_another_one_at_the_checks_of_an_account(tables: Resources) -> None:
     load = await stored_and_loaded(tables, rows(line(1)), rule_id=await rule(tables))
     await execute(tables, "update loads set checks_due = true")
     async with tables.sessions.begin() as another:

@@ -81,7 +81,7 @@ async def test_what_differs_is_a_new_revision_and_shows(tables: Resources, simul
     assert [row["_revision"] for row in shown] == [2]
 
 
-async def test_days_that_had_passed_when_the_rule_said_so_are_not_made_up_for(
+async def test_recheck_days_that_had_passed_when_the_rule_named_them_are_not_made_up_for(
     tables: Resources, simulator: Simulator
 ) -> None:
     await one_stored_window(tables, simulator, starts_on=date(2026, 3, 1))
@@ -184,7 +184,7 @@ async def test_whatever_becomes_of_a_recheck_its_window_stays_stored_everywhere(
     assert await seen_outside(tables, api) == stored, "unchanged"
 
 
-async def test_health_says_while_rechecks_prove_nothing(
+async def test_health_says_so_while_rechecks_prove_nothing(
     tables: Resources, simulator: Simulator, api: httpx.AsyncClient
 ) -> None:
     async def said() -> tuple[str, str]:

@@ -109,7 +109,7 @@ async def test_a_target_is_changed_field_by_field_and_one_whose_rule_was_removed
     assert [(step["name"], step["fields"]) for step in changed["steps"]] == [("people", ["recipients"])]
 
 
-async def test_everything_wrong_with_rules_and_targets_is_told_by_line_and_nothing_changes(
+async def test_everything_wrong_with_rules_and_targets_is_reported_by_line_and_nothing_changes(
     res: Resources, api: httpx.AsyncClient
 ) -> None:
     await add_rule(res, name="daily")

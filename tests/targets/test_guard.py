@@ -65,7 +65,7 @@ async def test_a_name_with_one_bad_address_is_refused_as_a_whole(monkeypatch: py
             await client.get("https://rebinding.example/")
 
 
-async def test_the_address_that_was_looked_at_is_the_one_that_is_connected_to(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_address_that_was_checked_is_the_one_connected_to(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
 
     async with web_receiver() as receiver:

@@ -59,7 +59,7 @@ async def test_nobody_is_asked_where_no_rule_needs_it(res: Resources, simulator:
     assert simulator.world.journal.counts["list_accounts"] == 0
 
 
-async def test_only_a_complete_list_says_who_has_left_and_one_that_was_broken_off_is_read_on(
+async def test_only_a_complete_list_says_who_has_left_and_one_that_was_broken_off_is_resumed(
     res: Resources, simulator: Simulator, merchants: list[str]
 ) -> None:
     await read_lists(res)

@@ -55,7 +55,7 @@ async def test_bytes_and_rows_are_erased_and_the_reason_stays(res: Resources) ->
     assert await left(res) == {"chunks": 0, "rows": 0}
 
 
-async def test_it_is_removed_once_and_only_what_is_there(res: Resources) -> None:
+async def test_a_file_is_removed_once_and_only_if_it_is_stored(res: Resources) -> None:
     run_id = await store(res, rows(line(1)))
     await remove(res, run_id)
 

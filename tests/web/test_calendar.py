@@ -102,5 +102,5 @@ def test_months_go_back_to_the_first_day_that_has_something() -> None:
     assert september[29] == Cell(date(2026, 9, 30), "stored")
 
 
-def test_a_calendar_of_nothing_is_the_present_month() -> None:
+def test_an_empty_calendar_is_the_current_month() -> None:
     assert [month for month, _ in months_of({}, date(2026, 11, 27))] == [date(2026, 11, 1)]

@@ -181,7 +181,7 @@ async def test_small_things_are_said_in_full(res: Resources, simulator: Simulato
     assert "00:00 JST</span>" in pages[f"/runs/{run['id']}"]
 
 
-async def test_today_says_of_which_days_a_rule_misses_how_many_reports(res: Resources, simulator: Simulator) -> None:
+async def test_today_says_how_many_reports_each_rule_misses_by_day(res: Resources, simulator: Simulator) -> None:
     day = today()
     simulator.advance(REPORT_TYPE, to=datetime.now(UTC) - timedelta(days=6))
     late = await add_rule(res, name="late", starts_on=day - timedelta(days=9))
@@ -297,7 +297,7 @@ def test_values_are_written_for_people() -> None:
     assert sentence("default: 1 of 1 signed") == "default: 1 of 1 signed."
 
 
-async def test_a_database_that_goes_away_in_the_middle_of_an_action_is_said_on_the_page(
+async def test_a_database_that_goes_away_in_the_middle_of_an_action_is_reported_on_the_page(
     res: Resources, simulator: Simulator
 ) -> None:
     await add_rule(res)

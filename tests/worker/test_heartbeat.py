@@ -168,7 +168,7 @@ async def test_the_block_beside_a_loop_that_ends_is_ended() -> None:
             await asyncio.Event().wait()
 
 
-async def test_what_outlives_errors_does_not_outlive_its_own_end() -> None:
+async def test_a_loop_that_outlives_errors_does_not_outlive_its_cancellation() -> None:
     async def turns_its_end_into_an_error() -> None:
         try:
             await asyncio.Event().wait()

@@ -220,7 +220,7 @@ async def test_a_process_that_ends_as_it_claims_releases_the_claim(
     assert await fetch(res, "select 1 from runs where fence > 0 and lease_until is null"), "claimed, and released"
 
 
-async def test_a_process_whose_database_is_silent_ends_all_the_same(
+async def test_a_process_whose_database_is_silent_still_ends(
     database_url: str, simulator: Simulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Given a service that looks for work on a network that carries nothing

@@ -143,7 +143,7 @@ async def test_what_does_not_arrive_in_time_is_given_up(
         assert (await client.rest()).startswith(b"HTTP/1.1 408 ")
 
 
-async def test_more_of_a_head_does_not_prolong_its_time(database_url: str, simulator: Simulator) -> None:
+async def test_more_of_a_head_does_not_extend_its_time(database_url: str, simulator: Simulator) -> None:
     async with served(database_url, simulator, HEADER_SECONDS=QUICK) as port, connected(port, GET) as client:
 
         async def trickle() -> None:

@@ -347,7 +347,7 @@ async def test_a_server_that_stops_gives_the_answer_that_is_under_way_first(ways
     assert b"connection: close" in heads[1]
 
 
-async def test_a_database_that_hangs_is_told_in_time_and_later_the_event_is_there(
+async def test_a_database_that_hangs_is_reported_in_time_and_later_the_event_is_there(
     ways: tuple[Way, Way], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     outcomes = []

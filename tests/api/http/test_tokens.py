@@ -51,7 +51,7 @@ async def test_every_route_but_the_open_ones_refuses_without_a_token(res: Resour
         assert answer.headers["content-type"] == "application/problem+json"
 
 
-async def test_what_is_open_answers_anybody(nobody: httpx.AsyncClient) -> None:
+async def test_open_routes_answer_anybody(nobody: httpx.AsyncClient) -> None:
     answers = [await nobody.get(path) for path in ("/health/live", "/health/ready", "/openapi.json", "/docs")]
 
     assert [answer.status_code for answer in answers] == [200, 503, 200, 200]  # no worker runs beside this test

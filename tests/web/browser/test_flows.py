@@ -77,7 +77,7 @@ async def test_a_rule_is_previewed_and_made(morning: Books, chromium: Browser, s
         await expect(page.get_by_role("status")).to_contain_text("The rule is created")
 
 
-async def test_what_cannot_work_is_said_beside_what_was_typed(morning: Books, chromium: Browser) -> None:
+async def test_what_cannot_work_is_explained_beside_what_was_typed(morning: Books, chromium: Browser) -> None:
     async with looking(chromium, morning) as look:
         await look.open("/rules/new")
         await look.page.get_by_label("Which report?").fill("Payouts")
@@ -115,7 +115,7 @@ async def test_a_rule_is_switched_off_and_on_after_a_page_that_says_what_happens
             await expect(look.page.get_by_role("status")).to_contain_text(said)
 
 
-async def test_who_may_only_look_finds_no_button_anywhere(morning: Books, chromium: Browser) -> None:
+async def test_a_read_only_visitor_finds_no_button_anywhere(morning: Books, chromium: Browser) -> None:
     async with looking(chromium, morning, token=READ_TOKEN) as look:
         for path in ("/", "/rules", "/rules/payouts-one-failed", "/runs?state=failed", "/targets"):
             await look.open(path)
@@ -124,7 +124,7 @@ async def test_who_may_only_look_finds_no_button_anywhere(morning: Books, chromi
             assert await look.page.get_by_role("link", name=re.compile("…$")).count() == 0, path
 
 
-async def test_a_failed_report_is_retried_and_arrives_under_the_eyes_of_who_looks(
+async def test_a_failed_report_is_retried_and_arrives_while_the_reader_watches(
     morning: Books, chromium: Browser
 ) -> None:
     morning.simulator.inject("run_fails", match={"report_type": SPARE}, times=3)
@@ -245,7 +245,7 @@ def taken_away(folder: Path) -> Iterator[None]:
     away.rename(folder)
 
 
-async def test_a_file_store_that_is_away_is_told_on_the_first_page_and_at_the_run_that_waits_for_it(
+async def test_a_file_store_that_is_away_is_reported_on_the_first_page_and_at_the_run_that_waits_for_it(
     morning: Books, chromium: Browser, store_folder: Path
 ) -> None:
     with taken_away(store_folder):
