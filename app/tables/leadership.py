@@ -22,7 +22,7 @@ from app.db.rows import fetch
 from app.errors import BadInput, Conflict, FieldError
 from app.planning.windows import day_start
 from app.tables.catalogue import CONNECT_PREFIX, family_of
-from app.tables.load_file import LEADS
+from app.tables.load_file import LEADS, object_due
 from app.tables.loads import EVERYBODY, is_filtered
 
 
@@ -288,6 +288,6 @@ _SHOW = text(f"""
 with wanted as (
     select loads.id, {LEADS} as leads from loads where account = :account and family = :family
 )
-update loads set leads = wanted.leads, object_due = true, checks_due = true from wanted
+update loads set leads = wanted.leads, checks_due = true, {object_due()} from wanted
 where loads.id = wanted.id and loads.leads <> wanted.leads
 """)  # noqa: S608 - of constants only

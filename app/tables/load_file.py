@@ -256,6 +256,17 @@ not loads.filtered and exists (
             select from leaderships as own where own.account = loads.account and own.family = loads.family
                 and own.scope = loads.scope)))
 """
+
+
+def object_due(loads: str = "loads", *, when: str = "true") -> str:
+    """The columns that an update sets for a window's object to be written or removed, `when` this is so.
+
+    One that is being written is due again afterwards: without its lease, the writer does not call it done.
+    """
+    return f"""object_due = {loads}.object_due or {when},
+    lease_until = case when {loads}.state = 'due' or not ({when}) then {loads}.lease_until end"""
+
+
 # The newest revision by number, whatever order they were loaded in; and whether its rule leads.
 _SUPERSEDE = f"""
 with one as (select * from loads where id = %(id)s), same as (
@@ -266,7 +277,7 @@ with one as (select * from loads where id = %(id)s), same as (
     where loads.loaded_at is not null
 )
 update loads set is_current = (same.revision = same.newest),
-    object_due = loads.object_due or loads.is_current <> (same.revision = same.newest),
+    {object_due(when="loads.is_current <> (same.revision = same.newest)")},
     leads = {LEADS}
 from same where loads.id = same.id
 """  # noqa: S608 - of constants only

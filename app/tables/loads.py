@@ -14,7 +14,7 @@ from app.db.rows import fetch
 from app.queue.claims import FREE, Lease
 from app.queue.wakeups import CHANNEL, wake
 from app.tables.catalogue import CONNECT_PREFIX, family_of
-from app.tables.load_file import LOADER
+from app.tables.load_file import LOADER, object_due
 from app.vocabulary import Lane
 
 # After an error of ours, a load is retried this many times before it is `failed` (internal).
@@ -187,9 +187,10 @@ select *, 'due' from unnest(cast(:run_ids as uuid[]), cast(:file_ids as uuid[]),
 where not exists (select from rules where rules.id = new.rule_id and rules."table" ->> 'state' = 'off')
 on conflict (run_id) do nothing returning id, pg_notify(:channel, :lane)
 """)
-_SHOW_AGAIN = text("""
-update loads set object_due = true where rule_id = :rule_id and connected_account is null and loaded_at is not null
-""")
+_SHOW_AGAIN = text(f"""
+update loads set {object_due()}
+where rule_id = :rule_id and connected_account is null and loaded_at is not null
+""")  # noqa: S608 - of constants only
 _CLAIM = text(f"""
 with due as (
     select id from loads where state = 'due' and due_at <= clock_timestamp()

@@ -19,6 +19,7 @@ from app.observability import log_lines
 from app.queue.claims import FREE
 from app.resources import Resources
 from app.tables.child_process import Child
+from app.tables.load_file import object_due
 
 # As long as a gigabyte may take; a crashed writer's window waits this long.
 LEASE_SECONDS = 600.0
@@ -125,8 +126,9 @@ returning loads.id, loads.fence, loads.table_name, loads.account, loads.connecte
     (select shown.id from loads as shown where {_SAME_WINDOW} and {_SHOWN} limit 1) as shown_id,
     (select shown.run_id from loads as shown where {_SAME_WINDOW} and {_SHOWN} limit 1) as shown_run_id
 """)  # noqa: S608 - of constants only
+# Whatever made it due again meanwhile took the lease away (see load_file.object_due).
 _DONE = text("""
-update loads set object_due = false, object_location = :location, lease_until = null, leased_by = null
+update loads set object_due = lease_until is null, object_location = :location, lease_until = null, leased_by = null
 where id = :id and fence = :fence
 """)
 _LATER = text("""
@@ -134,7 +136,7 @@ update loads set lease_until = clock_timestamp() + make_interval(secs => :second
 where id = :id and fence = :fence
 """)
 _WRITE_SHOWN = text(f"""
-update loads as shown set object_due = true from loads
+update loads as shown set {object_due("shown")} from loads
 where loads.id = :id and shown.id <> loads.id and {_SAME_WINDOW} and {_SHOWN}
     and loads.object_location is not null and not (loads.is_current and loads.leads)
 """)  # noqa: S608

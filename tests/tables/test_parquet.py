@@ -10,7 +10,7 @@ import pytest
 
 from app.files import objects
 from app.resources import Resources
-from app.tables import exporting, loading, publishing
+from app.tables import exporting, loading, loads, publishing
 from app.upkeep.retention import remove_old_files
 from tests.service import execute, fetch
 from tests.tables.stored import HEADER, day, line, load_all, rows, rule, store, stored_and_loaded
@@ -116,6 +116,37 @@ async def test_a_process_killed_while_it_publishes_leaves_the_old_object_or_the_
     await publish_all(tables)
     assert read(warehouse, "select count(*), max(_revision) from {store}") == [(1, 2)]
     assert len(objects_of(warehouse)) == 1
+
+
+async def test_a_window_that_becomes_due_while_it_is_written_is_written_again(
+    tables: Resources, warehouse: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given a writer that has read what is shown, and puts it only after the rule leaves an account out
+    type_ = "connected_account_balance_change_from_activity.itemized.3"
+    rule_id = await rule(tables, report_type=type_)
+    header = "connected_account,balance_transaction_id,currency,net"
+    content = rows("acct_2,txn_2,usd,2.00", "acct_1,txn_1,usd,1.00", header=header)
+    await store(tables, content, rule_id=rule_id, report_type=type_)
+    await load_all(tables)
+    put_file = objects.put_file
+
+    async def put_late(*given: Any, **named: Any) -> None:
+        await execute(tables, "update rules set excepted = '{acct_2}'")
+        async with tables.sessions.begin() as session:
+            await loads.show_again(session, rule_id)
+        await put_file(*given, **named)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(objects, "put_file", put_late)
+        await publishing.publish_due(tables)
+    assert read(warehouse, "select count(*) from {store}") == [(2,)]
+
+    # When the lane looks again
+    await publish_all(tables)
+
+    # Then the object has what the view shows
+    assert read(warehouse, "select connected_account from {store}") == [("acct_1",)]
+    assert await fetch(tables, "select 1 from loads where object_due") == []
 
 
 async def test_an_unknown_report_without_approved_columns_is_written_as_what_is_known_of_it(
