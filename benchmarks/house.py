@@ -21,7 +21,7 @@ from statistics import median, quantiles
 # Packages whose inside is shown too.
 SHOWN = ("app", "app.runs", "app.api", "app.simulator")
 LONG_FILE, DEEP, MANY_PARAMETERS = 250, 3, 5
-# What a row is called (the same list as in tests/guards/laws.py).
+# What a row of the database is called where its type ought to say what is in it.
 ROW_NAMES = frozenset(
     {"account", "attempt", "check", "claim", "delivery", "event", "file", "found", "load", "message", "period"}
     | {"progress", "row", "rows", "rule", "run", "target", "type_", "window"}

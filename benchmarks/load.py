@@ -1,7 +1,6 @@
 """Load from a separate process: signed deliveries over many connections, as fast as they are answered or at a rate.
 
-Plain sockets and one selector: about 10 µs a request, so the server is what is measured (`ceiling` checks that
-against a server that does nothing).
+Plain sockets and one selector: about 10 µs a request, so the server is what is measured.
 """
 
 import json

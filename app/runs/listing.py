@@ -34,9 +34,9 @@ class RunFilters:
 
     def narrow(self, query: Select[Any]) -> Select[Any]:
         """The query, for these runs only."""
-        equal = ("state", "rule_id", "account", "connected_account")
-        given = {name: getattr(self, name) for name in equal if getattr(self, name) is not None}
-        query = query.where(*(getattr(Run, name) == value for name, value in given.items()))
+        given = {one.name: getattr(self, one.name) for one in fields(self) if getattr(self, one.name) is not None}
+        equal = given.keys() & Run.__table__.columns.keys() - {"report_type"}
+        query = query.where(*(getattr(Run, name) == given[name] for name in sorted(equal)))
         if self.report_type is not None:
             query = query.where(_is_of_type(self.report_type))
         if self.first is not None or self.until is not None:

@@ -43,6 +43,9 @@ BREACHES: dict[str, tuple[str, str | None, str]] = {
     "test_every_link_leads_somewhere": ("README.md", None, "[gone](docs/gone.md)\n"),
     "test_every_test_that_a_document_names_exists": ("docs/reliability.md", None, "`test_that_nobody_wrote`\n"),
     "test_every_decision_has_a_number_of_its_own": ("docs/decisions/0001-again.md", None, "# 0001 · Again\n"),
+    "test_every_long_file_is_named_and_excused_in_the_house_measured_and_no_other": (
+        "app/audit.py", None, "# a line\n" * 251,
+    ),
     "test_every_setting_is_in_the_example_file_and_nothing_else": (".env.example", None, "# TALLYHOOK_LOST=1\n"),
     "test_the_example_file_sets_nothing": (".env.example", None, "TALLYHOOK_MAX_PENDING_RUNS=7\n"),
     "test_the_example_file_shows_the_defaults": (
@@ -53,6 +56,13 @@ BREACHES: dict[str, tuple[str, str | None, str]] = {
     ),
     "test_every_folder_with_code_is_a_package": ("app/lost/found.py", None, "x = 1\n"),
 }  # fmt: skip
+# Guards whose breach stands beside them, and what is about the guards themselves.
+GUARDED_ELSEWHERE = {
+    "test_a_planted_breach_is_seen",
+    "test_a_planted_session_that_rolls_back_is_seen",
+    "test_a_session_that_only_reads_commits_too",
+    "test_there_are_links_to_check",
+}
 
 
 def test_each_contract_is_broken_by_its_planted_import(tmp_path: Path) -> None:
@@ -80,6 +90,15 @@ def test_every_contract_has_a_planted_import() -> None:
     ]
 
     assert {contract["name"] for contract in contracts} == set(PLANTS)
+
+
+def test_every_guard_has_a_planted_breach() -> None:
+    files = ("closed_sets", "documents", "settings_documented", "transactions")
+    texts = [(ROOT / "tests" / "guards" / f"test_{name}.py").read_text(encoding="utf-8") for name in files]
+    guards = {name for text in texts for name in re.findall(r"^(?:async )?def (test_\w+)", text, re.MULTILINE)}
+
+    assert guards - GUARDED_ELSEWHERE == {name for name in BREACHES if name in guards}
+    assert GUARDED_ELSEWHERE <= guards
 
 
 def test_each_guard_fails_on_its_planted_breach(tmp_path: Path, postgres_server: PostgresServer) -> None:

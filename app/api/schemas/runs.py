@@ -39,7 +39,7 @@ class RunFiltersIn(BaseModel):
 
     def filters(self) -> RunFilters:
         """The same as the core takes it."""
-        return RunFilters(self.state, self.rule_id, self.report_type, self.account, self.connected_account)
+        return RunFilters(**{name: getattr(self, name) for name in RunFiltersIn.model_fields})
 
 
 class RunListIn(RunFiltersIn, Days, PageIn):

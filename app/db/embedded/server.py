@@ -1,7 +1,7 @@
 """The embedded PostgreSQL: every process of the service starts or joins it when DATABASE_URL is not set.
 
 A start: join a server that answers; otherwise find the binaries, create the data directory, remove what a dead server
-left, start, wait. Why this is safe with any number of processes, `kill -9` and reused process ids: `embedded_locks`.
+left, start, wait. Why this is safe with any number of processes, `kill -9` and reused process ids: `locks`.
 """
 
 import errno
