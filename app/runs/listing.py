@@ -35,7 +35,7 @@ class RunFilters:
     def narrow(self, query: Select[Any]) -> Select[Any]:
         """The query, for these runs only."""
         given = {one.name: getattr(self, one.name) for one in fields(self) if getattr(self, one.name) is not None}
-        equal = given.keys() & Run.__table__.columns.keys() - {"report_type"}
+        equal = given.keys() & set(Run.__table__.columns.keys()) - {"report_type"}
         query = query.where(*(getattr(Run, name) == given[name] for name in sorted(equal)))
         if self.report_type is not None:
             query = query.where(_is_of_type(self.report_type))

@@ -2,6 +2,7 @@
 
 import asyncio
 import fcntl
+import io
 import os
 import re
 import socket
@@ -12,7 +13,11 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
+from app.cli.demo.story import LINES as STORY_LINES
+from app.cli.demo.story import Story
+from app.resources import Resources
 from tests.cli.test_ending import ROOT, command, folder, left_in, processes_in
 from tests.until import PATIENCE_SECONDS
 
@@ -58,6 +63,20 @@ def _read_until(terminal: int, words: bytes) -> bytes:
     while words not in written:
         written += os.read(terminal, 65_536)
     return written
+
+
+async def test_the_newest_line_of_the_story_is_drawn_however_long_those_before_are(res: Resources) -> None:
+    screen = io.StringIO()
+    console = Console(file=screen, force_terminal=True, width=COLUMNS, height=LINES)
+
+    with Story(console, res) as story:
+        for number in range(STORY_LINES):
+            story.tell(
+                f"  webhook    reporting.report_type.updated {'balance_change_from_activity.itemized.' * 2}{number}"
+            )
+        story.tell("PROBLEM: a worker is killed")
+
+    assert "PROBLEM: a worker is killed" in screen.getvalue()
 
 
 @pytest.mark.slow

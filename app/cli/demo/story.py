@@ -14,6 +14,7 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.panel import Panel
 from rich.table import Table
+from rich.text import Text
 from sqlalchemy import text
 
 from app.cli.demo.client import pages
@@ -123,7 +124,10 @@ class Story:
         table.add_column("stored", justify="right", style=_STYLES["stored"])
         for row in self._counts:
             table.add_row(row.name, row.strip or "", str(row.stored or ""))
-        return Group(table, Panel("\n".join(self._lines), title="what happens", height=LINES + 2), self._foot())
+        # A line takes one row: if older ones wrapped, the newest would fall out of the panel.
+        lines = Text.from_markup("\n".join(self._lines), overflow="ellipsis")
+        lines.no_wrap = True
+        return Group(table, Panel(lines, title="what happens", height=LINES + 2), self._foot())
 
     def _foot(self) -> str:
         return "" if self._page is None else f"Watch it in a browser: {self._page}"
