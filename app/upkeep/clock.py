@@ -76,7 +76,7 @@ _PULL_BACK: dict[str, TextClause] = {
     "loads": text(f"""
         update loads set {_DUE_NOW}
         where id in (select id from loads where state = 'due' and (due_at {_TOO_FAR} or lease_until {_TOO_FAR})
-            order by id limit :limit)
+            or object_due and lease_until {_TOO_FAR} order by id limit :limit)
         returning id
     """),  # noqa: S608
     "deliveries": text(f"""
