@@ -97,7 +97,7 @@ async def rechecks(view: View) -> Check:
         return ok("rechecks", "no re-check was answered with the file that it checks")
     said = [f"{one.report_type} of {one.account} (since {one.since:%F})" for one in found]
     detail = f"Stripe answers with the earlier file, so re-checks prove nothing for {names(said)}"
-    advice = "take `recheck_days` out of the rule; a monthly rule beside a daily one (`keep`) still finds restatements"
+    advice = "take `recheck_days` out of the rule; a monthly rule beside a daily one (`kept`) still finds restatements"
     return degraded("rechecks", detail, advice, link=Link(LinkKind.REPORT_TYPES))
 
 
