@@ -1,4 +1,4 @@
-"""Fixtures for all tests: one PostgreSQL for the whole run, and a database of its own for every test that asks."""
+"""Fixtures for all tests: one PostgreSQL for the whole run, and a separate database for every test that asks."""
 
 import logging
 import os
@@ -20,7 +20,7 @@ from app.simulator import Simulator, serve
 from tests import service
 from tests.database import FOLDER_VARIABLE, PostgresServer, fresh_database, run_folder, running_server
 
-# How long an example takes says how busy the machine is, and nothing of us; the examples of a test share its fixtures.
+# How long an example takes says how busy the machine is, not how fast we are; a test's examples share its fixtures.
 SUPPRESSED = [HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
 settings.register_profile("tests", deadline=None, suppress_health_check=SUPPRESSED)
 settings.load_profile("tests")
@@ -51,7 +51,7 @@ LOGGERS += ["sqlalchemy.engine", "sqlalchemy.pool", "asyncio"]
 
 @pytest.fixture
 def logging_as_it_was() -> Iterator[None]:
-    """For tests that configure logging, which is one per process: afterwards it is as it was before."""
+    """For tests that configure logging, which is per process: restores it afterwards."""
     loggers = [logging.getLogger(name) for name in LOGGERS]
     before = [(logger.handlers, logger.propagate, logger.level) for logger in loggers]
     raises = logging.raiseExceptions

@@ -32,7 +32,7 @@ MEMORY_BYTES = 4 * 2**30
 
 
 class PostgresServer(Protocol):
-    """A server that has databases."""
+    """A server with databases."""
 
     def url(self, database: str = ...) -> str:
         """The URL of one of its databases."""
@@ -79,7 +79,7 @@ def fresh_database(server: PostgresServer, *, template: str | None = None) -> It
 def run_folder() -> Iterator[Path]:
     """A folder of this run, which root's lent account may pass through; pytest's own is closed to it.
 
-    It lies in memory where there is enough, unless TMPDIR says where.
+    It is in memory if there is enough, unless TMPDIR says where.
     """
     parent = _parent()
     _clear_left_folders(parent)
@@ -106,7 +106,7 @@ def _clear_left_folders(parent: Path) -> None:
 
 def _clear_if_left(folder: Path) -> None:
     found = folder.stat()
-    # A young one may belong to a run that has not come to its lock yet.
+    # A young one may belong to a run that has not locked it yet.
     if found.st_uid != os.geteuid() or time.time() - found.st_mtime < 60:
         return
     with _owner_lock(folder) as lock:
@@ -116,7 +116,7 @@ def _clear_if_left(folder: Path) -> None:
 
 def _clear(folder: Path) -> None:
     if (folder / "postgres" / "postmaster.pid").exists():
-        # Its users were killed: join it, and so be the last one out.
+        # Its users were killed: join it, so that we are the last one out.
         EmbeddedPostgres(folder / "postgres", fast_unsafe=True).acquire().release()
     shutil.rmtree(folder, ignore_errors=True)
 

@@ -1,4 +1,4 @@
-"""A way to the database that can stall, and that can swallow whatever is under way: for networks that say nothing."""
+"""A path to the database that can stall, and swallow whatever is under way: like a silent network."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -9,7 +9,7 @@ import psycopg
 
 
 class Detour:
-    """Carries bytes between us and the database at `target`; `url` is how to go by it.
+    """Carries bytes between us and the database at `target`; `url` is the address of this path.
 
     `swallowed` counts how often.
     """
@@ -28,15 +28,15 @@ class Detour:
         self._carrying.clear()
 
     def flow(self) -> None:
-        """Carry again, and what waited too."""
+        """Carry again, including what waited."""
         self._carrying.set()
 
     def swallow(self) -> None:
-        """Carry nothing of the present connections ever again, and tell nobody; new ones work."""
+        """Never again carry anything on the current connections, silently; new ones work."""
         self.swallowed += 1
 
     def swallow_at(self, words: bytes | None) -> None:
-        """Swallow the present connections whenever one of them carries these words, and them too; None: no longer."""
+        """Swallow the current connections whenever one of them carries these words, words included; None: no longer."""
         self._fatal = words
 
     async def connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

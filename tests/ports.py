@@ -7,9 +7,9 @@ from contextlib import contextmanager
 
 @contextmanager
 def held_port() -> Iterator[int]:
-    """A port that the system gives to nobody else meanwhile: it is bound, and nobody listens until somebody is told to.
+    """A port that the system gives to nobody else meanwhile: it is bound, and nothing listens on it until told to.
 
-    A port that is looked up and let go may be another test's by the time that it is used.
+    A port that is looked up and released may belong to another test by the time it is used.
     """
     with socket.socket() as held:
         # Servers set the same option: with it on both sides, they may listen beside us.

@@ -127,7 +127,7 @@ async def turn(res: Resources) -> int:
 
 
 async def work_off(res: Resources) -> None:
-    """Turn until every run has come to an end; fails the test when that does not happen."""
+    """Turn until every run has ended; fails the test if that does not happen."""
     await reconcile(res)
     try:
         async with asyncio.timeout(PATIENCE_SECONDS):
@@ -142,7 +142,7 @@ async def work_off(res: Resources) -> None:
 
 
 async def work_until_found(res: Resources, query: str, **values: Any) -> None:
-    """Turn until the query finds a row; no number of turns would do, as look-ups and retries are due by the clock."""
+    """Turn until the query finds a row; no fixed number would do, as look-ups and retries follow the clock."""
 
     async def found() -> bool:
         await turn(res)
@@ -185,7 +185,7 @@ async def execute(res: Resources, statement: str, **values: Any) -> None:
 
 
 async def only_run(res: Resources) -> RowMapping:
-    """The one run there is."""
+    """The only run."""
     (run,) = await fetch(res, "select * from runs")
     return run
 
@@ -201,7 +201,7 @@ def at(day: str) -> datetime:
 
 
 def unpublished(simulator: Simulator, report_type: str = REPORT_TYPE, *, until: str = "2026-03-01") -> None:
-    """Set a report type's data to end at `until`, without telling anybody."""
+    """Set a report type's data to end at `until`, without announcing it."""
     kind = simulator.report_type(report_type)
     kind.data_available_start = int(at("2026-01-01").timestamp())
     kind.data_available_end = int(at(until).timestamp())

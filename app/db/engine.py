@@ -43,7 +43,7 @@ TRANSACTION_SECONDS = 60.0
 # Planning the statements of a run costs PostgreSQL more than executing them; rare statements are not worth
 # remembering.
 PREPARE_AFTER = 3
-# More than there are statements: the driver forgets the least recently used, and then counts them from zero.
+# More than there are statements: the driver forgets the least recently used, and counts their uses from zero again.
 MOST_PREPARED = 500
 
 

@@ -31,7 +31,7 @@ IDLE = "60s"
 
 
 def migrate(url: str, revision: str = "head", *, reports_schema: str | None = None) -> None:
-    """Upgrade the database at `url`; several processes may try at once; one of them does it.
+    """Upgrade the database at `url`; if several processes try at once, one of them does it.
 
     `reports_schema` is where people read report rows; it is created together with its personal schema, unless it is
     None. A schema made by a newer version is left alone: it serves this version too, which a rollback needs. Raises

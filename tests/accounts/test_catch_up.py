@@ -1,4 +1,4 @@
-"""A database that was restored from a backup: Stripe's runs of the gap are adopted, and nothing is made twice."""
+"""A database restored from a backup: Stripe's runs from the gap are adopted, and nothing is made twice."""
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -30,7 +30,7 @@ class Backups:
 
     @asynccontextmanager
     async def service(self) -> AsyncIterator[Resources]:
-        """The service on the present database."""
+        """The service on the current database."""
         async with open_resources(make_settings(self.url, self.simulator), random=lambda: 0.0) as res:
             yield res
 
@@ -47,7 +47,7 @@ def backups(postgres_server: PostgresServer, database_url: str, simulator: Simul
 
 
 async def backed_up(res: Resources) -> None:
-    """The last that a worker did before the backup, an hour ago."""
+    """The last thing that a worker did before the backup, an hour ago."""
     async with res.sessions.begin() as session:
         await catch_up.move_marks(session, settings=res.settings)
     await execute(res, "update accounts set known_until = now() - interval '1 hour'")

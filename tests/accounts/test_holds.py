@@ -179,7 +179,7 @@ async def test_one_file_that_is_refused_stops_no_other_and_its_run_fails_in_the_
     bad = simulator.files[0]
     simulator.inject("status", status=403, times=None, match={"path": f"{bad.id}/contents$"})
 
-    # When others come, day after day
+    # When other files come, day after day
     for day in range(3, 16):
         unpublished(simulator, until=f"2026-03-{day:02}")
         await reconcile(res)

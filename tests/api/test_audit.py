@@ -1,4 +1,4 @@
-"""Who changed what, and when: one entry per write, in the transaction of the write, without secrets, for good."""
+"""Who changed what, and when: one entry per write, in the write's transaction, without secrets, forever."""
 
 import json
 import re
@@ -158,7 +158,7 @@ async def test_no_route_changes_an_entry(res: Resources) -> None:
 
 
 async def test_every_write_of_the_api_is_known_to_this_test(res: Resources) -> None:
-    """A new route that writes must be audited, and told here."""
+    """A new route that writes must be audited, and listed here."""
     paths = build_app(res).openapi()["paths"]
     writes = {
         f"{method} {path}" for path, methods in paths.items() for method in methods

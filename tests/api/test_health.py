@@ -14,7 +14,7 @@ from tests.service import execute, working
 
 @pytest.fixture
 def res(res: Resources) -> Resources:
-    """A process that leaves the queue to another one."""
+    """A process that leaves the queue to another process."""
     return replace(res, works_queue=False)
 
 

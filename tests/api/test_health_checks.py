@@ -37,7 +37,7 @@ SECRETS = (ADMIN_TOKEN, READ_TOKEN, WEBHOOK_SECRET)
 
 @pytest.fixture
 def res(res: Resources) -> Resources:
-    """A process that leaves the queue to another one, which is at work."""
+    """A process that leaves the queue to another process, which is running."""
     return replace(res, works_queue=False)
 
 

@@ -76,7 +76,7 @@ async def test_no_secret_is_in_the_answer_or_in_a_row(rotating: Resources) -> No
 
 
 async def refuse(res: Resources, api: httpx.AsyncClient, *, times: int = 1, **how: Any) -> None:
-    """Deliveries that are not believed, and kept as such."""
+    """Have deliveries refused, and their counts stored."""
     for _ in range(times):
         assert (await api.post("/webhooks/stripe", **delivery(**how))).status_code == 400
     await res.intake.refused.keep(res.engine)

@@ -72,7 +72,7 @@ async def following(res: Resources) -> AsyncIterator[None]:
 
 
 async def accepted(res: Resources, secret: str, slug: str = "eu") -> bool:
-    """Whether this process takes an event that is signed so."""
+    """Whether this process takes an event signed with this secret."""
     account = res.intake.account(slug)
     if account is None:
         return False
@@ -87,7 +87,7 @@ async def accepted(res: Resources, secret: str, slug: str = "eu") -> bool:
 async def test_an_account_is_used_by_every_process_as_soon_as_it_is_added_and_no_longer_once_it_is_removed(
     sealing: Resources, api: httpx.AsyncClient, simulator: Simulator, key: str
 ) -> None:
-    # Given a worker and a web server beside the process that the API is asked of
+    # Given a worker and a web server beside the process that serves the API
     unpublished(simulator, until="2026-03-02")
     sealed_by = {"TALLYHOOK_KEY_ENCRYPTION_KEY": OLD}
     async with (
@@ -293,7 +293,7 @@ async def test_the_encryption_key_is_replaced_without_a_moment_in_which_an_accou
     async with open_resources(alone) as last:
         assert "eu" in last.stripe.accounts
 
-    # And without its key it is told, the others go on, and its keys can be given again
+    # And without its key health says so, the others continue, and its keys can be given again
     lost = make_settings(database_url, simulator, TALLYHOOK_KEY_ENCRYPTION_KEY=OLD)
     async with open_resources(lost) as wrong, client_of(wrong) as client:
         assert wrong.stripe.accounts == {"default"}

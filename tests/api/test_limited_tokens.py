@@ -1,4 +1,4 @@
-"""A token for some accounts: on every route there is, the others' reports, rules and names are not there for it."""
+"""A token for some accounts: no route shows it the others' reports, rules or names."""
 
 import hashlib
 import json

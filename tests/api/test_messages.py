@@ -1,4 +1,4 @@
-"""What people get wrong over the API, and every word that they are answered: it says what to do.
+"""What people get wrong over the API, and every word of the answers: they say what to do.
 
 One database and one app for the whole table: it is read as one page, and takes three seconds.
 """

@@ -19,7 +19,7 @@ Samples = dict[tuple[str, tuple[str, ...]], float]
 
 
 async def scraped(client: httpx.AsyncClient) -> Samples:
-    """Every sample: its name, and the values of its labels in the order of their names."""
+    """Every sample: its name, and its labels' values in the order of their names."""
     answer = await client.get("/metrics")
     assert (answer.status_code, answer.headers["content-type"]) == (200, "text/plain; version=0.0.4; charset=utf-8")
     families = list(text_string_to_metric_families(answer.text))

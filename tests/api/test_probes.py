@@ -1,4 +1,4 @@
-"""What a process that only works the queue shows on a port of its own."""
+"""What a process that only works the queue shows on its own port."""
 
 import httpx
 import pytest

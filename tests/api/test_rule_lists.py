@@ -13,7 +13,7 @@ from tests.service import add_rule
 
 @contextmanager
 def statements(res: Resources) -> Iterator[list[str]]:
-    """What is asked of the database meanwhile."""
+    """The statements sent to the database meanwhile."""
     asked: list[str] = []
 
     def note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:

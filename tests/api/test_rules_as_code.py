@@ -1,4 +1,4 @@
-"""All rules at once, as a list or as YAML: applied whole or not at all."""
+"""All rules at once, as a list or as YAML: applied as a whole or not at all."""
 
 import json
 from typing import Any

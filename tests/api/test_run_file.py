@@ -19,7 +19,7 @@ from tests.files import stored
 from tests.files.stored import one_run
 from tests.service import ADMIN_TOKEN, add_rule, execute, fetch, only_run, until_found, work_off
 
-# Three chunks and a bit, the boundaries of which matter.
+# Three chunks and a bit, whose boundaries matter.
 CONTENT = os.urandom(CHUNK_BYTES) + b"a,b\n" * CHUNK_BYTES
 SIZE = len(CONTENT)
 ETAG = f'"{hashlib.sha256(CONTENT).hexdigest()}"'
@@ -79,7 +79,7 @@ async def test_head_sends_the_same_headers_without_the_bytes(api: httpx.AsyncCli
 
 
 def sliced(header: str, size: int) -> tuple[int, int] | None:
-    """What RFC 9110 makes of `bytes=…`, told in another way than the code does: (first, last), or None."""
+    """What RFC 9110 makes of `bytes=…`, written differently from the code: (first, last), or None."""
     wanted = header.removeprefix("bytes=")
     if wanted.startswith("-"):
         numbers = range(size)[-int(wanted[1:]) :] if int(wanted[1:]) else range(0)
@@ -173,7 +173,7 @@ async def test_readers_that_stall_hold_no_connection(res: Resources, api: httpx.
             writer.write(request)
             await reader.readuntil(b"\r\n\r\n")
 
-        # More readers than there are connections, and yet there is one for everybody else.
+        # More readers than connections, and still one connection for everybody else.
         assert len(await fetch(res, "select 1 from runs")) == 1
         assert (await api.get(url, headers={"Range": "bytes=0-3"})).content == b"a,b\n"
         for _, writer in stalled:

@@ -108,7 +108,7 @@ async def test_times_are_utc_whatever_zone_the_server_prefers(res: Resources, ap
 
 
 async def waiting(res: Resources, api: httpx.AsyncClient, *changes: str) -> Any:
-    """Why the one run waits once these columns of it are so."""
+    """Why the one run waits once its columns have these values."""
     for change in changes:
         await execute(res, change)
     (run,) = await listed(api)
@@ -129,7 +129,7 @@ async def test_a_run_says_why_it_stands_still(res: Resources, api: httpx.AsyncCl
         insert into runs (id, account, report_type, state, parameters, attempts_granted)
         select gen_random_uuid(), account, report_type, 'requested', parameters, 3 from runs, generate_series(1, 20)
     """
-    # Each of these stands in front of what was there before it.
+    # Each of these takes precedence over the ones before it.
     steps = [
         (pending, "slot", None),
         (f"update runs set due_at = '{later}' where state = 'planned'", "backoff", later),

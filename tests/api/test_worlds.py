@@ -1,5 +1,5 @@
-"""Doctor, `/health`, `/metrics`, `waiting` and the alerts agree about what is wrong and what to do. Each world breaks
-one thing in a healthy service, and all of them are asked."""
+"""Doctor, `/health`, `/metrics`, `waiting` and the alerts agree on what is wrong and what to do. Each world breaks
+one thing in a healthy service, and all of them are queried."""
 
 import asyncio
 import re
@@ -39,7 +39,7 @@ KEY = "sk_test_simulator_default"
 
 @dataclass(frozen=True)
 class Place:
-    """Where a world is played."""
+    """Where a world is set up."""
 
     res: Resources
     api: httpx.AsyncClient
@@ -93,7 +93,7 @@ async def unreadable_type(place: Place) -> None:
 
 
 async def organization_key(place: Place) -> None:
-    """Of an organization, and its account is not named: every call is refused alike, none because of its run."""
+    """An organization's key, with no account named: every call is refused alike, none because of its run."""
     await days_due(place.res, place.simulator, 1)
     said = "Please include the Stripe-Context header with this request"
     place.simulator.inject("status", status=400, message=said, times=None)
@@ -158,7 +158,7 @@ async def star_endpoint(place: Place) -> None:
 
 
 def late_data(report_type: str, hours: int) -> Callable[[Place], Awaitable[None]]:
-    """Data of this type is so late."""
+    """Data of this type is this late."""
 
     async def play(place: Place) -> None:
         await add_rule(place.res, report_type=report_type)
@@ -260,7 +260,7 @@ WORLDS = [
 
 @asynccontextmanager
 async def played(world: World, url: str, simulator: Simulator, folder: Path) -> AsyncIterator[Place]:
-    """A service that is well but for this."""
+    """A service that is healthy but for this."""
     given = {name: value.format(folder=folder) for name, value in world.settings.items()}
     async with AsyncExitStack() as open_:
         if world.encrypted:
@@ -297,7 +297,7 @@ async def test_everybody_says_the_same(world: World, database_url: str, simulato
 
 
 async def why_they_wait(api: httpx.AsyncClient) -> set[str]:
-    """Why runs wait; where there are none yet, the newest window of each rule."""
+    """Why runs wait; if there are none yet, why the newest window of each rule does."""
     found = (await api.get("/v1/runs")).json()["data"]
     if not found:
         rules = (await api.get("/v1/rules")).json()["data"]

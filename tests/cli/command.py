@@ -1,4 +1,4 @@
-"""Runs `tallyhook` as users do: a process of its own, in a folder of its own, with nothing but the given settings.
+"""Runs `tallyhook` as users do: in its own process, in its own folder, with only the given settings.
 
 Each process is forked from one that has done the imports, which saves two seconds a command.
 """
@@ -67,7 +67,7 @@ async def tallyhook(
 
 
 class _Terminal:
-    """A pseudo-terminal of so many columns."""
+    """A pseudo-terminal with this many columns."""
 
     def __init__(self, columns: int) -> None:
         self._ours, self._theirs = os.openpty()
@@ -75,7 +75,7 @@ class _Terminal:
         self.name = os.ttyname(self._theirs)
 
     def read(self) -> str:
-        """All that is written, until nobody has it open for writing any more."""
+        """Everything that is written, until nobody has it open for writing."""
         written = b""
         try:
             while piece := os.read(self._ours, 65536):

@@ -17,7 +17,7 @@ Command: TypeAlias = Callable[..., Awaitable[Ended]]
 
 @pytest.fixture
 def environ(database_url: str, simulator: Simulator) -> dict[str, str]:
-    """The settings of a service that works."""
+    """The settings of a working service."""
     return make_environ(database_url, simulator)
 
 
@@ -33,7 +33,7 @@ def command(environ: dict[str, str], tmp_path: Path) -> Command:
 
 @pytest.fixture
 async def remote(res: Resources, tmp_path: Path) -> AsyncIterator[Command]:
-    """Runs `tallyhook` with nothing but the address of a server and a token."""
+    """Runs `tallyhook` with only the address of a server and a token."""
     async with listening(res) as port:
 
         async def run(*arguments: object, **environ: str) -> Ended:

@@ -17,7 +17,7 @@ async def findings(settings: Settings, url: str | None = URL) -> dict[str, Check
 
 
 def statuses(found: dict[str, Check]) -> dict[str, str]:
-    """The names of what is not well, and how bad it is."""
+    """The names of what is not ok, and how bad it is."""
     return {name: one.status.value for name, one in found.items() if one.status != "ok"}
 
 

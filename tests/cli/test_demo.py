@@ -24,9 +24,9 @@ from tests.until import PATIENCE_SECONDS
 __all__ = ["folder"]
 
 LINES, COLUMNS = 24, 80
-# What moves the cursor and colours the text.
+# Sequences that move the cursor and colour the text.
 _ESCAPES = re.compile(rb"\x1b\[[0-9;?]*[A-Za-z]")
-# How rich draws a picture again: back to its first line.
+# How rich redraws a picture: back to its first line.
 _REDRAWN = re.compile(rb"(?:\x1b\[1A\x1b\[2K)+")
 
 
@@ -118,7 +118,7 @@ async def test_a_demo_that_ends_by_itself_prints_money_what_differs_and_no_addre
     nets = re.findall(r"^│ (\w{3}) +│ +(-?[\d,.]+) │$", written.decode(), re.MULTILINE)
     assert len(nets) > 1
     assert "usd" in dict(nets)
-    # The row that the last problem takes out of a report is missing in the sum of its currency, and in no other.
+    # The row that the last problem removes from a report is missing from its currency's sum, and from no other.
     assert b"PROBLEM: a row is missing" in written
     differ = r"activity_total of \d{4}-\d\d-\d\d, \w{3}: (\S+) and (\S+) differ by (\S+)"
     ((of_balance, of_rows, difference),) = re.findall(differ, written.decode())

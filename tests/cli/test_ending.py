@@ -47,7 +47,7 @@ async def command(
     process = await asyncio.create_subprocess_exec(
         "sh", "-c", shell, "sh", *arguments,
         cwd=folder, env=environ, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
-        # A shell starts what runs in its background with SIGINT ignored, and children inherit that.
+        # A shell starts background jobs with SIGINT ignored, and children inherit that.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
     try:
@@ -71,7 +71,7 @@ async def says(process: asyncio.subprocess.Process, words: bytes) -> bytes:
 
 
 def left_in(folder: Path) -> list[Path]:
-    """What the demo did not take away."""
+    """What the demo left behind."""
     return list(folder.glob("tallyhook-demo-*"))
 
 

@@ -1,4 +1,4 @@
-"""What people get wrong on the command line and in files of rules, and every word that they read."""
+"""What people get wrong on the command line and in rules files, and every word that they read."""
 
 from pathlib import Path
 
@@ -72,7 +72,7 @@ COMMANDS: list[tuple[tuple[str, ...], int, str]] = [
 
 
 async def test_a_wrong_command_says_what_to_do(tmp_path: Path) -> None:
-    """With no settings at all, in an empty folder; one test, because each command is a process of its own."""
+    """Without any settings, in an empty folder; one test, because each command is a separate process."""
     for arguments, code, message in COMMANDS:
         ended = await tallyhook(*arguments, environ={"COLUMNS": "300"}, folder=tmp_path)
 

@@ -215,7 +215,7 @@ async def test_apply_does_all_or_nothing_and_reports_every_problem(res: Resource
     with pytest.raises(RuleFileError) as caught:
         await applied(res, text)
 
-    # Then each is told at its place, and nothing was done
+    # Then each is reported at its place, and nothing was done
     assert [line.split(": ", 3)[:3] for line in str(caught.value).splitlines()] == [
         ["rules.yaml:3", "daily", "cadence cannot change once the rule has runs"],
         ["rules.yaml:13", "nowhere", "account"],

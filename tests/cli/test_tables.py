@@ -1,4 +1,4 @@
-"""Every table on a terminal of 80 columns: nothing is cut, nothing runs over, and what belongs together is aligned."""
+"""Every table on a terminal of 80 columns: nothing is cut, nothing overflows, and what belongs together is aligned."""
 
 import re
 from collections.abc import AsyncIterator

@@ -153,7 +153,7 @@ async def test_a_bad_key_is_an_authentication_error(
     with pytest.raises(stripe.AuthenticationError) as caught:
         await client.v1.reporting.report_types.list_async()
 
-    # The SDK leaves `code` of this class empty: it is in the body alone.
+    # The SDK leaves `code` of this class empty: it is only in the body.
     assert caught.value.error is not None
     assert caught.value.error.code == ("api_key_expired" if revoked else None)
 

@@ -57,7 +57,7 @@ class ServiceProcess:
         assert self._process.returncode == 0
 
     def last_line(self) -> str:
-        """What a process that failed said last."""
+        """The last line of a process that failed."""
         _, errors = self._process.communicate()
         return errors.strip().splitlines()[-1]
 
@@ -68,7 +68,7 @@ class ServiceProcess:
 
 @cache
 def ordinary_python() -> str | None:
-    """An interpreter that the account `nobody` may run with our packages; None as ordinary user, or without one."""
+    """An interpreter that the account `nobody` may run with our packages; None for an ordinary user, or without one."""
     if os.geteuid() != 0:
         return None
     for python in (sys.executable, "/usr/bin/python3"):

@@ -1,4 +1,4 @@
-"""Arrays that are packed in one pass: the server reads them as it reads the driver's own."""
+"""Arrays packed in one pass: the server reads them as it reads the driver's own."""
 
 import json
 from datetime import UTC, datetime, timedelta, timezone

@@ -48,7 +48,7 @@ def folder() -> Iterator[Path]:
 
 @pytest.fixture
 def data(folder: Path) -> Path:
-    """Where a database is to be made; the folder above it is not there yet either."""
+    """Where to create a database; its parent folder does not exist yet either."""
     return folder / "made" / "postgres"
 
 
@@ -79,7 +79,7 @@ def keep_a_row(server: EmbeddedPostgres) -> None:
 
 
 def make_foreign(data: Path) -> None:
-    """Make the data directory, as something else than we would have."""
+    """Make the data directory, not as we would."""
     data.parent.mkdir(mode=0o711)
     data.mkdir()
     if AS_ROOT:
@@ -207,7 +207,7 @@ async def test_a_server_that_hangs_stops_no_event_loop(folder: Path) -> None:
 def test_a_release_does_not_wait_for_a_server_that_hangs(
     data: Path, monkeypatch: pytest.MonkeyPatch, is_full: bool
 ) -> None:
-    # Given a server that stands still, perhaps with as many connections as wait to be taken
+    # Given a frozen server, perhaps with its queue of connections full
     monkeypatch.setattr("app.db.embedded.server.STOP_SECONDS", 3600)
     server = EmbeddedPostgres(data, fast_unsafe=True).acquire()
     with ExitStack() as opened:
@@ -499,7 +499,7 @@ def test_an_ordinary_user_starts_a_server_and_root_joins_it(
         assert query(server.url(), "select pg_postmaster_start_time()") == started
         ordinary.leave()
         assert query(server.url(), "select 1") == "1"
-    # Root starts it as the user whose it is, who can go on alone.
+    # Root starts it as the user who owns it, who can continue alone.
     with EmbeddedPostgres(data, fast_unsafe=True) as server:
         assert server.socket_folder.stat().st_uid == folder.stat().st_uid
     again = as_nobody()

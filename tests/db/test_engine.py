@@ -257,7 +257,7 @@ async def test_a_process_that_ends_waits_only_a_moment_for_a_silent_database_and
         assert await ask("last words") == "last words"
         assert [seconds < CONNECT_TIMEOUT_SECONDS for seconds in asked] == [True]
 
-        # but soon each fails at once, even on a connection that is open
+        # but soon each fails at once, even on an open connection
         monkeypatch.setattr("app.db.cutting.NOTHING_AFTER_SECONDS", 0.0)
         assert engine.sync_engine.pool.checkedin() == 1  # type: ignore[attr-defined]
         with pytest.raises(DBAPIError, match="this process ends now") as late:

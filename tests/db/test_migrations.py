@@ -38,7 +38,7 @@ def engine(empty_database_url: str) -> Iterator[Engine]:
 
 
 def tables(engine: Engine) -> set[str]:
-    """All tables there are."""
+    """All existing tables."""
     return set(inspect(engine).get_table_names())
 
 
@@ -118,7 +118,7 @@ def test_processes_that_migrate_at_once_do_not_collide(engine: Engine, empty_dat
 def test_a_step_that_fails_is_fatal_and_changes_nothing(
     engine: Engine, empty_database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # The table that the last step makes is there already: everything before it must be undone.
+    # The table that the last step makes exists already: everything before it must be undone.
     with engine.begin() as connection:
         connection.execute(text("create table file_chunks (mine int)"))
     before = tables(engine)

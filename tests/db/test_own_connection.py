@@ -1,4 +1,4 @@
-"""A connection that one task keeps: it lives as long as it is well, and whatever happens to it, the next one works."""
+"""A connection that one task keeps: it lives while it is healthy, and whatever happens to it, the next one works."""
 
 import asyncio
 from collections.abc import AsyncIterator

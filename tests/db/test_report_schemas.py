@@ -1,4 +1,4 @@
-"""The schemas that people read from: made with ours, never somebody else's, gone only if nobody depends on them."""
+"""The schemas that people read from: made with ours, never somebody else's, dropped only if nobody depends on them."""
 
 import pytest
 from sqlalchemy import create_engine, text
@@ -9,7 +9,7 @@ from app.errors import ForeignSchema
 
 
 def run(url: str, *statements: str) -> list[str]:
-    """Do these statements; the texts that the last one found."""
+    """Execute these statements; returns the texts that the last one found."""
     engine = create_engine(sqlalchemy_url(url))
     try:
         with engine.begin() as connection:

@@ -249,7 +249,7 @@ def test_probes_go_where_the_service_answers() -> None:
         [container] = found[component]["containers"]
         probes = {name: container[f"{name}Probe"]["httpGet"] for name in ("startup", "liveness", "readiness")}
         assert {probe["path"] for probe in probes.values()} <= paths
-        # A database that is away must restart nobody.
+        # A database that is down must restart no pod.
         assert [probes[name]["path"] for name in probes] == ["/health/live", "/health/live", "/health/ready"]
         assert container["args"][-4:] == ["--host", "0.0.0.0", "--port", "8000"]
         assert container["ports"] == [{"name": "http", "containerPort": 8000}]
@@ -344,7 +344,7 @@ def test_naming_nobody_opens_serve_and_keeps_workers_closed() -> None:
     closed = rendered({"networkPolicy": {"enabled": True}})
     scraped = rendered({"networkPolicy": {"enabled": True, "scrapeFrom": scrape}})
 
-    for manifests in (closed, scraped):  # who may scrape takes nothing from the others
+    for manifests in (closed, scraped):  # allowing scrapers takes nothing from the others
         assert one(manifests, "NetworkPolicy", "tallyhook-serve")["spec"]["ingress"] == [
             {"ports": [{"port": 8000, "protocol": "TCP"}]}
         ]

@@ -17,7 +17,7 @@ def metadata(run_id: uuid.UUID, rule_id: uuid.UUID | None = None) -> FileMetadat
 
 
 async def write(res: Resources, run_id: uuid.UUID, content: bytes) -> FileWriter:
-    """A file that has come, but is not finished."""
+    """A file that has arrived, but is not finished."""
     writer = DatabaseWriter(metadata(run_id), res.sessions.begin)
     await writer.write(content)
     await writer.checkpoint()

@@ -21,7 +21,7 @@ BUCKET = "reports"
 
 @dataclass(frozen=True, slots=True)
 class Store:
-    """Where files go, as the setting says it, and what a stranger sees there."""
+    """Where files go, as the setting names it, and what a stranger sees there."""
 
     url: str
     endpoint: str | None = None

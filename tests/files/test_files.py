@@ -20,7 +20,7 @@ from tests.service import execute, fetch
 
 
 async def chunks_of(pieces: list[bytes]) -> tuple[list[Chunk], FileFacts]:
-    """What a stream that came in these pieces is cut into."""
+    """What a stream that arrived in these pieces is cut into."""
     chunker = Chunker()
     chunks = []
     for piece in pieces:

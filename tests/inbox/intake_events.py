@@ -1,4 +1,4 @@
-"""Events as Stripe sends them, signed, for an intake of one's own."""
+"""Events as Stripe sends them, signed, for a test's own intake."""
 
 import json
 import time
@@ -18,7 +18,7 @@ TYPE = "reporting.report_type.updated"
 
 
 def an_event(**changes: Any) -> dict[str, Any]:
-    """An event as Stripe sends it; its object is none that the service can do anything with."""
+    """An event as Stripe sends it; the service has no use for its object."""
     event = {
         "id": "evt_1",
         "object": "event",

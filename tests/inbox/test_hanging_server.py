@@ -19,7 +19,7 @@ from tests.database import FOLDER_VARIABLE
 from tests.service import make_settings
 from tests.until import until
 
-# What a busy machine may take on top. Stripe gives up later than that, and the server stands still for ever.
+# What a busy machine may add. Stripe gives up later than that, and the server stays frozen.
 SLACK_SECONDS = 10.0
 
 

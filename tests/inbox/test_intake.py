@@ -289,7 +289,7 @@ async def test_the_intake_is_busy_while_many_events_come_in(res: Resources, monk
         await accept(res.intake, an_event(id=f"evt_{number}"))
 
     assert res.intake.is_busy
-    monkeypatch.setattr("app.inbox.intake.BUSY_SECONDS", 0.0)  # as if they had come long ago
+    monkeypatch.setattr("app.inbox.intake.BUSY_SECONDS", 0.0)  # as if they had arrived long ago
     assert not res.intake.is_busy
 
 

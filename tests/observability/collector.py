@@ -12,7 +12,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 
 class Collector:
-    """What speaks OTLP over HTTP: keeps every request as it came."""
+    """A server that speaks OTLP over HTTP, and keeps every request as it arrived."""
 
     def __init__(self) -> None:
         self.bodies: list[bytes] = []

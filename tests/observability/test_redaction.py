@@ -1,4 +1,4 @@
-"""What is taken out of texts because it looks like a secret, and what is not."""
+"""What is redacted from texts because it looks like a secret, and what is not."""
 
 import re
 
@@ -54,7 +54,7 @@ def test_what_does_not_is_left_as_it_is(text: str) -> None:
     assert redact(text) == text
 
 
-# Behind "Bearer" whatever stands next counts as the token, once more each time: more is taken out, never less.
+# Whatever follows "Bearer" counts as the token, again each time: more is redacted, never less.
 @given(st.text().filter(lambda text: not re.search("bearer|basic", text, re.IGNORECASE)))
 def test_redacting_again_changes_nothing(text: str) -> None:
     once = redact(f"Bearer {text}sk_live_{text} a://b:{text}@c authorization: {text}")

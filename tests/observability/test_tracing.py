@@ -157,6 +157,6 @@ def _fail_in_a_span() -> None:
 
 
 def one(spans: list[Span]) -> Span:
-    """The one that did it; tries in vain come before it."""
+    """The one that succeeded; failed tries come before it."""
     (found,) = [span for span in spans if about(span)["outcome"] in ("made", "stored")]
     return found

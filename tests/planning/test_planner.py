@@ -78,7 +78,7 @@ def test_what_a_new_rule_owes(schedule: Schedule, until: str, expected: list[str
         (rule("weekly", since="2026-09-01"), "2026-09-28", ["2026-09-28: 09-28T00/10-05T00"]),
         (rule("every_update"), "2026-10-04T12", ["2026-10-04T12:00:00Z: 10-04T12/10-05T00"]),
         (rule("every_update"), "2026-10-05", []),
-        # The rule was moved on since: nothing before its new start is owed.
+        # The rule has since been moved: nothing before its new start is owed.
         (rule("daily", since="2026-10-04"), "2026-10-02", ["2026-10-04: 10-04T00/10-05T00"]),
         (rule("every_update", since="2026-10-04"), "2026-10-02", ["2026-10-04T00:00:00Z: 10-04T00/10-05T00"]),
     ],

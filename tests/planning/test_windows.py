@@ -1,4 +1,4 @@
-"""Local days and calendar units, in every zone there is."""
+"""Local days and calendar units, in every existing zone."""
 
 from datetime import UTC, date, datetime, timedelta, tzinfo
 from itertools import islice, pairwise, takewhile

@@ -1,4 +1,4 @@
-"""Finds the effects of the service by instrumentation, and can end its life right before or right after any of them.
+"""Finds the service's effects by instrumentation, and can kill it right before or right after any of them.
 
 An effect is what the outside can see of a process: a commit that changed something, a call to Stripe or to a target, a
 piece of a file that arrives. All of them pass through the database driver's dialect or the HTTP client's transport, and
@@ -36,7 +36,7 @@ Side = Literal["before", "after"]
 
 
 class Crashed(BaseException):
-    """The process is dead: nothing that it still tries comes about."""
+    """The process is dead: nothing that it still tries takes effect."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,12 +67,12 @@ class Effects:
         self._crash = (len(self.seen) + number, side)
 
     def revive(self) -> None:
-        """A new process takes the place of the dead one; it does not die of the same."""
+        """A new process takes the dead one's place; it does not die at the same point."""
         self.died.clear()
         self._crash = None
 
     def begin(self, kind: Kind, place: str) -> Effect:
-        """An effect is about to come about."""
+        """An effect is about to happen."""
         if self.died.is_set():
             raise Crashed
         effect = Effect(len(self.seen) + 1, kind, place)
@@ -81,7 +81,7 @@ class Effects:
         return effect
 
     def end(self, effect: Effect) -> None:
-        """It came about."""
+        """It happened."""
         if self.died.is_set():
             raise Crashed
         self._die_if_due(effect, "after")

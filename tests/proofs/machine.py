@@ -53,7 +53,7 @@ class World(Users):
 
     @rule(type=st.sampled_from(TYPES), half_days=st.integers(1, 6))
     def data_advances(self, *, type: str, half_days: int) -> None:
-        """More data; an event tells it."""
+        """More data; an event announces it."""
         self.advance(type, timedelta(hours=12 * half_days))
 
     @precondition(lambda self: self.simulator.events)
@@ -65,19 +65,19 @@ class World(Users):
 
     @rule()
     def webhooks_arrive(self) -> None:
-        """All that wait."""
+        """All that are waiting."""
         self.runner.run(self.stage.live(lambda res: self.post.deliver_all(res.intake)))
 
     @precondition(lambda self: self.post.waiting())
     @rule(number=some)
     def webhook_is_lost(self, *, number: int) -> None:
-        """It never comes."""
+        """It never arrives."""
         waiting = self.post.waiting()
         self.post.lose(waiting[number % len(waiting)])
 
     @rule(call=st.sampled_from(CALLS), trouble=st.sampled_from(CALL_TROUBLE), times=st.integers(1, 3))
     def calls_fail(self, *, call: str, trouble: dict[str, Any], times: int) -> None:
-        """The next calls of a kind do."""
+        """The next calls of a kind fail."""
         method, _, path = call.partition(" ")
         hides_runs = (call, trouble.get("status")) == (LISTS, 403)
         if hides_runs and self.backed_up:

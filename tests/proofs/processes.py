@@ -89,7 +89,7 @@ class ServiceProcess:
 
     @property
     def running(self) -> bool:
-        """Whether there is a process; `up` says whether it has come to its work."""
+        """Whether there is a process; `up` says whether it has started working."""
         return self._process is not None and self._process.poll() is None
 
     async def start(self) -> str | None:
@@ -126,7 +126,7 @@ class ServiceProcess:
         return [json.loads(line) for line in whole.splitlines() if line.startswith(b"{")]
 
     def kill(self) -> None:
-        """SIGKILL: it does nothing any more."""
+        """SIGKILL: it does nothing more."""
         assert self._process is not None
         self._process.kill()
         self._process.wait()
@@ -158,7 +158,7 @@ class ServiceProcess:
 
 @asynccontextmanager
 async def cleared_away(*processes: ServiceProcess) -> AsyncIterator[None]:
-    """Whatever becomes of the test, none of the processes stays."""
+    """However the test ends, none of the processes stays."""
     try:
         yield
     finally:
@@ -179,7 +179,7 @@ class Tripwire(FaultBook):
     def __init__(self, simulator: Simulator, arrived: Callable[[str], None]) -> None:
         super().__init__()
         self._arrived = arrived
-        self.add(Fault("slow", times=0))  # strikes never; without any rule nobody would look what is called
+        self.add(Fault("slow", times=0))  # never strikes; without any rule nothing would look at the calls
         simulator.world.faults = self
 
     def strike(self, kinds: frozenset[str], subject: Subject) -> dict[str, Fault]:

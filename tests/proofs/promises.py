@@ -67,7 +67,7 @@ async def broken_promises(
 
 @dataclass(frozen=True, slots=True)
 class _State:
-    """All there is, here and at Stripe."""
+    """Everything that exists, here and at Stripe."""
 
     runs: list[RowMapping]
     attempts: list[RowMapping]
@@ -93,7 +93,7 @@ async def _read(res: Resources, simulator: Simulator) -> _State:
 
 
 def _windows(state: _State, owed: Set[Owed], allowed: Set[Owed]) -> Iterator[str]:
-    """Every owed window has one run, in an end state; nothing was made that nobody owed."""
+    """Every owed window has one run, in an end state; nothing was made that was not owed."""
     made = Counter(owed_by(run) for run in state.runs)
     for window in sorted(owed - made.keys(), key=str):
         yield f"{window} is owed, and there is no run"
@@ -145,13 +145,13 @@ def _of_window(parameters: dict[str, Any]) -> dict[str, Any]:
 
 
 def _made_after(lost: StripeRun, runs: Sequence[StripeRun]) -> Iterator[StripeRun]:
-    """The Stripe runs about the same that were made later."""
+    """The Stripe runs for the same report that were made later."""
     later = runs[runs.index(lost) + 1 :]
     return (run for run in later if (run.report_type, run.parameters) == (lost.report_type, lost.parameters))
 
 
 def _spent_attempts(state: _State) -> Iterator[str]:
-    """An attempt is only spent where Stripe's run came to nothing; a run only fails when all are spent."""
+    """An attempt is spent only if Stripe's run failed; a run fails only when all are spent."""
     at_stripe = {stripe_run.id: stripe_run for stripe_run in state.stripe_runs}
     for attempt in state.attempts:
         stripe_run = at_stripe.get(attempt["stripe_run_id"])

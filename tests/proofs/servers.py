@@ -114,7 +114,7 @@ class Forwarder:
             self.cut()
 
     def pause(self) -> None:
-        """Pass on nothing more, and break nothing off: a network that lags."""
+        """Pass on nothing more, and break nothing off: a lagging network."""
         self._flows.clear()
 
     def lead_to(self, target: int) -> None:

@@ -58,7 +58,7 @@ class Stage:
         self._backed_up_at: float | None = None  # `hours` then
 
     async def start(self) -> None:
-        """Begin a life, as often as it takes."""
+        """Begin a life, in as many attempts as it takes."""
         while True:
             if self.effects.died.is_set():
                 self.effects.revive()
@@ -80,7 +80,7 @@ class Stage:
         await life.aclose()
 
     async def live(self, step: Step) -> None:
-        """Do a step; if the service dies of it, restart the service and do the step again."""
+        """Do a step; if the service dies of it, restart the service and repeat the step."""
         while not await self._survives(step):
             await self.stop()
             await self.start()
@@ -105,7 +105,7 @@ class Stage:
             await everything_due(other)
 
     async def time_passes(self, hours: float) -> None:
-        """All times that are kept are so much longer ago, for Stripe too; nobody waits."""
+        """Move all stored times this far into the past, for Stripe too; nobody waits."""
         self.hours += hours
         self.simulator.set_clock(advance=hours * 3600)
         await self._make_longer_ago(hours)
@@ -115,7 +115,7 @@ class Stage:
             await connection.execute(_LONGER_AGO, {"hours": hours})
 
     async def back_up(self) -> None:
-        """Copy the database as it is now; the service is started again, as a copy needs it to be let go."""
+        """Copy the database as it is now; the service is restarted, as a copy needs the database unused."""
         await self.stop()
         await self.drop_backup()
         await self._copy(self._database, self._backup)
@@ -132,7 +132,7 @@ class Stage:
         await self.start()
 
     async def drop_backup(self) -> None:
-        """Nothing of it stays."""
+        """Leave nothing of it."""
         await self._of_server(sql.SQL("drop database if exists {} with (force)").format(sql.Identifier(self._backup)))
 
     @property
@@ -160,7 +160,7 @@ class Stage:
     async def settle(self, *, hours: float = 1, delivering: bool = True) -> None:
         """Let hours pass and do what is due, until nothing is; with `delivering`, Stripe tries its webhooks again.
 
-        A long backlog takes long, as few runs may be pending: patience ends where nothing has ended for so long.
+        A long backlog takes long, as few runs may be pending: patience ends when no run has ended for that long.
         """
         least: int | None = None
         patience: float = PATIENCE_HOURS
@@ -227,7 +227,7 @@ def _small_and_quick() -> Iterator[None]:
         patch.object(database_writer, "CHUNKS_PER_COMMIT", 1),
         patch.object(object_writer, "PASS_ON_BYTES", CHUNK_BYTES),
         patch.object(transport, "READ_BYTES", CHUNK_BYTES),
-        # What most of a start goes by with, and is not proved here: the schema is at head, and nothing is encrypted.
+        # What takes most of a start, and is not proved here: the schema is at head, and nothing is encrypted.
         patch("app.resources.migrate"),
         patch.object(ssl.SSLContext, "load_verify_locations"),
     ):

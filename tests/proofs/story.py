@@ -110,7 +110,7 @@ class Story(RuleBasedStateMachine):
                 raise outcome
 
     def back_up(self) -> None:
-        """Copy the database; what had stalled is stopped with the service."""
+        """Copy the database; stalled work is stopped with the service."""
         self.stalled.clear()
         self.backed_up = True
         for fault in self.hiding:
@@ -119,7 +119,7 @@ class Story(RuleBasedStateMachine):
         self.backup = Backup(deepcopy(self.model.rules), set(self.cancelled), dict(self.reach))
 
     def restore(self) -> None:
-        """The database is as it was, and Stripe is not: what it made meanwhile is lost to us, or taken up."""
+        """The database is as it was, but Stripe is not: what it made meanwhile is lost to us, or adopted."""
         assert self.backup is not None
         self.stalled.clear()
         self.runner.run(self.stage.restore())
@@ -161,7 +161,7 @@ class Story(RuleBasedStateMachine):
         return [f"{run} was cancelled, and nobody did it" for run in wrongly] + [f"{run} continues" for run in lost]
 
     def _wrongly_spent(self) -> list[str]:
-        """Attempts may only be spent on what Stripe did to us."""
+        """Attempts may be spent only on failures of Stripe's."""
         struck = Counter[str]()
         for fault in self.faults:
             struck[fault.fault] += fault.struck

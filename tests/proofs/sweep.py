@@ -37,7 +37,7 @@ async def sweep(url: str) -> int:
 
 
 def report(effects: list[Effect]) -> str:
-    """What was found to die at: how often each place is come to, by kind."""
+    """The places at which it can die: how often each is reached, by kind."""
     counts = Counter((effect.kind, effect.place) for effect in effects)
     lines = []
     for kind, places in groupby(sorted(counts), key=lambda place: place[0]):

@@ -33,7 +33,7 @@ async def test_dying_right_before_any_effect_breaks_no_promise(database_url: str
     for effect in calm.effects[shard::SHARDS]:
         told = await tell(database_url, crash=(effect.number, "before"))
 
-        # A lane that wakes once less ends the story before its last effects: then there was nothing to die around.
+        # If a lane wakes once less, the story ends before its last effects: then there was nothing to die around.
         came_to_it = told.crashed_at is not None or effect.number > len(told.effects)
         assert came_to_it, f"the story did not come to {effect}"
         assert told.broken == [], f"after dying right before {told.crashed_at}"
@@ -53,7 +53,7 @@ async def test_dying_around_a_file_that_goes_into_a_folder_leaves_no_object_behi
     for effect in [*first_of_each.values(), *pieces[::8]]:
         told = await tell(database_url, crash=(effect.number, "before"), folder=tmp_path / str(effect.number))
 
-        # A lane that wakes once less ends the story before its last effects: then there was nothing to die around.
+        # If a lane wakes once less, the story ends before its last effects: then there was nothing to die around.
         came_to_it = told.crashed_at is not None or effect.number > len(told.effects)
         assert came_to_it, f"the story did not come to {effect}"
         assert told.broken == [], f"after dying right before {told.crashed_at}"

@@ -96,7 +96,7 @@ def _processes(environ: dict[str, str], folder: Path) -> list[ServiceProcess]:
 
 
 async def _until_dead(pair: Pair, simulator: Simulator, processes: list[ServiceProcess], *, synchronous: bool) -> None:
-    """Start everything, and let it work until the primary is to die."""
+    """Start everything, and let it work until the primary is due to die."""
     behind, dead = asyncio.Event(), asyncio.Event()
 
     def arrived(call: str) -> None:
@@ -133,7 +133,7 @@ async def _settled(res: Resources) -> bool:
 
 
 async def _quietly(ask: Callable[[], Awaitable[bool]]) -> bool:
-    """The answer; no while the database is away."""
+    """The answer; no while the database is down."""
     try:
         return await ask()
     except Exception as error:

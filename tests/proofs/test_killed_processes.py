@@ -21,7 +21,7 @@ SETTINGS = {"TALLYHOOK_STALLED_AFTER_SECONDS": 0.5, "TALLYHOOK_RECONCILE_SECONDS
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """The worker dies with the `number`th such call of its life: when it comes in, or when its answer is out."""
+    """The worker dies with the `number`th such call of its life: when the call arrives, or when its answer is sent."""
 
     call: str
     answered: bool
@@ -65,7 +65,7 @@ class Executioner:
 
 
 class Witness(Journal):
-    """Reports every answer that went out."""
+    """Reports every answer that was sent."""
 
     def __init__(self, executioner: Executioner) -> None:
         super().__init__()

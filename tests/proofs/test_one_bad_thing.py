@@ -1,6 +1,6 @@
-"""One bad thing stops nothing else, and health says that it is there: for every kind of item that comes from outside.
+"""One bad thing stops nothing else, and health reports it: for every kind of item from outside.
 
-A worker runs on what a good rule is owed, with one bad item beside it: an event, a report type, a run in Stripe's list,
+A worker works on what a good rule owes, with one bad item beside it: an event, a report type, a run in Stripe's list,
 a file, a connected account, a rule, an account, an answer of the database.
 """
 
@@ -25,14 +25,14 @@ from tests.until import until
 
 OTHER_TYPE = "balance_change_from_activity.itemized.6"
 CONNECTED_TYPE = "connected_account_balance_change_from_activity.itemized.3"
-# Days that the good rule is owed: each call that passes shows that a refused one is refused alone.
+# Days that the good rule owes: each call that passes shows that a refused one is refused alone.
 DAYS = 14
 REVOKED = '{"revoked": {"api_key": "sk_test_revoked"}}'
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where a bad thing is played."""
+    """Where a bad thing is set up."""
 
     res: Resources
     simulator: Simulator
@@ -41,7 +41,7 @@ class Place:
 
 @dataclass(frozen=True)
 class Bad:
-    """A bad item: how it comes about, and the checks of health one of which has to say so."""
+    """A bad item: how it arises, and the health checks, one of which must report it."""
 
     item: str
     play: Callable[[Place], Awaitable[None]]
@@ -154,7 +154,7 @@ BAD = [
 async def test_one_bad_thing_leaves_the_others_alone_and_is_seen_in_health(
     bad: Bad, database_url: str, simulator: Simulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Given what a good rule is owed, and one bad thing beside it
+    # Given what a good rule owes, and one bad thing beside it
     settings = make_settings(database_url, simulator, TALLYHOOK_STALLED_AFTER_SECONDS=2, **bad.settings)
     async with open_resources(settings) as res:
         unpublished(simulator, until=f"2026-03-{DAYS + 1:02}")

@@ -1,4 +1,4 @@
-"""The version before and this one side by side on one database: nobody stops, and every report is made once."""
+"""The previous version and this one side by side on one database: neither stops, and every report is made once."""
 
 import io
 import subprocess
@@ -30,9 +30,9 @@ from tests.service import (
 )
 from tests.until import until
 
-# The version before this one: contract §13.
+# The previous version: contract §13.
 BEFORE = "330d95e"
-# SQLAlchemy logs it where a connection is cancelled as it is handed back, as the version before does at its end.
+# SQLAlchemy logs it if a connection is cancelled as it is handed back, as the previous version does at its end.
 OLD_NOISE = "Exception during reset or similar"
 FIRST_DAY = date(2026, 3, 1)
 SETTINGS = {
@@ -44,7 +44,7 @@ SETTINGS = {
 
 @pytest.fixture
 def code_before(tmp_path: Path) -> str:
-    """The code of the version before, from git's history."""
+    """The code of the previous version, from git's history."""
     root = Path(__file__).parents[2]
     packed = subprocess.run(["git", "archive", BEFORE, "app", "migrations"], cwd=root, capture_output=True, check=False)
     if packed.returncode != 0:
@@ -64,7 +64,7 @@ async def test_the_version_before_works_beside_this_one_and_what_it_stored_is_lo
     web = ServiceProcess("serve", "--no-worker", "--port", "0", environ=environ, folder=tmp_path / "web")
     new = ServiceProcess("serve", "--port", "0", environ=environ, folder=tmp_path / "new")
     async with cleared_away(old, web, new):
-        # Given the version before, alone on its own schema, with reports that it stored
+        # Given the previous version, alone on its own schema, with reports that it stored
         endpoint = simulator.add_endpoint(f"{await old.start()}/webhooks/stripe", secrets=[WEBHOOK_SECRET])
         assert read_revision(url) not in (None, head_revision())
         unpublished(simulator)

@@ -1,4 +1,4 @@
-"""Targets under fire: one dead, one slow, one that answers 500, one well; workers killed all the while.
+"""Targets under fire: one dead, one slow, one that answers 500, one healthy; workers are killed all the while.
 
 A proof of `make sweep`, which prints what became of each target: with `PROOF_MESSAGES=10000` in the environment.
 """
@@ -28,7 +28,7 @@ from tests.until import until
 
 MESSAGES = int(os.environ.get("PROOF_MESSAGES", "60"))
 PATIENCE = 240.0 + MESSAGES / 10  # seconds; nothing is measured, this only ends a test that would hang
-# After this many messages at the one that is well, a running worker is killed.
+# After this many messages at the healthy one, a running worker is killed.
 MESSAGES_PER_LIFE = max(25, MESSAGES // 10)
 TARGETS = ("dead", "failing", "slow", "well")
 SLOW_SECONDS = 2.0
@@ -54,7 +54,7 @@ class Watched(WebReceiver):
     calls: Iterator[int] = count(1)
 
     def has_all(self) -> bool:
-        """Whether each message has come at least once."""
+        """Whether each message has arrived at least once."""
         # Without a query: the database has enough to do, and the rows are many.
         return len(self.received) >= MESSAGES and len({one.headers["webhook-id"] for one in self.received}) == MESSAGES
 
@@ -109,7 +109,7 @@ async def test_a_dead_slow_or_failing_target_keeps_nothing_from_a_healthy_one(
 
 
 async def _add_targets(res: Resources, urls: dict[str, str]) -> str:
-    """The targets; returns the secret of the one that is well."""
+    """Add the targets; returns the healthy one's secret."""
     secret = ""
     async with res.sessions.begin() as session:
         for name, url in urls.items():

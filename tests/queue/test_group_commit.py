@@ -17,7 +17,7 @@ async def table(res: Resources) -> None:
 
 
 class Writer:
-    """Writes items down; keeps what it was given at once, and can be made to wait."""
+    """Records items; remembers which were given together, and can be made to wait."""
 
     def __init__(self) -> None:
         self.groups: list[list[str]] = []
@@ -71,7 +71,7 @@ async def test_an_error_of_the_database_reaches_every_caller_and_nothing_is_writ
         *(res.group_commit.record("default", writer.write, item) for item in ("1", "2", "cut")), return_exceptions=True
     )
 
-    # The first came alone, before there was anybody to wait with.
+    # The first came alone, before there was another to wait with.
     assert outcomes[0] is None
     assert all(isinstance(outcome, Exception) for outcome in outcomes[1:])
     assert await noted(res) == ["1"]

@@ -16,7 +16,7 @@ from tests.until import until
 
 @asynccontextmanager
 async def listening(url: str) -> AsyncIterator[Wakeups]:
-    """Ears that hear already."""
+    """Wake-ups that are already listening."""
     ears = Wakeups()
     task = asyncio.create_task(ears.listen(url))
     try:

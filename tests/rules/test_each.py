@@ -1,4 +1,4 @@
-"""A rule for each connected account of a platform: new ones from the day they were made on, leavers no further."""
+"""A rule for each connected account of a platform: new ones from the day of their creation, leavers no longer."""
 
 from typing import Any
 
@@ -256,7 +256,7 @@ async def test_a_platform_with_a_refused_account_a_leaver_and_a_newcomer(
 
 
 async def turns_until_stored(res: Resources, number: int) -> None:
-    """Turn until so many runs are stored."""
+    """Turn until this many runs are stored."""
     stored = "select 1 from runs where state = 'stored' having count(*) = :number"
     await work_until_found(res, stored, number=number)
 

@@ -1,4 +1,4 @@
-"""A report of every automatic payout that Stripe has reconciled: by events, and without a single one."""
+"""A report of every automatic payout that Stripe has reconciled: with events, and without a single one."""
 
 from typing import Any
 

@@ -45,12 +45,12 @@ async def test_a_new_version_starts_with_the_first_window_of_a_month_without_sto
     assert rule["report_type"] == LATEST
     assert rule["warnings"] == []
 
-    # when a newer one comes, and both go on into the next month
+    # when a newer one comes, and both continue into the next month
     unpublished(simulator, SIXTH, until="2026-03-03")
     unpublished(simulator, SEVENTH, until="2026-03-03")
     await work_off(res)
 
-    # then February is told in one version, and March begins in the new one
+    # then February has one version, and March begins with the new one
     assert await types_by_day(res) == {
         "2026-02-26/1": "6", "2026-02-27/1": "6", "2026-02-28/1": "6", "2026-03-01/1": "7", "2026-03-02/1": "7",
     }  # fmt: skip
@@ -169,7 +169,7 @@ async def test_a_preview_of_a_rule_that_is_not_saved_knows_its_windows(
 async def test_a_process_that_would_ask_stripe_for_the_text_itself_keeps_the_rule_out(
     res: Resources, api: httpx.AsyncClient
 ) -> None:
-    """The version before would plan runs of a type that does not exist (decision 0006)."""
+    """The previous version would plan runs of a type that does not exist (decision 0006)."""
     await execute(res, "insert into workers (id, host, pid) values (gen_random_uuid(), 'of-330d95e', 7)")
 
     refused = await api.post("/v1/rules", json=NEW)

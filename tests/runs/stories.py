@@ -45,7 +45,7 @@ async def claim_one(res: Resources) -> RequestClaim:
 
 
 async def everything_is_due(res: Resources) -> None:
-    """As if enough time had passed for whatever waits for a time."""
+    """As if enough time had passed for everything that waits for a time."""
     await execute(res, "update runs set due_at = now() - interval '1 s'")
     await execute(res, "update account_holds set next_probe_at = now() - interval '1 s'")
     await execute(res, "update report_types set next_probe_at = now() - interval '1 s' where next_probe_at is not null")
@@ -92,7 +92,7 @@ async def somebody_waits_for_a_lock(res: Resources) -> None:
 
 
 async def attempts(res: Resources) -> list[RowMapping]:
-    """All attempts, first one first."""
+    """All attempts, first to last."""
     return await fetch(res, "select * from attempts order by run_id, number")
 
 

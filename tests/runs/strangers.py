@@ -1,4 +1,4 @@
-"""A server that is not Stripe: it notes the headers of whatever comes, and answers what it is told."""
+"""A server that is not Stripe: it notes the headers of every request, and answers what it is told."""
 
 import asyncio
 from collections.abc import AsyncIterator

@@ -65,7 +65,7 @@ async def test_a_stuck_run_is_looked_up_once_more_before_it_is_replaced(res: Res
     await request_due(res)
     await execute(res, "update runs set requested_at = requested_at - interval '25 hours'")
     finished, stuck = simulator.runs
-    simulator.finish_run(finished.id)  # and nobody told us
+    simulator.finish_run(finished.id)  # and no event said so
     await everything_is_due(res)
 
     await look_up_due(res)

@@ -1,4 +1,4 @@
-"""Stripe refused the request itself: not yet, one second later, not this type, or never."""
+"""Stripe refused the request itself: not yet, only from one second later, not this type, or never."""
 
 import pytest
 
@@ -216,7 +216,7 @@ async def test_a_slow_refusal_neither_ends_the_key_nor_the_run_that_a_successor_
     await leases_run_out(res)
     successor = await claim_one(res)
     simulator.inject("cut", when="after", match=CREATE)
-    await request_run(res, successor)  # it took effect, and nobody knows
+    await request_run(res, successor)  # it took effect, but we do not know
 
     if param == "parameters.interval_end":
         unpublished(simulator, until="2026-03-01T12:00")

@@ -65,7 +65,7 @@ async def test_a_worker_that_slept_through_its_lease_makes_no_call(
     await one_due_run(res, simulator)
     slow = await claim_one(res)
     await leases_run_out(res)
-    # Its successor is refused, so that the key ends, and asks again with another one when there is data.
+    # Its successor is refused, so the key ends, and asks again with another key when there is data.
     simulator.inject("status", status=400, message="Data is only available through yesterday.", match=CREATE)
     await request_run(res, await claim_one(res))
     await execute(res, "update runs set refused_at_availability = null, due_at = now()")

@@ -1,5 +1,4 @@
-"""A download that broke resumes where it stopped if the server plays along, and starts again from the beginning if
-not."""
+"""A broken download resumes where it stopped if the server cooperates, and otherwise starts again."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -31,7 +30,7 @@ CUT = 700_001
 
 
 async def one_ready_file(res: Resources, simulator: Simulator, *, size: int = SIZE) -> None:
-    """A ready run whose file has so many bytes."""
+    """A ready run whose file has this many bytes."""
     await one_due_run(res, simulator)
     simulator.add_report_type(REPORT_TYPE, bytes=size)
     await request_due(res)
@@ -83,7 +82,7 @@ class FilesHost:
 
 @asynccontextmanager
 async def files_host(res: Resources, simulator: Simulator) -> AsyncIterator[FilesHost]:
-    """The files of the simulator, by way of another host."""
+    """The simulator's files, through another host."""
     host = FilesHost(behind=simulator.base_url)
     server = await asyncio.start_server(host.serve, "127.0.0.1", 0)
     host.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
@@ -126,7 +125,7 @@ async def test_a_connection_that_breaks_at_the_same_place_every_time_waits_longe
         await try_again(res)
 
     run = await only_run(res)
-    # The first connection brought something new; what it brought was not new any more after that.
+    # The first connection brought something new; after that, what came was no longer new.
     assert (run["state"], run["tries"]) == ("ready", 3)
     assert simulator.world.journal.counts["file_contents"] == 4
 

@@ -157,7 +157,7 @@ async def test_an_event_overtaken_in_mid_handling_by_the_answer_is_not_missed_by
         async with res.sessions.begin() as session:
             await record_created(session, [Created(claim, pending)], poll_seconds=1)
 
-    # The handler has looked, found nobody, and has not committed when the recorder comes.
+    # The handler has looked, found no run, and has not committed when the recorder comes.
     async with res.sessions.begin() as handling:
         assert not await settle.settle(handling, "default", [told], poll_seconds=60)
         await handling.execute(text("update events set status = 'handled'"))

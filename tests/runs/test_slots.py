@@ -180,7 +180,7 @@ async def test_a_cancelled_run_holds_its_slot_until_stripe_is_done_with_it(
         await deliver(res, simulator.events[-1])
         await handlers.drain(res)
         assert await request_due(res) == 1
-        simulator.finish_run(second.id, outcome="fail")  # and no event ever tells
+        simulator.finish_run(second.id, outcome="fail")  # and no event ever says so
         assert await request_due(res) == 0
         await reconcile(res)
 
@@ -210,7 +210,7 @@ async def test_with_more_rules_than_one_claim_looks_at_each_has_its_turn(
 async def test_a_run_that_waits_for_nothing_but_a_slot_is_the_one_that_is_claimed(
     res: Resources, simulator: Simulator
 ) -> None:
-    # One view says what is in the way, for the claim, for `waiting`, for health and for the metrics.
+    # One view says what is in the way: for the claim, `waiting`, health and the metrics.
     await days_due(res, simulator, 6)
     blocked = {
         "leased": "lease_until = now() + interval '1 hour'",

@@ -8,7 +8,7 @@ from app.settings import Settings, load_settings
 
 TOKEN = "t" * 32
 DIGEST = "ab" * 32
-# Whatever a message, a repr or a dump shows, it must not show this.
+# No message, repr or dump may show this.
 CANARY = "CANARYcanary7Q"
 
 

@@ -1,4 +1,4 @@
-"""What people get wrong in settings, and every word that they read at start: it says what to do, repeating no value."""
+"""What people get wrong in settings, and every word that they read at start: what to do, and no value repeated."""
 
 import pytest
 

@@ -84,7 +84,7 @@ def test_any_setting_may_be_read_from_a_file_of_its_own(name: str, tmp_path: Pat
     }
     value = examples.get(name, "77")
     (tmp_path / "value").write_text(value + "\n")
-    # These two are only believed together.
+    # These two are believed only together.
     pair = {"TALLYHOOK_PROXY_USER_HEADER", "TALLYHOOK_TRUSTED_PROXIES"}
     beside = {other: examples[other] for other in pair - {name}} if name in pair else {}
 

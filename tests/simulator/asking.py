@@ -40,7 +40,7 @@ async def finished(client: httpx.AsyncClient, form: dict[str, Any]) -> dict[str,
 
 
 async def csv_of(client: httpx.AsyncClient, form: dict[str, Any]) -> bytes:
-    """The file of a new run, whose size is the one that was promised."""
+    """The file of a new run, which has the promised size."""
     result = (await finished(client, form))["result"]
     answer = await client.get(result["url"])
     assert answer.status_code == 200
@@ -54,7 +54,7 @@ def error_of(answer: httpx.Response) -> dict[str, Any]:
 
 
 def advance(simulator: Simulator, report_type: str = SUMMARY) -> int:
-    """Half a day more of data; returns the new end."""
+    """Half a day more data; returns the new end."""
     end = simulator.report_type(report_type).data_available_end + 43200
     simulator.advance(report_type, end)
     return end

@@ -1,4 +1,4 @@
-"""Faults of events: lost, doubled, late, held back, turned round, early, wrongly signed."""
+"""Faults of events: lost, doubled, late, held back, reversed, early, wrongly signed."""
 
 import httpx
 import pytest

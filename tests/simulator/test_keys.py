@@ -125,7 +125,7 @@ async def test_the_rate_limit_refuses_the_26th_call_of_a_second(
     refused = [answer for answer in answers if answer.status_code == 429]
     allowed = len(answers) - len(refused)
     assert {answer.status_code for answer in answers[:25]} == {200}
-    # However slow this machine is: no second that the calls took let more than 25 of them pass.
+    # However slow this machine is, no second let more than 25 calls pass.
     assert allowed <= 25 * (int(seconds) + 2)
     assert refused or seconds > 7
     assert all(answer.headers["Stripe-Rate-Limited-Reason"] == "endpoint-rate" for answer in refused)

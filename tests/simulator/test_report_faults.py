@@ -1,4 +1,4 @@
-"""Reports that are not as they should be, on demand, and the ways of writing one that have been seen."""
+"""Reports that are wrong on demand, and the forms of a report that have been seen."""
 
 import csv
 import io

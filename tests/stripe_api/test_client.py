@@ -1,4 +1,4 @@
-"""The client for Stripe: what comes back is a value of ours or one of three kinds of error, told apart in one place."""
+"""The client for Stripe: a call returns a value of ours or one of three kinds of error, told apart in one place."""
 
 import asyncio
 import json
@@ -82,7 +82,7 @@ async def test_an_answer_that_comes_byte_by_byte_ends_in_time(
 
 @pytest.fixture
 async def odd(simulator: Simulator) -> AsyncIterator[Stranger]:
-    """What stands where Stripe should be."""
+    """What answers in Stripe's place."""
     async with stranger() as odd:
         yield odd
 

@@ -34,7 +34,7 @@ async def test_two_processes_together_never_call_faster_than_the_rate_and_its_bu
             asked = time.monotonic()
             async with process.sessions.begin() as session:
                 calls = await process.limiter.take(session, "default", CallKind.CREATE, wanted=3)
-            # Nothing granted proves nothing, and a quick machine asks thousands of times.
+            # An empty grant proves nothing, and a quick machine asks thousands of times.
             if calls:
                 grants.append(Grant(calls, asked, time.monotonic()))
 

@@ -15,7 +15,7 @@ from tests.runs.strangers import stranger
 from tests.stripe_api.authority import behind_tls
 
 PATIENT = httpx.Timeout(30.0)
-HASTY = httpx.Timeout(30.0, read=0.5)  # where the other side says nothing, and that is to be seen
+HASTY = httpx.Timeout(30.0, read=0.5)  # if the other side says nothing, which must show
 HEAD = b"HTTP/1.1 200 OK\r\n"
 LONG = b"x" * 700_000
 

@@ -92,7 +92,7 @@ async def store(
 
 
 async def load_all(res: Resources) -> None:
-    """Load whatever is due, and check it: `claim_loads` does so when there is nothing to load."""
+    """Load whatever is due, and check it: `claim_loads` does the latter when there is nothing to load."""
     while claims := await loading.claim_loads(res, 10):
         for claim in claims:
             await loading.load(res, claim)

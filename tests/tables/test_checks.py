@@ -1,4 +1,4 @@
-"""Numbers that must agree: they do in what Stripe writes; where they do not, the verdict says by how much and where."""
+"""Numbers that must agree: in Stripe's files they do; if not, the verdict says by how much and where."""
 
 import asyncio
 from datetime import date
@@ -47,7 +47,7 @@ async def verdicts(res: Resources, **where: Any) -> dict[str, set[str]]:
 
 
 async def only(res: Resources, name: str) -> Any:
-    """The newest verdict of a check that was given once."""
+    """The newest verdict of a check; fails if it gave none."""
     found = await fetch(res, "select * from checks where name = :name order by id desc limit 1", name=name)
     assert found, f"no verdict of {name}"
     return found[0]

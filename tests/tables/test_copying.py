@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from app.tables.copying import lines
 
-# All that a value of a report can hold; COPY's own signs more often than others.
+# Everything that a report's value can contain; COPY's special characters more often than others.
 VALUES = st.text(
     st.one_of(st.sampled_from("\\\t\n\r.Nnt,\"' \u2028"), st.characters(exclude_characters="\0", codec="utf-8"))
 )

@@ -1,4 +1,4 @@
-"""The child is killed before each thing that it says to the database, and after its commits: nothing half done shows.
+"""The child is killed before each thing that it sends to the database, and after its commits: nothing half done shows.
 
 `make test` tries every fourth of these moments, `make sweep` all of them (PROOF_EVERY_STEP).
 """
@@ -27,7 +27,7 @@ class Killed(BaseException):
 
 
 class Mortal(psycopg.Connection[Any]):
-    """A connection whose process dies before it says its `at`-th thing to the server, or right after it has."""
+    """A connection whose process dies before it sends its `at`-th thing to the server, or right after."""
 
     at: int | None = None
     after = False
@@ -50,7 +50,7 @@ class Mortal(psycopg.Connection[Any]):
 
 
 def load(res: Resources, claim: LoadClaim, *, at: int | None = None, after: bool = False) -> int | None:
-    """Load as the child does, until it dies; how much was said, None where it died."""
+    """Load as the child does, until it dies; returns how much was sent, None if it died."""
     conninfo = libpq_conninfo(res.engine.url.render_as_string(hide_password=False))
     with psycopg.connect(conninfo, autocommit=True) as reading, Mortal.connect(conninfo, autocommit=True) as writing:
         writing.said, writing.at, writing.after = 0, at, after

@@ -81,7 +81,7 @@ async def copies(res: Resources) -> int:
 async def test_a_file_is_loaded_in_one_go_and_by_turns_where_events_come_in(
     tables: Resources, busy: bool, expected: int
 ) -> None:
-    await stored_and_loaded(tables, rows(line(1)), start=day(2))  # now the table is there
+    await stored_and_loaded(tables, rows(line(1)), start=day(2))  # now the table exists
     await execute(tables, "create table copied (n int)")
     await execute(
         tables,

@@ -24,7 +24,7 @@ from tests.web.visiting import log_in, visitor
 
 
 async def stored_days_ago(res: Resources, days: int) -> None:
-    """As if all that is stored had been for so long, and the rule had said so before."""
+    """As if everything stored had been stored for this long, and the rule had asked for re-checks before."""
     await execute(res, "update runs set stored_at = now() - make_interval(days => :days)", days=days)
     await execute(res, "update rules set updated_at = now() - interval '90 days'")
 
@@ -123,7 +123,7 @@ async def test_other_bytes_are_a_new_revision_where_there_is_no_table(tables: Re
 
 
 async def seen_outside(res: Resources, api: httpx.AsyncClient) -> dict[str, object]:
-    """Every view of whether the reports of the rule are here."""
+    """Every view of whether the rule's reports are stored."""
     (rule,) = (await api.get("/v1/rules")).json()["data"]
     health = (await api.get("/health")).json()
     day = {"from": "2026-03-01", "through": "2026-03-01"}

@@ -8,7 +8,7 @@ from app.vocabulary import MessageType
 
 
 def unlike_its_example(message: dict[str, Any]) -> list[str]:
-    """What of a message is not as its example: keys that only one of them has, and values of another kind."""
+    """How a message differs from its example: keys that only one of them has, and values of another kind."""
     return list(_unlike("", example_of(MessageType(message["type"])), message))
 
 

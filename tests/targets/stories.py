@@ -41,7 +41,7 @@ async def store_reports(res: Resources, simulator: Simulator, days: int = 1, **r
 
 
 async def make_due(res: Resources) -> None:
-    """Whatever waits to be sent is due now."""
+    """Make everything that waits to be sent due now."""
     async with res.sessions.begin() as session:
         await session.execute(text("update deliveries set due_at = clock_timestamp() where state = 'pending'"))
 

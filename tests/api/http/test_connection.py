@@ -41,7 +41,7 @@ class Client:
                 await self.writer.drain()
             except ConnectionError:
                 self.was_reset = True
-                return  # what was said before is still to be read
+                return  # what was sent before is still to be read
 
     async def status(self) -> int:
         """The status of the next answer, which is read to its end."""
@@ -51,7 +51,7 @@ class Client:
         return int(head.split(b" ", 2)[1])
 
     async def rest(self) -> bytes:
-        """All that comes until the server hangs up, which it has to."""
+        """Everything that arrives until the server hangs up, which it must."""
         came = b""
         try:
             async with asyncio.timeout(PATIENCE_SECONDS):
@@ -130,7 +130,7 @@ async def test_trailers_without_an_end_are_refused_too(database_url: str, simula
     [
         ("HEADER_SECONDS", lambda: GET),
         ("HEADER_SECONDS", lambda: b"G"),
-        # Signed when the test runs: a signature of when the tests were collected may be too old by then.
+        # Signed when the test runs: a signature made at collection may be too old by then.
         ("BODY_SECONDS", lambda: half_body(100)),
         ("BODY_SECONDS", lambda: head_of(10, signed(b"x")["Stripe-Signature"])),
     ],

@@ -1,4 +1,4 @@
-"""How we read what clients say about encodings."""
+"""How we read the encodings that clients accept."""
 
 import pytest
 

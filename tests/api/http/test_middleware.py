@@ -1,4 +1,4 @@
-"""What holds for every request: its id, the limit of its body, and errors as problems."""
+"""What holds for every request: its id, the limit on its body, and errors as problems."""
 
 import json
 from typing import Any

@@ -35,7 +35,7 @@ from tests.until import until
 
 LARGEST = 2000
 ACCOUNTS = json.dumps({"eu": {"webhook_secrets": ["whsec_eu"]}})
-# Always the last request: the server hangs up behind it, and so it is known where its answers end.
+# Always the last request: the server hangs up after it, so we know where its answers end.
 LAST = b"GET /health/live HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
 ROWS = """
 select account, stripe_event_id, type, object_id, livemode, stripe_created_at, payload, payload_sha256, status, reason,
@@ -136,7 +136,7 @@ def _bare(said: bytes) -> bytes:
 
 
 def _is_busy(connection: Any) -> bool:
-    # What waits for more of a request waits for us.
+    # A server that waits for more of a request waits for us.
     cycle = connection.cycle
     answers = cycle is not None and not (cycle.response_complete or cycle.more_body)
     return answers or bool(connection.pipeline) or getattr(connection, "_pending", False)
@@ -357,7 +357,7 @@ async def test_a_database_that_hangs_is_reported_in_time_and_later_the_event_is_
             await client.send(post(body_of(1)))
             assert await client.status() == 503
         monkeypatch.undo()
-        # It was given up by the sender, not by the writer that waits for the lock; another one takes the next delivery.
+        # The sender gave it up, not the writer that waits for the lock; another writer takes the next delivery.
         await until_found(way.res, "select from events where stripe_event_id = 'evt_1'")
         outcomes.append(await way.outcome([post(body_of(2)), LAST], patiently=True))
 

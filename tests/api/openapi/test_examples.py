@@ -10,7 +10,7 @@ from app.observability.logs import redact
 
 
 def forms(document: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """What has content, and where it stands."""
+    """Everything that has content, and its place."""
     for path, methods in document["paths"].items():
         for method, operation in methods.items():
             for form in operation.get("requestBody", {}).get("content", {}).values():
