@@ -44,6 +44,11 @@ class KnownType:
     resolves_to: str | None  # of `.latest`: the version that new windows take
 
     @property
+    def is_there(self) -> bool:
+        """Whether it has data, and Stripe has not reported since that the account does not have it."""
+        return self.availability is not None and self.missing_since is None
+
+    @property
     def availability(self) -> Availability | None:
         """The range that it has data for, as Stripe last announced."""
         if self.data_available_start is None or self.data_available_end is None:
@@ -184,6 +189,13 @@ def nearest(report_type: str, known: Collection[str]) -> str | None:
     return next(iter(get_close_matches(report_type, sorted(known, reverse=True), n=1, cutoff=_ALIKE)), None)
 
 
+# Whether Stripe lists any type for the account of `rules`: what it does not list then is not there.
+LISTED = """exists (select from report_types as other
+    where other.account = rules.account and other.data_available_end is not null)"""
+# Whether people are told that the type of one of `rules` is missing; `type` is its row, if there is one. Until the rule
+# is an hour old, Stripe may not have been asked yet what the account can run.
+MISSING = f"""(type.missing_since is not null or type.data_available_end is null
+    and ({LISTED} or rules.created_at < clock_timestamp() - interval '1 hour'))"""
 _READ = text("""
 select type.account, type.id, data_available_start, data_available_end, start_offset_seconds, missing_since,
     missing_reason, next_probe_at, resolves_to

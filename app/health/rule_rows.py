@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.db.rows import fetch
 from app.health.rows import MOST_COUNTED
+from app.report_types import LISTED, MISSING
 from app.rules.rechecks import counts
 
 # Rules times connected accounts; those whose data is due first are looked at first.
@@ -32,7 +33,6 @@ class MissingType:
     rule: str
     reason: str | None
     listed: bool
-    rule_created_at: datetime
 
 
 async def missing_types(session: AsyncSession) -> list[MissingType]:
@@ -96,6 +96,7 @@ class RuleRow:
     data_available_end: datetime | None
     longest_data_age: timedelta | None
     problem: str | None
+    type_missing: bool
     key_refused: bool
     state: str | None
     window_end: datetime | None
@@ -130,16 +131,13 @@ async def owed_windows(session: AsyncSession, *, stored_within: timedelta) -> li
     return await fetch(session, OwedWindows, _OWED_WINDOWS, values)
 
 
-_MISSING_TYPES = text("""
-select rules.account, rules.report_type, min(rules.name) as rule, min(rules.created_at) as rule_created_at,
-    type.missing_reason as reason,
-    exists (select from report_types as other
-            where other.account = rules.account and other.data_available_end is not null) as listed
+_MISSING_TYPES = text(f"""
+select rules.account, rules.report_type, min(rules.name) as rule,
+    type.missing_reason as reason, {LISTED} as listed
 from rules left join report_types as type on type.account = rules.account and type.id = rules.report_type
-where rules.enabled and rules.deleted_at is null
-  and (type.missing_since is not null or type.data_available_end is null)
+where rules.enabled and rules.deleted_at is null and {MISSING}
 group by rules.account, rules.report_type, type.missing_reason order by rules.account, rules.report_type limit 100
-""")
+""")  # noqa: S608 - of constants only
 _NEW_VERSIONS = text("""
 select account, id, resolves_to, resolved_since, resolved_before from report_types as type
 where resolved_since > clock_timestamp() - :within and resolved_before is not null
@@ -162,7 +160,7 @@ where data_available_end is not null and resolves_to is null order by id limit :
 # columns, because the planner does not treat a column that is null as constant.
 _RULES = text(f"""
 select rules.id, rules.name, rules.account, rules.report_type, rules.created_at, p.connected_account, p.next_due_at,
-    p.problem, {HELD} as key_refused, type.data_available_end,
+    p.problem, {MISSING} as type_missing, {HELD} as key_refused, type.data_available_end,
     make_interval(secs => type.longest_data_age_seconds) as longest_data_age,
     coalesce(own.state, connected.state) as state, coalesce(own.interval_end, connected.interval_end) as window_end,
     coalesce(own.planned_at, connected.planned_at) as planned_at

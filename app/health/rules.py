@@ -18,8 +18,6 @@ from app.vocabulary import RunState
 
 # Stripe makes a report in minutes, rarely in hours; the newest window is requested first.
 STORED_WITHIN = timedelta(hours=6)
-# Before that, Stripe may not have been asked yet what the account can run.
-LISTED_WITHIN = timedelta(hours=1)
 _MOST_TOLD = 5
 
 
@@ -119,10 +117,8 @@ async def missing_types(view: View) -> list[tuple[MissingType, str]]:
         elif one.listed:
             near = difflib.get_close_matches(one.report_type, await view.once(_known_types), n=1)
             why = "Stripe does not list it for this account" + (f"; did you mean {near[0]}?" if near else "")
-        elif view.now - one.rule_created_at > LISTED_WITHIN:
-            why = "Stripe has no data for it"
         else:
-            continue
+            why = "Stripe has no data for it"
         found.append((one, f"{one.report_type} of {one.account} (rule {one.rule!r}): {why}"))
     return found
 
@@ -136,7 +132,7 @@ def _rule(row: RuleRow, now: datetime, missing: Mapping[tuple[str, str], str], o
     following = None
     if expected_by is None:
         following, expected_by = _next(row, now)
-    type_missing = missing.get((row.account, row.report_type))
+    type_missing = missing.get((row.account, row.report_type)) if row.type_missing else None
     owed_line = None if owed is None else _owed(owed)
     unplanned = None if row.problem is None else f"it cannot be planned: {row.problem}; correct the rule"
     has_failed = owed is not None and owed.failed_end is not None

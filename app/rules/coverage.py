@@ -155,8 +155,8 @@ async def coverage(
 
 def why_not_yet(window_due: datetime, type_: KnownType | None) -> Waiting | None:
     """Why a window has no run yet; None when it is due."""
-    available = None if type_ is None else type_.availability
-    if type_ is None or available is None or type_.missing_since is not None:
+    available = None if type_ is None or not type_.is_there else type_.availability
+    if available is None:
         return Waiting(WaitReason.REPORT_TYPE_MISSING, None if type_ is None else type_.next_probe_at)
     return None if window_due <= available.end else Waiting(WaitReason.AVAILABILITY, window_due)
 

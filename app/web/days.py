@@ -10,6 +10,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.db.rows import fetch
+from app.report_types import MISSING
 from app.runs.waiting import NEEDS
 from app.vocabulary import CallKind, RunState, WaitReason
 
@@ -135,11 +136,9 @@ async def windows(
     return await fetch(session, WindowLine, _WINDOWS, values)
 
 
-TYPE = """type.data_available_start, type.data_available_end,
+TYPE = f"""type.data_available_start, type.data_available_end,
     make_interval(secs => type.longest_data_age_seconds) as longest_data_age,
-    (type.missing_since is not null or type.data_available_end is null and exists (
-        select from report_types as other
-        where other.account = rules.account and other.data_available_end is not null)) as type_missing"""
+    {MISSING} as type_missing"""
 HELD = "array(select call_kind from account_holds where account = rules.account) as held"
 DAY = "window_day(window_key, interval_start, interval_end, timezone)"
 _RULE_LINES = text(f"""

@@ -100,6 +100,29 @@ async def test_every_page_says_that_a_rule_with_a_refused_key_is_blocked(res: Re
     assert "key refused" in pages["/"]
 
 
+async def test_pages_health_and_coverage_agree_on_when_a_report_type_is_missing(res: Resources) -> None:
+    rule = await add_rule(res, name="mistyped", report_type="payouts.itemised.5")
+    month = f"/v1/rules/{rule.id}/coverage?from=2026-03-01&to=2026-03-02"
+    token = {"Authorization": f"Bearer {READ_TOKEN}"}
+    said = {}
+    for age in ("59 minutes", "61 minutes"):
+        await execute(res, f"update rules set created_at = now() - interval '{age}'")
+        async with visitor(res) as client:  # a new process, which has not judged yet
+            await log_in(client)
+            health = (await client.get("/health", headers=token)).json()
+            (window,) = (await client.get(month, headers=token)).json()["data"]
+            pages = [(await client.get(path)).text for path in ("/", "/rules", f"/rules/{rule.id}", "/months/2026-03")]
+        (check,) = [one["status"] for one in health["checks"] if one["name"] == "report_types"]
+        said[age] = (check, window["state"], ['class="state blocked"' in page for page in pages])
+        assert window["waiting"]["reason"] == "report_type_missing"  # nothing else could end the wait
+        assert ("no such report type" in pages[0]) == (check == "degraded")
+
+    assert said == {
+        "59 minutes": ("ok", "waiting", [False] * 4),
+        "61 minutes": ("degraded", "waiting", [True] * 4),
+    }
+
+
 @pytest.mark.parametrize("call_kind", ["create", "read", "files"])
 async def test_pages_agree_on_what_a_refused_key_blocks(res: Resources, simulator: Simulator, call_kind: str) -> None:
     rule = await add_rule(res, name="eu payouts")
