@@ -101,7 +101,7 @@ async def test_a_change_of_version_is_a_line_in_health_and_in_the_audit(
     assert entry["after"] == {"account": "default", "report_type": SEVENTH}
     checks = {check["name"]: check for check in (await api.get("/health")).json()["checks"]}
     assert checks["report_types"]["status"] == "ok"
-    assert f"{LATEST} of default is {SEVENTH} since " in checks["report_types"]["detail"]
+    assert f"{LATEST} of default has been {SEVENTH} since " in checks["report_types"]["detail"]
     assert checks["report_types"]["detail"].endswith(f", {SIXTH} before")
 
 
