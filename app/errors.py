@@ -5,7 +5,7 @@ TallyhookError
 ├── SchemaError          the database cannot be brought to what this version needs (app/db/migrate.py)
 ├── EmbeddedPostgresError  the embedded PostgreSQL cannot be used (app/db/embedded)
 ├── CannotListen         the web server's address is taken, or not ours (app/serving.py)
-├── RuleFileError        a file of rules and targets cannot be applied as it stands (app/api/rule_file.py)
+├── RuleFileError        a file of rules and targets cannot be applied as it stands (app/api/as_code/file.py)
 ├── StripeCallError      classified once, in the client (app/stripe_api/answers.py)
 │   ├── NotNow           may work later: cut off, 5xx, 409, 429
 │   │   └── WrongPart    not the rest of the file that was requested: fetch it whole

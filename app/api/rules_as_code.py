@@ -11,10 +11,10 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Response
 from pydantic import Field, StrictBool, model_validator
 
-from app.api.applied import StepKind
+from app.api.as_code.applied import StepKind
+from app.api.as_code.apply import apply, as_text
+from app.api.as_code.file import read_file
 from app.api.http.dependencies import CalledBy, Res, Session
-from app.api.rule_apply import apply, as_text
-from app.api.rule_file import read_file
 from app.api.schemas.common import In, Out
 
 router = APIRouter(prefix="/v1", tags=["rules"])

@@ -12,13 +12,13 @@ from starlette.datastructures import Headers
 from starlette.responses import Response, StreamingResponse
 
 from app import files
+from app.api.downloads.lines import answer_with_lines, check_account, holds_several
+from app.api.downloads.parquet import answer_with_parquet
+from app.api.downloads.xlsx import MEDIA_TYPE as XLSX
+from app.api.downloads.xlsx import answer_with_workbook
 from app.api.http.content_negotiation import names_tag, prefers_zstd
 from app.api.http.dependencies import Res
 from app.api.http.problems import problem
-from app.api.run_lines import answer_with_lines, check_account, holds_several
-from app.api.run_parquet import answer_with_parquet
-from app.api.run_xlsx import MEDIA_TYPE as XLSX
-from app.api.run_xlsx import answer_with_workbook
 from app.api.schemas.common import ConnectedAccount
 from app.errors import Conflict, Gone, NotAcceptable, Unsatisfiable
 from app.resources import Resources, reading

@@ -11,6 +11,7 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app import audit
+from app.api.as_code.apply_targets import as_new
 from app.api.http.dependencies import CalledBy, Res, Session, for_every_account
 from app.api.http.paging import page_of, read_id_cursor
 from app.api.openapi.document import CHANGED_MEANWHILE
@@ -26,7 +27,6 @@ from app.api.schemas.targets import (
     TargetOut,
     TestOut,
 )
-from app.api.target_apply import as_new
 from app.db.models import Target
 from app.errors import BadInput, FieldError, PreconditionFailed
 from app.resources import Resources

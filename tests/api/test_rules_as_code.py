@@ -6,8 +6,8 @@ from typing import Any
 import httpx
 import pytest
 
-from app.api import rule_apply
-from app.api.rule_file import read_file
+from app.api.as_code import apply as rule_apply
+from app.api.as_code.file import read_file
 from app.errors import TallyhookError
 from app.resources import Resources
 from app.upkeep.reconcile import reconcile

@@ -19,7 +19,7 @@ from typing import Any
 
 _PROCESSES = multiprocessing.get_context("forkserver")
 _PROCESSES.set_forkserver_preload(
-    ["app.cli.doctor.view", "app.cli.doctor.stripe", "app.api.rule_apply", "app.cli.in_process", "app.serving"]
+    ["app.cli.doctor.view", "app.cli.doctor.stripe", "app.api.as_code.apply", "app.cli.in_process", "app.serving"]
 )
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from app.api.rule_file import read_file
+from app.api.as_code.file import read_file
 from app.errors import RuleFileError
 from tests.cli.command import tallyhook
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.api.rule_file import read_file, write_rules
+from app.api.as_code.file import read_file, write_rules
 from app.api.schemas.rules import RuleIn
 from app.errors import RuleFileError
 from app.rules.rule import NewRule

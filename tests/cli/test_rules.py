@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from app.api.applied import Outcome
-from app.api.rule_apply import apply
-from app.api.rule_file import read_file
+from app.api.as_code.applied import Outcome
+from app.api.as_code.apply import apply
+from app.api.as_code.file import read_file
 from app.errors import RuleFileError
 from app.resources import Resources
 from app.simulator import Simulator

@@ -39,7 +39,7 @@ def test_a_planted_breach_is_seen(text: str, found: list[str]) -> None:
 
 
 # The one dry run, and the statements of a session that has no transaction.
-ROLLS_BACK = {"app/api/rule_apply.py", "app/db/engine.py"}
+ROLLS_BACK = {"app/api/as_code/apply.py", "app/db/engine.py"}
 
 
 def opens_without_commit(source: Source) -> Iterator[str]:

@@ -9,7 +9,7 @@ import typer
 
 from app.cli.api import Api, AsJson, command
 
-# From the API (app/api/rule_apply.py).
+# From the API (app/api/as_code/apply.py).
 Outcome = Mapping[str, Any]
 DIFFERENT = 3  # 1 is an error and 2 bad usage, so that a pipeline can tell drift from failure
 

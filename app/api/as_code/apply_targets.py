@@ -7,8 +7,8 @@ from uuid import UUID
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app import audit
-from app.api.applied import Part, Step, StepKind
-from app.api.rule_file import Written, write_targets
+from app.api.as_code.applied import Part, Step, StepKind
+from app.api.as_code.file import Written, write_targets
 from app.api.schemas.targets import TargetIn
 from app.db.models import Target
 from app.errors import BadInput, Conflict, RuleFileError

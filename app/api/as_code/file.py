@@ -11,10 +11,10 @@ import yaml
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+from app.api.as_code.yaml import Document, at, follow, is_empty, plain, write
 from app.api.schemas.common import In
 from app.api.schemas.rules import ALIASES, RuleIn
 from app.api.schemas.targets import TargetIn
-from app.api.yaml_file import Document, at, follow, is_empty, plain, write
 from app.errors import BadInput, RuleFileError
 from app.rules.rule import DEFAULT_TABLE, RULE_FIELDS, NewRule
 from app.sentences import place, sentence, unknown

@@ -1,4 +1,4 @@
-"""Applies a file of rules and targets to the database, all of it or nothing. The targets: `target_apply`."""
+"""Applies a file of rules and targets to the database, all of it or nothing. The targets: `apply_targets`."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -8,9 +8,9 @@ import psycopg
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.api import target_apply
-from app.api.applied import Outcome, Part, Step
-from app.api.rule_file import Contents, Written, write_rules, write_targets
+from app.api.as_code import apply_targets
+from app.api.as_code.applied import Outcome, Part, Step
+from app.api.as_code.file import Contents, Written, write_rules, write_targets
 from app.api.schemas.rules import ALIASES, RuleIn
 from app.db.errors import is_deadlock
 from app.db.models import Rule
@@ -75,7 +75,7 @@ async def apply(
 async def as_text(session: AsyncSession, *, rules: bool = True, targets: bool = True, lock: bool = False) -> str:
     """Both as YAML, or one of them; no `targets:` beside the rules where there are none."""
     of_rules = write_rules([store.values_of(rule) for rule in await store.read_all(session, lock=lock)])
-    of_targets = await target_apply.as_text(session) if targets else ""
+    of_targets = await apply_targets.as_text(session) if targets else ""
     if not rules:
         return of_targets
     return of_rules + ("" if of_targets == NO_TARGETS else of_targets)
@@ -92,7 +92,7 @@ async def _apply(
         steps = await _carry_out(session, plan, by=by, settings=settings)
         rules = Part(steps, plan.kept, plan.unchanged)
     if wanted.targets is not None:
-        targets = await target_apply.apply(session, wanted.targets, prune=prune, by=by, settings=settings)
+        targets = await apply_targets.apply(session, wanted.targets, prune=prune, by=by, settings=settings)
     after = await as_text(session, **stated)
     lines = unified_diff(before.splitlines(), after.splitlines(), fromfile="database", tofile=file, lineterm="")
     return Outcome(

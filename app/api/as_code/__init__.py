@@ -1,0 +1,1 @@
+"""Rules and targets as a YAML file: read, compared with what is there, applied, and written."""
