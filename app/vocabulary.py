@@ -166,7 +166,7 @@ class Lane(StrEnum):
     TIMETABLE = "timetable"  # recurring work
 
 
-# Raise it with every new value that a rule may have and that the version before cannot read: while a process with a
+# Raise it with every new value of a rule that the previous version cannot read: while a process with a
 # lower number is alive, such a rule is refused (docs/decisions/0006, queue/processes). 1: everything up to 330d95e.
 # 2: a `report_type` that ends in `.latest`.
 WORDS = 3

@@ -1,7 +1,7 @@
 """Array parameters in PostgreSQL's binary format, packed in one pass.
 
 psycopg packs a list element by element, with an object for each. The inbox inserts groups of twelve columns with a few
-rows each, where that takes longer than the statement itself.
+rows each, and for those it takes longer than the statement itself.
 """
 
 import struct

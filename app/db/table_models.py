@@ -161,7 +161,7 @@ class CheckNote(Base):
 
 
 class Diff(Base):
-    """A summary of how a revision differs from the one before; the rows are compared again on request."""
+    """A summary of how a revision differs from the previous one; the rows are compared again on request."""
 
     __tablename__ = "diffs"
     load_id: Mapped[int] = mapped_column(ForeignKey("loads.id", ondelete="CASCADE"), primary_key=True)

@@ -47,7 +47,7 @@ def in_utc(moment: datetime) -> datetime:
 def day_start(day: date, zone: tzinfo) -> datetime:
     """The instant at which a local day begins, in UTC.
 
-    That is its midnight; the first one where the clock shows it twice; the first instant after the gap where it is
+    That is its midnight; the first one if the clock shows it twice; the first instant after the gap if it is
     skipped. A day that is skipped as a whole begins when the next one does.
     """
     # Fold 0 is the first of two midnights, and it reads a skipped one by the offset before the gap. Every clock since

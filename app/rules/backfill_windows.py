@@ -114,7 +114,7 @@ async def _latest_of(
 async def _update_windows(
     session: AsyncSession, rule: Rule, days: Days, type_: KnownType, scope: Scope
 ) -> tuple[Sequence[Window], Mapping[str, Latest]]:
-    """The windows that were made, and the one before all of them; in order, with the latest run of each."""
+    """The windows that were made, and the one before the first; in order, with the latest run of each."""
     zone = ZoneInfo(rule.timezone)
     start, end = day_start(days.first, zone), day_start(days.until, zone)
     values = {"rule_id": rule.id, "connected_account": scope.connected_account}

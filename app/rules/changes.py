@@ -129,7 +129,7 @@ async def _plan(session: AsyncSession, rule: Rule, settings: Settings) -> int:
 
 
 async def _of_old_parameters(session: AsyncSession, rule: Rule) -> list[RuleWarning]:
-    """Runs that a change of the parameters does not affect by itself."""
+    """Runs that a change of the parameters alone does not affect."""
     found = await fetch_one(session, _OfOldParameters, _OTHER_PARAMETERS, {"rule_id": rule.id})
     warnings = []
     if found.stored:

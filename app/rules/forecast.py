@@ -36,7 +36,7 @@ class _Pace:
 
 
 async def forecast(session: AsyncSession, account: str, reports: int, settings: Settings) -> Forecast:
-    """The forecast for so many runs of an account, requested with as many slots as there are."""
+    """The forecast for this many runs of an account, requested with all of its slots."""
     pace = await fetch_one(session, _Pace, _PACE, {"account": account, "runs": _LAST_RUNS, "most": _MOST_AHEAD})
     what = f"{reports:,} report{'' if reports == 1 else 's'}"
     if pace.seconds is None:

@@ -36,7 +36,7 @@ from app.vocabulary import Cadence, Lane
 log = structlog.get_logger()
 T = TypeVar("T")
 
-# Runs planned per transaction (about 100 ms), and at most for so many rules and connected accounts.
+# Runs planned per transaction (about 100 ms), and for at most this many rules and connected accounts.
 SLICE = 1000
 # Up to this many are planned at once, without a thread: the new day's windows.
 FEW_RULES, FEW_DAYS = 4, timedelta(days=3)

@@ -27,7 +27,7 @@ from app.tables.unzipping import plain
 
 # Increased whenever a version can read more than the previous one: it then retries the failed loads of an older loader.
 LOADER = 1
-# A load's statement may take this long, plus a second for every so many bytes.
+# A load's statement may take this long, plus a second per this many bytes.
 SECONDS = 60
 BYTES_PER_SECOND = 4 * 1024 * 1024
 _COPY_LINE = re.compile(r"line (\d+)")

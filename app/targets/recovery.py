@@ -44,7 +44,7 @@ class Failing:
 
 
 async def failing(session: AsyncSession, target_id: uuid.UUID, *, days: float) -> Failing | None:
-    """How a target fails; None unless it has failed for so many days."""
+    """How a target fails; None unless it has failed for this many days."""
     return await fetch_first(session, Failing, _FAILING, {"target_id": target_id, "days": days})
 
 

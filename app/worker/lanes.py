@@ -105,7 +105,7 @@ class _Engine:
     _stopped_at: float | None = None
 
     def grace(self, seconds: float) -> float:
-        """What is left of a grace of so many seconds; it begins with the stop, even if a claim was hanging then."""
+        """What is left of a grace of this many seconds; it begins with the stop, even if a claim was hanging then."""
         if not self.res.stopping.is_set():
             return 0.0
         now = asyncio.get_running_loop().time()
