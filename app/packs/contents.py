@@ -17,6 +17,7 @@ from app.planning.windows import LONGEST_UNIT_DAYS
 from app.resources import ClaimTerms
 from app.rules import coverage
 from app.rules.coverage import CoverageEntry, CoverageQuery, CoverageState
+from app.rules.rechecks import COUNTED_FIRST
 from app.vocabulary import Cadence, RunState
 
 _WINDOWS_AT_ONCE = 1000
@@ -219,8 +220,7 @@ def _worst(verdicts: Iterable[_Verdict]) -> dict[str, str]:
     return dict(sorted(worst.items()))
 
 
-# Of each window the newest stored revision, or else the newest of all.
-_MADE = text("""
+_MADE = text(f"""
 select run.id as run_id, run.rule_id, rules.name as rule, rules.deleted_at is null as rule_is_there, run.report_type,
     run.account, run.connected_account, run.interval_start, run.interval_end, coalesce(run.timezone, 'UTC') as timezone,
     run.state, run.revision, attempts.stripe_run_id, files.id as file_id, files.location, files.stripe_file_id,
@@ -232,13 +232,13 @@ from (
       and window_day(window_key, interval_start, interval_end, timezone) >= :first
       and window_day(window_key, interval_start, interval_end, timezone) < :until
       and (cast(:rule_ids as uuid[]) is null or rule_id = any(:rule_ids))
-    order by rule_id, connected_account, window_key, state = 'stored' desc, revision desc
+    order by rule_id, connected_account, window_key, {COUNTED_FIRST}
 ) as run
 join rules on rules.id = run.rule_id
 left join attempts on attempts.run_id = run.id and attempts.number = run.attempt
 left join files on files.run_id = run.id and files.stored_at is not null
 left join loads on loads.run_id = run.id
-""")
+""")  # noqa: S608 - of constants only
 # The newest verdict of each subject.
 _VERDICTS = text("""
 select distinct on (load_id, subject) load_id, name, verdict

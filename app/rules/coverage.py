@@ -20,6 +20,7 @@ from app.planning.windows import LONGEST_UNIT_DAYS, Window, day_start
 from app.report_types import KnownType
 from app.resources import ClaimTerms
 from app.rules import members
+from app.rules.rechecks import COUNTED_FIRST
 from app.rules.rule import schedule_of
 from app.runs.waiting import Waiting, waiting_for
 from app.vocabulary import Cadence, RunState, WaitReason
@@ -288,13 +289,12 @@ def _state_of(state: str, waiting: Waiting | None) -> CoverageState:
     return CoverageState.IN_PROGRESS if waiting is None else CoverageState.WAITING
 
 
-# A stored revision covers its window, even while a newer one is under way.
-_RUNS = text("""
+_RUNS = text(f"""
 select distinct on (connected_account, window_key) id, coalesce(connected_account, '') as account, window_key, state,
     interval_start, interval_end, partial
 from runs where rule_id = :rule_id and window_key = any(:keys)
-order by connected_account, window_key, state = 'stored' desc, revision desc
-""")
+order by connected_account, window_key, {COUNTED_FIRST}
+""")  # noqa: S608 - of constants only
 _MADE = text("""
 select distinct window_key, interval_start, interval_end, partial, coalesce(connected_account, '') as account, place
 from runs cross join lateral (

@@ -31,6 +31,11 @@ def counts(runs: str) -> str:
     return f"(not {runs}.recheck or {runs}.state = 'stored')"
 
 
+# SQL that orders the runs of a window: that which covers it comes first. A stored revision covers its window even while
+# a newer one is under way; otherwise the newest one counts.
+COUNTED_FIRST = "state = 'stored' desc, revision desc"
+
+
 async def plan_rechecks(res: Resources) -> bool:
     """Plan the re-checks that are due; True if more are left than fit into one turn."""
     async with res.sessions.begin() as session:
@@ -66,7 +71,7 @@ class _Recheck:
 
 # How many of the rule's days have passed since the window was first stored, against how many re-checks it has had:
 # one at a time, and only for days that came after the rule said so.
-_DUE = text("""
+_DUE = text(f"""
 with due as (
     select runs.rule_id, runs.connected_account, runs.window_key, count(distinct day) as days
     from rules cross join unnest(rules.recheck_days) as day
@@ -91,12 +96,12 @@ with due as (
         max(runs.revision) over (partition by runs.rule_id, runs.connected_account, runs.window_key) as last_revision
     from wanted join runs on runs.rule_id = wanted.rule_id and runs.window_key = wanted.window_key
         and runs.connected_account is not distinct from wanted.connected_account
-    order by runs.rule_id, runs.connected_account, runs.window_key, runs.state = 'stored' desc, runs.revision desc
+    order by runs.rule_id, runs.connected_account, runs.window_key, {COUNTED_FIRST}
 )
 select account, rule_id, report_type, connected_account, window_key, last_revision + 1 as revision, partial,
     interval_start, interval_end, timezone, parameters
 from newest
-""")
+""")  # noqa: S608 - of constants only
 _WRITE = text("""
 with made as (
     insert into runs (id, account, rule_id, report_type, connected_account, window_key, revision, partial, recheck,

@@ -17,6 +17,7 @@ from app.planning.windows import day_start, next_unit, unit_start
 from app.resources import ClaimTerms
 from app.rules import coverage
 from app.rules.coverage import CoverageEntry, CoverageQuery, CoverageState
+from app.rules.rechecks import COUNTED_FIRST
 from app.rules.rule import today_in
 from app.vocabulary import Cadence
 
@@ -119,11 +120,11 @@ select connected_account, interval_start, interval_end, id as stored_run_id, sta
     limit :limit
 ) as newest order by connected_account
 """)
-# Windows that overlap [start, end); of each the newest stored revision, else the newest one.
-_AT = text("""
+# Windows that overlap [start, end).
+_AT = text(f"""
 select distinct on (connected_account, window_key) connected_account, interval_start, interval_end,
     case when state = 'stored' then id end as stored_run_id, state
 from runs where rule_id = :rule_id and interval_start < :end and interval_end > :start
     and (cast(:connected_account as text) is null or connected_account = :connected_account)
-order by connected_account, window_key, state = 'stored' desc, revision desc limit :limit
-""")
+order by connected_account, window_key, {COUNTED_FIRST} limit :limit
+""")  # noqa: S608 - of constants only

@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.db.rows import fetch
 from app.report_types import MISSING
+from app.rules.rechecks import COUNTED_FIRST
 from app.runs.waiting import NEEDS
 from app.vocabulary import CallKind, RunState, WaitReason
 
@@ -155,13 +156,12 @@ left join lateral (
 ) as progress on true
 order by wanted.place
 """)  # noqa: S608 - of constants only
-# A stored revision covers its window even while a newer one is under way; otherwise the newest one counts.
 _DAY_STATES = text(f"""
 with counting as (
     select distinct on (rule_id, connected_account, window_key) rule_id, {DAY} as day, id, state
     from runs
     where rule_id = any(cast(:ids as uuid[])) and {DAY} >= :first and {DAY} < :until
-    order by rule_id, connected_account, window_key, state = 'stored' desc, revision desc
+    order by rule_id, connected_account, window_key, {COUNTED_FIRST}
 )
 select rule_id, day, state, (array_agg(id order by id))[1] as run_id, count(*) as windows
 from counting group by rule_id, day, state
@@ -173,7 +173,7 @@ with counting as (
     from runs
     where rule_id = :rule_id and {DAY} >= :first and {DAY} < :until
       and (cast(:account as text) is null or connected_account = :account)
-    order by connected_account, window_key, state = 'stored' desc, revision desc
+    order by connected_account, window_key, {COUNTED_FIRST}
 )
 select counting.*, files.stored_at, files.size, coalesce(loads.rows, files.line_count - 1) as rows,
     files.removed_at

@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.db.rows import fetch
 from app.planning.dates import local_dates
+from app.rules.rechecks import COUNTED_FIRST
 from app.vocabulary import RunState
 from app.web.calendar import LATER, first_day, seen_state, unmade
 from app.web.days import DAY, HELD, TYPE, RuleLine
@@ -170,7 +171,7 @@ _REASONS = {
     "missing": "it is due, but there is no run yet",
     "report_type_missing": "Stripe does not have this report type",
 }
-# Of each window the newest stored revision, else the newest one of all; only windows with several are sorted.
+# Only windows with several runs are sorted.
 # Grouped by every column: a limited token reads views, and a view has no primary key.
 _MADE = text(f"""
 with month as materialized (
@@ -185,7 +186,7 @@ with month as materialized (
     union all (
         select distinct on (rule_id, account, window_key) month.*
         from month join again using (rule_id, account, window_key)
-        order by rule_id, account, window_key, state = 'stored' desc, revision desc)
+        order by rule_id, account, window_key, {COUNTED_FIRST})
 ), seen as (
     select counting.*, case when state = 'stored' and removed.run_id is not null then 'removed' else state end as shown
     from counting left join files as removed on removed.run_id = counting.id and removed.removed_at is not null
@@ -215,7 +216,7 @@ select run.rule_id, case when count(loads.rows) = count(*) then sum(loads.rows) 
 from (
     select distinct on (rule_id, connected_account, window_key) id, rule_id, state
     from runs where rule_id = any(cast(:ids as uuid[])) and {DAY} >= :first and {DAY} < :until
-    order by rule_id, connected_account, window_key, state = 'stored' desc, revision desc
+    order by rule_id, connected_account, window_key, {COUNTED_FIRST}
 ) as run
 left join loads on loads.run_id = run.id and loads.state = 'loaded'
 where run.state = 'stored' group by run.rule_id

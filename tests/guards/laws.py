@@ -140,6 +140,13 @@ def names_of_the_dialect(source: Source) -> Iterator[str]:
         yield f"{source.path}: {name}"
 
 
+def which_run_counts(source: Source) -> Iterator[str]:
+    """Which run of a window covers it is said once (`rules/rechecks.COUNTED_FIRST`)."""
+    if source.path != "app/rules/rechecks.py":
+        for found in re.finditer(r"state\s*=\s*'stored'\s+desc", source.text):
+            yield f"{source.path}: line {source.text.count(chr(10), 0, found.start()) + 1}"
+
+
 def _identifier(node: ast.AST) -> str:
     match node:
         case ast.Name(id=name) | ast.arg(arg=name) | ast.Attribute(attr=name):

@@ -24,6 +24,7 @@ KNOWN: dict[Law, set[str]] = {
     laws.files_too_long: set(),
     laws.compared_with_now: THROUGH_AN_INDEX,
     laws.names_of_the_dialect: set(),
+    laws.which_run_counts: set(),
 }
 # One table after the other: the only lists of them.
 LONG_BUT_ONE_STORY = {"app/db/models.py", "app/db/alembic_models.py"}
@@ -102,6 +103,9 @@ PLANTED: list[tuple[Law, str, str, list[str]]] = [
     (laws.names_of_the_dialect, "app/x.py", "def settle(told: Runs): return told", ["app/x.py: told"]),
     (laws.names_of_the_dialect, "app/x.py", "class Trouble:\n    told: str", ["app/x.py: told"]),
     (laws.names_of_the_dialect, "app/x.py", "def tell(untold: str): return 'told'", []),
+    (laws.which_run_counts, "app/x.py", "\"order by runs.state = 'stored'\n desc, revision\"", ["app/x.py: line 1"]),
+    (laws.which_run_counts, "app/x.py", "\"where state = 'stored' order by revision desc\"", []),
+    (laws.which_run_counts, "app/rules/rechecks.py", "COUNTED_FIRST = \"state = 'stored' desc\"", []),
 ]
 
 
