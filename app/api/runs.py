@@ -137,7 +137,7 @@ async def remove_file(res: Res, caller: CalledBy, run_id: uuid.UUID, asked: Remo
     """Erase a run's file, its rows and its objects for good: 410 from now on. The run and the facts about it stay. To
     have Stripe make the report again, as the next revision, use a backfill with `rerun`."""
     async with res.sessions.begin() as session:
-        await retention.remove_by_hand(session, run_id, reason=asked.reason, by=caller.name)
+        await retention.remove_manually(session, run_id, reason=asked.reason, by=caller.name)
         return await shown_in_full(session, run_id, res.claim_terms)
 
 

@@ -50,9 +50,9 @@ async def made_between(
     return _windows(scopes, found)
 
 
-async def made_by_hand(session: AsyncSession, scopes: Sequence[Scope]) -> int:
+async def count_manual(session: AsyncSession, scopes: Sequence[Scope]) -> int:
     """How many manual payouts are left out, because no report can itemise them."""
-    return int((await session.execute(_BY_HAND, _values(scopes))).scalar_one())
+    return int((await session.execute(_MANUAL, _values(scopes))).scalar_one())
 
 
 def _values(scopes: Iterable[Scope]) -> dict[str, object]:
@@ -74,7 +74,7 @@ join payouts on payouts.account = rules.account
     and payouts.connected_account = coalesce(p.connected_account, '')
 where payouts.stripe_created_at >= scope.starts_at
 """
-_BY_HAND = text(f"select count(*) {_KNOWN} and not payouts.automatic")
+_MANUAL = text(f"select count(*) {_KNOWN} and not payouts.automatic")
 _PAYOUTS = f"""
 select scope.id as progress_id, payouts.id, payouts.arrives_on {_KNOWN}
     and payouts.automatic and payouts.reconciliation = 'completed'

@@ -55,7 +55,7 @@ class Preview:
     now_total: int = 0
     now: list[UpcomingWindow] = field(default_factory=list)
     next: list[UpcomingWindow] = field(default_factory=list)
-    made_by_hand: int = 0  # payouts that are left out
+    manual_payouts: int = 0  # payouts that are left out
 
 
 async def preview(session: AsyncSession, new: NewRule, *, saved: uuid.UUID | None) -> Preview:
@@ -86,7 +86,7 @@ async def _of_payouts(session: AsyncSession, saved: uuid.UUID | None) -> Preview
     found = await payouts.not_planned(session, [*scopes], limit=MOST_COUNTED)
     windows = [(account, window) for scope, account in scopes.items() for window in found.get(scope.progress_id, [])]
     now = [UpcomingWindow(account, one.start, one.end, one.partial) for account, one in windows[:MOST_SHOWN]]
-    return Preview(len(windows), now, made_by_hand=await payouts.made_by_hand(session, [*scopes]))
+    return Preview(len(windows), now, manual_payouts=await payouts.count_manual(session, [*scopes]))
 
 
 async def _payout_scopes(session: AsyncSession, rule_id: uuid.UUID) -> dict[payouts.Scope, str | None]:

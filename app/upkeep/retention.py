@@ -74,7 +74,7 @@ async def remove_old_files(res: Resources) -> bool:
     return False
 
 
-async def remove_by_hand(session: AsyncSession, run_id: uuid.UUID, *, reason: str, by: str) -> None:
+async def remove_manually(session: AsyncSession, run_id: uuid.UUID, *, reason: str, by: str) -> None:
     """Remove the file of a run, its rows and its objects: invisible from the commit on, and erased right after it.
 
     Raises NotFound, Conflict if there is no file yet, and Gone if it was removed before.

@@ -178,7 +178,7 @@ async def test_every_write_of_the_api_is_known_to_this_test(res: Resources) -> N
         "post /v1/targets/{target_id}/test", "post /v1/targets/{target_id}/rotate",
         "post /v1/targets/{target_id}/secret", "post /v1/targets/{target_id}/recover",
         "post /v1/deliveries/{message_id}/{target_id}/retry",
-        # tests/upkeep/test_remove_by_hand.py, tests/web
+        # tests/upkeep/test_remove_manually.py, tests/web
         "post /v1/runs/{run_id}/file/remove", "post /v1/login-links",
         # tests/tables/test_api.py
         "post /v1/loads", "post /v1/runs/{run_id}/load", "post /v1/tables/{table}/columns/{column}",

@@ -45,7 +45,7 @@ _PLACES = (
     "Makefile",
     "Dockerfile",
 )
-_PROSE = {".md", ".html", ".yml", ".yaml", ".toml", ".example", ".txt", ".tpl", ""}
+_PROSE = {".md", ".html", ".json", ".yml", ".yaml", ".toml", ".example", ".txt", ".tpl", ""}
 
 
 class Line(NamedTuple):
