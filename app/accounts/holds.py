@@ -9,7 +9,7 @@ from app.db.batch import Batch, fetch_by_driver
 from app.errors import KeyRefused
 from app.planning.backoff import Backoff
 from app.queue.wakeups import CHANNEL
-from app.stripe_api.rate_limit import Limiter
+from app.resources import ClaimTerms
 from app.vocabulary import CallKind, Lane, RunState
 
 _LANES = {
@@ -39,26 +39,26 @@ async def permit(
     account: str,
     kind: CallKind,
     wanted: int,
+    terms: ClaimTerms,
     *,
-    limiter: Limiter,
-    probe_seconds: float,
-    queue: bool = True,
+    queue: bool = False,
     may_be_held: bool = True,
 ) -> Permit:
     """Take up to `wanted` calls from the rate limit; returns how many may be made now.
 
-    None while the account is held; one when its probe is due, and then no other probe for `probe_seconds`. Otherwise
-    as many as the rate limit allows. The hold and the limit stay locked until the transaction ends, so that only one
-    process takes the probe. Commit soon. Raises AccountBusy if another process has the limit, unless we `queue` for it.
+    None while the account is held; one when its probe is due, and then no other probe for the longest back-off.
+    Otherwise as many as the rate limit allows. The hold and the limit stay locked until the transaction ends, so that
+    only one process takes the probe. Commit soon. Raises AccountBusy if another process has the limit, unless we
+    `queue` for it.
     A caller that has just seen that the account is not held says so, which saves a round trip.
     """
     about = {"account": account, "kind": kind.value}
     held = await fetch_by_driver(session, _Hold, _LOOK, about) if wanted and may_be_held else []
     allowed = min(wanted, int(held[0].probing)) if held else wanted
-    calls = await limiter.take(session, account, kind, wanted=allowed, queue=queue)
+    calls = await terms.limiter.take(session, account, kind, wanted=allowed, queue=queue)
     if not held or not calls:
         return Permit(calls)
-    await session.execute(_BEGIN_PROBE, {**about, "seconds": probe_seconds})
+    await session.execute(_BEGIN_PROBE, {**about, "seconds": terms.settings.retry_max_seconds})
     return Permit(calls, probing=True)
 
 

@@ -27,7 +27,7 @@ from app.runs import moves
 from app.runs.moves import Move, RunError
 from app.runs.put_off import puts_off
 from app.runs.transfer import DownloadClaim, fenced, transfer
-from app.runs.turns import claim_in_turn, claiming, permit_claims
+from app.runs.turns import claim_in_turn, claiming
 from app.tables import loads
 from app.tables.loading import have_same_rows
 from app.tables.loads import StoredRun
@@ -71,7 +71,7 @@ async def _claim_for_account(
     values = {"account": account, "held_kind": CallKind.FILES.value, "big": big, "big_bytes": BIG_BYTES}
     due = await fetch_by_driver(session, _Due, _DUE, {**values, "limit": limit})
     may_be_held = any(one.is_held for one in due)
-    permit = await permit_claims(session, account, CallKind.FILES, len(due), terms, may_be_held=may_be_held)
+    permit = await holds.permit(session, account, CallKind.FILES, len(due), terms, may_be_held=may_be_held)
     if not permit.calls:
         return []
     taken = {

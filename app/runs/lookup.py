@@ -16,7 +16,7 @@ from app.resources import ClaimTerms, Resources
 from app.runs import moves, settle
 from app.runs.moves import RunError
 from app.runs.put_off import puts_off
-from app.runs.turns import claim_in_turn, claiming, permit_claims
+from app.runs.turns import claim_in_turn, claiming
 from app.vocabulary import CallKind, ErrorKind, Lane, RunState
 
 
@@ -41,7 +41,7 @@ async def claim_lookups(res: Resources, limit: int) -> list[LookupClaim]:
 
 async def _claim_for_account(session: AsyncSession, account: str, limit: int, terms: ClaimTerms) -> list[LookupClaim]:
     due = (await session.execute(_DUE, {"account": account, "limit": limit})).scalars().all()
-    permit = await permit_claims(session, account, CallKind.READ, len(due), terms)
+    permit = await holds.permit(session, account, CallKind.READ, len(due), terms)
     if not permit.calls:
         return []
     values = {

@@ -17,7 +17,7 @@ from app.errors import AccountBusy, WatermarkBehind
 from app.queue.claims import Claim
 from app.resources import ClaimTerms, Resources
 from app.runs.slots import PENDING_AT_STRIPE
-from app.runs.turns import claim_in_turn, claiming, permit_claims
+from app.runs.turns import claim_in_turn, claiming
 from app.stripe_api.rate_limit import USED_UP
 from app.vocabulary import CallKind, Lane
 
@@ -104,7 +104,7 @@ async def _claim_for_account(session: AsyncSession, account: str, limit: int, te
     if mark.ageing:
         await catch_up.move_mark(session, account)
     picked = await _pick(session, account, limit, terms)
-    permit = await permit_claims(session, account, CallKind.CREATE, len(picked), terms, may_be_held=mark.is_held)
+    permit = await holds.permit(session, account, CallKind.CREATE, len(picked), terms, may_be_held=mark.is_held)
     chosen = picked[: permit.calls]
     if not chosen:
         return []

@@ -8,13 +8,12 @@ import structlog
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.accounts import holds
 from app.db.engine import autocommit_session
 from app.db.errors import is_transient
 from app.errors import AccountBusy
 from app.queue.claims import FREE
-from app.resources import ClaimTerms, Resources
-from app.vocabulary import CallKind, Lane, RunState
+from app.resources import Resources
+from app.vocabulary import Lane, RunState
 
 log = structlog.get_logger()
 Claim = TypeVar("Claim")
@@ -74,22 +73,6 @@ async def claiming(res: Resources) -> AsyncIterator[AsyncSession]:
             busy = error
     if busy is not None:
         raise busy
-
-
-async def permit_claims(
-    session: AsyncSession, account: str, kind: CallKind, wanted: int, terms: ClaimTerms, *, may_be_held: bool = True
-) -> holds.Permit:
-    """How many of these runs may be claimed for their calls now (`holds.permit`). Raises AccountBusy."""
-    return await holds.permit(
-        session,
-        account,
-        kind,
-        wanted,
-        limiter=terms.limiter,
-        probe_seconds=terms.settings.retry_max_seconds,
-        queue=False,
-        may_be_held=may_be_held,
-    )
 
 
 async def accounts_due(res: Resources, state: RunState) -> list[str]:

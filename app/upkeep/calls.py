@@ -4,27 +4,55 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
+import structlog
+
 from app.accounts import holds
-from app.errors import NotNow
+from app.errors import KeyRefused, NotNow
 from app.resources import Resources
 from app.vocabulary import CallKind
 
+log = structlog.get_logger()
 T = TypeVar("T")
 
-# How long a call waits for the rate limit before the rest is left to the next round.
+# How long a call waits for the rate limit before the rest is left to the next go.
 _LIMIT_TRIES, _LIMIT_PAUSE_SECONDS = 40, 0.25
 
 
-async def read_call(res: Resources, account: str, call: Callable[[], Awaitable[T]]) -> T:
-    """Make a call within the account's rate limit. Raises NotNow, KeyRefused and Refused."""
+async def read_of_reports(res: Resources, account: str, call: Callable[[], Awaitable[T]]) -> T:
+    """Make a call that reads reports. Raises NotNow and Refused.
+
+    As in the lanes, a refused key holds the account's reads, and one that is accepted ends the hold.
+    """
+    permit = await _permit(res, account)
+    try:
+        answer = await call()
+    except KeyRefused as error:
+        async with res.sessions.begin() as session:
+            await holds.hold(session, account, CallKind.READ, error, probing=permit.probing, backoff=res.backoff)
+        log.error("reads.refused", account=account, error=str(error), stripe_request_id=error.request_id)
+        raise NotNow(str(error)) from error
+    async with res.sessions.begin() as session:
+        await holds.accepted(session, account, CallKind.READ)
+    return answer
+
+
+async def read_beside_reports(res: Resources, account: str, call: Callable[[], Awaitable[T]]) -> T:
+    """Make a call that reads something else, for which a key may have no permission while it reads reports.
+
+    Raises NotNow, KeyRefused and Refused; holds nothing.
+    """
+    await _permit(res, account)
+    return await call()
+
+
+async def _permit(res: Resources, account: str) -> holds.Permit:
+    """A permit for one read; waits for the rate limit. Raises NotNow."""
     for _ in range(_LIMIT_TRIES):
         async with res.sessions.begin() as session:
-            permit = await holds.permit(
-                session, account, CallKind.READ, 1, limiter=res.limiter, probe_seconds=res.settings.retry_max_seconds
-            )
+            permit = await holds.permit(session, account, CallKind.READ, 1, res.claim_terms, queue=True)
             if not permit.calls and await holds.is_held(session, account, CallKind.READ):
                 raise NotNow("the account's read calls are on hold")
         if permit.calls:
-            return await call()
+            return permit
         await asyncio.sleep(_LIMIT_PAUSE_SECONDS)
     raise NotNow("the account's rate limit is used up")

@@ -7,16 +7,17 @@ from collections.abc import Iterable
 
 import structlog
 
-from app.accounts import holds, reconciliations, unreadable
+from app.accounts import reconciliations, unreadable
 from app.accounts.identity import check_identity
 from app.accounts.reconciliations import AccountClaim
 from app.errors import KeyRefused, NotNow, Refused
 from app.observability import log_lines
 from app.resources import Resources
 from app.rules import schedule
-from app.runs.slots import look_up_cancelled
+from app.stripe_api.objects import ReportTypeInfo
+from app.upkeep.calls import read_of_reports
+from app.upkeep.cancelled import look_up_cancelled
 from app.upkeep.clock import pull_back
-from app.vocabulary import CallKind
 
 log = structlog.get_logger()
 
@@ -67,22 +68,17 @@ async def reconcile(res: Resources, accounts: Iterable[str] | None = None) -> No
 
 async def refresh_report_types(res: Resources, account: str) -> int:
     """List every report type of the account in one call; returns the number of planned runs. Raises NotNow."""
-    async with res.sessions.begin() as session:
-        permit = await holds.permit(
-            session, account, CallKind.READ, 1, limiter=res.limiter, probe_seconds=res.settings.retry_max_seconds
-        )
-        if not permit.calls:
-            raise NotNow("the account's read calls are on hold, or its rate limit is used up")
     skipped: list[str] = []
+
+    async def list_types() -> list[ReportTypeInfo]:
+        try:
+            return await res.stripe.list_report_types(account, skipped)
+        except Refused as error:
+            # The call has no parameters of ours: whatever Stripe refuses is the key, or the account.
+            raise KeyRefused(error.message, error.request_id, status=error.status) from error
+
     try:
-        types = await res.stripe.list_report_types(account, skipped)
-    except (KeyRefused, Refused) as error:
-        # The call has no parameters of ours: whatever Stripe refuses is the key, or the account.
-        refused = KeyRefused(error.message, error.request_id, status=error.status)
-        async with res.sessions.begin() as session:
-            await holds.hold(session, account, CallKind.READ, refused, probing=permit.probing, backoff=res.backoff)
-        log.error("report_types.refused", account=account, error=str(error), stripe_request_id=error.request_id)
-        raise NotNow(str(error)) from error
+        types = await read_of_reports(res, account, list_types)
     except NotNow:
         if skipped:
             async with res.sessions.begin() as session:
@@ -90,7 +86,6 @@ async def refresh_report_types(res: Resources, account: str) -> int:
         raise
     async with res.sessions.begin() as session:
         await unreadable.note(session, account, "report_type", skipped)
-        await holds.accepted(session, account, CallKind.READ)
         planned = await schedule.record_availability(session, account, types, attempts=res.settings.max_run_attempts)
     log.info("report_types.refreshed", account=account, report_types=len(types), runs_planned=planned)
     return planned

@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 
 from app import handlers
+from app.errors import NotNow
 from app.resources import Resources, open_resources
 from app.runs import manual, request_claim
 from app.runs.request import request_run
@@ -17,6 +18,7 @@ from app.upkeep.reconcile import reconcile
 from app.vocabulary import Lane
 from tests.runs.stories import (
     CREATE,
+    READ_RUN,
     another_process,
     days_due,
     deliver,
@@ -182,10 +184,17 @@ async def test_a_cancelled_run_holds_its_slot_until_stripe_is_done_with_it(
         assert await request_due(res) == 1
         simulator.finish_run(second.id, outcome="fail")  # and no event ever says so
         assert await request_due(res) == 0
+        simulator.inject("status", status=403, match=READ_RUN)
+        with pytest.raises(NotNow, match="permissions"):
+            await reconcile(res)
+        held = await fetch(res, "select call_kind from account_holds")
+        assert [hold["call_kind"] for hold in held] == ["read"], "as wherever a key may not read runs"
+        await everything_is_due(res)
         await reconcile(res)
 
         assert await request_due(res) == 1
         assert await states(res) == {"cancelled": 2, "requested": 2}
+        assert await fetch(res, "select 1 from account_holds") == []
 
 
 async def test_with_more_rules_than_one_claim_looks_at_each_has_its_turn(
