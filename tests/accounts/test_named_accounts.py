@@ -176,7 +176,9 @@ async def test_an_answer_for_another_account_than_the_named_one_binds_nothing_an
 
     async with resources(database_url, simulator, shop={"api_key": key, "stripe_account": SHOP}) as shop:
         _lose_the_header_on_the_way(shop)
-        with pytest.raises(NotNow, match=f"Stripe answers for {simulator.account().id}; {SHOP} is named"):
+        with pytest.raises(
+            NotNow, match=f"Stripe answers for {simulator.account().id}; the key is configured for {SHOP}"
+        ):
             await reconcile(shop)
         await add_rule(shop, account="shop", name="theirs")
 
