@@ -106,7 +106,7 @@ async def loads(view: View) -> Check:
         link = Link(LinkKind.LOADS, {"state": "failed"} if found.failed else {})
         return degraded("loads", "; ".join(said + changed), "; ".join(advice), link=link)
     if found.waiting:
-        waiting = f"{count(found.waiting, 'file', most=MOST_COUNTED)} from before the tables existed are not loaded"
+        waiting = f"not loaded: {count(found.waiting, 'file', most=MOST_COUNTED)} from before the tables existed"
         return ok("loads", "; ".join([waiting, *changed]), advice="`tallyhook tables load`")
     return ok("loads", "; ".join(["every stored file is loaded", *changed]))
 

@@ -150,7 +150,7 @@ async def test_a_file_that_is_not_what_it_was_is_not_written(
     ended = await command("runs", "download", stored)
 
     assert ended.code == 1
-    assert "is not what it was" in ended.errors
+    assert "has changed: its size or SHA-256 differs" in ended.errors
     assert os.listdir(tmp_path) == []
 
 

@@ -60,7 +60,7 @@ async def test_unknown_columns_and_older_files_are_reported(tables: Resources, a
     await store(tables, rows(line(1)), rule_id=rule_id, owed=False)
     for stored in ("files", "runs"):
         await execute(tables, f"update {stored} set stored_at = now() - interval '1 day'")
-    assert "1 file from before there were tables" in (await checks(api))["loads"][1]
+    assert "not loaded: 1 file from before the tables existed" in (await checks(api))["loads"][1]
 
     await stored_and_loaded(tables, rows(line(2) + ",43", header=HEADER + ",shoe_size"), rule_id=rule_id, start=day(2))
 
