@@ -1,5 +1,6 @@
 """Every closed set of names, and the moves a run may make. Pure: only the standard library."""
 
+from dataclasses import dataclass
 from enum import StrEnum
 
 
@@ -164,6 +165,22 @@ class Lane(StrEnum):
     OBJECTS = "objects"  # loaded windows → objects of the Parquet store
     ACCOUNTS = "accounts"  # accounts whose poll at Stripe is due
     TIMETABLE = "timetable"  # recurring work
+
+
+@dataclass(frozen=True, slots=True)
+class RunStep:
+    """One step of a run's life: runs in this state are due in these lanes, and make a call of this kind."""
+
+    state: RunState
+    call: CallKind
+    lanes: tuple[Lane, ...]
+
+
+RUN_STEPS = (
+    RunStep(RunState.PLANNED, CallKind.CREATE, (Lane.REQUESTS,)),
+    RunStep(RunState.REQUESTED, CallKind.READ, (Lane.LOOKUPS,)),
+    RunStep(RunState.READY, CallKind.FILES, (Lane.DOWNLOADS, Lane.BIG_DOWNLOADS)),
+)
 
 
 # Raise it with every new value of a rule that the previous version cannot read: while a process with a

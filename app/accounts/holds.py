@@ -10,15 +10,12 @@ from app.errors import KeyRefused
 from app.planning.backoff import Backoff
 from app.queue.wakeups import CHANNEL
 from app.resources import ClaimTerms
-from app.vocabulary import CallKind, Lane, RunState
+from app.vocabulary import RUN_STEPS, CallKind, Lane
 
-_LANES = {
-    CallKind.CREATE: (Lane.REQUESTS,),
-    CallKind.READ: (Lane.LOOKUPS, Lane.ACCOUNTS),
-    CallKind.FILES: (Lane.DOWNLOADS, Lane.BIG_DOWNLOADS),
-}
-# The state of the runs that wait for a call of this kind.
-_STATE = {CallKind.CREATE: RunState.PLANNED, CallKind.READ: RunState.REQUESTED, CallKind.FILES: RunState.READY}
+# What waits for a call of this kind: the lanes, and the state of the runs.
+_LANES = {step.call: step.lanes for step in RUN_STEPS}
+_LANES[CallKind.READ] += (Lane.ACCOUNTS,)
+_STATE = {step.call: step.state for step in RUN_STEPS}
 
 
 @dataclass(frozen=True, slots=True)

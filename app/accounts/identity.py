@@ -23,7 +23,7 @@ from app.errors import KeyRefused, NotNow, Refused, StripeCallError
 from app.queue.wakeups import wake
 from app.resources import Resources
 from app.settings import Account
-from app.vocabulary import Lane
+from app.vocabulary import RUN_STEPS
 
 log = structlog.get_logger()
 
@@ -174,7 +174,7 @@ async def _by_a_stored_run(res: Resources, account: str) -> _Seen | None:
 
 async def _release(session: AsyncSession, account: str) -> None:
     if (await session.execute(_RELEASE, {"account": account})).first() is not None:
-        await wake(session, Lane.REQUESTS, Lane.LOOKUPS, Lane.DOWNLOADS, Lane.BIG_DOWNLOADS)
+        await wake(session, *(lane for step in RUN_STEPS for lane in step.lanes))
 
 
 # The first key binds the slug; it is never bound again.

@@ -9,6 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.db.rows import fetch, fetch_first, fetch_one
 from app.rules.rechecks import counts
+from app.vocabulary import RUN_STEPS, RunState
 
 # Nothing is counted further than this: "more than 1000" says as much.
 MOST_COUNTED = 1000
@@ -69,7 +70,8 @@ async def failed_runs(session: AsyncSession) -> FailedRuns:
     return await fetch_one(session, FailedRuns, _FAILED_RUNS, {"limit": MOST_COUNTED + 1})
 
 
-DUE_LANES = ("requests", "lookups", "downloads")
+# Each step of a run by its first lane.
+DUE_LANES = tuple(step.lanes[0].value for step in RUN_STEPS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,12 +233,13 @@ _DUE = """
         order by run.due_at limit :limit
     ) as due where due.workable
 """
+_DUE_IN = {step.state: _DUE.format(lane=step.lanes[0], state=step.state) for step in RUN_STEPS}
 _LANES = text(f"""
 select lane, count(*) as runs, min(due_at) as oldest from (
-    {_DUE.format(lane="requests", state="planned")}
+    {_DUE_IN[RunState.PLANNED]}
       and not exists (select from runs as other where other.account = due.account and other.state = 'requested')
-    union all {_DUE.format(lane="lookups", state="requested")}
-    union all {_DUE.format(lane="downloads", state="ready")}
+    union all {_DUE_IN[RunState.REQUESTED]}
+    union all {_DUE_IN[RunState.READY]}
 ) as due group by lane order by lane
 """)  # noqa: S608 - of constants only
 _HOLDS = text("""

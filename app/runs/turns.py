@@ -13,7 +13,7 @@ from app.db.errors import is_transient
 from app.errors import AccountBusy
 from app.queue.claims import FREE
 from app.resources import Resources
-from app.vocabulary import Lane, RunState
+from app.vocabulary import RUN_STEPS, Lane, RunState
 
 log = structlog.get_logger()
 Claim = TypeVar("Claim")
@@ -21,12 +21,7 @@ Claim = TypeVar("Claim")
 # When to look again at an account for which another process was claiming: a claim takes a few round trips. Chosen at
 # random, so that the processes do not collide again.
 BUSY_SECONDS = 0.01, 0.1
-_STATE = {
-    Lane.REQUESTS: RunState.PLANNED,
-    Lane.LOOKUPS: RunState.REQUESTED,
-    Lane.DOWNLOADS: RunState.READY,
-    Lane.BIG_DOWNLOADS: RunState.READY,
-}
+_STATE = {lane: step.state for step in RUN_STEPS for lane in step.lanes}
 
 
 async def claim_in_turn(
@@ -105,5 +100,5 @@ select account from found where account = any(cast(:accounts as text[])) and exi
     select from runs where account = found.account and state = '{state.value}' and due_at <= clock_timestamp()
         and {FREE})
 """)  # noqa: S608 - words of ours
-    for state in (RunState.PLANNED, RunState.REQUESTED, RunState.READY)
+    for state in (step.state for step in RUN_STEPS)
 }

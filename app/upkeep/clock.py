@@ -14,7 +14,7 @@ from app.resources import Resources
 from app.settings import Settings
 from app.stripe_api.answers import LONGEST_RETRY_AFTER
 from app.targets import schedule
-from app.vocabulary import Lane, RunState
+from app.vocabulary import RUN_STEPS, Lane
 
 log = structlog.get_logger()
 
@@ -52,8 +52,8 @@ def _longest_waits(settings: Settings) -> dict[str, float]:
 
 _TOO_FAR = "> clock_timestamp() + make_interval(secs => :most)"
 _RUNS_TOO_FAR = " union all ".join(
-    f"(select id from runs where account = slug and state = '{state.value}' and due_at {_TOO_FAR} limit :limit)"  # noqa: S608
-    for state in (RunState.PLANNED, RunState.REQUESTED, RunState.READY)
+    f"(select id from runs where account = slug and state = '{step.state}' and due_at {_TOO_FAR} limit :limit)"  # noqa: S608
+    for step in RUN_STEPS
 )
 _DUE_NOW = f"""due_at = least(due_at, clock_timestamp()),
     lease_until = case when lease_until {_TOO_FAR} then null else lease_until end"""

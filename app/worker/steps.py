@@ -48,7 +48,7 @@ from app.targets.send import crashed as delivery_crashed
 from app.upkeep import connected_accounts, reconcile, retention
 from app.upkeep.payouts import read_lists as read_payouts
 from app.upkeep.prune import prune
-from app.vocabulary import CallKind, Lane, RunState
+from app.vocabulary import RUN_STEPS, Lane
 from app.worker.due import EVENTS_DUE, MISSING_TYPES_DUE, probe_due, rate_due, runs_due
 from app.worker.lanes import GRACE_SECONDS, Claimed, Line, Loop, Pool, run
 from app.worker.recurring import Entry, recurring
@@ -97,8 +97,8 @@ def timetable(res: Resources) -> list[Entry]:
 
 def lanes(res: Resources) -> list[Loop | Pool[Any]]:
     """All lanes."""
-    creates, reads, files = (
-        [probe_due(kind), *rate_due(res.limiter, kind)] for kind in (CallKind.CREATE, CallKind.READ, CallKind.FILES)
+    planned, requested, ready = (
+        [runs_due(step.state), probe_due(step.call), *rate_due(res.limiter, step.call)] for step in RUN_STEPS
     )
     return [
         Loop(Lane.INBOX, handlers.drain, next_due=[EVENTS_DUE], batch=handlers.BATCH),
@@ -110,7 +110,7 @@ def lanes(res: Resources) -> list[Loop | Pool[Any]]:
             step=request_run,
             kind=RUNS,
             line=_line("run.asked"),
-            next_due=[runs_due(RunState.PLANNED), MISSING_TYPES_DUE, *creates],
+            next_due=[*planned, MISSING_TYPES_DUE],
             grace=GRACE_SECONDS,
         ),
         Pool(
@@ -120,11 +120,11 @@ def lanes(res: Resources) -> list[Loop | Pool[Any]]:
             step=look_up,
             kind=RUNS,
             line=_line("run.looked_up"),
-            next_due=[runs_due(RunState.REQUESTED), *reads],
+            next_due=requested,
             grace=GRACE_SECONDS,
         ),
-        _downloads(Lane.DOWNLOADS, DOWNLOADS_AT_ONCE, next_due=files),
-        _downloads(Lane.BIG_DOWNLOADS, BIG_DOWNLOADS_AT_ONCE, next_due=files),
+        _downloads(Lane.DOWNLOADS, DOWNLOADS_AT_ONCE, next_due=ready),
+        _downloads(Lane.BIG_DOWNLOADS, BIG_DOWNLOADS_AT_ONCE, next_due=ready),
         Loop(Lane.OBJECTS, publishing.publish_due, next_due=[publishing.next_due(res.settings.parquet_store)]),
         # The child does one at a time, which keeps a core busy; meanwhile the next one is claimed. An interrupted load
         # is rolled back, and needs no grace.
@@ -183,7 +183,7 @@ def _downloads(lane: Lane, slots: int, *, next_due: Sequence[str]) -> Pool[Downl
         step=download,
         kind=RUNS,
         line=_line("run.fetched"),
-        next_due=[runs_due(RunState.READY), *next_due],
+        next_due=next_due,
         patience=PATIENCE_SECONDS,
     )
 

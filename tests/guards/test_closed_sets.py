@@ -12,10 +12,13 @@ from app.vocabulary import (
     CONNECT_EVENTS,
     OWN_EVENTS,
     PAYOUT_EVENTS,
+    RUN_STEPS,
+    CallKind,
     ErrorKind,
     EventType,
     Lane,
     RunState,
+    sources_of,
 )
 from app.worker.steps import lanes
 from tests.runs.stories import one_due_run
@@ -61,3 +64,11 @@ async def test_every_lane_is_worked_and_knows_when_it_has_something_to_do_next(r
 def test_every_event_type_has_a_handler() -> None:
     assert set(handlers.HANDLERS) == {*OWN_EVENTS, *PAYOUT_EVENTS}
     assert set(handlers.HINT_HANDLERS) == set(EventType) == {*OWN_EVENTS, *CONNECT_EVENTS}
+
+
+def test_every_state_that_a_run_leaves_by_itself_has_its_lanes_and_its_kind_of_call() -> None:
+    lanes = [lane for step in RUN_STEPS for lane in step.lanes]
+
+    assert {step.state for step in RUN_STEPS} == sources_of(RunState.FAILED)
+    assert {step.call for step in RUN_STEPS} == set(CallKind)
+    assert len(lanes) == len(set(lanes))

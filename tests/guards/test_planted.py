@@ -40,6 +40,9 @@ BREACHES: dict[str, tuple[str, str | None, str]] = {
     "test_every_event_type_has_a_handler": (
         "app/vocabulary.py", "class EventType(StrEnum):\n", 'class EventType(StrEnum):\n    LOST = "lost"\n',
     ),
+    "test_every_state_that_a_run_leaves_by_itself_has_its_lanes_and_its_kind_of_call": (
+        "app/vocabulary.py", "class CallKind(StrEnum):\n", 'class CallKind(StrEnum):\n    LOST = "lost"\n',
+    ),
     "test_every_link_leads_somewhere": ("README.md", None, "[gone](docs/gone.md)\n"),
     "test_every_test_that_a_document_names_exists": ("docs/reliability.md", None, "`test_that_nobody_wrote`\n"),
     "test_every_decision_has_a_number_of_its_own": ("docs/decisions/0001-again.md", None, "# 0001 · Again\n"),
