@@ -72,13 +72,12 @@ class StripeCallError(TallyhookError):
 
 @dataclass
 class NotNow(StripeCallError):
-    """May work later. `after` is in seconds, where the answer said so; `throttled` when it was a 429.
+    """May work later. `after` is in seconds, where the answer said so.
 
     `replayed` when Stripe gave the same answer as before, and will for as long as it keeps the idempotency key.
     """
 
     after: float | None = None
-    throttled: bool = False
     replayed: bool = False
 
 

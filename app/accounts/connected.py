@@ -186,7 +186,6 @@ class ListState:
 
     account: str
     connected: int
-    complete_at: datetime | None
     odd_items: int
     doubted: bool
     refusal: str | None
@@ -309,7 +308,7 @@ order by account, id limit :limit
 _STATE_SQL = """
 select account, (select count(*) from connected_accounts as one
         where one.account = list.account and left_at is null and stripe_created_at is not null) as connected,
-    complete_at, odd_items, doubted_at is not null as doubted, refusal
+    odd_items, doubted_at is not null as doubted, refusal
 from connected_lists as list
 """
 _STATES = text(f"{_STATE_SQL} order by account")

@@ -14,6 +14,7 @@ from starlette.responses import Response, StreamingResponse
 from app import files
 from app.api.downloads.lines import answer_with_lines, check_account, holds_several
 from app.api.downloads.parquet import answer_with_parquet
+from app.api.downloads.pieces import body_of
 from app.api.downloads.xlsx import MEDIA_TYPE as XLSX
 from app.api.downloads.xlsx import answer_with_workbook
 from app.api.http.content_negotiation import names_tag, prefers_zstd
@@ -127,24 +128,13 @@ async def _answer(
 ) -> Response:
     about: dict[str, Any] = {"status_code": status, "media_type": file.media_type, "headers": headers}
     if request.method == "HEAD":
-        return StreamingResponse(_nothing(), **about)
+        return StreamingResponse(body_of(request, b"", pieces), **about)
     # The first piece is fetched before the answer begins: an error so far can still become a problem.
     first = await anext(pieces, b"")
     if len(first) < int(headers["Content-Length"]):
-        return StreamingResponse(_all_of(first, pieces), **about)
+        return StreamingResponse(body_of(request, first, pieces), **about)
     await anext(pieces, b"")  # ends it
     return Response(first, **about)
-
-
-async def _all_of(first: bytes, pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    yield first
-    async for piece in pieces:
-        yield piece
-
-
-async def _nothing() -> AsyncIterator[bytes]:
-    return
-    yield
 
 
 def file_there(run: ShownRun) -> ShownFile:

@@ -4,8 +4,6 @@ from sqlalchemy import Connection, text
 
 from app.errors import ForeignSchema
 
-# The rows themselves; the service's own, made by a migration.
-ROWS_SCHEMA = "report_rows"
 _OURS = "tallyhook: "
 
 

@@ -106,7 +106,6 @@ class Kept:
     status: str
     detail: str
     advice: str | None
-    looked_by: str
     looked_at: datetime
 
 
@@ -168,6 +167,6 @@ on conflict (name, account) do update set status = excluded.status, detail = exc
     advice = excluded.advice, looked_by = excluded.looked_by, looked_at = now()
 """)
 _KEPT = text("""
-select name, account, status, detail, advice, looked_by, looked_at from kept_checks
+select name, account, status, detail, advice, looked_at from kept_checks
 where account = any(cast(:accounts as text[])) order by name, account limit :limit
 """)

@@ -47,7 +47,7 @@ def _trouble(error: stripe.StripeError) -> NotNow | KeyRefused | Refused:
     if status in (401, 403):
         return KeyRefused(message, request_id, status=status)
     if status == 429:
-        return NotNow(message, request_id, throttled=True, after=retry_after(error.headers))
+        return NotNow(message, request_id, after=retry_after(error.headers))
     if status is None or status >= 500 or status in (408, 409) or status < 400:
         replayed = _header(error.headers, "idempotent-replayed") == "true"
         return NotNow(message, request_id, after=retry_after(error.headers), replayed=replayed)

@@ -31,7 +31,7 @@ def check_file_answer(response: httpx.Response, start: int) -> None:
     if status in (401, 403):
         raise KeyRefused(message, request_id, status=status)
     if status == 429 or status >= 500 or status in (408, 409):
-        raise NotNow(message, request_id, throttled=status == 429, after=retry_after(response.headers))
+        raise NotNow(message, request_id, after=retry_after(response.headers))
     raise Refused(message, request_id, status=status)
 
 

@@ -77,7 +77,6 @@ class ReportTypeFacts:
     id: str
     family: str
     columns: tuple[str, ...]
-    is_complete: bool
     mark: str
     default_columns: tuple[str, ...]
 
@@ -89,7 +88,6 @@ class Catalogue:
     columns: Mapping[str, Column]
     families: Mapping[str, Family]
     report_types: Mapping[str, ReportTypeFacts]
-    by_table: Mapping[str, Family]
 
 
 @cache
@@ -102,7 +100,6 @@ def catalogue() -> Catalogue:
         columns={name: _column(name, facts, raw["meanings"]) for name, facts in raw["columns"].items()},
         families=families,
         report_types={id_: _report_type(id_, facts) for id_, facts in raw["report_types"].items()},
-        by_table={family.table: family for family in families.values()},
     )
 
 
@@ -149,5 +146,4 @@ def _family(id_: str, facts: Mapping[str, Any]) -> Family:
 
 def _report_type(id_: str, facts: Mapping[str, Any]) -> ReportTypeFacts:
     defaults = tuple(facts.get("default_columns", ()))
-    complete = facts["columns_complete"]
-    return ReportTypeFacts(id_, facts["family"], tuple(facts["columns"]), complete, facts["columns_mark"], defaults)
+    return ReportTypeFacts(id_, facts["family"], tuple(facts["columns"]), facts["columns_mark"], defaults)

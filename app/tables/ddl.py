@@ -102,17 +102,6 @@ def make_views(connection: Connection, table: str, reports_schema: str) -> None:
         _make_view(connection, view)
 
 
-def drop_table(connection: Connection, table: str, reports_schema: str) -> None:
-    """Remove a table and its views; inside the caller's transaction. Fails while views of others depend on them."""
-    for schema, name in (
-        (reports_schema, table),
-        (reports_schema, f"{table}_all"),
-        (f"{reports_schema}_personal", table),
-    ):
-        connection.execute(sql.SQL("drop view if exists {}").format(sql.Identifier(schema, name)))
-    connection.execute(sql.SQL("drop table if exists {}").format(sql.Identifier(ROWS_SCHEMA, table)))
-
-
 def _missing(
     connection: Connection, table: str, wanted: dict[str, Field], has_metadata: bool
 ) -> list[tuple[str, str]] | None:

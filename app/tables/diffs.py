@@ -17,9 +17,6 @@ from app.tables.columns import METADATA, sql_name
 from app.tables.ddl import ROWS_SCHEMA, Connection
 from app.tables.facts import TOTAL_LINE
 
-# What can be listed row by row.
-KINDS_OF_ROWS = ("added", "removed", "changed")
-
 
 @dataclass(frozen=True, slots=True)
 class Side:

@@ -36,7 +36,6 @@ class Due:
     account: str
     connected_account: str | None
     window_key: str
-    object_location: str | None
     shown_id: int | None
     shown_run_id: uuid.UUID | None
 
@@ -122,7 +121,6 @@ update loads set lease_until = clock_timestamp() + make_interval(secs => :second
     fence = fence + 1
 from due where loads.id = due.id
 returning loads.id, loads.fence, loads.table_name, loads.account, loads.connected_account, loads.window_key,
-    loads.object_location,
     (select shown.id from loads as shown where {_SAME_WINDOW} and {_SHOWN} limit 1) as shown_id,
     (select shown.run_id from loads as shown where {_SAME_WINDOW} and {_SHOWN} limit 1) as shown_run_id
 """)  # noqa: S608 - of constants only

@@ -34,11 +34,6 @@ def is_public(address: Address) -> bool:
     return address.is_global and not (special or address.is_multicast or address.is_reserved or address.is_loopback)
 
 
-def is_allowed(address: Address, networks: Sequence[Network]) -> bool:
-    """Whether messages may go there: a public address, or one of the networks that TALLYHOOK_TARGET_NETWORKS opens."""
-    return is_public(address) or is_inside(address, networks)
-
-
 def is_inside(address: Address, networks: Sequence[Network]) -> bool:
     """Whether one of the networks contains the address, even if it is an IPv4 address mapped into IPv6."""
     plain = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None

@@ -23,7 +23,6 @@ from app.web.visit import Visit, get, page_of
 
 RULES_SHOWN = 100
 MISSING_SHOWN = 20
-MONTHS_BACK = 24
 
 
 @dataclass(frozen=True, slots=True)

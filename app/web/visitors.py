@@ -21,11 +21,10 @@ _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 @dataclass(frozen=True, slots=True)
 class Visitor:
-    """Somebody who may look; `session_id` is None for a user whom a proxy has logged in."""
+    """Somebody who may look."""
 
     name: str
     role: Role
-    session_id: str | None = None
     accounts: frozenset[str] | None = None  # the only accounts that this visitor sees; None: all
 
     @property
@@ -46,18 +45,18 @@ async def visitor_of(request: Request, res: Resources, access: Access) -> Visito
         login = await sessions.find(session, session_id)
     if login is None:
         return None
-    return _as_it_is_now(login, access, session_id)
+    return _as_it_is_now(login, access)
 
 
-def _as_it_is_now(login: sessions.Login, access: Access, session_id: str) -> Visitor | None:
+def _as_it_is_now(login: sessions.Login, access: Access) -> Visitor | None:
     """What a session may see and do now: no more than its token may at present; None once the token is gone."""
     if not login.origin.startswith("token:"):
-        return Visitor(login.name, Role(login.role), session_id)
+        return Visitor(login.name, Role(login.role))
     owner = access.by_origin(login.origin)
     if owner is None:
         return None
     role = Role.READ if Role.READ in (owner.role, Role(login.role)) else Role.ADMIN
-    return Visitor(login.name, role, session_id, owner.accounts)
+    return Visitor(login.name, role, owner.accounts)
 
 
 def _by_proxy(request: Request, settings: Settings) -> Visitor | None:

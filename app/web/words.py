@@ -15,7 +15,6 @@ from app.health.text import span
 from app.tables.checks.registry import BY_NAME
 from app.vocabulary import ErrorKind
 
-_KIB = 1024
 _MANY = 100
 
 

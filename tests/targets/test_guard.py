@@ -10,7 +10,7 @@ import pytest
 from app.errors import AddressRefused
 from app.targets import guard
 from app.targets.answers import no_answer
-from app.targets.guard import is_allowed, is_public, make_client
+from app.targets.guard import is_inside, is_public, make_client
 from tests.stripe_api.authority import behind_tls
 from tests.targets.receivers import web_receiver
 
@@ -39,9 +39,9 @@ def test_public_addresses_are_allowed_also_where_they_are_wrapped(address: str) 
 def test_a_network_that_was_opened_is_allowed_and_its_neighbour_is_not() -> None:
     opened = [ip_network("10.1.0.0/16")]
 
-    assert is_allowed(ip_address("10.1.2.3"), opened)
-    assert is_allowed(ip_address("::ffff:10.1.2.3"), opened)
-    assert not is_allowed(ip_address("10.2.0.1"), opened)
+    assert is_inside(ip_address("10.1.2.3"), opened)
+    assert is_inside(ip_address("::ffff:10.1.2.3"), opened)
+    assert not is_inside(ip_address("10.2.0.1"), opened)
 
 
 @pytest.mark.parametrize(

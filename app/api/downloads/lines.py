@@ -6,6 +6,7 @@ from pathlib import Path
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
+from app.api.downloads.pieces import body_of
 from app.api.http.content_negotiation import names_tag
 from app.errors import Malformed, NotAcceptable, NotFound
 from app.files.account_lines import AccountLines
@@ -50,8 +51,7 @@ async def answer_with_lines(res: Resources, request: Request, file: ShownFile, a
     except Malformed as error:
         advice = "add it to the rule's parameter `columns`, or download the whole file"
         raise NotAcceptable(f"the lines of one account cannot be picked: {error}; {advice}") from error
-    body = _nothing() if request.method == "HEAD" else _all(first, lines)
-    return StreamingResponse(body, media_type=file.media_type, headers=headers)
+    return StreamingResponse(body_of(request, first, lines), media_type=file.media_type, headers=headers)
 
 
 async def _picked(pieces: AsyncIterator[bytes], lines: AccountLines) -> AsyncIterator[bytes]:
@@ -60,14 +60,3 @@ async def _picked(pieces: AsyncIterator[bytes], lines: AccountLines) -> AsyncIte
             yield found
     if found := lines.end():
         yield found
-
-
-async def _all(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    yield first
-    async for piece in rest:
-        yield piece
-
-
-async def _nothing() -> AsyncIterator[bytes]:
-    return
-    yield
