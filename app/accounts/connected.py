@@ -11,7 +11,7 @@ from datetime import datetime
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.db.rows import fetch, fetch_first, fetch_one
+from app.db.rows import fetch, fetch_one
 from app.queue import timetable
 from app.stripe_api.client import ConnectedPage
 from app.stripe_api.objects import ConnectedAccount
@@ -196,11 +196,6 @@ async def list_states(session: AsyncSession) -> list[ListState]:
     return await fetch(session, ListState, _STATES)
 
 
-async def state_of(session: AsyncSession, account: str) -> ListState | None:
-    """Of one account."""
-    return await fetch_first(session, ListState, _STATE_OF, {"account": account})
-
-
 _LOOK = text("""
 insert into connected_accounts (account, id, source, look_at)
 select :account, id, 'event', clock_timestamp() from unnest(cast(:ids as text[])) as named(id) order by id
@@ -305,11 +300,9 @@ where stripe_created_at is not null and (account, id) > (:after, :after_id)
   and (cast(:left as boolean) is null or (left_at is not null) = cast(:left as boolean))
 order by account, id limit :limit
 """)
-_STATE_SQL = """
+_STATES = text("""
 select account, (select count(*) from connected_accounts as one
         where one.account = list.account and left_at is null and stripe_created_at is not null) as connected,
     odd_items, doubted_at is not null as doubted, refusal
-from connected_lists as list
-"""
-_STATES = text(f"{_STATE_SQL} order by account")
-_STATE_OF = text(f"{_STATE_SQL} where account = :account")
+from connected_lists as list order by account
+""")

@@ -35,9 +35,6 @@ PATIENCE_SECONDS = 0.05
 # Not a lane: runs became ready, so Stripe can make others. Their files come first.
 SLOTS_WORD = "slots"
 
-# A file of at least this size is big and has a lane of its own, so that small reports never wait behind it.
-BIG_BYTES = 64 * 1024 * 1024
-
 # A newer version may wake lanes that this one does not know.
 _KNOWN = frozenset(lane.value for lane in Lane)
 

@@ -21,11 +21,11 @@ from app.errors import Mismatch, Refused, StoreAway, WrongPart
 from app.files import FileFacts, FileWriter
 from app.observability import log_lines
 from app.queue.claims import FREE, back_off, lock_claims
-from app.queue.wakeups import BIG_BYTES
 from app.resources import ClaimTerms, Resources
 from app.runs import moves
 from app.runs.moves import Move, RunError
 from app.runs.put_off import puts_off
+from app.runs.settle import BIG_BYTES
 from app.runs.transfer import DownloadClaim, fenced, transfer
 from app.runs.turns import claim_in_turn, claiming
 from app.tables import loads

@@ -253,4 +253,3 @@ select claimed.id as run_id, claimed.account, claimed.attempt, claimed.fence, cl
 from claimed join attempt on attempt.run_id = claimed.id
 left join report_types as type on type.account = claimed.account and type.id = claimed.report_type
 """)
-# These types are about to be probed: no second probe meanwhile.

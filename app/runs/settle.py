@@ -11,11 +11,14 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.db.batch import Batch
 from app.observability import log_lines
-from app.queue.wakeups import BIG_BYTES, wake
+from app.queue.wakeups import wake
 from app.runs import moves
 from app.runs.moves import Move, RunError
 from app.stripe_api.objects import StripeFile, StripeRun, stripe_run_from
 from app.vocabulary import ErrorKind, Lane, RunState
+
+# A file of at least this size is big and has a lane of its own, so that small reports never wait behind it.
+BIG_BYTES = 64 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)

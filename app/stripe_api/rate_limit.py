@@ -45,10 +45,6 @@ select from rate_limits where account = :account and call_kind = :kind
     and arrival > clock_timestamp() + make_interval(secs => :ahead)
     and arrival <= clock_timestamp() + make_interval(secs => :ahead + :step)
 """
-_WAIT = text("""
-select cast(min(extract(epoch from arrival - clock_timestamp()) - :ahead) as float8) from rate_limits
-where call_kind = :kind and arrival > clock_timestamp() + make_interval(secs => :ahead)
-""")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,13 +73,6 @@ class Limiter:
                 raise AccountBusy
             granted = (await session.execute(take, values)).scalar_one()
         return int(granted)
-
-    async def seconds_until_next(self, session: AsyncSession, kind: CallKind) -> float | None:
-        """Seconds until a call of this kind may be made for some account; None if there is nothing to wait for."""
-        if self.per_second <= 0:
-            return None
-        seconds = (await session.execute(_WAIT, {"kind": kind.value, "ahead": self.ahead(kind)})).scalar_one()
-        return None if seconds is None else float(seconds)
 
     def used_up(self, kind: CallKind) -> dict[str, object]:
         """The values of `USED_UP`."""

@@ -70,21 +70,6 @@ async def test_a_call_that_was_not_committed_does_not_count(res: Resources, simu
             assert await process.limiter.take(session, "default", CallKind.READ, wanted=5) == 0
 
 
-async def test_an_idle_account_does_not_hide_that_another_one_may_continue_soon(
-    res: Resources, simulator: Simulator
-) -> None:
-    async with another_process(res, simulator, TALLYHOOK_REQUESTS_PER_SECOND=0.1) as process:
-        async with process.sessions.begin() as session:
-            await process.limiter.take(session, "resting", CallKind.CREATE, wanted=1)
-        await execute(process, "update rate_limits set arrival = now() - interval '1 hour'")
-        async with process.sessions.begin() as session:
-            await process.limiter.take(session, "busy", CallKind.CREATE, wanted=1)
-            seconds = await process.limiter.seconds_until_next(session, CallKind.CREATE)
-
-    assert seconds is not None
-    assert 0 < seconds <= 10
-
-
 async def test_a_limit_that_was_written_when_the_clock_was_ahead_is_soon_forgotten(res: Resources) -> None:
     await execute(res, "insert into rate_limits values ('default', 'create', now() + interval '30 days')")
     limiter = Limiter(10.0)

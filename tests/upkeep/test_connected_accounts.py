@@ -106,8 +106,7 @@ async def test_odd_items_are_counted_and_one_without_an_id_makes_the_list_incomp
     # It is there, whatever else its item says.
     assert await known(res, left=True) == ["acct_000"]
     async with res.sessions.begin() as session:
-        state = await connected.state_of(session, "default")
-    assert state is not None
+        (state,) = await connected.list_states(session)
     assert (state.connected, state.odd_items) == (101, 1)
 
     simulator.disconnect_account("acct_001")
