@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.db.rows import fetch
 from app.resources import ClaimTerms
 from app.runs.slots import PENDING_AT_STRIPE
-from app.vocabulary import CallKind, RunState, WaitReason
+from app.vocabulary import RUN_STEPS, CallKind, RunState, WaitReason
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,7 @@ class Waiting:
 
 
 # The kind of call that a run in this state needs next. One that Stripe is making needs none: a webhook ends it, too.
-NEEDS: Mapping[str, CallKind] = {RunState.PLANNED: CallKind.CREATE, RunState.READY: CallKind.FILES}
+NEEDS: Mapping[str, CallKind] = {step.state: step.call for step in RUN_STEPS if step.state is not RunState.REQUESTED}
 
 
 @dataclass(frozen=True, slots=True)

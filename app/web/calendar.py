@@ -106,10 +106,10 @@ def day_cells(rule: RuleLine, states: Iterable[DayState], first: date, until: da
     for state in states:
         of_day.setdefault(state.day, []).append(state)
     for day, found in of_day.items():
-        worst = worst_of(rule, found)
+        worst = worst_in(rule, found)
         windows, stored = counted(found)
         note = "" if windows == 1 else f"{stored} of {windows} stored"
-        cells[day] = Cell(day, seen_state(rule, worst.state), days(day, day), path_of(rule, day, worst.run_id), note)
+        cells[day] = Cell(day, state_in(rule, worst.state), days(day, day), path_of(rule, day, worst.run_id), note)
     return cells
 
 
@@ -121,9 +121,9 @@ def counted(states: Iterable[DayState]) -> tuple[int, int]:
     return windows.total(), windows[RunState.STORED]
 
 
-def worst_of(rule: RuleLine, found: Iterable[_Shown]) -> _Shown:
+def worst_in(rule: RuleLine, found: Iterable[_Shown]) -> _Shown:
     """What stands for a day on which a rule has several windows: the worst state."""
-    return min(found, key=lambda one: _WORST_FIRST.index(seen_state(rule, one.state)))
+    return min(found, key=lambda one: _WORST_FIRST.index(state_in(rule, one.state)))
 
 
 def unmade_cells(rule: RuleLine, first: date, until: date, now: datetime) -> dict[date, Cell]:
@@ -131,7 +131,7 @@ def unmade_cells(rule: RuleLine, first: date, until: date, now: datetime) -> dic
     return {one.last: Cell(one.last, one.state, days(one.first, one.last)) for one in unmade(rule, first, until, now)}
 
 
-def seen_state(rule: RuleLine, state: str) -> str:
+def state_in(rule: RuleLine, state: str) -> str:
     """A run's state in the rule's calendar: what cannot continue until somebody acts is not under way."""
     return why.seen_state(state_of(state), rule.blocked_by(state))
 
@@ -147,7 +147,7 @@ def cell_of(window: WindowLine, rule: RuleLine, path: str, accounts: int = 1) ->
     is_odd = _is_daily(window) and hours != 24 and not window.partial
     note = ", ".join(_facts(window, hours if is_odd else None, accounts))
     first, last = dates_of(window.interval_start, window.interval_end, rule.timezone)
-    return Cell(window.day, seen_state(rule, window.state), days(first, last), path, note, hours if is_odd else None)
+    return Cell(window.day, state_in(rule, window.state), days(first, last), path, note, hours if is_odd else None)
 
 
 def dates_of(start: datetime, end: datetime, zone: str) -> tuple[date, date]:

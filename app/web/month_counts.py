@@ -13,7 +13,7 @@ from app.db.rows import fetch
 from app.planning.dates import local_dates
 from app.rules.rechecks import COUNTED_FIRST
 from app.vocabulary import RunState
-from app.web.calendar import LATER, first_day, seen_state, unmade
+from app.web.calendar import LATER, first_day, state_in, unmade
 from app.web.days import DAY, HELD, TYPE, RuleLine
 from app.web.month_cover import not_covered, shared
 from app.web.words import days as in_words
@@ -129,7 +129,7 @@ def _take(month: RuleMonth, made: _Made, rule: RuleLine | None) -> None:
     elif made.state == "cancelled":
         month.cancelled = made.number
     elif made.state == "removed" or rule is not None:
-        state = _STATES.get(made.state) or ("in_progress" if rule is None else seen_state(rule, made.state))
+        state = _STATES.get(made.state) or ("in_progress" if rule is None else state_in(rule, made.state))
         reason = made.message or _REASONS[(rule and rule.blocked_by(made.state)) or made.state]
         days = in_words(dates.first, dates.last)
         month.gaps.append(Gap(made.rule_id, made.name, made.number, days, state, sentence(reason)))

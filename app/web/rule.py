@@ -140,7 +140,7 @@ def _cells(
     for window in windows:
         of_day.setdefault(window.day, []).append(window)
     for day, found in of_day.items():
-        worst = calendar.worst_of(line, found)
+        worst = calendar.worst_in(line, found)
         path = calendar.path_of(line, day, worst.run_id) if together else f"/runs/{worst.run_id}"
         cells[day] = calendar.cell_of(worst, line, path, len(found) if together else 1)
     return cells
@@ -148,7 +148,7 @@ def _cells(
 
 def _state_of(line: RuleLine, window: WindowLine) -> str:
     """The state of its run, unless that is blocked."""
-    seen = calendar.seen_state(line, window.state)
+    seen = calendar.state_in(line, window.state)
     return seen if seen == "blocked" else window.state
 
 

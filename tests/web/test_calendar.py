@@ -6,7 +6,7 @@ from datetime import UTC, date, datetime
 
 import pytest
 
-from app.web.calendar import LATER, Cell, day_cells, months_of, seen_state, unmade
+from app.web.calendar import LATER, Cell, day_cells, months_of, state_in, unmade
 from app.web.days import DayState, RuleLine
 
 NOW = datetime(2026, 11, 26, 12, tzinfo=UTC)
@@ -49,17 +49,17 @@ def test_a_day_whose_data_is_there_and_that_has_no_run_is_missing() -> None:
 )
 def test_what_needs_somebody_is_blocked_with_and_without_a_run(blocked: RuleLine) -> None:
     assert states(blocked) == {"11-24": "blocked", "11-25": "blocked", "11-26": LATER}
-    assert [seen_state(blocked, state) for state in ("planned", "requested", "ready", "failed", "stored")] == [
+    assert [state_in(blocked, state) for state in ("planned", "requested", "ready", "failed", "stored")] == [
         "blocked", "in_progress", "in_progress", "failed", "stored",
     ]  # fmt: skip
-    assert seen_state(RULE, "planned") == "in_progress"
+    assert state_in(RULE, "planned") == "in_progress"
 
 
 def test_a_key_that_may_not_read_files_blocks_what_is_to_be_downloaded_and_nothing_before() -> None:
     blocked = replace(RULE, held=["files"])
 
     assert set(states(blocked).values()) == {"waiting", LATER}
-    assert [seen_state(blocked, state) for state in ("planned", "requested", "ready")] == [
+    assert [state_in(blocked, state) for state in ("planned", "requested", "ready")] == [
         "in_progress", "in_progress", "blocked",
     ]  # fmt: skip
     day = [DayState(RULE.id, date(2026, 11, 23), state, RULE.id, 2) for state in ("requested", "ready", "stored")]
