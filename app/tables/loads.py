@@ -144,7 +144,12 @@ async def again(session: AsyncSession, load_ids: Sequence[int]) -> int:
 
 async def again_of_rule(session: AsyncSession, rule_id: uuid.UUID, columns: Sequence[str]) -> int:
     """Load again those files of a rule that have one of these columns loaded; columns that it no longer names are left
-    out."""
+    out.
+
+    A load that is under way may have read the rule as it was: it is overtaken, and begins again.
+    """
+    await session.execute(_OVERTAKE, {"rule_id": rule_id})
+    await wake(session, Lane.LOADS)
     values = {"rule_id": rule_id, "columns": list(columns)}
     return await again(session, (await session.execute(_WITH_COLUMNS, values)).scalars().all())
 
@@ -236,6 +241,9 @@ update loads set state = 'due', due_at = clock_timestamp(), tries = 0, crashes =
     leased_by = null, fence = fence + 1
 from files where loads.id = any(:ids) and files.id = loads.file_id and files.removed_at is null
     and loads.state in ('loaded', 'failed', 'removed') returning loads.id
+""")
+_OVERTAKE = text("""
+update loads set fence = fence + 1, lease_until = null, leased_by = null where rule_id = :rule_id and state = 'due'
 """)
 _WITH_COLUMNS = text("""
 select id from loads where rule_id = :rule_id and loaded_columns && cast(:columns as text[])

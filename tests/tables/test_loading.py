@@ -207,6 +207,23 @@ async def test_personal_columns_are_loaded_by_name_and_shown_in_their_own_schema
     assert not {"description", "customer_email", "_metadata"} & set(silent_row)
 
 
+async def test_a_load_under_way_does_not_bring_in_a_column_that_its_rule_no_longer_names(tables: Resources) -> None:
+    # Given a load that has read its rule
+    rule_id = await rule(tables, table_personal=["description"])
+    run_id = await store(tables, rows(line(1) + ",shoes", header=HEADER + ",description"), rule_id=rule_id)
+    async with at_its_last_step(tables, rule_id, day(1), await claim_one(tables)) as (_, task):
+        # When the rule no longer names the column
+        await execute(tables, """update rules set "table" = jsonb_set("table", '{personal}', '[]')""")
+        async with tables.sessions.begin() as session:
+            await loads.again_of_rule(session, rule_id, ["description"])
+    await task
+    await load_all(tables)
+
+    # Then it is loaded without it
+    load = await load_of(tables, run_id)
+    assert (load["state"], "description" in load["loaded_columns"]) == ("loaded", False)
+
+
 async def test_the_newest_revision_shows_whatever_the_order_of_loading(tables: Resources) -> None:
     rule_id = await rule(tables)
     await stored_and_loaded(tables, rows(line(1), line(2)), rule_id=rule_id, revision=2)
