@@ -96,7 +96,8 @@ from (
 ) as ours where runs.id = ours.id
 """)
 _RELEASE = text("""
-update runs set lease_until = null, leased_by = null where id = :run_id and fence = :fence
+update runs set lease_until = null, leased_by = null, due_at = least(due_at, clock_timestamp())
+where id = :run_id and fence = :fence
 """)
 _BACK_OFF = text("""
 update runs set lease_until = null, leased_by = null, tries = tries + 1, last_trouble = :trouble,

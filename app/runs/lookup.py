@@ -91,8 +91,12 @@ select id from runs where account = :account and state = 'requested' and due_at 
     and {FREE}
 order by refused_at nulls first, due_at, id limit :limit for update skip locked
 """)  # noqa: S608 - of constants only
+# One that is being looked up was due already. Its lease as its due time says that it is due again afterwards: Stripe's
+# answer may be older than the hint (see settle).
 _DUE_NOW = text("""
-update runs set due_at = least(due_at, clock_timestamp()) where id in (
+update runs set due_at = case when lease_until > clock_timestamp() then lease_until
+    else least(due_at, clock_timestamp()) end
+where id in (
     select runs.id from runs join attempts on attempts.run_id = runs.id and attempts.number = runs.attempt
     where attempts.account = :account and attempts.stripe_run_id = any(cast(:stripe_run_ids as text[]))
       and runs.state = 'requested'

@@ -187,7 +187,8 @@ with given as (
     update attempts set heard_at = now() from given
     where attempts.run_id = given.run_id and attempts.number = given.number and ended_at is null
 )
-update runs set due_at = clock_timestamp() + make_interval(secs => :poll), lease_until = null, leased_by = null,
+update runs set lease_until = null, leased_by = null, due_at = clock_timestamp() + make_interval(
+        secs => case when lease_until is not null and due_at > clock_timestamp() then 0 else :poll end),
     tries = 0, refusals = 0, refused_at = null, last_trouble = null
 from given where id = given.run_id and state = 'requested' and attempt = given.number
 """)

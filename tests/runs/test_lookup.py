@@ -5,8 +5,9 @@ from datetime import timedelta
 import pytest
 
 from app import handlers
+from app.queue.claims import release
 from app.resources import Resources
-from app.runs.lookup import claim_lookups, look_up
+from app.runs.lookup import claim_lookups, look_up, look_up_soon
 from app.simulator import Simulator
 from app.upkeep.reconcile import reconcile
 from tests.runs.stories import (
@@ -151,6 +152,32 @@ async def test_a_stripe_run_that_stripe_no_longer_knows_is_replaced(res: Resourc
 
     run = await only_run(res)
     assert (run["state"], run["attempt"]) == ("stored", 2)
+
+
+async def test_a_hint_about_a_run_that_is_being_looked_up_has_it_looked_up_again_at_once(
+    res: Resources, simulator: Simulator
+) -> None:
+    await one_due_run(res, simulator)
+    simulator.configure(outcome="hang")
+    await request_due(res)
+    await everything_is_due(res)
+    for end in (release, look_up):
+        # Given a run that is being looked up
+        (claim,) = await claim_lookups(res, 10)
+
+        # When a hint arrives meanwhile, then nobody else looks it up
+        async with res.sessions.begin() as session:
+            await look_up_soon(session, "default", [simulator.runs[0].id])
+        assert await claim_lookups(res, 10) == []
+        # and it is due when that look has ended, however it ends
+        if end is look_up:
+            await look_up(res, claim)
+        else:
+            async with res.sessions.begin() as session:
+                await release(session, claim)
+    assert await look_up_due(res) == 1
+
+    assert await look_up_due(res) == 0
 
 
 async def test_a_look_up_of_a_run_that_was_settled_meanwhile_changes_nothing(
