@@ -29,10 +29,12 @@ class Reading:
     """What is due to be read of an account's list.
 
     `recent`: its newest accounts; `complete`: all of it. `page_after` is how far the complete reading that `began_at`
-    has come. `newest` is when the newest known account was made.
+    has come. `newest` is when the newest known account was made. Nothing is read before `asked_at`, on the
+    database's clock.
     """
 
     account: str
+    asked_at: datetime
     recent: bool
     complete: bool
     began_at: datetime | None
@@ -83,16 +85,22 @@ async def readings(session: AsyncSession, accounts: Sequence[str], *, recent: fl
 
 
 async def to_look_at(session: AsyncSession, account: str, *, limit: int) -> list[str]:
-    """The ids that events have named, longest waiting first."""
+    """The ids that events have named, those named longest ago first."""
     rows = await session.execute(_TO_LOOK_AT, {"account": account, "limit": limit})
     return list(rows.scalars())
 
 
-async def note_shown(session: AsyncSession, account: str, found: Sequence[ConnectedAccount], *, source: str) -> int:
-    """Record what Stripe shows of connected accounts; returns how many are new, or back."""
+async def note_shown(
+    session: AsyncSession, account: str, found: Sequence[ConnectedAccount], *, source: str, asked_at: datetime
+) -> int:
+    """Record what Stripe, asked after `asked_at`, shows of connected accounts; returns how many are new, or back.
+
+    One that an event has named since then is still to be looked at: the answer may be older.
+    """
     values = {
         "account": account,
         "source": source,
+        "asked_at": asked_at,
         "ids": [one.id for one in found],
         "created": [one.created_at for one in found],
         "countries": [one.country for one in found],
@@ -101,9 +109,9 @@ async def note_shown(session: AsyncSession, account: str, found: Sequence[Connec
     return int((await session.execute(_SHOWN, values)).scalar_one())
 
 
-async def note_left(session: AsyncSession, account: str, ids: Sequence[str]) -> int:
+async def note_left(session: AsyncSession, account: str, ids: Sequence[str], *, asked_at: datetime) -> int:
     """Record that, according to Stripe, these are not (or no longer) connected; returns how many were."""
-    return len((await session.execute(_LEFT, {"account": account, "ids": list(ids)})).all())
+    return len((await session.execute(_LEFT, {"account": account, "ids": list(ids), "asked_at": asked_at})).all())
 
 
 async def note_recent(session: AsyncSession, account: str) -> None:
@@ -199,13 +207,14 @@ async def list_states(session: AsyncSession) -> list[ListState]:
 _LOOK = text("""
 insert into connected_accounts (account, id, source, look_at)
 select :account, id, 'event', clock_timestamp() from unnest(cast(:ids as text[])) as named(id) order by id
-on conflict (account, id) do update set look_at = coalesce(connected_accounts.look_at, clock_timestamp())
+on conflict (account, id) do update set look_at = clock_timestamp()
 where :known_too or connected_accounts.left_at is not null or connected_accounts.stripe_created_at is null
 returning 1
 """)
 # Rules that run for connected accounts need the list, and accounts that have some are asked for new ones.
 _READINGS = text("""
-select slug as account, coalesce(list.recent_at < clock_timestamp() - make_interval(secs => :recent), true) as recent,
+select slug as account, clock_timestamp() as asked_at,
+    coalesce(list.recent_at < clock_timestamp() - make_interval(secs => :recent), true) as recent,
     coalesce(list.complete_at < clock_timestamp() - make_interval(secs => :complete), true) as complete,
     list.began_at, list.page_after,
     (select max(stripe_created_at) from connected_accounts
@@ -233,7 +242,8 @@ with shown as (
     insert into connected_accounts (account, id, stripe_created_at, country, name, source, seen_at)
     select :account, id, created, country, name, :source, clock_timestamp() from shown order by id
     on conflict (account, id) do update set stripe_created_at = excluded.stripe_created_at,
-        country = excluded.country, name = excluded.name, seen_at = excluded.seen_at, left_at = null, look_at = null
+        country = excluded.country, name = excluded.name, seen_at = excluded.seen_at, left_at = null,
+        look_at = case when connected_accounts.look_at > :asked_at then connected_accounts.look_at end
 )
 select number from fresh
 """)
@@ -241,9 +251,10 @@ select number from fresh
 _LEFT = text("""
 with strangers as (
     delete from connected_accounts where account = :account and id = any(cast(:ids as text[]))
-        and stripe_created_at is null
+        and stripe_created_at is null and coalesce(look_at <= :asked_at, true)
 )
-update connected_accounts set left_at = coalesce(left_at, clock_timestamp()), look_at = null
+update connected_accounts set left_at = coalesce(left_at, clock_timestamp()),
+    look_at = case when look_at > :asked_at then look_at end
 where account = :account and id = any(cast(:ids as text[])) and stripe_created_at is not null
 returning 1
 """)
@@ -279,7 +290,7 @@ _DOUBT = text("""
 update connected_lists set doubted_at = clock_timestamp(), began_at = null, page_after = null where account = :account
 """)
 _LEAVE = text("""
-update connected_accounts set left_at = clock_timestamp(), look_at = null
+update connected_accounts set left_at = clock_timestamp(), look_at = case when look_at > :began_at then look_at end
 where account = :account and left_at is null and stripe_created_at is not null
   and coalesce(seen_at, '-infinity') < :began_at
 returning 1

@@ -50,7 +50,7 @@ async def read_lists(res: Resources) -> bool:
 
 async def _read(res: Resources, reading: Reading) -> bool:
     try:
-        more = await _look_at_named(res, reading.account)
+        more = await _look_at_named(res, reading)
         if reading.complete:
             await _read_all(res, reading)
         elif reading.recent:
@@ -66,17 +66,18 @@ async def _read(res: Resources, reading: Reading) -> bool:
     return more
 
 
-async def _look_at_named(res: Resources, account: str) -> bool:
+async def _look_at_named(res: Resources, reading: Reading) -> bool:
     """Ask about the accounts that events named; True if there are more."""
+    account, asked_at = reading.account, reading.asked_at
     async with res.sessions.begin() as session:
         ids = await connected.to_look_at(session, account, limit=LOOKS_AT_ONCE)
     for id_ in ids:
         shown = await read_beside_reports(res, account, partial(res.stripe.read_connected, account, id_))
         async with res.sessions.begin() as session:
             if shown is None:
-                await connected.note_left(session, account, [id_])
+                await connected.note_left(session, account, [id_], asked_at=asked_at)
             else:
-                await connected.note_shown(session, account, [shown], source="event")
+                await connected.note_shown(session, account, [shown], source="event", asked_at=asked_at)
     return len(ids) == LOOKS_AT_ONCE
 
 
@@ -87,7 +88,9 @@ async def _read_recent(res: Resources, reading: Reading) -> None:
         list_page = partial(res.stripe.list_connected, reading.account, created_since=since, after=after)
         page = await read_beside_reports(res, reading.account, list_page)
         async with res.sessions.begin() as session:
-            await connected.note_shown(session, reading.account, page.accounts, source="list")
+            await connected.note_shown(
+                session, reading.account, page.accounts, source="list", asked_at=reading.asked_at
+            )
             if not (page.more and page.shown):
                 await connected.note_recent(session, reading.account)
                 return
@@ -109,7 +112,7 @@ async def _read_all(res: Resources, reading: Reading) -> None:
                 await connected.forget_reading(session, account)
             raise NotNow("the list of connected accounts is read from its beginning again") from None
         async with res.sessions.begin() as session:
-            await connected.note_shown(session, account, page.accounts, source="list")
+            await connected.note_shown(session, account, page.accounts, source="list", asked_at=reading.asked_at)
             if not await connected.note_page(session, account, page, began_at=began_at, after=after):
                 return  # another process was faster, and continues
             if not (page.more and page.shown):

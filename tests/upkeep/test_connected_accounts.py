@@ -7,6 +7,8 @@ from app.accounts import connected
 from app.errors import NotNow
 from app.resources import Resources
 from app.simulator import Simulator
+from app.stripe_api.client import StripeClient
+from app.stripe_api.objects import ConnectedAccount
 from app.upkeep.connected_accounts import read_lists
 from tests.runs.stories import deliver, deliver_value
 from tests.service import add_rule, execute, fetch
@@ -142,6 +144,34 @@ async def test_events_hasten_what_the_list_would_have_said(
     assert await known(res, left=True) == ["acct_100"]
     assert "acct_new" in await known(res)
     assert simulator.world.journal.counts["list_accounts"] == 2  # those of before
+
+
+async def test_an_account_that_leaves_while_stripe_is_asked_about_it_is_looked_at_again(
+    res: Resources, simulator: Simulator, merchants: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given an account that leaves just after Stripe has said that it is connected
+    await read_lists(res)
+    read_connected = StripeClient.read_connected
+
+    async def read(client: StripeClient, account: str, id_: str) -> ConnectedAccount | None:
+        shown = await read_connected(client, account, id_)
+        simulator.disconnect_account(id_)
+        await deliver(res, simulator.events[-1])
+        await handlers.drain(res)
+        return shown
+
+    simulator.connect_account("acct_new", created=CREATED + 10 * 86_400)
+    await deliver(res, simulator.events[-1])
+    await handlers.drain(res)
+    with monkeypatch.context() as patched:
+        patched.setattr(StripeClient, "read_connected", read)
+        await read_lists(res)
+    assert "acct_new" in await known(res)
+
+    # When its hints are looked at again, then it has left
+    await read_lists(res)
+    assert await known(res, left=True) == ["acct_new"]
+    assert await fetch(res, "select 1 from connected_accounts where look_at is not null") == []
 
 
 async def test_an_event_that_names_a_stranger_leaves_nothing_behind(res: Resources, merchants: list[str]) -> None:
