@@ -86,7 +86,10 @@ async def lists_due(
 
 
 async def note_seen(session: AsyncSession, account: str, connected_account: str, found: Sequence[Payout]) -> None:
-    """Record what Stripe shows of payouts, and have rules planned if one of theirs can be itemised now."""
+    """Record what Stripe shows of payouts, and have rules planned if one of theirs can be itemised now.
+
+    One that an event has named is looked at unless it is shown as completed: a list may be older than the event.
+    """
     values = {
         "account": account,
         "whose": connected_account,
@@ -101,11 +104,21 @@ async def note_seen(session: AsyncSession, account: str, connected_account: str,
         await wake(session, Lane.RULES)
 
 
+async def note_looked_at(session: AsyncSession, named: NamedPayout, shown: Payout) -> None:
+    """Record what Stripe shows of a payout that an event named."""
+    await note_seen(session, named.account, named.connected_account, [shown])
+    await _forget_hint(session, named)
+
+
 async def note_gone(session: AsyncSession, named: NamedPayout) -> None:
     """Stripe does not have, or does not show, a payout that an event named."""
+    await _forget_hint(session, named)
+    await session.execute(_GONE, {"account": named.account, "whose": named.connected_account, "id": named.id})
+
+
+async def _forget_hint(session: AsyncSession, named: NamedPayout) -> None:
     values = {"account": named.account, "whose": named.connected_account, "id": named.id}
     await session.execute(_NOT_LOOKED_AT, values)
-    await session.execute(_GONE, values)
 
 
 async def refused_lists(session: AsyncSession) -> list[RefusedLists]:
@@ -181,7 +194,8 @@ with shown as (
     select :account, :whose, id, created, arrival, automatic, reconciliation, clock_timestamp() from shown order by id
     on conflict (account, connected_account, id) do update set stripe_created_at = excluded.stripe_created_at,
         arrives_on = excluded.arrives_on, automatic = excluded.automatic,
-        reconciliation = excluded.reconciliation, seen_at = excluded.seen_at, look_at = null
+        reconciliation = excluded.reconciliation, seen_at = excluded.seen_at,
+        look_at = case when excluded.reconciliation is distinct from 'completed' then payouts.look_at end
 )
 select number from completed
 """)

@@ -57,7 +57,7 @@ async def _look_at(res: Resources, named: NamedPayout) -> None:
             await payouts.note_gone(session, named)
         return
     async with res.sessions.begin() as session:
-        await payouts.note_seen(session, named.account, named.connected_account, [shown])
+        await payouts.note_looked_at(session, named, shown)
 
 
 async def _read(res: Resources, due: DueList) -> None:

@@ -1,5 +1,6 @@
 """A report of every automatic payout that Stripe has reconciled: with events, and without a single one."""
 
+from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
@@ -13,6 +14,8 @@ from app.rules.slices import work_slice
 from app.simulator import Simulator
 from app.simulator.payouts import payouts_of
 from app.simulator.state.connected import PayoutObject
+from app.stripe_api.client import StripeClient
+from app.stripe_api.objects import Payout
 from app.upkeep import connected_accounts, payouts
 from app.upkeep.reconcile import reconcile
 from tests.api.conftest import client_of
@@ -133,6 +136,38 @@ async def test_an_event_makes_the_report_due_at_once_and_only_the_payout_is_read
     assert len(await keys(res)) > len(before)
     assert simulator.world.journal.counts["list_payouts"] == lists
     assert simulator.world.journal.counts["retrieve_payout"] > 0
+
+
+async def test_an_event_that_overtakes_a_page_of_the_list_is_not_lost(
+    res: Resources, admin: httpx.AsyncClient, simulator: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await admin.post("/v1/rules", json=RULE)
+    await planned(res)
+    before = await keys(res)
+    list_payouts = StripeClient.list_payouts
+
+    async def overtaken(client: StripeClient, *given: Any, **named: Any) -> AsyncIterator[list[Payout]]:
+        async for page in list_payouts(client, *given, **named):
+            simulator.reconcile_payouts(until=at("2026-03-09").timestamp())
+            for event in simulator.events:
+                if event.type == "payout.reconciliation_completed":
+                    await deliver(res, event)
+            await handlers.drain(res)
+            yield page
+
+    with monkeypatch.context() as patched:
+        patched.setattr(StripeClient, "list_payouts", overtaken)
+        await planned(res)
+    assert await keys(res) == before
+    lists = simulator.world.journal.counts["list_payouts"]
+
+    reconciled(simulator, until="2026-03-09")
+    await payouts.read_lists(res)
+    await work_slice(res)
+
+    assert len(await keys(res)) > len(before)
+    assert simulator.world.journal.counts["list_payouts"] == lists
+    assert await fetch(res, "select 1 from payouts where look_at is not null") == []
 
 
 async def test_payouts_of_connected_accounts_are_read_in_their_name(
