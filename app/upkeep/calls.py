@@ -4,14 +4,11 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-import structlog
-
 from app.accounts import holds
 from app.errors import KeyRefused, NotNow
 from app.resources import Resources
 from app.vocabulary import CallKind
 
-log = structlog.get_logger()
 T = TypeVar("T")
 
 # How long a call waits for the rate limit before the rest is left to the next go.
@@ -29,7 +26,6 @@ async def read_of_reports(res: Resources, account: str, call: Callable[[], Await
     except KeyRefused as error:
         async with res.sessions.begin() as session:
             await holds.hold(session, account, CallKind.READ, error, probing=permit.probing, backoff=res.backoff)
-        log.error("reads.refused", account=account, error=str(error), stripe_request_id=error.request_id)
         raise NotNow(str(error)) from error
     async with res.sessions.begin() as session:
         await holds.accepted(session, account, CallKind.READ)

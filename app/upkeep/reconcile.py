@@ -73,7 +73,8 @@ async def refresh_report_types(res: Resources, account: str) -> int:
     async def list_types() -> list[ReportTypeInfo]:
         try:
             return await res.stripe.list_report_types(account, skipped)
-        except Refused as error:
+        except (KeyRefused, Refused) as error:
+            log.error("report_types.refused", account=account, error=str(error), stripe_request_id=error.request_id)
             # The call has no parameters of ours: whatever Stripe refuses is the key, or the account.
             raise KeyRefused(error.message, error.request_id, status=error.status) from error
 
