@@ -195,7 +195,8 @@ LISTED = """exists (select from report_types as other
 # Whether people are told that the type of one of `rules` is missing; `type` is its row, if there is one. Until the rule
 # is an hour old, Stripe may not have been asked yet what the account can run.
 MISSING = f"""(type.missing_since is not null or type.data_available_end is null
-    and ({LISTED} or rules.created_at < clock_timestamp() - interval '1 hour'))"""
+    and ({LISTED} or rules.created_at < clock_timestamp() - interval '1 hour' and not exists (
+        select from account_holds where account = rules.account and call_kind = 'read')))"""
 _READ = text("""
 select type.account, type.id, data_available_start, data_available_end, start_offset_seconds, missing_since,
     missing_reason, next_probe_at, resolves_to

@@ -103,7 +103,9 @@ def _has_data(type_: KnownType | None) -> bool:
 def _type_warnings(new: NewRule, type_: KnownType | None, listed: Sequence[str]) -> list[RuleWarning]:
     if _has_data(type_):
         return []
-    detail = "the account does not have this report type (yet); its windows wait until it does"
+    detail = "Stripe has not been asked yet which report types the account has; the windows wait for its answer"
+    if listed:
+        detail = "the account does not have this report type (yet); its windows wait until it does"
     meant = report_types.nearest(new.report_type, [id_ for id_ in listed if id_ != new.report_type])
     return [RuleWarning("/report_type", detail if meant is None else f"{detail}: did you mean {meant}?")]
 

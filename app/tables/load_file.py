@@ -261,10 +261,11 @@ not loads.filtered and exists (
 def object_due(loads: str = "loads", *, when: str = "true") -> str:
     """The columns that an update sets for a window's object to be written or removed, `when` this is so.
 
-    One that is being written is due again afterwards: without its lease, the writer does not call it done.
+    One that is being written is due again afterwards: without its name on the lease, the writer does not call it done.
+    The lease stays, so that no second writer begins meanwhile.
     """
     return f"""object_due = {loads}.object_due or {when},
-    lease_until = case when {loads}.state = 'due' or not ({when}) then {loads}.lease_until end"""
+    leased_by = case when {loads}.state = 'due' or not ({when}) then {loads}.leased_by end"""
 
 
 # The newest revision by number, whatever order they were loaded in; and whether its rule leads.

@@ -124,10 +124,15 @@ returning loads.id, loads.fence, loads.table_name, loads.account, loads.connecte
     (select shown.id from loads as shown where {_SAME_WINDOW} and {_SHOWN} limit 1) as shown_id,
     (select shown.run_id from loads as shown where {_SAME_WINDOW} and {_SHOWN} limit 1) as shown_run_id
 """)  # noqa: S608 - of constants only
-# Whatever made it due again meanwhile took the lease away (see load_file.object_due).
+# Whatever made it due again meanwhile took the writer's name off the lease (see load_file.object_due). A writer whose
+# fence is gone may have replaced what a later one wrote: it is due again, also if that one is still writing.
 _DONE = text("""
-update loads set object_due = lease_until is null, object_location = :location, lease_until = null, leased_by = null
-where id = :id and fence = :fence
+with done as (
+    update loads set object_due = leased_by is null, object_location = :location, lease_until = null, leased_by = null
+    where id = :id and fence = :fence returning id
+)
+update loads set object_due = true, leased_by = case when state = 'due' then leased_by end
+where id = :id and not exists (select from done)
 """)
 _LATER = text("""
 update loads set lease_until = clock_timestamp() + make_interval(secs => :seconds), leased_by = null

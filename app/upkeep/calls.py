@@ -32,8 +32,8 @@ async def read_of_reports(res: Resources, account: str, call: Callable[[], Await
     return answer
 
 
-async def read_beside_reports(res: Resources, account: str, call: Callable[[], Awaitable[T]]) -> T:
-    """Make a call that reads something else, for which a key may have no permission while it reads reports.
+async def read_one(res: Resources, account: str, call: Callable[[], Awaitable[T]]) -> T:
+    """Make a call that may be refused to a key that reads reports: about one run, or with a permission of its own.
 
     Raises NotNow, KeyRefused and Refused; holds nothing.
     """

@@ -14,7 +14,7 @@ from app.accounts.connected import Reading
 from app.errors import KeyRefused, NotNow, Refused
 from app.resources import Resources
 from app.rules import members
-from app.upkeep.calls import read_beside_reports
+from app.upkeep.calls import read_one
 
 log = structlog.get_logger()
 
@@ -72,7 +72,7 @@ async def _look_at_named(res: Resources, reading: Reading) -> bool:
     async with res.sessions.begin() as session:
         ids = await connected.to_look_at(session, account, limit=LOOKS_AT_ONCE)
     for id_ in ids:
-        shown = await read_beside_reports(res, account, partial(res.stripe.read_connected, account, id_))
+        shown = await read_one(res, account, partial(res.stripe.read_connected, account, id_))
         async with res.sessions.begin() as session:
             if shown is None:
                 await connected.note_left(session, account, [id_], asked_at=asked_at)
@@ -86,7 +86,7 @@ async def _read_recent(res: Resources, reading: Reading) -> None:
     after = None
     while True:
         list_page = partial(res.stripe.list_connected, reading.account, created_since=since, after=after)
-        page = await read_beside_reports(res, reading.account, list_page)
+        page = await read_one(res, reading.account, list_page)
         async with res.sessions.begin() as session:
             await connected.note_shown(
                 session, reading.account, page.accounts, source="list", asked_at=reading.asked_at
@@ -105,7 +105,7 @@ async def _read_all(res: Resources, reading: Reading) -> None:
             began_at = await connected.begin_reading(session, account)
     while True:
         try:
-            page = await read_beside_reports(res, account, partial(res.stripe.list_connected, account, after=after))
+            page = await read_one(res, account, partial(res.stripe.list_connected, account, after=after))
         except Refused:
             # The account at the cursor has left, so the reading cannot be resumed.
             async with res.sessions.begin() as session:

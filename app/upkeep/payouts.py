@@ -10,7 +10,7 @@ from app.accounts import payouts
 from app.accounts.payouts import DueList, NamedPayout
 from app.errors import KeyRefused, NotNow, Refused
 from app.resources import Resources
-from app.upkeep.calls import read_beside_reports
+from app.upkeep.calls import read_one
 
 CONNECTED_EVERY_SECONDS = 86_400.0
 # A list that is nearly due counts as due: the timetable is not exact.
@@ -49,9 +49,7 @@ async def read_lists(res: Resources) -> bool:
 async def _look_at(res: Resources, named: NamedPayout) -> None:
     whose = named.connected_account or None
     try:
-        shown = await read_beside_reports(
-            res, named.account, lambda: res.stripe.read_payout(named.account, whose, named.id)
-        )
+        shown = await read_one(res, named.account, lambda: res.stripe.read_payout(named.account, whose, named.id))
     except (Refused, KeyRefused):
         async with res.sessions.begin() as session:
             await payouts.note_gone(session, named)
@@ -63,7 +61,7 @@ async def _look_at(res: Resources, named: NamedPayout) -> None:
 async def _read(res: Resources, due: DueList) -> None:
     pages = res.stripe.list_payouts(due.account, due.connected_account or None, created_since=due.since)
     try:
-        while (page := await read_beside_reports(res, due.account, lambda: anext(pages, None))) is not None:
+        while (page := await read_one(res, due.account, lambda: anext(pages, None))) is not None:
             async with res.sessions.begin() as session:
                 await payouts.note_seen(session, due.account, due.connected_account, page)
     except (Refused, KeyRefused) as error:

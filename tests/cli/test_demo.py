@@ -74,9 +74,9 @@ async def test_the_newest_line_of_the_story_is_drawn_however_long_those_before_a
             story.tell(
                 f"  webhook    reporting.report_type.updated {'balance_change_from_activity.itemized.' * 2}{number}"
             )
-        story.tell("PROBLEM: a worker is killed")
+        story.tell("PROBLEM: a worker is killed [/while] it works")
 
-    assert "PROBLEM: a worker is killed" in screen.getvalue()
+    assert "PROBLEM: a worker is killed [/while] it works" in screen.getvalue()
 
 
 @pytest.mark.slow

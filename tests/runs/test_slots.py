@@ -8,7 +8,6 @@ from dataclasses import replace
 import pytest
 
 from app import handlers
-from app.errors import NotNow
 from app.resources import Resources, open_resources
 from app.runs import manual, request_claim
 from app.runs.request import request_run
@@ -18,7 +17,6 @@ from app.upkeep.reconcile import reconcile
 from app.vocabulary import Lane
 from tests.runs.stories import (
     CREATE,
-    READ_RUN,
     another_process,
     days_due,
     deliver,
@@ -184,17 +182,31 @@ async def test_a_cancelled_run_holds_its_slot_until_stripe_is_done_with_it(
         assert await request_due(res) == 1
         simulator.finish_run(second.id, outcome="fail")  # and no event ever says so
         assert await request_due(res) == 0
-        simulator.inject("status", status=403, match=READ_RUN)
-        with pytest.raises(NotNow, match="permissions"):
-            await reconcile(res)
-        held = await fetch(res, "select call_kind from account_holds")
-        assert [hold["call_kind"] for hold in held] == ["read"], "as wherever a key may not read runs"
-        await everything_is_due(res)
         await reconcile(res)
 
         assert await request_due(res) == 1
         assert await states(res) == {"cancelled": 2, "requested": 2}
+
+
+async def test_a_cancelled_run_that_may_not_be_read_holds_nothing_and_the_others_are_looked_up(
+    database_url: str, simulator: Simulator
+) -> None:
+    simulator.configure(delay=3600)
+    async with open_resources(make_settings(database_url, simulator, TALLYHOOK_MAX_PENDING_RUNS=2)) as res:
+        await days_due(res, simulator, 4)
+        assert await request_due(res) == 2
+        for run in await fetch(res, "select id from runs where state = 'requested'"):
+            async with res.sessions.begin() as session:
+                await manual.cancel(session, run["id"], by="test")
+        for one in simulator.runs:
+            simulator.finish_run(one.id, outcome="fail")
+        oldest = (await fetch(res, "select stripe_run_id from attempts order by requested_at limit 1"))[0]
+        simulator.inject("status", status=403, match={"method": "GET", "path": oldest["stripe_run_id"]})
+
+        await reconcile(res)
+
         assert await fetch(res, "select 1 from account_holds") == []
+        assert await request_due(res) == 1
 
 
 async def test_with_more_rules_than_one_claim_looks_at_each_has_its_turn(

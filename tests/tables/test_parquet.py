@@ -9,6 +9,7 @@ import httpx
 import pytest
 
 from app.files import objects
+from app.ids import uuid7
 from app.resources import Resources
 from app.tables import exporting, loading, loads, publishing
 from app.upkeep.retention import remove_old_files
@@ -134,6 +135,7 @@ async def test_a_window_that_becomes_due_while_it_is_written_is_written_again(
         await execute(tables, "update rules set excepted = '{acct_2}'")
         async with tables.sessions.begin() as session:
             await loads.show_again(session, rule_id)
+        assert await publishing.publish_due(replace(tables, worker_id=uuid7())) == 0, "no second writer meanwhile"
         await put_file(*given, **named)
 
     with monkeypatch.context() as patched:
@@ -147,6 +149,29 @@ async def test_a_window_that_becomes_due_while_it_is_written_is_written_again(
     # Then the object has what the view shows
     assert read(warehouse, "select connected_account from {store}") == [("acct_1",)]
     assert await fetch(tables, "select 1 from loads where object_due") == []
+
+
+async def test_a_writer_that_puts_its_object_after_the_file_was_erased_leaves_nothing(
+    tables: Resources, warehouse: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await stored_and_loaded(tables, rows(line(1)), rule_id=await rule(tables))
+    put_file = objects.put_file
+
+    async def put_late(*given: Any, **named: Any) -> None:
+        await execute(tables, "update rules set retention_days = 10")
+        await execute(tables, "update files set stored_at = now() - interval '11 days'")
+        while await remove_old_files(tables):
+            pass
+        assert await publishing.publish_due(replace(tables, worker_id=uuid7())) == 1, "the object is removed"
+        await put_file(*given, **named)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(objects, "put_file", put_late)
+        await publishing.publish_due(tables)
+    await publish_all(tables)
+
+    assert objects_of(warehouse) == []
+    assert await fetch(tables, "select state, object_due from loads") == [{"state": "removed", "object_due": False}]
 
 
 async def test_an_unknown_report_without_approved_columns_is_written_as_what_is_known_of_it(

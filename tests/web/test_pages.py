@@ -6,6 +6,7 @@ from datetime import UTC, date, datetime, timedelta
 
 import pytest
 
+from app.errors import NotNow
 from app.health.results import Link, LinkKind
 from app.health.text import span
 from app.resources import Resources
@@ -121,6 +122,23 @@ async def test_pages_health_and_coverage_agree_on_when_a_report_type_is_missing(
         "59 minutes": ("ok", "waiting", [False] * 4),
         "61 minutes": ("degraded", "waiting", [True] * 4),
     }
+
+
+async def test_no_page_calls_a_report_type_missing_while_the_key_may_not_ask(
+    res: Resources, simulator: Simulator
+) -> None:
+    rule = await add_rule(res, name="payouts")
+    await execute(res, "update rules set created_at = now() - interval '61 minutes'")
+    simulator.inject("status", status=401, match={"method": "GET", "path": "report_types"})
+    with pytest.raises(NotNow):
+        await reconcile(res)
+
+    async with visitor(res) as client:
+        await log_in(client)
+        pages = [(await client.get(path)).text for path in ("/", "/rules", f"/rules/{rule.id}", "/months/2026-03")]
+
+    said = [re.findall("[^>]*(?:no such report type|not have this report)[^<]*", page) for page in pages]
+    assert said == [[], [], [], []]
 
 
 @pytest.mark.parametrize("call_kind", ["create", "read", "files"])

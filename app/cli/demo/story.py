@@ -12,6 +12,7 @@ import httpx
 from rich.box import SIMPLE_HEAD
 from rich.console import Console, Group
 from rich.live import Live
+from rich.markup import escape
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
@@ -78,7 +79,7 @@ class Story:
             self._live.update(self._picture(), refresh=True)
 
     def _add(self, line: str, *, style: str) -> None:
-        marked = f"[{style}]{line}[/]"
+        marked = f"[{style}]{escape(line)}[/]"  # names of rules may look like markup
         self._lines.append(marked)
         if not self._live:
             self._console.print(marked, highlight=False, soft_wrap=True)
@@ -123,7 +124,7 @@ class Story:
         table.add_column("its windows: ✓ stored  … under way  ✕ failed", no_wrap=True, ratio=1)
         table.add_column("stored", justify="right", style=_STYLES["stored"])
         for row in self._counts:
-            table.add_row(row.name, row.strip or "", str(row.stored or ""))
+            table.add_row(escape(row.name), row.strip or "", str(row.stored or ""))
         # A line takes one row: if older ones wrapped, the newest would fall out of the panel.
         lines = Text.from_markup("\n".join(self._lines), overflow="ellipsis")
         lines.no_wrap = True
