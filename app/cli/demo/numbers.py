@@ -19,9 +19,9 @@ TABLE = "balance_change_from_activity_itemized"
 PATIENCE_SECONDS = 30.0
 
 
-async def show_numbers(console: Console, client: httpx.AsyncClient, res: Resources) -> None:
+async def show_numbers(console: Console, client: httpx.AsyncClient, res: Resources, stop: asyncio.Event) -> None:
     """Print the net of every currency, and how many of the checks agree, once every file is loaded and checked."""
-    await _checked(res)
+    await _checked(res, stop)
     nets: dict[str, Decimal] = {}
     async for load in pages(client, "/v1/loads"):
         if load["table"] == TABLE and load["state"] == "loaded" and load["is_current"] and load["leads"]:
@@ -49,9 +49,9 @@ def _line(check: dict[str, Any]) -> str:
     return f"          {where}: {check['reason']}"
 
 
-async def _checked(res: Resources) -> None:
+async def _checked(res: Resources, stop: asyncio.Event) -> None:
     deadline = time.monotonic() + PATIENCE_SECONDS
-    while time.monotonic() < deadline:
+    while time.monotonic() < deadline and not stop.is_set():
         async with res.sessions.begin() as session:
             if not (await session.execute(_UNDER_WAY)).scalar_one():
                 return

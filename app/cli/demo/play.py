@@ -80,7 +80,9 @@ async def play(stop: asyncio.Event, *, once: bool, days: int, port: int) -> list
                 with Story(console, service.res, page) as story:
                     tricks = troubles(simulator, worker)
                     failures = await _play(client, simulator, tricks, story=story, first=first, days=days, stop=stop)
-                await show_numbers(console, client, service.res)
+                if stop.is_set():
+                    return failures
+                await show_numbers(console, client, service.res, stop)
                 await show_stored(console, client, url=None if once else str(service.url), token=token)
                 if page is not None and not stop.is_set():
                     console.print(f"\nLook at it: {page}", highlight=False, soft_wrap=True)
@@ -134,6 +136,8 @@ async def _play(
     availability = Availability(first - HISTORY, first + 2 * days * HALF_DAY)
     owed = {sample.name: _owed(sample, first.date(), availability) for sample in SAMPLES}
     await story.follow_until_stored(sum(owed.values()), patience=PATIENCE_SECONDS, stop=stop)
+    if stop.is_set():
+        return []
     return await _check(client, simulator, owed)
 
 
