@@ -59,7 +59,7 @@ async def command(
 
 
 async def says(process: asyncio.subprocess.Process, words: bytes, *, times: int = 1) -> bytes:
-    """Wait until the command has written these words, so many times; all that it has written."""
+    """Wait until the command has written these words `times` times; returns all that it has written."""
     assert process.stdout is not None
     written = b""
     async with asyncio.timeout(PATIENCE_SECONDS):

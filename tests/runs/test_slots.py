@@ -162,17 +162,21 @@ async def test_a_backfill_of_two_years_holds_up_neither_its_own_newest_window_no
     assert (await states(res))["planned"] == 730 - 21
 
 
+async def two_cancelled_at_stripe(res: Resources, simulator: Simulator) -> None:
+    """Four days are due; the runs of two of them were requested, and then cancelled."""
+    await days_due(res, simulator, 4)
+    assert await request_due(res) == 2
+    for run in await fetch(res, "select id from runs where state = 'requested'"):
+        async with res.sessions.begin() as session:
+            await manual.cancel(session, run["id"], by="test")
+
+
 async def test_a_cancelled_run_holds_its_slot_until_stripe_is_done_with_it(
     database_url: str, simulator: Simulator
 ) -> None:
     simulator.configure(delay=3600)
     async with open_resources(make_settings(database_url, simulator, TALLYHOOK_MAX_PENDING_RUNS=2)) as res:
-        await days_due(res, simulator, 4)
-        assert await request_due(res) == 2
-        requested = await fetch(res, "select id from runs where state = 'requested'")
-        for run in requested:
-            async with res.sessions.begin() as session:
-                await manual.cancel(session, run["id"], by="test")
+        await two_cancelled_at_stripe(res, simulator)
         assert await request_due(res) == 0
 
         first, second = simulator.runs
@@ -193,11 +197,7 @@ async def test_a_cancelled_run_that_may_not_be_read_holds_nothing_and_the_others
 ) -> None:
     simulator.configure(delay=3600)
     async with open_resources(make_settings(database_url, simulator, TALLYHOOK_MAX_PENDING_RUNS=2)) as res:
-        await days_due(res, simulator, 4)
-        assert await request_due(res) == 2
-        for run in await fetch(res, "select id from runs where state = 'requested'"):
-            async with res.sessions.begin() as session:
-                await manual.cancel(session, run["id"], by="test")
+        await two_cancelled_at_stripe(res, simulator)
         for one in simulator.runs:
             simulator.finish_run(one.id, outcome="fail")
         oldest = (await fetch(res, "select stripe_run_id from attempts order by requested_at limit 1"))[0]
