@@ -14,7 +14,7 @@ from app.planning.windows import day_start, next_unit, unit_start
 from app.vocabulary import Cadence, RunState
 from app.web import why
 from app.web.days import DayState, RuleLine, WindowLine
-from app.web.words import days
+from app.web.words import count, days
 
 # A window that has not ended yet: nothing is owed for it yet.
 LATER = "later"
@@ -167,7 +167,7 @@ def _is_daily(window: WindowLine) -> bool:
 
 def _facts(window: WindowLine, hours: float | None, accounts: int) -> Iterator[str]:
     if window.rows is not None:
-        yield f"{window.rows:,} rows"
+        yield count(window.rows, "row")
     if window.revision > 1:
         yield f"revision {window.revision}"
     if hours is not None:

@@ -8,7 +8,7 @@ from statistics import median
 
 from app.health.text import span
 from app.web.days import StoredDay, WindowLine
-from app.web.words import day, number, size
+from app.web.words import count, day, number, size
 
 LEAST_BARS, MOST_BARS = 8, 120  # with fewer than the least, bars are not wider
 WIDTH, HEIGHT = 600, 56
@@ -73,9 +73,9 @@ class Scale:
     top: float
 
 
-ROWS = Measure("Rows in each report", lambda value: f"{value:,.0f} rows", 10)
+ROWS = Measure("Rows in each report", lambda value: count(round(value), "row"), 10)
 SIZE = Measure("Size of each file", lambda value: size(round(value)), 1000)
-TOOK = Measure("From Stripe’s data to stored", lambda value: span(timedelta(seconds=round(value))), 600)
+TOOK = Measure("Time from data to stored file", lambda value: span(timedelta(seconds=round(value))), 600)
 PER_DAY = Measure("Reports stored each day", lambda value: number(round(value)), 10)
 
 

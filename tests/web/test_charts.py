@@ -39,10 +39,11 @@ def windows(count: int) -> list[WindowLine]:
 def test_what_is_unusual_is_named_and_leads_to_its_run() -> None:
     found = windows(9)
     found[2] = replace(found[2], rows=480, size=50_000, stored_at=NOON + timedelta(hours=5))
+    found[6] = replace(found[6], rows=1)
 
     rows, size, took = of_windows(found)
 
-    assert [bar.title for bar in rows.outliers] == ["7 Nov 2026: 480 rows"]
+    assert [bar.title for bar in rows.outliers] == ["7 Nov 2026: 480 rows", "3 Nov 2026: 1 row"]
     assert [bar.title for bar in size.outliers] == ["7 Nov 2026: 50.0 kB"]
     assert [bar.title for bar in took.outliers] == ["7 Nov 2026: 5 hours"]
     assert rows.outliers[0].path == f"/runs/{uuid.UUID(int=7)}"
