@@ -42,7 +42,7 @@ class RuleLine:
 
     @property
     def is_held(self) -> bool:
-        """Whether Stripe refuses the account's key for creating reports."""
+        """Whether Stripe refuses the account's key for requesting reports."""
         return CallKind.CREATE in self.held
 
     def blocked_by(self, state: str) -> WaitReason | None:

@@ -57,7 +57,7 @@ async def log_out(visit: Visit) -> Response:
 
 
 async def check_cookie(visit: Visit) -> Response:
-    """Right after the log-in: check that the cookie came back."""
+    """Right after the login: check that the cookie came back."""
     if await visitor_of(visit.request, visit.res, visit.access) is None:
         return _form(visit, _NO_COOKIE, status=401)
     return visit.go(_next(visit.query.get("next")))

@@ -104,7 +104,7 @@ _USE_LINK = text("""
 delete from login_links where id_sha256 = :id and expires_at > clock_timestamp()
 returning name, role, accounts, origin, expires_at
 """)
-# Sessions that are over are deleted at log-ins, a few at a time.
+# Sessions that are over are deleted at logins, a few at a time.
 _PRUNE = text("""
 delete from web_sessions where id_sha256 in (
     select id_sha256 from web_sessions where expires_at < clock_timestamp() limit 100 for update skip locked)

@@ -1,4 +1,4 @@
-"""Today: is everything there that should be? What is missing, why, and what to do; and each rule's last thirty days."""
+"""Today: is everything here that should be here? What is missing, why, and what to do; each rule's last thirty days."""
 
 import uuid
 from collections import Counter

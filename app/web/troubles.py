@@ -46,7 +46,7 @@ class Group:
 
 
 def groups_of(rules: Sequence[RuleHealth]) -> list[Group]:
-    """The rules that are not well, by their problem; failures are told run by run instead."""
+    """The rules that are not well, by their problem; failures are listed run by run instead."""
     found: dict[tuple[Trouble, str], Group] = {}
     for rule in rules:
         if rule.trouble is None or rule.trouble is Trouble.FAILED:

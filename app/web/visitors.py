@@ -34,7 +34,7 @@ class Visitor:
 
 
 async def visitor_of(request: Request, res: Resources, access: Access) -> Visitor | None:
-    """The visitor; None if a log-in is needed first."""
+    """The visitor; None if a login is needed first."""
     by_proxy = _by_proxy(request, res.settings)
     if by_proxy is not None:
         return by_proxy
@@ -96,7 +96,7 @@ def cookie_name(request: Request, settings: Settings) -> str:
 
 
 def set_cookie(response: Response, request: Request, settings: Settings, session_id: str | None) -> None:
-    """Set or delete the browser's session. Lax: somebody who follows a link from a mail or a chat is still logged
+    """Set or delete the browser's session. Lax: somebody who follows a link from an e-mail or a chat is still logged
     in."""
     response.set_cookie(
         cookie_name(request, settings),

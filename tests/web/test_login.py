@@ -1,4 +1,4 @@
-"""Who may look at the pages: log-in by token, by link and by a proxy; how sessions end; which forms are accepted."""
+"""Who may look at the pages: login by token, by link and by a proxy; how sessions end; which forms are accepted."""
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -20,7 +20,7 @@ async def service_with(database_url: str, simulator: Simulator, **settings: obje
         yield res
 
 
-async def test_a_page_leads_to_the_log_in_and_from_there_back_to_the_page(res: Resources) -> None:
+async def test_a_page_leads_to_the_login_and_from_there_back_to_the_page(res: Resources) -> None:
     async with visitor(res) as client:
         asked = await client.get("/runs?state=failed")
         assert asked.status_code == 303
@@ -225,7 +225,7 @@ async def test_headers_from_anybody_else_are_ignored(database_url: str, simulato
 
 
 @pytest.mark.parametrize("elsewhere", ["https://evil.example/", "//evil.example", "/\\evil.example", "javascript:x"])
-async def test_a_log_in_never_leads_to_another_site(res: Resources, elsewhere: str) -> None:
+async def test_a_login_never_leads_to_another_site(res: Resources, elsewhere: str) -> None:
     async with visitor(res) as client:
         entered = await log_in(client, next=elsewhere)
         assert (await client.get(entered.headers["location"])).headers["location"] == "/"
