@@ -18,7 +18,7 @@ from app.vocabulary import RunState
 from app.web import days
 from app.web.calendar import first_day, unmade
 from app.web.run import dates_of_run
-from app.web.visit import Visit, get, post
+from app.web.visit import Visit, get, post, read_only
 from app.web.words import count
 from app.web.words import days as in_words
 
@@ -43,7 +43,7 @@ def confirmed(
 
     async def ask(visit: Visit) -> Response:
         if not visit.visitor or not visit.visitor.may_change:
-            return visit.show("error.html", status=403, title="Not allowed", detail="You can look, but change nothing.")
+            return read_only(visit)
         return visit.show("confirm.html", question=await question(visit))
 
     return get(path, ask), post(path, do)
@@ -52,9 +52,11 @@ def confirmed(
 async def _ask_retry(visit: Visit) -> Question:
     run = await _run(visit)
     attempts = visit.res.settings.max_run_attempts
+    takes_over = run.rule_id is not None and not run.recheck
     what = (
-        f"The report {run.report_type} for {dates_of_run(run)} is requested again, up to {count(attempts, 'time')},"
-        " with its rule's current parameters."
+        f"The report {run.report_type} for {dates_of_run(run)} will be requested again, with "
+        f"{'its rule’s current' if takes_over else 'the same'} parameters. It gets up to "
+        f"{count(attempts, 'more attempt')}."
     )
     return Question("Retry this run", what, "Retry", f"/runs/{run.id}")
 
@@ -63,16 +65,19 @@ async def _retry(visit: Visit) -> Response:
     run_id = visit.request.path_params["run_id"]
     async with visit.res.sessions.begin() as session:
         await manual.retry(session, run_id, attempts=visit.res.settings.max_run_attempts, by=visit.name)
-    return visit.go(f"/runs/{run_id}", done="The run is retried.")
+    return visit.go(f"/runs/{run_id}", done="The run will be retried.")
 
 
 async def _ask_cancel(visit: Visit) -> Question:
     run = await _run(visit)
-    what = f"No file is fetched for {run.report_type}, {dates_of_run(run)}. It can be retried later."
+    what = (
+        f"The run will be cancelled: no file will be fetched for {run.report_type}, {dates_of_run(run)}. "
+        "It can be retried later."
+    )
     if run.day is not None:
         what += f" {run.day:%B %Y} counts it as cancelled, and can be closed without it."
     if run.state == RunState.FAILED:
-        return Question("Do without this report", what, "Do without it", f"/runs/{run.id}", is_grave=True)
+        return Question("Mark this report as not needed", what, "Mark as not needed", f"/runs/{run.id}", is_grave=True)
     return Question("Cancel this run", what, "Cancel the run", f"/runs/{run.id}", is_grave=True)
 
 
@@ -80,7 +85,7 @@ async def _cancel(visit: Visit) -> Response:
     run_id = visit.request.path_params["run_id"]
     async with visit.res.sessions.begin() as session:
         await manual.cancel(session, run_id, by=visit.name)
-    return visit.go(f"/runs/{run_id}", done="The run is cancelled.")
+    return visit.go(f"/runs/{run_id}", done="Run cancelled.")
 
 
 async def _run(visit: Visit) -> ShownRun:
@@ -101,22 +106,22 @@ async def _due_when_on(session: AsyncSession, rule: Rule) -> str:
     due = 0
     if type_ is not None and type_.availability is not None:
         due = await preview.count_due(session, rule, type_.availability)
-    later = "Later ones are requested as soon as Stripe’s data reaches them."
+    later = "Later reports will be requested as soon as Stripe’s data reaches them."
     if not due:
-        return f"Nothing is due, so nothing is requested now. {later}"
+        return f"Nothing is due, so nothing will be requested now. {later}"
     (line,) = await days.rule_lines(session, [rule.id])
     now = datetime.now(UTC)
     coming = unmade(replace(line, enabled=True), first_day(line), now.date() + timedelta(days=1), now)
     over = [one for one in coming if one.state == "missing"]
     of_days = f" of {in_words(over[0].first, over[-1].last)}" if over else ""
-    return f"{count(due, 'report')}{of_days} {'is' if due == 1 else 'are'} requested at once. {later}"
+    return f"{count(due, 'report')}{of_days} will be requested at once. {later}"
 
 
 async def _ask_disable(visit: Visit) -> Question:
     rule = await _rule(visit)
     what = (
-        "Nothing new is requested. Work under way is finished, and all files stay. Months in the meantime say "
-        "which days it does not cover; once switched on again, it requests them."
+        "Nothing new will be requested. Work under way will be finished, and all files stay. Month pages will show "
+        "the days that the rule does not cover; once you switch it on again, it will request them."
     )
     return Question(f"Switch {rule.name} off", what, "Switch off", f"/rules/{rule.id}")
 
@@ -127,7 +132,7 @@ def _switch(*, on: bool) -> Callable[[Visit], Awaitable[Response]]:
             rule = await store.find(session, visit.request.path_params["rule"], lock=True)
             wanted = replace(store.values_of(rule), enabled=on)
             effect = await changes.change(session, rule, wanted, settings=visit.res.settings, by=visit.name)
-        said = f"It is on: {count(effect.asks_for, 'report')} requested now." if on else "It is off."
+        said = f"It is on: {count(effect.asks_for, 'report')} will be requested now." if on else "It is off."
         return visit.go(f"/rules/{rule.id}", done=said)
 
     return do
@@ -136,8 +141,8 @@ def _switch(*, on: bool) -> Callable[[Visit], Awaitable[Response]]:
 async def _ask_delete(visit: Visit) -> Question:
     rule = await _rule(visit)
     what = (
-        "This is final: a deleted rule cannot be brought back. Its runs and files stay, in the months too. "
-        "Runs that were not requested yet are cancelled; others finish."
+        "This is final: a deleted rule cannot be brought back. Its runs and files stay, and still appear on the "
+        "month pages. Runs that were not requested yet will be cancelled; others will finish."
     )
     return Question(f"Delete {rule.name}", what, "Delete the rule", f"/rules/{rule.id}", is_grave=True)
 
@@ -147,7 +152,7 @@ async def _delete(visit: Visit) -> Response:
         rule = await store.find(session, visit.request.path_params["rule"], lock=True)
         name = rule.name
         await changes.remove(session, rule, by=visit.name)
-    return visit.go("/rules", done=f"{name} is deleted.")
+    return visit.go("/rules", done=f"{name} deleted.")
 
 
 async def _rule(visit: Visit) -> Rule:
@@ -158,7 +163,9 @@ async def _rule(visit: Visit) -> Rule:
 async def _ask_replay(visit: Visit) -> Question:
     async with visit.res.sessions.begin() as session:
         event = await inbox.find(session, visit.request.path_params["event"])
-    what = f"{event.type} of {event.account} is handled again, as if it had just arrived. Nothing is done twice."
+    what = (
+        f"{event.type} of {event.account} will be handled again, as if it had just arrived. Nothing will be done twice."
+    )
     return Question("Handle this event again", what, "Handle it again", f"/events/{event.id}")
 
 
@@ -166,7 +173,7 @@ async def _replay(visit: Visit) -> Response:
     async with visit.res.sessions.begin() as session:
         event = await inbox.find(session, visit.request.path_params["event"])
         await inbox.replay(session, event.id, by=visit.name)
-    return visit.go(f"/events/{event.id}", done="The event is handled again.")
+    return visit.go(f"/events/{event.id}", done="The event will be handled again.")
 
 
 ROUTES = (

@@ -113,7 +113,7 @@ def _error_pages() -> dict[type[Exception] | int, Callable[[Request, Exception],
         PreconditionFailed: plain(412, "Somebody else has changed it"),
         BadInput: _bad_input,
         StoreAway: lambda request, _: _error(
-            request, 503, "The file store does not answer", "Try again in a minute; /setup shows its state."
+            request, 503, "The file store does not answer", "Try again in a minute; the page Setup shows its state."
         ),
         DBAPIError: _database,
         psycopg.Error: _database,

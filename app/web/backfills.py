@@ -44,9 +44,9 @@ async def _ask_missing(visit: Visit) -> Question:
         rule = await store.find(session, visit.request.path_params["rule"])
         counts = await backfill.count(session, rule, _everything(rule))
     return Question(
-        f"Make missing reports of {rule.name}",
-        f"{_what(counts)} All days since {rule.starts_on} are examined; stored reports are not made again.",
-        f"Make {count(counts.planned + counts.retried, 'report')}",
+        f"Request missing reports of {rule.name}",
+        f"{_what(counts)} This covers all days since {rule.starts_on}; stored reports will not be requested again.",
+        f"Request {count(counts.planned + counts.retried, 'report')}",
         f"/rules/{rule.id}",
         is_possible=any(counts),
     )
@@ -75,9 +75,9 @@ def _everything(rule: Rule) -> Backfill:
 
 def _what(counts: BackfillCounts) -> str:
     parts = [
-        (counts.planned, "is requested because it is missing", "are requested because they are missing"),
-        (counts.retried, "is retried", "are retried"),
-        (counts.rerun, "is made again", "are made again"),
+        (counts.planned, "will be requested because it is missing", "will be requested because they are missing"),
+        (counts.retried, "will be retried", "will be retried"),
+        (counts.rerun, "will be requested again", "will be requested again"),
     ]
     said = [f"{count(number, 'report')} {one if number == 1 else more}" for number, one, more in parts if number]
     return f"{', '.join(said)}." if said else "Nothing is missing."

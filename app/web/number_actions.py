@@ -1,4 +1,4 @@
-"""What people can do with the numbers: decide on a column, and note why a check differs. It works like `actions`."""
+"""What people can do with the numbers: decide on a column, and note why a check differs. Structured like `actions`."""
 
 from starlette.responses import Response
 
@@ -18,7 +18,7 @@ async def _ask_approve(visit: Visit) -> Question:
     table, column = _column(visit)
     what = (
         f"The column {column} of {table} will be loaded, as personal data: only the personal schema shows it. "
-        "Files that have it are loaded again."
+        "Files that have it will be loaded again."
     )
     return Question(f"Approve {column}", what, "Approve", f"/tables/{table}")
 
@@ -44,9 +44,8 @@ async def _ignore(visit: Visit) -> Response:
 async def _decide(visit: Visit, state: str) -> Response:
     table, column = _column(visit)
     asked = await tables.decide_column(visit.res, visit.caller, table, column, checked(ColumnIn, {"state": state}))
-    return visit.go(
-        f"/tables/{segment(table)}", done=f"{column} is {state}: {count(asked.loads, 'file')} loaded again."
-    )
+    again = f": {count(asked.loads, 'file')} will be loaded again" if state == "approved" else ""
+    return visit.go(f"/tables/{segment(table)}", done=f"{column} {state}{again}.")
 
 
 async def _show_note(visit: Visit) -> Response:
@@ -59,7 +58,7 @@ async def _note(visit: Visit) -> Response:
     check_id = visit.request.path_params["check"]
     note = checked(NoteIn, {"note": (await visit.form()).get("note", "").strip()})
     await checks.note_check(visit.res, visit.caller, check_id, note)
-    return visit.go(f"/checks/{check_id}", done="The note is saved.")
+    return visit.go(f"/checks/{check_id}", done="Note saved.")
 
 
 ROUTES = (

@@ -48,7 +48,7 @@ async def make(visit: Visit) -> Response:
         made = await rules.create_rule(visit.res, visit.caller, checked(RuleIn, values), Response())
     except (BadInput, Conflict) as error:
         return await _form(visit, form, problems=_problems(error))
-    return visit.go(f"/rules/{made.id}", done=f"The rule is created: {count(made.asks_for, 'report')} requested now.")
+    return visit.go(f"/rules/{made.id}", done=f"Rule created: {count(made.asks_for, 'report')} will be requested now.")
 
 
 async def change(visit: Visit) -> Response:
@@ -69,7 +69,7 @@ async def change(visit: Visit) -> Response:
     except (BadInput, Conflict, PreconditionFailed) as error:
         return await _form(visit, form, saved=rule.name, problems=_problems(error))
     return visit.go(
-        f"/rules/{answer.id}", done=f"The rule is changed: {count(answer.asks_for, 'report')} requested now."
+        f"/rules/{answer.id}", done=f"Rule changed: {count(answer.asks_for, 'report')} will be requested now."
     )
 
 

@@ -1,4 +1,4 @@
-"""What people can do with targets and messages: test, rotate, send again, switch, delete. It works like `actions`."""
+"""What people can do with targets and messages: test, rotate, send again, switch, delete. Structured like `actions`."""
 
 import uuid
 from datetime import UTC, datetime, timedelta
@@ -20,7 +20,10 @@ async def _target(visit: Visit) -> TargetOut:
 async def _ask_test(visit: Visit) -> Question:
     target = await _target(visit)
     return Question(
-        f"Test {target.name}", "A ping is sent now, and its answer shown.", "Send a ping", f"/targets/{target.id}"
+        f"Test {target.name}",
+        "A ping will be sent now, and its answer will be shown.",
+        "Send a ping",
+        f"/targets/{target.id}",
     )
 
 
@@ -34,7 +37,7 @@ async def _test(visit: Visit) -> Response:
 
 async def _ask_rotate(visit: Visit) -> Question:
     target = await _target(visit)
-    what = "It gets a new secret, which is shown once. The current one stays valid for another 24 hours."
+    what = "It will get a new secret, which will be shown once. The current one stays valid for another 24 hours."
     return Question(f"A new secret for {target.name}", what, "Create a new secret", f"/targets/{target.id}")
 
 
@@ -46,7 +49,7 @@ async def _rotate(visit: Visit) -> Response:
 
 async def _ask_recover(visit: Visit) -> Question:
     target, since = await _target(visit), _since(visit.query)
-    what = f"Messages that failed or were skipped since {since:%Y-%m-%d %H:%M} UTC are sent again."
+    what = f"Messages that failed or were skipped since {since:%Y-%m-%d %H:%M} UTC will be sent again."
     return Question(
         f"Send again to {target.name}", what, "Send again", f"/targets/{target.id}", {"since": since.isoformat()}
     )
@@ -56,7 +59,7 @@ async def _recover(visit: Visit) -> Response:
     target_id = visit.request.path_params["target"]
     since = _since(await visit.form())
     done = await targets.recover_target(visit.res, visit.caller, target_id, RecoverIn(since=since))
-    return visit.go(f"/targets/{target_id}", done=f"{count(done.recovered, 'message')} sent again.")
+    return visit.go(f"/targets/{target_id}", done=f"{count(done.recovered, 'message')} will be sent again.")
 
 
 def _since(given: "dict[str, str]") -> datetime:
@@ -70,7 +73,7 @@ async def _ask_switch_on(visit: Visit) -> Question:
     target = await _target(visit)
     return Question(
         f"Switch {target.name} on",
-        "New messages are sent to it. To send what it missed, use “Send again”.",
+        "New messages will be sent to it. To send what it missed, use “Send failed messages again”.",
         "Switch on",
         f"/targets/{target.id}",
     )
@@ -80,7 +83,7 @@ async def _ask_switch_off(visit: Visit) -> Question:
     target = await _target(visit)
     return Question(
         f"Switch {target.name} off",
-        "Nothing is sent; meanwhile, messages are recorded as skipped.",
+        "Nothing will be sent; messages will be recorded as skipped.",
         "Switch off",
         f"/targets/{target.id}",
     )
@@ -102,20 +105,20 @@ async def _change(visit: Visit, change: TargetChange, done: str) -> Response:
 
 async def _ask_delete(visit: Visit) -> Question:
     target = await _target(visit)
-    what = "Nothing more is sent to it. Its deliveries can still be read."
+    what = "Nothing more will be sent to it. Its deliveries can still be read."
     return Question(f"Delete {target.name}", what, "Delete the target", f"/targets/{target.id}", is_grave=True)
 
 
 async def _delete(visit: Visit) -> Response:
     await targets.delete_target(visit.res, visit.caller, visit.request.path_params["target"])
-    return visit.go("/targets", done="It is deleted.")
+    return visit.go("/targets", done="Target deleted.")
 
 
 async def _ask_again(visit: Visit) -> Question:
     message = visit.request.path_params["message"]
     return Question(
         "Send this message again",
-        "It is sent with the same id, so that its receiver can recognize it.",
+        "It will be sent with the same id, so that its receiver can recognize it.",
         "Send again",
         f"/messages/{message}",
     )
@@ -124,7 +127,7 @@ async def _ask_again(visit: Visit) -> Question:
 async def _again(visit: Visit) -> Response:
     message_id: uuid.UUID = visit.request.path_params["message"]
     await messages.retry_delivery(visit.res, visit.caller, message_id, visit.request.path_params["target"])
-    return visit.go(f"/messages/{message_id}", done="It is sent again.")
+    return visit.go(f"/messages/{message_id}", done="The message will be sent again.")
 
 
 ROUTES = (

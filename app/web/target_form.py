@@ -42,7 +42,7 @@ async def make(visit: Visit) -> Response:
         return _form(visit, form, _problems(error))
     if made.secret is not None:
         return visit.show("secret.html", secret=made.secret, target_id=made.id)
-    return visit.go(f"/targets/{made.id}", done="The target is created.")
+    return visit.go(f"/targets/{made.id}", done="Target created.")
 
 
 async def show_change(visit: Visit) -> Response:
@@ -73,7 +73,7 @@ async def change(visit: Visit) -> Response:
         async with visit.res.sessions.begin() as session:
             target = await targets.show_target(session, target_id, Response())
         return _form(visit, {**form, "kind": target.kind}, _problems(error), saved=target)
-    return visit.go(f"/targets/{target_id}", done="The target is changed.")
+    return visit.go(f"/targets/{target_id}", done="Target changed.")
 
 
 def _values(form: Mapping[str, str]) -> dict[str, Any]:

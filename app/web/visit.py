@@ -94,7 +94,7 @@ Handler = Callable[[Visit], Awaitable[Response]]
 
 
 def open_to_all(path: str, handler: Handler, *, method: str = "GET") -> Route:
-    """A page that needs no log-in. Its forms must still be ours."""
+    """A page that needs no login. Its forms must still be ours."""
 
     async def answer(request: Request) -> Response:
         visit = _visit(request, None)
@@ -128,7 +128,7 @@ def post(path: str, handler: Handler) -> Route:
         if visit.visitor is None:
             return visit.go("/login")
         if not visit.visitor.may_change:
-            return visit.show("error.html", status=403, title="Not allowed", detail="You can look, but change nothing.")
+            return read_only(visit)
         return await handler(visit)
 
     return Route(path, answer, methods=["POST"])
@@ -145,6 +145,11 @@ async def _logged_in(request: Request) -> Visit:
 
 def _visit(request: Request, visitor: Visitor | None) -> Visit:
     return Visit(request, request.app.state.res, request.app.state.access, visitor)
+
+
+def read_only(visit: Visit) -> Response:
+    """The answer to somebody who wants to change something, but may only look."""
+    return visit.show("error.html", status=403, title="Not allowed", detail="Your access is read-only.")
 
 
 def _foreign(visit: Visit) -> Response:

@@ -26,12 +26,12 @@ _FAILED: Mapping[str, str] = {
     "retry uses the rule's current parameters.",
     "refused": "Stripe refuses only this one and accepts the account's others: check the connected account and "
     "the key's permissions, then retry.",
-    ErrorKind.INTERVAL_REFUSED: "Stripe has no data for the beginning of this window: let the rule start later, and "
-    "do without this report.",
+    ErrorKind.INTERVAL_REFUSED: "Stripe has no data for the beginning of this window: give the rule a later start, "
+    "and mark this report as not needed.",
     ErrorKind.STRIPE_FAILED: "Stripe failed to make it, several times. Retry; if it fails again, give Stripe's support "
     "the id of Stripe's run below.",
     ErrorKind.TIMED_OUT: "Stripe did not finish it in time. Retry.",
-    ErrorKind.FILE_GONE: "Stripe no longer has the file. Retry: it is made again.",
+    ErrorKind.FILE_GONE: "Stripe no longer has the file. Retry: the report will be requested again.",
     ErrorKind.FILE_MISMATCH: "Stripe's file was never as long as announced. Retry.",
     ErrorKind.INTERNAL: "An error of Tallyhook's own: the log says more. Retry after an upgrade or a restart.",
 }
@@ -49,6 +49,9 @@ _OTHER_STATES: Mapping[str, Why] = {
 
 # A retry alone does not help: Stripe never accepts what the rule requests now.
 _NEEDS_CHANGE = (ErrorKind.REJECTED, ErrorKind.INTERVAL_REFUSED)
+_WITHOUT_RULE = (
+    "Stripe will never make it as requested. Request a run with other values, and mark this report as not needed."
+)
 BLOCKING = (WaitReason.ACCOUNT_HELD, WaitReason.REPORT_TYPE_MISSING)
 
 
@@ -75,9 +78,11 @@ def why_not_here(run: ShownRun, waiting: Waiting | None, reach: datetime | None)
 def _failed(run: ShownRun) -> Why:
     error = run.error or {}
     said, todo = sentence(str(error.get("message") or "It failed")), _FAILED.get(str(error.get("kind")), "Retry it.")
-    if needs_change(run.rule_id, error):
-        return Why(said, todo, f"/rules/{run.rule_id}/edit", "Change the rule…")
-    return Why(said, todo)
+    if error.get("kind") not in _NEEDS_CHANGE:
+        return Why(said, todo)
+    if run.rule_id is None:
+        return Why(said, _WITHOUT_RULE)
+    return Why(said, todo, f"/rules/{run.rule_id}/edit", "Change the rule…")
 
 
 def _waiting(waiting: Waiting, reach: datetime | None) -> Why:
@@ -93,7 +98,7 @@ def _waiting(waiting: Waiting, reach: datetime | None) -> Why:
         case WaitReason.ACCOUNT_HELD:
             return Why(
                 "Stripe refuses the account's key." + until,
-                "Check the key in Stripe's Dashboard; /accounts shows what Stripe said.",
+                "Check the key in Stripe's Dashboard; the page Accounts shows what Stripe said.",
                 "/accounts",
                 "Accounts",
             )
@@ -106,10 +111,11 @@ def _waiting(waiting: Waiting, reach: datetime | None) -> Why:
             )
         case WaitReason.BACKOFF:
             return Why(
-                sentence(waiting.message or "The last try did not work") + until, "Nothing to do: it is tried again."
+                sentence(waiting.message or "The last try did not work") + until, "Nothing to do: it will be retried."
             )
         case WaitReason.SLOT:
             return Why(
-                "The limit on reports that Stripe makes at once has been reached.", "Nothing to do: it is next in line."
+                "The limit on reports that Stripe makes at once has been reached.",
+                "Nothing to do: it waits for a free slot.",
             )
     return Why("It waits for its turn under Stripe's rate limit." + until, "Nothing to do.")

@@ -54,7 +54,7 @@ _OTHER_STATES: Mapping[str, StateWord] = {
     "differs": StateWord("✕", "differs"),
     "not_comparable": StateWord("○", "not comparable"),
     "ok": StateWord("✓", "healthy"),
-    "degraded": StateWord("!", "needs a look"),
+    "degraded": StateWord("!", "needs attention"),
     "failing": StateWord("✕", "failing"),
     "enabled": StateWord("✓", "on"),
     "disabled": StateWord("–", "off"),

@@ -109,7 +109,7 @@ async def test_a_month_names_the_days_that_a_rule_does_not_cover_or_shares_with_
     assert "1–26 Feb 2026 are before this rule starts" in plain(page.text)
 
 
-async def test_a_month_that_runs_lists_every_rule_and_keeps_apart_what_is_not_due_yet(
+async def test_a_month_that_is_not_over_lists_every_rule_and_keeps_apart_what_is_not_due_yet(
     res: Resources, simulator: Simulator
 ) -> None:
     first, _ = month_bounds(datetime.now(UTC).date())
@@ -121,7 +121,7 @@ async def test_a_month_that_runs_lists_every_rule_and_keeps_apart_what_is_not_du
         await log_in(client)
         page = await client.get(f"/months/{first:%Y-%m}")
 
-    assert heading(page).startswith(f"{first:%B %Y} runs until")
+    assert heading(page).startswith(f"{first:%B %Y} is not over: ")
     assert heading(page).endswith("0 reports are missing, 1 is not due yet.")
     assert "whole month" in page.text
     assert "by update" in page.text

@@ -64,7 +64,7 @@ async def test_checks_that_agree_say_how_many_through_which_day_and_what_was_not
     page = await loaded.get("/checks")
 
     assert heading(page) == "All numbers that can be compared agree."
-    said = re.search(r"([\d,]+) comparisons through 3 Mar 2026, ([\d,]+) agree, 0 differ", plain(page.text))
+    said = re.search(r"through 3 Mar 2026: ([\d,]+) comparisons, ([\d,]+) agree, 0 differ", plain(page.text))
     assert said
     assert said[1] == said[2] != "0"
     assert re.search(r"No rule fetches payout\w+", page.text)

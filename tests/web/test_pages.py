@@ -97,7 +97,7 @@ async def test_every_page_says_that_a_rule_with_a_refused_key_is_blocked(res: Re
     for path, page in pages.items():
         assert 'class="state blocked"' in page or "blocked: eu payouts." in page, path
         assert "</span> planned" not in page or path.startswith("/runs/"), path  # there it is a line of the history
-    assert "1 of 1 rule needs a look." in pages["/"]
+    assert "1 of 1 rule needs attention." in pages["/"]
     assert "key refused" in pages["/"]
 
 
@@ -172,8 +172,12 @@ async def test_a_rejected_run_offers_first_what_its_advice_says(res: Resources, 
         await log_in(client)
         await execute(res, 'update runs set state = \'failed\', error = \'{"kind": "rejected", "message": "No"}\'')
         rejected = (await client.get(f"/runs/{run['id']}")).text
-        cancel = (await client.get(f"/runs/{run['id']}/cancel")).text
-        await execute(res, 'update runs set error = \'{"kind": "timed_out"}\'')
+        retry, cancel = [
+            plain((await client.get(f"/runs/{run['id']}/{action}")).text) for action in ("retry", "cancel")
+        ]
+        await execute(res, "update runs set rule_id = null")
+        by_hand, retry_by_hand = [plain((await client.get(f"/runs/{run['id']}{to}")).text) for to in ("", "/retry")]
+        await execute(res, 'update runs set error = \'{"kind": "timed_out"}\', rule_id = :rule', rule=rule.id)
         timed_out = (await client.get(f"/runs/{run['id']}")).text
 
     first = re.compile(r'<a class="button" href="([^"]+(?:edit|retry|cancel))"')
@@ -181,7 +185,13 @@ async def test_a_rejected_run_offers_first_what_its_advice_says(res: Resources, 
     assert first.findall(timed_out) == [f"/runs/{run['id']}/retry"]
     assert rejected.count(f"/rules/{rule.id}/edit") == 2  # the button, and the advice
     assert "Cancel…" not in rejected
+    assert "with its rule’s current parameters. It gets up to 3 more attempts." in retry
+    assert "Mark this report as not needed" in cancel
+    assert "The run will be cancelled: no file will be fetched" in cancel
     assert "March 2026 counts it as cancelled, and can be closed without it." in cancel
+    # one that no rule asked for has no rule to change, and none whose parameters a retry could take
+    assert "Request a run with other values" in by_hand
+    assert "with the same parameters." in retry_by_hand
 
 
 async def test_a_page_that_asks_says_what_follows(res: Resources, simulator: Simulator) -> None:
@@ -197,14 +207,14 @@ async def test_a_page_that_asks_says_what_follows(res: Resources, simulator: Sim
         await work_off(res)
         backfill = (await client.get(f"/rules/{rule.id}/backfill?from=2026-03-01&through=2026-03-04&rerun=yes")).text
 
-    assert "4 reports of 1–4 Mar 2026 are requested at once." in plain(on)
-    assert "which days it does not cover" in off
+    assert "4 reports of 1–4 Mar 2026 will be requested at once." in plain(on)
+    assert "the days that the rule does not cover" in off
     assert "This is final" in delete
     assert "kept as earlier revisions" in backfill
 
 
 async def test_small_things_are_said_in_full(res: Resources, simulator: Simulator) -> None:
-    rule = await add_rule(res, name="activity", timezone="Asia/Tokyo")
+    rule = await add_rule(res, name="activity", timezone="Asia/Tokyo", settle_hours=1)
     simulator.advance(rule.report_type, to=at("2026-03-02"))
     await work_off(res)
     (run,) = await fetch(res, "select id from runs")
@@ -214,12 +224,15 @@ async def test_small_things_are_said_in_full(res: Resources, simulator: Simulato
         await submit(client, f"/rules/{rule.id}/disable")
         audit = (await client.get("/audit")).text
         await submit(client, f"/rules/{rule.id}/enable")
-        pages = {path: (await client.get(path)).text for path in ("/", "/events", f"/runs/{run['id']}")}
+        pages = {
+            path: (await client.get(path)).text for path in ("/", "/events", f"/runs/{run['id']}", f"/rules/{rule.id}")
+        }
 
     assert re.search(rf'href="/rules/{rule.id}">activity</a>', audit)  # also where only another value changed
     assert "test mode, no real money: default." in pages["/"]
     assert "<label>State" in pages["/events"]
     assert "00:00 JST</span>" in pages[f"/runs/{run['id']}"]
+    assert "<dt>Extra wait</dt><dd>1 hour</dd>" in pages[f"/rules/{rule.id}"]
 
 
 async def test_today_says_how_many_reports_each_rule_misses_by_day(res: Resources, simulator: Simulator) -> None:
@@ -298,6 +311,26 @@ async def test_a_change_that_somebody_made_meanwhile_is_not_overwritten(res: Res
     assert second.status_code == 422
     assert "version 2" in second.text
     assert (await fetch(res, "select settle_hours from rules"))[0]["settle_hours"] == 5
+
+
+async def test_a_target_that_is_off_says_whether_a_person_or_its_receiver_did_that(res: Resources) -> None:
+    targets = {"disabled by anna": uuid.uuid4(), "the receiver answered 410 Gone": uuid.uuid4()}
+    for reason, target in targets.items():
+        await execute(
+            res,
+            """insert into targets (id, name, kind, recipients, message_types, enabled, disabled_reason)
+               values (:id, :reason, 'email', '{anna@example.com}', '{*}', false, :reason)""",
+            id=target,
+            reason=reason,
+        )
+    async with visitor(res) as client:
+        await log_in(client)
+        pages = [(await client.get(f"/targets/{target}")).text for target in targets.values()]
+
+    assert [re.findall('<p class="problem">(.*?)</p>', page) for page in pages] == [
+        ["Switched off by anna."],
+        ["Switched off: the receiver answered 410 Gone."],
+    ]
 
 
 async def test_settings_are_shown_without_their_secrets(res: Resources) -> None:

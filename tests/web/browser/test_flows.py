@@ -68,13 +68,13 @@ async def test_a_rule_is_previewed_and_made(morning: Books, chromium: Browser, s
         await page.get_by_label("Which report?").fill(PAYOUTS)
         await page.get_by_label("Name").fill(name)
         await page.get_by_label("From which day?").fill((morning.today.replace(day=1)).date().isoformat())
-        await page.get_by_role("button", name="Show what it requests").click()
-        await expect(page.get_by_role("heading", name=re.compile("It requests [0-9]+ report"))).to_be_visible()
+        await page.get_by_role("button", name="Show what it would request").click()
+        await expect(page.get_by_role("heading", name=re.compile("It would request [0-9]+ report"))).to_be_visible()
 
         await page.get_by_role("button", name="Create the rule").click()
 
         await expect(page.get_by_role("heading", name=name)).to_be_visible()
-        await expect(page.get_by_role("status")).to_contain_text("The rule is created")
+        await expect(page.get_by_role("status")).to_contain_text("Rule created")
 
 
 async def test_what_cannot_work_is_explained_beside_what_was_typed(morning: Books, chromium: Browser) -> None:
@@ -82,11 +82,11 @@ async def test_what_cannot_work_is_explained_beside_what_was_typed(morning: Book
         await look.open("/rules/new")
         await look.page.get_by_label("Which report?").fill("Payouts")
         await look.page.get_by_label("Name").fill("odd")
-        await look.page.get_by_label("Days in which time zone?").fill("Berlin")
+        await look.page.get_by_label("Time zone of its days").fill("Berlin")
         await look.page.get_by_role("button", name="Create the rule").click()
 
         await expect(look.page.get_by_role("alert")).to_contain_text("report type")
-        await expect(look.page.get_by_label("Days in which time zone?")).to_have_value("Berlin")
+        await expect(look.page.get_by_label("Time zone of its days")).to_have_value("Berlin")
 
 
 async def test_a_month_that_is_not_complete_says_why_and_gives_what_there_is(morning: Books, chromium: Browser) -> None:
@@ -96,7 +96,7 @@ async def test_a_month_that_is_not_complete_says_why_and_gives_what_there_is(mor
         await expect(look.page.get_by_role("listitem").filter(has_text="no-such-type").first).to_be_visible()
 
         async with look.page.expect_download() as download:
-            await look.page.get_by_role("link", name="Download what is there").click()
+            await look.page.get_by_role("link", name=re.compile("^Download [0-9]+ stored file")).click()
 
         assert (await download.value).suggested_filename.endswith("_incomplete.zip")
 
@@ -157,7 +157,7 @@ async def test_a_backfill_says_how_many_it_makes_and_then_how_far_it_is(morning:
         await page.get_by_label("From").fill(first.date().isoformat())
         await page.get_by_label("Through").fill(yesterday(morning))
         await page.get_by_role("button", name="Show what that does").click()
-        await page.get_by_role("button", name="Make 30 reports").click()
+        await page.get_by_role("button", name="Request 30 reports").click()
 
         await expect(page.get_by_role("status")).to_contain_text("30 reports")
         await expect(page.locator(".moving")).to_contain_text("29 of 30 reports")
