@@ -1,12 +1,12 @@
-"""The house, measured: what its packages, circles, files and functions look like at one revision, or at several.
+"""The structure of the code, measured: its packages, cycles, files and functions at one revision, or at several.
 
 python -m benchmarks.house                  # the files of this folder
 python -m benchmarks.house 330d95e HEAD     # two revisions side by side
 python -m benchmarks.house --rooms HEAD     # each package of app at one revision
 
-Only syntax is read, so any revision can be measured. An arrow is an import from one child of a package to a
-sibling, anywhere in the file; a circle is a group of siblings that all reach each other; floors are the
-siblings on the longest chain of arrows.
+Only syntax is read, so any revision can be measured. Siblings are the modules and packages directly in a package; an
+import is a pair of siblings of which the first imports from the second, anywhere in its files; a cycle is a group of
+siblings that all reach each other; layers are the siblings on the longest chain of imports.
 """
 
 import ast
@@ -28,14 +28,14 @@ ROW_NAMES = frozenset(
 )
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 Trees = Mapping[str, ast.Module]
-Arrows = dict[str, set[str]]
+Imports = dict[str, set[str]]
 
 
 def main() -> None:
     """Print one column per revision, or one line per package."""
     revisions = [one for one in sys.argv[1:] if one != "--rooms"]
     if "--rooms" in sys.argv[1:]:
-        print_rooms(files_of(revisions[0]) if revisions else files_here())
+        print_packages(files_of(revisions[0]) if revisions else files_here())
         return
     columns = [measure(files_of(revision)) for revision in revisions] or [measure(files_here())]
     print("|", " | ".join(["", *(revisions or ["now"])]), "|")
@@ -44,14 +44,14 @@ def main() -> None:
         print("|", " | ".join([name, *(column[name] for column in columns)]), "|")
 
 
-def print_rooms(files: Mapping[str, str]) -> None:
+def print_packages(files: Mapping[str, str]) -> None:
     """The files and functions of each package at the top of app/, and how many functions have a docstring."""
-    print("| room | files: number, median, longest | functions: number, median, p90, longest | docstrings |")
+    print("| package | files: number, median, longest | functions: number, median, p90, longest | docstrings |")
     print("|---|---|---|---|")
-    for room in sorted({path.split("/")[1] for path in files if path.count("/") > 1}):
-        inside = {path: text for path, text in files.items() if path.startswith(f"app/{room}/")}
+    for package in sorted({path.split("/")[1] for path in files if path.count("/") > 1}):
+        inside = {path: text for path, text in files.items() if path.startswith(f"app/{package}/")}
         functions = functions_of(map(ast.parse, inside.values()))
-        print(f"| `{room}` | {_files(inside)} | {_functions(functions)} | {_described(functions)} |")
+        print(f"| `{package}` | {_files(inside)} | {_functions(functions)} | {_described(functions)} |")
 
 
 def files_here() -> dict[str, str]:
@@ -75,13 +75,13 @@ def measure(files: Mapping[str, str]) -> dict[str, str]:
     lines = _lines(files)
     figures = {}
     for package in SHOWN:
-        arrows = arrows_of(package, trees, packages)
-        number = sum(map(len, arrows.values()))
-        figures[f"`{package}`: rooms, floors, arrows"] = f"{len(arrows)}, {floors(arrows)}, {number}"
-    circles = [circle for package in packages for circle in circles_of(arrows_of(package, trees, packages))]
+        imports = imports_of(package, trees, packages)
+        number = sum(map(len, imports.values()))
+        figures[f"`{package}`: siblings, layers, imports"] = f"{len(imports)}, {layers(imports)}, {number}"
+    cycles = [cycle for package in packages for cycle in cycles_of(imports_of(package, trees, packages))]
     top = [path for path in files if path.count("/") == 1 and path != "app/__init__.py"]
     return figures | {
-        "circles, at any depth": f"{len(circles)}" + (f" ({'; '.join(sorted(circles))})" if circles else ""),
+        "cycles, at any depth": f"{len(cycles)}" + (f" ({'; '.join(sorted(cycles))})" if cycles else ""),
         "modules, packages at the top of app/": f"{len(top)}, {sum(name.count('.') == 1 for name in packages)}",
         "files: number, median, longest": _files(files),
         f"files over {LONG_FILE} lines": str(sum(number > LONG_FILE for number in lines)),
@@ -125,42 +125,42 @@ def _described(functions: Sequence[Function]) -> str:
     return f"{sum(ast.get_docstring(node) is not None for node in functions) / len(functions):.0%}"
 
 
-def arrows_of(package: str, trees: Trees, packages: set[str]) -> Arrows:
+def imports_of(package: str, trees: Trees, packages: set[str]) -> Imports:
     """For each child of a package, the siblings that anything in it imports."""
     inside = [name for name in trees if name.startswith(f"{package}.")]
-    arrows: Arrows = {_child(package, name): set() for name in inside}
+    imports: Imports = {_child(package, name): set() for name in inside}
     for name in inside:
         for imported in _imports(name, trees, packages):
-            if imported.startswith(f"{package}.") and _child(package, imported) in arrows:
-                arrows[_child(package, name)].add(_child(package, imported))
-    return {name: found - {name} for name, found in arrows.items()}
+            if imported.startswith(f"{package}.") and _child(package, imported) in imports:
+                imports[_child(package, name)].add(_child(package, imported))
+    return {name: found - {name} for name, found in imports.items()}
 
 
-def circles_of(arrows: Arrows) -> list[str]:
+def cycles_of(imports: Imports) -> list[str]:
     """The groups of siblings that reach each other, each as text."""
-    reached = {name: _reached(name, arrows) for name in arrows}
-    groups = {frozenset(one for one in arrows if name in reached[one] and one in reached[name]) for name in arrows}
+    reached = {name: _reached(name, imports) for name in imports}
+    groups = {frozenset(one for one in imports if name in reached[one] and one in reached[name]) for name in imports}
     return [" ⇄ ".join(sorted(group)) for group in groups if len(group) > 1]
 
 
-def floors(arrows: Arrows) -> int:
-    """The length of the longest chain; a circle counts as one."""
+def layers(imports: Imports) -> int:
+    """The length of the longest chain; a cycle counts as one."""
     known: dict[str, int] = {}
 
-    def floor(name: str, above: frozenset[str]) -> int:
+    def layer(name: str, above: frozenset[str]) -> int:
         if name not in known:
-            below = [floor(one, above | {name}) for one in arrows[name] if one not in above]
+            below = [layer(one, above | {name}) for one in imports[name] if one not in above]
             known[name] = 1 + max(below, default=0)
         return known[name]
 
-    return max((floor(name, frozenset({name})) for name in sorted(arrows)), default=0)
+    return max((layer(name, frozenset({name})) for name in sorted(imports)), default=0)
 
 
-def _reached(name: str, arrows: Arrows) -> set[str]:
+def _reached(name: str, imports: Imports) -> set[str]:
     found: set[str] = set()
     todo = [name]
     while todo:
-        new = arrows[todo.pop()] - found
+        new = imports[todo.pop()] - found
         found |= new
         todo += new
     return found
