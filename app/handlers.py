@@ -51,7 +51,7 @@ async def on_runs_ended(session: AsyncSession, settings: Settings, account: str,
 async def on_payouts_reconciled(
     session: AsyncSession, settings: Settings, account: str, values: list[dict[str, Any]]
 ) -> None:
-    """Payouts can be itemised: have them read, as after a hint."""
+    """Payouts can be itemized: have them read, as after a hint."""
     await payouts.look_soon(session, account, [("", value["id"]) for value in values])
 
 
@@ -88,7 +88,7 @@ async def look_at_those_that_leave(
 
 
 async def look_at_payouts(session: AsyncSession, settings: Settings, account: str, hints: list[dict[str, Any]]) -> None:
-    """Payouts of the account, or of accounts connected to it, may be ready to be itemised."""
+    """Payouts of the account, or of accounts connected to it, may be ready to be itemized."""
     configured = settings.accounts.get(account)
     own = None if configured is None else configured.named_id
     named = [("" if hint["account"] == own else hint["account"], hint["id"]) for hint in hints]

@@ -25,7 +25,7 @@ from app.worker.steps import work
 
 log = structlog.get_logger()
 
-# Requests under way get this long; the whole exit takes under 15 s (contract §2).
+# Requests under way get this long; we promise that a process exits within 15 s.
 WEB_GRACE_SECONDS = 5
 # Open files other than client connections: the database, Stripe, logs, libraries.
 OTHER_FILES = 500

@@ -1,4 +1,4 @@
-"""Every closed set of names, and the moves a run may make. Pure: only the standard library."""
+"""Every enum, and the moves that a run may make. Pure: only the standard library."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -98,7 +98,7 @@ class EventStatus(StrEnum):
 
 
 class ErrorKind(StrEnum):
-    """Why a run failed, in one word (contract §5)."""
+    """Why a run failed, in one word: the `kind` of its `error` in the API."""
 
     REJECTED = "rejected"  # Stripe will never accept this request
     REFUSED = "refused"  # the key is refused for this run only
@@ -118,7 +118,7 @@ class AttemptOutcome(StrEnum):
 
 
 class WaitReason(StrEnum):
-    """Why a run is waiting (contract §5): derived from the rows, never stored."""
+    """Why a run is waiting, as `waiting` of the API says it: derived from the rows, never stored."""
 
     AVAILABILITY = "availability"
     SLOT = "slot"
@@ -183,9 +183,9 @@ RUN_STEPS = (
 )
 
 
-# Raise it with every new value of a rule that the previous version cannot read: while a process with a
-# lower number is alive, such a rule is refused (docs/decisions/0006, queue/processes). 1: everything up to 330d95e.
-# 2: a `report_type` that ends in `.latest`.
+# How many "words" (values in a rule) this version understands. Raise it with every new one that the previous version
+# cannot read: while a process with a lower number is alive, such a rule is refused (docs/decisions/0006,
+# queue/processes). 1: everything up to 330d95e. 2: a `report_type` that ends in `.latest`.
 WORDS = 3
 WORDS_OF_LATEST = 2
 WORDS_OF_CONNECT = 3  # `connected: each` and `cadence: every_payout`
@@ -201,7 +201,7 @@ class TargetKind(StrEnum):
 
 
 class MessageType(StrEnum):
-    """What targets can be notified of (contract §10)."""
+    """What targets can be notified of: the `message_types` of the API."""
 
     RUN_STORED = "run.stored"
     RUN_FAILED = "run.failed"

@@ -21,7 +21,7 @@ from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.pool import ConnectionPoolEntry
 
-# When the process ends (contract §2: within 15 s), transactions under way get this long, which is less than the grace
+# When the process ends (within 15 s, as promised), transactions under way get this long, which is less than the grace
 # of calls in flight;
 LAST_SECONDS = 5.0
 # what is recorded and released later than that gets this long;

@@ -23,7 +23,7 @@ from sqlalchemy.pool import ConnectionPoolEntry
 from app.db.cutting import watch
 from app.db.errors import is_wrong_server
 
-# We must notice that the database is down within the 5 s in which a webhook gets its 503 (contract §4).
+# We must notice that the database is down within the 5 s in which we promise a webhook its 503.
 CONNECT_TIMEOUT_SECONDS = 3
 POOL_TIMEOUT_SECONDS = 4
 # The last five are for the kernel: it notices a peer that is gone in about 10 s.

@@ -47,7 +47,7 @@ QUEUE_LIMIT = 2000
 # A process that stored this many events in this many seconds leaves room for more.
 BUSY_EVENTS = 20
 BUSY_SECONDS = 10.0
-# Stripe must get its answer within 5 s when the database is down (contract §4).
+# We promise Stripe an answer within 5 s, also when the database is down.
 ANSWER_SECONDS = 4.5
 # By then no request waits for the commit: a connection that has not answered is abandoned.
 TRANSACTION_SECONDS = 5.0

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
-# Unsent spans get this long at the end; the whole exit takes under 15 s (contract §2).
+# Unsent spans get this long at the end; we promise that a process exits within 15 s.
 FLUSH_SECONDS = 3.0
 
 

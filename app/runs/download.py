@@ -33,7 +33,7 @@ from app.tables.loading import have_same_rows
 from app.tables.loads import StoredRun
 from app.vocabulary import AttemptOutcome, CallKind, ErrorKind, Lane, RunState
 
-# How often a file that does not match Stripe's announcement is fetched before the attempt fails (contract §5).
+# How often a file that does not match Stripe's announcement is fetched before the attempt fails (docs/reliability.md).
 MOST_MISMATCHES = 10
 
 

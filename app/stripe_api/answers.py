@@ -1,4 +1,4 @@
-"""What Stripe answers: a value of ours, or one of the `StripeCallError` classes, decided here once (contract §5)."""
+"""What Stripe answers: a value of ours, or one of the `StripeCallError` classes, decided here once."""
 
 import re
 from collections.abc import Awaitable, Callable, Mapping

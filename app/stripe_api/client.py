@@ -1,7 +1,6 @@
 """The client for Stripe's API: list report types and connected accounts, create, read and list runs, open files.
 
-Answers become small frozen values of our own, failures one of the `StripeCallError` classes: decided here,
-once (contract §5).
+Answers become small frozen values of our own, failures one of the `StripeCallError` classes: decided here, once.
 """
 
 from collections.abc import AsyncIterator, Callable, Mapping

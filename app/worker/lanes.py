@@ -31,7 +31,7 @@ C_contra = TypeVar("C_contra", contravariant=True)
 # Work in a transaction that the engine opens for it.
 Work = Callable[[AsyncSession], Awaitable[None]]
 
-# A call in flight may still bring its outcome: at the end it gets this long (contract §2).
+# A call in flight may still bring its outcome: at the end it gets this long (we promise 8 s).
 GRACE_SECONDS = 8.0
 
 

@@ -42,7 +42,7 @@ __all__ = ["EmbeddedPostgres", "EmbeddedPostgresError"]
 
 # A server that runs but does not listen is starting or dying, and both take moments.
 SILENT_SECONDS = 60
-# The service's whole exit takes under 15 s (contract §2), of which calls in flight may take 8.
+# We promise that a process exits within 15 s, this server included; calls in flight may take 8 of them.
 STOP_SECONDS = 5
 
 log = structlog.get_logger(__name__)
