@@ -12,9 +12,9 @@ from pathlib import Path
 
 from benchmarks.stage import ROOT, Stage
 
-# The last commit before the work on speed (issue 15) began.
+# The last commit before the work on speed began.
 COMMIT = "330d95e"
-NAME = f"{COMMIT}, before issue 15"
+NAME = f"{COMMIT}, the version of 21 November"
 PARTS = ("app", "migrations", "benchmarks", "pyproject.toml")
 
 

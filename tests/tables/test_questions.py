@@ -32,8 +32,8 @@ async def test_the_ten_questions_have_answers(
     for question in questions:
         assert await fetch(tables, question.replace(":", "\\:")), question
 
-    rolled = await fetch(tables, next(one for one in questions if "made" in one).replace(":", "\\:"))
-    assert all(row["made"] == row["ended"] for row in rolled)
+    rolled = await fetch(tables, next(one for one in questions if "computed" in one).replace(":", "\\:"))
+    assert all(row["computed"] == row["reported"] for row in rolled)
     await the_command_line_shows_them(database_url, simulator, tmp_path)
 
 
