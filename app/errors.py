@@ -22,7 +22,7 @@ TallyhookError
 │   └── ChildSilent      it did not answer, and was ended
 ├── AddressRefused       a target's address lies inside a network that is closed to messages (app/targets/guard.py)
 ├── NotFound             no such rule, run, event
-├── Forbidden            the caller may not do this
+├── Forbidden            the caller's token does not allow this
 ├── Conflict             the state of things does not allow it
 ├── Gone                 it existed, and was removed
 ├── NotAcceptable        a file is not available in the requested format (app/spreadsheets)
@@ -162,7 +162,7 @@ class CannotOpen(TallyhookError):
 
 
 class NotFound(TallyhookError):
-    """There is no such thing."""
+    """There is no rule, run, event, … with this id or name."""
 
 
 class Forbidden(TallyhookError):

@@ -1,4 +1,4 @@
-"""Every enum, and the moves that a run may make. Pure: only the standard library."""
+"""The enums that packages share, and the moves that a run may make. Pure: only the standard library."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -60,7 +60,7 @@ class Cadence(StrEnum):
 
 
 class IntervalNeed(StrEnum):
-    """What a report type takes to say which period it covers."""
+    """Which parameters tell a report type the period that it covers."""
 
     RANGE = "range"  # interval_start and interval_end
     END = "end"  # interval_end alone
@@ -94,7 +94,7 @@ class EventStatus(StrEnum):
     PENDING = "pending"  # stored, not handled yet: the inbox
     HANDLED = "handled"
     IGNORED = "ignored"  # not for us; the reason says why
-    FAILED = "failed"  # handling kept failing because of a bug of ours; can be replayed
+    FAILED = "failed"  # handling kept failing because of a bug in Tallyhook; can be replayed
 
 
 class ErrorKind(StrEnum):

@@ -70,7 +70,7 @@ def _many_accounts(stage: Stage, accounts: int) -> Iterator[Row]:
         postgres = (postgres_cpu_seconds(stage) - postgres) / watched
         yield alone(f"{what}: resident memory", [service.resident_mib()], "MiB", aim=below(250, "MiB"))
         yield alone(
-            f"{what}: share of a core, a round of questions every half hour included",
+            f"{what}: share of a core, polling every half hour included",
             [(idle + a_round / ROUND_SECONDS) * 100],
             "%",
             aim=below(5, "%"),
@@ -79,7 +79,7 @@ def _many_accounts(stage: Stage, accounts: int) -> Iterator[Row]:
         )
         waits = [_first_report(service, url, f"m{n * 7:05}") for n in range(1, 6)]
         yield alone(
-            f"{accounts:,} own accounts: from a rule of one of them to its report being asked for",
+            f"{accounts:,} own accounts: from a new rule of one of them to the request of its report",
             waits,
             "s",
             aim=below(1, "s"),
