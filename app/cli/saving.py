@@ -29,6 +29,8 @@ Output = Annotated[
 Force = Annotated[bool, typer.Option("--force", help="Replace the file if it exists.")]
 STANDARD_OUTPUT = "-"
 _SHA256 = re.compile(r'"([0-9a-f]{64})"')
+# One account's lines are picked while they are sent: their ETag names the file that they come from, not their bytes.
+_OF_LINES = re.compile(r'"[0-9a-f]{64}-acct_[A-Za-z0-9]+"')
 _NAME = re.compile(r'filename="([^"/\\]+)"')
 
 
@@ -42,7 +44,10 @@ class Saved:
 
 
 async def save(answer: "httpx.Response", output: str | None, *, force: bool, verify: bool) -> Saved:
-    """Write the answer's bytes. With `verify`, they must match its ETag."""
+    """Write the answer's bytes. With `verify`, they must match the SHA-256 in its ETag (one account's lines have none).
+
+    An answer that is cut off is never written: httpx raises, and so does `in_process`.
+    """
     name = _NAME.search(answer.headers.get("content-disposition", ""))
     own_name = name[1] if name else "report"
     if output == STANDARD_OUTPUT:
@@ -75,9 +80,13 @@ async def _fill(answer: "httpx.Response", into: BinaryIO, name: str, *, verify: 
             digest.update(piece)
             written += len(piece)
             advance(len(piece))
-    promised = _SHA256.search(answer.headers.get("etag", ""))
-    if verify and (promised is None or promised[1] != digest.hexdigest()):
-        raise TallyhookError(f"the stored file {name} has changed: its size or SHA-256 differs")
+    etag = answer.headers.get("etag", "")
+    promised = _SHA256.search(etag)
+    if verify and not _OF_LINES.search(etag) and (promised is None or promised[1] != digest.hexdigest()):
+        raise TallyhookError(
+            f"the bytes received for {name} do not match the server's SHA-256: download it again; "
+            "if that fails too, the stored file is damaged"
+        )
     return written, digest.hexdigest()
 
 

@@ -11,7 +11,12 @@ from app import handlers
 from app.resources import Resources
 from app.simulator import Simulator
 from tests.cli.conftest import Command
-from tests.service import add_rule, execute, fetch, only_run, unpublished, work_off
+from tests.files import stored as files
+from tests.files.stored import one_run
+from tests.service import add_rule, at, execute, fetch, only_run, unpublished, work_off
+
+ALL = "connected_account_balance_change_from_activity.itemized.3"
+SHOPS = ["acct_1ShopA", "acct_1ShopB"]
 
 
 @pytest.fixture
@@ -150,8 +155,37 @@ async def test_a_file_that_is_not_what_it_was_is_not_written(
     ended = await command("runs", "download", stored)
 
     assert ended.code == 1
-    assert "has changed: its size or SHA-256 differs" in ended.errors
+    assert "do not match the server's SHA-256: download it again" in ended.errors
     assert os.listdir(tmp_path) == []
+
+
+async def test_lines_of_one_account_are_downloaded_by_run_and_by_date(
+    command: Command, remote: Command, res: Resources, simulator: Simulator, tmp_path: Path
+) -> None:
+    for shop in SHOPS:
+        simulator.connect_account(shop, created=at("2026-01-01"))
+    unpublished(simulator, ALL, until="2026-03-02")
+    await add_rule(res, name="all", report_type=ALL, parameters={"columns": ["connected_account", "net"]})
+    await work_off(res)
+    header, *lines = original(simulator).splitlines(keepends=True)
+    wanted = header + b"".join(line for line in lines if SHOPS[1].encode() in line)
+    run_id = (await only_run(res))["id"]
+
+    for ask, of in ((command, (run_id,)), (remote, (run_id,)), (command, ("all", "latest"))):
+        ended = await ask("runs", "download", *of, "--connected-account", SHOPS[1], "-o", "b.csv", "--force")
+        assert (ended.code, (tmp_path / "b.csv").read_bytes()) == (0, wanted), ended
+        (tmp_path / "b.csv").unlink()
+
+
+async def test_lines_that_are_cut_off_are_not_written(remote: Command, res: Resources, tmp_path: Path) -> None:
+    run_id = await one_run(res)
+    lines = b"".join(b"%s,%d\n" % (shop.encode(), net) for shop in SHOPS for net in range(200_000))
+    await files.store(res, run_id, b"connected_account,net\n" + lines)
+    await execute(res, "delete from file_chunks where raw_start > 2000000")
+
+    ended = await remote("runs", "download", run_id, "--connected-account", SHOPS[0])
+
+    assert (ended.code, len(ended.errors.splitlines()), os.listdir(tmp_path)) == (1, 1, []), ended
 
 
 async def test_a_folder_that_is_not_there_is_one_clear_line(command: Command, stored: str) -> None:

@@ -143,13 +143,20 @@ async def download(
     run_or_rule: Annotated[str, typer.Argument(metavar="RUN_ID|RULE", help="A run's id, or a rule's name.")],
     date: Annotated[str | None, typer.Argument(metavar="[DATE]", help=f"With a rule: {_DATE}, or `latest`.")] = None,
     *,
-    connected_account: ConnectedOption = None,
+    connected_account: Annotated[
+        str | None,
+        typer.Option("--connected-account", help="The acct_… to download; from a file for several, only its lines."),
+    ] = None,
     form: Annotated[str, typer.Option("--format", help="csv (the bytes as they are), xlsx or parquet.")] = "csv",
     output: Output = None,
     force: Force = False,
     as_json: AsJson = False,
 ) -> None:
-    """Download and verify the file of a run, or of a rule's window by date. It appears only when complete."""
+    """Download the file of a run, or of a rule's window by date.
+
+    It appears only when complete. As Stripe made it, it is checked against its SHA-256; converted files and one
+    account's lines have none.
+    """
     from urllib.parse import quote
 
     from app.cli.saving import save, tell
@@ -160,8 +167,8 @@ async def download(
         path = f"/v1/runs/{run_or_rule}/file"
     else:
         path = f"/v1/rules/{quote(run_or_rule, safe='')}/files/{quote(date, safe='')}"
-    asked = {"connected_account": connected_account} if date is not None else {}
-    async with api.stream(path, **asked, format=None if form == "csv" else form) as answer:
+    asked = {"connected_account": connected_account, "format": None if form == "csv" else form}
+    async with api.stream(path, **asked) as answer:
         tell(await save(answer, output, force=force, verify=form == "csv"), as_json=as_json)
 
 
