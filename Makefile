@@ -13,7 +13,7 @@ EXTRA = $(EXTRAS:%=$(VENV)/.%)
 help: ## this list
 	@grep -hE '^[a-z][a-z-]*:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 10
 
-setup: $(VENV)/.ready $(EXTRA) ## make the virtual environment, from the hashed locks (EXTRAS="browser chart" adds those)
+setup: $(VENV)/.ready $(EXTRA) ## create the virtual environment from the locked, hashed requirements (EXTRAS="browser chart" adds more)
 
 PIP_INSTALL = $(BIN)/pip install --quiet --disable-pip-version-check --no-deps
 
@@ -42,7 +42,7 @@ test: setup ## all tests, on an embedded PostgreSQL (or on TEST_DATABASE_URL)
 	# Three processes on two cores: with two, both cores were idle a quarter of the time.
 	$(BIN)/pytest -n 3 $(ARGS)
 
-fuzz: setup ## call the API in every way that its OpenAPI document describes, with right and wrong input
+fuzz: setup ## fuzz the API against its OpenAPI document, with valid and invalid input
 	$(BIN)/pytest -m fuzz $(ARGS)
 
 browser: setup $(VENV)/.browser ## the pages in a real browser (BROWSER=/path/to/chromium, default: the one on the PATH)

@@ -68,6 +68,15 @@ _SENTENCES: Mapping[str, Callable[[_Limits], str]] = {
 }
 
 
+def count(number: int, one: str, several: str | None = None, *, most: int | None = None) -> str:
+    """`1 run`, `2 runs`, or with both forms: `1 rule is on time`, `2 rules are on time`.
+
+    Where counting stopped at `most`: `more than 1,000 runs`.
+    """
+    shown = f"more than {most:,}" if most is not None and number > most else f"{number:,}"
+    return f"{shown} {one if number == 1 else several or one + 's'}"
+
+
 def sentence(detail: ErrorDetails) -> str:
     """What is wrong and how to write it; never repeats the value."""
     known = _SENTENCES.get(detail["type"])

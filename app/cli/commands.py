@@ -48,7 +48,7 @@ def worker(
     host: Host = "127.0.0.1",
     port: ProbesPort = None,
 ) -> None:
-    """Only work the queue; any number can run beside any number of `serve`."""
+    """Work the queue only. Run as many as you like, beside any number of `serve`."""
     from app.observability.lighter import loading
 
     with loading():
@@ -62,7 +62,7 @@ def worker(
 
 
 def migrate(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
-    """Bring the database's schema to head; a failure is fatal."""
+    """Upgrade the database's schema to this version; if that fails, nothing changes."""
     from app.db.in_thread import in_thread
     from app.db.migrate import migrate as migrate_to_head
     from app.db.migrate import read_revision, schema_is_at
@@ -89,7 +89,7 @@ def demo(
         int | None, typer.Option(help="Port of the service. Default: 8000, or a free one.", parser=PORT, metavar="N")
     ] = None,
 ) -> None:
-    """Show the whole flow on this machine, with no account anywhere: simulator, database, service, stored files."""
+    """Show the whole flow on this machine, without a Stripe account: simulator, database, service, stored files."""
     from app.cli.demo.play import play
     from app.observability.logs import configure_logs
 

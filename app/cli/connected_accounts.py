@@ -33,7 +33,7 @@ async def list_command(
 async def show_command(
     api: Api, id_: Annotated[str, typer.Argument(metavar="ID", help="acct_…")], *, account: Account = None
 ) -> None:
-    """Show one as JSON: a list, since several accounts may have the same one."""
+    """Show one as a JSON list, with an entry for each account that it is connected to."""
     from app.cli.output import show_json
 
     found = await _found(api, 100, account=account, id=id_)

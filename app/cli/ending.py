@@ -13,15 +13,15 @@ from app.errors import TallyhookError
 ENDING_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 # Of host names.
-LOOK_UPS_AT_ONCE = 32
+LOOKUPS_AT_ONCE = 32
 
 T = TypeVar("T")
 
 
 def run(command: Callable[[asyncio.Event], Awaitable[None]]) -> None:
     """Run a command on an event loop; a signal that ends the process (ENDING_SIGNALS) sets the command's stop event."""
-    # Host names are looked up in threads, by default in two at a time: two dead name servers would stop all look-ups.
-    os.environ.setdefault("UV_THREADPOOL_SIZE", str(2 * LOOK_UPS_AT_ONCE))
+    # Host names are looked up in threads, by default in two at a time: two dead name servers would stop all lookups.
+    os.environ.setdefault("UV_THREADPOOL_SIZE", str(2 * LOOKUPS_AT_ONCE))
     import uvloop
 
     async def with_signals() -> None:

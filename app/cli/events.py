@@ -32,7 +32,7 @@ async def list_command(
 
 @command(events, "show")
 async def show_command(
-    api: Api, event_id: Annotated[str, typer.Argument(metavar="EVENT_ID", help="Our id, or Stripe's (evt_…).")]
+    api: Api, event_id: Annotated[str, typer.Argument(metavar="EVENT_ID", help="Tallyhook's id, or Stripe's (evt_…).")]
 ) -> None:
     """Show an event as received, as JSON."""
     from app.cli.output import show_json
@@ -43,7 +43,7 @@ async def show_command(
 @command(events, "replay")
 async def replay_command(
     api: Api,
-    event_ids: Annotated[list[str], typer.Argument(metavar="EVENT_ID", help="Our ids, or Stripe's (evt_…).")],
+    event_ids: Annotated[list[str], typer.Argument(metavar="EVENT_ID", help="Tallyhook's ids, or Stripe's (evt_…).")],
     as_json: AsJson = False,
 ) -> None:
     """Have the worker handle events again. If one is unknown, none is handled."""

@@ -55,7 +55,7 @@ async def pack(
     force: Force = False,
     as_json: AsJson = False,
 ) -> None:
-    """Write a month's files as one ZIP with a manifest; its bytes stay the same while nothing changes."""
+    """Write a month's files as one ZIP with a manifest; the same bytes until something changes."""
     import re
 
     from app.cli.saving import save, tell

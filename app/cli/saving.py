@@ -57,7 +57,7 @@ async def save(answer: "httpx.Response", output: str | None, *, force: bool, ver
     path = Path(output) if output is not None else Path(own_name)
     path = path / own_name if path.is_dir() else path
     if path.exists() and not force:
-        raise TallyhookError(f"{path} already exists: --force replaces it, --output names another")
+        raise TallyhookError(f"{path} already exists: --force replaces it; --output FILE writes to another")
     part = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.part")
     try:
         with part.open("xb") as opened_part:

@@ -40,7 +40,7 @@ async def opened() -> "AsyncIterator[Resources]":
     if not has_database(settings):
         raise TallyhookError(
             f"there is no database in {settings.data_dir} yet: `tallyhook migrate` or `serve` creates it, "
-            "or set DATABASE_URL or TALLYHOOK_DATA_DIR to its place"
+            "or point DATABASE_URL or TALLYHOOK_DATA_DIR to it"
         )
     async with open_resources(settings, schema=require_schema) as res:
         yield res

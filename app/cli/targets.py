@@ -118,8 +118,10 @@ async def recover(
     since: Annotated[str, typer.Option(help="A time like 2026-10-01T00:00:00Z.")],
 ) -> None:
     """Send again the failed and skipped messages since a given time."""
+    from app.sentences import count
+
     found = await api.post(f"{await _path(api, target)}/recover", {"since": since})
-    typer.echo(f"{found['recovered']} sent again")
+    typer.echo(f"{count(found['recovered'], 'message')} will be sent again")
 
 
 @command(targets)

@@ -41,10 +41,10 @@ class AccountEntry(Part):
             raise ValueError("every account needs an api_key, webhook_secrets or both")
         if self.stripe_account and self.stripe_context:
             raise ValueError(
-                "stripe_account (a platform's key) and stripe_context (an organization's) exclude each other"
+                "stripe_account (a platform's key) and stripe_context (an organization's) cannot be used together"
             )
         if self.api_key is not None and of_an_organization(self.api_key) and self.stripe_account:
-            raise ValueError("the key of an organization goes with a stripe_context, not with a stripe_account")
+            raise ValueError("an organization's key needs a stripe_context, not a stripe_account")
         if self.stripe_context is None:
             of_one_account(self.api_key)
         return self
@@ -109,7 +109,7 @@ class Accounts(Mapping[str, Account]):
         self._all = self.configured
 
     def take_up(self, kept: Mapping[str, Account], problems: Mapping[str, str]) -> None:
-        """Use what is kept in rows now. If the settings have the same name, theirs counts."""
+        """Use the stored accounts as they are now. A name that the settings also have means theirs."""
         self._all = {**kept, **self.configured}
         self.problems = dict(problems)
         self.version += 1

@@ -122,7 +122,9 @@ def _sha256(digits: str) -> str:
 
 def _slug(name: str) -> str:
     if not re.fullmatch(r"[a-z0-9][a-z0-9_-]{0,62}", name):
-        raise ValueError("account names have 1–63 of a–z, 0–9, `_` and `-`, and begin with a letter or digit")
+        raise ValueError(
+            "an account name must be 1–63 characters (a–z, 0–9, `_`, `-`) and begin with a letter or digit"
+        )
     return name
 
 
@@ -193,7 +195,7 @@ def _schema_name(name: str) -> str:
     """A schema of our own; the one for personal columns has the same name and `_personal`."""
     taken = name in ("public", "report_rows", "information_schema") or name.startswith("pg_")
     if taken or not re.fullmatch(r"[a-z][a-z0-9_]{0,39}", name):
-        raise ValueError("must be 1–40 of a–z, 0–9 and `_`, and not a schema that PostgreSQL or Tallyhook uses itself")
+        raise ValueError("must be 1–40 characters (a–z, 0–9, `_`), and not a schema that PostgreSQL or Tallyhook uses")
     return name
 
 

@@ -59,7 +59,7 @@ def _with_files_read(given: Mapping[str, str]) -> tuple[dict[str, str], list[str
         if path is None:
             continue
         if name in values:
-            problems.append(f"{name}: is given twice, also as {name}_FILE: remove one of them")
+            problems.append(f"{name}: is set twice, also as {name}_FILE: remove one of them")
             continue
         try:
             values[name] = Path(path).read_text(encoding="utf-8").strip()

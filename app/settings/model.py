@@ -122,7 +122,7 @@ class Settings(Part):
             raise ValueError("TALLYHOOK_RETRY_MAX_SECONDS: must be at least TALLYHOOK_RETRY_BASE_SECONDS")
         if (self.proxy_user_header is None) != (self.trusted_proxies == ()):
             raise ValueError(
-                "TALLYHOOK_PROXY_USER_HEADER: goes with TALLYHOOK_TRUSTED_PROXIES, the networks from "
+                "TALLYHOOK_PROXY_USER_HEADER: needs TALLYHOOK_TRUSTED_PROXIES, the networks from "
                 "which it is trusted: set both or neither"
             )
         return self

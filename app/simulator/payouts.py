@@ -62,12 +62,12 @@ def tell_reconciled(world: World, account: Account, *, owner: str | None, until:
 
 def _automatic(world: World, account: Account, *, owner: str | None, start: int, end: int) -> Iterator[PayoutObject]:
     business = business_of(world, account, connected=owner or "")
-    now, itemised = world.clock.unix(), _itemised_up_to(world, account)
+    now, itemized = world.clock.unix(), _itemized_up_to(world, account)
     for payout in ledger.payouts(business, start, end):
-        yield _listed(payout, now=now, completed=payout.at <= itemised, livemode=account.livemode, owner=owner)
+        yield _listed(payout, now=now, completed=payout.at <= itemized, livemode=account.livemode, owner=owner)
 
 
-def _itemised_up_to(world: World, account: Account) -> int:
+def _itemized_up_to(world: World, account: Account) -> int:
     """How far the newest payout reconciliation reaches."""
     kinds = [kind for name, kind in account.report_types.items() if name.startswith("payout_reconciliation.itemized.")]
     return max((kind.data_available_end for kind in kinds), default=latest_published(world))

@@ -235,7 +235,7 @@ class Simulator:
         account: str | None = None,
         owner: str | None = None,
     ) -> PayoutObject:
-        """A payout made by hand: it is listed with `automatic: false`, and no report can itemise it."""
+        """A payout made by hand: it is listed with `automatic: false`, and no report can itemize it."""
         made = None if created is None else unix(created)
         return payouts.add_manual(
             self.world, self.world.account(account), amount=amount, currency=currency, created=made, owner=owner

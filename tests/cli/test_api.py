@@ -66,7 +66,7 @@ async def test_commands_show_what_a_rule_owes_and_what_comes_next(remote: Comman
     preview = await remote("rules", "preview", "daily")
 
     assert [(one["state"], one["run_id"]) for one in coverage] == [("stored", stored)]
-    assert preview.out.startswith("0 would be requested now; next:\n")
+    assert preview.out.startswith("0 reports would be requested now; next:\n")
     assert "2026-04-01\t\tavailability until 2026-04-02T00:00:00Z" in preview.out
 
 
@@ -132,7 +132,7 @@ async def test_rules_are_compared_and_applied_as_code_over_http(
 
     assert (same.code, same.out) == (3, here.out)
     assert "+  settle_hours: 2" in same.out
-    assert applied.out == "changed daily: settle_hours\n0 unchanged\n"
+    assert applied.out == "changed: daily (settle_hours)\n0 unchanged\n"
     assert (nothing.code, nothing.out) == (0, "")
     assert (wrong.code, "wrong.yaml:3: daily: cadence: " in wrong.errors) == (1, True)
     assert reader.code == 1
@@ -148,7 +148,7 @@ async def test_a_run_is_made_and_cancelled_without_a_rule(res: Resources, remote
 
     assert run["parameters"]["currency"] == "usd"
     assert cancelled.out == f"run {run['id']} is cancelled\n"
-    assert again.out == "1 run is tried again\n"
+    assert again.out == "1 run will be retried\n"
 
 
 async def test_the_audit_names_who_acts_over_the_database(command: Command, stored: str) -> None:

@@ -77,7 +77,7 @@ async def test_a_key_that_may_not_read_its_account_is_not_a_problem(res: Resourc
     found = await findings(res.settings)
 
     assert statuses(found) == {}
-    assert "may not read which account" in found["key"].detail
+    assert "it is not allowed to read its account" in found["key"].detail
 
 
 @pytest.mark.parametrize(

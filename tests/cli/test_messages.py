@@ -18,8 +18,8 @@ COMMANDS: list[tuple[tuple[str, ...], int, str]] = [
     (("tables", "list", "--jsn"), 2, "No such option: --jsn (Possible options: --json)"),
     (
         ("rules", "list"), 1,
-        "tallyhook: there is no database in .tallyhook yet: `tallyhook migrate` or `serve` creates it, or set"
-        " DATABASE_URL or TALLYHOOK_DATA_DIR to its place",
+        "tallyhook: there is no database in .tallyhook yet: `tallyhook migrate` or `serve` creates it, or point"
+        " DATABASE_URL or TALLYHOOK_DATA_DIR to it",
     ),
     (
         ("runs", "list", "--url", "reports.example.com"), 1,

@@ -50,6 +50,7 @@ async def test_rules_survive_the_way_from_file_to_database_to_file(command: Comm
 
     # When it is compared, applied, exported and compared again
     before = await command("rules", "diff", "rules.yaml")
+    tried = await command("rules", "apply", "rules.yaml", "--dry-run")
     done = await command("rules", "apply", "rules.yaml")
     exported = await command("rules", "export")
     (tmp_path / "exported.yaml").write_text(exported.out)
@@ -59,7 +60,8 @@ async def test_rules_survive_the_way_from_file_to_database_to_file(command: Comm
     # Then the exit codes say whether there was a difference, and the export says the same as the file
     assert before.code == 3, before
     assert {"+- name: daily", "+- name: weekly", "--- database", "+++ rules.yaml"} <= set(before.out.splitlines())
-    assert (done.code, done.out.splitlines()) == (0, ["created daily", "created weekly", "0 unchanged"])
+    assert tried.out.splitlines() == ["would be created: daily", "would be created: weekly", "0 unchanged"]
+    assert (done.code, done.out.splitlines()) == (0, ["created: daily", "created: weekly", "0 unchanged"])
     assert [(ended.code, ended.out, ended.errors) for ended in (after, exported_after)] == [(0, "", "")] * 2
 
 

@@ -101,7 +101,7 @@ async def test_a_failed_run_is_tried_again_and_its_history_says_by_whom(
     ended, again = await command("runs", "retry", failed), await command("runs", "retry", failed)
     await work_off(res)
 
-    assert (ended.code, ended.out) == (0, "1 run is tried again\n")
+    assert (ended.code, ended.out) == (0, "1 run will be retried\n")
     assert (again.code, "is planned: only a failed or cancelled one" in again.errors) == (1, True)
     assert (await only_run(res))["state"] == "stored"
     reasons = [move["reason"] for move in await fetch(res, "select reason from run_moves")]

@@ -48,7 +48,7 @@ async def test_a_target_is_made_tried_and_disabled_misses_nothing_and_is_removed
     assert off.out == "ledger is disabled; its messages are kept as skipped\n"
     assert missed == [("run.stored", "skipped", 0)]
     assert on.out.startswith("ledger is enabled; ")
-    assert recovered.out == "1 sent again\n"
+    assert recovered.out == "1 message will be sent again\n"
     assert receiver.types == ["ping", "run.stored"]
 
     removed = await remote("targets", "remove", "ledger")

@@ -90,7 +90,7 @@ def test_names_that_an_account_may_not_have(slug: str) -> None:
     problems = problems_of(STRIPE_ACCOUNTS=json.dumps({slug: {"api_key": "k"}}))
 
     assert problems == [
-        "STRIPE_ACCOUNTS: account names have 1–63 of a–z, 0–9, `_` and `-`, and begin with a letter or digit"
+        "STRIPE_ACCOUNTS: an account name must be 1–63 characters (a–z, 0–9, `_`, `-`) and begin with a letter or digit"
     ]
 
 
@@ -132,8 +132,8 @@ def test_one_key_may_be_used_for_several_accounts_in_both_modes() -> None:
     ("entry", "problem"),
     [
         ({"api_key": "sk_org_live_1"}, "needs a `stripe_context`"),
-        ({"api_key": "sk_org_live_1", "stripe_account": "acct_1"}, "goes with a stripe_context"),
-        ({"api_key": "k", "stripe_account": "acct_1", "stripe_context": "acct_1"}, "exclude each other"),
+        ({"api_key": "sk_org_live_1", "stripe_account": "acct_1"}, "needs a stripe_context"),
+        ({"api_key": "k", "stripe_account": "acct_1", "stripe_context": "acct_1"}, "cannot be used together"),
         ({"api_key": "k", "stripe_account": "acct 1"}, "must be the id of a connected account: acct_…"),
         ({"api_key": "k", "stripe_account": "sk_live_1"}, "stripe_account: must be the id"),
         ({"api_key": "k", "stripe_context": "acct_1\nX: y"}, "stripe_context: must be the account"),

@@ -44,7 +44,7 @@ WRONG = [
     ("STRIPE_ACCOUNTS", '{"eu": "sk_test_1"}', "must be a JSON object: {…}"),
     (
         "STRIPE_ACCOUNTS", '{"EU": {"api_key": "sk_test_1"}}',
-        "account names have 1–63 of a–z, 0–9, `_` and `-`, and begin with a letter or digit",
+        "an account name must be 1–63 characters (a–z, 0–9, `_`, `-`) and begin with a letter or digit",
     ),
     ("STRIPE_ACCOUNTS", '{"eu": {"api_key": "sk_test_1", "key": 1}}', "has an unknown key: check its spelling"),
     ("STRIPE_API_BASE", "https://api.stripe.com/v1", BASE),
@@ -64,7 +64,7 @@ WRONG = [
     ("TALLYHOOK_TABLES", "true", "must be 'on' or 'off'"),
     (
         "TALLYHOOK_REPORTS_SCHEMA", "public",
-        "must be 1–40 of a–z, 0–9 and `_`, and not a schema that PostgreSQL or Tallyhook uses itself",
+        "must be 1–40 characters (a–z, 0–9, `_`), and not a schema that PostgreSQL or Tallyhook uses",
     ),
     ("TALLYHOOK_SIGNING_KEY", "short", "must have at least 32 characters: create one with `openssl rand -hex 32`"),
     ("TALLYHOOK_PUBLIC_URL", "reports.example.com", PUBLIC),

@@ -99,7 +99,7 @@ def test_a_setting_given_both_ways_is_refused(tmp_path: Path) -> None:
 
     problems = problems_of(TALLYHOOK_EVENT_DAYS="77", TALLYHOOK_EVENT_DAYS_FILE=str(tmp_path / "value"))
 
-    assert problems == ["TALLYHOOK_EVENT_DAYS: is given twice, also as TALLYHOOK_EVENT_DAYS_FILE: remove one of them"]
+    assert problems == ["TALLYHOOK_EVENT_DAYS: is set twice, also as TALLYHOOK_EVENT_DAYS_FILE: remove one of them"]
 
 
 def test_an_unreadable_file_is_reported_without_its_path() -> None:

@@ -123,7 +123,7 @@ async def test_the_payouts_of_the_list_are_those_of_the_reports(
         assert item["reconciliation_status"] == "completed"
 
 
-async def test_a_payout_by_hand_is_listed_and_cannot_be_itemised(
+async def test_a_payout_by_hand_is_listed_and_cannot_be_itemized(
     client: httpx.AsyncClient, simulator: Simulator
 ) -> None:
     made = simulator.add_payout(1234, "usd")
@@ -157,7 +157,7 @@ async def test_reconciled_payouts_are_announced_once_each(
     assert {identifier for owner, identifier in told if owner is None} <= {item["id"] for item in known}
 
 
-async def test_a_reconciled_payout_can_be_itemised_by_its_id(
+async def test_a_reconciled_payout_can_be_itemized_by_its_id(
     client: httpx.AsyncClient, simulator: Simulator, merchants: list[str]
 ) -> None:
     simulator.reconcile_payouts(owner=merchants[1])

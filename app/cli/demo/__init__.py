@@ -1,1 +1,1 @@
-"""`tallyhook demo`: the whole flow on this machine, with no account anywhere."""
+"""`tallyhook demo`: the whole flow on this machine, without a Stripe account."""

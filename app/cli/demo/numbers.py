@@ -13,6 +13,7 @@ from sqlalchemy import text
 
 from app.cli.demo.client import pages
 from app.resources import Resources
+from app.sentences import count
 from app.tables.amounts import total
 
 TABLE = "balance_change_from_activity_itemized"
@@ -36,7 +37,8 @@ async def show_numbers(console: Console, client: httpx.AsyncClient, res: Resourc
     console.print(table)
     checks = [check async for check in pages(client, "/v1/checks")]
     verdicts = Counter(check["verdict"] for check in checks)
-    console.print(f"checks    {verdicts['agrees']} agree, {verdicts['differs']} differ (GET /v1/checks)")
+    agree, differ = count(verdicts["agrees"], "agrees", "agree"), count(verdicts["differs"], "differs", "differ")
+    console.print(f"checks    {agree}, {differ} (GET /v1/checks)")
     for check in checks:
         if check["verdict"] != "agrees":
             console.print(_line(check), highlight=False, soft_wrap=True, markup=False)

@@ -1,4 +1,4 @@
-"""`tallyhook demo`: the whole flow on this machine with no account anywhere, shown as it happens.
+"""`tallyhook demo`: the whole flow on this machine, without a Stripe account, shown as it happens.
 
 The simulator plays Stripe over real HTTP; database, service and worker are real. The demo itself only does what a
 user would: it creates rules and downloads files through the admin API.
@@ -177,9 +177,7 @@ async def _check(client: httpx.AsyncClient, simulator: Simulator, owed: dict[str
         original = b"".join(made[run["file"]["stripe_file_id"]].content.chunks())
         if body != original or hashlib.sha256(body).hexdigest() != run["file"]["sha256"]:
             failures.append(f"the file of run {run['id']} is not what Stripe made")
-    failures += [
-        f"{name} owes {count} files and has {stored[name]}" for name, count in owed.items() if stored[name] < count
-    ]
+    failures += [f"{name} has {stored[name]} of {count} files" for name, count in owed.items() if stored[name] < count]
     return failures
 
 

@@ -21,6 +21,7 @@ from sqlalchemy import text
 from app.cli.demo.client import pages
 from app.db.rows import fetch
 from app.resources import Resources
+from app.sentences import count
 
 LINES = 6
 LOOK_SECONDS = 0.1
@@ -137,7 +138,7 @@ class Story:
 async def show_stored(console: Console, client: httpx.AsyncClient, *, url: str | None, token: str) -> None:
     """A table of what was stored, and how to look around while `url` answers."""
     runs = [run async for run in pages(client, "/v1/runs?state=stored")]
-    table = Table(title=f"{len(runs)} files are stored")
+    table = Table(title=f"{count(len(runs), 'file')} stored")
     for heading in ("file", "bytes", "sha-256"):
         table.add_column(heading, justify="right" if heading == "bytes" else "left", overflow="fold")
     for run in sorted(runs, key=lambda run: str(run["file"]["filename"])):

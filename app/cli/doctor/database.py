@@ -66,7 +66,7 @@ async def examine_database(settings: Settings) -> tuple[list[Check], Known]:
     except (SQLAlchemyError, psycopg.Error, OSError, ValueError) as error:
         detail = f"the database cannot be used: {_first_line(error)}"
         return [
-            failing("database", detail, "check DATABASE_URL, and that the server is running and accepts our login")
+            failing("database", detail, "check DATABASE_URL, and that the server is running and accepts its user")
         ], {}
 
 

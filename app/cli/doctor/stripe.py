@@ -1,4 +1,4 @@
-"""The doctor's Stripe checks: for each account the key, whose it is and what it may do."""
+"""The doctor's Stripe checks: for each account the key, whose it is and what it is allowed to do."""
 
 from collections.abc import Awaitable
 from datetime import UTC, datetime
@@ -7,6 +7,7 @@ from app.cli.doctor.database import Known
 from app.errors import KeyRefused, StripeCallError
 from app.health.endpoints import url_for, webhook_endpoint
 from app.health.results import Check, Status, degraded, failing, ok
+from app.sentences import count
 from app.settings import Account, Settings
 from app.stripe_api.client import StripeClient
 from app.stripe_api.objects import StripeRun
@@ -58,14 +59,14 @@ async def _endpoint(client: StripeClient, slug: str, known: Known, base: str | N
 
 
 async def _key(client: StripeClient, account: Account, place: str) -> tuple[Check, str | None]:
-    """Whether Stripe accepts the key, and the `acct_…` it belongs to, if the key may read that."""
+    """Whether Stripe accepts the key, and the `acct_…` it belongs to, if the key is allowed to read that."""
     slug = account.slug
     mode = {None: "a key", True: "a live key", False: "a test key"}[account.livemode]
     try:
         seen = await client.read_account_id(slug)
     except KeyRefused as error:
         if error.status == 403:
-            detail = f"{mode}, accepted; it may not read which account it belongs to, so that cannot be checked"
+            detail = f"{mode}, accepted; it is not allowed to read its account, so the account cannot be checked"
             return ok("key", detail, account=slug), None
         advice = f"create a new key in Stripe's Dashboard and set {place}"
         return failing("key", f"Stripe refuses the key: {error}", advice, account=slug), None
@@ -98,11 +99,11 @@ async def _permission(call: Awaitable[object], name: str, what: str, account: st
     try:
         await call
     except KeyRefused as error:
-        return failing(name, f"the key may not {what}: {error}", advice, account=account)
+        return failing(name, f"the key is not allowed to {what}: {error}", advice, account=account)
     except StripeCallError as error:
-        detail = f"cannot check whether the key may {what}: {error}"
+        detail = f"cannot check whether the key is allowed to {what}: {error}"
         return failing(name, detail, "check STRIPE_API_BASE and STRIPE_FILES_BASE, and try again", account=account)
-    return ok(name, f"the key may {what}", account=account)
+    return ok(name, f"the key is allowed to {what}", account=account)
 
 
 async def _newest(client: StripeClient, account: str) -> list[StripeRun]:
@@ -111,9 +112,8 @@ async def _newest(client: StripeClient, account: str) -> list[StripeRun]:
 
 
 def _secrets(account: Account, place: str) -> Check:
-    count = len(account.webhook_secrets)
-    if count:
-        detail = "one signing secret is" if count == 1 else f"{count} signing secrets are"
+    if account.webhook_secrets:
+        detail = count(len(account.webhook_secrets), "signing secret is", "signing secrets are")
         return ok("webhook_secret", f"{detail} configured", account=account.slug)
     if account.heard_by_others:
         detail = "no signing secret of its own: its events arrive at the endpoint of its platform or organization"

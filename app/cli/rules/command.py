@@ -13,7 +13,7 @@ from app.cli.api import Api, AsJson, command
 Outcome = Mapping[str, Any]
 DIFFERENT = 3  # 1 is an error and 2 bad usage, so that a pipeline can tell drift from failure
 
-rules = typer.Typer(help="Rules: what they owe, and all of them as YAML, reviewed like code.", no_args_is_help=True)
+rules = typer.Typer(help="Rules: their reports and coverage, and all of them as YAML.", no_args_is_help=True)
 File = Annotated[
     str, typer.Argument(help="A YAML file with lists under `rules:` and `targets:`; `-` reads standard input.")
 ]
@@ -102,11 +102,14 @@ def _read(file: str) -> str:
 
 
 def _show_steps(outcome: Outcome, *, dry_run: bool) -> None:
+    from app.sentences import count
+
     for step in outcome["steps"]:
-        fields = f": {', '.join(step['fields'])}" if step["fields"] else ""
-        counts = [(step["runs_planned"], "planned"), (step["runs_cancelled"], "cancelled")]
-        runs = "".join(f" ({count} run{'' if count == 1 else 's'} {what})" for count, what in counts if count)
-        typer.echo(f"{'would be ' if dry_run else ''}{step['action']} {_called(step)}{fields}{runs}")
+        runs = [(step["runs_planned"], "planned"), (step["runs_cancelled"], "cancelled")]
+        parts = [", ".join(step["fields"]), *(f"{count(number, 'run')} {what}" for number, what in runs if number)]
+        about = "; ".join(filter(None, parts))
+        done = f"would be {step['action']}" if dry_run else step["action"]
+        typer.echo(f"{done}: {_called(step)}{f' ({about})' if about else ''}")
     unchanged = outcome["unchanged"]
     typer.echo(f"{unchanged} unchanged" if unchanged or outcome["steps"] else "there is nothing to do")
 

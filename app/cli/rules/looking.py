@@ -1,4 +1,4 @@
-"""`tallyhook rules list|show|preview|coverage|backfill`: what rules owe, and how much of it is there."""
+"""`tallyhook rules list|show|preview|coverage|backfill`: what rules owe, and how much of it is stored."""
 
 from typing import Annotated, Any
 from urllib.parse import quote
@@ -37,6 +37,7 @@ async def show(api: Api, rule: Rule, as_json: AsJson = False) -> None:
 async def preview(api: Api, rule: Rule, as_json: AsJson = False) -> None:
     """Show what a rule would request now, and what comes next and when."""
     from app.cli.output import show_json, show_list
+    from app.sentences import count
 
     found = await api.post("/v1/rules/preview", {"rule_id": (await api.get(_path(rule)))["id"]})
     if as_json:
@@ -44,7 +45,7 @@ async def preview(api: Api, rule: Rule, as_json: AsJson = False) -> None:
         return
     if found["forecast"] is not None:
         typer.echo(found["forecast"]["says"])
-    typer.echo(f"{found['now_total']} would be requested now; next:")
+    typer.echo(f"{count(found['now_total'], 'report')} would be requested now; next:")
     show_list(_NEXT, found["next"], as_json=False)
 
 
@@ -53,7 +54,7 @@ async def coverage(
     api: Api, rule: Rule, *, first: From = None, to: To = None, through: Through = None, limit: Limit = 50,
     as_json: AsJson = False,
 ) -> None:  # fmt: skip
-    """List every window that a rule owes, newest first: stored, under way, failed, waiting, missing."""
+    """List every window of a rule, newest first: stored, under way, failed, waiting, missing."""
     from app.cli.output import show_list
 
     found = await api.list(f"{_path(rule)}/coverage", limit=limit, from_=first, to=to, through=through)
@@ -71,7 +72,7 @@ async def backfill(
     rerun: Annotated[
         bool, typer.Option("--rerun", help="Also request stored windows again, as new revisions.")
     ] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say how many runs it would make.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say how many reports it would request.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Request what a rule lacks between two dates, and retry what failed or was cancelled there."""

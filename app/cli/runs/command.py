@@ -10,7 +10,7 @@ from app.cli.saving import Force, Output
 from app.cli.values import choice, whole
 from app.vocabulary import RunState
 
-runs = typer.Typer(help="Runs: one per wanted report.", no_args_is_help=True)
+runs = typer.Typer(help="Runs: one for each report.", no_args_is_help=True)
 
 
 def _run_id(text: str) -> uuid.UUID:
@@ -113,6 +113,7 @@ async def retry(
 ) -> None:
     """Retry failed or cancelled runs: those given, all or none; or with --failed, all that match."""
     from app.cli.output import show_json
+    from app.sentences import count
 
     filters = {"rule": rule, "report_type": report_type, "account": account, "connected_account": connected_account}
     if bool(run_ids) == failed or (run_ids and any(filters.values())):
@@ -122,7 +123,7 @@ async def retry(
     if as_json:
         show_json({"retried": retried})
     else:
-        typer.echo(f"{retried} run{' is' if retried == 1 else 's are'} tried again")
+        typer.echo(f"{count(retried, 'run')} will be retried")
 
 
 @command(runs)

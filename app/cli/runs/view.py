@@ -52,7 +52,7 @@ def _row(run: Run, names: Mapping[str, str]) -> list[object]:
 
 
 def _about(run: Run) -> str | None:
-    """The most interesting fact about it: its file, its error, or why it waits."""
+    """What the list says about it: its file, its error, or why it waits."""
     if run["file"] is not None:
         return f"{run['file']['size']:,} bytes" + (" (removed)" if run["file"]["removed_at"] is not None else "")
     if run["error"] is not None:

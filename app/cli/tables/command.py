@@ -61,14 +61,14 @@ async def load(
 ) -> None:
     """Load stored files that are not loaded yet or failed to load, including those older than the tables."""
     from app.cli.output import show_json
+    from app.sentences import count
 
     wanted = {name: value for name, value in {"table": table, "account": account}.items() if value is not None}
     found = await api.post("/v1/loads", {**wanted, "again": again})
-    loads = found["loads"]
     if as_json:
         show_json(found)
     else:
-        typer.echo(f"{loads} file{' is' if loads == 1 else 's are'} queued; a worker loads them")
+        typer.echo(f"{count(found['loads'], 'file is', 'files are')} queued; a worker loads what is queued")
 
 
 @command(tables)
@@ -82,8 +82,10 @@ async def approve(
     ] = False,
 ) -> None:
     """Approve an unknown column, and reload the files that have it."""
+    from app.sentences import count
+
     loads = await _decide(api, table, column, {"state": "approved", "kind": kind, "personal": not public})
-    typer.echo(f"{table}.{column} is approved; {loads} files will be loaded again")
+    typer.echo(f"{table}.{column} is approved; {count(loads, 'file')} will be loaded again")
 
 
 @command(tables)

@@ -22,6 +22,7 @@ def parquet(
     """Write every window that the views show as Parquet, laid out as in TALLYHOOK_PARQUET_STORE."""
     from app.cli.ending import run_once
     from app.cli.session import opened
+    from app.sentences import count
     from app.tables.exporting import export as write
 
     async def act() -> int:
@@ -29,4 +30,4 @@ def parquet(
             return await write(res, to, check=check)
 
     written = run_once(act)
-    typer.echo(f"{written} windows were written to {to}{', and read back' if check else ''}")
+    typer.echo(f"{count(written, 'window')} written to {to}{', and read back' if check else ''}")

@@ -124,7 +124,7 @@ class WebhookSender:
 
     def _body(self, delivery: Delivery) -> bytes:
         version = delivery.endpoint.api_version or self._settings.api_version
-        # Indented like Stripe's: a receiver that serialises the body again breaks the signature here too.
+        # Indented like Stripe's: a receiver that serializes the body again breaks the signature here too.
         return orjson.dumps(delivery.event.rendered(version), option=orjson.OPT_INDENT_2)
 
     def _sign(self, delivery: Delivery, body: bytes) -> str:
