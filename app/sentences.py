@@ -1,4 +1,4 @@
-"""What pydantic finds wrong with requests, rules files and settings, in sentences that say what to do."""
+"""Counts in sentences, and what pydantic finds wrong with requests, rules files and settings, with what to do."""
 
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -106,7 +106,7 @@ def _plain(name: str) -> str:
 def _least(number: int, what: str) -> str:
     if number == 1:
         return "must not be empty" + (": leave it out to mean all" if what == "entry" else "")
-    return f"must have at least {number} {what.removesuffix('y') + 'ies' if what == 'entry' else what + 's'}"
+    return f"must have at least {count(number, what, 'entries' if what == 'entry' else None)}"
 
 
 def _shown(limit: object) -> str:

@@ -9,12 +9,10 @@ from app.db.rows import fetch_one
 from app.health import rows
 from app.health.registry import View, check
 from app.health.results import Check, Link, LinkKind, degraded, failing, ok
-from app.health.text import count, names, span
+from app.health.text import calls, names, span
 from app.keys import rows as key_rows
 from app.observability.logs import redact
-from app.vocabulary import CallKind
-
-_CALLS: dict[str, str] = {CallKind.CREATE: "create reports", CallKind.READ: "read", CallKind.FILES: "download files"}
+from app.sentences import count
 
 
 @check
@@ -27,8 +25,7 @@ async def credentials(view: View) -> Check:
     held = await rows.holds(view.session, configured=sorted(accounts))
     keyless = sorted(slug for slug, account in accounts.items() if account.api_key is None)
     found = [
-        f"{hold.account} may not {_CALLS[hold.call_kind]} ({redact(hold.reason)}),"
-        f" for {span(view.now - hold.since)} now"
+        f"of {hold.account} for {calls(hold.call_kind)} ({redact(hold.reason)}), for {span(view.now - hold.since)} now"
         for hold in held
     ]
     if found:
@@ -36,10 +33,12 @@ async def credentials(view: View) -> Check:
         concerned = {hold.account for hold in held}
         account = concerned.pop() if len(concerned) == 1 else None
         link = Link(LinkKind.ACCOUNTS)
-        return degraded("credentials", f"Stripe refuses: {names(found)}", advice, account=account, link=link)
+        return degraded("credentials", f"Stripe refuses the key {names(found)}", advice, account=account, link=link)
     if keyless:
         advice = f"set {names([accounts.place_of(slug, 'api_key') for slug in keyless])}"
-        return degraded("credentials", f"without an API key: {names(keyless)}", advice, link=Link(LinkKind.ACCOUNTS))
+        return degraded(
+            "credentials", f"accounts without an API key: {names(keyless)}", advice, link=Link(LinkKind.ACCOUNTS)
+        )
     return ok("credentials", "Stripe accepts every key")
 
 
@@ -54,7 +53,9 @@ async def connected_accounts(view: View) -> Check:
         return degraded("connected_accounts", detail, advice, link=Link(LinkKind.ACCOUNTS))
     doubted = [one.account for one in states if one.doubted]
     if doubted:
-        advice = "nothing is done until a second complete list says the same; if it is wrong, check key and account"
+        advice = (
+            "nothing changes until a second complete list says the same; if this one is wrong, check key and account"
+        )
         detail = f"Stripe's list lacks most of the accounts that it had: {names(doubted)}"
         return degraded("connected_accounts", detail, advice, link=Link(LinkKind.ACCOUNTS))
     found = [
@@ -93,7 +94,10 @@ async def fail_over(view: View) -> Check:
     """Whether a fail-over to a standby that lacks the last commits would be noticed, and whether one is handled."""
     found = await fetch_one(view.session, Timeline, _TIMELINE, {"accounts": list(view.settings.accounts)})
     if found.waiting:
-        detail = f"a standby took over the database: Stripe's list is read first for {names(found.waiting)}"
+        detail = (
+            f"a standby took over the database: nothing is requested for {names(found.waiting)}"
+            " until Stripe's list has been read"
+        )
         return degraded("fail_over", detail, "nothing to do: it takes a minute, unless Stripe refuses the list")
     if found.timeline is None:
         detail = "the server does not show its timeline: a fail-over that loses less than a minute goes unnoticed"
@@ -124,11 +128,12 @@ async def account_keys(view: View) -> Check:
         detail = names([f"{slug}: {why}" for slug, why in sorted(problems.items())])
         return degraded("account_keys", detail, "enter the account's keys again (PATCH, or DELETE and POST)", link=link)
     if old := sum(number for name, number in sealed.items() if name != known[0]):
-        detail = f"{count(old, 'account')} of {sum(sealed.values())} still need an older encryption key"
+        detail = f"an older encryption key is still needed for {old} of {count(sum(sealed.values()), 'account')}"
         advice = "keep it: a worker seals them with the first one within the hour, at once after a restart"
         return ok("account_keys", f"{detail}; {advice}")
-    detail = f"every one of {count(sum(sealed.values()), 'account')} is sealed with the first encryption key"
-    return ok("account_keys", detail + ("; the others can go" if len(known) > 1 else ""))
+    accounts_are = count(sum(sealed.values()), "account is", "accounts are")
+    detail = f"{accounts_are} sealed with the first encryption key, and none with another"
+    return ok("account_keys", detail + ("; the other keys can go" if len(known) > 1 else ""))
 
 
 @check

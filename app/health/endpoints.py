@@ -35,14 +35,16 @@ async def webhook_endpoint(
         endpoints = await list_endpoints(client, account)
     except KeyRefused as error:
         # The service needs no such permission; if nothing arrives, `endpoint_selection` says so.
+        refused = "the key is not allowed to list webhook endpoints"
         advice = "give the key the permission `Webhook Endpoints: read` to have it checked"
-        return ok(NAME, f"not known: the key may not list webhook endpoints ({error})", advice=advice, account=account)
+        return ok(NAME, f"not checked: {refused} ({error})", advice=advice, account=account)
     except StripeCallError as error:
         return degraded(NAME, f"webhook endpoints cannot be listed: {error}", "try again later", account=account)
     own = [endpoint for endpoint in endpoints if not endpoint.connect]
     ours = [endpoint for endpoint in own if _is_ours(endpoint, account, url)]
+    none = f"no webhook endpoint points to …{url_for(WEBHOOK_PATH, account)}"
     if not ours and arriving:
-        return ok(NAME, "no webhook endpoint has our path, but webhooks arrive", account=account)
+        return ok(NAME, f"{none}, but webhooks arrive", account=account)
     if not ours:
         return _none(account, url, own)
     # One good endpoint is enough: duplicate deliveries are stored once.

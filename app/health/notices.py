@@ -6,18 +6,18 @@ from app.health import rows
 from app.health.registry import View
 from app.health.results import Status
 from app.health.rules import missing_types, rules_of
+from app.health.text import calls
 from app.observability.logs import redact
 from app.resources import Resources
 from app.rules.months import announce_complete_months
 from app.targets.messages import announce_missed
 from app.targets.notices import Lasting, announce_changes
-from app.vocabulary import CallKind, MessageType
+from app.vocabulary import MessageType
 
 # Longer than the timetable's period: what an older version records beside us is announced soon after.
 UNTOLD_SECONDS = 3600.0
 
 TYPES = (MessageType.RULE_LATE, MessageType.ACCOUNT_HELD, MessageType.REPORT_TYPE_MISSING)
-_CALLS = {CallKind.CREATE: "creating reports", CallKind.READ: "reading", CallKind.FILES: "downloading files"}
 
 
 async def announce_lasting(res: Resources) -> None:
@@ -55,17 +55,13 @@ async def _held(view: View) -> list[Lasting]:
         Lasting(
             MessageType.ACCOUNT_HELD,
             f"{hold.account}/{hold.call_kind}",
-            f"{hold.account}: Stripe refuses the key for {_call(hold.call_kind)}: {redact(hold.reason)}",
-            f"{hold.account}: Stripe accepts the key again for {_call(hold.call_kind)}",
+            f"{hold.account}: Stripe refuses the key for {calls(hold.call_kind)}: {redact(hold.reason)}",
+            f"{hold.account}: Stripe accepts the key again for {calls(hold.call_kind)}",
             account=hold.account,
             data={"call_kind": hold.call_kind},
         )
         for hold in held
     ]
-
-
-def _call(kind: str) -> str:
-    return _CALLS[CallKind(kind)] if kind in set(CallKind) else kind
 
 
 async def _missing(view: View) -> list[Lasting]:

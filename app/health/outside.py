@@ -88,7 +88,7 @@ def _clock(seconds: float, whose: str) -> Check:
     off = round(seconds)
     way = "ahead of" if off > 0 else "behind"
     detail = f"the clock of {socket.gethostname()} is {abs(off)} s {way} {whose}"
-    advice = "synchronise the clock with NTP (chrony, systemd-timesyncd)"
+    advice = "synchronize the clock with NTP (chrony, systemd-timesyncd)"
     refused = f"webhooks are refused beyond {SIGNATURE_TOLERANCE_SECONDS} s"
     if abs(off) > SIGNATURE_TOLERANCE_SECONDS:
         return failing("clock", f"{detail}: {refused}", advice)

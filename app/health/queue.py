@@ -5,7 +5,8 @@ from datetime import timedelta
 from app.health import rows
 from app.health.registry import View, check
 from app.health.results import Check, Link, LinkKind, degraded, failing, ok
-from app.health.text import count, names, span
+from app.health.text import names, span
+from app.sentences import count
 
 # An event is normally handled within a second; a worker that has just started needs a few.
 INBOX_AGE = timedelta(minutes=2)
@@ -88,9 +89,9 @@ async def polling(view: View) -> Check:
     if not found:
         return ok("polling", f"Stripe is polled every {span(every)}")
     first, others = found[0], len(found) - 1
-    about = f"asked about account {first.account}"
-    asked = f"was {about} {span(view.now - first.since)} ago"
-    detail = f"Stripe has never been {about}" if first.never else f"Stripe {asked}"
+    about = f"polled about account {first.account}"
+    last = f"was last {about} {span(view.now - first.since)} ago"
+    detail = f"Stripe has never been {about}" if first.never else f"Stripe {last}"
     if others:
         detail += f", and about {count(others, 'other account')} too long ago"
     advice = "`account.asked` in the workers' log says what Stripe answered; `tallyhook doctor` asks Stripe now"

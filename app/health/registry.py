@@ -9,10 +9,10 @@ To add a check, write one function in the module of this folder that it belongs 
         return degraded("failed_runs", detail, advice, link=Link(LinkKind.RUNS, {"state": "failed"}))
 
 The function has its check's name. It reads the rows that it needs through `view.session`, bounded, by a
-function in `rows.py` (or in the room whose rows they are) that ends in a frozen dataclass; what several checks need is
-read once with `view.once`. `/health`, `/metrics` (`tallyhook_check_status`) and `tallyhook doctor` show it at once; it
-then needs its line in docs/howto/watching.md, and an alert if it should wake somebody. A new module of checks is
-also imported in `judge.py`. Checks that ask somebody outside are in `outside.py`.
+function in `rows.py` (or in the package that owns those rows) that ends in a frozen dataclass; what several checks
+need is read once with `view.once`. `/health`, `/metrics` (`tallyhook_check_status`) and `tallyhook doctor` show it at
+once; it then needs its line in docs/howto/watching.md, and an alert if it should wake somebody. A new module of checks
+is also imported in `judge.py`. Checks that ask somebody outside are in `outside.py`.
 """
 
 from collections.abc import Awaitable, Callable

@@ -134,7 +134,7 @@ async def heard_since(session: AsyncSession, since: datetime) -> datetime | None
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """Deliveries to an account that were rejected for one reason, since `first_at`, without a pause of a day."""
+    """Deliveries to an account that were refused for one reason, since `first_at`, without a pause of a day."""
 
     account: str
     reason: str

@@ -156,7 +156,7 @@ _KNOWN_TYPES = text("""
 select distinct id from report_types
 where data_available_end is not null and resolves_to is null order by id limit :limit
 """)
-# Two look-ups, because an index finds a null only if the statement says `is null`; and ordered by all of the index's
+# Two lookups, because an index finds a null only if the statement says `is null`; and ordered by all of the index's
 # columns, because the planner does not treat a column that is null as constant.
 _RULES = text(f"""
 select rules.id, rules.name, rules.account, rules.report_type, rules.created_at, p.connected_account, p.next_due_at,

@@ -12,8 +12,9 @@ from app.health.lateness import data_within
 from app.health.registry import View, check
 from app.health.results import Check, Link, LinkKind, Status, degraded, ok
 from app.health.rule_rows import MissingType, OwedWindows, RuleRow
-from app.health.text import TOLD_FOR, count, names
+from app.health.text import TOLD_FOR, names
 from app.observability.logs import redact
+from app.sentences import count
 from app.vocabulary import RunState
 
 # Stripe makes a report in minutes, rarely in hours; the newest window is requested first.
@@ -74,7 +75,8 @@ async def freshness(view: View) -> Check:
         advice = "`rules` in GET /health says what each one waits for and since when"
         said = [f"{word}: {names(found)}" for word, found in (("late", late), ("blocked", blocked)) if found]
         return degraded("freshness", "; ".join(said), advice, link=Link(LinkKind.RULES))
-    return ok("freshness", f"{len(rules)} enabled rules are on time" if rules else "no rule is enabled")
+    on_time = count(len({rule.rule_id for rule in rules}), "rule is on time", "rules are on time")
+    return ok("freshness", on_time if rules else "no rule is enabled")
 
 
 @check
@@ -168,7 +170,7 @@ def _owed(owed: OwedWindows) -> str:
         windows = count(owed.failed, "window", most=rows.MOST_COUNTED)
         said.append(f"{windows} failed, the newest until {owed.failed_end:%F %H:%M} UTC: see its error, then retry")
     if owed.late_end is not None:
-        windows = count(owed.late, "window", most=rows.MOST_COUNTED)
+        windows = count(owed.late, "window is", "windows are", most=rows.MOST_COUNTED)
         said.append(f"{windows} late, the newest until {owed.late_end:%F %H:%M} UTC: the run's `waiting` says why")
     return "; ".join(said)
 
@@ -191,8 +193,7 @@ def _next(row: RuleRow, now: datetime) -> tuple[str | None, datetime | None]:
     expected_by = row.next_due_at + data_within(row.report_type, row.longest_data_age)
     if now <= expected_by:
         return None, expected_by
-    return f"Stripe's data reaches {_reach(row)}, but should reach {row.next_due_at:%F %H:%M} UTC by now", expected_by
-
-
-def _reach(row: RuleRow) -> str:
-    return "nowhere" if row.data_available_end is None else f"{row.data_available_end:%F %H:%M} UTC"
+    due = f"{row.next_due_at:%F %H:%M} UTC"
+    if row.data_available_end is None:
+        return f"Stripe has no data yet, but should have it until {due} by now", expected_by
+    return f"Stripe's data reaches {row.data_available_end:%F %H:%M} UTC, but should reach {due} by now", expected_by

@@ -10,8 +10,9 @@ from sqlalchemy import text
 from app.db.rows import fetch, fetch_one
 from app.health.registry import View, check
 from app.health.results import Check, Link, LinkKind, degraded, ok
-from app.health.text import TOLD_FOR, count, names, span
+from app.health.text import TOLD_FOR, names, span
 from app.planning.dates import local_dates
+from app.sentences import count
 from app.tables.checks.results import difference_text
 from app.tables.columns import changed_text
 

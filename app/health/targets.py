@@ -9,6 +9,7 @@ from app.db.rows import fetch
 from app.health.registry import View, check
 from app.health.results import Check, Link, LinkKind, degraded, ok
 from app.health.text import names, span
+from app.sentences import count
 
 _MOST = 100
 
@@ -27,11 +28,12 @@ class TargetRow:
 
 @check
 async def targets(view: View) -> Check:
-    """Whether every target can be reached."""
-    found = await fetch(view.session, TargetRow, _TARGETS, {"limit": _MOST})
+    """Whether messages to every target arrive."""
+    found = await fetch(view.session, TargetRow, _TARGETS, {"limit": _MOST + 1})
     problems = [line for line in (_problem(row, view) for row in found) if line is not None]
     if not problems:
-        return ok("targets", f"{len(found)} targets can be reached" if found else "no target is set up")
+        number = count(len(found), "target", most=_MOST)
+        return ok("targets", f"no target has a problem ({number})" if found else "no target is set up")
     advice = "see GET /v1/deliveries?state=failed, then POST /v1/targets/{id}/recover"
     return degraded("targets", names(problems), advice, link=Link(LinkKind.TARGETS))
 

@@ -1,11 +1,18 @@
 """Helpers to write the sentences of checks."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
+
+from app.vocabulary import CallKind
 
 MOST_NAMES = 5
 # How long a change is reported that nobody has to acknowledge.
 TOLD_FOR = timedelta(days=30)
+_CALLS: Mapping[str, str] = {
+    CallKind.CREATE: "requesting reports",
+    CallKind.READ: "looking up runs and lists",
+    CallKind.FILES: "downloading files",
+}
 
 
 def names(found: Sequence[str]) -> str:
@@ -14,10 +21,9 @@ def names(found: Sequence[str]) -> str:
     return ", ".join(found[:MOST_NAMES]) + (f", and {more} more" if more > 0 else "")
 
 
-def count(number: int, thing: str, *, most: int | None = None) -> str:
-    """`1 run`, `2 runs`; where counting stopped at `most`: `more than 1000 runs`."""
-    plural = thing if number == 1 else f"{thing}s"
-    return f"more than {most} {plural}" if most is not None and number > most else f"{number} {plural}"
+def calls(kind: str) -> str:
+    """What Stripe refuses a key for: `requesting reports`."""
+    return _CALLS.get(kind, kind)
 
 
 def span(length: timedelta) -> str:

@@ -6,6 +6,7 @@ from app.health import rows
 from app.health.registry import View, check
 from app.health.results import Check, Link, LinkKind, degraded, ok
 from app.health.text import MOST_NAMES, names, span
+from app.sentences import count
 from app.settings import Account
 from app.stripe_api.signatures import fingerprint
 
@@ -16,9 +17,9 @@ ROTATED_AFTER = timedelta(days=1)
 QUIET = timedelta(hours=13)
 # Reasons that only a delivery with a well-formed signature has, and what to do; `{place}` is where the secrets are set.
 _OF_STRIPE = {
-    "bad_signature": "put the endpoint's signing secret into {place}, beside the current one; or a proxy changes "
-    "bodies in transit",
-    "wrong_time": "synchronise the clock with NTP (chrony, systemd-timesyncd)",
+    "bad_signature": "add the endpoint's signing secret to {place}, beside the current one; or stop a proxy from "
+    "changing bodies in transit",
+    "wrong_time": "synchronize the clock with NTP (chrony, systemd-timesyncd)",
 }
 
 
@@ -52,7 +53,8 @@ async def deliveries_refused(view: View) -> Check:
     accounts = {one.account for one in lost}
     hints = (_OF_STRIPE[one.reason].format(place=_place(view, one.account)) for one in lost)
     advice = "; ".join(list(dict.fromkeys(hints))[:MOST_NAMES])
-    detail = f"none accepted since: {'; '.join(_refused(one, view.now) for one in lost)}"
+    which = "; ".join(_refused(one, view.now) for one in lost)
+    detail = f"deliveries are refused, and none has been accepted since: {which}"
     account = accounts.pop() if len(accounts) == 1 else None
     return degraded("deliveries_refused", detail, advice, account=account, link=Link(LinkKind.ACCOUNTS))
 
@@ -75,7 +77,7 @@ async def endpoint_selection(view: View) -> Check:
     """Whether Stripe announces new data: an endpoint for `*` is not notified."""
     accounts = _accounts(view)
     found = [
-        f"{one.account}: data of {one.types} report types ({one.example}) advanced without a webhook"
+        f"{one.account}: data of {count(one.types, 'report type')} ({one.example}) advanced without a webhook"
         for one in await rows.unannounced(
             view.session, accounts=[account.slug for account in accounts if account.webhook_secrets]
         )
@@ -85,7 +87,7 @@ async def endpoint_selection(view: View) -> Check:
         return degraded("endpoint_selection", "; ".join(found), advice)
     silent = [account.slug for account in accounts if not account.webhook_secrets and not account.heard_by_others]
     if silent:
-        detail = f"without a signing secret, so relying only on polling: {names(silent)}"
+        detail = f"accounts without a signing secret, which rely on polling: {names(silent)}"
         advice = f"set {names([_place(view, slug) for slug in silent])} to get new data sooner"
         return ok("endpoint_selection", detail, advice=advice)
     return ok("endpoint_selection", "webhooks announced all new data")

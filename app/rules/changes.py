@@ -1,4 +1,4 @@
-"""Changes of rules and their effects, in the caller's transaction: a new or changed rule is planned at once, runs that
+"""Changes to rules, and their effects, in the caller's transaction: a new or changed rule is planned at once, runs that
 it no longer owes are cancelled, and the audit log records who did it. Both the admin API and the command line use this.
 """
 
@@ -17,6 +17,7 @@ from app.queue import processes, timetable
 from app.rules import preview, schedule, store, withdrawals
 from app.rules.rechecks import counts
 from app.rules.rule import NewRule, RuleWarning, check, words_of
+from app.sentences import count
 from app.settings import Settings
 from app.tables import leadership, loads, removal
 
@@ -88,7 +89,7 @@ async def _refuse_words_too_new(session: AsyncSession, new: NewRule, settings: S
     silence = settings.stalled_after_seconds
     older = await processes.older_than(session, words_of(new), stalled_after_seconds=silence)
     if older:
-        raise Conflict(f"{', '.join(map(str, older))} cannot read this rule: upgrade it to this version first")
+        raise Conflict(f"{', '.join(map(str, older))} cannot read this rule yet: upgrade all processes first")
 
 
 async def _read_connected(session: AsyncSession, rule: Rule) -> None:
@@ -133,17 +134,16 @@ async def _of_old_parameters(session: AsyncSession, rule: Rule) -> list[RuleWarn
     found = await fetch_one(session, _OfOldParameters, _OTHER_PARAMETERS, {"rule_id": rule.id})
     warnings = []
     if found.stored:
-        detail = (
-            f"{found.stored} stored windows keep their old parameters;"
-            " a backfill with `rerun` requests them with the new ones"
+        stored = count(
+            found.stored, "stored window keeps its old parameters", "stored windows keep their old parameters"
         )
-        warnings.append(RuleWarning("/parameters", detail))
+        warnings.append(RuleWarning("/parameters", f"{stored}; a backfill with `rerun` uses the new ones"))
     if found.failed:
-        detail = f"{found.failed} failed runs get the new parameters when they are retried or backfilled"
-        warnings.append(RuleWarning("/parameters", detail))
+        failed = count(found.failed, "failed or cancelled run gets", "failed or cancelled runs get")
+        warnings.append(RuleWarning("/parameters", f"{failed} the new parameters when retried or backfilled"))
     if found.under_way:
-        detail = f"{found.under_way} runs that are planned or under way still use the old parameters"
-        warnings.append(RuleWarning("/parameters", detail))
+        one, several = "run that is planned or under way uses", "runs that are planned or under way use"
+        warnings.append(RuleWarning("/parameters", f"{count(found.under_way, one, several)} the old parameters"))
     return warnings
 
 

@@ -8,6 +8,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.db.rows import fetch
+from app.sentences import count
 from app.targets import notices
 from app.targets.messages import NewMessage
 from app.vocabulary import MessageType
@@ -35,7 +36,7 @@ async def announce_complete_months(session: AsyncSession) -> int:
             "account": one.account,
             "month": month,
             "windows": one.windows,
-            "text": f"{one.month:%B %Y} is complete ({one.windows} reports)",
+            "text": f"{one.month:%B %Y} is complete ({count(one.windows, 'report')})",
         }
         subject = f"{one.rule_id}/{month}"
         message = NewMessage(

@@ -67,8 +67,9 @@ class ColumnPlan:
 
 
 def changed_text(added: Sequence[str], removed: Sequence[str]) -> str:
-    """Which columns came and went, in words."""
-    return "; ".join([f"a new column, {name}" for name in added] + [f"{name} is gone" for name in removed])
+    """Which columns came and went, in words: `new columns a, b; removed column c`."""
+    changes = (("new", added), ("removed", removed))
+    return "; ".join(f"{what} column{'s' * (len(names) > 1)} {', '.join(names)}" for what, names in changes if names)
 
 
 def plan_columns(

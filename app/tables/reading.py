@@ -16,6 +16,7 @@ from itertools import chain, islice
 from typing import TypeAlias
 
 from app.errors import Unloadable
+from app.sentences import count
 from app.tables.catalogue import Kind
 
 # More than any value or line of a report has.
@@ -111,9 +112,9 @@ class Reader:
 
         A column of metadata is requested like any other. The `unwanted` columns are counted there.
         """
-        for columns, count in self.columns(wanted, unwanted):
+        for columns, number in self.columns(wanted, unwanted):
             values = [[value or None for value in column] for column in columns]
-            yield list(zip(*values, strict=True)) if values else [()] * count
+            yield list(zip(*values, strict=True)) if values else [()] * number
 
     def columns(
         self, wanted: Sequence[Wanted], unwanted: Sequence[Unwanted] = ()
@@ -173,7 +174,8 @@ class Reader:
 
     def _refuse_ragged(self, rows: list[list[str]], width: int) -> None:
         place, row = next((place, row) for place, row in enumerate(rows) if len(row) != width)
-        raise Unloadable(f"the row has {len(row)} values, the header has {width}", row=self.row_count + place + 1)
+        values = count(len(row), "value")
+        raise Unloadable(f"the row has {values}, the header has {width}", row=self.row_count + place + 1)
 
 
 def as_json(names: Sequence[str], values: Sequence[str | None]) -> str | None:

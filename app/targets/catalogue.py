@@ -59,7 +59,7 @@ DESCRIBED: Mapping[MessageType, Described] = {
         {"run": {**_RUN, "state": "failed", "error": _ERROR, "stored_at": None}, "file": None, "link": _LINK},
     ),
     MessageType.RUN_CANCELLED: Described(
-        "A report will not come: it was cancelled.",
+        "A report was cancelled.",
         {"run": {**_RUN, "state": "cancelled", "stored_at": None}, "file": None, "link": _LINK},
     ),
     MessageType.RUN_RESTATED: Described(
@@ -85,7 +85,7 @@ DESCRIBED: Mapping[MessageType, Described] = {
             "account": "default",
             "call_kind": "create",
             **_BEGAN,
-            "text": "default: Stripe refuses the key for creating reports: Invalid API Key provided",
+            "text": "default: Stripe refuses the key for requesting reports: Invalid API Key provided",
         },
         lasting=True,
     ),
@@ -95,7 +95,7 @@ DESCRIBED: Mapping[MessageType, Described] = {
             "account": "default",
             "call_kind": "create",
             **_ENDED,
-            "text": "default: Stripe accepts the key again for creating reports",
+            "text": "default: Stripe accepts the key again for requesting reports",
         },
     ),
     MessageType.REPORT_TYPE_MISSING: Described(
@@ -115,7 +115,7 @@ DESCRIBED: Mapping[MessageType, Described] = {
             "report_type": _RUN["report_type"],
             "added": ["withheld_tax"],
             "removed": [],
-            "text": "daily-activity: a new column, withheld_tax",
+            "text": "daily-activity: new column withheld_tax",
         },
     ),
     MessageType.CHECK_DIFFERS: Described(
@@ -137,11 +137,11 @@ DESCRIBED: Mapping[MessageType, Described] = {
         lasting=True,
     ),
     MessageType.MONTH_COMPLETE: Described(
-        "Every report that a rule owes for a month is here.",
+        "Every report that a rule owes for a month is stored.",
         {**_RULE, "month": "2026-10", "windows": 31, "text": "October 2026 is complete (31 reports)"},
     ),
     MessageType.TARGET_DISABLED: Described(
-        "A target was disabled because it could no longer be reached.",
+        "A target was disabled: it answered 410, or every delivery to it failed for days.",
         {
             "target": {"id": "01a1fe99-9c4a-7000-bd32-e12b7cda8e63", "name": "ledger"},
             "text": "ledger: the receiver answered 410 Gone",

@@ -116,7 +116,7 @@ async def test_where_webhooks_arrive_an_endpoint_leads_here_whatever_its_path(
     await look_at_stripe(res)
 
     assert await check(api, "webhook_endpoint") == (
-        "ok", "default: no webhook endpoint has our path, but webhooks arrive",
+        "ok", "default: no webhook endpoint points to …/webhooks/stripe, but webhooks arrive",
     )  # fmt: skip
 
 

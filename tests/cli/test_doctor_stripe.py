@@ -118,7 +118,7 @@ async def test_held_calls_are_shown_with_their_reason(res: Resources, simulator:
     found = await findings(res.settings)
 
     assert statuses(found) == {"credentials": "degraded"}
-    assert "may not create" in found["credentials"].detail
+    assert "for requesting reports" in found["credentials"].detail
     assert "refused!" in found["credentials"].detail
 
 

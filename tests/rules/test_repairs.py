@@ -51,7 +51,7 @@ async def test_a_run_that_failed_for_a_wrong_parameter_is_made_with_the_correcte
     moves = [move["reason"] for move in await fetch(res, "select reason from run_moves order by id")]
     assert "retried by admin, with the rule's current parameters" in moves
     details = [warning["detail"] for warning in changed.json()["warnings"] if warning["pointer"] == "/parameters"]
-    assert details == ["1 failed runs get the new parameters when they are retried or backfilled"]
+    assert details == ["1 failed or cancelled run gets the new parameters when retried or backfilled"]
 
 
 async def test_a_stored_window_keeps_its_parameters_until_a_rerun_makes_a_new_revision(
@@ -65,7 +65,7 @@ async def test_a_stored_window_keeps_its_parameters_until_a_rerun_makes_a_new_re
     await api.post(f"/v1/rules/{saved.id}/backfill", json={"from": "2026-02-28", "to": "2026-03-01", "rerun": True})
 
     assert [warning["detail"].split(";")[0] for warning in changed.json()["warnings"]] == [
-        "1 stored windows keep their old parameters"
+        "1 stored window keeps its old parameters"
     ]
     found = await fetch(res, "select revision, parameters ->> 'currency' as currency from runs order by revision")
     assert [(*one.values(),) for one in found] == [(1, "usd"), (2, "eur")]

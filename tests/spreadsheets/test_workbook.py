@@ -110,7 +110,7 @@ def test_values_and_files_too_large_for_excel_are_refused(tmp_path: Path, monkey
     with pytest.raises(NotAcceptable, match="row 1 has more than 32,767 characters, which no cell holds; use the CSV"):
         written(tmp_path, "description", "x" * 32768)
     with pytest.raises(
-        NotAcceptable, match=r"the file is not a table: the row has 1 values, the header has 2 \(row 1\)"
+        NotAcceptable, match=r"the file is not a table: the row has 1 value, the header has 2 \(row 1\)"
     ):
         written(tmp_path, "a,b", "1")
 
@@ -178,5 +178,5 @@ async def test_a_file_that_is_not_a_table_is_refused_by_the_process_that_would_w
     answer = await api.get(f"/v1/runs/{run_id}/file?format=xlsx")
 
     assert answer.status_code == 406
-    assert answer.json()["detail"].startswith("the file is not a table: the row has 1 values, the header has 2 (row 1)")
+    assert answer.json()["detail"].startswith("the file is not a table: the row has 1 value, the header has 2 (row 1)")
     assert list((res.settings.data_dir / "spool").iterdir()) == []

@@ -202,7 +202,7 @@ async def test_net_that_would_fit_the_other_convention_says_so(tables: Resources
 
     found = await only(tables, "row_net")
     assert found["verdict"] == "differs"
-    assert found["reason"] == "1 rows where net is not gross - fee; net = gross + fee would fit all of them"
+    assert found["reason"] == "1 row where net is not gross - fee; net = gross + fee would fit instead"
 
 
 async def test_a_duplicate_key_is_reported(tables: Resources) -> None:

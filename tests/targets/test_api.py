@@ -30,6 +30,7 @@ async def test_a_target_is_made_shown_and_removed_and_its_secret_is_shown_once(
     made = await api.post("/v1/targets", json=webhook(receiver))
     shown = await api.get(made.headers["location"])
     listed = await api.get("/v1/targets")
+    checks = {one["name"]: one["detail"] for one in (await api.get("/health")).json()["checks"]}
     removed = await api.delete(made.headers["location"])
 
     assert made.status_code == 201
@@ -37,6 +38,7 @@ async def test_a_target_is_made_shown_and_removed_and_its_secret_is_shown_once(
     assert "secret" not in shown.json()
     assert shown.json()["message_types"] == ["*"]
     assert [one["name"] for one in listed.json()["data"]] == ["ledger"]
+    assert checks["targets"] == "no target has a problem (1 target)"
     assert removed.status_code == 204
     assert (await api.get(made.headers["location"])).status_code == 404
 

@@ -8,6 +8,7 @@ from psycopg import sql
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from app.sentences import count
 from app.tables.catalogue import family_of, is_metadata
 from app.tables.checks.between_files import PAYOUTS
 from app.tables.checks.inputs import Inputs, base_of, loads_by_id, parts_of, query, sister, table_of
@@ -79,9 +80,9 @@ async def _reconciled(session: AsyncSession, load: CurrentLoad) -> list[Finding]
         scope=load.scope,
     )
     findings: list[Finding] = []
-    for currency, made, paid, first, count, ids in await query(session, statement):
+    for currency, made, paid, first, number, ids in await query(session, statement):
         comparison = Comparison(load, [load, *await loads_by_id(session, ids)])
-        reason = f"{count} payouts differ, the first is {first}" if count else None
+        reason = f"{count(number, 'payout differs', 'payouts differ')}; the first is {first}" if number else None
         comparison.add(currency, made, paid, reason=reason)
         findings += comparison.findings
     return findings
@@ -127,8 +128,9 @@ async def _nothing_lost_in(
         " from (select id, currency, count(*) filter (where side = 1) as ins, count(*) filter (where side = -1) as outs"
         " from ({parts}) as line group by 1, 2) as line group by 1 order by 1"
     ).format(parts=sql.SQL(" union all ").join(parts))
-    for currency, ins, outs, one, count in await query(session, statement):
-        reason = f"{count} transactions are on one side only, the first is {one}" if count else None
+    for currency, ins, outs, example, number in await query(session, statement):
+        lone = count(number, "transaction is on one side only", "transactions are on one side only")
+        reason = f"{lone}; the first is {example}" if number else None
         comparison.add(currency or "", Decimal(ins), Decimal(outs), reason=reason)
     return comparison.findings
 
@@ -185,7 +187,8 @@ async def _same_rows(session: AsyncSession, parts: list[CurrentLoad], whole: Cur
         listed=listed, table=_table(whole.table_name), parts=[one.id for one in parts], whole=whole.id, extra=extra
     )
     for currency, days, month, differing in await query(session, statement):
-        reason = f"{differing} rows are different: the report was restated" if differing else None
+        rows = count(differing, "row is different", "rows are different")
+        reason = f"{rows}: the report was restated" if differing else None
         comparison.add(currency, days or Decimal(0), month or Decimal(0), reason=reason)
     return comparison.findings
 

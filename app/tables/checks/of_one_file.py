@@ -4,6 +4,7 @@ from decimal import Decimal
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from app.sentences import count
 from app.tables.amounts import difference, total
 from app.tables.checks.inputs import ENDING, STARTING, Inputs, lines_without_currency
 from app.tables.checks.results import Comparison, CurrentLoad, Finding, Sums
@@ -22,9 +23,9 @@ def row_net(inputs: Inputs, load: CurrentLoad) -> list[Finding]:
     for currency, sums in sorted(by_currency.items()):
         breaks = sum(one.net_breaks or 0 for one in sums)
         fits_plus = breaks and not sum(one.plus_breaks or 0 for one in sums)
-        reason = f"{breaks} rows where net is not gross - fee" if breaks else None
+        reason = f"{count(breaks, 'row')} where net is not gross - fee" if breaks else None
         if fits_plus:
-            reason = f"{reason}; net = gross + fee would fit all of them"
+            reason = f"{reason}; net = gross + fee would fit instead"
         expected = difference(total(one.gross for one in sums), total(one.fee for one in sums))
         comparison.add(currency, total(one.net for one in sums), expected, reason=reason)
     return comparison.findings
