@@ -1,5 +1,5 @@
-"""The accounts: whose keys they have, what Stripe refuses them, what is pending, how far their data reaches; and those
-that are kept in rows, added, changed and removed.
+"""Accounts: which Stripe account each key belongs to, what Stripe refuses, what is pending, how far the data reaches.
+Those that are stored in rows are added, changed and removed here.
 """
 
 from collections.abc import Mapping, Sequence
@@ -47,14 +47,14 @@ class LimitsOut(Out):
 
     pending_runs: int
     max_pending_runs: int
-    requests_per_second: float = Field(description="Per kind of endpoint; 0 means no limit.")
+    requests_per_second: float = Field(description="Per kind of call (create, read, files); 0 means no limit.")
 
 
 class AvailabilityOut(Out):
     """What the account can run."""
 
     report_types: int = Field(description="How many of its report types have data.")
-    data_available_end: Time | None = Field(description="Where the most current one's data ends; exclusive.")
+    data_available_end: Time | None = Field(description="Where the newest data of any type ends; exclusive.")
     refreshed_at: Time | None
 
 

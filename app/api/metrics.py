@@ -62,12 +62,12 @@ async def metrics(
 
 def _of_process(res: Resources, access: Access) -> Families:
     refused = CounterMetricFamily(
-        "tallyhook_deliveries_refused", "Rejected webhook deliveries, by reason.", labels=["reason"]
+        "tallyhook_deliveries_refused", "Refused webhook deliveries, by reason.", labels=["reason"]
     )
     for reason, count in res.intake.refused.by_reason.items():
         refused.add_metric([reason], count)
     failed = CounterMetricFamily(
-        "tallyhook_authentication_failures", "Requests without a sufficient token, by reason.", labels=["reason"]
+        "tallyhook_authentication_failures", "Requests without a valid token, by reason.", labels=["reason"]
     )
     for reason, count in access.refused.items():
         failed.add_metric([reason], count)

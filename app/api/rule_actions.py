@@ -146,7 +146,7 @@ async def preview_rule(settings: TheSettings, session: Session, asked: PreviewIn
     found = await previews.preview(session, wanted, saved=None if saved is None else saved.id)
     (warnings,) = await store.warnings(session, [wanted])
     if found.manual_payouts:
-        detail = f"manual payouts: {found.manual_payouts}; no report can itemise them, so they are left out"
+        detail = f"manual payouts: {found.manual_payouts}; no report can itemize them, so they are left out"
         warnings.append(RuleWarning("/cadence", detail))
     shown = [WarningOut.model_validate(one) for one in warnings]
     fed = [FedCheckOut.model_validate(one) for one in await previews.fed_checks(session, wanted)]

@@ -37,7 +37,7 @@ class ApplyIn(In):
 
     rules: list[dict[str, Any]] | None = Field(default=None, description="Rules, as `POST /v1/rules` takes them.")
     targets: list[dict[str, Any]] | None = Field(default=None, description="Targets, as `POST /v1/targets` takes them.")
-    yaml: str | None = Field(default=None, description="Instead of both: a file as written by `GET /v1/rules.yaml`.")
+    yaml: str | None = Field(default=None, description="In place of both: a file as `GET /v1/rules.yaml` writes it.")
     file: str = Field(default="rules", min_length=1, max_length=500, description="The file's name in messages.")
     prune: StrictBool = Field(default=False, description="Also remove what is not named.")
     only: Only | None = Field(default=None, description="Take only this list of the file.")

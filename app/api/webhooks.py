@@ -57,7 +57,7 @@ _EVENT = {
 
 
 class Received(Out):
-    """The event is stored, was stored before, or is not for us."""
+    """The event is stored, was stored before, or is not for Tallyhook."""
 
     received: Literal[True] = True
 
@@ -66,7 +66,7 @@ _ROUTE: dict[str, Any] = {
     "methods": ["POST"],
     "tags": ["webhooks"],
     "response_model": Received,
-    "response_description": "The event is stored, was stored before, or is not for us.",
+    "response_description": "The event is stored, was stored before, or is not for Tallyhook.",
     "description": "Where Stripe delivers events, signed. The answer comes after the event is committed.",
     "responses": {
         400: problem_shown("The delivery is not authentic, or is not an event."),

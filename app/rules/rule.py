@@ -143,15 +143,16 @@ def _connected_errors(new: NewRule) -> list[FieldError]:
     follows = connected_of(new.report_type, None, new.connected_accounts)
     possible = {follows, "each"} if follows == "together" else {follows}
     detail = {
-        "each": "is for types that begin with `connected_account_`, and takes no `connected_accounts`",
-        "listed": "needs `connected_accounts`",
-        "together": "is for types that begin with `connected_account_`, and takes no `connected_accounts`",
-        "none": "takes no `connected_accounts`, and no type that begins with `connected_account_`",
+        "each": "`each` is for types that begin with `connected_account_`, without `connected_accounts`",
+        "listed": "`listed` needs `connected_accounts`",
+        "together": "`together` is for types that begin with `connected_account_`, without `connected_accounts`",
+        "none": "`none` cannot be used with `connected_accounts` or a type that begins with `connected_account_`",
     }
     wrong = new.connected is not None and new.connected not in possible
     errors = [FieldError("/connected", detail.get(new.connected or "", "is not a known value"))] if wrong else []
     if new.excepted and (new.connected or follows) not in ("each", "together"):
-        errors.append(FieldError("/except", "is for `connected: each` and `together`; name the others instead"))
+        instead = "otherwise list the accounts that you want in `connected_accounts`"
+        errors.append(FieldError("/except", f"works only with `connected: each` or `together`; {instead}"))
     return errors
 
 

@@ -35,7 +35,7 @@ class AdHoc:
 def check(asked: AdHoc, accounts: Sequence[str]) -> None:
     """Refuse what can never work. Raises BadInput with a pointer per field."""
     errors = [
-        FieldError(f"/parameters/{name}", f"is a field of its own: use `{name}` outside `parameters`")
+        FieldError(f"/parameters/{name}", f"belongs outside `parameters`: use the field `{name}`")
         for name in sorted(OWN_FIELDS & set(asked.parameters))
     ]
     if asked.account not in accounts:

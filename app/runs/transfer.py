@@ -163,7 +163,7 @@ class _LeastRate:
         if now - self.began < LEAST_RATE_SECONDS:
             return
         if self.got < LEAST_RATE_BYTES:
-            raise NotNow(f"the download is too slow: {self.got} bytes in {now - self.began:.0f} s; it is resumed later")
+            raise NotNow(f"the download is too slow: {self.got} bytes in {now - self.began:.0f} s; it will be resumed")
         self.began, self.got = now, 0
 
 

@@ -32,10 +32,10 @@ _IS_WANTED = f"coalesce(load.connected_account is not null or line.{ACCOUNT_COLU
 
 # The columns before those of the report in every view: name, expression, comment.
 PROVENANCE: tuple[tuple[str, str, str], ...] = (
-    ("_account", "load.account", "The account (slug) whose key made the report."),
+    ("_account", "load.account", "The account, by its name in Tallyhook, whose key requested the report."),
     ("_connected_account", "load.connected_account", "The connected account that the report was made for."),
     ("_report_type", "load.report_type", "The report type, with its version."),
-    ("_rule", "rule.name", "The rule that the report was made by."),
+    ("_rule", "rule.name", "The rule that requested the report."),
     ("_revision", "load.revision", "Which revision of its window it is; 1 is the first."),
     ("_interval_start", "load.interval_start", "Start of the window, inclusive."),
     ("_interval_end", "load.interval_end", "End of the window, exclusive."),

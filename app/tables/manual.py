@@ -51,7 +51,7 @@ async def load_run(session: AsyncSession, run_id: uuid.UUID, *, by: str) -> None
     if row.removed_at is not None:
         raise Gone(f"the file of run {run_id} was removed")
     if row.table_state == "off":
-        raise Conflict("the run's rule says that its files are not loaded: change its `table.state`")
+        raise Conflict(f"run {run_id} is not loaded: its rule has `table.state: off`; change that first")
     if row.load_id is None:
         await loads.owe(session, [run_id])
     else:

@@ -77,14 +77,14 @@ async def remove_old_files(res: Resources) -> bool:
 async def remove_manually(session: AsyncSession, run_id: uuid.UUID, *, reason: str, by: str) -> None:
     """Remove the file of a run, its rows and its objects: invisible from the commit on, and erased right after it.
 
-    Raises NotFound, Conflict if there is no file yet, and Gone if it was removed before.
+    Raises NotFound, Conflict if there is no file yet, and Gone if it has already been removed.
     """
     run = await listing.get_run(session, run_id)
     if run.file is None:
-        raise Conflict(f"run {run_id} has no file: it is {run.state}; POST /v1/runs/{run_id}/cancel keeps it so")
+        raise Conflict(f"run {run_id} has no file (it is {run.state}): to prevent one, POST /v1/runs/{run_id}/cancel")
     marked = await _mark_removed(session, {run.file.id: reason}, by=by)
     if not marked:
-        raise Gone(f"the file of run {run_id} was removed before")
+        raise Gone(f"the file of run {run_id} has already been removed")
     await timetable.make_due(session, TIMETABLE_ENTRY)
 
 

@@ -91,6 +91,15 @@ REFUSED: list[tuple[Asked, int, str]] = [
         rule(connected_accounts=["acme"]), 422,
         "/connected_accounts/0: must be the id of a connected account, like acct_1032D82eZvKYlo2C",
     ),
+    (
+        rule(connected="none", connected_accounts=["acct_1"]), 422, "/connected: `none` cannot be used with"
+        " `connected_accounts` or a type that begins with `connected_account_`",
+    ),
+    (
+        rule(**{"except": ["acct_1"]}), 422,
+        "/except: works only with `connected: each` or `together`; otherwise list the accounts that you want in"
+        " `connected_accounts`",
+    ),
     (rule(account="eu"), 422, "/account: is not configured; known accounts: default"),
     (rule(account="EU"), 422, f"/account: {NO_SLUG}"),
     (rule(name=""), 422, "/name: must not be empty"),
@@ -111,7 +120,7 @@ REFUSED: list[tuple[Asked, int, str]] = [
     (get("/v1/rules/something-else"), 404, "there is no rule something-else: GET /v1/rules lists them"),
     (get(f"/v1/rules/{NOBODY}"), 404, f"there is no rule {NOBODY}: GET /v1/rules lists them"),
     (("PATCH", "/v1/rules/daily", {"cadence": None}), 422, "/cadence: cannot be null; omit it to keep its value"),
-    (("PUT", "/v1/rules/daily", {}), 405, "this route takes GET, PATCH, DELETE"),
+    (("PUT", "/v1/rules/daily", {}), 405, "this route accepts GET, PATCH, DELETE"),
     (backfill(), 422, "/from: is missing"),
     (backfill(**{"from": "2026-10-01"}), 422, "/to: is missing: give it, or `through`"),
     (
@@ -171,7 +180,7 @@ REFUSED: list[tuple[Asked, int, str]] = [
     (run(interval_start=1760000000), 422, "/interval_start: must be a time like 2026-10-01T07:00:00Z"),
     (
         run(parameters={"interval_end": 3}), 422,
-        "/parameters/interval_end: is a field of its own: use `interval_end` outside `parameters`",
+        "/parameters/interval_end: belongs outside `parameters`: use the field `interval_end`",
     ),
     (("POST", "/v1/runs/retry?state=stored", None), 422, "state: only failed or cancelled runs can be retried"),
     # Months
@@ -217,7 +226,7 @@ REFUSED: list[tuple[Asked, int, str]] = [
     (get("/v1/event"), 404, "there is no route /v1/event: did you mean /v1/events?"),
     (get("/v1/runs/"), 404, "there is no route /v1/runs/: did you mean /v1/runs?"),
     (get("/nowhere"), 404, "there is no route /nowhere: GET /docs lists them"),
-    (("DELETE", "/v1/runs", None), 405, "this route takes GET, POST"),
+    (("DELETE", "/v1/runs", None), 405, "this route accepts GET, POST"),
     (get("/v1/events/evt_1"), 404, "there is no event evt_1: GET /v1/events lists those that are kept"),
     (get("/v1/checks?verdict=bad"), 422, "verdict: must be 'agrees', 'differs' or 'not_comparable'"),
     (get("/v1/tables/balances"), 404, "there is no table 'balances': no file of such a report has been stored yet"),

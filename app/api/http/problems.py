@@ -191,7 +191,7 @@ async def _http(request: Request, error: Exception) -> Response:
         return problem(422, "the body cannot be read", errors=[FieldError("", _NO_JSON_OBJECT)])
     if error.status_code == 405:
         allowed = ", ".join(_allowed_methods(request))
-        return problem(405, f"this route takes {allowed}", headers={"Allow": allowed})
+        return problem(405, f"this route accepts {allowed}", headers={"Allow": allowed})
     detail = no_route(await document_of(request), request) if error.status_code == 404 else str(error.detail)
     return problem(error.status_code, detail, headers=error.headers)
 

@@ -16,7 +16,7 @@ Automates Stripe's financial reports. Send `Authorization: Bearer …` with ever
 
 Errors are problems (RFC 9457, `application/problem+json`). Their `type` is always `about:blank`: the status says what
 kind of problem it is, `detail` says what to do, and `errors` names the fields of bad input. Times are RFC 3339 in UTC.
-Lists are newest first; pass `next_cursor` as `cursor` for the next page.
+Most lists are newest first; pass `next_cursor` as `cursor` for the next page.
 """
 
 _PROBLEM = {
@@ -46,7 +46,7 @@ def problem_shown(description: str) -> dict[str, Any]:
 
 PROBLEMS: dict[int | str, dict[str, Any]] = {
     401: problem_shown("No token, or an unknown one."),
-    403: problem_shown("The token may only read."),
+    403: problem_shown("The token may only read, or is limited to some accounts."),
     404: problem_shown("It does not exist."),
     409: problem_shown("The current state does not allow it."),
     413: problem_shown("The body is too large."),

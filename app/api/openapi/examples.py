@@ -250,7 +250,7 @@ PROBLEMS: dict[int, dict[str, Any]] = {
     401: {"detail": "this token is not known"},
     403: {"detail": "this token may only read; use one with role admin to write"},
     404: {"detail": f"there is no rule {_RULE_ID}"},
-    405: {"detail": "this route takes POST"},
+    405: {"detail": "this route accepts POST"},
     406: {"detail": "the file has 104,857,601 bytes, and the limit for workbooks is 104,857,600: use the CSV"},
     409: {"detail": f"the name 'daily-activity' is taken by rule {_RULE_ID}"},
     410: {"detail": f"the file of run {_RUN_ID} was removed on 2026-12-31: kept for 90 days, as its rule says"},

@@ -49,7 +49,7 @@ class Out(BaseModel):
 
 
 class Page(Out, Generic[T]):
-    """One page of a list, newest first."""
+    """One page of a list."""
 
     data: list[T]
     next_cursor: str | None = Field(description="Pass it as `cursor` to get the next page; null on the last one.")
