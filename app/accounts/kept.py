@@ -1,4 +1,4 @@
-"""Accounts kept in rows, in a running process: taken up without a restart, and sealed with the newest key."""
+"""Accounts stored in rows, in a running process: loaded without a restart, and sealed with the newest key."""
 
 import asyncio
 from contextlib import suppress

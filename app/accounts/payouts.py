@@ -1,4 +1,4 @@
-"""All SQL about payouts as Stripe lists them: which exist, and which of them can be itemised.
+"""All SQL about payouts as Stripe lists them: which exist, and which of them can be itemized.
 
 The rules for `every_payout` are planned from these rows. Stripe's lists are the authority (`upkeep/payouts` reads
 them); an event only says which payout to read.
@@ -86,7 +86,7 @@ async def lists_due(
 
 
 async def note_seen(session: AsyncSession, account: str, connected_account: str, found: Sequence[Payout]) -> None:
-    """Record what Stripe shows of payouts, and have rules planned if one of theirs can be itemised now.
+    """Record what Stripe shows of payouts, and have rules planned if one of theirs can be itemized now.
 
     One that an event has named is looked at unless it is shown as completed: a list may be older than the event.
     """

@@ -1,4 +1,4 @@
-"""The row of a file: begun, finished, dropped. Until `stored_at` is set, the file is invisible."""
+"""The row of a file: created, finished, dropped. Until `stored_at` is set, the file is invisible."""
 
 import uuid
 from collections.abc import Mapping

@@ -64,7 +64,7 @@ class Members:
 
 
 def check_header(signature: str, *, now: float) -> None:
-    """Reject what can be rejected before the body is read. Raises RejectedDelivery."""
+    """Refuse what can be refused before the body is read. Raises RejectedDelivery."""
     fault = header_fault(signature, now=now)
     if fault is not None:
         raise RejectedDelivery(fault)

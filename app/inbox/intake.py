@@ -129,7 +129,7 @@ class Intake:
     def offer(self, body: bytes, signature: str, account: Account) -> asyncio.Future[None]:
         """The same without waiting: the future is done after the commit, or fails with Unavailable.
 
-        A rejected delivery is not counted. Raises RejectedDelivery, Unavailable.
+        A refused delivery is not counted. Raises RejectedDelivery, Unavailable.
         """
         event = read_event(body, signature, account, self._present_members(), now=time.time())
         kept = self._deadlines.future()

@@ -1,6 +1,6 @@
-"""Counts rejected deliveries by account and reason: in memory, and every few seconds in rows.
+"""Counts refused deliveries by account and reason: in memory, and every few seconds in rows.
 
-Anybody can send deliveries, so a rejected one alone writes nothing: every few seconds one statement adds up the
+Anybody can send deliveries, so a refused one alone writes nothing: every few seconds one statement adds up the
 counts. Only configured accounts and a closed set of reasons are counted, so the table does not grow either.
 """
 

@@ -1,4 +1,4 @@
-"""How a process takes up the accounts kept in rows: at its start, when it is woken, and every half minute.
+"""How a process loads the accounts stored in rows: at its start, when it is woken, and every half minute.
 
 What is in use is `settings.accounts`: Stripe client, intake, lanes and checks look there each time they need it.
 """

@@ -37,7 +37,7 @@ def starts_at(starts_on: date, timezone: str) -> datetime:
 
 
 async def not_planned(session: AsyncSession, scopes: Sequence[Scope], *, limit: int) -> Mapping[int, list[Window]]:
-    """Up to `limit` windows in all, by progress row: payouts that can be itemised and have no run, oldest first."""
+    """Up to `limit` windows in all, by progress row: payouts that can be itemized and have no run, oldest first."""
     found = await fetch(session, _Owed, _NOT_PLANNED, {**_values(scopes), "until": None, "limit": limit})
     return _windows(scopes, found)
 
@@ -51,7 +51,7 @@ async def made_between(
 
 
 async def count_manual(session: AsyncSession, scopes: Sequence[Scope]) -> int:
-    """How many manual payouts are left out, because no report can itemise them."""
+    """How many manual payouts are left out, because no report can itemize them."""
     return int((await session.execute(_MANUAL, _values(scopes))).scalar_one())
 
 

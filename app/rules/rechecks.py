@@ -1,7 +1,8 @@
 """Re-checks: request a report again, the rule's `recheck_days` after its window was first stored.
 
-A re-check is a run of the next revision with the parameters and the type of the one that it checks. If the
-same bytes come back, no file is kept (see runs/download); if they differ, that is a new revision, and is announced.
+A re-check is a run of the next revision with the parameters and the type of the one that it checks. If the same rows
+come back (without a table, the same bytes), no file is stored (see runs/download); otherwise it is a new revision,
+and is announced.
 """
 
 import json

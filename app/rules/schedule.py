@@ -141,7 +141,7 @@ async def _off_the_loop(is_much: bool, work: Callable[[], T]) -> T:
 
 
 async def _plan_payouts(session: AsyncSession, due: Sequence[DueRule]) -> list[_Plan]:
-    """The payouts that have no run yet; a payout that can be itemised later makes its rule due again."""
+    """The payouts that have no run yet; a payout that can be itemized later makes its rule due again."""
     scopes = [
         payouts.Scope(one.progress_id, one.timezone, payouts.starts_at(one.starts_on, one.timezone)) for one in due
     ]

@@ -1,7 +1,7 @@
-"""Which runs are pending at Stripe, and so hold a slot, across all processes."""
+"""Which runs are pending at Stripe, and so occupy a slot, across all processes."""
 
-# Attempts of a cancelled run that Stripe has not ended. One that timed out holds no slot, because it may never end and
-# must not block its own replacement. Takes `:timeout`, the seconds after which a Stripe run is given up.
+# Attempts of a cancelled run that Stripe has not ended. One that timed out occupies no slot, because it may never end,
+# and must not block its own replacement. Takes `:timeout`, the seconds after which a Stripe run is given up.
 CANCELLED_AT_STRIPE = """
 attempts.outcome = 'cancelled' and stripe_run_id is not null and stripe_file_id is null and stripe_ended_at is null
 and attempts.requested_at > clock_timestamp() - make_interval(secs => :timeout)

@@ -1,4 +1,4 @@
-"""What is known about Stripe's report types, from `app/catalogue/reports.yaml`: facts only, each with its mark.
+"""What is known about Stripe's report types, from `app/catalogue/reports.yaml`: facts, and how certain each is.
 
 What is unknown there stays unknown here: nothing is guessed into a table.
 """

@@ -11,7 +11,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.resources import Resources
-from app.tables import telling
+from app.tables import announcing
 from app.tables.checks import inputs
 from app.tables.checks.registry import CHECKS
 from app.tables.checks.results import Finding, NewVerdict, Verdict
@@ -49,8 +49,8 @@ async def _check_some(res: Resources, account: str) -> int:
             return 0
         await session.execute(_DONE, {"ids": load_ids})
         new = await _add(session, await find(session, await inputs.gather(session, account, load_ids)))
-        await telling.tell_differences(session, new)
-        await telling.tell_changed_columns(session, load_ids)
+        await announcing.announce_differences(session, new)
+        await announcing.announce_changed_columns(session, load_ids)
         _log(new)
     return len(load_ids)
 

@@ -58,7 +58,7 @@ async def _read(res: Resources, reading: Reading) -> bool:
         async with res.sessions.begin() as session:
             await members.follow(session, reading.account)
     except KeyRefused as error:
-        # Other reads work: it is this list that the key may not read.
+        # Other reads work: it is this list that the key is not allowed to read.
         async with res.sessions.begin() as session:
             await connected.note_refused(session, reading.account, error.message)
         log.error("connected_accounts.refused", account=reading.account, error=error.message)

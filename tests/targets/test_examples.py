@@ -1,6 +1,6 @@
 """The examples of messages in the API document are what is really sent: the same keys, the same kinds of values.
 
-`check.differs` and `columns.changed` need loaded files: tests/tables/test_telling.py compares them.
+`check.differs` and `columns.changed` need loaded files: tests/tables/test_announcing.py compares them.
 """
 
 from datetime import date

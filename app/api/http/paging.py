@@ -1,4 +1,4 @@
-"""Lists, page by page, newest first: a cursor names the last row shown, so that new rows shift nothing."""
+"""Lists, page by page: a cursor names the last row shown, so that new rows shift nothing."""
 
 import base64
 import binascii

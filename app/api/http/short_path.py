@@ -1,8 +1,8 @@
 """The short path of plain deliveries: read, verified and answered on the connection itself, past the layers above.
 
-Plain is a whole POST with a content-length, alone in what was received, on a connection that does nothing else and
-stays open, if its event can be kept. All else, bad signatures included, is handed as it came, byte by byte, to the
-protocol of uvicorn: error texts, limits and counters have one place. Without this path only the speed differs
+A delivery is plain if it is a whole POST with a Content-Length, received by itself on an idle connection that stays
+open, and its event can be stored. Everything else, bad signatures included, goes unchanged to the protocol of uvicorn:
+error texts, limits and counters have one place. Without this path only the speed differs
 (docs/decisions/0012; tests/api/http/test_short_path.py sends the same bytes both ways).
 """
 

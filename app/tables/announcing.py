@@ -1,4 +1,4 @@
-"""Messages about the numbers: two of them differ, or a report's columns changed, which is also stored."""
+"""Announcements about the numbers: two of them differ, or a report's columns changed, which is also stored."""
 
 import json
 import uuid
@@ -40,7 +40,7 @@ class _Headers:
         return [name for name in self.before if name not in self.header]
 
 
-async def tell_differences(session: AsyncSession, new: Sequence[NewVerdict]) -> None:
+async def announce_differences(session: AsyncSession, new: Sequence[NewVerdict]) -> None:
     """Announce new verdicts that two numbers differ, or that numbers announced to differ now agree."""
     if not new or not await has_targets(session):
         return
@@ -78,7 +78,7 @@ def _message(new: NewVerdict, state: str) -> NewMessage:
     return NewMessage(MessageType.CHECK_DIFFERS, data, key, window.account, window.rule_id)
 
 
-async def tell_changed_columns(session: AsyncSession, load_ids: Sequence[int]) -> None:
+async def announce_changed_columns(session: AsyncSession, load_ids: Sequence[int]) -> None:
     """Store and announce which of these files have columns other than the previous file's."""
     headers = await fetch(session, _Headers, _HEADERS, {"ids": list(load_ids)})
     found = [one for one in headers if one.added or one.removed]

@@ -49,7 +49,7 @@ async def test_a_difference_and_a_new_column_are_announced_once(tables: Resource
 
     assert told(receiver) == [
         ("check.differs", "row_net usd differs by 0.50"),
-        ("columns.changed", "daily: a new column, charge_id"),
+        ("columns.changed", "daily: new column charge_id"),
     ]
     assert [unlike_its_example(one.message) for one in receiver.received] == [[], []]
 
