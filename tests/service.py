@@ -142,7 +142,7 @@ async def work_off(res: Resources) -> None:
 
 
 async def work_until_found(res: Resources, query: str, **values: Any) -> None:
-    """Turn until the query finds a row; no fixed number would do, as look-ups and retries follow the clock."""
+    """Turn until the query finds a row; no fixed number would do, as lookups and retries follow the clock."""
 
     async def found() -> bool:
         await turn(res)

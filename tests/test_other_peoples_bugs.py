@@ -86,14 +86,14 @@ WHERE = {
     "last second of the day": f"{HERE}::test_the_last_second_of_a_day_belongs_to_it_and_the_next_midnight_does_not",
     "only available through":
         f"{RUNS}/test_refusals.py::test_a_refused_end_waits_for_the_next_advance_with_a_new_key_and_spends_no_attempt",
-    "run pending for ever": f"{RUNS}/test_lookup.py::test_a_run_that_is_stuck_every_time_is_failed_as_timed_out",
+    "run pending forever": f"{RUNS}/test_lookup.py::test_a_run_that_is_stuck_every_time_is_failed_as_timed_out",
     "endpoint disabled": f"{HERE}::test_a_disabled_endpoint_costs_time_and_no_report",
     "failing migration at start": "tests/db/test_migrations.py::test_a_failure_ends_the_command_with_one_clear_line",
     "database down is a 5xx":
         "tests/api/test_webhooks.py::test_while_the_database_is_away_stripe_is_asked_to_deliver_again",
     "a network swallows a connection":
         "tests/inbox/test_intake.py::test_an_intake_whose_connections_a_network_swallowed_continues_with_new_ones",
-    "a row that the database refuses for ever": "tests/test_handlers.py::"
+    "a row that the database refuses forever": "tests/test_handlers.py::"
         "test_what_the_database_will_never_do_for_an_event_is_the_events_own_and_ends",
     "restored from a backup":
         "tests/accounts/test_catch_up.py::test_runs_made_after_the_backup_are_adopted_and_nothing_is_made_twice",

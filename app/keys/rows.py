@@ -39,7 +39,7 @@ class Sealed:
 
 
 async def versions(session: AsyncSession) -> dict[str, datetime]:
-    """When each kept account was last changed."""
+    """When each stored account was last changed."""
     return {row.account: row.changed_at for row in await fetch(session, Version, _VERSIONS)}
 
 

@@ -26,7 +26,7 @@ IN_BOTH = (
 
 
 class Keeper:
-    """What one process has read of the kept accounts."""
+    """What one process has read of the stored accounts."""
 
     def __init__(self, settings: Settings) -> None:
         self._accounts, self._keys = settings.accounts, settings.key_encryption_key

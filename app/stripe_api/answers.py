@@ -57,7 +57,7 @@ def _trouble(error: stripe.StripeError) -> NotNow | KeyRefused | Refused:
     return Refused(message, request_id, status=status, param=param, code=error.code)
 
 
-# An organisation's key without its context, or a header that names a foreign account: true for any request.
+# An organization's key without its context, or a header that names a foreign account: true for any request.
 _ABOUT_THE_KEY = re.compile(r"\b(api key|secret key|stripe-context|stripe-account|organi[sz]ation)\b", re.IGNORECASE)
 
 

@@ -63,7 +63,7 @@ class ConnectedAccount:
 
 @dataclass(frozen=True, slots=True)
 class Payout:
-    """A payout. Only automatic ones can be itemised, once `reconciliation` is `completed`; `arrives_on` is its date."""
+    """A payout. Only automatic ones can be itemized, once `reconciliation` is `completed`; `arrives_on` is its date."""
 
     id: str
     created_at: datetime

@@ -70,7 +70,7 @@ def is_released(api_version: str | None) -> bool:
 async def check_files(client: StripeClient, account: str) -> None:
     """Check the permission to read files, by requesting a file that does not exist.
 
-    Raises KeyRefused if the key may not read files, NotNow if the host cannot be reached.
+    Raises KeyRefused if the key is not allowed to read files, NotNow if the host cannot be reached.
     """
     nobody_has = StripeFile("file_tallyhook_doctor", None, None, None, None)
     try:

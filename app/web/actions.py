@@ -14,12 +14,12 @@ from app.inbox import events as inbox
 from app.rules import changes, preview, store
 from app.runs import listing, manual
 from app.runs.listing import ShownRun
+from app.sentences import count
 from app.vocabulary import RunState
 from app.web import days
 from app.web.calendar import first_day, unmade
 from app.web.run import dates_of_run
 from app.web.visit import Visit, get, post, read_only
-from app.web.words import count
 from app.web.words import days as in_words
 
 

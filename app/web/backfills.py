@@ -11,10 +11,10 @@ from app.db.models import Rule
 from app.errors import BadInput
 from app.rules import backfill, store
 from app.rules.backfill import Backfill, BackfillCounts
+from app.sentences import count
 from app.web.actions import Question, confirmed
 from app.web.forms import checked
 from app.web.visit import Visit, get, post
-from app.web.words import count
 
 
 async def _show_backfill(visit: Visit) -> Response:

@@ -11,10 +11,11 @@ from zoneinfo import ZoneInfo
 from app.health.lateness import data_within
 from app.planning.dates import local_dates
 from app.planning.windows import day_start, next_unit, unit_start
+from app.sentences import count
 from app.vocabulary import Cadence, RunState
 from app.web import why
 from app.web.days import DayState, RuleLine, WindowLine
-from app.web.words import count, days
+from app.web.words import days
 
 # A window that has not ended yet: nothing is owed for it yet.
 LATER = "later"

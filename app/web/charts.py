@@ -7,8 +7,9 @@ from itertools import accumulate, pairwise
 from statistics import median
 
 from app.health.text import span
+from app.sentences import count
 from app.web.days import StoredDay, WindowLine
-from app.web.words import count, day, number, size
+from app.web.words import day, number, size
 
 LEAST_BARS, MOST_BARS = 8, 120  # with fewer than the least, bars are not wider
 WIDTH, HEIGHT = 600, 56

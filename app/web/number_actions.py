@@ -4,10 +4,10 @@ from starlette.responses import Response
 
 from app.api import checks, tables
 from app.api.schemas.tables import ColumnIn, NoteIn
+from app.sentences import count
 from app.web.actions import Question, confirmed
 from app.web.forms import checked
 from app.web.visit import Visit, get, post, segment
-from app.web.words import count
 
 
 def _column(visit: Visit) -> tuple[str, str]:

@@ -16,10 +16,10 @@ from app.errors import BadInput, Conflict, FieldError, PreconditionFailed
 from app.planning.report_types import takes_timezone
 from app.rules import store
 from app.rules.rule import known_zones
+from app.sentences import count
 from app.vocabulary import Cadence
 from app.web.forms import checked
 from app.web.visit import Visit, get, post
-from app.web.words import count
 
 # The parameters with a field of their own; the others are JSON.
 _TABLE_STATES = ("auto", "leading", "kept", "off")

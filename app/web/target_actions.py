@@ -7,9 +7,9 @@ from starlette.responses import Response
 
 from app.api import messages, targets
 from app.api.schemas.targets import RecoverIn, TargetChange, TargetOut
+from app.sentences import count
 from app.web.actions import Question, confirmed
 from app.web.visit import Visit
-from app.web.words import count
 
 
 async def _target(visit: Visit) -> TargetOut:

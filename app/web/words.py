@@ -11,7 +11,8 @@ from zoneinfo import ZoneInfo
 from markupsafe import Markup, escape
 
 from app.health.results import Check
-from app.health.text import span
+from app.health.text import calls, span
+from app.sentences import count
 from app.tables.checks.registry import BY_NAME
 from app.vocabulary import ErrorKind
 
@@ -167,11 +168,6 @@ def number(value: int | None) -> str:
     return "–" if value is None else f"{value:,}"
 
 
-def count(value: int, thing: str, plural: str | None = None) -> str:
-    """`1 report`, `2 reports`."""
-    return f"{value:,} {thing if value == 1 else plural or thing + 's'}"
-
-
 def zone_name(name: str | None) -> str:
     """`America/Los Angeles`."""
     return "UTC" if name is None else name.replace("_", " ")
@@ -236,6 +232,7 @@ FILTERS: Mapping[str, Callable[..., Any]] = {
     "size": size,
     "number": number,
     "count": count,
+    "calls": calls,
     "zone": zone_name,
     "sentence": sentence,
     "plainly": plainly,

@@ -1,4 +1,4 @@
-"""Sessions and log-in links of the pages, and what their lists and calendars are found by."""
+"""Sessions and login links of the pages, and what their lists and calendars are found by."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -171,7 +171,7 @@ async def test_one_connected_account_that_is_refused_stops_no_other_and_fails_in
 async def test_one_file_that_is_refused_stops_no_other_and_its_run_fails_in_the_end(
     res: Resources, simulator: Simulator
 ) -> None:
-    # Given a file whose contents are refused for ever
+    # Given a file whose contents are refused forever
     await days_due(res, simulator, 1)
     await request_due(res)
     await everything_is_due(res)

@@ -1,4 +1,4 @@
-"""Each row of contract §4, in process."""
+"""Each answer that the webhook route can give, in process."""
 
 import asyncio
 import json

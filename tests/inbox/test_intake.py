@@ -1,4 +1,4 @@
-"""Keeping each event exactly once: contract §4, at the function that the web route calls."""
+"""Keeping each event exactly once, at the function that the web route calls."""
 
 import asyncio
 import gc

@@ -1,4 +1,4 @@
-"""Whether the promises of the contract (§7) were kept, according to the rows and Stripe once everything has settled."""
+"""Whether the service's promises were kept, according to the rows and Stripe once everything has settled."""
 
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Sequence, Set

@@ -36,7 +36,7 @@ Step = Callable[[Resources], Awaitable[object]]
 CHUNK_BYTES = 16 * 1024
 # After so many days without news everything is over, if it ever will be: Stripe runs that hang cost one each.
 PATIENCE_HOURS = 24 * 10
-# Where back-off takes no time, trying again for ever must not either.
+# Where back-off takes no time, trying again forever must not either.
 MOST_TURNS = 20
 
 

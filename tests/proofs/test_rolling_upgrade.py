@@ -30,7 +30,7 @@ from tests.service import (
 )
 from tests.until import until
 
-# The previous version: contract §13.
+# The version that this one must run beside.
 BEFORE = "330d95e"
 # SQLAlchemy logs it if a connection is cancelled as it is handed back, as the previous version does at its end.
 OLD_NOISE = "Exception during reset or similar"

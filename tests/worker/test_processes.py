@@ -92,7 +92,7 @@ async def test_sigterm_ends_a_worker_after_its_grace_though_stripe_does_not_answ
         async with asyncio.timeout(PATIENCE_SECONDS):
             assert await process.wait() == 0
 
-    # What a busy machine needs beside them is not ours to promise; the contract's figure is 15 s for the whole exit.
+    # What a busy machine needs beside them is not ours to promise; the whole exit may take 15 s.
     assert GRACE_SECONDS + STOP_SECONDS < 15
     assert await fetch(quick, "select 1 from runs where lease_until is not null") == []
 

@@ -1,6 +1,6 @@
 // All that pages do by script; every page works without it.
 // 1. While somebody looks, a page that changes is fetched again, and what is different in it is put in its place.
-// 2. A log-in link whose address ends in #go presses its own button.
+// 2. A login link whose address ends in #go presses its own button.
 "use strict";
 
 const RETRY_SLOWER = 4;
