@@ -25,6 +25,9 @@ SUPPRESSED = [HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
 settings.register_profile("tests", deadline=None, suppress_health_check=SUPPRESSED)
 settings.load_profile("tests")
 
+# A test that takes half a minute on two free cores takes five beside another suite and a few other processes.
+SLOW_TIMEOUT_SECONDS = 900
+
 
 def pytest_configure(config: pytest.Config) -> None:
     """Make the run's folder, once: the workers of pytest-xdist inherit the environment."""
@@ -36,6 +39,13 @@ def pytest_configure(config: pytest.Config) -> None:
     run = ExitStack()
     config.add_cleanup(run.close)
     os.environ[FOLDER_VARIABLE] = str(run.enter_context(run_folder()))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Wait longer for slow tests before they count as hanging."""
+    for item in items:
+        if item.get_closest_marker("slow") and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(SLOW_TIMEOUT_SECONDS))
 
 
 def show_plain_tracebacks() -> None:
