@@ -127,7 +127,7 @@ async def refused_lists(session: AsyncSession) -> list[RefusedLists]:
 
 
 async def note_read(session: AsyncSession, due: DueList, *, refusal: str | None = None) -> None:
-    """The list was read to its end, or refused: if refused, it is read from the same place when it is next due."""
+    """The list was read to its end, or refused: if refused, it is read from the rule's start when it is next due."""
     values = {"account": due.account, "whose": due.connected_account, "since": due.since, "refusal": refusal}
     await session.execute(_READ, values)
 
@@ -150,10 +150,13 @@ _TO_LOOK_AT = text("""
 select account, connected_account, id from payouts
 where look_at is not null and account = any(cast(:accounts as text[])) order by look_at limit :limit
 """)
+# Events and lists that broke off show payouts newer than others that nothing has shown yet: a reading begins before the
+# last one that came to its end. A refusal overwrites when that was.
 _LISTS_DUE = text(f"""
 select needed.account, needed.connected_account,
-    case when list.read_from is null or list.read_from > needed.starts_at then needed.starts_at
-        else coalesce(least(seen.newest, seen.oldest_open) - interval '1 day', list.read_from) end as since
+    case when list.read_from is null or list.read_from > needed.starts_at or list.refusal is not null
+        then needed.starts_at
+        else least(seen.newest, seen.oldest_open, list.read_at) - interval '1 day' end as since
 from (
     select rules.account, coalesce(p.connected_account, '') as connected_account,
         cast(min(rules.starts_on) - 2 as timestamptz) as starts_at

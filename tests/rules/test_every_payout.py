@@ -1,12 +1,14 @@
 """A report of every automatic payout that Stripe has reconciled: with events, and without a single one."""
 
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from typing import Any
 
 import httpx
 import pytest
 
 from app import handlers
+from app.errors import NotNow
 from app.health.judge import judge
 from app.health.results import Check, Status
 from app.resources import Resources
@@ -14,6 +16,7 @@ from app.rules.slices import work_slice
 from app.simulator import Simulator
 from app.simulator.payouts import payouts_of
 from app.simulator.state.connected import PayoutObject
+from app.stripe_api import client
 from app.stripe_api.client import StripeClient
 from app.stripe_api.objects import Payout
 from app.upkeep import connected_accounts, payouts
@@ -168,6 +171,44 @@ async def test_an_event_that_overtakes_a_page_of_the_list_is_not_lost(
     assert len(await keys(res)) > len(before)
     assert simulator.world.journal.counts["list_payouts"] == lists
     assert await fetch(res, "select 1 from payouts where look_at is not null") == []
+
+
+@pytest.mark.parametrize(
+    ("event", "trouble"),
+    [(True, {"status": 500}), (True, {"status": 400}), (False, {"status": 500, "after": 1})],
+    ids=["no list after an event", "a refused list after an event", "a list that broke off after its first page"],
+)
+async def test_a_payout_older_than_the_newest_one_known_is_found_by_the_next_list(
+    res: Resources,
+    admin: httpx.AsyncClient,
+    simulator: Simulator,
+    monkeypatch: pytest.MonkeyPatch,
+    event: bool,
+    trouble: dict[str, Any],
+) -> None:
+    # Given several payouts since the list was last read to its end, of which only the newest is known
+    reconciled(simulator, until="2026-03-10T06:00")
+    await admin.post("/v1/rules", json=RULE)
+    await planned(res)
+    before = await keys(res)
+    await execute(res, "update payout_lists set read_at = :at", at=at("2026-03-10T06:00"))
+    simulator.set_clock(to=at("2026-03-14T06:00").timestamp())
+    reconciled(simulator, until="2026-03-14")
+    if event:
+        simulator.reconcile_payouts(until=at("2026-03-14").timestamp())
+        await deliver(res, simulator.events[-1])
+        await handlers.drain(res)
+    monkeypatch.setattr(client, "LIST_PAGE", 1)
+    simulator.inject("status", match={"path": "/v1/payouts$"}, **trouble)
+    with suppress(NotNow):
+        await payouts.read_lists(res)
+    await work_slice(res)
+    assert len(await keys(res)) == len(before) + 1
+
+    # When the list is read again, then the others are known too
+    await planned(res)
+    there = (await listed(simulator)).values()
+    assert await keys(res) == {one.id for one in there if one.reconciliation_status == "completed"}
 
 
 async def test_payouts_of_connected_accounts_are_read_in_their_name(
