@@ -1,7 +1,8 @@
 """Single reads at Stripe outside the lanes, within the account's rate limit."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 from app.accounts import holds
@@ -13,6 +14,38 @@ T = TypeVar("T")
 
 # How long a call waits for the rate limit before the rest is left to the next go.
 _LIMIT_TRIES, _LIMIT_PAUSE_SECONDS = 40, 0.25
+
+
+class _NoPermit(NotNow):
+    """None of the account's reads may be made now: they are on hold, or the rate limit is used up."""
+
+
+class Troubles:
+    """The accounts that could not be read in one round: they hold up no other, and are reported together at its end."""
+
+    def __init__(self) -> None:
+        self._first: dict[str, NotNow] = {}
+        self.without_permit: set[str] = set()  # more calls for them would only wait
+
+    @property
+    def accounts(self) -> frozenset[str]:
+        """The accounts of which something could not be read."""
+        return frozenset(self._first)
+
+    @contextmanager
+    def of(self, account: str) -> Iterator[None]:
+        """Work for this account: NotNow ends it, and is kept."""
+        try:
+            yield
+        except NotNow as error:
+            self._first.setdefault(account, error)
+            if isinstance(error, _NoPermit):
+                self.without_permit.add(account)
+
+    def raise_any(self) -> None:
+        """Raises NotNow if something could not be read."""
+        if self._first:
+            raise NotNow("; ".join(f"{account}: {error}" for account, error in self._first.items()))
 
 
 async def read_of_reports(res: Resources, account: str, call: Callable[[], Awaitable[T]]) -> T:
@@ -47,8 +80,8 @@ async def _permit(res: Resources, account: str) -> holds.Permit:
         async with res.sessions.begin() as session:
             permit = await holds.permit(session, account, CallKind.READ, 1, res.claim_terms, queue=True)
             if not permit.calls and await holds.is_held(session, account, CallKind.READ):
-                raise NotNow("the account's read calls are on hold")
+                raise _NoPermit("the account's read calls are on hold")
         if permit.calls:
             return permit
         await asyncio.sleep(_LIMIT_PAUSE_SECONDS)
-    raise NotNow("the account's rate limit is used up")
+    raise _NoPermit("the account's rate limit is used up")

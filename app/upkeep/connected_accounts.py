@@ -14,7 +14,7 @@ from app.accounts.connected import Reading
 from app.errors import KeyRefused, NotNow, Refused
 from app.resources import Resources
 from app.rules import members
-from app.upkeep.calls import read_one
+from app.upkeep.calls import Troubles, read_one
 
 log = structlog.get_logger()
 
@@ -37,14 +37,11 @@ async def read_lists(res: Resources) -> bool:
             recent=EVERY_SECONDS * _NEARLY,
             complete=COMPLETE_EVERY_SECONDS * _NEARLY,
         )
-    more, troubles = False, []
+    more, troubles = False, Troubles()
     for reading in due:
-        try:
+        with troubles.of(reading.account):
             more |= await _read(res, reading)
-        except NotNow as error:  # an account that does not answer does not hold up the others
-            troubles.append(f"{reading.account}: {error}")
-    if troubles:
-        raise NotNow("; ".join(troubles))
+    troubles.raise_any()
     return more
 
 

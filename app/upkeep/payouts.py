@@ -8,9 +8,9 @@ from functools import partial
 
 from app.accounts import payouts
 from app.accounts.payouts import DueList, NamedPayout
-from app.errors import KeyRefused, NotNow, Refused
+from app.errors import KeyRefused, Refused
 from app.resources import Resources
-from app.upkeep.calls import read_one
+from app.upkeep.calls import Troubles, read_one
 
 CONNECTED_EVERY_SECONDS = 86_400.0
 # A list that is nearly due counts as due: the timetable is not exact.
@@ -22,28 +22,39 @@ LISTS_AT_ONCE = 50
 async def read_lists(res: Resources) -> bool:
     """Read the payouts that events have named and the lists that are due; True if there are more.
 
-    Raises NotNow when something could not be read.
+    An account of which something could not be read is left out of the rest of the round, so that the others are
+    reached however much of it waits. Raises NotNow when something could not be read.
     """
-    accounts = sorted(res.callable_accounts)
+    accounts, troubles = set(res.callable_accounts), Troubles()
+    while True:
+        named, due = await _waiting(res, accounts)
+        work = [
+            *((one.account, partial(_look_at, res, one)) for one in named),
+            *((one.account, partial(_read, res, one)) for one in due),
+        ]
+        for account, step in work:
+            if account not in troubles.without_permit:
+                with troubles.of(account):
+                    await step()
+        if accounts.isdisjoint(troubles.accounts):
+            break
+        accounts -= troubles.accounts
+    troubles.raise_any()
+    return LISTS_AT_ONCE in (len(named), len(due))
+
+
+async def _waiting(res: Resources, accounts: set[str]) -> tuple[list[NamedPayout], list[DueList]]:
+    """What has waited longest for these accounts."""
     async with res.sessions.begin() as session:
-        named = await payouts.to_look_at(session, accounts, limit=LISTS_AT_ONCE)
+        named = await payouts.to_look_at(session, sorted(accounts), limit=LISTS_AT_ONCE)
         due = await payouts.lists_due(
             session,
-            accounts,
+            sorted(accounts),
             own_seconds=res.settings.reconcile_seconds * _NEARLY,
             connected_seconds=CONNECTED_EVERY_SECONDS * _NEARLY,
             limit=LISTS_AT_ONCE,
         )
-    problems = []
-    work = [*(partial(_look_at, res, one) for one in named), *(partial(_read, res, one) for one in due)]
-    for step in work:
-        try:
-            await step()
-        except NotNow as error:  # an account that does not answer does not hold up the others
-            problems.append(str(error))
-    if problems:
-        raise NotNow("; ".join(problems))
-    return LISTS_AT_ONCE in (len(named), len(due))
+    return named, due
 
 
 async def _look_at(res: Resources, named: NamedPayout) -> None:

@@ -15,7 +15,7 @@ from app.observability import log_lines
 from app.resources import Resources
 from app.rules import schedule
 from app.stripe_api.objects import ReportTypeInfo
-from app.upkeep.calls import read_of_reports
+from app.upkeep.calls import Troubles, read_of_reports
 from app.upkeep.cancelled import look_up_cancelled
 from app.upkeep.clock import pull_back
 
@@ -54,16 +54,13 @@ async def crashed(res: Resources, claim: AccountClaim, _error: Exception) -> Non
 
 async def reconcile(res: Resources, accounts: Iterable[str] | None = None) -> None:
     """Ask about these accounts, by default all; raises NotNow when one of them must be asked again soon."""
-    troubles = []
+    troubles = Troubles()
     for account in sorted(res.stripe.accounts if accounts is None else accounts):
-        try:
+        with troubles.of(account):
             await check_identity(res, account)
             await refresh_report_types(res, account)
             await look_up_cancelled(res, account)
-        except NotNow as error:  # an account that does not answer does not hold up the others
-            troubles.append(f"{account}: {error}")
-    if troubles:
-        raise NotNow("; ".join(troubles))
+    troubles.raise_any()
 
 
 async def refresh_report_types(res: Resources, account: str) -> int:

@@ -1,5 +1,6 @@
 """A report of every automatic payout that Stripe has reconciled: with events, and without a single one."""
 
+import json
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from typing import Any
@@ -11,7 +12,7 @@ from app import handlers
 from app.errors import NotNow
 from app.health.judge import judge
 from app.health.results import Check, Status
-from app.resources import Resources
+from app.resources import Resources, open_resources
 from app.rules.slices import work_slice
 from app.simulator import Simulator
 from app.simulator.payouts import payouts_of
@@ -23,7 +24,17 @@ from app.upkeep import connected_accounts, payouts
 from app.upkeep.reconcile import reconcile
 from tests.api.conftest import client_of
 from tests.runs.stories import deliver, everything_is_due
-from tests.service import ADMIN_TOKEN, at, download_due, execute, fetch, look_up_due, request_due, unpublished
+from tests.service import (
+    ADMIN_TOKEN,
+    at,
+    download_due,
+    execute,
+    fetch,
+    look_up_due,
+    make_settings,
+    request_due,
+    unpublished,
+)
 
 TYPE = "payout_reconciliation.by_id.itemized.4"
 OF_CONNECTED = f"connected_account_{TYPE}"
@@ -257,6 +268,35 @@ async def test_lists_that_stripe_refuses_are_shown_and_hold_up_no_other(
     await planned(res)
     assert await keys(res)
     assert (await check_of_lists(res)).status is Status.OK
+
+
+@pytest.mark.parametrize("away", ["hold", "500"])
+async def test_payouts_of_an_account_that_stripe_does_not_answer_for_keep_no_others_from_being_read(
+    res: Resources, admin: httpx.AsyncClient, database_url: str, simulator: Simulator, away: str
+) -> None:
+    # Given more waiting payouts of an account that cannot be read than one batch holds, and newer ones of another
+    simulator.add_account("eu")
+    first, second = [one.id for one in payouts_of(simulator.world, simulator.account("eu"), owner=None, since=0)][-2:]
+    named = "insert into payouts (account, connected_account, id, look_at)"
+    hour = f"{named} select 'default', '', 'po_' || n, now() - interval '1 hour' from generate_series(1, 60) as n"
+    await execute(res, hour)
+    if away == "hold":
+        later = "now() + interval '1 hour'"
+        await execute(res, f"insert into account_holds values ('default', 'read', '401: revoked', now(), 0, {later})")
+    simulator.inject("status", match={"path": f"/v1/payouts/(po_[0-9]{{1,2}}|{first})$"}, times=None)
+    accounts = json.dumps({"eu": {"api_key": "sk_test_simulator_eu"}})
+    async with open_resources(make_settings(database_url, simulator, STRIPE_ACCOUNTS=accounts)) as two:
+        await execute(two, f"{named} values ('eu', '', :first, now()), ('eu', '', :second, clock_timestamp())",
+            first=first, second=second)  # fmt: skip
+
+        # When the round has come to its end, then each of the others was asked for
+        with pytest.raises(NotNow, match=r"default: .*; eu: "):
+            await payouts.read_lists(two)
+
+    waiting = await fetch(res, "select account, id from payouts where look_at is not null and account = 'eu'")
+    assert [row["id"] for row in waiting] == [first]
+    read = await fetch(res, "select id from payouts where seen_at is not null and account = 'eu'")
+    assert [row["id"] for row in read] == [second]
 
 
 async def check_of_lists(res: Resources) -> Check:
