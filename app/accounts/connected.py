@@ -114,6 +114,11 @@ async def note_left(session: AsyncSession, account: str, ids: Sequence[str], *, 
     return len((await session.execute(_LEFT, {"account": account, "ids": list(ids), "asked_at": asked_at})).all())
 
 
+async def forget_hint(session: AsyncSession, account: str, id_: str, *, asked_at: datetime) -> None:
+    """Stripe, asked after `asked_at`, did not say whether this account, which an event had named, is connected."""
+    await session.execute(_NOT_LOOKED_AT, {"account": account, "ids": [id_], "asked_at": asked_at})
+
+
 async def note_recent(session: AsyncSession, account: str) -> None:
     """The newest ones of the list were read."""
     await session.execute(_RECENT, {"account": account})
@@ -248,16 +253,24 @@ with shown as (
 select number from fresh
 """)
 # An account that was never connected is forgotten: an event merely named it.
-_LEFT = text("""
+_STRANGERS = """
 with strangers as (
     delete from connected_accounts where account = :account and id = any(cast(:ids as text[]))
         and stripe_created_at is null and coalesce(look_at <= :asked_at, true)
 )
+"""
+_LEFT = text(f"""
+{_STRANGERS}
 update connected_accounts set left_at = coalesce(left_at, clock_timestamp()),
     look_at = case when look_at > :asked_at then look_at end
 where account = :account and id = any(cast(:ids as text[])) and stripe_created_at is not null
 returning 1
-""")
+""")  # noqa: S608 - of constants only
+_NOT_LOOKED_AT = text(f"""
+{_STRANGERS}
+update connected_accounts set look_at = case when look_at > :asked_at then look_at end
+where account = :account and id = any(cast(:ids as text[])) and stripe_created_at is not null
+""")  # noqa: S608
 _RECENT = text("""
 insert into connected_lists (account, recent_at) values (:account, clock_timestamp())
 on conflict (account) do update set recent_at = excluded.recent_at, refusal = null

@@ -48,7 +48,7 @@ async def connected_accounts(view: View) -> Check:
     states = [one for one in await connected.list_states(view.session) if one.account in view.settings.accounts]
     refused = [f"{one.account}: {redact(one.refusal)}" for one in states if one.refusal is not None]
     if refused:
-        advice = "give the key the permission `Accounts: read`"
+        advice = "give the key the permission `Accounts: read`, unless Stripe's answer says what else is wrong"
         detail = f"Stripe does not list the connected accounts of {names(refused)}"
         return degraded("connected_accounts", detail, advice, link=Link(LinkKind.ACCOUNTS))
     doubted = [one.account for one in states if one.doubted]

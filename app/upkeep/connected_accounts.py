@@ -26,6 +26,8 @@ _NEARLY = 0.95
 _OVERLAP = timedelta(days=1)
 # How many of the accounts that events named are looked up, one by one, per round; the next round follows at once.
 LOOKS_AT_ONCE = 50
+# A page after an account that has left is refused.
+_FROM_THE_BEGINNING = "the list of connected accounts is read from its beginning again"
 
 
 async def read_lists(res: Resources) -> bool:
@@ -54,8 +56,8 @@ async def _read(res: Resources, reading: Reading) -> bool:
             await _read_recent(res, reading)
         async with res.sessions.begin() as session:
             await members.follow(session, reading.account)
-    except KeyRefused as error:
-        # Other reads work: it is this list that the key is not allowed to read.
+    except (KeyRefused, Refused) as error:
+        # Other reads work: it is this list that Stripe refuses.
         async with res.sessions.begin() as session:
             await connected.note_refused(session, reading.account, error.message)
         log.error("connected_accounts.refused", account=reading.account, error=error.message)
@@ -69,7 +71,13 @@ async def _look_at_named(res: Resources, reading: Reading) -> bool:
     async with res.sessions.begin() as session:
         ids = await connected.to_look_at(session, account, limit=LOOKS_AT_ONCE)
     for id_ in ids:
-        shown = await read_one(res, account, partial(res.stripe.read_connected, account, id_))
+        try:
+            shown = await read_one(res, account, partial(res.stripe.read_connected, account, id_))
+        except Refused:
+            # Not that it has left: the list will say.
+            async with res.sessions.begin() as session:
+                await connected.forget_hint(session, account, id_, asked_at=asked_at)
+            continue
         async with res.sessions.begin() as session:
             if shown is None:
                 await connected.note_left(session, account, [id_], asked_at=asked_at)
@@ -83,7 +91,12 @@ async def _read_recent(res: Resources, reading: Reading) -> None:
     after = None
     while True:
         list_page = partial(res.stripe.list_connected, reading.account, created_since=since, after=after)
-        page = await read_one(res, reading.account, list_page)
+        try:
+            page = await read_one(res, reading.account, list_page)
+        except Refused:
+            if after is None:
+                raise
+            raise NotNow(_FROM_THE_BEGINNING) from None
         async with res.sessions.begin() as session:
             await connected.note_shown(
                 session, reading.account, page.accounts, source="list", asked_at=reading.asked_at
@@ -104,10 +117,12 @@ async def _read_all(res: Resources, reading: Reading) -> None:
         try:
             page = await read_one(res, account, partial(res.stripe.list_connected, account, after=after))
         except Refused:
+            if after is None:
+                raise
             # The account at the cursor has left, so the reading cannot be resumed.
             async with res.sessions.begin() as session:
                 await connected.forget_reading(session, account)
-            raise NotNow("the list of connected accounts is read from its beginning again") from None
+            raise NotNow(_FROM_THE_BEGINNING) from None
         async with res.sessions.begin() as session:
             await connected.note_shown(session, account, page.accounts, source="list", asked_at=reading.asked_at)
             if not await connected.note_page(session, account, page, began_at=began_at, after=after):

@@ -1,17 +1,23 @@
 """Which accounts are connected: Stripe's list is read by pages, events only say where to look."""
 
+import json
+from typing import Any
+
 import pytest
 
 from app import handlers
 from app.accounts import connected
 from app.errors import NotNow
-from app.resources import Resources
+from app.health.judge import judge
+from app.health.results import Check, Status
+from app.resources import Resources, open_resources
 from app.simulator import Simulator
-from app.stripe_api.client import StripeClient
+from app.stripe_api import client
+from app.stripe_api.client import ConnectedPage, StripeClient
 from app.stripe_api.objects import ConnectedAccount
 from app.upkeep.connected_accounts import read_lists
 from tests.runs.stories import deliver, deliver_value
-from tests.service import add_rule, execute, fetch
+from tests.service import add_rule, execute, fetch, make_settings, make_timetable_due, timetable_due
 
 TYPE = "connected_account_balance_change_from_activity.itemized.3"
 CREATED = 1_790_000_000
@@ -198,3 +204,78 @@ async def test_a_key_that_may_not_list_them_is_shown_and_holds_nothing_else(
     assert await fetch(res, "select 1 from account_holds") == []
     (state,) = await fetch(res, "select refusal from connected_lists")
     assert "permissions" in state["refusal"]
+
+
+async def test_a_list_that_stripe_refuses_whatever_the_key_may_do_is_shown_and_asked_for_no_more_often(
+    res: Resources, simulator: Simulator, merchants: list[str]
+) -> None:
+    simulator.inject("status", match={"path": "/v1/accounts$"}, status=400, message="Not signed up.", times=None)
+    await make_timetable_due(res)
+    await timetable_due(res)
+
+    (entry,) = await fetch(res, "select due_at > now() + interval '20 minutes' as later from timetable "
+        "where name = :name", name=connected.TIMETABLE_ENTRY)  # fmt: skip
+    assert (simulator.world.journal.counts["list_accounts"], entry["later"]) == (1, True)
+    found = await check_of_list(res)
+    assert (found.status, "default: Not signed up." in found.detail) == (Status.DEGRADED, True)
+
+    simulator.clear_faults()
+    await read_lists(res)
+    assert await known(res) == merchants
+    assert (await check_of_list(res)).status is Status.OK
+
+
+async def check_of_list(res: Resources) -> Check:
+    (found,) = [one for one in (await judge(res.sessions, res.settings)).checks if one.name == "connected_accounts"]
+    return found
+
+
+async def test_an_account_that_leaves_between_two_pages_of_the_newest_keeps_no_other_list_from_being_read(
+    res: Resources, database_url: str, simulator: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given two accounts with connected ones, and of the first the newest one leaves as soon as it was listed
+    simulator.add_account("eu")
+    simulator.connect_account("acct_eu", account="eu")
+    for name in ("acct_1", "acct_2"):
+        simulator.connect_account(name, created=CREATED)
+    list_connected = StripeClient.list_connected
+
+    async def listed(client: StripeClient, account: str, **given: Any) -> ConnectedPage:
+        page = await list_connected(client, account, **given)
+        if account == "default" and given["after"] is None:
+            simulator.disconnect_account(page.shown[-1])
+        return page
+
+    accounts = json.dumps({"eu": {"api_key": "sk_test_simulator_eu"}})
+    async with open_resources(make_settings(database_url, simulator, STRIPE_ACCOUNTS=accounts)) as two:
+        for account in ("default", "eu"):
+            await add_rule(two, account=account, report_type=TYPE)
+        await execute(
+            two, "insert into connected_lists (account, complete_at) values ('default', now()), ('eu', now())"
+        )
+        monkeypatch.setattr(client, "LIST_PAGE", 1)
+        with monkeypatch.context() as patched:
+            patched.setattr(StripeClient, "list_connected", listed)
+            with pytest.raises(NotNow, match=r"^default: .* from its beginning again$"):
+                await read_lists(two)
+        assert "acct_eu" in await known(res)
+
+        await read_lists(two)
+        assert "acct_1" in await known(res)
+
+
+async def test_an_account_that_stripe_says_nothing_about_keeps_the_list_from_nothing(
+    res: Resources, simulator: Simulator, merchants: list[str]
+) -> None:
+    await read_lists(res)
+    await execute(res, "update connected_accounts set look_at = now() where id = 'acct_000'")
+    await execute(res, "insert into connected_accounts (account, id, source, look_at) "
+        "values ('default', 'acct_stranger', 'event', now())")  # fmt: skip
+    simulator.connect_account("acct_new", created=CREATED + 110 * 3600)
+    simulator.inject("status", match={"path": "/v1/accounts/"}, status=400, times=None)
+    await a_day_later(res)
+
+    await read_lists(res)
+
+    assert await known(res) == sorted([*merchants, "acct_new"])
+    assert await fetch(res, "select 1 from connected_accounts where look_at is not null") == []
