@@ -94,11 +94,10 @@ async def irregular_windows(
     """The windows of a cadence without calendar units, by key; with the latest run of each."""
     if rule.cadence == Cadence.EVERY_UPDATE:
         return await _update_windows(session, rule, days, type_, scope)
-    zone = ZoneInfo(rule.timezone)
-    start, end = day_start(days.first, zone), day_start(days.until, zone)
-    of_payouts = payouts.Scope(scope.progress_id, rule.timezone, start)
-    found = await payouts.made_between(session, [of_payouts], until=end, limit=MOST_RUNS)
-    windows = sorted(found.get(scope.progress_id, []), key=lambda window: window.key)
+    found = await payouts.arriving_between(
+        session, scope.progress_id, rule.timezone, days.first, days.until, limit=MOST_RUNS
+    )
+    windows = sorted(found, key=lambda window: window.key)
     return windows, await _latest_of(session, rule, windows, scope)
 
 

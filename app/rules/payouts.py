@@ -25,7 +25,7 @@ class Scope:
 
 
 @dataclass(frozen=True, slots=True)
-class _Owed:
+class _Itemized:
     progress_id: int
     id: str
     arrives_on: date
@@ -38,16 +38,23 @@ def starts_at(starts_on: date, timezone: str) -> datetime:
 
 async def not_planned(session: AsyncSession, scopes: Sequence[Scope], *, limit: int) -> Mapping[int, list[Window]]:
     """Up to `limit` windows in all, by progress row: payouts that can be itemized and have no run, oldest first."""
-    found = await fetch(session, _Owed, _NOT_PLANNED, {**_values(scopes), "until": None, "limit": limit})
-    return _windows(scopes, found)
+    zones = {one.progress_id: ZoneInfo(one.timezone) for one in scopes}
+    windows: dict[int, list[Window]] = {}
+    for one in await fetch(session, _Itemized, _NOT_PLANNED, {**_values(scopes), "limit": limit}):
+        windows.setdefault(one.progress_id, []).append(payout_window(one.id, one.arrives_on, zones[one.progress_id]))
+    return windows
 
 
-async def made_between(
-    session: AsyncSession, scopes: Sequence[Scope], *, until: datetime, limit: int
-) -> Mapping[int, list[Window]]:
-    """The same with and without runs, for payouts made before `until`."""
-    found = await fetch(session, _Owed, _OWED, {**_values(scopes), "until": until, "limit": limit})
-    return _windows(scopes, found)
+async def arriving_between(
+    session: AsyncSession, progress_id: int, timezone: str, first: date, until: date, *, limit: int
+) -> list[Window]:
+    """Up to `limit` windows, with and without runs, of the payouts that arrive on [first, until), oldest first.
+
+    As in a backfill of any rule, it does not matter since when the rule owes them.
+    """
+    values = {"progress_id": progress_id, "first": first, "until": until, "limit": limit}
+    zone = ZoneInfo(timezone)
+    return [payout_window(one.id, one.arrives_on, zone) for one in await fetch(session, _Itemized, _ARRIVING, values)]
 
 
 async def count_manual(session: AsyncSession, scopes: Sequence[Scope]) -> int:
@@ -59,31 +66,27 @@ def _values(scopes: Iterable[Scope]) -> dict[str, object]:
     return {"ids": [one.progress_id for one in scopes], "starts": [one.starts_at for one in scopes]}
 
 
-def _windows(scopes: Sequence[Scope], found: Iterable[_Owed]) -> Mapping[int, list[Window]]:
-    zones = {one.progress_id: ZoneInfo(one.timezone) for one in scopes}
-    windows: dict[int, list[Window]] = {}
-    for one in found:
-        windows.setdefault(one.progress_id, []).append(payout_window(one.id, one.arrives_on, zones[one.progress_id]))
-    return windows
-
-
-_KNOWN = """
-from unnest(cast(:ids as bigint[]), cast(:starts as timestamptz[])) as scope(id, starts_at)
-join rule_progress as p on p.id = scope.id join rules on rules.id = p.rule_id
+_OF_PROGRESS = """
+join rules on rules.id = p.rule_id
 join payouts on payouts.account = rules.account
     and payouts.connected_account = coalesce(p.connected_account, '')
+"""
+_OWED = f"""
+from unnest(cast(:ids as bigint[]), cast(:starts as timestamptz[])) as scope(id, starts_at)
+join rule_progress as p on p.id = scope.id {_OF_PROGRESS}
 where payouts.stripe_created_at >= scope.starts_at
 """
-_MANUAL = text(f"select count(*) {_KNOWN} and not payouts.automatic")
-_PAYOUTS = f"""
-select scope.id as progress_id, payouts.id, payouts.arrives_on {_KNOWN}
-    and payouts.automatic and payouts.reconciliation = 'completed'
-    and (cast(:until as timestamptz) is null or payouts.stripe_created_at < :until)
-"""
-_OWED = text(f"{_PAYOUTS} order by payouts.stripe_created_at, payouts.id limit :limit")
+_MANUAL = text(f"select count(*) {_OWED} and not payouts.automatic")
+_SHOWN = "select p.id as progress_id, payouts.id, payouts.arrives_on"
+_ITEMIZED = "payouts.automatic and payouts.reconciliation = 'completed'"
+_ARRIVING = text(f"""
+{_SHOWN} from rule_progress as p {_OF_PROGRESS}
+where p.id = :progress_id and {_ITEMIZED} and payouts.arrives_on >= :first and payouts.arrives_on < :until
+order by payouts.stripe_created_at, payouts.id limit :limit
+""")
 # Twice, as an index finds a null only if the statement says `is null`.
 _NOT_PLANNED = text(f"""
-{_PAYOUTS}
+{_SHOWN} {_OWED} and {_ITEMIZED}
 and not (p.connected_account is null and exists (select from runs where runs.rule_id = p.rule_id
     and runs.connected_account is null and runs.window_key = payouts.id))
 and not exists (select from runs where runs.rule_id = p.rule_id

@@ -343,13 +343,34 @@ async def test_a_backfill_covers_payouts_from_before_the_rule(res: Resources, ad
     await admin.post("/v1/rules", json=RULE)
     await planned(res)
 
-    counts = (await admin.post("/v1/rules/payouts/backfill", json={"from": "2026-03-01", "to": "2026-03-05"})).json()
+    counts = (await admin.post("/v1/rules/payouts/backfill", json={"from": "2026-03-02", "to": "2026-03-06"})).json()
     while await work_slice(res):
         pass
 
     assert counts["planned"] > 0
     per_rule = await fetch(res, "select count(distinct window_key) as number from runs group by rule_id")
     assert len({row["number"] for row in per_rule}) == 1
+
+
+async def test_a_backfill_selects_payouts_by_the_day_on_which_they_arrive(
+    res: Resources, admin: httpx.AsyncClient
+) -> None:
+    # Given a failed run of a payout that was made at the end of one month, and arrived at the beginning of the next
+    await admin.post("/v1/rules", json=RULE)
+    await planned(res)
+    (payout,) = await fetch(res, "update payouts set stripe_created_at = '2026-03-30', arrives_on = '2026-04-03' "
+        "where id = (select min(window_key) from runs) returning id")  # fmt: skip
+    await execute(res, "update runs set state = 'failed', interval_start = '2026-04-03', interval_end = '2026-04-04' "
+        "where window_key = :id", id=payout["id"])  # fmt: skip
+
+    async def backfilled(month: str, through: str) -> dict[str, Any]:
+        asked = {"from": month, "through": through, "dry_run": True}
+        return dict((await admin.post("/v1/rules/payouts/backfill", json=asked)).json())
+
+    covered = await admin.get("/v1/rules/payouts/coverage", params={"from": "2026-04-01", "through": "2026-04-30"})
+    assert [one["state"] for one in covered.json()["data"]] == ["failed"]
+    assert (await backfilled("2026-04-01", "2026-04-30"))["retried"] == 1
+    assert (await backfilled("2026-03-01", "2026-03-31"))["retried"] == 0
 
 
 async def test_payouts_need_their_cadence_and_the_cadence_needs_payouts(admin: httpx.AsyncClient) -> None:
