@@ -23,7 +23,10 @@ async def make_due(session: AsyncSession, *names: str) -> None:
 
 
 async def hasten(session: AsyncSession, name: str) -> None:
-    """Make an entry due, but no earlier than `RETRY_SECONDS` after it was last done, however often this is called."""
+    """Make an entry due, but no earlier than `RETRY_SECONDS` after it was last done, however often this is called.
+
+    One that is under way is due again that long afterwards: it may have looked before the hint.
+    """
     await session.execute(_HASTEN, {"name": name, "seconds": RETRY_SECONDS})
     await wake(session, Lane.TIMETABLE)
 
@@ -49,7 +52,7 @@ async def release(session: AsyncSession, name: str) -> None:
 
 async def finish(session: AsyncSession, name: str, *, again_after: float) -> None:
     """Finish an entry: due again this many seconds after it began, or at once if `make_due` was called meanwhile."""
-    await session.execute(_FINISH, {"name": name, "seconds": again_after})
+    await session.execute(_FINISH, {"name": name, "seconds": again_after, "retry": RETRY_SECONDS})
 
 
 def next_due(every: Mapping[str, float]) -> str:
@@ -63,25 +66,28 @@ def next_due(every: Mapping[str, float]) -> str:
     """  # noqa: S608 - the names are ours
 
 
-# `started_at` is set while an entry is under way; `make_due` clears it. Times are the clock's, not a transaction's
-# start: a transaction that began before another claim would take that claim's times for those of a wrong clock.
+# `started_at` is set while an entry is under way: only then is it renewed. `make_due` clears it; `hasten` sets it to
+# infinity: the claim stays, and the entry is due again afterwards. Times are the clock's, not a transaction's start: a
+# transaction that began before another claim would take that claim's times for those of a wrong clock.
 _MAKE_DUE = text("""
 insert into timetable (name, due_at) select name, clock_timestamp() from unnest(cast(:names as text[])) as due(name)
 on conflict (name) do update set due_at = clock_timestamp(), started_at = null
 """)
-# An entry under way is due again afterwards: what it has already looked at may have changed since. However many more
-# hints arrive meanwhile: it counts as done when it began.
+# What an entry under way has already looked at may have changed since. (The version before leaves `started_at` set when
+# an entry is finished.)
 _HASTEN = text("""
 insert into timetable (name, due_at) values (:name, clock_timestamp())
-on conflict (name) do update set started_at = null,
-    finished_at = greatest(timetable.started_at, timetable.finished_at), due_at = case
-    when timetable.started_at > coalesce(timetable.finished_at, '-infinity') then timetable.due_at
-    else least(timetable.due_at, greatest(clock_timestamp(), timetable.finished_at + make_interval(secs => :seconds)))
-    end
+on conflict (name) do update set
+    started_at = case when timetable.started_at > coalesce(timetable.finished_at, '-infinity')
+        then cast('infinity' as timestamptz) end,
+    due_at = case when timetable.started_at > coalesce(timetable.finished_at, '-infinity') then timetable.due_at
+        else least(timetable.due_at,
+            greatest(clock_timestamp(), timetable.finished_at + make_interval(secs => :seconds))) end
 """)
+# (A second hint that a process of the version before takes leaves infinity in `finished_at`.)
 _CLAIM = text("""
 update timetable set due_at = clock_timestamp() + make_interval(secs => least(:retry, taken.every)),
-    started_at = clock_timestamp()
+    started_at = clock_timestamp(), finished_at = nullif(finished_at, 'infinity')
 from (
     select timetable.name, known.every
     from timetable join unnest(cast(:names as text[]), cast(:every as float8[])) as known(name, every) using (name)
@@ -97,9 +103,10 @@ update timetable set due_at = greatest(due_at, clock_timestamp() + make_interval
 where name in (
     select name from timetable where name = any(:names) and started_at is not null order by name for update skip locked)
 """)
-_RELEASE = text("update timetable set due_at = clock_timestamp() where name = :name")
+_RELEASE = text("update timetable set started_at = null, due_at = clock_timestamp() where name = :name")
 _FINISH = text("""
-update timetable set due_at = coalesce(started_at + make_interval(secs => :seconds), due_at),
-    finished_at = clock_timestamp()
+update timetable set started_at = null, finished_at = clock_timestamp(),
+    due_at = case when started_at = 'infinity' then clock_timestamp() + make_interval(secs => least(:seconds, :retry))
+        else coalesce(started_at + make_interval(secs => :seconds), due_at) end
 where name = :name
 """)

@@ -3,13 +3,14 @@
 import asyncio
 import json
 from dataclasses import replace
+from functools import partial
 from itertools import pairwise
 
 import pytest
 from sqlalchemy import text
 
 from app.accounts import reconciliations
-from app.queue.timetable import claim, finish, hasten
+from app.queue.timetable import claim, finish, hasten, release, renew
 from app.resources import Resources, open_resources
 from app.rules import schedule, store
 from app.simulator import Simulator
@@ -225,12 +226,62 @@ async def test_hints_that_arrive_while_an_entry_is_under_way_have_it_done_again_
         async with res.sessions.begin() as session:
             await hasten(session, "reconcile")
 
-    # Then nobody else does it now, and it is due again soon
+    # Then nobody else does it while it is renewed, and a minute later it is done once more
     async with res.sessions.begin() as session:
-        assert await claim(session, {"reconcile": 1800.0}, 1) == []
+        await renew(session, ["reconcile"], seconds=3600)
+    (under_way,) = await fetch(res, ENTRY)
+    assert under_way["seconds"] > 3500
+    async with res.sessions.begin() as session:
         await finish(session, "reconcile", again_after=1800.0)
+    (finished,) = await fetch(res, ENTRY)
+    assert 0 < finished["seconds"] <= 60
+    await execute(res, "update timetable set due_at = now() where name = 'reconcile'")
+    async with res.sessions.begin() as session:
+        assert await claim(session, {"reconcile": 1800.0}, 1) == ["reconcile"]
+        await finish(session, "reconcile", again_after=1800.0)
+    (done,) = await fetch(res, ENTRY)
+    assert 1700 < done["seconds"] <= 1800
+
+
+async def test_a_hint_that_a_process_of_the_version_before_takes_too_is_not_lost(res: Resources) -> None:
+    # Given an entry under way, and a hint for it
+    await make_timetable_due(res)
+    async with res.sessions.begin() as session:
+        assert await claim(session, {"reconcile": 1800.0}, 1) == ["reconcile"]
+        await hasten(session, "reconcile")
+
+    # When that process takes another hint, which it does not expect beside ours
+    await execute(
+        res, "update timetable set finished_at = greatest(started_at, finished_at), started_at = null"
+        " where name = 'reconcile'",
+    )  # fmt: skip
+    async with res.sessions.begin() as session:
+        await finish(session, "reconcile", again_after=1800.0)
+
+    # Then the entry is done again soon, and a hint that arrives then leaves its claim alone, as ever
+    (finished,) = await fetch(res, ENTRY)
+    assert finished["seconds"] <= 60
+    await execute(res, "update timetable set finished_at = 'infinity', due_at = now() where name = 'reconcile'")
+    async with res.sessions.begin() as session:
+        assert await claim(session, {"reconcile": 1800.0}, 1) == ["reconcile"]
+        await hasten(session, "reconcile")
+        await renew(session, ["reconcile"], seconds=3600)
+    (under_way,) = await fetch(res, ENTRY)
+    assert under_way["seconds"] > 3500
+
+
+async def test_a_heartbeat_that_comes_late_leaves_an_entry_due_that_has_more_to_do_or_was_released(
+    res: Resources,
+) -> None:
+    await make_timetable_due(res)
+    for end in (partial(finish, again_after=0.0), release):
+        async with res.sessions.begin() as session:
+            assert await claim(session, {"reconcile": 1800.0}, 1) == ["reconcile"]
+            await end(session, "reconcile")
+            await renew(session, ["reconcile"], seconds=3600)
+
     (entry,) = await fetch(res, ENTRY)
-    assert entry["seconds"] <= 60
+    assert entry["seconds"] <= 0
 
 
 async def test_an_account_that_does_not_answer_keeps_no_other_account_from_being_asked(
