@@ -23,7 +23,7 @@ from app.runs.request_claim import claim_requests
 from app.settings import Settings, load_settings
 from app.simulator import Simulator
 from app.upkeep.reconcile import ACCOUNTS_AT_ONCE, ask, reconcile
-from app.worker.recurring import do, recurring
+from app.worker.recurring import recurring
 from app.worker.steps import timetable, work
 from tests.until import PATIENCE_SECONDS, until
 
@@ -104,7 +104,7 @@ async def download_due(res: Resources) -> int:
 async def timetable_due(res: Resources) -> int:
     """Do every entry of the timetable that is due; returns how many were done."""
     entries = recurring(timetable(res))
-    return sum([bool(await do(res, entry)) for entry in await entries.claim(res, entries.slots)])
+    return sum([bool(await entries.step(res, claim)) for claim in await entries.claim(res, entries.slots)])
 
 
 async def ask_due(res: Resources) -> int:

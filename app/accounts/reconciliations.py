@@ -6,10 +6,12 @@ that does not answer delays no other. `app/upkeep/reconcile.py` says what is ask
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from app.db.rows import fetch
 from app.queue.timetable import RETRY_SECONDS
 from app.queue.wakeups import wake
 from app.resources import Resources
@@ -26,9 +28,10 @@ LOOKED_AT = 64
 
 @dataclass(frozen=True, slots=True)
 class AccountClaim:
-    """An account that this process asks about."""
+    """An account that this process asks about; `started_at` tells it from another's claim (see `make_due`)."""
 
     account: str
+    started_at: datetime
 
 
 async def begin_round(session: AsyncSession, accounts: Collection[str]) -> None:
@@ -63,27 +66,32 @@ async def claim_accounts(res: Resources, limit: int) -> list[AccountClaim]:
         # If none of these is ours, other processes have other keys: then all of ours are named.
         named = [account for account in due if account in ours][:limit] or list(ours)
         values = {"accounts": named, "limit": limit, "seconds": res.settings.stalled_after_seconds}
-        return [AccountClaim(account) for account in (await session.execute(_CLAIM, values)).scalars()]
+        return await fetch(session, AccountClaim, _CLAIM, values)
 
 
 async def renew(session: AsyncSession, claims: Sequence[AccountClaim], *, seconds: float) -> None:
-    """Extend these claims by `seconds`."""
-    await session.execute(_RENEW, {"accounts": [claim.account for claim in claims], "seconds": seconds})
+    """Extend these claims by `seconds`; overtaken ones are left alone."""
+    accounts, started = [claim.account for claim in claims], [claim.started_at for claim in claims]
+    await session.execute(_RENEW, {"accounts": accounts, "started": started, "seconds": seconds})
 
 
 async def release(session: AsyncSession, claim: AccountClaim) -> None:
     """Release an interrupted claim: the account is due again at once."""
-    await session.execute(_PUT_OFF, {"account": claim.account, "seconds": 0.0})
+    await session.execute(_PUT_OFF, _values(claim, 0.0))
 
 
-async def put_off(session: AsyncSession, account: str) -> None:
+async def put_off(session: AsyncSession, claim: AccountClaim) -> None:
     """Stripe could not be asked now: the account is due again within a minute."""
-    await session.execute(_PUT_OFF, {"account": account, "seconds": RETRY_SECONDS})
+    await session.execute(_PUT_OFF, _values(claim, RETRY_SECONDS))
 
 
-async def finish(session: AsyncSession, account: str) -> None:
+async def finish(session: AsyncSession, claim: AccountClaim) -> None:
     """Everything was asked: not due before the next round, unless `make_due` or `hasten` was called meanwhile."""
-    await session.execute(_FINISH, {"account": account, "seconds": RETRY_SECONDS})
+    await session.execute(_FINISH, _values(claim, RETRY_SECONDS))
+
+
+def _values(claim: AccountClaim, seconds: float) -> dict[str, object]:
+    return {"account": claim.account, "started_at": claim.started_at, "seconds": seconds}
 
 
 # `started_at` is set while a worker asks; `make_due` clears it. `hasten` sets it to infinity: the claim stays, and the
@@ -120,23 +128,27 @@ from (
     order by due_at limit :limit for update skip locked
 ) as due
 where reconciliations.account = due.account
-returning reconciliations.account
+returning reconciliations.account, reconciliations.started_at
 """)
 _RENEW = text("""
 update reconciliations set due_at = greatest(due_at, clock_timestamp() + make_interval(secs => :seconds))
 where account in (
-    select account from reconciliations where account = any(cast(:accounts as text[])) and started_at is not null
-    order by account for update skip locked)
+    select reconciliations.account
+    from unnest(cast(:accounts as text[]), cast(:started as timestamptz[])) as held(account, started_at)
+    join reconciliations on reconciliations.account = held.account
+        and reconciliations.started_at in (held.started_at, 'infinity')
+    order by reconciliations.account for update of reconciliations skip locked)
 """)
 _PUT_OFF = text("""
-update reconciliations set started_at = null,
-    due_at = case when started_at is null then due_at else clock_timestamp() + make_interval(secs => :seconds) end
-where account = :account
+update reconciliations set started_at = null, due_at = clock_timestamp() + make_interval(secs => :seconds)
+where account = :account and started_at in (:started_at, 'infinity')
 """)
+# Everything was asked, also if somebody else asks again by now.
 _FINISH = text("""
-update reconciliations set started_at = null, finished_at = clock_timestamp(),
-    due_at = case when started_at is null then due_at
-        when started_at = 'infinity' then clock_timestamp() + make_interval(secs => :seconds) end
+update reconciliations set finished_at = clock_timestamp(),
+    started_at = nullif(nullif(started_at, :started_at), 'infinity'),
+    due_at = case when started_at = 'infinity' then clock_timestamp() + make_interval(secs => :seconds)
+        when started_at = :started_at then null else due_at end
 where account = :account
 """)
 # When an account is due next (see worker/due).

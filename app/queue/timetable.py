@@ -4,16 +4,27 @@
 entry due (`make_due`).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from app.db.rows import fetch
 from app.queue.wakeups import wake
 from app.vocabulary import Lane
 
 # Interrupted work (Stripe down, process killed) is due again after this long, without waiting for its full period.
 RETRY_SECONDS = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class EntryClaim:
+    """An entry that this process does; `started_at` tells it from another's claim, which `make_due` may let begin."""
+
+    name: str
+    started_at: datetime
 
 
 async def make_due(session: AsyncSession, *names: str) -> None:
@@ -31,28 +42,30 @@ async def hasten(session: AsyncSession, name: str) -> None:
     await wake(session, Lane.TIMETABLE)
 
 
-async def claim(session: AsyncSession, every: Mapping[str, float], limit: int) -> list[str]:
+async def claim(session: AsyncSession, every: Mapping[str, float], limit: int) -> list[EntryClaim]:
     """Take up to `limit` due entries of these names, whose periods in seconds are `every`, for `RETRY_SECONDS`.
 
     An entry that is due later than its period allows was written with a wrong clock: it is due now.
     """
     values = {"names": list(every), "every": list(every.values()), "retry": RETRY_SECONDS, "limit": limit}
-    return list((await session.execute(_CLAIM, values)).scalars().all())
+    return await fetch(session, EntryClaim, _CLAIM, values)
 
 
-async def renew(session: AsyncSession, names: list[str], *, seconds: float) -> None:
-    """Extend the claims on these entries by `seconds`."""
-    await session.execute(_RENEW, {"names": names, "seconds": seconds})
+async def renew(session: AsyncSession, claims: Sequence[EntryClaim], *, seconds: float) -> None:
+    """Extend these claims by `seconds`; overtaken ones are left alone."""
+    names, started = [claim.name for claim in claims], [claim.started_at for claim in claims]
+    await session.execute(_RENEW, {"names": names, "started": started, "seconds": seconds})
 
 
-async def release(session: AsyncSession, name: str) -> None:
+async def release(session: AsyncSession, claim: EntryClaim) -> None:
     """Release an interrupted entry: it is due again at once."""
-    await session.execute(_RELEASE, {"name": name})
+    await session.execute(_RELEASE, {"name": claim.name, "started_at": claim.started_at})
 
 
-async def finish(session: AsyncSession, name: str, *, again_after: float) -> None:
+async def finish(session: AsyncSession, claim: EntryClaim, *, again_after: float) -> None:
     """Finish an entry: due again this many seconds after it began, or at once if `make_due` was called meanwhile."""
-    await session.execute(_FINISH, {"name": name, "seconds": again_after, "retry": RETRY_SECONDS})
+    values = {"name": claim.name, "started_at": claim.started_at, "seconds": again_after, "retry": RETRY_SECONDS}
+    await session.execute(_FINISH, values)
 
 
 def next_due(every: Mapping[str, float]) -> str:
@@ -96,17 +109,23 @@ from (
     order by due_at limit :limit for update of timetable skip locked
 ) as taken
 where timetable.name = taken.name
-returning timetable.name
+returning timetable.name, timetable.started_at
 """)
 _RENEW = text("""
 update timetable set due_at = greatest(due_at, clock_timestamp() + make_interval(secs => :seconds))
 where name in (
-    select name from timetable where name = any(:names) and started_at is not null order by name for update skip locked)
+    select timetable.name
+    from unnest(cast(:names as text[]), cast(:started as timestamptz[])) as held(name, started_at)
+    join timetable on timetable.name = held.name and timetable.started_at in (held.started_at, 'infinity')
+    order by timetable.name for update of timetable skip locked)
 """)
-_RELEASE = text("update timetable set started_at = null, due_at = clock_timestamp() where name = :name")
+_RELEASE = text("""
+update timetable set started_at = null, due_at = clock_timestamp()
+where name = :name and started_at in (:started_at, 'infinity')
+""")
 _FINISH = text("""
 update timetable set started_at = null, finished_at = clock_timestamp(),
     due_at = case when started_at = 'infinity' then clock_timestamp() + make_interval(secs => least(:seconds, :retry))
-        else coalesce(started_at + make_interval(secs => :seconds), due_at) end
-where name = :name
+        else started_at + make_interval(secs => :seconds) end
+where name = :name and started_at in (:started_at, 'infinity')
 """)

@@ -39,17 +39,17 @@ async def ask(res: Resources, claim: AccountClaim) -> None:
     except NotNow as error:
         log_lines.annotate(outcome="NotNow", about=str(error))
         async with res.sessions.begin() as session:
-            await reconciliations.put_off(session, claim.account)
+            await reconciliations.put_off(session, claim)
         return
     log_lines.annotate(outcome="done")
     async with res.sessions.begin() as session:
-        await reconciliations.finish(session, claim.account)
+        await reconciliations.finish(session, claim)
 
 
 async def crashed(res: Resources, claim: AccountClaim, _error: Exception) -> None:
     """A bug of ours, which is in the log: try again within a minute."""
     async with res.sessions.begin() as session:
-        await reconciliations.put_off(session, claim.account)
+        await reconciliations.put_off(session, claim)
 
 
 async def reconcile(res: Resources, accounts: Iterable[str] | None = None) -> None:

@@ -3,11 +3,10 @@
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy.ext.asyncio import AsyncSession
-
 from app.errors import NotNow
 from app.observability import log_lines
 from app.queue import timetable
+from app.queue.timetable import EntryClaim
 from app.resources import Resources
 from app.vocabulary import Lane
 from app.worker.lanes import Claimed, Line, Pool
@@ -25,27 +24,30 @@ class Entry:
     every: float
 
 
-def recurring(entries: Sequence[Entry]) -> Pool[Entry]:
+def recurring(entries: Sequence[Entry]) -> Pool[EntryClaim]:
     """The lane that works on these entries when they are due."""
     by_name = {entry.name: entry for entry in entries}
     every = {entry.name: entry.every for entry in entries}
 
-    async def claim(res: Resources, limit: int) -> list[Entry]:
+    async def claim(res: Resources, limit: int) -> list[EntryClaim]:
         async with res.sessions.begin() as session:
-            return [by_name[name] for name in await timetable.claim(session, every, limit)]
+            return await timetable.claim(session, every, limit)
+
+    async def step(res: Resources, claim: EntryClaim) -> bool:
+        return await _do(res, by_name[claim.name], claim)
 
     return Pool(
         Lane.TIMETABLE,
         slots=len(entries),
         claim=claim,
-        step=do,
+        step=step,
         kind=_ENTRIES,
-        line=lambda entry: Line(f"timetable.{entry.name}", {"caused_by": f"timetable/{entry.name}"}),
+        line=lambda claim: Line(f"timetable.{claim.name}", {"caused_by": f"timetable/{claim.name}"}),
         next_due=[timetable.next_due(every)],
     )
 
 
-async def do(res: Resources, entry: Entry) -> bool:
+async def _do(res: Resources, entry: Entry, claim: EntryClaim) -> bool:
     """Do a claimed entry and record when it is due again; False if it was interrupted, so it is due again soon."""
     try:
         more = await entry.work(res)
@@ -54,20 +56,12 @@ async def do(res: Resources, entry: Entry) -> bool:
         return False
     log_lines.annotate(outcome="done")
     async with res.sessions.begin() as session:
-        await timetable.finish(session, entry.name, again_after=0.0 if more else entry.every)
+        await timetable.finish(session, claim, again_after=0.0 if more else entry.every)
     return True
 
 
-async def _renew(session: AsyncSession, claims: Sequence[Entry], *, seconds: float) -> None:
-    await timetable.renew(session, [entry.name for entry in claims], seconds=seconds)
-
-
-async def _release(session: AsyncSession, claim: Entry) -> None:
-    await timetable.release(session, claim.name)
-
-
-async def _crashed(_res: Resources, _claim: Entry, _error: Exception) -> None:
+async def _crashed(_res: Resources, _claim: EntryClaim, _error: Exception) -> None:
     """Nothing to record: the bug is in the log, and the entry is due again soon in any case."""
 
 
-_ENTRIES: Claimed[Entry] = Claimed(renew=_renew, release=_release, crashed=_crashed)
+_ENTRIES: Claimed[EntryClaim] = Claimed(renew=timetable.renew, release=timetable.release, crashed=_crashed)

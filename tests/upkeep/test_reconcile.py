@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import text
 
 from app.accounts import reconciliations
-from app.queue.timetable import claim, finish, hasten, release, renew
+from app.queue.timetable import EntryClaim, claim, finish, hasten, make_due, release, renew
 from app.resources import Resources, open_resources
 from app.rules import schedule, store
 from app.simulator import Simulator
@@ -108,7 +108,7 @@ async def test_a_claim_that_began_before_another_takes_nothing_of_it(res: Resour
         async with res.sessions.begin() as session:
             taken = await claim(session, every, len(every))
 
-        assert sorted(taken) == sorted(every)
+        assert sorted(one.name for one in taken) == sorted(every)
         assert await claim(late, every, len(every)) == []
 
 
@@ -180,7 +180,7 @@ async def test_an_account_that_was_made_due_while_it_was_asked_about_is_asked_ab
 
     async with res.sessions.begin() as session:
         await reconciliations.make_due(session, "default")
-        await reconciliations.finish(session, claim.account)
+        await reconciliations.finish(session, claim)
 
     assert await ask_due(res) == 1
 
@@ -202,7 +202,7 @@ async def test_hints_that_arrive_while_an_account_is_asked_about_have_it_asked_a
     assert await ask_due(res) == 0
     async with res.sessions.begin() as session:
         await reconciliations.renew(session, [claim], seconds=3600)
-        await reconciliations.finish(session, claim.account)
+        await reconciliations.finish(session, claim)
     (finished,) = await fetch(res, ACCOUNT_ROWS)
     assert finished["seconds"] is not None, "the hints are lost"
     assert 0 < finished["seconds"] <= 60
@@ -218,8 +218,7 @@ async def test_hints_that_arrive_while_an_entry_is_under_way_have_it_done_again_
     # Given an entry that was done an hour ago, and is under way
     await make_timetable_due(res)
     await execute(res, "update timetable set finished_at = now() - interval '1 hour' where name = 'reconcile'")
-    async with res.sessions.begin() as session:
-        assert await claim(session, {"reconcile": 1800.0}, 1) == ["reconcile"]
+    (mine,) = await _claim(res)
 
     # When a burst of hints arrives meanwhile
     for _ in range(3):
@@ -227,18 +226,19 @@ async def test_hints_that_arrive_while_an_entry_is_under_way_have_it_done_again_
             await hasten(session, "reconcile")
 
     # Then nobody else does it while it is renewed, and a minute later it is done once more
+    assert await _claim(res) == []
     async with res.sessions.begin() as session:
-        await renew(session, ["reconcile"], seconds=3600)
+        await renew(session, [mine], seconds=3600)
     (under_way,) = await fetch(res, ENTRY)
     assert under_way["seconds"] > 3500
     async with res.sessions.begin() as session:
-        await finish(session, "reconcile", again_after=1800.0)
+        await finish(session, mine, again_after=1800.0)
     (finished,) = await fetch(res, ENTRY)
     assert 0 < finished["seconds"] <= 60
     await execute(res, "update timetable set due_at = now() where name = 'reconcile'")
+    (mine,) = await _claim(res)
     async with res.sessions.begin() as session:
-        assert await claim(session, {"reconcile": 1800.0}, 1) == ["reconcile"]
-        await finish(session, "reconcile", again_after=1800.0)
+        await finish(session, mine, again_after=1800.0)
     (done,) = await fetch(res, ENTRY)
     assert 1700 < done["seconds"] <= 1800
 
@@ -246,8 +246,8 @@ async def test_hints_that_arrive_while_an_entry_is_under_way_have_it_done_again_
 async def test_a_hint_that_a_process_of_the_version_before_takes_too_is_not_lost(res: Resources) -> None:
     # Given an entry under way, and a hint for it
     await make_timetable_due(res)
+    (mine,) = await _claim(res)
     async with res.sessions.begin() as session:
-        assert await claim(session, {"reconcile": 1800.0}, 1) == ["reconcile"]
         await hasten(session, "reconcile")
 
     # When that process takes another hint, which it does not expect beside ours
@@ -256,16 +256,16 @@ async def test_a_hint_that_a_process_of_the_version_before_takes_too_is_not_lost
         " where name = 'reconcile'",
     )  # fmt: skip
     async with res.sessions.begin() as session:
-        await finish(session, "reconcile", again_after=1800.0)
+        await finish(session, mine, again_after=1800.0)
 
     # Then the entry is done again soon, and a hint that arrives then leaves its claim alone, as ever
     (finished,) = await fetch(res, ENTRY)
     assert finished["seconds"] <= 60
     await execute(res, "update timetable set finished_at = 'infinity', due_at = now() where name = 'reconcile'")
+    (mine,) = await _claim(res)
     async with res.sessions.begin() as session:
-        assert await claim(session, {"reconcile": 1800.0}, 1) == ["reconcile"]
         await hasten(session, "reconcile")
-        await renew(session, ["reconcile"], seconds=3600)
+        await renew(session, [mine], seconds=3600)
     (under_way,) = await fetch(res, ENTRY)
     assert under_way["seconds"] > 3500
 
@@ -275,13 +275,64 @@ async def test_a_heartbeat_that_comes_late_leaves_an_entry_due_that_has_more_to_
 ) -> None:
     await make_timetable_due(res)
     for end in (partial(finish, again_after=0.0), release):
+        (mine,) = await _claim(res)
         async with res.sessions.begin() as session:
-            assert await claim(session, {"reconcile": 1800.0}, 1) == ["reconcile"]
-            await end(session, "reconcile")
-            await renew(session, ["reconcile"], seconds=3600)
+            await end(session, mine)
+            await renew(session, [mine], seconds=3600)
 
     (entry,) = await fetch(res, ENTRY)
     assert entry["seconds"] <= 0
+
+
+async def test_an_entry_that_another_process_has_begun_again_is_left_to_that_one(res: Resources) -> None:
+    # Given an entry that was made due while it was under way, and that another process has begun
+    await make_timetable_due(res)
+    (overtaken,) = await _claim(res)
+    async with res.sessions.begin() as session:
+        await make_due(session, "reconcile")
+    assert len(await _claim(res)) == 1
+
+    # When the first ends, however it does, or is renewed
+    ends = partial(finish, again_after=1800.0), release, lambda session, one: renew(session, [one], seconds=3600)
+    for end in ends:
+        async with res.sessions.begin() as session:
+            await end(session, overtaken)
+
+    # Then the other's lease stands: if Stripe cannot be asked, the entry is due again within a minute
+    (entry,) = await fetch(res, ENTRY)
+    assert 0 < entry["seconds"] <= 60
+
+
+async def test_an_account_that_another_process_asks_about_again_is_left_to_that_one(
+    res: Resources, simulator: Simulator
+) -> None:
+    # Given an account that was made due while it was asked about, and that another process asks about now
+    await make_timetable_due(res)
+    await timetable_due(res)
+    (overtaken,) = await reconciliations.claim_accounts(res, 1)
+    async with res.sessions.begin() as session:
+        await reconciliations.make_due(session, "default")
+    (claim,) = await reconciliations.claim_accounts(res, 1)
+
+    # When the first ends, however it does, and Stripe cannot be asked for the other
+    for end in (reconciliations.finish, reconciliations.put_off, reconciliations.release):
+        async with res.sessions.begin() as session:
+            await end(session, overtaken)
+        assert await reconciliations.claim_accounts(res, 1) == []
+    async with res.sessions.begin() as session:
+        await reconciliations.renew(session, [overtaken], seconds=3600)
+        await reconciliations.put_off(session, claim)
+
+    # Then the account is due again within a minute; and what the first was told counts
+    (account,) = await fetch(res, ACCOUNT_ROWS)
+    assert account["seconds"] is not None, "what made it due is lost"
+    assert 0 < account["seconds"] <= 60
+    assert account["finished_at"] is not None
+
+
+async def _claim(res: Resources) -> list[EntryClaim]:
+    async with res.sessions.begin() as session:
+        return await claim(session, {"reconcile": 1800.0}, 1)
 
 
 async def test_an_account_that_does_not_answer_keeps_no_other_account_from_being_asked(
