@@ -8,10 +8,11 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.accounts import holds
+from app.db.batch import Batch
 from app.errors import Refused
 from app.observability import log_lines
 from app.queue.claims import FREE, Claim, lock_claim
-from app.queue.wakeups import wake
+from app.queue.wakeups import add_wake
 from app.resources import ClaimTerms, Resources
 from app.runs import moves, settle
 from app.runs.moves import RunError
@@ -56,8 +57,11 @@ async def _claim_for_account(session: AsyncSession, account: str, limit: int, te
 
 async def look_up_soon(session: AsyncSession, account: str, stripe_run_ids: Sequence[str]) -> None:
     """Make the lookups of those of these Stripe runs due that are pending and ours."""
-    await session.execute(_DUE_NOW, {"account": account, "stripe_run_ids": list(stripe_run_ids)})
-    await wake(session, Lane.LOOKUPS)
+    batch = Batch(session)
+    settle.add_lock(batch, account, stripe_run_ids)  # an answer that is being recorded may be older than the hint
+    batch.add(_DUE_NOW, {"account": account, "stripe_run_ids": list(stripe_run_ids)})
+    add_wake(batch, Lane.LOOKUPS)
+    await batch.send()
 
 
 @puts_off(CallKind.READ)
@@ -91,16 +95,17 @@ select id from runs where account = :account and state = 'requested' and due_at 
     and {FREE}
 order by refused_at nulls first, due_at, id limit :limit for update skip locked
 """)  # noqa: S608 - of constants only
-# One that is being looked up was due already. Its lease as its due time says that it is due again afterwards: Stripe's
-# answer may be older than the hint (see settle).
+# One that is being looked up was due already. A due time to come, which no call outlasts, says that it is due again
+# afterwards: Stripe's answer may be older than the hint (see settle). A locked run is waited for: skipped, the hint
+# would be lost, and heartbeats and claims wait for nobody.
 _DUE_NOW = text("""
-update runs set due_at = case when lease_until > clock_timestamp() then lease_until
-    else least(due_at, clock_timestamp()) end
+update runs set due_at = case when lease_until > clock_timestamp()
+    then greatest(lease_until, clock_timestamp() + interval '2 minutes') else least(due_at, clock_timestamp()) end
 where id in (
     select runs.id from runs join attempts on attempts.run_id = runs.id and attempts.number = runs.attempt
     where attempts.account = :account and attempts.stripe_run_id = any(cast(:stripe_run_ids as text[]))
       and runs.state = 'requested'
-    order by runs.id for no key update of runs skip locked)
+    order by runs.id for no key update of runs)
 """)
 _CLAIM = text("""
 with claimed as (

@@ -1,12 +1,14 @@
 """Asking about runs without news: the event may be lost, or the run stuck."""
 
+import asyncio
 from datetime import timedelta
 
 import pytest
 
 from app import handlers
-from app.queue.claims import release
+from app.queue.claims import release, renew
 from app.resources import Resources
+from app.runs import settle
 from app.runs.lookup import claim_lookups, look_up, look_up_soon
 from app.simulator import Simulator
 from app.upkeep.reconcile import reconcile
@@ -17,6 +19,7 @@ from tests.runs.stories import (
     deliver_value,
     everything_is_due,
     one_due_run,
+    somebody_waits_for_a_lock,
     states,
 )
 from tests.service import (
@@ -161,7 +164,7 @@ async def test_a_hint_about_a_run_that_is_being_looked_up_has_it_looked_up_again
     simulator.configure(outcome="hang")
     await request_due(res)
     await everything_is_due(res)
-    for end in (release, look_up):
+    for passed, end in ((0, release), (0, look_up), (61, look_up)):
         # Given a run that is being looked up
         (claim,) = await claim_lookups(res, 10)
 
@@ -169,7 +172,11 @@ async def test_a_hint_about_a_run_that_is_being_looked_up_has_it_looked_up_again
         async with res.sessions.begin() as session:
             await look_up_soon(session, "default", [simulator.runs[0].id])
         assert await claim_lookups(res, 10) == []
-        # and it is due when that look has ended, however it ends
+        # and it is due when that look has ended, however it ends, and however late
+        await execute(
+            res, "update runs set due_at = due_at - make_interval(secs => :passed),"
+            " lease_until = lease_until - make_interval(secs => :passed)", passed=passed,
+        )  # fmt: skip
         if end is look_up:
             await look_up(res, claim)
         else:
@@ -177,6 +184,39 @@ async def test_a_hint_about_a_run_that_is_being_looked_up_has_it_looked_up_again
                 await release(session, claim)
     assert await look_up_due(res) == 1
 
+    assert await look_up_due(res) == 0
+
+
+@pytest.mark.parametrize("busy", ["a heartbeat", "an answer"])
+async def test_a_hint_about_a_run_whose_row_is_locked_waits_for_it(
+    res: Resources, simulator: Simulator, busy: str
+) -> None:
+    # Given a run that is being looked up, and whose row a heartbeat or the answer is changing
+    await one_due_run(res, simulator)
+    simulator.configure(outcome="hang")
+    await request_due(res)
+    await everything_is_due(res)
+    (claim,) = await claim_lookups(res, 10)
+    stripe_run = await res.stripe.read_run("default", claim.stripe_run_id)
+
+    async def hint() -> None:
+        async with res.sessions.begin() as session:
+            await look_up_soon(session, "default", [claim.stripe_run_id])
+
+    # When the hint arrives in that moment
+    async with res.sessions.begin() as session:
+        if busy == "an answer":
+            await settle.settle(session, "default", [stripe_run], poll_seconds=900)
+        else:
+            await renew(session, [claim], seconds=60)
+        hinted = asyncio.create_task(hint())
+        await somebody_waits_for_a_lock(res)
+    await hinted
+    if busy == "a heartbeat":
+        await look_up(res, claim)
+
+    # Then the run is due once more
+    assert await look_up_due(res) == 1
     assert await look_up_due(res) == 0
 
 
