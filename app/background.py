@@ -1,8 +1,8 @@
 """Background loops of a process: each survives and logs every error, so that none dies silently."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Never, TypeVar
 
 import structlog
@@ -13,20 +13,32 @@ log = structlog.get_logger()
 T = TypeVar("T")
 
 
-async def outlive(who: str, work: Awaitable[T], **ids: object) -> T | None:
-    """The result of the work; None after an error, which is logged: briefly if it is a database error.
+@contextmanager
+def cancellation_first() -> Iterator[None]:
+    """If the task is cancelled in the block, that is its end, even if the block turned it into an error.
 
-    The lines are called `<who>.database_trouble` and `<who>.crashed`. A cancellation is never outlived, even if the
-    work turned it into an error, as the driver does in the middle of a pipeline.
+    The driver does so in the middle of a pipeline.
     """
     task = asyncio.current_task()
     assert task is not None
     cancelled_before = task.cancelling()
     try:
-        return await work
+        yield
     except Exception as error:
         if task.cancelling() > cancelled_before:
             raise asyncio.CancelledError from error
+        raise
+
+
+async def outlive(who: str, work: Awaitable[T], **ids: object) -> T | None:
+    """The result of the work; None after an error, which is logged: briefly if it is a database error.
+
+    The lines are called `<who>.database_trouble` and `<who>.crashed`. A cancellation is never outlived.
+    """
+    try:
+        with cancellation_first():
+            return await work
+    except Exception as error:
         trouble, crash = f"{who}.database_trouble", f"{who}.crashed"
         if is_transient(error):
             log.warning(trouble, error=type(error).__name__, **ids)

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
+from app.background import cancellation_first
 from app.db.errors import is_transient
 
 T = TypeVar("T")
@@ -71,8 +72,9 @@ class _Group:
 
     async def _outcomes(self, write: Write[T], items: list[T]) -> list[Exception | None]:
         try:
-            async with self._sessions.begin() as session:
-                await write(session, items)
+            with cancellation_first():
+                async with self._sessions.begin() as session:
+                    await write(session, items)
         except Exception as error:
             if len(items) == 1 or is_transient(error):
                 return [error] * len(items)

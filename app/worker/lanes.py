@@ -15,7 +15,7 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.accounts import kept
-from app.background import beside, outlive, repeat
+from app.background import beside, cancellation_first, outlive, repeat
 from app.db.errors import is_transient
 from app.errors import Overtaken
 from app.observability import log_lines
@@ -225,7 +225,8 @@ async def _end(running: set[asyncio.Task[None]], *, grace: float) -> None:
 async def _step(res: Resources, pool: Pool[C], claim: C, line: Line) -> None:
     with log_lines.operation(line.name, parent=line.parent, lane=pool.lane.value, **line.ids):
         try:
-            await pool.step(res, claim)
+            with cancellation_first():
+                await pool.step(res, claim)
         except Overtaken:
             log_lines.annotate(outcome="overtaken")
         except asyncio.CancelledError:

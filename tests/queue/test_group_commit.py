@@ -2,6 +2,7 @@
 
 import asyncio
 
+import psycopg
 import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -77,9 +78,20 @@ async def test_an_error_of_the_database_reaches_every_caller_and_nothing_is_writ
     assert await noted(res) == ["1"]
 
 
+class PipelineWriter(Writer):
+    """Turns a cancellation into an error, as the driver does in the middle of a pipeline."""
+
+    async def write(self, session: AsyncSession, items: list[str]) -> None:
+        try:
+            await super().write(session, items)
+        except asyncio.CancelledError:
+            raise psycopg.OperationalError("sending query failed") from None
+
+
+@pytest.mark.parametrize("writes", [Writer, PipelineWriter])
 @pytest.mark.parametrize("who", [0, 1, 2])
-async def test_a_cancelled_caller_does_not_cancel_the_others(res: Resources, who: int) -> None:
-    writer = Writer()
+async def test_a_cancelled_caller_does_not_cancel_the_others(res: Resources, who: int, writes: type[Writer]) -> None:
+    writer = writes()
     writer.go_on.clear()
     tasks = [asyncio.create_task(res.group_commit.record("default", writer.write, str(number))) for number in range(3)]
     await writer.began.wait()

@@ -124,6 +124,27 @@ async def test_steps_that_are_stopped_are_due_again_at_once(res: Resources, simu
     assert dict(run) == {"lease_until": None, "due": True, "attempt": 1, "crashes": 0, "tries": 0}
 
 
+async def test_a_step_whose_cancellation_the_driver_turns_into_an_error_is_due_again_at_once(
+    res: Resources, simulator: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await one_ready_run(res, simulator)
+    begun = asyncio.Event()
+
+    async def in_a_pipeline(_res: Resources, _claim: DownloadClaim) -> None:
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            raise psycopg.OperationalError("sending query failed") from None
+
+    monkeypatch.setattr("app.worker.steps.download", in_a_pipeline)
+    async with working(res):
+        await begun.wait()
+
+    (run,) = await fetch(res, "select lease_until, due_at <= now() as due from runs where fence > 0")
+    assert dict(run) == {"lease_until": None, "due": True}
+
+
 async def test_a_lost_listen_connection_is_made_again_and_only_slows_things_down(
     res: Resources, simulator: Simulator
 ) -> None:
