@@ -18,6 +18,8 @@ from app.vocabulary import RunState
 
 # Whether no lease on a row is running: a part of the claim statements.
 FREE = "(lease_until is null or lease_until < clock_timestamp())"
+# Whether a claim still has its lease: released or backed off, it has none, but the same fence. A part of the renewals.
+LEASED = "lease_until is not null"
 # How many characters of a failed try's message are stored.
 MOST_TROUBLE = 500
 
@@ -87,14 +89,14 @@ join runs on runs.id = held.id and runs.fence = held.fence and state = :state
 order by runs.id for update of runs
 """)
 # A locked run is skipped, so no heartbeat waits: either its outcome is being recorded, or the next heartbeat renews it.
-_RENEW = text("""
+_RENEW = text(f"""
 update runs set lease_until = clock_timestamp() + make_interval(secs => :seconds)
 from (
     select runs.id from unnest(cast(:ids as uuid[]), cast(:fences as bigint[])) as held(id, fence)
-    join runs on runs.id = held.id and runs.fence = held.fence and lease_until is not null
+    join runs on runs.id = held.id and runs.fence = held.fence and {LEASED}
     for no key update of runs skip locked
 ) as ours where runs.id = ours.id
-""")
+""")  # noqa: S608 - of constants only
 _RELEASE = text("""
 update runs set lease_until = null, leased_by = null, due_at = least(due_at, clock_timestamp())
 where id = :run_id and fence = :fence

@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.db.batch import Answer, Batch
 from app.db.rows import fetch
-from app.queue.claims import FREE, Lease
+from app.queue.claims import FREE, LEASED, Lease
 from app.queue.wakeups import CHANNEL, wake
 from app.tables.catalogue import CONNECT_PREFIX, family_of
 from app.tables.load_file import LOADER, object_due
@@ -212,14 +212,14 @@ returning loads.id, loads.run_id, loads.rule_id, loads.account, loads.report_typ
             and (period.rule_id = loads.rule_id or period.scope in (loads.scope, '*')
                 or loads.scope = '*' and period.scope <> '')) as has_leader
 """)  # noqa: S608 - of constants only
-_RENEW = text("""
+_RENEW = text(f"""
 update loads set lease_until = clock_timestamp() + make_interval(secs => :seconds)
 from (
     select loads.id from unnest(cast(:ids as bigint[]), cast(:fences as bigint[])) as held(id, fence)
-    join loads on loads.id = held.id and loads.fence = held.fence and state = 'due'
+    join loads on loads.id = held.id and loads.fence = held.fence and state = 'due' and {LEASED}
     for no key update of loads skip locked
 ) as ours where loads.id = ours.id
-""")
+""")  # noqa: S608 - of constants only
 _RELEASE = text("update loads set lease_until = null, leased_by = null where id = :id and fence = :fence")
 _BACK_OFF = text("""
 update loads set lease_until = null, leased_by = null, tries = tries + 1,

@@ -13,7 +13,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.db.rows import fetch
-from app.queue.claims import FREE
+from app.queue.claims import FREE, LEASED
 
 # Calls under way at once to one target, and to one that has been failing.
 AT_ONCE = 4
@@ -234,16 +234,16 @@ NEXT_DUE = """
         order by due_at limit 1
     ) as next where targets.enabled and targets.deleted_at is null
 """
-_RENEW = text("""
+_RENEW = text(f"""
 update deliveries set lease_until = clock_timestamp() + make_interval(secs => :seconds)
 from (
     select message_id, target_id
     from unnest(cast(:message_ids as uuid[]), cast(:target_ids as uuid[]), cast(:fences as bigint[]))
         as held(message_id, target_id, fence)
-    join deliveries using (message_id, target_id, fence) where state = 'pending'
+    join deliveries using (message_id, target_id, fence) where state = 'pending' and {LEASED}
     for no key update of deliveries skip locked
 ) as ours where deliveries.message_id = ours.message_id and deliveries.target_id = ours.target_id
-""")
+""")  # noqa: S608 - of constants only
 _RELEASE = text("""
 update deliveries set lease_until = null, leased_by = null
 from unnest(cast(:message_ids as uuid[]), cast(:target_ids as uuid[]), cast(:fences as bigint[]))

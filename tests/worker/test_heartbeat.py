@@ -93,21 +93,23 @@ async def test_leases_are_renewed_after_a_time_in_which_the_database_took_no_wri
     assert calls_of(simulator)["file_contents"] == 1
 
 
-async def test_a_heartbeat_does_not_wait_for_what_is_being_recorded(res: Resources, simulator: Simulator) -> None:
+async def test_a_heartbeat_waits_for_nothing_that_is_being_recorded_and_renews_nothing_that_was_released(
+    res: Resources, simulator: Simulator
+) -> None:
     told = {"TALLYHOOK_TABLES": "on", "TALLYHOOK_SLACK_URLS": '{"finance": "https://hooks.example.com/"}'}
     res = replace(res, settings=make_settings(database_of(res), simulator, **told))
     await add_target(res, TargetKind.SLACK, url="finance")
     await one_ready_run(res, simulator)
     run = await claim_download(res)
-    await _is_renewed(res, RUNS, run, "runs")
+    await _is_renewed_while_it_is_claimed(res, RUNS, run, "runs")
     await download(res, run)
     await make_due(res)
     (load,), (delivery,) = await claim_loads(res, 1), await claim_deliveries(res, 1)
-    await _is_renewed(res, LOADS, load, "loads")
-    await _is_renewed(res, DELIVERIES, delivery, "deliveries")
+    await _is_renewed_while_it_is_claimed(res, LOADS, load, "loads")
+    await _is_renewed_while_it_is_claimed(res, DELIVERIES, delivery, "deliveries")
 
 
-async def _is_renewed(res: Resources, kind: Claimed[C], claim: C, table: str) -> None:
+async def _is_renewed_while_it_is_claimed(res: Resources, kind: Claimed[C], claim: C, table: str) -> None:
     """It is, but not while its row is locked."""
     renewed = f"select 1 from {table} where lease_until > now() + interval '30 minutes'"
     async with res.sessions.begin() as recording:
@@ -116,6 +118,10 @@ async def _is_renewed(res: Resources, kind: Claimed[C], claim: C, table: str) ->
         assert await fetch(res, renewed) == []
     await _renew(res, kind, claim)
     assert len(await fetch(res, renewed)) == 1
+    async with res.sessions.begin() as session:
+        await kind.release(session, claim)
+    await _renew(res, kind, claim)
+    assert await fetch(res, f"select 1 from {table} where lease_until is not null") == []
 
 
 async def _renew(res: Resources, kind: Claimed[C], claim: C) -> None:
