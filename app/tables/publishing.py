@@ -4,6 +4,7 @@ An object's name has no revision: a reader sees the old one or the new one, neve
 overtake each other. So a writer checks afterwards which load is shown; if it is another, that one is written again.
 """
 
+import asyncio
 import tempfile
 import uuid
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from pathlib import Path
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from app.background import outlive
 from app.db.rows import fetch_first
 from app.errors import ChildEnded, StoreAway
 from app.files import objects
@@ -23,6 +25,8 @@ from app.tables.load_file import object_due
 
 # As long as a gigabyte may take; a crashed writer's window waits this long.
 LEASE_SECONDS = 600.0
+# After a stop: what was sent to the store may still take effect, and must not replace what the next writer puts.
+STOPPED_SECONDS = 30.0
 MEDIA_TYPE = "application/vnd.apache.parquet"
 
 
@@ -55,9 +59,11 @@ async def publish_due(res: Resources) -> int:
             written = await _bring_up_to_date(res, due, where)
         except (StoreAway, ChildEnded) as error:
             log_lines.annotate(outcome="not_yet", about=str(error))
-            async with res.sessions.begin() as session:
-                await session.execute(_LATER, {"id": due.id, "fence": due.fence, "seconds": res.backoff.seconds(3)})
+            await _put_off(res, due, res.backoff.seconds(3))
             return 0
+        except asyncio.CancelledError:
+            await outlive("lane", _put_off(res, due, STOPPED_SECONDS))
+            raise
         async with res.sessions.begin() as session:
             await _record(session, due, where if written else None)
         log_lines.annotate(outcome="written" if written else "removed")
@@ -98,6 +104,11 @@ async def _bring_up_to_date(res: Resources, due: Due, where: str) -> bool:
     finally:
         await child.end()
     return True
+
+
+async def _put_off(res: Resources, due: Due, seconds: float) -> None:
+    async with res.sessions.begin() as session:
+        await session.execute(_LATER, {"id": due.id, "fence": due.fence, "seconds": seconds})
 
 
 async def _record(session: AsyncSession, due: Due, where: str | None) -> None:

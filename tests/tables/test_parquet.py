@@ -1,5 +1,6 @@
 """Parquet out: the same sums as the view, read back by another engine; one object per window, replaced in place."""
 
+import asyncio
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
@@ -172,6 +173,31 @@ async def test_a_writer_that_puts_its_object_after_the_file_was_erased_leaves_no
 
     assert objects_of(warehouse) == []
     assert await fetch(tables, "select state, object_due from loads") == [{"state": "removed", "object_due": False}]
+
+
+async def test_an_object_whose_writer_is_stopped_is_written_by_the_next_one_half_a_minute_later(
+    tables: Resources, warehouse: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given a writer that is stopped while it puts its object
+    await stored_and_loaded(tables, rows(line(1)), rule_id=await rule(tables))
+    putting = asyncio.Event()
+
+    async def put_for_ever(*given: Any, **named: Any) -> None:
+        putting.set()
+        await asyncio.Event().wait()
+
+    with monkeypatch.context() as patched:
+        patched.setattr(objects, "put_file", put_for_ever)
+        writer = asyncio.create_task(publishing.publish_due(tables))
+        await putting.wait()
+        writer.cancel()
+        await asyncio.gather(writer, return_exceptions=True)
+
+    # When what it sent can no longer replace anything, then the next writer has its turn
+    assert len(await fetch(tables, "select 1 from loads where lease_until is not null")) == 1
+    await execute(tables, "update loads set lease_until = lease_until - interval '30 s'")
+    assert await publishing.publish_due(tables) == 1
+    assert read(warehouse, "select count(*) from {store}") == [(1,)]
 
 
 async def test_an_unknown_report_without_approved_columns_is_written_as_what_is_known_of_it(
