@@ -92,6 +92,28 @@ async def test_recheck_days_that_had_passed_when_the_rule_named_them_are_not_mad
     assert await runs(tables) == [(1, "stored", False)]
 
 
+async def test_a_change_of_the_rule_leaves_the_days_that_are_still_to_come(
+    tables: Resources, simulator: Simulator, api: httpx.AsyncClient
+) -> None:
+    await one_stored_window(tables, simulator)
+    await stored_days_ago(tables, 4)
+    await plan_rechecks(tables)
+    await work_off(tables)
+    (rule,) = (await api.get("/v1/rules")).json()["data"]
+    assert (await api.patch(f"/v1/rules/{rule['id']}", json={"name": "renamed"})).status_code == 200
+
+    await execute(
+        tables,
+        "update runs set stored_at = stored_at - interval '27 days', planned_at = planned_at - interval '27 days'",
+    )
+    await execute(tables, "update rules set updated_at = updated_at - interval '27 days'")
+    await plan_rechecks(tables)
+    await work_off(tables)
+    await plan_rechecks(tables)
+
+    assert await runs(tables) == [(1, "stored", False), (2, "cancelled", True), (3, "cancelled", True)]
+
+
 @pytest.mark.parametrize("store", ["database", "file"])
 async def test_the_same_rows_in_other_bytes_are_unchanged_where_there_is_a_table(
     tables: Resources, simulator: Simulator, store: str, tmp_path: Path
