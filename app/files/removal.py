@@ -1,11 +1,17 @@
 """The only place that deletes bytes: those of removed files, and the remains of abandoned downloads."""
 
+import time
 import uuid
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from app.db.rows import fetch_one
+from app.errors import StoreAway
 from app.files import database
 from app.files.backends import backend_of
 from app.files.database import Sessions
@@ -13,6 +19,8 @@ from app.files.database import Sessions
 # 128 MiB of the original: transactions are short, with time for vacuum in between.
 CHUNKS_AT_ONCE = 512
 OBJECTS_AT_ONCE = 100
+# A store that did not delete so many objects is asked no more in a round: each may take a minute.
+MOST_REFUSED = 3
 
 
 async def drop_partial(session: AsyncSession, run_id: uuid.UUID) -> None:
@@ -20,25 +28,77 @@ async def drop_partial(session: AsyncSession, run_id: uuid.UUID) -> None:
     await session.execute(DROP_PARTIALS, {"run_ids": [run_id]})
 
 
-async def delete_bytes(sessions: Sessions, file_ids: Sequence[uuid.UUID], locations: Sequence[str | None]) -> None:
-    """Delete all bytes of these files, wherever they are. Raises StoreAway; repeating it is harmless."""
+class Deleter:
+    """Deletes objects for one round. A store that does not delete its objects holds up no other.
+
+    `skipped` are beginnings of locations that are left for the next round, `error` is what a store said last,
+    and `seconds` is the time lost to it.
+    """
+
+    def __init__(self) -> None:
+        self.skipped: list[str] = []
+        self.error: StoreAway | None = None
+        self.seconds = 0.0
+        self._refused: Counter[str] = Counter()
+
+    async def delete(self, location: str) -> bool:
+        """Delete an object; False if its store did not, or is skipped. Repeating it is harmless."""
+        if location.startswith(tuple(self.skipped)):
+            return False
+        began = time.monotonic()
+        try:
+            await backend_of(location).delete(location)
+        except StoreAway as error:
+            self.error = error
+            self.seconds += time.monotonic() - began
+            self._skip(location)
+            return False
+        return True
+
+    def _skip(self, location: str) -> None:
+        self.skipped.append(location)
+        store = _store_of(location)
+        self._refused[store] += 1
+        if self._refused[store] == MOST_REFUSED:
+            self.skipped.append(store)
+
+
+def _store_of(location: str) -> str:
+    """How the locations of all objects begin that share this one's fate: those of its bucket or folder."""
+    if location.startswith("file:"):
+        return location.rpartition("/")[0] + "/"
+    return "/".join([*location.split("/", 3)[:3], ""])
+
+
+async def delete_chunks(sessions: Sessions, file_ids: Sequence[uuid.UUID]) -> None:
+    """Delete what the database has of these files."""
     while await _delete_chunks(sessions, file_ids) == CHUNKS_AT_ONCE:
         pass
-    for location in locations:
-        if location is not None:
-            await backend_of(location).delete(location)
 
 
-async def sweep_dropped(sessions: Sessions) -> int:
-    """Delete some objects of abandoned downloads; returns how many. Raises StoreAway."""
+async def sweep_dropped(sessions: Sessions, deleter: Deleter) -> int:
+    """Delete some objects of abandoned downloads; returns how many were tried."""
     async with sessions.begin() as session:
-        dropped = (await session.execute(_DROPPED, {"limit": OBJECTS_AT_ONCE})).scalars().all()
-    for location in dropped:
-        await backend_of(location).delete(location)
-    if dropped:
+        values = {"limit": OBJECTS_AT_ONCE, "skipped": deleter.skipped}
+        dropped = (await session.execute(_DROPPED, values)).scalars().all()
+    gone = [location for location in dropped if await deleter.delete(location)]
+    if gone:
         async with sessions.begin() as session:
-            await session.execute(_SWEPT, {"locations": list(dropped)})
+            await session.execute(_SWEPT, {"locations": gone})
     return len(dropped)
+
+
+@dataclass(frozen=True, slots=True)
+class Undeleted:
+    """How many files, counted up to a bound, should have been deleted by now, and since when the first of them."""
+
+    files: int
+    since: datetime | None
+
+
+async def undeleted(session: AsyncSession, *, after: timedelta, limit: int) -> Undeleted:
+    """What should have been deleted for at least this long."""
+    return await fetch_one(session, Undeleted, _UNDELETED, {"after": after, "limit": limit})
 
 
 async def _delete_chunks(sessions: Sessions, file_ids: Sequence[uuid.UUID]) -> int:
@@ -51,14 +111,29 @@ DROP_PARTIALS = text("""
 with dropped as (delete from files where run_id = any(:run_ids) and stored_at is null returning location)
 insert into dropped_objects (location) select location from dropped where location is not null
 """)
+# SQL that leaves out what the round skips (`Deleter.skipped`).
+NOT_SKIPPED = (
+    "not exists (select from unnest(cast(:skipped as text[])) as skipped where starts_with(location, skipped))"
+)
 # Deleted now, and again a day later in case a writer is still writing.
-_DROPPED = text("""
+_DROPPED = text(f"""
 select location from dropped_objects
-where deleted_at is null or dropped_at < clock_timestamp() - interval '1 day' limit :limit
-""")
+where (deleted_at is null or dropped_at < clock_timestamp() - interval '1 day') and {NOT_SKIPPED} limit :limit
+""")  # noqa: S608 - of constants only
 _SWEPT = text("""
 with swept as (
     delete from dropped_objects where location = any(:locations) and dropped_at < clock_timestamp() - interval '1 day'
 )
 update dropped_objects set deleted_at = now() where location = any(:locations) and deleted_at is null
+""")
+_UNDELETED = text("""
+select count(*) as files, min(since) as since from (
+    (select removed_at as since from files where removed_at is not null and purged_at is null
+        and removed_at < clock_timestamp() - :after order by removed_at limit :limit)
+    union all
+    (select since from dropped_objects
+    cross join lateral (select case when deleted_at is null then dropped_at else dropped_at + interval '1 day' end)
+        as last(since)
+    where since < clock_timestamp() - :after order by since limit :limit)
+) as due
 """)

@@ -2,6 +2,7 @@
 
 from datetime import timedelta
 
+from app.files import removal
 from app.health import rows
 from app.health.registry import View, check
 from app.health.results import Check, Link, LinkKind, degraded, failing, ok
@@ -12,6 +13,8 @@ from app.sentences import count
 INBOX_AGE = timedelta(minutes=2)
 # Longer than any back-off but the longest: a run that has been free to continue for this long is stuck.
 OVERDUE = timedelta(minutes=20)
+# Retention runs every hour, and may have much to do.
+REMOVED_WITHIN = timedelta(hours=3)
 # Stripe may put off reconciling now and then.
 MISSED_POLLS = 3
 
@@ -98,3 +101,15 @@ async def polling(view: View) -> Check:
     if (await rows.heard_since(view.session, first.since)) is None:
         return failing("polling", f"{detail}, and no webhook has arrived since: no new data is noticed", advice)
     return degraded("polling", detail, advice)
+
+
+@check
+async def removed_files(view: View) -> Check:
+    """Whether the bytes of removed files are gone."""
+    found = await removal.undeleted(view.session, after=REMOVED_WITHIN, limit=rows.MOST_COUNTED + 1)
+    if found.since is None:
+        return ok("removed_files", "the bytes of every removed file are deleted")
+    files = count(found.files, "removed file", most=rows.MOST_COUNTED)
+    detail = f"the bytes of {files} are still there, the oldest was removed {span(view.now - found.since)} ago"
+    advice = "`timetable.retention` in the workers' log says what the store answered; it must let Tallyhook delete"
+    return degraded("removed_files", detail, advice)

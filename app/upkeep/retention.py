@@ -8,8 +8,7 @@ After a crash in between, the mark tells the next process what is left to delete
 
 import time
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -19,7 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app import audit
 from app.db.rows import fetch
-from app.errors import Conflict, Gone, NotNow, StoreAway
+from app.errors import Conflict, Gone, NotNow
 from app.files import removal
 from app.queue import timetable
 from app.resources import Resources
@@ -66,12 +65,26 @@ class _Leaving:
 
 
 async def remove_old_files(res: Resources) -> bool:
-    """Remove what is due; True if there is more than fits into one round."""
+    """Remove what is due; True if there is more than fits into one round.
+
+    Raises NotNow, after everything else was removed, if a store did not delete an object.
+    """
     give_up_at = time.monotonic() + SECONDS_AT_ONCE
-    while await _sweep(res) or await rows_removal.purge(res) or await _purge(res) or await _mark(res):
-        if time.monotonic() > give_up_at:
-            return True
-    return False
+    deleter, more = removal.Deleter(), False
+    while not more and await _remove_some(res, deleter):
+        more = time.monotonic() - deleter.seconds > give_up_at
+    if deleter.error is not None:
+        raise NotNow(str(deleter.error)) from deleter.error
+    return more
+
+
+async def _remove_some(res: Resources, deleter: removal.Deleter) -> bool:
+    return bool(
+        await removal.sweep_dropped(res.sessions, deleter)
+        or await rows_removal.purge(res)
+        or await _purge(res, deleter)
+        or await _mark(res)
+    )
 
 
 async def remove_manually(session: AsyncSession, run_id: uuid.UUID, *, reason: str, by: str) -> None:
@@ -115,30 +128,16 @@ async def _mark(res: Resources) -> int:
     return len(due)
 
 
-async def _purge(res: Resources) -> int:
-    """Delete the bytes of some marked files; returns how many files there were. Raises NotNow."""
+async def _purge(res: Resources, deleter: removal.Deleter) -> int:
+    """Delete the bytes of some marked files; returns how many were tried."""
     async with res.sessions.begin() as session:
-        leaving = await fetch(session, _Leaving, _LEAVING, {"limit": FILES_AT_ONCE})
+        leaving = await fetch(session, _Leaving, _LEAVING, {"limit": FILES_AT_ONCE, "skipped": deleter.skipped})
     if leaving:
-        ids = [file.id for file in leaving]
-        with _waiting_for_the_store():
-            await removal.delete_bytes(res.sessions, ids, [file.location for file in leaving])
+        await removal.delete_chunks(res.sessions, [file.id for file in leaving])
+        gone = [file.id for file in leaving if file.location is None or await deleter.delete(file.location)]
         async with res.sessions.begin() as session:
-            await session.execute(_PURGED, {"ids": ids})
+            await session.execute(_PURGED, {"ids": gone})
     return len(leaving)
-
-
-async def _sweep(res: Resources) -> int:
-    with _waiting_for_the_store():
-        return await removal.sweep_dropped(res.sessions)
-
-
-@contextmanager
-def _waiting_for_the_store() -> Iterator[None]:
-    try:
-        yield
-    except StoreAway as error:
-        raise NotNow(str(error)) from error
 
 
 # One short range of ix_files_kept per rule, and one for ad-hoc runs; files that are kept are not looked at.
@@ -168,7 +167,8 @@ where files.id = any(:ids) and files.id = due.id and files.removed_at is null
 returning files.id, files.run_id, files.account, files.filename, files.size, files.sha256, files.stored_at,
     files.removed_reason
 """)
-_LEAVING = text("""
-select id, location from files where removed_at is not null and purged_at is null order by removed_at limit :limit
-""")
+_LEAVING = text(f"""
+select id, location from files where removed_at is not null and purged_at is null and {removal.NOT_SKIPPED}
+order by removed_at limit :limit
+""")  # noqa: S608 - of constants only
 _PURGED = text("update files set purged_at = now() where id = any(:ids)")

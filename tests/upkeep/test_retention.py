@@ -4,14 +4,16 @@ import asyncio
 import os
 import uuid
 from datetime import date
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from app.errors import Gone
+from app.errors import Gone, NotNow
 from app.files import database, removal
 from app.files.chunker import CHUNK_BYTES
+from app.health.judge import judge
 from app.resources import Resources
 from app.simulator import Simulator
 from app.upkeep import retention
@@ -179,6 +181,59 @@ async def test_much_of_it_is_done_in_turns(res: Resources, monkeypatch: pytest.M
     (entry,) = await fetch(res, "select due_at > now() + interval '59 minutes' as later from timetable"
                                 " where name = 'retention'")  # fmt: skip
     assert entry["later"]
+
+
+async def in_health(res: Resources, name: str) -> tuple[str, str]:
+    (found,) = [one for one in (await judge(res.sessions, res.settings)).checks if one.name == name]
+    return found.status, found.detail
+
+
+async def placed(res: Resources, run_id: uuid.UUID, location: str) -> None:
+    await execute(res, "update files set location = :location where run_id = :id", location=location, id=run_id)
+
+
+async def test_a_store_that_does_not_delete_holds_up_nothing_else(
+    res: Resources, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(retention, "FILES_AT_ONCE", 2)
+    rule = await add_rule(res, retention_days=7)
+    away, works = tmp_path / "away", tmp_path / "works"
+    away.write_text("not a folder")
+    works.mkdir()
+    (works / "a.csv").write_bytes(b"a")
+    (works / "dropped.csv").write_bytes(b"dropped")
+    stuck = [await stored_days_ago(res, 90, rule_id=rule.id) for _ in range(5)]
+    elsewhere, inside, later = [await stored_days_ago(res, 8, rule_id=rule.id) for _ in range(3)]
+    for run_id in stuck:
+        await placed(res, run_id, f"file://{away}/{run_id}.csv")
+    await placed(res, elsewhere, f"file://{works}/a.csv")
+    await execute(
+        res,
+        "update files set removed_at = now() - interval '5 hours' where run_id = any(:ids)",
+        ids=[*stuck, elsewhere, inside],
+    )
+    await execute(
+        res,
+        "insert into dropped_objects (location) values (:away), (:works)",
+        away=f"file://{away}/dropped.csv",
+        works=f"file://{works}/dropped.csv",
+    )
+
+    with pytest.raises(NotNow, match="the file store failed"):
+        await remove_old_files(res)
+
+    purged = await fetch(res, "select run_id from files where purged_at is not null")
+    assert {row["run_id"] for row in purged} == {elsewhere, inside, later}
+    assert list(works.iterdir()) == []
+    swept = await fetch(res, "select location from dropped_objects where deleted_at is not null")
+    assert [row["location"] for row in swept] == [f"file://{works}/dropped.csv"]
+    assert await in_health(res, "removed_files") == (
+        "degraded", "the bytes of 5 removed files are still there, the oldest was removed 5 hours ago"
+    )  # fmt: skip
+
+    away.unlink()
+    assert await remove_old_files(res) is False
+    assert await in_health(res, "removed_files") == ("ok", "the bytes of every removed file are deleted")
 
 
 async def test_two_processes_at_once_remove_each_file_once(res: Resources, simulator: Simulator) -> None:
