@@ -148,13 +148,14 @@ where account = :account and connected = 'each' and deleted_at is null and (
             and one.id = p.connected_account and {_PRESENT} and one.id <> all(rules.excepted))))
 order by rules.id
 """)  # noqa: S608
-_CREATED = """
+# SQL that joins to `rules` and their progress `p` the connected account `one` that `each` found.
+CREATED = """
 left join connected_accounts as one on rules.connected = 'each' and one.account = rules.account
     and one.id = p.connected_account
 """
 _OF_RULE = text(f"""
 select coalesce(p.connected_account, '') as connected_account, one.stripe_created_at as created_at, p.planned_until
-from rule_progress as p join rules on rules.id = p.rule_id {_CREATED}
+from rule_progress as p join rules on rules.id = p.rule_id {CREATED}
 where p.rule_id = :rule_id and (cast(:after as text) = '' or p.connected_account > :after)
   and (cast(:only as text) is null or p.connected_account = :only)
   and (cast(:before as timestamptz) is null or one.stripe_created_at is null or one.stripe_created_at < :before)

@@ -84,12 +84,14 @@ _ARRIVING = text(f"""
 where p.id = :progress_id and {_ITEMIZED} and payouts.arrives_on >= :first and payouts.arrives_on < :until
 order by payouts.stripe_created_at, payouts.id limit :limit
 """)
-# Twice, as an index finds a null only if the statement says `is null`.
-_NOT_PLANNED = text(f"""
-{_SHOWN} {_OWED} and {_ITEMIZED}
-and not (p.connected_account is null and exists (select from runs where runs.rule_id = p.rule_id
+# SQL for a payout without a run for `p`, the progress of its rule. Twice, as an index finds a null only if the
+# statement says `is null`.
+NO_RUN = """
+not (p.connected_account is null and exists (select from runs where runs.rule_id = p.rule_id
     and runs.connected_account is null and runs.window_key = payouts.id))
 and not exists (select from runs where runs.rule_id = p.rule_id
     and runs.connected_account = p.connected_account and runs.window_key = payouts.id)
-order by payouts.stripe_created_at, payouts.id limit :limit
-""")  # noqa: S608 - of constants only
+"""
+_NOT_PLANNED = text(f"""
+{_SHOWN} {_OWED} and {_ITEMIZED} and {NO_RUN} order by payouts.stripe_created_at, payouts.id limit :limit
+""")

@@ -15,6 +15,7 @@ from app.upkeep.reconcile import reconcile
 from tests.api.conftest import client_of
 from tests.runs.stories import deliver
 from tests.service import ADMIN_TOKEN, at, execute, fetch, unpublished, work_off, work_until_found
+from tests.targets.stories import add_listener, months_told
 
 TYPE = "connected_account_balance_change_from_activity.itemized.3"
 RULE = {
@@ -280,3 +281,21 @@ async def test_a_forecast_says_when_the_reports_are_done_at_the_current_pace(
 
     assert (found["reports"], found["ahead"], found["per_hour"]) == (7, 0, 400.0)
     assert found["says"].startswith("7 reports, done by ")
+
+
+async def test_a_month_is_complete_without_the_accounts_that_were_made_after_it(
+    res: Resources, admin: httpx.AsyncClient, simulator: Simulator
+) -> None:
+    await add_listener(res)
+    unpublished(simulator, TYPE, until="2026-04-01")
+    await admin.post("/v1/rules", json={**RULE, "cadence": "monthly"})
+    await planned(res)
+    await work_off(res)
+    for name, made in (("acct_last", "2026-03-31T12:00"), ("acct_later", "2026-04-01T12:00")):
+        simulator.connect_account(name, created=at(made).timestamp())
+    await a_day_later(res)
+    await read_lists(res)
+
+    assert await months_told(res) == [], "acct_last owes its day in March"
+    await work_off(res)
+    assert await months_told(res) == [("2026-03", 4)]

@@ -35,6 +35,7 @@ from tests.service import (
     request_due,
     unpublished,
 )
+from tests.targets.stories import add_listener, months_told
 
 TYPE = "payout_reconciliation.by_id.itemized.4"
 OF_CONNECTED = f"connected_account_{TYPE}"
@@ -384,3 +385,52 @@ async def test_payouts_need_their_cadence_and_the_cadence_needs_payouts(admin: h
     ]
 
     assert [answer.json()["errors"][0]["pointer"] for answer in wrong] == ["/cadence", "/cadence", "/parameters/payout"]
+
+
+async def all_stored(res: Resources, simulator: Simulator) -> None:
+    await planned(res)
+    while await request_due(res):
+        simulator.set_clock(advance=3600)
+        await everything_is_due(res)
+        await look_up_due(res)
+        await download_due(res)
+
+
+async def test_a_month_is_complete_when_it_is_over_and_each_payout_that_arrived_in_it_has_its_report(
+    res: Resources, admin: httpx.AsyncClient, simulator: Simulator
+) -> None:
+    await add_listener(res)
+    await admin.post("/v1/rules", json={**RULE, "starts_on": "2026-03-28"})
+    for day, until in (("2026-04-04", "2026-03-29"), ("2026-04-06", "2026-04-04")):
+        simulator.set_clock(to=at(f"{day}T06:00").timestamp(), stopped=True)
+        reconciled(simulator, until=until)
+        await reconcile(res)
+        await all_stored(res, simulator)
+        if day == "2026-04-04":
+            assert await months_told(res) == [], "one that arrived in March is not reconciled"
+    await execute(res, "update payout_lists set read_at = '2026-03-31T23:00Z'")
+    assert await months_told(res) == [], "there may be others"
+    await execute(res, "update payout_lists set read_at = '2026-04-01T00:30Z'")
+    told = await months_told(res)
+
+    arrived = await fetch(
+        res,
+        "select 1 from payouts where automatic and stripe_created_at >= '2026-03-28' and arrives_on < '2026-04-01'",
+    )
+    assert told == [("2026-03", len(arrived))]
+
+
+async def test_the_last_month_is_complete_though_its_last_payout_came_days_before_its_end(
+    res: Resources, admin: httpx.AsyncClient, simulator: Simulator
+) -> None:
+    await add_listener(res)
+    await admin.post("/v1/rules", json=RULE)
+    await all_stored(res, simulator)
+    await execute(res, "delete from payouts where reconciliation <> 'completed'")
+    await execute(res, "update run_moves set at = at - interval '3 days'")
+    (last,) = await fetch(res, "select date_trunc('month', now() at time zone 'UTC') - interval '1 month' as month")
+    later = "+ (cast(:month as timestamp) - timestamp '2026-03-01')"
+    days = f"interval_start = interval_start {later}, interval_end = interval_end {later}"
+    await execute(res, f"update runs set {days}", month=last["month"])
+
+    assert await months_told(res) == [(f"{last['month']:%Y-%m}", len(await keys(res)))]

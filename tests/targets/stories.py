@@ -1,11 +1,13 @@
 """Targets and what happens to them, step by step."""
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 from sqlalchemy import text
 
 from app.db.models import Rule, Target
+from app.health.notices import announce_lasting
 from app.resources import Resources
 from app.simulator import Simulator
 from app.targets import store
@@ -13,6 +15,7 @@ from app.targets.check import NewTarget
 from app.targets.send import claim_deliveries, deliver
 from app.vocabulary import TargetKind
 from tests import service
+from tests.service import fetch
 
 ALL = ("*",)
 
@@ -30,6 +33,19 @@ async def add_target(res: Resources, kind: TargetKind = TargetKind.WEBHOOK, **ch
     }
     async with res.sessions.begin() as session:
         return await store.create(session, NewTarget(**(values | changes)), settings=res.settings, by="test")
+
+
+async def add_listener(res: Resources) -> None:
+    """A target that nothing is sent to in the test: with it, messages are kept."""
+    settings = res.settings.model_copy(update={"target_folders": ("file:///srv/reports",)})
+    await add_target(replace(res, settings=settings), TargetKind.FOLDER, url="file:///srv/reports")
+
+
+async def months_told(res: Resources) -> list[tuple[str, int]]:
+    """The months announced as complete so far, and how many reports each has."""
+    await announce_lasting(res)
+    told = [row["data"] for row in await fetch(res, "select data from messages where type = 'month.complete'")]
+    return [(one["month"], one["windows"]) for one in told]
 
 
 async def store_reports(res: Resources, simulator: Simulator, days: int = 1, **rule: Any) -> Rule:

@@ -112,6 +112,23 @@ async def test_a_month_is_announced_when_its_last_report_is_stored_and_never_aga
     assert told["data"]["windows"] == 31
 
 
+async def test_a_month_of_weeks_is_complete_although_its_last_week_belongs_to_the_next(
+    res: Resources, simulator: Simulator, receiver: WebReceiver
+) -> None:
+    await add_target(res, url=receiver.url, message_types=["month.complete"])
+    await store_reports(res, simulator, days=28, cadence="weekly")
+    await announce_lasting(res)
+    before = await fetch(res, "select 1 from messages where type = 'month.complete'")
+    simulator.advance(service.REPORT_TYPE, to=service.at("2026-03-30"))
+    await service.work_off(res)
+
+    await announce_lasting(res)
+
+    assert before == []
+    (told,) = await fetch(res, "select data from messages where type = 'month.complete'")
+    assert (told["data"]["month"], told["data"]["windows"]) == ("2026-03", 4)
+
+
 async def test_a_month_with_a_failed_report_is_not_complete_and_one_with_a_cancelled_report_is(
     res: Resources, simulator: Simulator, receiver: WebReceiver
 ) -> None:
