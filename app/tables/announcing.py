@@ -4,6 +4,7 @@ import json
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -46,13 +47,14 @@ async def announce_differences(session: AsyncSession, new: Sequence[NewVerdict])
         return
     differ = [one for one in new if one.finding.verdict is Verdict.DIFFERS]
     agree = {one.subject: one for one in new if one.finding.verdict is Verdict.AGREES}
-    await notices.begin(session, MessageType.CHECK_DIFFERS, [one.subject for one in differ])
+    lasting = await notices.begin(session, MessageType.CHECK_DIFFERS, [one.subject for one in differ])
     over = await notices.end(session, MessageType.CHECK_DIFFERS, agree)
-    messages = [_message(one, "began") for one in differ]
-    await announce(session, messages + [_message(one, "ended") for one in agree.values() if one.subject in over])
+    messages = [_message(one, "began", lasting[one.subject]) for one in differ]
+    messages += [_message(one, "ended", over[one.subject]) for one in agree.values() if one.subject in over]
+    await announce(session, messages)
 
 
-def _message(new: NewVerdict, state: str) -> NewMessage:
+def _message(new: NewVerdict, state: str, since: datetime) -> NewMessage:
     found, window = new.finding, new.finding.window_of
     by_how_much = None
     if found.left is not None and found.right is not None:
@@ -74,7 +76,8 @@ def _message(new: NewVerdict, state: str) -> NewMessage:
         "text": f"{about} agrees again" if state == "ended" else difference_text(about, by_how_much, found.reason),
     }
     loads = "-".join(str(load.id) for load in found.loads)
-    key = f"{MessageType.CHECK_DIFFERS}/{new.check}/{loads}/{found.currency}/{by}"
+    # A difference that ended may come back with the same files.
+    key = f"{MessageType.CHECK_DIFFERS}/{new.subject}/{since.timestamp():.6f}/{state}/{loads}/{by}"
     return NewMessage(MessageType.CHECK_DIFFERS, data, key, window.account, window.rule_id)
 
 

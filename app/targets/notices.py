@@ -10,7 +10,7 @@ from typing import Any
 from uuid import UUID
 
 import orjson
-from sqlalchemy import text
+from sqlalchemy import Executable, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.db.rows import fetch
@@ -63,15 +63,22 @@ async def announce_changes(session: AsyncSession, types: Collection[MessageType]
     return len(begun) + len(ended)
 
 
-async def begin(session: AsyncSession, type_: MessageType, subjects: Collection[str]) -> None:
-    """Remember that states of these subjects were announced, by the caller's own messages."""
+async def begin(session: AsyncSession, type_: MessageType, subjects: Collection[str]) -> Mapping[str, datetime]:
+    """Remember that states of these subjects were announced, by the caller's own messages; since when each lasts."""
     await _remember(session, type_, subjects)
+    return await _since(session, _LASTING, type_, subjects)
 
 
-async def end(session: AsyncSession, type_: MessageType, subjects: Collection[str]) -> set[str]:
-    """Forget those of these subjects whose state was announced, and return them: their end must be announced."""
-    found = await session.execute(_FORGET, {"type": type_.value, "subjects": list(subjects)})
-    return set(found.scalars())
+async def end(session: AsyncSession, type_: MessageType, subjects: Collection[str]) -> Mapping[str, datetime]:
+    """Forget those of these subjects whose state was announced: their end must be, too. Since when each lasted."""
+    return await _since(session, _FORGET, type_, subjects)
+
+
+async def _since(
+    session: AsyncSession, statement: Executable, type_: MessageType, subjects: Collection[str]
+) -> Mapping[str, datetime]:
+    found = await fetch(session, _Notice, statement, {"type": type_.value, "subjects": list(subjects)})
+    return {notice.subject: notice.since for notice in found}
 
 
 async def once(session: AsyncSession, message: NewMessage, subject: str) -> bool:
@@ -128,7 +135,10 @@ insert into notices (type, subject, data)
 select * from jsonb_to_recordset(cast(:rows as jsonb)) as new(type text, subject text, data jsonb)
 on conflict (type, subject) do nothing returning type, subject, since, data
 """)
-_FORGET = text("delete from notices where type = :type and subject = any(:subjects) returning subject")
+_LASTING = text("select type, subject, since, data from notices where type = :type and subject = any(:subjects)")
+_FORGET = text("""
+delete from notices where type = :type and subject = any(:subjects) returning type, subject, since, data
+""")
 _END = text("""
 delete from notices where type = any(:types) and not exists (
     select from jsonb_to_recordset(cast(:rows as jsonb)) as now(type text, subject text)

@@ -71,6 +71,22 @@ async def test_numbers_that_agree_again_are_announced_once(tables: Resources, re
     assert [unlike_its_example(one.message) for one in receiver.received] == [[], []]
 
 
+async def test_a_difference_that_comes_back_in_the_same_file_is_announced_again(
+    tables: Resources, receiver: WebReceiver
+) -> None:
+    await add_target(tables, url=receiver.url, message_types=["check.differs"])
+    adds_up = "txn_3,,usd,10.00,1.00,8.50,charge"
+    await stored_and_loaded(tables, rows(BROKEN, adds_up), rule_id=await rule(tables))
+
+    for breaks in (0, 2, 0):
+        await execute(tables, "update load_sums set net_breaks = :breaks", breaks=breaks)
+        await execute(tables, "update loads set checks_due = true")
+        await load_all(tables)
+    await send_due(tables)
+
+    assert [one.message["data"]["state"] for one in receiver.received] == ["began", "ended", "began", "ended"]
+
+
 async def test_without_targets_nothing_is_written(tables: Resources) -> None:
     await stored_and_loaded(tables, rows(BROKEN), rule_id=await rule(tables))
     async with tables.sessions.begin() as session:
