@@ -238,16 +238,18 @@ left join lateral (
 where runs.id = any(:run_ids) and exists (select from every_target where deleted_at is null)
 order by runs.id
 """)
-# Only if there are targets, only since the first one, and only the current state of a run.
+# Only if there are targets, only since the first one, and only the current state of a run: of re-checks only those that
+# found a difference, as the others are never announced and would be found again and again.
 _MISSED = text("""
 select runs.id as run_id, runs.state from runs
 where runs.id in (
     select run_id from run_moves where id > (select coalesce(max(id), 0) - 100000 from run_moves)
         and to_state = any(:states) and at > clock_timestamp() - make_interval(secs => :seconds)
         and at > (select min(created_at) from every_target where deleted_at is null)
-) and runs.state = any(:states) and not exists (
-    select from messages where dedupe_key = 'run.' || runs.state || '/' || runs.id || '/'
-        || (select count(*) from run_moves where run_moves.run_id = runs.id)
+) and runs.state = any(:states) and (not runs.recheck or runs.state = 'stored') and not exists (
+    select from messages where dedupe_key = case when runs.recheck then 'run.restated/' || runs.id
+        else 'run.' || runs.state || '/' || runs.id || '/'
+            || (select count(*) from run_moves where run_moves.run_id = runs.id) end
 )
 limit 1000
 """)

@@ -161,3 +161,31 @@ async def test_a_run_that_an_older_version_moved_without_a_message_is_announced_
 
     assert (first, second) == (2, 0)
     assert receiver.types == ["run.stored", "run.stored"]
+
+
+async def test_rechecks_that_are_not_announced_are_not_missed_either(
+    res: Resources, simulator: Simulator, receiver: WebReceiver
+) -> None:
+    await add_target(res, url=receiver.url)
+    await store_reports(res, simulator, days=4)
+    first, differs, unchanged, failed = await fetch(res, "select id from runs order by window_key")
+    await execute(
+        res,
+        "update runs set recheck = true, revision = 2, window_key = '2026-03-01' where id = :id",
+        id=differs["id"],
+    )
+    for run, state in ((unchanged, "cancelled"), (failed, "failed")):
+        await execute(res, "update runs set recheck = true, state = :state where id = :id", state=state, id=run["id"])
+        await execute(res, "update run_moves set to_state = :state where run_id = :id and to_state = 'stored'",
+                      state=state, id=run["id"])  # fmt: skip
+    await execute(res, "delete from messages")
+
+    async with res.sessions.begin() as session:
+        missed = [await announce_missed(session, seconds=3600) for _ in range(2)]
+
+    assert missed == [2, 0]
+    messages = await fetch(res, "select type, subject from messages order by type")
+    assert [(one["type"], one["subject"]) for one in messages] == [
+        ("run.restated", str(differs["id"])),
+        ("run.stored", str(first["id"])),
+    ]
