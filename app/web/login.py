@@ -1,6 +1,6 @@
 """Log in and out: with a token, which is not kept, or by a link that works once."""
 
-from urllib.parse import urlsplit
+import re
 
 from starlette.responses import Response
 
@@ -15,6 +15,8 @@ _NO_COOKIE = (
     "Your browser did not keep the cookie. Over plain http it does so only where TALLYHOOK_PUBLIC_URL begins with "
     "http://, or on this machine; elsewhere use https."
 )
+# Browsers read `\` as `/`, leave out line breaks and tabs, and take what follows two slashes or more for a host.
+_OUR_PATH = re.compile(r"/(?!/|login)[^\\\x00-\x1f]*")
 
 
 async def show(visit: Visit) -> Response:
@@ -76,9 +78,7 @@ def _form(visit: Visit, problem: str | None, *, status: int = 200) -> Response:
 
 def _next(wanted: str | None) -> str:
     """The path of one of our own pages, whatever the address says."""
-    parts = urlsplit(wanted or "/")
-    safe = not parts.scheme and not parts.netloc and parts.path.startswith("/") and not parts.path.startswith("//")
-    return (wanted or "/") if safe and "\\" not in (wanted or "") and not parts.path.startswith("/login") else "/"
+    return wanted if wanted is not None and _OUR_PATH.fullmatch(wanted) else "/"
 
 
 ROUTES = (

@@ -224,7 +224,17 @@ async def test_headers_from_anybody_else_are_ignored(database_url: str, simulato
     assert answer.status_code == 303
 
 
-@pytest.mark.parametrize("elsewhere", ["https://evil.example/", "//evil.example", "/\\evil.example", "javascript:x"])
+@pytest.mark.parametrize(
+    "elsewhere",
+    [
+        "https://evil.example/",
+        "//evil.example",
+        "///evil.example",
+        "/\\evil.example",
+        "/\t/evil.example",
+        "javascript:x",
+    ],
+)
 async def test_a_login_never_leads_to_another_site(res: Resources, elsewhere: str) -> None:
     async with visitor(res) as client:
         entered = await log_in(client, next=elsewhere)
