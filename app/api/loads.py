@@ -10,7 +10,7 @@ from fastapi import APIRouter, Query
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.api.http.dependencies import CalledBy, Res, Session
-from app.api.http.paging import make_cursor, page_of, read_cursor, read_number_cursor
+from app.api.http.paging import make_cursor, page_of, read_number_cursor, read_text_cursor
 from app.api.http.tokens import Caller
 from app.api.named_rule import rule_id_of
 from app.api.runs import shown_in_full
@@ -111,7 +111,7 @@ async def show_diff(
     answer = DiffOut.model_validate(summed)
     if asked.rows is None:
         return answer
-    after = "" if asked.cursor is None else json.loads(read_cursor("diff", asked.cursor, parts=1)[0])
+    after = "" if asked.cursor is None else read_text_cursor("diff", asked.cursor)
     rows = await listing.diff_rows(
         session, load, pair, asked.rows, after=after, limit=asked.limit + 1, personal=asked.personal
     )

@@ -10,7 +10,7 @@ from pydantic import Field, StrictBool, ValidationError, ValidationInfo, field_v
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.api.http.dependencies import CalledBy, Res, Session, Terms, TheSettings
-from app.api.http.paging import bad_cursor, make_cursor, read_cursor
+from app.api.http.paging import make_cursor, read_cursor, read_time
 from app.api.schemas.common import Day, Days, Name, Out, Page, PageIn, Time
 from app.api.schemas.rules import ALIASES, RuleChange, RuleIn, RuleRef, WarningOut, refuse_null
 from app.api.schemas.runs import WaitingOut, WindowOut
@@ -217,10 +217,4 @@ def _new_rule(given: dict[str, Any]) -> NewRule:
 
 def _place(cursor: str) -> Position:
     start, account = read_cursor("coverage", cursor, parts=2)
-    try:
-        moment = datetime.fromisoformat(start)
-    except ValueError as error:
-        raise bad_cursor() from error
-    if moment.tzinfo is None:
-        raise bad_cursor()
-    return Position(moment, account)
+    return Position(read_time(start), account)

@@ -10,11 +10,12 @@ from starlette.responses import Response
 
 from app.api.http.dependencies import Res
 from app.api.run_file import ANSWERS, Form, answer_with_file
-from app.api.schemas.common import ConnectedAccount, Moment
+from app.api.schemas.common import DAY, ConnectedAccount, Moment
 from app.api.schemas.rules import RuleRef
 from app.errors import BadInput, FieldError
 from app.rules import store, windows
 from app.rules.rule import connected_of
+from app.sentences import sentence
 
 router = APIRouter(prefix="/v1/rules", tags=["rules"])
 
@@ -58,9 +59,9 @@ async def download_by_date(
 def _when(given: str) -> date | datetime:
     if re.fullmatch(r"\d{4}-\d{2}-\d{2}", given, re.ASCII):
         try:
-            return date.fromisoformat(given)
-        except ValueError as error:
-            raise BadInput(FieldError("date", f"{given} is not a calendar date")) from error
+            return DAY.validate_python(given)
+        except ValidationError as error:
+            raise BadInput(FieldError("date", sentence(error.errors()[0]))) from error
     try:
         return _MOMENT.validate_python(given)
     except ValidationError as error:

@@ -3,7 +3,7 @@
 import uuid
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import UTC, date, datetime
+from datetime import date
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Query, Response
@@ -13,7 +13,7 @@ from app import report_types
 from app.accounts import reconciliations
 from app.api import checks
 from app.api.http.dependencies import CalledBy, Res, Session, Terms
-from app.api.http.paging import bad_cursor, page_of, read_cursor, read_id_cursor
+from app.api.http.paging import bad_cursor, page_of, read_cursor, read_id_cursor, read_time
 from app.api.named_rule import rule_id_of
 from app.api.schemas.common import Page
 from app.api.schemas.runs import MoveOut, RemoveIn, RetriedOut, RetryIn, RunDetailOut, RunIn, RunListIn, RunOut
@@ -72,7 +72,7 @@ def _place(order: RunOrder, cursor: str) -> Position:
                 return Position(uuid.UUID(run_id), day=date.fromisoformat(day) if day else None)
             case RunOrder.STORED:
                 moment, run_id = read_cursor(kind, cursor, parts=2)
-                return Position(uuid.UUID(run_id), stored_at=datetime.fromisoformat(moment).astimezone(UTC))
+                return Position(uuid.UUID(run_id), stored_at=read_time(moment))
     except ValueError as error:
         raise bad_cursor() from error
 

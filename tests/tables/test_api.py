@@ -7,6 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
+from app.api.http.paging import make_cursor
 from app.resources import Resources
 from tests.api.conftest import client_of
 from tests.service import ADMIN_TOKEN, READ_TOKEN, execute, fetch
@@ -90,7 +91,12 @@ async def test_a_diff_says_what_was_restated(tables: Resources, client: httpx.As
     summed = (await client.get(route)).json()
     changed = (await client.get(route, params={"rows": "changed"})).json()["data"]
     added = (await client.get(route, params={"rows": "added"})).json()["data"]
+    odd = [
+        (await client.get(route, params={"rows": "added", "cursor": make_cursor("diff", position)})).status_code
+        for position in ("txn_1", "1", '"\\u0000"', '"\\ud800"')
+    ]
 
+    assert odd == [422] * 4
     assert (summed["against"], summed["added"], summed["removed"], summed["changed"]) == (1, 1, 1, 1)
     assert summed["columns"] == {"gross": 1, "net": 1}
     assert summed["sums"] == [{"currency": "usd", "gross": "-1.00", "fee": "0.00", "net": "-1.00"}]

@@ -2,13 +2,16 @@
 
 import base64
 import binascii
+import json
 import uuid
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from typing import TypeVar
 
-from app.api.schemas.common import Page
+from app.api.schemas.common import Page, is_text
 from app.errors import BadInput, FieldError
 from app.ids import LARGEST_NUMBER
+from app.planning.windows import FIRST_DAY, LAST_DAY
 
 T = TypeVar("T")
 
@@ -35,7 +38,7 @@ def read_cursor(kind: str, cursor: str, *, parts: int) -> list[str]:
         found, *position = base64.b64decode(padded, altchars=b"-_", validate=True).decode().split("\n")
     except (UnicodeError, binascii.Error) as error:
         raise bad_cursor() from error
-    if found != kind or len(position) != parts:
+    if found != kind or len(position) != parts or not all(map(is_text, position)):
         raise bad_cursor()
     return position
 
@@ -54,6 +57,29 @@ def read_number_cursor(kind: str, cursor: str) -> int:
     if not text.isdecimal() or len(text) > len(str(LARGEST_NUMBER)) or int(text) > LARGEST_NUMBER:
         raise bad_cursor()
     return int(text)
+
+
+def read_text_cursor(kind: str, cursor: str) -> str:
+    """The text in a cursor, there as JSON since it may contain line breaks. Raises BadInput."""
+    try:
+        found = json.loads(read_cursor(kind, cursor, parts=1)[0])
+    except ValueError as error:
+        raise bad_cursor() from error
+    if not isinstance(found, str) or not is_text(found):
+        raise bad_cursor()
+    return found
+
+
+def read_time(text: str) -> datetime:
+    """The time, in UTC, in one part of a cursor. Raises BadInput."""
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise bad_cursor() from error
+    # The first local day may begin in the year before, and beyond these years sums overflow.
+    if moment.tzinfo is None or not FIRST_DAY.year - 1 <= moment.year <= LAST_DAY.year:
+        raise bad_cursor()
+    return moment.astimezone(UTC)
 
 
 def bad_cursor() -> BadInput:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from typing import Annotated, Any, Generic, TypeVar
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter
 
 from app import sentences
 from app.errors import BadInput, BadParameter, FieldError
@@ -131,7 +131,7 @@ def _check_part(part: object) -> None:
     match part:
         case None:
             raise ValueError("contains a null; leave the parameter out")
-        case str() if "\x00" in part or not _is_unicode(part):
+        case str() if not is_text(part):
             raise ValueError("contains a character that is not text")
         case float() if not math.isfinite(part):
             raise ValueError("contains a number that is not finite")
@@ -139,12 +139,12 @@ def _check_part(part: object) -> None:
             raise ValueError("contains a number that is too large")
 
 
-def _is_unicode(text: str) -> bool:
+def is_text(value: str) -> bool:
+    """Whether PostgreSQL can keep it."""
     try:
-        text.encode()
+        return b"\x00" not in value.encode()
     except UnicodeEncodeError:
         return False
-    return True
 
 
 Name = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_printable)]
@@ -154,6 +154,8 @@ ConnectedAccount = Annotated[str, Field(pattern=sentences.CONNECTED_ACCOUNT, max
 ConnectedAccounts = Annotated[list[ConnectedAccount], Field(max_length=LONGEST_LIST), AfterValidator(_unique)]
 ZoneName = Annotated[str, Field(pattern=sentences.ZONE, examples=["America/Los_Angeles"])]
 Day = Annotated[date, Field(ge=FIRST_DAY, le=LAST_DAY), BeforeValidator(_day_text)]
+# Outside of a schema, in paths.
+DAY: TypeAdapter[date] = TypeAdapter(Day)
 Moment = Annotated[datetime, BeforeValidator(_time_text), AfterValidator(_with_offset)]
 WholeSecond = Annotated[Moment, AfterValidator(_whole_second)]
 Parameters = Annotated[dict[str, Any], AfterValidator(_parameters)]

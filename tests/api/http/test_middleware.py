@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
+from app.api.http.paging import make_cursor
 from app.resources import Resources
 from app.rules import store
 from tests.service import add_rule
@@ -61,6 +62,29 @@ async def test_a_wrong_request_is_answered_with_what_is_wrong(api: httpx.AsyncCl
     for status, paths in ((404, NOT_FOUND), (422, BAD_FILTERS)):
         for path in paths:
             assert is_problem(await api.get(f"/v1/{path}"), status), path
+
+
+AT_THE_EDGES = [
+    "rules/daily/files/0001-01-01", "rules/daily/files/9999-12-31", "rules/daily/files/9999-12-31T23:59:59Z",
+    *(f"runs?order=stored&cursor={make_cursor('runsstored', moment, UNKNOWN)}" for moment in (
+        "0001-01-01T00:00:00+23:59", "9999-12-31T23:59:59-23:59", "2026-03-01T00:00:00",
+    )),
+    *(f"rules/{rule}/coverage?cursor={make_cursor('coverage', moment, account)}" for rule, moment, account in (
+        ("daily", "0001-01-01T00:00:00+00:00", ""), ("daily", "9999-12-31T23:59:59.9+00:00", ""),
+        ("daily", "2026-03-01T00:00:00", ""), ("updates", "2026-03-01T00:00:00+00:00", "\0"),
+    )),
+    f"accounts?cursor={make_cursor('accounts', chr(0))}",
+    f"report-types?cursor={make_cursor('report-types', 'a', chr(0))}",
+    f"connected-accounts?cursor={make_cursor('connected-accounts', 'default', chr(0))}",
+]  # fmt: skip
+
+
+async def test_what_no_clock_or_database_can_hold_is_bad_input(res: Resources, api: httpx.AsyncClient) -> None:
+    await add_rule(res, name="daily", timezone="Asia/Tokyo")
+    await add_rule(res, name="updates", cadence="every_update")
+
+    for path in AT_THE_EDGES:
+        assert is_problem(await api.get(f"/v1/{path}"), 422), path
 
 
 async def test_a_wrong_method_is_answered_with_all_methods_of_the_path(api: httpx.AsyncClient) -> None:
