@@ -74,7 +74,8 @@ def build_pages(res: Resources, access: Access, judgements: Judgements) -> Pages
     known = {route.path.split("/")[1] for route in app.routes if isinstance(route, Route)}
 
     def pages(scope: Scope, headers: Headers) -> ASGIApp | None:
-        first = scope["path"].split("/", 2)[1]
+        # The path of `OPTIONS *` is `*`.
+        first = scope["path"].partition("/")[2].partition("/")[0]
         if first in _OTHERS or "authorization" in headers:
             return None
         if scope["path"] == "/" and "text/html" not in headers.get("accept", ""):

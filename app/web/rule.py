@@ -1,5 +1,6 @@
 """A rule: which days are missing? Its calendar, what it waits for, and the history of its files."""
 
+import re
 import uuid
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -7,12 +8,17 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from functools import partial
 
+from pydantic import ValidationError
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from starlette.responses import Response
 
+from app.api.schemas.common import DAY
 from app.db.models import AuditEntry, Rule
+from app.errors import NotFound
+from app.planning.windows import FIRST_DAY, LAST_DAY
 from app.rules import store
+from app.sentences import CONNECTED_ACCOUNT
 from app.vocabulary import Cadence
 from app.web import calendar, charts, days
 from app.web.calendar import LATER, Cell
@@ -59,6 +65,8 @@ async def show(visit: Visit) -> Response:
         rule = await store.find(session, visit.request.path_params["rule"])
         (line,) = await days.rule_lines(session, [rule.id])
         account = visit.query.get("account")
+        if account is not None and not re.fullmatch(CONNECTED_ACCOUNT, account):
+            raise NotFound("write the connected account like acct_1032D82eZvKYlo2C")
         together = line.accounts > 1 and account is None
         many = together and line.accounts > MANY_ACCOUNTS
         first, until = _span(rule, line.accounts if many else 1, now)
@@ -96,9 +104,9 @@ async def show(visit: Visit) -> Response:
 async def show_day(visit: Visit) -> Response:
     """A day of a rule with several connected accounts: the state of each."""
     try:
-        day = date.fromisoformat(visit.request.path_params["day"])
-    except ValueError:
-        day = date.min
+        day = DAY.validate_python(visit.request.path_params["day"])
+    except ValidationError:
+        raise NotFound(f"write the day like 2026-10-01, from {FIRST_DAY} to {LAST_DAY}") from None
     page = page_of(visit)
     async with visit.res.sessions.begin() as session:
         rule = await store.find(session, visit.request.path_params["rule"])

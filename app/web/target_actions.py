@@ -3,6 +3,7 @@
 import uuid
 from datetime import UTC, datetime, timedelta
 
+from pydantic import ValidationError
 from starlette.responses import Response
 
 from app.api import messages, targets
@@ -64,8 +65,8 @@ async def _recover(visit: Visit) -> Response:
 
 def _since(given: "dict[str, str]") -> datetime:
     try:
-        return datetime.fromisoformat(given["since"]).astimezone(UTC)
-    except (KeyError, ValueError):
+        return RecoverIn.model_validate({"since": given.get("since")}).since
+    except ValidationError:
         return datetime.now(UTC) - timedelta(days=7)
 
 

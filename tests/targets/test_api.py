@@ -12,6 +12,7 @@ from tests.api.conftest import client_of
 from tests.service import READ_TOKEN, fetch
 from tests.targets.receivers import WebReceiver
 from tests.targets.stories import send_due, store_reports
+from tests.web.visiting import log_in, submit, visitor
 
 
 @pytest.fixture
@@ -115,7 +116,12 @@ async def test_a_delivery_is_retried_and_a_target_recovered_by_hand(
     retried = await api.post(f"/v1/deliveries/{one['message_id']}/{one['target_id']}/retry")
     await send_due(res)
     recovered = await api.post(f"{made.headers['location']}/recover", json={"since": "2026-01-01T00:00:00Z"})
+    async with visitor(res, base_url="https://tallyhook.test") as client:
+        await log_in(client)
+        odd = await client.get(f"/targets/{one['target_id']}/recover", params={"since": "0001-01-01T00:00:00+23:59"})
+        sent = await submit(client, f"/targets/{one['target_id']}/recover", since="0001-01-01T00:00:00+00:00")
 
+    assert (odd.status_code, sent.status_code) == (200, 303)
     assert retried.status_code == 202
     assert len(receiver.received) == 2
     assert recovered.json() == {"recovered": 0}

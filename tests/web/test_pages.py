@@ -275,10 +275,12 @@ async def test_with_more_rules_than_fit_those_in_trouble_come_first_and_everythi
 
 
 async def test_a_page_that_is_not_there_says_so(res: Resources) -> None:
+    await add_rule(res, name="daily")
     async with visitor(res) as client:
         await log_in(client)
         for path in ("/nothing", "/rules/none", f"/runs/{uuid.uuid4()}", "/months/2026-13", "/targets/x",
-                     "/months/9999-12", "/months/9999-12/pack.zip", "/months/1969-12"):  # fmt: skip
+                     "/months/9999-12", "/months/9999-12/pack.zip", "/months/1969-12", "/rules/daily/days/abc",
+                     "/rules/daily/days/9999-12-31", "/rules/daily?account=%00"):  # fmt: skip
             page = await client.get(path)
             assert page.status_code == 404, path
             assert heading(page).startswith("There is no such"), path

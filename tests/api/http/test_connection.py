@@ -257,6 +257,13 @@ async def test_a_signature_that_cannot_be_one_is_refused_before_the_body_comes(
         assert (await client.rest()).startswith(b"HTTP/1.1 400 ")
 
 
+async def test_a_question_about_the_server_itself_finds_nothing(database_url: str, simulator: Simulator) -> None:
+    async with served(database_url, simulator) as port, connected(port) as client:
+        await client.send(b"OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n")
+
+        assert await client.status() == 404
+
+
 @pytest.mark.parametrize("noise", [b"\x16\x03\x01\x02\x00\x01", b"no HTTP\r\n\r\n", b"GET / HTTP/1.1\r\n : x\r\n\r\n"])
 async def test_what_is_not_http_is_answered_with_a_problem(
     database_url: str, simulator: Simulator, noise: bytes
