@@ -68,7 +68,7 @@ async def list_deliveries(session: Session, asked: Annotated[DeliveriesIn, Query
 
 @router.post("/deliveries/{message_id:uuid}/{target_id:uuid}/retry", status_code=202)
 async def retry_delivery(res: Res, caller: CalledBy, message_id: uuid.UUID, target_id: uuid.UUID) -> DeliveryOut:
-    """Send a message to a target again, whatever its state."""
+    """Send a message to a target again, whatever its state. 409 if the target is disabled or was removed."""
     async with res.sessions.begin() as session:
         await recovery.retry(session, message_id, target_id)
         after = {"message": message_id}

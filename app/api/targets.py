@@ -143,7 +143,7 @@ async def show_secret(res: Res, caller: CalledBy, target_id: uuid.UUID) -> Secre
 
 @router.post("/{target_id:uuid}/recover", status_code=202)
 async def recover_target(res: Res, caller: CalledBy, target_id: uuid.UUID, asked: RecoverIn) -> RecoveredOut:
-    """Send again what failed or was skipped since the given time."""
+    """Send again what failed or was skipped since the given time. 409 if the target is disabled."""
     async with res.sessions.begin() as session:
         await store.get(session, target_id)
         recovered = await recovery.recover(session, target_id, asked.since)

@@ -7,24 +7,27 @@ from datetime import datetime
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.db.rows import fetch_first
-from app.errors import NotFound
+from app.db.rows import fetch_first, fetch_one
+from app.errors import Conflict, NotFound
 from app.queue.wakeups import wake
 from app.vocabulary import Lane
 
 
 async def retry(session: AsyncSession, message_id: uuid.UUID, target_id: uuid.UUID) -> None:
-    """Send a message to a target again, whatever its state. Raises NotFound."""
+    """Send a message to a target again, whatever its state. Raises NotFound, and Conflict for a disabled target."""
     values = {"message_id": message_id, "target_id": target_id}
     if (await session.execute(_RETRY, values)).scalar_one_or_none() is None:
         raise NotFound(f"no delivery of message {message_id} to target {target_id}: see GET /v1/deliveries")
+    await _check_is_sent_to(session, target_id)
     await wake(session, Lane.DELIVERIES)
 
 
 async def recover(session: AsyncSession, target_id: uuid.UUID, since: datetime) -> int:
-    """Send a target's failed and skipped messages since a time again; returns how many."""
+    """Send a target's failed and skipped messages since a time again; returns how many. Raises Conflict for a
+    disabled target."""
     values = {"target_id": target_id, "since": since}
     recovered = len((await session.execute(_RECOVER, values)).all())
+    await _check_is_sent_to(session, target_id)
     if recovered:
         await wake(session, Lane.DELIVERIES)
     return recovered
@@ -33,6 +36,22 @@ async def recover(session: AsyncSession, target_id: uuid.UUID, since: datetime) 
 async def skip_pending(session: AsyncSession, target_id: uuid.UUID) -> None:
     """Skip what is pending for a target that was disabled; it waits for `recover`."""
     await session.execute(_SKIP, {"target_id": target_id})
+
+
+@dataclass(frozen=True, slots=True)
+class _Target:
+    name: str
+    enabled: bool
+    removed: bool
+
+
+async def _check_is_sent_to(session: AsyncSession, target_id: uuid.UUID) -> None:
+    """After its deliveries were changed, so that locks are taken in the order in which attempts are recorded."""
+    target = await fetch_one(session, _Target, _TARGET, {"target_id": target_id})
+    if target.removed:
+        raise Conflict(f"the target {target.name!r} was removed: nothing is sent to it any longer")
+    if not target.enabled:
+        raise Conflict(f"the target {target.name!r} is disabled: enable it, then send again")
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +85,10 @@ where deliveries.target_id = :target_id and deliveries.state in ('failed', 'skip
     and messages.id = deliveries.message_id and messages.created_at >= :since
 returning 1
 """)
+# Locked, so that it is not disabled before what was changed is committed.
+_TARGET = text("""
+select name, enabled, deleted_at is not null as removed from targets where id = :target_id for share
+""")
 _SKIP = text("""
 update deliveries set state = 'skipped', lease_until = null, leased_by = null, fence = fence + 1
 where target_id = :target_id and state = 'pending'
@@ -80,7 +103,10 @@ from targets where id = :target_id and failing_since <= clock_timestamp() - make
 _PRUNE = text("""
 delete from messages where id in (
     select id from messages where created_at < now() - make_interval(days => :days)
-        and not exists (select from deliveries where message_id = messages.id and state = 'pending')
+        and not exists (
+            select from deliveries join targets on targets.id = deliveries.target_id
+            where message_id = messages.id and state = 'pending' and enabled and deleted_at is null
+        )
     order by created_at limit :limit
 ) returning 1
 """)

@@ -121,6 +121,19 @@ async def test_a_delivery_is_retried_and_a_target_recovered_by_hand(
         odd = await client.get(f"/targets/{one['target_id']}/recover", params={"since": "0001-01-01T00:00:00+23:59"})
         sent = await submit(client, f"/targets/{one['target_id']}/recover", since="0001-01-01T00:00:00+00:00")
 
+    refused = []
+    again = f"/v1/deliveries/{one['message_id']}/{one['target_id']}/retry"
+    await api.patch(made.headers["location"], json={"enabled": False})
+    refused += [await api.post(again)]
+    refused += [await api.post(f"{made.headers['location']}/recover", json={"since": "2026-01-01T00:00:00Z"})]
+    await api.delete(made.headers["location"])
+    refused += [await api.post(again)]
+
+    assert [answer.status_code for answer in refused] == [409] * 3
+    assert [answer.json()["detail"].partition(":")[0] for answer in refused] == [
+        "the target 'ledger' is disabled", "the target 'ledger' is disabled", "the target 'ledger' was removed",
+    ]  # fmt: skip
+    assert {one["state"] for one in (await api.get("/v1/deliveries")).json()["data"]} == {"delivered"}
     assert (odd.status_code, sent.status_code) == (200, 303)
     assert retried.status_code == 202
     assert len(receiver.received) == 2
