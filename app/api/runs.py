@@ -88,7 +88,7 @@ async def create_run(res: Res, caller: CalledBy, new: RunIn, response: Response,
     """Create a run without a rule. With an `Idempotency-Key` a repeated request gets the first run."""
     asked = AdHoc(**{name: getattr(new, name) for name in RunIn.model_fields})
     ad_hoc.check(asked, list(res.settings.accounts))
-    request_key = None if key is None else f"{caller.name}/{key}"
+    request_key = None if key is None else f"{_unslashed(caller.name)}/{key}"
     async with res.sessions.begin() as session:
         run_id, is_new = await ad_hoc.plan(
             session, asked, attempts=res.settings.max_run_attempts, by=caller.name, request_key=request_key
@@ -100,6 +100,11 @@ async def create_run(res: Res, caller: CalledBy, new: RunIn, response: Response,
     if not is_new:
         response.headers["Idempotent-Replayed"] = "true"
     return answer
+
+
+def _unslashed(name: str) -> str:
+    """A token's name without slashes, and different for each name: what follows the first slash is the key."""
+    return name.replace("%", "%25").replace("/", "%2F")
 
 
 @router.post("/retry", status_code=202)

@@ -1,18 +1,21 @@
 """What people do to runs over HTTP: create, retry, cancel."""
 
 import asyncio
+import json
 from datetime import date
+from hashlib import sha256
 from typing import Any
 
 import httpx
 import pytest
 
-from app.resources import Resources
+from app.resources import Resources, open_resources
 from app.runs.request import request_run
 from app.runs.request_claim import claim_requests
 from app.simulator import Simulator
 from app.upkeep.reconcile import reconcile
-from tests.service import REPORT_TYPE, add_rule, execute, fetch, only_run, request_due, work_off
+from tests.api.conftest import client_of
+from tests.service import REPORT_TYPE, add_rule, execute, fetch, make_settings, only_run, request_due, work_off
 
 DAY = {
     "report_type": REPORT_TYPE,
@@ -111,6 +114,21 @@ async def test_a_repeated_request_with_one_key_makes_one_run(res: Resources, api
     assert sorted(answer.headers.get("idempotent-replayed", "") for answer in answers) == [""] + ["true"] * 7
     assert len({answer.json()["id"] for answer in (answers[0], other, *without)}) == 4
     assert len(await fetch(res, "select 1 from runs")) == 4
+
+
+async def test_the_keys_of_two_tokens_are_never_the_same(database_url: str, simulator: Simulator) -> None:
+    named = {"ci": "a/b", "ci/a": "b", "ci%2Fa": "b"}
+    tokens = {name: f"{name}-token-for-tests-of-40-characters-here!" for name in named}
+    known = {name: {"sha256": sha256(token.encode()).hexdigest(), "role": "admin"} for name, token in tokens.items()}
+    settings = make_settings(database_url, simulator, TALLYHOOK_TOKENS=json.dumps(known))
+    async with open_resources(settings) as res:
+        made = []
+        for name, key in named.items():
+            async with client_of(res, tokens[name]) as api:
+                made += [await asked(api, key=key), await asked(api, key=key)]
+
+    assert [answer.headers.get("idempotent-replayed", "") for answer in made] == ["", "true"] * 3
+    assert len({answer.json()["id"] for answer in made}) == 3
 
 
 async def test_a_key_that_was_used_for_something_else_is_a_conflict(api: httpx.AsyncClient) -> None:
