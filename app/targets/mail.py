@@ -56,6 +56,8 @@ async def _connected(url: SplitResult) -> AsyncIterator[aiosmtplib.SMTP]:
         username=unquote(url.username) if url.username else None,
         password=unquote(url.password) if url.password else None,
         use_tls=url.scheme == "smtps",
+        # A password goes out under TLS or not at all: anybody on the way can take away the offer of STARTTLS.
+        start_tls=True if url.scheme == "smtp" and url.password else None,
         timeout=ANSWER_SECONDS,
     )
     try:

@@ -11,7 +11,7 @@ from typing import Any
 
 import orjson
 import uvicorn
-from aiosmtpd.smtp import SMTP, Envelope, Session
+from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
 from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
@@ -84,10 +84,12 @@ async def web_receiver(receiver: WebReceiver | None = None) -> AsyncIterator[Web
 
 @dataclass(slots=True)
 class MailServer:
-    """A real SMTP server that keeps its mail; `refuses` answers 451 to everything, `silent_at` is never answered."""
+    """A real SMTP server without TLS that keeps its mail; `refuses` answers 451 to everything, `silent_at` is never
+    answered."""
 
     url: str = ""
     mails: list[Message] = field(default_factory=list)
+    users: list[bytes] = field(default_factory=list)
     refuses: bool = False
     silent_at: str = ""
     over: asyncio.Event = field(default_factory=asyncio.Event)
@@ -96,6 +98,12 @@ class MailServer:
         if self.silent_at == "QUIT":
             await self.over.wait()
         return "221 bye"
+
+    def log_in(self, server: SMTP, session: Session, envelope: Envelope, mechanism: str, data: object) -> AuthResult:
+        """Let everybody in who sends a password, with or without TLS."""
+        assert isinstance(data, LoginPassword)
+        self.users.append(data.login)
+        return AuthResult(success=True)
 
     async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:
         if self.silent_at == "DATA":
@@ -113,7 +121,9 @@ async def mail_server() -> AsyncIterator[MailServer]:
     """A mail server on a free port of loopback."""
     kept = MailServer()
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(lambda: SMTP(kept, loop=loop), "127.0.0.1", 0)
+    server = await loop.create_server(
+        lambda: SMTP(kept, loop=loop, authenticator=kept.log_in, auth_require_tls=False), "127.0.0.1", 0
+    )
     kept.url = f"smtp://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     try:
         yield kept

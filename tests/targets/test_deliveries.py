@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 from standardwebhooks import Webhook
@@ -356,6 +357,23 @@ async def test_a_mail_server_that_falls_silent_holds_up_nobody_and_no_mail_is_se
     assert len(smtp.mails) == 1
     words = [one["error"] for one in await fetch(res, "select error from delivery_attempts order by id")]
     assert words == ([word, None] if word else [None])
+
+
+async def test_the_password_of_the_mail_server_is_never_sent_without_tls(
+    res: Resources, simulator: Simulator, smtp: MailServer
+) -> None:
+    url = SecretStr(smtp.url.replace("smtp://", "smtp://tallyhook:secret@"))
+    res = replace(res, settings=res.settings.model_copy(update={"smtp_url": url}))
+    await add_target(res, TargetKind.EMAIL, recipients=["books@example.com"])
+    await store_reports(res, simulator, parameters={"columns": ["no_such_column"]})
+    await make_due(res)
+
+    await send_due(res)
+
+    (tried,) = await fetch(res, "select error, answer from delivery_attempts")
+    assert tried["error"] == "mail_server_away"
+    assert "STARTTLS" in tried["answer"]
+    assert smtp.users == []
 
 
 async def test_a_mail_server_that_says_later_is_tried_again(
