@@ -120,7 +120,7 @@ async def list_events(
 
 async def find(session: AsyncSession, event_id: str) -> KeptEvent:
     """The event with this id, ours or Stripe's; if several accounts have it, the newest. Raises NotFound."""
-    ours = event_id.isdecimal() and int(event_id) <= LARGEST_NUMBER
+    ours = event_id.isdecimal() and len(event_id) <= len(str(LARGEST_NUMBER)) and int(event_id) <= LARGEST_NUMBER
     meant = Event.id == int(event_id) if ours else Event.stripe_event_id == event_id
     event = await fetch_first(session, KeptEvent, _SHOWN.where(meant).order_by(Event.id.desc()).limit(1))
     if event is None:

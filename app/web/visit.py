@@ -11,7 +11,7 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 from app.api.http.tokens import Access, Caller
-from app.errors import BadInput, FieldError
+from app.errors import BadInput, FieldError, NotFound
 from app.health.judge import Judgement
 from app.health.judgements import Judgements
 from app.observability import log_lines
@@ -135,6 +135,9 @@ def post(path: str, handler: Handler) -> Route:
 
 
 async def _logged_in(request: Request) -> Visit:
+    # PostgreSQL cannot even compare with it.
+    if any("\x00" in text for text in (request.scope["path"], *request.query_params.values())):
+        raise NotFound("no address of ours contains a NUL character")
     visit = _visit(request, None)
     visit.visitor = await visitor_of(request, visit.res, visit.access)
     if visit.visitor is not None and visit.visitor.accounts is not None:

@@ -280,7 +280,8 @@ async def test_a_page_that_is_not_there_says_so(res: Resources) -> None:
         await log_in(client)
         for path in ("/nothing", "/rules/none", f"/runs/{uuid.uuid4()}", "/months/2026-13", "/targets/x",
                      "/months/9999-12", "/months/9999-12/pack.zip", "/months/1969-12", "/rules/daily/days/abc",
-                     "/rules/daily/days/9999-12-31", "/rules/daily?account=%00"):  # fmt: skip
+                     "/rules/daily/days/9999-12-31", "/rules/daily?account=%00", "/events/%00",
+                     f"/events/{'9' * 5000}"):  # fmt: skip
             page = await client.get(path)
             assert page.status_code == 404, path
             assert heading(page).startswith("There is no such"), path
