@@ -8,8 +8,6 @@ import json
 import os
 import shutil
 import sys
-import tempfile
-import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -17,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from app.errors import NotAcceptable
+from app.files import spool
 from app.planning.dates import local_dates
 from app.resources import Resources
 from app.runs.listing import ShownFile, ShownRun
@@ -24,10 +23,7 @@ from app.runs.listing import ShownFile, ShownRun
 # Half a million rows or so; a minute or two of one core.
 MOST_BYTES = 100 * 1024 * 1024
 SECONDS = 600.0
-# What a killed process has left may be removed after this long.
-ABANDONED_AFTER_SECONDS = 3600.0
 _ROOT = Path(__file__).parents[2]
-_PREFIX = "xlsx-"
 
 
 async def make_workbook(res: Resources, run: ShownRun, file: ShownFile) -> Path:
@@ -50,16 +46,13 @@ async def make_workbook(res: Resources, run: ShownRun, file: ShownFile) -> Path:
             raise
 
 
-def _new_folder(spool: Path) -> Path:
+def _new_folder(folder: Path) -> Path:
     try:
-        spool.mkdir(parents=True, exist_ok=True)
-        for left in spool.glob(f"{_PREFIX}*"):
-            if left.stat().st_mtime < time.time() - ABANDONED_AFTER_SECONDS:
-                shutil.rmtree(left, ignore_errors=True)
-        return Path(tempfile.mkdtemp(prefix=_PREFIX, dir=spool))
+        folder.mkdir(parents=True, exist_ok=True)
+        return spool.new_folder(folder, "xlsx-")
     except OSError as error:
         raise NotAcceptable(
-            f"no workbook can be made here: {spool} cannot be written ({error.strerror}); set TALLYHOOK_DATA_DIR"
+            f"no workbook can be made here: {folder} cannot be written ({error.strerror}); set TALLYHOOK_DATA_DIR"
         ) from error
 
 

@@ -1,6 +1,8 @@
 """Parquet out: the same sums as the view, read back by another engine; one object per window, replaced in place."""
 
 import asyncio
+import os
+import tempfile
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
@@ -11,11 +13,13 @@ import pytest
 
 from app.files import objects
 from app.ids import uuid7
+from app.main import build_app
 from app.resources import Resources
 from app.tables import exporting, loading, loads, publishing
 from app.upkeep.retention import remove_old_files
-from tests.service import execute, fetch
+from tests.service import ADMIN_TOKEN, execute, fetch
 from tests.tables.stored import HEADER, day, line, load_all, rows, rule, store, stored_and_loaded
+from tests.until import PATIENCE_SECONDS
 
 duckdb = pytest.importorskip("duckdb")
 pytest.importorskip("pyarrow")
@@ -261,6 +265,47 @@ async def test_the_file_route_gives_all_columns_as_parquet(
     assert missing.status_code == 406
     assert "EXTRAS=parquet" in missing.json()["detail"]
     assert (await api.get(route, params={"format": "csv"})).headers["content-type"].startswith("text/csv")
+
+
+@pytest.mark.parametrize(("form", "prefix"), [("parquet", "tallyhook-parquet-answer-"), ("xlsx", "xlsx-")])
+async def test_nothing_is_left_of_a_file_whose_sending_is_cut_or_whose_process_was_killed(
+    tables: Resources, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str, prefix: str
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "spool"))
+    tables = replace(tables, settings=tables.settings.model_copy(update={"data_dir": tmp_path}))
+    load = await stored_and_loaded(tables, rows(line(1)), rule_id=await rule(tables))
+    killed, other = tmp_path / "spool" / f"{prefix}killed", tmp_path / "spool" / f"{prefix}other"
+    for folder in (killed, other):
+        folder.mkdir(parents=True)
+    os.utime(killed, (0, 0))
+    begun = asyncio.Event()
+
+    async def receive() -> dict[str, Any]:
+        await asyncio.Event().wait()  # a client that neither sends nor takes anything
+        return {}
+
+    async def send(_: object) -> None:
+        begun.set()
+        await asyncio.Event().wait()
+
+    scope = asked(f"/v1/runs/{load['run_id']}/file", f"format={form}")
+    sending = asyncio.create_task(build_app(tables)(scope, receive, send))
+    await asyncio.wait_for(begun.wait(), PATIENCE_SECONDS)
+    made = set((tmp_path / "spool").iterdir())
+    sending.cancel()
+    await asyncio.wait([sending])
+
+    assert len(made) == 2
+    assert killed not in made
+    assert set((tmp_path / "spool").iterdir()) == {other}
+
+
+def asked(path: str, query: str) -> dict[str, Any]:
+    """A request as a server hands it on."""
+    return {
+        "type": "http", "method": "GET", "path": path, "raw_path": path.encode(), "query_string": query.encode(),
+        "headers": [(b"authorization", f"Bearer {ADMIN_TOKEN}".encode())],
+    }  # fmt: skip
 
 
 async def test_a_file_that_is_not_a_report_is_not_made_into_parquet(tables: Resources, api: httpx.AsyncClient) -> None:

@@ -1,14 +1,16 @@
 """A run's file as Parquet: made in a process of its own, kept on disk while it is sent, then removed."""
 
+import asyncio
 import shutil
 import tempfile
 import uuid
 from pathlib import Path
 
-from starlette.background import BackgroundTask
-from starlette.responses import FileResponse, Response
+from starlette.responses import Response
 
+from app.api.downloads.once import SentOnce
 from app.api.http.problems import problem
+from app.files import spool
 from app.resources import Resources
 from app.runs.listing import ShownFile
 from app.tables import parquet
@@ -20,7 +22,7 @@ async def answer_with_parquet(res: Resources, run_id: uuid.UUID, file: ShownFile
     """All columns of a run's file, as Parquet."""
     if not parquet.is_possible():
         return problem(406, parquet.NEEDS)
-    folder = Path(tempfile.mkdtemp(prefix="tallyhook-parquet-"))
+    folder = await asyncio.to_thread(spool.new_folder, Path(tempfile.gettempdir()), "tallyhook-parquet-answer-")
     try:
         return await _made(res, run_id, folder, Path(file.filename).stem + ".parquet")
     except BaseException:
@@ -35,8 +37,7 @@ async def _made(res: Resources, run_id: uuid.UUID, folder: Path, name: str) -> R
     finally:
         await child.end()
     if answer["outcome"] == "written":
-        gone = BackgroundTask(shutil.rmtree, folder, ignore_errors=True)
-        return FileResponse(path, media_type=MEDIA_TYPE, filename=name, background=gone)
+        return SentOnce(path, media_type=MEDIA_TYPE, filename=name)
     shutil.rmtree(folder, ignore_errors=True)
     if answer["outcome"] == "failed":
         row = answer["error"]["row"]

@@ -1,11 +1,10 @@
 """A run's file as an Excel workbook."""
 
-import shutil
 from pathlib import Path
 
-from starlette.background import BackgroundTask
-from starlette.responses import FileResponse, Response
+from starlette.responses import Response
 
+from app.api.downloads.once import SentOnce
 from app.resources import Resources
 from app.runs.listing import ShownFile, ShownRun
 from app.spreadsheets.making import make_workbook
@@ -18,5 +17,4 @@ async def answer_with_workbook(res: Resources, run: ShownRun, file: ShownFile) -
     path = await make_workbook(res, run, file)
     name = Path(file.filename).with_suffix(".xlsx").name
     headers = {"Cache-Control": "private, no-transform", "X-Content-Type-Options": "nosniff"}
-    gone = BackgroundTask(shutil.rmtree, path.parent, ignore_errors=True)
-    return FileResponse(path, media_type=MEDIA_TYPE, filename=name, headers=headers, background=gone)
+    return SentOnce(path, media_type=MEDIA_TYPE, filename=name, headers=headers)
