@@ -4,7 +4,6 @@ import difflib
 import os
 import re
 from collections.abc import Iterator, Mapping
-from ipaddress import ip_address
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -14,6 +13,7 @@ from pydantic_core import ErrorDetails
 
 from app.errors import SettingsError
 from app.sentences import sentence
+from app.settings.fields import is_this_machine
 from app.settings.model import SETTING_NAMES, Settings, setting_name
 
 # Kubernetes injects these into every pod in the namespace of a Service with our name.
@@ -93,12 +93,5 @@ def _unknown_names(given: Mapping[str, str]) -> Iterator[str]:
 def _plain_http(settings: Settings) -> Iterator[str]:
     for name in ("stripe_api_base", "stripe_files_base"):
         base = urlsplit(getattr(settings, name))
-        if base.scheme == "http" and not _is_this_machine(base.hostname or ""):
+        if base.scheme == "http" and not is_this_machine(base.hostname or ""):
             yield f"{setting_name(name)} sends the API key unencrypted over plain http: use https"
-
-
-def _is_this_machine(host: str) -> bool:
-    try:
-        return host == "localhost" or ip_address(host).is_loopback
-    except ValueError:
-        return False

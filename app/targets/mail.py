@@ -10,6 +10,7 @@ from urllib.parse import SplitResult, unquote, urlsplit
 import aiosmtplib
 
 from app.resources import Resources
+from app.settings.fields import is_this_machine
 from app.targets.answers import Answer
 from app.targets.deliveries import DeliveryClaim
 from app.targets.texts import subject_of, text_of
@@ -56,8 +57,8 @@ async def _connected(url: SplitResult) -> AsyncIterator[aiosmtplib.SMTP]:
         username=unquote(url.username) if url.username else None,
         password=unquote(url.password) if url.password else None,
         use_tls=url.scheme == "smtps",
-        # A password goes out under TLS or not at all: anybody on the way can take away the offer of STARTTLS.
-        start_tls=True if url.scheme == "smtp" and url.password else None,
+        # A password leaves this machine under TLS or not at all: anybody on the way can drop the offer of STARTTLS.
+        start_tls=True if url.scheme == "smtp" and url.password and not is_this_machine(url.hostname or "") else None,
         timeout=ANSWER_SECONDS,
     )
     try:

@@ -10,13 +10,13 @@ from starlette.responses import Response
 from app.api.http.tokens import Access
 from app.resources import Resources
 from app.settings import Settings
+from app.settings.fields import is_this_machine
 from app.vocabulary import Role
 from app.web import sessions
 
 COOKIE = "tallyhook"
 # With this prefix, browsers accept a cookie only from this host over TLS.
 SAFE_COOKIE = f"__Host-{COOKIE}"
-_LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +87,7 @@ def is_plain(request: Request, settings: Settings) -> bool:
     """Whether people use plain http: by the public URL or, without one, because they are on this machine."""
     if settings.public_url is not None:
         return settings.public_url.startswith("http://")
-    return request.url.scheme == "http" and request.url.hostname in _LOOPBACK
+    return request.url.scheme == "http" and is_this_machine(request.url.hostname or "")
 
 
 def cookie_name(request: Request, settings: Settings) -> str:
