@@ -35,6 +35,11 @@ def test_every_container_is_read_only_and_can_do_nothing_special(services: dict[
     assert [name for name, service in services.items() if "cap_add" in service] == ["postgres"]
 
 
+def test_workbooks_can_be_made_on_a_read_only_file_system(services: dict[str, Any]) -> None:
+    for name in OURS:
+        assert services[name]["environment"]["TALLYHOOK_DATA_DIR"] in services[name]["tmpfs"], name
+
+
 def test_no_secret_is_in_the_file_and_each_comes_as_a_file(services: dict[str, Any]) -> None:
     text = (ROOT / "docker-compose.yml").read_text(encoding="utf-8")
     secrets = composed("docker-compose.yml")["secrets"]
