@@ -50,7 +50,7 @@ async def arriving_between(
 ) -> list[Window]:
     """Up to `limit` windows, with and without runs, of the payouts that arrive on [first, until), oldest first.
 
-    As in a backfill of any rule, it does not matter since when the rule owes them.
+    Those made before the rule starts are left out, unless they have a run or the days begin before that, too.
     """
     values = {"progress_id": progress_id, "first": first, "until": until, "limit": limit}
     zone = ZoneInfo(timezone)
@@ -79,11 +79,6 @@ where payouts.stripe_created_at >= scope.starts_at
 _MANUAL = text(f"select count(*) {_OWED} and not payouts.automatic")
 _SHOWN = "select p.id as progress_id, payouts.id, payouts.arrives_on"
 _ITEMIZED = "payouts.automatic and payouts.reconciliation = 'completed'"
-_ARRIVING = text(f"""
-{_SHOWN} from rule_progress as p {_OF_PROGRESS}
-where p.id = :progress_id and {_ITEMIZED} and payouts.arrives_on >= :first and payouts.arrives_on < :until
-order by payouts.stripe_created_at, payouts.id limit :limit
-""")
 # SQL for a payout without a run for `p`, the progress of its rule. Twice, as an index finds a null only if the
 # statement says `is null`.
 NO_RUN = """
@@ -92,6 +87,14 @@ not (p.connected_account is null and exists (select from runs where runs.rule_id
 and not exists (select from runs where runs.rule_id = p.rule_id
     and runs.connected_account = p.connected_account and runs.window_key = payouts.id)
 """
+# A rule that owes a payout's report only since later is asked for it only if the days begin before the rule does.
+_ARRIVING = text(f"""
+{_SHOWN} from rule_progress as p {_OF_PROGRESS}
+where p.id = :progress_id and {_ITEMIZED} and payouts.arrives_on >= :first and payouts.arrives_on < :until
+  and (:first < rules.starts_on or not ({NO_RUN})
+    or payouts.stripe_created_at >= cast(rules.starts_on as timestamp) at time zone rules.timezone)
+order by payouts.stripe_created_at, payouts.id limit :limit
+""")
 _NOT_PLANNED = text(f"""
 {_SHOWN} {_OWED} and {_ITEMIZED} and {NO_RUN} order by payouts.stripe_created_at, payouts.id limit :limit
 """)

@@ -3,6 +3,7 @@
 import json
 from collections.abc import AsyncIterator
 from contextlib import suppress
+from datetime import date, timedelta
 from typing import Any
 
 import httpx
@@ -372,6 +373,24 @@ async def test_a_backfill_selects_payouts_by_the_day_on_which_they_arrive(
     assert [one["state"] for one in covered.json()["data"]] == ["failed"]
     assert (await backfilled("2026-04-01", "2026-04-30"))["retried"] == 1
     assert (await backfilled("2026-03-01", "2026-03-31"))["retried"] == 0
+
+
+async def test_a_backfill_from_a_rules_start_leaves_out_what_was_made_before_it(
+    res: Resources, admin: httpx.AsyncClient
+) -> None:
+    start = date.fromisoformat(RULE["starts_on"])
+    await admin.post("/v1/rules", json=RULE)
+    await planned(res)
+    before = await fetch(res, "select 1 from payouts where automatic and reconciliation = 'completed' "
+        "and stripe_created_at < :start and arrives_on >= :start", start=start)  # fmt: skip
+    assert before != []
+
+    async def backfilled(first: date) -> dict[str, Any]:
+        asked = {"from": str(first), "through": str(start + timedelta(days=20)), "dry_run": True}
+        return dict((await admin.post("/v1/rules/payouts/backfill", json=asked)).json())
+
+    assert (await backfilled(start))["planned"] == 0
+    assert (await backfilled(start - timedelta(days=1)))["planned"] >= len(before)
 
 
 async def test_payouts_need_their_cadence_and_the_cadence_needs_payouts(admin: httpx.AsyncClient) -> None:
