@@ -7,7 +7,7 @@ from datetime import datetime
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.db.rows import fetch_first, fetch_one
+from app.db.rows import fetch_first
 from app.errors import Conflict, NotFound
 from app.queue.wakeups import wake
 from app.vocabulary import Lane
@@ -16,9 +16,10 @@ from app.vocabulary import Lane
 async def retry(session: AsyncSession, message_id: uuid.UUID, target_id: uuid.UUID) -> None:
     """Send a message to a target again, whatever its state. Raises NotFound, and Conflict for a disabled target."""
     values = {"message_id": message_id, "target_id": target_id}
+    target = await _lock(session, target_id)
     if (await session.execute(_RETRY, values)).scalar_one_or_none() is None:
         raise NotFound(f"no delivery of message {message_id} to target {target_id}: see GET /v1/deliveries")
-    await _check_is_sent_to(session, target_id)
+    _check_is_sent_to(target)
     await wake(session, Lane.DELIVERIES)
 
 
@@ -26,8 +27,9 @@ async def recover(session: AsyncSession, target_id: uuid.UUID, since: datetime) 
     """Send a target's failed and skipped messages since a time again; returns how many. Raises Conflict for a
     disabled target."""
     values = {"target_id": target_id, "since": since}
+    target = await _lock(session, target_id)
+    _check_is_sent_to(target)
     recovered = len((await session.execute(_RECOVER, values)).all())
-    await _check_is_sent_to(session, target_id)
     if recovered:
         await wake(session, Lane.DELIVERIES)
     return recovered
@@ -45,9 +47,15 @@ class _Target:
     removed: bool
 
 
-async def _check_is_sent_to(session: AsyncSession, target_id: uuid.UUID) -> None:
-    """After its deliveries were changed, so that locks are taken in the order in which attempts are recorded."""
-    target = await fetch_one(session, _Target, _TARGET, {"target_id": target_id})
+async def _lock(session: AsyncSession, target_id: uuid.UUID) -> _Target:
+    """The target, which is not disabled before the caller commits: locked before its deliveries, as attempts do it."""
+    target = await fetch_first(session, _Target, _TARGET, {"target_id": target_id})
+    if target is None:
+        raise NotFound(f"there is no target {target_id}: see GET /v1/targets")
+    return target
+
+
+def _check_is_sent_to(target: _Target) -> None:
     if target.removed:
         raise Conflict(f"the target {target.name!r} was removed: nothing is sent to it any longer")
     if not target.enabled:
@@ -85,7 +93,6 @@ where deliveries.target_id = :target_id and deliveries.state in ('failed', 'skip
     and messages.id = deliveries.message_id and messages.created_at >= :since
 returning 1
 """)
-# Locked, so that it is not disabled before what was changed is committed.
 _TARGET = text("""
 select name, enabled, deleted_at is not null as removed from targets where id = :target_id for share
 """)
