@@ -148,7 +148,10 @@ def _log(outcome: Outcome, cause: Cause, *, seconds: float) -> None:
 
 
 def _groups(events: Sequence[PendingEvent]) -> Iterator[tuple[Handler, list[PendingEvent]]]:
-    """The events of a batch by handler, always in the same order, so that no two workers deadlock."""
+    """The events of a batch by handler, always in the same order, so that two workers hardly ever deadlock.
+
+    Hints and events about the same runs still may: then PostgreSQL ends one, and its batch is taken again.
+    """
 
     def place(event: PendingEvent) -> tuple[str, str]:
         return event.account, _handler_of(event).__qualname__

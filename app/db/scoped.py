@@ -46,7 +46,7 @@ CONDITIONS = {
     "targets": _OF_TARGET,
     "withdrawals": _of("rules", "rule_id"),
 }
-# These belong to no account: what the service knows about itself, and what no answer shows.
+# These belong to no account: what the service knows about itself, and what no answer shows but as a number.
 FOR_EVERYBODY = frozenset(
     {
         "alembic_version", "dropped_objects", "file_chunks", "file_store_probes", "login_links", "notices",
