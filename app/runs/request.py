@@ -81,8 +81,12 @@ async def record_created(session: AsyncSession, created: Sequence[Created], *, p
     claims = [one.claim for one in created]
     batch = Batch(session)
     settle.add_lock(batch, account, ids)
-    known = {"run_ids": [claim.run_id for claim in claims], "numbers": [claim.attempt for claim in claims]}
-    batch.add(_NOTE_IDS, {**known, "stripe_run_ids": ids})
+    asked = {
+        "run_ids": [claim.run_id for claim in claims],
+        "numbers": [claim.attempt for claim in claims],
+        "keys": [claim.idempotency_key for claim in claims],
+    }
+    batch.add(_NOTE_IDS, {**asked, "account": account, "stripe_run_ids": ids})
     made = [Move(one.claim.run_id, one.stripe_run.id, one.claim.attempt) for one in created]
     moves.begin_moves(batch, made, to=RunState.REQUESTED, poll=poll_seconds)
     holds.add_accepted(batch, account, CallKind.CREATE)
@@ -96,9 +100,16 @@ async def record_created(session: AsyncSession, created: Sequence[Created], *, p
         await settle.apply_earlier_events(session, account, pending, poll_seconds=poll_seconds)
 
 
+# A standby that took over during the call may lack the claim, and with it the attempt's row. Without one, the run would
+# be requested, and nothing could find its Stripe run.
 _NOTE_IDS = text("""
-update attempts set stripe_run_id = made.id, requested_at = coalesce(requested_at, now()), heard_at = now()
-from unnest(cast(:run_ids as uuid[]), cast(:numbers as int[]), cast(:stripe_run_ids as text[]))
-    as made(run_id, number, id)
-where attempts.run_id = made.run_id and attempts.number = made.number and stripe_run_id is null
+insert into attempts (run_id, number, account, idempotency_key, stripe_run_id, requested_at, heard_at)
+select made.run_id, made.number, :account, made.key, made.id, now(), now()
+from unnest(cast(:run_ids as uuid[]), cast(:numbers as int[]), cast(:keys as text[]), cast(:stripe_run_ids as text[]))
+    as made(run_id, number, key, id)
+join runs on runs.id = made.run_id
+order by made.run_id
+on conflict (run_id, number) do update set stripe_run_id = excluded.stripe_run_id,
+    requested_at = coalesce(attempts.requested_at, excluded.requested_at), heard_at = excluded.heard_at
+where attempts.stripe_run_id is null
 """)

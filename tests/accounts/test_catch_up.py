@@ -313,6 +313,27 @@ async def test_a_fail_over_is_noticed_by_the_servers_timeline_however_short_the_
             assert (await found_by_health(res))[0] == "ok"
 
 
+async def test_a_create_that_is_answered_after_a_fail_over_is_recorded_although_the_standby_lacks_the_claim(
+    backups: Backups, simulator: Simulator
+) -> None:
+    async with backups.service() as res:
+        await days_due(res, simulator, 1)
+    with backups.copy() as standby:
+        async with backups.service() as res:
+            (claim,) = await claim_requests(res, 1)
+
+        # When the standby, which has nothing of the claim, takes over before Stripe answers
+        backups.url = standby
+        async with backups.service() as res:
+            await request_run(res, claim)
+            await everything_is_due(res)
+            await work_off(res)
+
+            assert await states(res) == {"stored": 1}
+            assert [attempt["idempotency_key"] for attempt in await attempts(res)] == [claim.idempotency_key]
+    assert len(simulator.runs) == 1
+
+
 async def found_by_health(res: Resources) -> tuple[str, str]:
     (found,) = [one for one in (await judge(res.sessions, res.settings)).checks if one.name == "fail_over"]
     return found.status.value, found.detail.partition(":")[0]
