@@ -7,7 +7,7 @@ from fastapi import APIRouter, Query
 
 from app import audit
 from app.api.http.dependencies import CalledBy, Res, Session, TheSettings
-from app.api.http.paging import bad_cursor, page_of, read_cursor, read_id_cursor
+from app.api.http.paging import bad_cursor, page_by_name, page_of, read_cursor, read_id_cursor
 from app.api.schemas.common import Page, PageIn
 from app.api.schemas.targets import AttemptOut, DeliveryOut, MessageDetailOut, MessageOut, MessageTypeOut
 from app.targets import listing, recovery
@@ -78,13 +78,13 @@ async def retry_delivery(res: Res, caller: CalledBy, message_id: uuid.UUID, targ
 
 
 @router.get("/message-types")
-async def list_message_types() -> Page[MessageTypeOut]:
-    """Every type of message, with an example of its body."""
+async def list_message_types(asked: Annotated[PageIn, Query()]) -> Page[MessageTypeOut]:
+    """The types of messages by name, each with an example of its body."""
     types = [
         MessageTypeOut(type=type_, description=one.description, lasting=one.lasting, example=example_of(type_))
         for type_, one in DESCRIBED.items()
     ]
-    return Page(data=types, next_cursor=None)
+    return page_by_name("message_types", types, asked, lambda one: one.type)
 
 
 def _shown(one: ShownDelivery) -> DeliveryOut:

@@ -2,11 +2,12 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Path
+from fastapi import APIRouter, Path, Query
 
 from app.api.checks import shown_window
 from app.api.http.dependencies import CalledBy, Res, Session, TheSettings, for_every_account
-from app.api.schemas.common import Page
+from app.api.http.paging import page_by_name
+from app.api.schemas.common import Page, PageIn
 from app.api.schemas.tables import (
     ColumnIn,
     ColumnOut,
@@ -27,10 +28,10 @@ _Column = Annotated[str, Path(min_length=1, max_length=500, pattern=r"^[^\x00]*$
 
 
 @router.get("")
-async def list_tables(session: Session) -> Page[TableOut]:
-    """Every table that has files, by name; all of them at once."""
-    found = await overview.list_tables(session)
-    return Page(data=[TableOut.model_validate(table) for table in found], next_cursor=None)
+async def list_tables(session: Session, asked: Annotated[PageIn, Query()]) -> Page[TableOut]:
+    """The tables that have files, by name."""
+    tables = [TableOut.model_validate(table) for table in await overview.list_tables(session)]
+    return page_by_name("tables", tables, asked, lambda table: table.name)
 
 
 @router.get("/{table}")

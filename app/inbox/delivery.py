@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -159,7 +160,12 @@ def _object_id(event: Mapping[str, Any]) -> str | None:
 
 
 def _created(value: object) -> datetime | None:
-    # orjson reads only JSON's own numbers; a year beyond 9999 is not a date, but no reason to refuse an event.
+    # Thin events write it as text. A year beyond 9999 is not a date, but no reason to refuse an event.
+    if isinstance(value, str):
+        with suppress(ValueError, OverflowError):
+            created = datetime.fromisoformat(value)
+            return None if created.tzinfo is None else created.astimezone(UTC)
+        return None
     if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 253_402_300_800:
         return None
     return datetime.fromtimestamp(value, UTC)

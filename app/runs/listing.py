@@ -103,6 +103,7 @@ class ShownFile:
     media_type: str
     size: int  # bytes
     sha256: str
+    line_count: int | None
     stored_at: datetime
     removed_at: datetime | None
     removed_reason: str | None

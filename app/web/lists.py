@@ -13,6 +13,7 @@ from app.api import audit, checks, events, loads, messages, tables, targets
 from app.api.schemas.common import PageIn
 from app.api.schemas.tables import CheckListIn, LoadListIn
 from app.db.rows import fetch
+from app.tables import overview
 from app.tables.checks.results import Verdict
 from app.vocabulary import DeliveryState, EventStatus
 from app.web.compared import summarize
@@ -83,9 +84,9 @@ def _short(value: Any) -> str:
 async def show_tables(visit: Visit) -> Response:
     """The tables, the columns that wait for a decision, and the files that could not be loaded."""
     async with visit.res.sessions.begin() as session:
-        found = await tables.list_tables(session)
+        found = await overview.list_tables(session)
         failed = await loads.list_loads(session, checked(LoadListIn, {"state": "failed", "limit": 20}))
-    return visit.show("tables.html", tables=found.data, failed=failed.data, schema=visit.res.settings.reports_schema)
+    return visit.show("tables.html", tables=found, failed=failed.data, schema=visit.res.settings.reports_schema)
 
 
 async def show_table(visit: Visit) -> Response:

@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Request, Response
 from pydantic import Field
 
 from app.api.http.dependencies import CalledBy, Res
@@ -31,7 +31,7 @@ class LoginLinkOut(Out):
 
 @router.post("", status_code=201)
 async def create_login_link(
-    res: Res, caller: CalledBy, request: Request, asked: LoginLinkIn | None = None
+    res: Res, caller: CalledBy, request: Request, response: Response, asked: LoginLinkIn | None = None
 ) -> LoginLinkOut:
     """A link to the pages for one person. Opening it does not use it up; its button logs in, once."""
     asked = asked or LoginLinkIn(role=caller.role)
@@ -40,7 +40,8 @@ async def create_login_link(
             session, name=asked.name or caller.name, role=asked.role, origin=caller.origin, by=caller.name
         )
     base = res.settings.public_url or f"{request.url.scheme}://{request.url.netloc}{res.settings.base_path}"
-    return LoginLinkOut(url=link_address(base, link), expires_at=expires_at)
+    response.headers["Location"] = url = link_address(base, link)
+    return LoginLinkOut(url=url, expires_at=expires_at)
 
 
 def link_address(base: str, link: str) -> str:

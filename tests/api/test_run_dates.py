@@ -55,10 +55,22 @@ async def test_runs_are_filtered_by_the_day_that_their_window_counts_as(api: htt
 @pytest.mark.usefixtures("daily")
 async def test_both_forms_of_an_end_and_both_names_of_a_rule_are_refused(api: httpx.AsyncClient) -> None:
     ends = await api.get("/v1/runs", params={"to": "2026-03-31", "through": "2026-03-30"})
+    of_checks = await api.get("/v1/checks", params={"to": "2026-03-31", "through": "2026-03-30"})
     names = await api.get("/v1/runs", params={"rule": "daily", "rule_id": "01a1fe99-9c4a-7000-bd32-e12b7cda8e62"})
     unknown = await api.get("/v1/runs", params={"rule": "dayly"})
 
-    assert [ends.status_code, names.status_code, unknown.status_code] == [422, 422, 404]
+    assert [ends.status_code, of_checks.status_code, names.status_code, unknown.status_code] == [422, 422, 422, 404]
+
+
+@pytest.mark.usefixtures("daily")
+@pytest.mark.parametrize("since", ["1970-01-01T00:00:00Z", "0002-01-01T00:00:00+14:00"])
+async def test_a_first_request_may_ask_for_what_was_stored_since_ever(api: httpx.AsyncClient, since: str) -> None:
+    everything = (await api.get("/v1/runs", params={"order": "stored"})).json()["data"]
+
+    found = (await api.get("/v1/runs", params={"order": "stored", "stored_after": since})).json()["data"]
+
+    assert [run["id"] for run in found] == [run["id"] for run in everything]
+    assert found
 
 
 @pytest.mark.usefixtures("daily")

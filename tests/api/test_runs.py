@@ -48,6 +48,7 @@ async def test_a_stored_run_is_shown_in_the_shape_of_the_contract(res: Resources
     assert (run["waiting"], run["error"]) == (None, None)
     assert run["file"]["media_type"] == "text/csv"
     assert len(run["file"]["sha256"]) == 64
+    assert run["file"]["line_count"] == len((await api.get(f"/v1/runs/{run['id']}/file")).text.splitlines())
     assert all(run[name].endswith("Z") for name in ("planned_at", "requested_at", "ready_at", "stored_at"))
 
 

@@ -4,6 +4,7 @@ import asyncio
 import gc
 import json
 from contextlib import suppress
+from datetime import UTC, datetime
 from typing import Any
 
 import psycopg
@@ -55,6 +56,22 @@ async def test_an_event_of_another_kind_is_kept_as_ignored_without_a_body_if_its
     assert (found["payload"] is not None) is with_body
     assert len(found["payload_sha256"]) == 64
     assert await handlers.drain(res) == 0
+
+
+@pytest.mark.parametrize(
+    ("created", "known"),
+    [
+        ("2026-11-27T16:20:01.500Z", datetime(2026, 11, 27, 16, 20, 1, 500_000, UTC)),
+        ("2026-11-27T16:20:01", None),  # of no time zone
+        ("0001-01-01T00:00:00+10:00", None),  # before Python's first year
+        ("yesterday", None),
+    ],
+)
+async def test_the_time_of_a_thin_event_is_kept(res: Resources, created: str, known: datetime | None) -> None:
+    await accept(res.intake, an_event(object="v2.core.event", created=created))
+
+    (found,) = await kept(res)
+    assert (found["status"], found["stripe_created_at"]) == ("ignored", known)
 
 
 async def test_an_account_whose_mode_is_not_known_takes_events_of_either_mode(

@@ -157,7 +157,8 @@ async def test_an_unknown_report_has_a_table_once_a_column_is_approved(
 async def test_a_table_says_what_its_columns_mean_and_who_leads(tables: Resources, client: httpx.AsyncClient) -> None:
     await stored_and_loaded(tables, rows(line(1)), rule_id=await rule(tables))
 
-    (listed,) = (await client.get("/v1/tables")).json()["data"]
+    (listed,) = (await client.get("/v1/tables?limit=1")).json()["data"]
+    assert (await client.get("/v1/tables?limit=0")).status_code == 422
     shown = (await client.get(f"/v1/tables/{TABLE}")).json()
 
     assert (listed["name"], listed["rows"], listed["files"]) == (TABLE, 1, 1)

@@ -160,6 +160,17 @@ async def test_every_message_type_has_an_example(api: httpx.AsyncClient) -> None
     assert all(one["example"]["type"] == one["type"] for one in types)
 
 
+async def test_message_types_come_in_pages(api: httpx.AsyncClient) -> None:
+    whole = (await api.get("/v1/message-types")).json()
+    first = (await api.get("/v1/message-types?limit=1")).json()
+    rest = (await api.get("/v1/message-types", params={"cursor": first["next_cursor"]})).json()
+    bad = await api.get("/v1/message-types?cursor=x")
+
+    assert first["data"] + rest["data"] == whole["data"]
+    assert (len(first["data"]), rest["next_cursor"], whole["next_cursor"]) == (1, None, None)
+    assert (bad.status_code, bad.json()["errors"][0]["pointer"]) == (422, "cursor")
+
+
 async def test_readers_may_look_and_not_touch(res: Resources, receiver: WebReceiver) -> None:
     async with client_of(res, READ_TOKEN) as reader:
         assert (await reader.get("/v1/targets")).status_code == 200

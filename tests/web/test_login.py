@@ -114,6 +114,7 @@ async def test_the_api_never_reads_a_cookie(res: Resources) -> None:
 async def test_a_link_logs_in_once_by_its_button_and_opening_it_spends_nothing(res: Resources) -> None:
     async with client_of(res) as api, visitor(res) as client, visitor(res) as late:
         asked = await api.post("/v1/login-links", json={"name": "anna", "role": "read"})
+        assert asked.headers["location"] == asked.json()["url"]
         url = asked.json()["url"].removeprefix("http://tallyhook.test")
         link = url.partition("link=")[2]
         for _ in range(2):

@@ -4,11 +4,11 @@ import base64
 import binascii
 import json
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from typing import TypeVar
 
-from app.api.schemas.common import Page, is_text
+from app.api.schemas.common import Page, PageIn, is_text
 from app.errors import BadInput, FieldError
 from app.ids import LARGEST_NUMBER
 from app.planning.windows import FIRST_DAY, LAST_DAY
@@ -24,6 +24,13 @@ def page_of(kind: str, rows: Sequence[T], limit: int, key: Callable[[T], Sequenc
     shown = list(rows[:limit])
     more = make_cursor(kind, *map(str, key(shown[-1]))) if len(rows) > limit else None
     return Page(data=shown, next_cursor=more)
+
+
+def page_by_name(kind: str, items: Iterable[T], asked: PageIn, name: Callable[[T], str]) -> Page[T]:
+    """Build a page of a list that is short enough to be read whole; names are unique."""
+    (after,) = read_cursor(kind, asked.cursor, parts=1) if asked.cursor else ("",)
+    later = sorted((item for item in items if name(item) > after), key=name)
+    return page_of(kind, later, asked.limit, lambda item: [name(item)])
 
 
 def make_cursor(kind: str, *position: str) -> str:

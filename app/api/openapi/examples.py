@@ -57,6 +57,7 @@ _FILE = {
     "media_type": "text/csv",
     "size": 53075,
     "sha256": "cd990b3464f559b09af10847c2127d0568710823bd4c96ace25ceffa243cf7fe",
+    "line_count": 412,
     "stored_at": _STORED_AT,
     "removed_at": None,
     "removed_reason": None,

@@ -7,7 +7,7 @@ import json
 import math
 import re
 from collections.abc import Iterator
-from datetime import UTC, date, datetime, timedelta
+from datetime import MINYEAR, UTC, date, datetime, timedelta
 from typing import Annotated, Any, Generic, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter
@@ -81,12 +81,15 @@ def _in_utc(value: datetime) -> datetime:
 def _with_offset(value: datetime) -> datetime:
     if value.tzinfo is None:
         raise ValueError("has no offset; write 2026-10-01T07:00:00Z, or +02:00 in place of Z")
-    if not FIRST_DAY.year < value.year <= LAST_DAY.year:
-        raise ValueError(f"must be between {FIRST_DAY.year + 1} and {LAST_DAY.year}")
+    # A first request asks for everything since 1970, or since year 2: no offset leads out of Python's years from there.
+    if not MINYEAR < value.year <= LAST_DAY.year:
+        raise ValueError(f"must be between {MINYEAR + 1} and {LAST_DAY.year}")
     return value.astimezone(UTC)
 
 
-def _whole_second(value: datetime) -> datetime:
+def _of_interval(value: datetime) -> datetime:
+    if not FIRST_DAY.year < value.year:
+        raise ValueError(f"must be between {FIRST_DAY.year + 1} and {LAST_DAY.year}")
     if value.microsecond:
         raise ValueError("must be a whole second: Stripe's reports count in seconds")
     return value
@@ -157,7 +160,7 @@ Day = Annotated[date, Field(ge=FIRST_DAY, le=LAST_DAY), BeforeValidator(_day_tex
 # Outside of a schema, in paths.
 DAY: TypeAdapter[date] = TypeAdapter(Day)
 Moment = Annotated[datetime, BeforeValidator(_time_text), AfterValidator(_with_offset)]
-WholeSecond = Annotated[Moment, AfterValidator(_whole_second)]
+WholeSecond = Annotated[Moment, AfterValidator(_of_interval)]
 Parameters = Annotated[dict[str, Any], AfterValidator(_parameters)]
 # Connections may have a time zone of their own; what goes out is always UTC, and so ends in Z.
 Time = Annotated[datetime, AfterValidator(_in_utc)]

@@ -119,6 +119,7 @@ class FileOut(Out):
     media_type: str
     size: int = Field(description="In bytes.")
     sha256: str
+    line_count: int | None = Field(description="The header's included; null if it is not a text file.")
     stored_at: Time
     removed_at: Time | None = Field(description="When its bytes were removed; null if they were not.")
     removed_reason: str | None = Field(description="Why they were removed.")

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, StrictBool
 
-from app.api.schemas.common import Day, In, Name, Out, PageIn, Slug, Time
+from app.api.schemas.common import Days, In, Name, Out, PageIn, Slug, Time
 from app.tables.catalogue import Kind
 from app.tables.checks.listing import CheckFilters
 from app.tables.checks.results import Verdict
@@ -270,7 +270,7 @@ class VerdictOut(Out):
     at: Time
 
 
-class CheckListIn(PageIn):
+class CheckListIn(Days, PageIn):
     """Which verdicts to list: the newest on each subject or, with `history`, all of them."""
 
     verdict: Verdict | None = None
@@ -281,20 +281,13 @@ class CheckListIn(PageIn):
         default=None, description="Only those that compare this run's file: the newest on each subject."
     )
     account: Slug | None = None
-    first: Day | None = Field(default=None, alias="from", description="A local date of the window.")
-    until: Day | None = Field(default=None, alias="to", description="Exclusive.")
-    through: Day | None = Field(default=None, description="Inclusive.")
     history: bool = False
 
     def filters(self) -> CheckFilters:
-        """The same as the core takes it."""
-        until = self.until
-        if self.through is not None:
-            after = self.through.fromordinal(min(self.through.toordinal() + 1, self.through.max.toordinal()))
-            until = after if until is None else min(until, after)
+        """The same as the core takes it. Raises BadInput."""
         verdict = None if self.verdict is None else self.verdict.value
         return CheckFilters(
-            verdict, self.name, self.rule_id, self.account, self.first, until, self.history, self.run_id
+            verdict, self.name, self.rule_id, self.account, self.first, self.end(), self.history, self.run_id
         )
 
 

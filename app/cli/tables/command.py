@@ -20,7 +20,7 @@ async def list_(api: Api, as_json: AsJson = False) -> None:
     """List the tables that files were loaded into."""
     from app.cli.output import show_list
 
-    show_list(_COLUMNS, (await api.get("/v1/tables"))["data"], as_json=as_json)
+    show_list(_COLUMNS, await api.list("/v1/tables", limit=10_000), as_json=as_json)
 
 
 @command(tables)
@@ -37,7 +37,7 @@ async def show(
 
     if table is None and not dbt:
         raise typer.BadParameter("name a table, or give --dbt")
-    names = [one["name"] for one in (await api.get("/v1/tables"))["data"]] if table is None else [table]
+    names = [table] if table is not None else [one["name"] for one in await api.list("/v1/tables", limit=10_000)]
     found = [await api.get(f"/v1/tables/{quote(name, safe='')}") for name in names]
     if dbt:
         from app.cli.tables.dbt import sources
