@@ -22,8 +22,6 @@ from app.vocabulary import Lane, MessageType, RunState
 
 # E-mail and Slack collect messages for this long: 10,000 refused accounts are one mail.
 COLLECT_SECONDS = 45
-# Good news goes out by e-mail once a day, at this hour in UTC.
-DIGEST_HOUR = 6
 
 _TYPES = {
     RunState.STORED: MessageType.RUN_STORED,
@@ -69,7 +67,7 @@ async def announce(session: AsyncSession, new: Sequence[NewMessage]) -> int:
     if not new:
         return 0
     rows = orjson.dumps([message.as_row() for message in new]).decode()
-    values = {"rows": rows, "collect": COLLECT_SECONDS, "digest_hour": DIGEST_HOUR}
+    values = {"rows": rows, "collect": COLLECT_SECONDS}
     pending = int((await session.execute(_ANNOUNCE, values)).scalar_one())
     if pending:
         await wake(session, Lane.DELIVERIES)
@@ -253,7 +251,7 @@ where runs.id in (
 )
 limit 1000
 """)
-# Messages for people are collected (due a little later), and good news waits for the morning's digest.
+# Messages for people are collected: due a little later.
 _ANNOUNCE = text("""
 with written as (
     insert into messages (id, type, account, rule_id, subject, data, dedupe_key)
@@ -264,11 +262,7 @@ with written as (
 ), made as (
     insert into deliveries (message_id, target_id, state, due_at)
     select written.id, targets.id, case when targets.enabled then 'pending' else 'skipped' end,
-        case when targets.kind = 'email' and written.type in ('run.stored', 'run.cancelled', 'rule.on_time')
-             then (date_trunc('day', clock_timestamp() at time zone 'UTC' - make_interval(hours => :digest_hour))
-                + make_interval(days => 1, hours => :digest_hour)) at time zone 'UTC'
-             when targets.kind in ('email', 'slack') then clock_timestamp() + make_interval(secs => :collect)
-             else clock_timestamp() end
+        clock_timestamp() + make_interval(secs => case when targets.kind in ('email', 'slack') then :collect else 0 end)
     from written join every_target as targets on targets.deleted_at is null
         and (targets.message_types && array['*', written.type])
         and (targets.rule_ids is null or written.rule_id = any(targets.rule_ids))

@@ -10,22 +10,24 @@ from app.vocabulary import MessageType
 # How many messages of one type and rule are shown in full; the others are counted.
 MOST_LINES = 10
 
+# Problems first: the subject names three headings.
 _HEADINGS = {
-    MessageType.RUN_STORED: "Reports stored",
-    MessageType.RUN_FAILED: "Reports failed",
-    MessageType.RUN_CANCELLED: "Reports cancelled",
-    MessageType.RUN_RESTATED: "Reports restated by Stripe",
-    MessageType.RULE_LATE: "Late",
-    MessageType.RULE_ON_TIME: "On time again",
     MessageType.ACCOUNT_HELD: "Key refused by Stripe",
-    MessageType.ACCOUNT_RELEASED: "Key accepted again",
     MessageType.REPORT_TYPE_MISSING: "Report type missing",
-    MessageType.COLUMNS_CHANGED: "Columns changed",
+    MessageType.RULE_LATE: "Late",
+    MessageType.RUN_FAILED: "Reports failed",
     MessageType.CHECK_DIFFERS: "Numbers differ",
-    MessageType.MONTH_COMPLETE: "Month complete",
+    MessageType.COLUMNS_CHANGED: "Columns changed",
     MessageType.TARGET_DISABLED: "Target disabled",
+    MessageType.RUN_RESTATED: "Reports restated by Stripe",
+    MessageType.RUN_CANCELLED: "Reports cancelled",
+    MessageType.ACCOUNT_RELEASED: "Key accepted again",
+    MessageType.RULE_ON_TIME: "On time again",
+    MessageType.MONTH_COMPLETE: "Month complete",
+    MessageType.RUN_STORED: "Reports stored",
     MessageType.PING: "Test",
 }
+_ORDER = {type_: place for place, type_ in enumerate(_HEADINGS)}
 
 
 def subject_of(messages: Sequence[DueMessage]) -> str:
@@ -45,11 +47,10 @@ def text_of(messages: Sequence[DueMessage], *, public_url: str | None) -> str:
 
 def _by_heading(messages: Sequence[DueMessage]) -> list[tuple[str, list[DueMessage]]]:
     def heading(message: DueMessage) -> str:
-        known = _HEADINGS.get(MessageType(message.type), message.type)
-        rule = _rule_name(message)
+        known, rule = _HEADINGS[MessageType(message.type)], _rule_name(message)
         return known if rule is None else f"{known}: {rule}"
 
-    ordered = sorted(messages, key=lambda message: (heading(message), message.id))
+    ordered = sorted(messages, key=lambda one: (_ORDER[MessageType(one.type)], heading(one), one.id))
     return [(found, list(group)) for found, group in groupby(ordered, key=heading)]
 
 

@@ -313,29 +313,26 @@ async def test_a_target_hears_only_of_the_rules_accounts_and_types_that_it_names
     assert [one["name"] for one in told] == ["account", "this rule"]
 
 
-async def test_failures_are_collected_into_one_mail_and_stored_reports_wait_for_the_digest(
+async def test_a_mail_collects_what_happened_within_a_minute_problems_first(
     res: Resources, simulator: Simulator, smtp: MailServer
 ) -> None:
     await add_target(res, TargetKind.EMAIL, recipients=["books@example.com"])
     await store_reports(res, simulator, days=3, parameters={"columns": ["no_such_column"]})
     await store_reports(res, simulator, days=3, name="well", starts_on=service.at("2026-03-02").date())
-    await execute(
-        res,
-        "update deliveries set due_at = clock_timestamp() from messages where message_id = messages.id"
-        " and type = 'run.failed'",
-    )
+    assert await fetch(res, "select 1 from deliveries where due_at > clock_timestamp() + interval '1 minute'") == []
+    await make_due(res)
 
     calls = await send_due(res)
 
     (mail,) = smtp.mails
     text = mail.get_content()  # type: ignore[attr-defined]
     assert calls == 1
-    assert mail["Subject"] == "Tallyhook: Reports failed: daily-activity (3)"
+    # Folded: with some versions of Python the space that begins the second line is read as part of it.
+    assert mail["Subject"].strip() == "Tallyhook: Reports failed: daily-activity (3), Reports stored: well (2)"
     assert "2026-03-02" in text
-    assert "no_such_column" in text
+    assert text.index("no_such_column") < text.index("Reports stored")
     assert "https://reports.example.com/runs/" in text
-    pending = [type_ for type_, state, _ in await states(res) if state == "pending"]
-    assert pending == ["run.stored", "run.stored"]
+    assert {state for _, state, _ in await states(res)} == {"delivered"}
 
 
 @pytest.mark.parametrize(("silent_at", "word"), [("DATA", "timed_out"), ("QUIT", None)])
