@@ -101,14 +101,14 @@ async def record_created(session: AsyncSession, created: Sequence[Created], *, p
 
 
 # A standby that took over during the call may lack the claim, and with it the attempt's row. Without one, the run would
-# be requested, and nothing could find its Stripe run.
+# be requested, and nothing could find its Stripe run. Runs are locked before attempts (docs/decisions/0025).
 _NOTE_IDS = text("""
 insert into attempts (run_id, number, account, idempotency_key, stripe_run_id, requested_at, heard_at)
 select made.run_id, made.number, :account, made.key, made.id, now(), now()
 from unnest(cast(:run_ids as uuid[]), cast(:numbers as int[]), cast(:keys as text[]), cast(:stripe_run_ids as text[]))
     as made(run_id, number, key, id)
 join runs on runs.id = made.run_id
-order by made.run_id
+order by made.run_id for no key update of runs
 on conflict (run_id, number) do update set stripe_run_id = excluded.stripe_run_id,
     requested_at = coalesce(attempts.requested_at, excluded.requested_at), heard_at = excluded.heard_at
 where attempts.stripe_run_id is null

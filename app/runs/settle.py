@@ -30,6 +30,7 @@ class _Attempt:
     stripe_run_id: str
     traceparent: str | None
     is_current: bool
+    state: str
     left_pending: bool | None
 
 
@@ -105,8 +106,7 @@ async def _settle_each_once(batch: Batch, account: str, updates: dict[str, Strip
         if stripe_run.status == "succeeded" and stripe_run.file is not None:
             succeeded.append((attempt, stripe_run.file))
         elif stripe_run.status == "failed":
-            error = RunError(ErrorKind.STRIPE_FAILED, stripe_run.error or "Stripe gave no reason")
-            await _failed(session, attempt, error)
+            await _failed(session, attempt, stripe_run)
         else:
             pending.append(attempt)
     await _succeeded(session, succeeded)
@@ -143,10 +143,10 @@ async def _succeeded(session: AsyncSession, results: Sequence[tuple[_Attempt, St
     await batch.send()
 
 
-async def _failed(session: AsyncSession, attempt: _Attempt, error: RunError) -> None:
+async def _failed(session: AsyncSession, attempt: _Attempt, stripe_run: StripeRun) -> None:
     # A failure after a recorded success changes nothing: only a requested run waits for an outcome.
-    state = (await session.execute(_STATE, {"run_id": attempt.run_id})).scalar_one()
-    if state == RunState.REQUESTED:
+    if attempt.state == RunState.REQUESTED:
+        error = RunError(ErrorKind.STRIPE_FAILED, stripe_run.error or "Stripe gave no reason")
         await moves.try_again_or_fail(session, attempt.run_id, attempt.number, error)
 
 
@@ -160,12 +160,14 @@ select pg_advisory_xact_lock(key) from (
     select distinct hashtextextended(name, 0) as key from unnest(cast(:names as text[])) as name order by key offset 0
 ) as keys
 """)
+# What was true before somebody else let go of the run does not count: both rows are read as they are then.
 _ATTEMPTS_OF = text("""
 select attempts.run_id, attempts.number, attempts.stripe_run_id, runs.traceparent,
-    runs.attempt = attempts.number as is_current, outcome = 'cancelled' and stripe_ended_at is null as left_pending
+    runs.attempt = attempts.number as is_current, runs.state,
+    outcome = 'cancelled' and stripe_ended_at is null as left_pending
 from attempts join runs on runs.id = attempts.run_id
 where attempts.account = :account and stripe_run_id = any(:stripe_run_ids)
-order by attempts.run_id, attempts.number
+order by attempts.run_id, attempts.number for no key update of runs, attempts
 """)
 _ENDED = text("""
 update attempts set stripe_ended_at = now()
@@ -198,4 +200,3 @@ select payload from events
 where account = :account and object_id = any(:stripe_run_ids) and status = 'handled' and payload is not null
 order by id
 """)
-_STATE = text("select state from runs where id = :run_id for update")

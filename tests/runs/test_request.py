@@ -1,5 +1,6 @@
 """Asking Stripe for runs: one Stripe run per attempt, whatever happens to the answer."""
 
+import asyncio
 import json
 import time
 from collections.abc import Callable
@@ -9,9 +10,11 @@ import pytest
 
 from app.errors import Overtaken
 from app.resources import Resources
-from app.runs.request import request_run
+from app.runs import moves
+from app.runs.request import Created, record_created, request_run
 from app.simulator import Simulator
 from app.simulator.faults import When
+from app.vocabulary import AttemptOutcome, RunState
 from tests.runs.stories import (
     CREATE,
     attempts,
@@ -20,6 +23,7 @@ from tests.runs.stories import (
     keys_used,
     leases_run_out,
     one_due_run,
+    somebody_waits_for_a_lock,
 )
 from tests.service import (
     execute,
@@ -198,6 +202,35 @@ async def test_a_cancel_wins_over_a_create_in_flight_whose_run_is_remembered_but
     (attempt,) = await attempts(res)
     assert attempt["stripe_run_id"] == simulator.runs[0].id
     assert await fetch(res, "select 1 from files") == []
+
+
+async def test_the_id_of_a_run_that_is_being_cancelled_when_the_answer_arrives_is_kept(
+    res: Resources, simulator: Simulator
+) -> None:
+    # Given an answer that arrives while a cancellation has moved the run, and not ended its attempt yet
+    await one_due_run(res, simulator)
+    claim = await claim_one(res)
+    made = await res.stripe.create_run(
+        "default", claim.report_type, parameters=claim.parameters, idempotency_key=claim.idempotency_key
+    )
+
+    async def record() -> None:
+        async with res.sessions.begin() as session:
+            await record_created(session, [Created(claim, made)], poll_seconds=1)
+
+    # When both go on
+    async with res.sessions.begin() as cancelling:
+        planned = (RunState.PLANNED,)
+        assert await moves.move(cancelling, claim.run_id, to=RunState.CANCELLED, reason="a test", sources=planned)
+        recording = asyncio.create_task(record())
+        await somebody_waits_for_a_lock(res)
+        await moves.end_attempt(cancelling, claim.run_id, claim.attempt, outcome=AttemptOutcome.CANCELLED)
+    await recording
+
+    # Then neither is lost
+    assert (await only_run(res))["state"] == "cancelled"
+    (attempt,) = await attempts(res)
+    assert (attempt["stripe_run_id"], attempt["outcome"]) == (made.id, "cancelled")
 
 
 async def test_a_worker_that_died_after_its_call_is_followed_by_one_that_asks_with_the_same_key(

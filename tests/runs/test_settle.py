@@ -2,14 +2,17 @@
 
 import asyncio
 
+import pytest
 from sqlalchemy import text
 
 from app import handlers
 from app.resources import Resources
-from app.runs import settle
+from app.runs import moves, settle
 from app.runs.request import Created, record_created
 from app.simulator import Simulator
+from app.simulator.settings import Outcome
 from app.stripe_api.objects import stripe_run_from
+from app.vocabulary import AttemptOutcome, RunState
 from tests.runs.stories import (
     attempts,
     claim_one,
@@ -187,6 +190,38 @@ async def test_an_answer_overtaken_in_mid_recording_by_its_event_is_not_missed_b
     await handling
 
     assert (await only_run(res))["state"] == "ready"
+
+
+@pytest.mark.parametrize("outcome", ["succeed", "fail"])
+async def test_the_end_of_a_stripe_run_whose_run_is_being_cancelled_frees_its_slot(
+    res: Resources, simulator: Simulator, outcome: Outcome
+) -> None:
+    # Given an end that is reported while a cancellation has moved the run, and not ended its attempt yet
+    await one_due_run(res, simulator)
+    simulator.configure(outcome=outcome)
+    await request_due(res)
+    await simulator.settle()
+    run = await only_run(res)
+    ended = stripe_run_from(simulator.runs[0].rendered())
+    assert settle.has_ended(ended)
+
+    async def report() -> None:
+        async with res.sessions.begin() as session:
+            await settle.settle(session, "default", [ended], poll_seconds=60)
+
+    # When both go on
+    async with res.sessions.begin() as cancelling:
+        assert await moves.move(cancelling, run["id"], to=RunState.CANCELLED, reason="a test")
+        reporting = asyncio.create_task(report())
+        await somebody_waits_for_a_lock(res)
+        await moves.end_attempt(cancelling, run["id"], run["attempt"], outcome=AttemptOutcome.CANCELLED)
+    await reporting
+
+    # Then the run stays cancelled, and the end is known
+    assert (await only_run(res))["state"] == "cancelled"
+    (attempt,) = await attempts(res)
+    assert attempt["outcome"] == "cancelled"
+    assert attempt["stripe_ended_at"] is not None
 
 
 async def test_two_rules_that_want_the_same_report_have_a_stripe_run_and_a_file_each(
