@@ -75,8 +75,8 @@ async def look_up(res: Resources, claim: LookupClaim) -> None:
         return
     log_lines.annotate(outcome=stripe_run.status)
     async with res.sessions.begin() as session:
-        await holds.accepted(session, claim.account, CallKind.READ)
         await settle.settle(session, claim.account, [stripe_run], poll_seconds=res.settings.pending_poll_seconds)
+        await holds.accepted(session, claim.account, CallKind.READ)
     if claim.stuck and not settle.has_ended(stripe_run):
         message = f"{claim.stripe_run_id} has been pending since {claim.requested_at:%F %T} UTC"
         await _give_up(res, claim, RunError(ErrorKind.TIMED_OUT, message))

@@ -220,6 +220,30 @@ async def test_a_hint_about_a_run_whose_row_is_locked_waits_for_it(
     assert await look_up_due(res) == 0
 
 
+async def test_a_look_up_that_waits_for_its_stripe_run_has_no_other_run_locked(
+    res: Resources, simulator: Simulator
+) -> None:
+    # Given two runs whose look-ups were refused, and one of them is being looked up again
+    simulator.configure(outcome="hang")
+    await days_due(res, simulator, 2)
+    await request_due(res)
+    await everything_is_due(res)
+    claim, other = await claim_lookups(res, 10)
+    await execute(res, "update runs set refused_at = now()")
+
+    # When its answer arrives while the inbox is busy with news of that run, and goes on to the other one
+    async with res.sessions.begin() as inbox:
+        await settle.lock_stripe_runs(inbox, "default", [claim.stripe_run_id, other.stripe_run_id])
+        looking = asyncio.create_task(look_up(res, claim))
+        await somebody_waits_for_a_lock(res)
+        await look_up_soon(inbox, "default", [other.stripe_run_id])
+    await looking
+
+    # Then both come to an end, and what the answer says of the key is counted on the other one only
+    counted = await fetch(res, "select id, refusals from runs where refusals > 0 and refused_at is null")
+    assert [(run["id"], run["refusals"]) for run in counted] == [(other.run_id, 1)]
+
+
 async def test_a_look_up_of_a_run_that_was_settled_meanwhile_changes_nothing(
     res: Resources, simulator: Simulator
 ) -> None:
