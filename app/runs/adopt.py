@@ -101,8 +101,8 @@ async def draw_new_key(res: Resources, claim: RequestClaim) -> str:
 
 async def _make_ours(res: Resources, claim: RequestClaim, stripe_run_id: str) -> bool:
     async with res.sessions.begin() as session:
-        await lock_claim(session, claim, RunState.PLANNED)
         await settle.lock_stripe_runs(session, claim.account, [stripe_run_id])
+        await lock_claim(session, claim, RunState.PLANNED)
         ours = {"run_id": claim.run_id, "number": claim.attempt, "account": claim.account}
         return (await session.execute(_ADOPT, {**ours, "stripe_run_id": stripe_run_id})).first() is not None
 

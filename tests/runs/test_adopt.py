@@ -9,8 +9,8 @@ import pytest
 
 from app.errors import Overtaken
 from app.resources import Resources
-from app.runs import adopt
-from app.runs.request import request_run
+from app.runs import adopt, settle
+from app.runs.request import Created, record_created, request_run
 from app.runs.request_claim import claim_requests
 from app.simulator import Simulator
 from app.stripe_api.objects import StripeRun
@@ -22,6 +22,7 @@ from tests.runs.stories import (
     keys_used,
     leases_run_out,
     one_due_run,
+    somebody_waits_for_a_lock,
     states,
 )
 from tests.service import (
@@ -75,6 +76,32 @@ async def test_a_lost_run_is_known_by_its_parameters_however_stripe_echoes_them(
     run = StripeRun("frr_1", REPORT_TYPE, echoed, claim.asked_at, "pending", None, None)
 
     assert adopt.is_alike(run, claim) is alike
+
+
+async def test_an_answer_that_arrives_while_its_run_is_being_adopted_is_recorded(
+    res: Resources, simulator: Simulator
+) -> None:
+    # Given an answer that is being recorded after its lease, while a successor has found its Stripe run in the list
+    await one_due_run(res, simulator)
+    slow = await claim_one(res)
+    made = await res.stripe.create_run(
+        "default", slow.report_type, parameters=slow.parameters, idempotency_key=slow.idempotency_key
+    )
+    await leases_run_out(res)
+    successor = await claim_one(res)
+
+    # When both go on
+    async with res.sessions.begin() as recording:
+        await settle.lock_stripe_runs(recording, "default", [made.id])
+        adopting = asyncio.create_task(adopt.find_created_run(res, successor))
+        await somebody_waits_for_a_lock(res)
+        await record_created(recording, [Created(slow, made)], poll_seconds=1)
+
+    # Then the answer is the first
+    with pytest.raises(Overtaken):
+        await adopting
+    assert (await only_run(res))["state"] == "requested"
+    assert [attempt["stripe_run_id"] for attempt in await attempts(res)] == [made.id]
 
 
 async def test_an_old_ambiguous_create_that_took_no_effect_is_sent_again_with_a_new_key(
