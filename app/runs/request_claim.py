@@ -168,6 +168,8 @@ _DUE = """state = 'planned' and asked_at is null and due_at <= clock_timestamp()
 #   tail ─┴▶ more than `most_rules`, that many from a random one on: claiming costs the same, however many there are
 #   due ───▶ from each rule, and from the ad-hoc runs, as many as there are slots: a backlog of years costs no more
 #   chosen ▶ the best places, as many as there are free slots, behind the unanswered creates
+#
+# Locked before the hold, as everywhere (docs/decisions/0025). A run that somebody else has locked is being moved.
 _PICK = text(f"""
 with recursive pending as materialized (
     select rule_id, count(*) as runs from ({PENDING_AT_STRIPE}) as pending_at_stripe
@@ -221,6 +223,7 @@ with recursive pending as materialized (
 )
 select chosen.run_id as id, chosen.missing_type from chosen join runs on runs.id = chosen.run_id
 order by runs.refused_at is not null, runs.refused_at, chosen.place, chosen.interval_end desc, runs.id limit :limit
+for no key update of runs skip locked
 """)  # noqa: S608 - the parts come from constants
 # The attempt's row and key are created here, committed before the call; a second claim finds the same key.
 _CLAIM = text("""

@@ -8,19 +8,21 @@ from dataclasses import replace
 import pytest
 
 from app import handlers
+from app.accounts import holds
 from app.resources import Resources, open_resources
-from app.runs import manual, request_claim
+from app.runs import manual, moves, request_claim
 from app.runs.request import request_run
 from app.runs.request_claim import _claim_for_account, claim_requests
 from app.simulator import Simulator
 from app.upkeep.reconcile import reconcile
-from app.vocabulary import Lane
+from app.vocabulary import CallKind, Lane, RunState
 from tests.runs.stories import (
     CREATE,
     another_process,
     days_due,
     deliver,
     everything_is_due,
+    somebody_waits_for_a_lock,
     states,
 )
 from tests.service import (
@@ -69,6 +71,28 @@ async def test_three_processes_at_once_never_have_more_stripe_runs_pending_than_
 
     assert most == 5
     assert len(simulator.runs) == 28
+
+
+async def test_a_claim_waits_for_no_run_that_is_being_cancelled(res: Resources, simulator: Simulator) -> None:
+    # Given two runs of a held account, of which one is being cancelled
+    await days_due(res, simulator, 2)
+    simulator.inject("status", status=401, times=None, match=CREATE)
+    await request_due(res)
+    await everything_is_due(res)
+    going, staying = await fetch(res, "select id from runs order by refused_at")
+
+    async with res.sessions.begin() as cancelling:
+        assert await moves.move(cancelling, going["id"], to=RunState.CANCELLED, reason="a test")
+
+        # When another process claims
+        claiming = asyncio.create_task(claim_requests(res, 10))
+        waiting = asyncio.create_task(somebody_waits_for_a_lock(res))
+        await asyncio.wait({claiming, waiting}, return_when=asyncio.FIRST_COMPLETED)
+        waiting.cancel()
+
+        # Then it has claimed the other run, and holds nothing that the cancellation may still need
+        await holds.accepted(cancelling, "default", CallKind.CREATE)
+    assert [claim.run_id for claim in await claiming] == [staying["id"]]
 
 
 async def test_a_claim_does_not_wait_for_one_that_is_taking_slots_and_takes_the_rest_by_itself(
