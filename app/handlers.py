@@ -17,6 +17,7 @@ from app.inbox.events import Outcome, PendingEvent
 from app.observability import log_lines
 from app.observability.log_lines import Cause
 from app.observability.logs import redact
+from app.queue import timetable
 from app.resources import Resources
 from app.rules import schedule
 from app.runs import lookup, settle
@@ -28,9 +29,10 @@ log = structlog.get_logger()
 
 BATCH = 50
 
-# Handles all objects of one account and event type in a batch, in order; must be idempotent. The object of a hint is
-# {"account", "id"}: the account it belongs to, and its id.
-Handler = Callable[[AsyncSession, Settings, str, list[dict[str, Any]]], Awaitable[None]]
+# Handles all objects of one account in a batch, in order; must be idempotent. The object of a hint is {"account", "id",
+# "type"}: the account it belongs to, its id, and the type of the event. It returns the timetable's entry to hasten, if
+# any: all accounts share that row, so it is locked last. A row is locked by one handler only (docs/decisions/0025).
+Handler = Callable[[AsyncSession, Settings, str, list[dict[str, Any]]], Awaitable[str | None]]
 _Handle = Callable[[AsyncSession, Settings, Handler, list[PendingEvent]], Awaitable[list[Outcome]]]
 
 
@@ -48,15 +50,18 @@ async def on_runs_ended(session: AsyncSession, settings: Settings, account: str,
     await settle.settle(session, account, ended, poll_seconds=settings.pending_poll_seconds)
 
 
-async def on_payouts_reconciled(
+async def look_at_payouts(
     session: AsyncSession, settings: Settings, account: str, values: list[dict[str, Any]]
-) -> None:
-    """Payouts can be itemized: have them read, as after a hint."""
-    await payouts.look_soon(session, account, [("", value["id"]) for value in values])
+) -> str | None:
+    """Payouts of the account or, says a hint, of one connected to it may be ready to be itemized: have them read."""
+    configured = settings.accounts.get(account)
+    own = None, None if configured is None else configured.named_id
+    named = [("" if value.get("account") in own else value["account"], value["id"]) for value in values]
+    return payouts.TIMETABLE_ENTRY if await payouts.look_soon(session, account, named) else None
 
 
 HANDLERS: dict[EventType, Handler] = {
-    EventType.PAYOUT_RECONCILED: on_payouts_reconciled,
+    EventType.PAYOUT_RECONCILED: look_at_payouts,
     EventType.REPORT_TYPE_UPDATED: on_data_available,
     EventType.REPORT_RUN_SUCCEEDED: on_runs_ended,
     EventType.REPORT_RUN_FAILED: on_runs_ended,
@@ -75,24 +80,11 @@ async def look_up_runs(session: AsyncSession, settings: Settings, account: str, 
 
 async def look_at_connected(
     session: AsyncSession, settings: Settings, account: str, hints: list[dict[str, Any]]
-) -> None:
-    """Connected accounts may be new or changed."""
-    await connected.look_soon(session, account, [hint["account"] for hint in hints], known_too=False)
-
-
-async def look_at_those_that_leave(
-    session: AsyncSession, settings: Settings, account: str, hints: list[dict[str, Any]]
-) -> None:
-    """Connected accounts may have left."""
-    await connected.look_soon(session, account, [hint["account"] for hint in hints], known_too=True)
-
-
-async def look_at_payouts(session: AsyncSession, settings: Settings, account: str, hints: list[dict[str, Any]]) -> None:
-    """Payouts of the account, or of accounts connected to it, may be ready to be itemized."""
-    configured = settings.accounts.get(account)
-    own = None if configured is None else configured.named_id
-    named = [("" if hint["account"] == own else hint["account"], hint["id"]) for hint in hints]
-    await payouts.look_soon(session, account, named)
+) -> str | None:
+    """Connected accounts may be new or changed, or have left."""
+    named = [hint["account"] for hint in hints]
+    left = [hint["account"] for hint in hints if hint["type"] == EventType.ACCOUNT_DEAUTHORIZED]
+    return connected.TIMETABLE_ENTRY if await connected.look_soon(session, account, named, known_too=left) else None
 
 
 # Events that name an account other than the one whose secret signed them: they only say where to look, with the right
@@ -104,8 +96,10 @@ HINT_HANDLERS: dict[EventType, Handler] = {
     EventType.PAYOUT_RECONCILED: look_at_payouts,
     EventType.ACCOUNT_UPDATED: look_at_connected,
     EventType.ACCOUNT_AUTHORIZED: look_at_connected,
-    EventType.ACCOUNT_DEAUTHORIZED: look_at_those_that_leave,
+    EventType.ACCOUNT_DEAUTHORIZED: look_at_connected,
 }
+# They lock the same runs. They come first, as runs are locked before what the others lock.
+_ABOUT_RUNS = look_up_runs, on_runs_ended
 
 
 async def drain(res: Resources) -> int:
@@ -124,8 +118,13 @@ async def _drain(res: Resources, handle: _Handle) -> int:
         events = await inbox.take(session, limit=BATCH)
         causes = {_about(event): Cause(event.stripe_event_id, event.traceparent) for event in events}
         with log_lines.bind_causes(causes):
-            groups = _groups(events)
-            outcomes = [outcome for group in groups for outcome in await handle(session, res.settings, *group)]
+            outcomes: list[Outcome] = []
+            for handler, group in _groups(events):
+                if handler is look_up_runs or handle is _apart:  # otherwise one handler locks them all at once
+                    await settle.lock_stripe_runs(session, group[0].account, _stripe_runs(events, group[0].account))
+                outcomes += await handle(session, res.settings, handler, group)
+        for entry in sorted({outcome.hastens for outcome in outcomes if outcome.hastens}):
+            await timetable.hasten(session, entry)
         await inbox.mark(session, outcomes)
     # Only after the commit: a batch that is rolled back is taken again.
     for outcome in outcomes:
@@ -148,13 +147,11 @@ def _log(outcome: Outcome, cause: Cause, *, seconds: float) -> None:
 
 
 def _groups(events: Sequence[PendingEvent]) -> Iterator[tuple[Handler, list[PendingEvent]]]:
-    """The events of a batch by handler, always in the same order, so that two workers hardly ever deadlock.
+    """The events of a batch by handler, always in the same order, so that two workers do not deadlock."""
 
-    Hints and events about the same runs still may: then PostgreSQL ends one, and its batch is taken again.
-    """
-
-    def place(event: PendingEvent) -> tuple[str, str]:
-        return event.account, _handler_of(event).__qualname__
+    def place(event: PendingEvent) -> tuple[bool, str, str]:
+        handler = _handler_of(event)
+        return handler not in _ABOUT_RUNS, event.account, handler.__qualname__
 
     in_order = sorted(events, key=lambda event: (*place(event), event.object_id or "", event.id))
     for _, group in groupby(in_order, key=place):
@@ -166,12 +163,19 @@ def _handler_of(event: PendingEvent) -> Handler:
     return (HINT_HANDLERS if event.is_hint else HANDLERS)[EventType(event.type)]
 
 
+def _stripe_runs(events: Sequence[PendingEvent], account: str) -> list[str]:
+    """The Stripe runs of this account that these events are about."""
+    about = [event for event in events if event.account == account and _handler_of(event) in _ABOUT_RUNS]
+    ids = [_object_of(event)["id"] if event.is_hint else event.object_id for event in about]
+    return [id_ for id_ in ids if id_ is not None]
+
+
 async def _together(
     session: AsyncSession, settings: Settings, handler: Handler, events: list[PendingEvent]
 ) -> list[Outcome]:
     """Handle events of one handler together; an error is the whole batch's."""
-    await handler(session, settings, events[0].account, [_object_of(event) for event in events])
-    return [Outcome(event, EventStatus.HANDLED) for event in events]
+    entry = await handler(session, settings, events[0].account, [_object_of(event) for event in events])
+    return [Outcome(event, EventStatus.HANDLED, hastens=entry) for event in events]
 
 
 async def _apart(
@@ -192,7 +196,7 @@ async def _apart(
 def _object_of(event: PendingEvent) -> dict[str, Any]:
     body = json.loads(event.payload)
     if event.is_hint:
-        return {"account": body["account"], "id": body["data"]["object"]["id"]}
+        return {"account": body["account"], "id": body["data"]["object"]["id"], "type": event.type}
     data = body.get("data")
     value = data.get("object") if isinstance(data, dict) else None
     # The intake accepts no id longer than Stripe's, because an index could not hold it.

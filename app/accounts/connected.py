@@ -12,7 +12,6 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.db.rows import fetch, fetch_one
-from app.queue import timetable
 from app.stripe_api.client import ConnectedPage
 from app.stripe_api.objects import ConnectedAccount
 
@@ -66,12 +65,16 @@ class ConnectedFilters:
     id: str | None = None
 
 
-async def look_soon(session: AsyncSession, account: str, named: Sequence[object], *, known_too: bool) -> None:
-    """Have these connected accounts looked up at Stripe; with `known_too`, also those already connected."""
+async def look_soon(
+    session: AsyncSession, account: str, named: Sequence[object], *, known_too: Sequence[object]
+) -> bool:
+    """Have these connected accounts looked up at Stripe; of those already connected, only the ones in `known_too`.
+
+    Returns whether there are any: the timetable's entry must be hastened.
+    """
     ids = sorted({id_ for id_ in named if isinstance(id_, str) and _ID.fullmatch(id_)})
-    found = await session.execute(_LOOK, {"account": account, "ids": ids, "known_too": known_too})
-    if found.first() is not None:
-        await timetable.hasten(session, TIMETABLE_ENTRY)
+    values = {"account": account, "ids": ids, "known_too": [id_ for id_ in ids if id_ in known_too]}
+    return (await session.execute(_LOOK, values)).first() is not None
 
 
 async def readings(session: AsyncSession, accounts: Sequence[str], *, recent: float, complete: float) -> list[Reading]:
@@ -213,7 +216,8 @@ _LOOK = text("""
 insert into connected_accounts (account, id, source, look_at)
 select :account, id, 'event', clock_timestamp() from unnest(cast(:ids as text[])) as named(id) order by id
 on conflict (account, id) do update set look_at = clock_timestamp()
-where :known_too or connected_accounts.left_at is not null or connected_accounts.stripe_created_at is null
+where connected_accounts.id = any(cast(:known_too as text[])) or connected_accounts.left_at is not null
+    or connected_accounts.stripe_created_at is null
 returning 1
 """)
 # Rules that run for connected accounts need the list, and accounts that have some are asked for new ones.

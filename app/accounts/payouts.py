@@ -13,7 +13,6 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.db.rows import fetch
-from app.queue import timetable
 from app.queue.wakeups import wake
 from app.stripe_api.objects import Payout
 from app.vocabulary import Lane
@@ -55,10 +54,10 @@ class NamedPayout:
     id: str
 
 
-async def look_soon(session: AsyncSession, account: str, named: Sequence[tuple[object, object]]) -> None:
+async def look_soon(session: AsyncSession, account: str, named: Sequence[tuple[object, object]]) -> bool:
     """Have these payouts looked up at Stripe, each with its connected account ("" for the account's own).
 
-    Those that no rule needs are left alone.
+    Those that no rule needs are left alone. Returns whether there are others: the timetable's entry must be hastened.
     """
     known = sorted(
         {
@@ -68,8 +67,7 @@ async def look_soon(session: AsyncSession, account: str, named: Sequence[tuple[o
         }
     )
     values = {"account": account, "whose": [whose for whose, _ in known], "ids": [id_ for _, id_ in known]}
-    if (await session.execute(_LOOK, values)).first() is not None:
-        await timetable.hasten(session, TIMETABLE_ENTRY)
+    return (await session.execute(_LOOK, values)).first() is not None
 
 
 async def to_look_at(session: AsyncSession, accounts: Sequence[str], *, limit: int) -> list[NamedPayout]:

@@ -47,11 +47,15 @@ class PendingEvent:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """The result of handling an event; without a status it is tried again later."""
+    """The result of handling an event; without a status it is tried again later.
+
+    `hastens` is an entry of the timetable that is due sooner now.
+    """
 
     event: PendingEvent
     status: EventStatus | None
     reason: str | None = None
+    hastens: str | None = None
 
     @property
     def word(self) -> str:

@@ -231,7 +231,7 @@ async def test_a_look_up_that_waits_for_its_stripe_run_has_no_other_run_locked(
     claim, other = await claim_lookups(res, 10)
     await execute(res, "update runs set refused_at = now()")
 
-    # When its answer arrives while the inbox is busy with news of that run, and goes on to the other one
+    # When its answer arrives while the inbox has locked that run's Stripe run, and comes to the other run
     async with res.sessions.begin() as inbox:
         await settle.lock_stripe_runs(inbox, "default", [claim.stripe_run_id, other.stripe_run_id])
         looking = asyncio.create_task(look_up(res, claim))
