@@ -136,7 +136,7 @@ async def test_news_of_a_type_and_of_a_run_whose_answer_is_being_recorded(res: R
     await store(res, "default", "reporting.report_type.updated", simulator.report_type(REPORT_TYPE).rendered())
     await store(res, "default", SUCCEEDED, simulator.runs[0].rendered())
 
-    # When it goes on to the type
+    # When it comes to the type
     async with res.sessions.begin() as recording:
         await settle.lock_stripe_runs(recording, "default", [simulator.runs[0].id])
         draining = asyncio.create_task(handlers.drain(res))
