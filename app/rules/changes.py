@@ -102,8 +102,8 @@ async def _change_tables(session: AsyncSession, rule: Rule, was: NewRule) -> Non
     """Update its report rows: another rule may lead now, and files are loaded or unloaded as the rule says."""
     for report_type in sorted({was.report_type, rule.report_type}):
         await leadership.settle(session, rule.account, report_type)
-    if rule.table["state"] == "off" and was.table["state"] != "off":
-        await removal.remove_of_rule(session, rule.id)
+    if rule.table["state"] == "off":
+        await removal.remove_of_rules_off(session)
     if was.excepted != rule.excepted:
         await loads.show_again(session, rule.id)
     taken_out = set(was.table["personal"]) - set(rule.table["personal"])

@@ -223,20 +223,26 @@ def _note_left(connection: Connection, load: _Load) -> None:
     connection.execute(_NOTE_LEFT, {"table": load.family.table, "run_id": load.job.run_id, "values": values_json})
 
 
+def is_off(row: str) -> str:
+    """Whether the rule of a `row` that has its id says `off`: then its file is not loaded, and its rows are removed."""
+    return f"""exists (select from rules where rules.id = {row}.rule_id and rules."table" ->> 'state' = 'off')"""
+
+
 # Nobody waits for the disk: a load that a crash of the server undoes is due again, its rows and its state together, and
 # whatever is recorded later about it reaches the disk after it. And 200,000 keys fit into memory.
 _FOR_THIS_LOAD = """
 select set_config('statement_timeout', %s, true), set_config('synchronous_commit', 'off', true),
     set_config('work_mem', greatest(pg_size_bytes(current_setting('work_mem')) / 1024, 32 * 1024)::text, true)
 """
-_JOB = """
+_JOB = f"""
 select loads.id, loads.run_id, loads.file_id, loads.rule_id, loads.connected_account, loads.report_type,
     loads.window_key, files.location, files.size, runs.parameters,
     coalesce(rules."table" -> 'personal', '[]') as personal
 from loads join files on files.id = loads.file_id join runs on runs.id = loads.run_id
 left join rules on rules.id = loads.rule_id
 where loads.id = %(id)s and loads.fence = %(fence)s and loads.state = 'due' and files.removed_at is null
-"""
+    and not {is_off("loads")}
+"""  # noqa: S608 - of constants only
 _LOADED = """
 update loads set state = 'loaded', loader = %(loader)s, rows = %(rows)s, header = %(header)s,
     header_sha256 = %(header_sha256)s, loaded_columns = %(loaded_columns)s, set_aside = %(set_aside)s,

@@ -11,7 +11,7 @@ from app.errors import ChildEnded, ChildSilent, NotNow
 from app.observability import log_lines
 from app.queue.claims import Lease
 from app.resources import Resources
-from app.tables import checking, leadership, loads
+from app.tables import checking, leadership, loads, removal
 from app.tables.child_process import Child
 from app.tables.loads import LoadClaim
 
@@ -82,11 +82,15 @@ async def _make_sure_somebody_leads(res: Resources, claim: LoadClaim) -> None:
 
 
 async def look_for_loads(res: Resources) -> bool:
-    """Create loads for files that an older process stored, retry what an older loader could not read, check the
-    rest."""
+    """Create loads for files that an older process stored, retry what an older loader could not read, check the rest.
+
+    A load that is made while its rule goes `off` cannot be seen by that change, and an older process loads some files
+    of such a rule: they are removed here.
+    """
     if res.settings.tables == "off":
         return False
     async with res.sessions.begin() as session:
+        await removal.remove_of_rules_off(session)
         await loads.retry_failed_of_older_loaders(session)
         found = await loads.owe_missing(session, limit=MISSING_AT_ONCE)
     return found == MISSING_AT_ONCE or await checking.check_due(res) == checking.LOADS_AT_ONCE

@@ -14,7 +14,7 @@ from app.db.rows import fetch
 from app.queue.claims import FREE, LEASED, Lease
 from app.queue.wakeups import CHANNEL, wake
 from app.tables.catalogue import CONNECT_PREFIX, family_of
-from app.tables.load_file import LOADER, object_due
+from app.tables.load_file import LOADER, is_off, object_due
 from app.vocabulary import Lane
 
 # After an error of ours, a load is retried this many times before it is `failed` (internal).
@@ -135,7 +135,7 @@ async def crashed(session: AsyncSession, claim: LoadClaim, message: str, seconds
 
 
 async def again(session: AsyncSession, load_ids: Sequence[int]) -> int:
-    """Load these again; their rows stay visible until then. Returns how many were not due already."""
+    """Load these again, unless their rules say no; their rows stay visible until then. Returns how many become due."""
     done = (await session.execute(_AGAIN, {"ids": list(load_ids)})).scalars().all()
     if done:
         await wake(session, Lane.LOADS)
@@ -179,7 +179,7 @@ select runs.id as run_id, files.id as file_id, runs.rule_id, runs.account, runs.
 from runs join files on files.run_id = runs.id
 where runs.id = any(:run_ids) and files.stored_at is not null and files.removed_at is null
 """)
-_OWE = text("""
+_OWE = text(f"""
 insert into loads (run_id, file_id, rule_id, account, connected_account, report_type, window_key, revision,
     interval_start, interval_end, timezone, scope, family, table_name, filtered, state)
 select *, 'due' from unnest(cast(:run_ids as uuid[]), cast(:file_ids as uuid[]), cast(:rule_ids as uuid[]),
@@ -189,9 +189,8 @@ select *, 'due' from unnest(cast(:run_ids as uuid[]), cast(:file_ids as uuid[]),
     cast(:families as text[]), cast(:tables as text[]), cast(:filtereds as bool[]))
     as new(run_id, file_id, rule_id, account, connected_account, report_type, window_key, revision, interval_start,
         interval_end, timezone, scope, family, table_name, filtered)
-where not exists (select from rules where rules.id = new.rule_id and rules."table" ->> 'state' = 'off')
-on conflict (run_id) do nothing returning id, pg_notify(:channel, :lane)
-""")
+where not {is_off("new")} on conflict (run_id) do nothing returning id, pg_notify(:channel, :lane)
+""")  # noqa: S608 - of constants only
 _SHOW_AGAIN = text(f"""
 update loads set {object_due()}
 where rule_id = :rule_id and connected_account is null and loaded_at is not null
@@ -236,28 +235,27 @@ update loads set lease_until = null, leased_by = null, crashes = crashes + 1,
 where id = :id and fence = :fence and state = 'due' returning crashes
 """)
 # The new fence tells a load under way that it was overtaken.
-_AGAIN = text("""
+_AGAIN = text(f"""
 update loads set state = 'due', due_at = clock_timestamp(), tries = 0, crashes = 0, lease_until = null,
     leased_by = null, fence = fence + 1
 from files where loads.id = any(:ids) and files.id = loads.file_id and files.removed_at is null
-    and loads.state in ('loaded', 'failed', 'removed') returning loads.id
-""")
+    and loads.state in ('loaded', 'failed', 'removed') and not {is_off("loads")} returning loads.id
+""")  # noqa: S608 - of constants only
 _OVERTAKE = text("""
 update loads set fence = fence + 1, lease_until = null, leased_by = null where rule_id = :rule_id and state = 'due'
 """)
 _WITH_COLUMNS = text("""
 select id from loads where rule_id = :rule_id and loaded_columns && cast(:columns as text[])
 """)
-_OLDER = text("""
+_OLDER = text(f"""
 update loads set state = 'due', due_at = clock_timestamp(), tries = 0, crashes = 0
-where state = 'failed' and loader < :loader returning id
-""")
-_MISSING = text("""
+where state = 'failed' and loader < :loader and not {is_off("loads")} returning id
+""")  # noqa: S608 - of constants only
+_MISSING = text(f"""
 select files.run_id from files where stored_at > (select min(at) from tables_since) and removed_at is null
-    and not exists (select 1 from loads where loads.run_id = files.run_id)
-    and not exists (select 1 from rules where rules.id = files.rule_id and rules."table" ->> 'state' = 'off')
+    and not exists (select 1 from loads where loads.run_id = files.run_id) and not {is_off("files")}
 order by stored_at limit :limit
-""")
+""")  # noqa: S608 - of constants only
 
 # For `worker/due`: when the next load becomes due, after `{since}`.
 DUE = """

@@ -12,6 +12,7 @@ from app.db.engine import raw_connection
 from app.db.rows import fetch_first
 from app.resources import Resources
 from app.tables.ddl import ROWS_SCHEMA
+from app.tables.load_file import is_off
 
 # Transactions are short and leave time for vacuum in between.
 ROWS_AT_ONCE = 20_000
@@ -30,9 +31,9 @@ async def remove_of_files(session: AsyncSession, file_ids: Sequence[uuid.UUID]) 
     await session.execute(_REMOVE_OF_FILES, {"ids": list(file_ids)})
 
 
-async def remove_of_rule(session: AsyncSession, rule_id: uuid.UUID) -> None:
-    """The same for all files of a rule that no longer loads them."""
-    await session.execute(_REMOVE_OF_RULE, {"rule_id": rule_id})
+async def remove_of_rules_off(session: AsyncSession) -> None:
+    """The same for all files of rules that are `off`."""
+    await session.execute(_REMOVE_OF_RULES_OFF)
 
 
 async def purge(res: Resources) -> bool:
@@ -59,7 +60,7 @@ _REMOVE = """
 update loads set state = 'removed', fence = fence + 1, lease_until = null, leased_by = null, object_due = true
 """
 _REMOVE_OF_FILES = text(f"{_REMOVE} where file_id = any(:ids) and state <> 'removed'")
-_REMOVE_OF_RULE = text(f"{_REMOVE} where rule_id = :rule_id and state <> 'removed'")
+_REMOVE_OF_RULES_OFF = text(f"{_REMOVE} where state <> 'removed' and {is_off('loads')}")
 # A table that was never created has nothing to delete.
 _LEAVING = text("""
 select id, table_name from loads where state = 'removed' and loaded_columns <> '{}'

@@ -1,11 +1,15 @@
 """Files of reports that are stored as if they had been downloaded, and their loads, done step by step."""
 
+import asyncio
 import json
 import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import RowMapping
+from sqlalchemy import RowMapping, text
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.files import FileMetadata
 from app.files.database_writer import DatabaseWriter
@@ -13,7 +17,8 @@ from app.resources import Resources
 from app.tables import loading, loads
 from app.tables.loads import LoadClaim
 from tests.files.stored import finish_all
-from tests.service import execute, fetch
+from tests.runs.stories import somebody_waits_for_a_lock
+from tests.service import execute, fetch, until_found
 
 ACTIVITY = "balance_change_from_activity.itemized.6"
 HEADER = "balance_transaction_id,created,currency,gross,fee,net,reporting_category"
@@ -115,3 +120,19 @@ async def claim_one(res: Resources) -> LoadClaim:
     """The one load that is due, claimed."""
     (claim,) = await loading.claim_loads(res, 10)
     return claim
+
+
+@asynccontextmanager
+async def at_its_last_step(
+    res: Resources, rule_id: uuid.UUID, start: datetime, claim: LoadClaim
+) -> AsyncIterator[tuple[AsyncSession, asyncio.Task[None]]]:
+    """A load whose rows are written and not committed: its last step waits until this session's transaction ends."""
+    async with res.sessions.begin() as session:
+        mine = {"key": f"load:{rule_id}:None:{start.date()}"}
+        await session.execute(text("select pg_advisory_xact_lock(hashtextextended(:key, 1))"), mine)
+        task = asyncio.create_task(loading.load(res, claim))
+        await somebody_waits_for_a_lock(res)
+        yield session, task
+    # The server takes a moment to see that a child has died.
+    await until_found(res, "select 1 where not exists (select from pg_locks where locktype = 'advisory' and database ="
+                           " (select oid from pg_database where datname = current_database()))")  # fmt: skip

@@ -4,28 +4,35 @@ import asyncio
 import json
 import os
 import signal
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
-from datetime import datetime, timedelta
+from collections.abc import Mapping
+from datetime import timedelta
 from typing import Any
-from uuid import UUID
 
 import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import ProgrammingError
-from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.inbox.intake import BUSY_EVENTS
 from app.resources import Resources
 from app.tables import loading, loads, removal
 from app.tables.load_file import LOADER
-from app.tables.loads import LoadClaim
 from app.tables.reading import BATCH_ROWS
 from app.upkeep.retention import remove_old_files
 from tests.inbox.intake_events import accept, an_event
-from tests.runs.stories import somebody_waits_for_a_lock
-from tests.service import execute, fetch, until_found
-from tests.tables.stored import HEADER, claim_one, day, line, load_all, load_of, rows, rule, store, stored_and_loaded
+from tests.service import execute, fetch
+from tests.tables.stored import (
+    HEADER,
+    at_its_last_step,
+    claim_one,
+    day,
+    line,
+    load_all,
+    load_of,
+    rows,
+    rule,
+    store,
+    stored_and_loaded,
+)
 
 TABLE = "report_rows.balance_change_from_activity_itemized"
 VIEW = "reports.balance_change_from_activity_itemized"
@@ -325,22 +332,6 @@ async def test_a_file_that_comes_just_as_the_idle_child_ends_is_loaded_by_anothe
         load = await stored_and_loaded(tables, rows(line(number)), start=day(number))
         assert (load["state"], load["crashes"]) == ("loaded", 0)
         await asyncio.sleep(0.01)  # its input is closed now, and it has not ended yet
-
-
-@asynccontextmanager
-async def at_its_last_step(
-    res: Resources, rule_id: UUID, start: datetime, claim: LoadClaim
-) -> AsyncIterator[tuple[AsyncSession, asyncio.Task[None]]]:
-    """A load whose rows are written and not committed: its last step waits until this session's transaction ends."""
-    async with res.sessions.begin() as session:
-        mine = {"key": f"load:{rule_id}:None:{start.date()}"}
-        await session.execute(text("select pg_advisory_xact_lock(hashtextextended(:key, 1))"), mine)
-        task = asyncio.create_task(loading.load(res, claim))
-        await somebody_waits_for_a_lock(res)
-        yield session, task
-    # The server takes a moment to see that a child has died.
-    await until_found(res, "select 1 where not exists (select from pg_locks where locktype = 'advisory' and database ="
-                           " (select oid from pg_database where datname = current_database()))")  # fmt: skip
 
 
 async def test_a_load_that_is_cancelled_ends_its_child_and_can_be_done_again(tables: Resources) -> None:

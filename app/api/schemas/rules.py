@@ -56,12 +56,13 @@ RuleRef = Annotated[str, Path(description="The rule's id, or its name.", min_len
 
 
 class RuleTableIn(In):
-    """What is done with the rows of a rule's files."""
+    """What is done with the rows of a rule's files. A change replaces it as a whole: without `personal` that list is
+    empty, and its columns are removed from the tables."""
 
     state: Literal["auto", "leading", "kept", "off"] = Field(
         default="auto",
         description="`auto`: views show its rows unless another rule leads; `leading`: they do; `kept`: they do not;"
-        " `off`: its files are not loaded.",
+        " `off`: its files are not loaded, and rows that were loaded are removed.",
     )
     personal: Annotated[list[_ColumnName], Field(max_length=LONGEST_LIST)] = Field(
         default_factory=list, description="Personal columns to load anyway; only the personal schema shows them."
