@@ -135,7 +135,8 @@ async def crashed(session: AsyncSession, claim: LoadClaim, message: str, seconds
 
 
 async def again(session: AsyncSession, load_ids: Sequence[int]) -> int:
-    """Load these again, unless their rules say no; their rows stay visible until then. Returns how many become due."""
+    """Load these again, unless their rules say no; rows that show stay visible until then. Returns how many become
+    due."""
     done = (await session.execute(_AGAIN, {"ids": list(load_ids)})).scalars().all()
     if done:
         await wake(session, Lane.LOADS)
@@ -234,10 +235,12 @@ update loads set lease_until = null, leased_by = null, crashes = crashes + 1,
     due_at = clock_timestamp() + make_interval(secs => :seconds * (2 ^ crashes))
 where id = :id and fence = :fence and state = 'due' returning crashes
 """)
-# The new fence tells a load under way that it was overtaken.
+# The new fence tells a load under way that it was overtaken. Of removed rows, some may be deleted already: none shows
+# until all are there.
 _AGAIN = text(f"""
 update loads set state = 'due', due_at = clock_timestamp(), tries = 0, crashes = 0, lease_until = null,
-    leased_by = null, fence = fence + 1
+    leased_by = null, fence = fence + 1, loaded_at = case when loads.state <> 'removed' then loaded_at end,
+    is_current = is_current and loads.state <> 'removed'
 from files where loads.id = any(:ids) and files.id = loads.file_id and files.removed_at is null
     and loads.state in ('loaded', 'failed', 'removed') and not {is_off("loads")} returning loads.id
 """)  # noqa: S608 - of constants only

@@ -70,6 +70,25 @@ async def test_nothing_that_loads_files_again_loads_those_of_a_rule_that_is_off(
     assert await every_row(tables) == ["txn_1"]
 
 
+async def test_rows_of_which_some_are_already_deleted_show_again_once_all_are_loaded(
+    tables: Resources, api: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(removal, "ROWS_AT_ONCE", 1)
+    load = await stored_and_loaded(tables, rows(line(1), line(2)), rule_id=await rule(tables))
+    await given(api, state="off")
+    await removal.purge(tables)
+
+    await given(api, state="auto")
+    await api.post("/v1/loads", json={})
+
+    assert await every_row(tables) == []
+    assert await fetch(tables, f"select 1 from reports.{TABLE}") == []
+    assert (await api.get(f"/v1/runs/{load['run_id']}/facts")).status_code == 409
+    await load_all(tables)
+    assert await every_row(tables) == ["txn_1", "txn_2"]
+    assert len(await fetch(tables, f"select 1 from reports.{TABLE}")) == 2
+
+
 @pytest.mark.parametrize("state", ["loaded", "failed"])
 async def test_what_another_version_brought_back_is_not_loaded_again_but_removed(
     tables: Resources, api: httpx.AsyncClient, state: str
