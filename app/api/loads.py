@@ -48,10 +48,11 @@ async def list_loads(session: Session, asked: Annotated[LoadListIn, Query()]) ->
 
 @router.post("/loads", status_code=202)
 async def load_matching(res: Res, caller: CalledBy, asked: LoadMatchingIn) -> LoadsAskedOut:
-    """Load every stored file that matches and is not loaded yet or failed to load, even if older than the tables."""
+    """Load every stored file that matches and is not loaded yet or failed to load, even if older than the tables;
+    not those of rules that are `off`."""
     async with res.sessions.begin() as session:
         filters = LoadFilters(asked.state, asked.table, await rule_id_of(session, asked), asked.account)
-        loads = await manual.load_matching(session, filters, again=asked.again, by=caller.name)
+    loads = await manual.load_matching(res, filters, again=asked.again, by=caller.name)
     return LoadsAskedOut(loads=loads)
 
 

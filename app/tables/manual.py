@@ -1,7 +1,7 @@
 """Manual actions: load again, approve or ignore a column, write a note. Audited. Database only."""
 
 import uuid
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy import text
@@ -10,12 +10,15 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app import audit
 from app.db.rows import fetch, fetch_first
 from app.errors import Conflict, Gone, NotFound
+from app.resources import Resources
 from app.tables import loads
 from app.tables.catalogue import Kind, family_of, find_column
 from app.tables.columns import ColumnState, suggested_kind
 from app.tables.listing import LoadFilters
 
-MOST_AT_ONCE = 10_000
+# Short transactions, so that work on these loads never waits long.
+BATCH = 1000
+NO_LOAD = "missing"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,9 +33,17 @@ class _Run:
 
 
 @dataclass(frozen=True, slots=True)
-class _NotLoaded:
+class _Stored:
+    """A run with a file, and its load; None where there is none."""
+
     run_id: uuid.UUID
     report_type: str
+    load_id: int | None
+    table_name: str | None
+
+    @property
+    def table(self) -> str:
+        return self.table_name or family_of(self.report_type).table
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,22 +70,25 @@ async def load_run(session: AsyncSession, run_id: uuid.UUID, *, by: str) -> None
     await audit.note(session, actor=by, action="load.asked", subject=run_id)
 
 
-async def load_matching(session: AsyncSession, filters: LoadFilters, *, again: bool, by: str) -> int:
-    """Load the stored files that match and whose load is missing or failed, newest first; with `again`, loaded ones
-    too."""
-    values = {**asdict(filters), "limit": MOST_AT_ONCE}
-    asked = 0
-    if filters.state is None:
-        missing = await fetch(session, _NotLoaded, _MISSING, values)
-        wanted = [
-            row.run_id for row in missing if filters.table is None or family_of(row.report_type).table == filters.table
-        ]
-        asked = await loads.owe(session, wanted)
-    states = [filters.state] if filters.state else ["failed", "removed", *(["loaded"] if again else [])]
-    ids = (await session.execute(_IN_STATES, {**values, "states": states})).scalars().all()
-    asked += await loads.again(session, ids)
-    await audit.note(session, actor=by, action="loads.asked", after={"loads": asked, "again": again})
-    return asked
+async def load_matching(res: Resources, filters: LoadFilters, *, again: bool, by: str) -> int:
+    """Load the stored files that match and whose load is missing, failed or removed; with `again`, loaded ones too.
+    Returns how many. Begins with the newest runs."""
+    states = {NO_LOAD, "failed", "removed", *(["loaded"] if again else [])}
+    states &= {filters.state} if filters.state else states
+    values = {"states": sorted(states), "rule_id": filters.rule_id, "account": filters.account, "limit": BATCH}
+    asked, before = 0, uuid.UUID(int=2**128 - 1)
+    while True:
+        async with res.sessions.begin() as session:
+            found = await fetch(session, _Stored, _MATCHING, {**values, "before": before})
+            wanted = [one for one in found if filters.table in (None, one.table)]
+            done = await loads.owe(session, [one.run_id for one in wanted if one.load_id is None])
+            done += await loads.again(session, [one.load_id for one in wanted if one.load_id is not None])
+            if done:
+                await audit.note(session, actor=by, action="loads.asked", after={"loads": done, "again": again})
+        asked += done
+        if len(found) < BATCH:
+            return asked
+        before = found[-1].run_id
 
 
 async def decide_column(
@@ -116,20 +130,15 @@ select runs.state, files.stored_at, files.removed_at, loads.id as load_id, rules
 from runs left join files on files.run_id = runs.id and files.stored_at is not null
 left join loads on loads.run_id = runs.id left join rules on rules.id = runs.rule_id where runs.id = :id
 """)
-_MISSING = text("""
-select runs.id as run_id, runs.report_type from files join runs on runs.id = files.run_id
-where files.stored_at is not null and files.removed_at is null
-    and not exists (select 1 from loads where loads.run_id = runs.id)
-    and (cast(:rule_id as uuid) is null or runs.rule_id = :rule_id)
-    and (cast(:account as text) is null or runs.account = :account)
-order by files.stored_at desc limit :limit
-""")
-_IN_STATES = text("""
-select id from loads where state = any(:states) and (cast(:table as text) is null or table_name = :table)
-    and (cast(:rule_id as uuid) is null or rule_id = :rule_id)
-    and (cast(:account as text) is null or account = :account)
-order by id desc limit :limit
-""")
+_MATCHING = text(f"""
+select runs.id as run_id, runs.report_type, loads.id as load_id, loads.table_name
+from files join runs on runs.id = files.run_id left join loads on loads.run_id = files.run_id
+where files.run_id < :before and files.stored_at is not null and files.removed_at is null
+    and coalesce(loads.state, '{NO_LOAD}') = any(cast(:states as text[]))
+    and (cast(:rule_id as uuid) is null or files.rule_id = :rule_id)
+    and (cast(:account as text) is null or files.account = :account)
+order by files.run_id desc limit :limit
+""")  # noqa: S608 - of constants only
 _COLUMN = text("""
 select state, kind from table_columns where table_name = :table and column_name = :column for update
 """)

@@ -9,9 +9,10 @@ import pytest
 
 from app.api.http.paging import make_cursor
 from app.resources import Resources
+from app.tables import manual
 from tests.api.conftest import client_of
 from tests.service import ADMIN_TOKEN, READ_TOKEN, execute, fetch
-from tests.tables.stored import HEADER, day, line, load_all, rows, rule, store, stored_and_loaded
+from tests.tables.stored import ACTIVITY, HEADER, day, line, load_all, rows, rule, store, stored_and_loaded
 
 TABLE = "balance_change_from_activity_itemized"
 
@@ -185,6 +186,43 @@ async def test_what_was_stored_before_there_were_tables_is_loaded_on_demand(
     await load_all(tables)
     assert (await client.post("/v1/loads", json={})).json() == {"loads": 0}
     assert (await client.post("/v1/loads", json={"again": True})).json() == {"loads": 2}
+
+
+async def test_one_request_loads_all_that_match_however_many_files_there_are(
+    tables: Resources, client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given more files than a transaction takes, of two tables
+    monkeypatch.setattr(manual, "BATCH", 2)
+    for report_type, number in (("payouts.itemized.3", 5), (ACTIVITY, 5)):
+        rule_id = await rule(tables, name=report_type, report_type=report_type)
+        for day_of in range(1, number + 1):
+            start = day(day_of)
+            await store(tables, rows(), rule_id=rule_id, report_type=report_type, start=start, owed=False)
+
+    # Then one request has all of a table loaded, or all that have failed, or all that are left
+    async def asked(**wanted: Any) -> int:
+        answer: int = (await client.post("/v1/loads", json=wanted)).json()["loads"]
+        return answer
+
+    assert (await asked(table="payouts_itemized"), await asked(table="payouts_itemized")) == (5, 0)
+    await execute(tables, "update loads set state = 'failed'")
+    assert (await asked(table=TABLE, state="failed"), await asked(state="failed"), await asked()) == (0, 5, 5)
+    await execute(tables, "update loads set state = 'removed'")
+    assert await asked() == 10
+
+    # And the audit log says so
+    noted = (await client.get("/v1/audit", params={"action": "loads.asked"})).json()["data"]
+    assert sum(one["after"]["loads"] for one in noted) == 25
+
+
+async def test_what_is_loaded_is_loaded_again_only_where_that_is_asked_for(
+    tables: Resources, client: httpx.AsyncClient
+) -> None:
+    await stored_and_loaded(tables, rows(line(1)), rule_id=await rule(tables))
+
+    assert (await client.post("/v1/loads", json={"state": "loaded"})).json() == {"loads": 0}
+    assert (await client.post("/v1/loads", json={"state": "failed", "again": True})).json() == {"loads": 0}
+    assert (await client.post("/v1/loads", json={"state": "loaded", "again": True})).json() == {"loads": 1}
 
 
 async def test_one_file_is_loaded_again_by_hand(tables: Resources, client: httpx.AsyncClient) -> None:

@@ -77,7 +77,9 @@ class LoadListIn(LoadFiltersIn, PageIn):
 class LoadMatchingIn(In):
     """Which stored files to load: those not loaded yet or failed; with `again`, loaded ones too."""
 
-    state: Literal["loaded", "failed"] | None = None
+    state: Literal["loaded", "failed"] | None = Field(
+        default=None, description="Only files whose load is in this state; `loaded` needs `again`."
+    )
     table: TableName | None = None
     rule_id: uuid.UUID | None = None
     rule: Name | None = Field(default=None, description="The rule's name (or id), in place of `rule_id`.")
