@@ -15,6 +15,7 @@ from app.planning.dates import local_dates
 from app.sentences import count
 from app.tables.checks.results import difference_text
 from app.tables.columns import changed_text
+from app.tables.load_file import is_off
 
 # A gigabyte takes less; a load that waits longer is stuck.
 WAITING = timedelta(minutes=20)
@@ -167,15 +168,16 @@ select rule, cast(min(day) as text) as day, added, removed from (
 ) as changed
 group by rule_id, rule, added, removed order by max(id) desc
 """)
-_LOADS = text("""
+_LOADS = text(f"""
 select
     (select count(*) from (select 1 from loads where state = 'failed' limit :most) as one) as failed,
     (select min(due_at) from loads where state = 'due') as oldest_due,
     (select count(*) from (
-        select id from runs where state = 'stored' and stored_at <= (select min(at) from tables_since)
+        select id, rule_id from runs where state = 'stored' and stored_at <= (select min(at) from tables_since)
         order by stored_at desc limit :most) as older
         where not exists (select from loads where loads.run_id = older.id)
-            and exists (select from files where files.run_id = older.id and removed_at is null)) as waiting,
+            and exists (select from files where files.run_id = older.id and removed_at is null)
+            and not {is_off("older")}) as waiting,
     array(select table_name || '.' || column_name from table_columns where state = 'set_aside'
         order by 1 limit 20) as set_aside
-""")
+""")  # noqa: S608 - of constants only

@@ -61,6 +61,9 @@ async def test_unknown_columns_and_older_files_are_reported(tables: Resources, a
     for stored in ("files", "runs"):
         await execute(tables, f"update {stored} set stored_at = now() - interval '1 day'")
     assert "not loaded: 1 file from before the tables existed" in (await checks(api))["loads"][1]
+    for state, waits in (("off", False), ("auto", True)):
+        await api.patch("/v1/rules/daily", json={"table": {"state": state}})
+        assert ("from before the tables existed" in (await checks(api))["loads"][1]) == waits
 
     await stored_and_loaded(tables, rows(line(2) + ",43", header=HEADER + ",shoe_size"), rule_id=rule_id, start=day(2))
 
