@@ -89,7 +89,8 @@ class PreviewOut(Out):
 
 
 class BackfillIn(Days):
-    """The days to backfill."""
+    """The days to backfill: the windows that count as one of them, as in `GET /v1/runs`. A window that begins before
+    the rule does is left out unless `from` lies before the rule's start, too."""
 
     first: Day = Field(alias="from")
     rerun: StrictBool = Field(default=False, description="Also request stored windows again, as new revisions.")
@@ -121,7 +122,7 @@ class BackfillOut(Out):
 
 
 class CoverageIn(PageIn, Days):
-    """Which windows to show: those that begin on these local dates."""
+    """Which windows to show: those that count as one of these local dates, as in `GET /v1/runs`."""
 
 
 class CoverageEntryOut(Out):
@@ -169,7 +170,8 @@ async def preview_rule(settings: TheSettings, session: Session, asked: PreviewIn
 async def backfill_rule(
     res: Res, caller: CalledBy, rule_id: RuleRef, asked: BackfillIn, response: Response
 ) -> BackfillOut:
-    """Plan what is missing on these days, and retry failed or cancelled runs; the rest continues in the background."""
+    """Plan what is missing on these days, and retry failed or cancelled runs; the rest continues in the background.
+    A window counts as its last local day, an `every_update` window as its first, a payout's as that of its arrival."""
     wanted = asked.asked()
     async with res.sessions.begin() as session:
         if asked.dry_run:
@@ -185,7 +187,8 @@ async def backfill_rule(
 async def show_coverage(
     session: Session, rule_id: RuleRef, asked: Annotated[CoverageIn, Query()], terms: Terms
 ) -> Page[CoverageEntryOut]:
-    """Every window from the rule's start to now, newest first, with its state."""
+    """Every window from the rule's start to now, newest first, with its state. A window counts as its last local day,
+    an `every_update` window as its first, a payout's as that of its arrival."""
     saved = await store.find(session, rule_id)
     after = None if asked.cursor is None else _place(asked.cursor)
     wanted = CoverageQuery(datetime.now(UTC), asked.first, asked.end(), after, asked.limit)

@@ -3,8 +3,8 @@
 import uuid
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, timedelta
+from dataclasses import dataclass, field, replace
+from datetime import UTC, date, datetime
 
 from sqlalchemy import select, text
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -12,13 +12,12 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.db.models import Rule
 from app.db.rows import fetch
 from app.errors import NotFound
-from app.planning.dates import LocalDates, local_dates, month_bounds, window_day
-from app.planning.windows import LONGEST_UNIT_DAYS
+from app.planning.dates import LocalDates, local_dates, month_bounds
 from app.resources import ClaimTerms
 from app.rules import coverage
 from app.rules.coverage import CoverageEntry, CoverageQuery, CoverageState
 from app.rules.rechecks import COUNTED_FIRST
-from app.vocabulary import Cadence, RunState
+from app.vocabulary import RunState
 
 _WINDOWS_AT_ONCE = 1000
 # Of several currencies, the worst verdict is shown.
@@ -159,22 +158,18 @@ async def _not_made(
     session: AsyncSession, rule: Rule, first: date, until: date, terms: ClaimTerms
 ) -> list[OtherWindow]:
     """Windows of the month that the rule owes and that have no run, or wait."""
-    cadence = Cadence(rule.cadence)
-    # A window belongs to the month of its last day, and may have begun before it.
-    irregular = cadence in (Cadence.EVERY_UPDATE, Cadence.EVERY_PAYOUT)
-    begins = first if irregular else first - timedelta(days=LONGEST_UNIT_DAYS[cadence])
-    query = CoverageQuery(datetime.now(UTC), begins, until, limit=_WINDOWS_AT_ONCE)
+    query = CoverageQuery(datetime.now(UTC), first, until, limit=_WINDOWS_AT_ONCE)
     found: list[OtherWindow] = []
     while True:
         entries, place = await coverage.coverage(session, rule, query, terms)
         found += [
             OtherWindow(rule.name, one.connected_account, dates, _why(one))
             for one, dates in _with_dates(rule, entries)
-            if one.run_id is None and first <= window_day(dates, cadence) < until
+            if one.run_id is None
         ]
         if place is None:
             return found
-        query = CoverageQuery(query.now, begins, until, place, _WINDOWS_AT_ONCE)
+        query = replace(query, after=place)
 
 
 def _with_dates(rule: Rule, entries: Iterable[CoverageEntry]) -> Iterable[tuple[CoverageEntry, LocalDates]]:

@@ -1,14 +1,14 @@
 """Local dates of a window: how people name it, and which month it belongs to.
 
-The one definition for filters, files by date, packs, `month.complete` and the pages. The database has the same
-function as `window_day`, for filtering there; a test keeps the two equal.
+The one definition for filters, files by date, coverage, backfills, packs, `month.complete` and the pages. The database
+has the same function as `window_day`, for filtering there; a test keeps the two equal.
 """
 
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
-from app.planning.windows import in_utc
+from app.planning.windows import in_utc, unit_start
 from app.vocabulary import Cadence
 
 # The resolution that PostgreSQL timestamps and Python datetimes share.
@@ -37,6 +37,12 @@ def window_day(dates: LocalDates, cadence: Cadence) -> date:
     Its month is the month that the window belongs to.
     """
     return dates.first if cadence in (Cadence.EVERY_UPDATE, Cadence.EVERY_PAYOUT) else dates.last
+
+
+def earliest_start(day: date, cadence: Cadence) -> date:
+    """The first day of the first calendar window that counts as `day` or as a later one, where windows are made and not
+    filtered: that of the unit which holds the day."""
+    return unit_start(day, cadence)
 
 
 def month_bounds(month: date) -> tuple[date, date]:

@@ -27,6 +27,7 @@ from app.rules.backfill_windows import (
     MOST_RUNS,
     Days,
     Latest,
+    by_start,
     calendar_windows,
     irregular_windows,
     scopes_of,
@@ -46,7 +47,7 @@ SCOPES = 100
 
 @dataclass(frozen=True, slots=True)
 class Backfill(Days):
-    """The local dates [first, until); with `rerun` stored windows are made again too, as new revisions."""
+    """The windows that count as a local date of [first, until); with `rerun` stored ones are made again too."""
 
     rerun: bool
 
@@ -126,13 +127,14 @@ async def begin(session: AsyncSession, rule: Rule, asked: Backfill, *, attempts:
     after = {"from": asked.first, "to": asked.until, "rerun": asked.rerun, "made": counts._asdict()}
     await audit.note(session, actor=by, action="rule.backfilled", subject=rule.id, after=after)
     if any(counts):
-        values = {"rule_id": rule.id, **asdict(asked), "by": by}
+        values = {"rule_id": rule.id, **asdict(by_start(rule, asked)), "by": by}
         await _slice(session, rule, await fetch_one(session, _Job, _BEGIN, values), attempts)
     return counts
 
 
 async def count(session: AsyncSession, rule: Rule, asked: Backfill) -> BackfillCounts:
     """What the backfill would do now. Raises the same errors as `begin`."""
+    asked = by_start(rule, asked)
     type_ = await _type_of(session, rule)
     scopes = await scopes_of(session, rule)
     if rule.cadence in (Cadence.EVERY_UPDATE, Cadence.EVERY_PAYOUT):

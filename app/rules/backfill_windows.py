@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from itertools import islice
+from typing import TypeVar
 from zoneinfo import ZoneInfo
 
 from sqlalchemy import text
@@ -15,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.db.models import Rule
 from app.db.rows import fetch
+from app.planning.dates import earliest_start
 from app.planning.planner import all_windows, due_at
 from app.planning.windows import Window, day_start, instant_key
 from app.report_types import KnownType
@@ -35,6 +37,9 @@ class Days:
 
     first: date
     until: date
+
+
+AnyDays = TypeVar("AnyDays", bound=Days)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +74,20 @@ class Latest:
         return Window(self.window_key, self.interval_start, self.interval_end, self.partial)
 
 
+def by_start(rule: Rule, asked: AnyDays) -> AnyDays:
+    """The days on which the windows begin that count as these days: what `backfills` keeps, and older processes read.
+
+    A window that begins before its rule does is left out unless the days begin before the rule, too.
+    """
+    cadence = Cadence(rule.cadence)
+    if cadence in (Cadence.EVERY_UPDATE, Cadence.EVERY_PAYOUT):
+        return asked
+    first = earliest_start(asked.first, cadence)
+    if asked.first >= rule.starts_on:
+        first = max(first, rule.starts_on)
+    return replace(asked, first=first, until=earliest_start(asked.until, cadence))
+
+
 async def scopes_of(session: AsyncSession, rule: Rule, *, first: int = 0, limit: int | None = None) -> list[Scope]:
     """A rule's connected accounts (or the account itself), from this progress row on."""
     return await fetch(session, Scope, _SCOPES, {"rule_id": rule.id, "first": first, "limit": limit})
@@ -77,7 +96,7 @@ async def scopes_of(session: AsyncSession, rule: Rule, *, first: int = 0, limit:
 async def windows_of(
     session: AsyncSession, rule: Rule, days: Days, type_: KnownType, scope: Scope, *, after_key: str, limit: int
 ) -> tuple[Sequence[Window], Mapping[str, Latest]]:
-    """Up to `limit` due windows of these days after a key, and the latest run of each, if any, by key."""
+    """Up to `limit` due windows that begin on these days, after a key, and the latest run of each, if any, by key."""
     if rule.cadence in (Cadence.EVERY_UPDATE, Cadence.EVERY_PAYOUT):
         windows, latest = await irregular_windows(session, rule, days, type_, scope)
         return [window for window in windows if window.key > after_key][:limit], latest
@@ -133,7 +152,7 @@ def _by_key(runs: Iterable[Latest]) -> Mapping[str, Latest]:
 
 
 def calendar_windows(rule: Rule, days: Days, type_: KnownType, *, since: datetime | None = None) -> Iterator[Window]:
-    """The due windows of a calendar rule on these days; `since`: when the connected account's windows begin."""
+    """The due windows of a calendar rule that begin on these days; `since`: when its connected account's do."""
     # A backfill may also cover days before the rule's own start.
     schedule = replace(schedule_of(rule), starts_on=days.first)
     available = type_.availability

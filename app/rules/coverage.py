@@ -15,6 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app import report_types
 from app.db.models import Rule
 from app.db.rows import fetch
+from app.planning.dates import earliest_start
 from app.planning.planner import Availability, all_windows, due_at
 from app.planning.windows import LONGEST_UNIT_DAYS, Window, day_start
 from app.report_types import KnownType
@@ -69,8 +70,8 @@ class CoverageEntry:
 
 @dataclass(frozen=True, slots=True)
 class CoverageQuery:
-    """Selects windows that begin on the local dates [first, until) and before `now`, after a position in the list;
-    `account` those of one connected account of a calendar rule."""
+    """Selects windows that count as a local date of [first, until) and begin before `now`, after a position in the
+    list; `account` those of one connected account, but not among windows that follow from runs."""
 
     now: datetime
     first: date | None = None
@@ -124,21 +125,13 @@ class _Made:
     place: str
 
 
-@dataclass(frozen=True, slots=True)
-class _Progress:
-    """How far a rule is planned for one of its accounts; `connected_account` None: the account itself."""
-
-    connected_account: str | None
-    planned_until: datetime | None
-
-
 async def coverage(
     session: AsyncSession, rule: Rule, query: CoverageQuery, terms: ClaimTerms
 ) -> tuple[list[CoverageEntry], Position | None]:
     """A page of windows, newest first, then by connected account; and the position to continue after, if any."""
     type_ = await report_types.read(session, rule.account, rule.report_type)
     if rule.cadence == Cadence.EVERY_UPDATE:
-        slots, upcoming = await _made_slots(session, rule, query), await _next_updates(session, rule, type_, query)
+        slots, upcoming = await _made_slots(session, rule, query), await next_updates(session, rule, type_, query)
     elif rule.cadence == Cadence.EVERY_PAYOUT:
         slots, upcoming = await _made_slots(session, rule, query), []
     elif rule.connected == "each":
@@ -205,10 +198,12 @@ def _account_after(query: CoverageQuery, window: Window) -> str:
 
 
 def _calendar_windows(rule: Rule, query: CoverageQuery, availability: Availability | None) -> list[Window]:
-    schedule = replace(schedule_of(rule), starts_on=query.first or rule.starts_on)
+    schedule = schedule_of(rule)
+    if query.first is not None:
+        schedule = replace(schedule, starts_on=earliest_start(query.first, schedule.cadence))
     bounds = [query.now]
     if query.until is not None:
-        bounds.append(day_start(query.until, ZoneInfo(rule.timezone)))
+        bounds.append(day_start(earliest_start(query.until, schedule.cadence), ZoneInfo(rule.timezone)))
     if query.after is not None:
         bounds.append(query.after.start + timedelta(seconds=1))
     until = min(bounds)
@@ -235,22 +230,20 @@ async def _made_slots(session: AsyncSession, rule: Rule, query: CoverageQuery) -
     ]
 
 
-async def _next_updates(
+async def next_updates(
     session: AsyncSession, rule: Rule, type_: KnownType | None, query: CoverageQuery
 ) -> list[CoverageEntry]:
-    """The next windows, which begin where the last ones ended and will end where the data next reaches.
-
-    They are newer than all windows with runs, and so come first.
-    """
-    if query.until is not None:
-        return []
+    """The next windows, which begin where the last ones ended and will end where the data next reaches."""
+    bounds = _bounds(rule, query)
+    beginning = day_start(rule.starts_on, ZoneInfo(rule.timezone))
     found = []
-    for progress in await fetch(session, _Progress, _PROGRESS, {"rule_id": rule.id}):
-        start = progress.planned_until or day_start(rule.starts_on, ZoneInfo(rule.timezone))
-        waiting = why_not_yet(start + timedelta(hours=rule.settle_hours, seconds=1), type_)
-        state = CoverageState.MISSING if waiting is None else CoverageState.WAITING
-        entry = CoverageEntry(progress.connected_account, start, None, partial=False, state=state, waiting=waiting)
-        found.append(entry)
+    for one in await members.of_rule(session, rule.id, only=query.account, limit=None):
+        start = one.planned_until or max(beginning, one.since(rule.timezone) or beginning)
+        if (bounds["first"] or start) <= start and (bounds["until"] is None or start < bounds["until"]):
+            waiting = why_not_yet(start + timedelta(hours=rule.settle_hours, seconds=1), type_)
+            state = CoverageState.MISSING if waiting is None else CoverageState.WAITING
+            account = one.connected_account or None
+            found.append(CoverageEntry(account, start, None, partial=False, state=state, waiting=waiting))
     return [entry for entry in found if _is_after(query, entry.place)]
 
 
@@ -307,4 +300,3 @@ where rule_id = :rule_id
       or interval_start = :after and place > :after_account)
 order by interval_start desc, place limit :limit
 """)
-_PROGRESS = text("select connected_account, planned_until from rule_progress where rule_id = :rule_id order by id")

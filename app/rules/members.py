@@ -85,7 +85,7 @@ async def of_rule(
     after: str = "",
     before: datetime | None = None,
     only: str | None = None,
-    limit: int,
+    limit: int | None,
 ) -> list[Member]:
     """Up to `limit` connected accounts of a rule by id, after `after`; with `before` only those made before then, with
     `only` that one."""

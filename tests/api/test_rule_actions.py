@@ -124,10 +124,44 @@ async def test_a_backfill_keeps_to_its_days_and_to_the_data_there_is(res: Resour
     await reconcile(res)
     rule = await add_rule(res, starts_on=date(2026, 3, 1), cadence="monthly", connected_accounts=["acct_1", "acct_2"])
 
-    answer = await api.post(f"/v1/rules/{rule.id}/backfill", json={"from": "2025-06-15", "to": "2026-01-31"})
+    answer = await api.post(f"/v1/rules/{rule.id}/backfill", json={"from": "2025-06-15", "to": "2026-02-01"})
 
     assert answer.json()["planned"] == 2
     assert {run["window_key"] for run in await fetch(res, "select window_key from runs")} == {"2026-01-01"}
+
+
+async def test_runs_coverage_and_backfills_select_the_same_windows(res: Resources, api: httpx.AsyncClient) -> None:
+    await reconcile(res)
+    rule = await add_rule(res, name="weeks", starts_on=date(2026, 1, 5), cadence="weekly")
+    await execute(res, "update runs set state = 'failed'")
+    february = {"from": "2026-02-01", "to": "2026-03-01"}
+
+    listed = (await api.get("/v1/runs", params={**february, "rule": "weeks", "order": "-window"})).json()["data"]
+    covered = await coverage(api, rule.id, "?from=2026-02-01&to=2026-03-01")
+    counted = await api.post("/v1/rules/weeks/backfill", json={**february, "dry_run": True})
+    await api.post("/v1/rules/weeks/backfill", json=february)
+
+    # 1 February is the last day of its week, and 1 March that of the next month's first.
+    weeks = ["2026-02-16", "2026-02-09", "2026-02-02", "2026-01-26"]
+    assert [run["window"]["first"] for run in listed] == weeks
+    assert [one["window"]["first"] for one in covered] == weeks
+    assert counted.json()["retried"] == 4
+    retried = await fetch(res, "select window_key from runs where state = 'planned' order by window_key desc")
+    assert [run["window_key"] for run in retried] == weeks
+
+
+async def test_a_window_that_began_before_its_rule_is_backfilled_only_if_the_days_begin_before_it_too(
+    res: Resources, api: httpx.AsyncClient
+) -> None:
+    await reconcile(res)
+    await add_rule(res, name="months", starts_on=date(2026, 1, 10), cadence="monthly")
+
+    planned = [
+        (await api.post("/v1/rules/months/backfill", json={"from": first, "to": "2026-02-01"})).json()["planned"]
+        for first in ("2026-01-10", "2026-01-09")
+    ]
+
+    assert planned == [0, 1]
 
 
 async def test_a_backfill_retries_what_failed_and_reruns_only_when_asked_to(
@@ -308,12 +342,14 @@ async def test_an_every_update_rule_shows_what_it_made_and_what_it_waits_for(
     paged = [
         (await api.get(f"/v1/rules/{rule.id}/coverage?limit=1")).json()["next_cursor"] is not None,
         days(await coverage(api, rule.id, "?to=2026-02-21")),
+        days(await coverage(api, rule.id, "?from=2026-03-02&to=2026-03-03")),
+        days(await coverage(api, rule.id, "?from=2026-03-03")),
     ]
 
     assert days(found) == ["2026-03-02/", "2026-03-01/2026-03-02", "2026-02-20/2026-03-01"]
     assert [one["state"] for one in found] == ["waiting", "in_progress", "in_progress"]
     assert found[0]["waiting"]["reason"] == "availability"
-    assert paged == [True, ["2026-02-20/2026-03-01"]]
+    assert paged == [True, ["2026-02-20/2026-03-01"], ["2026-03-02/"], []]
 
 
 async def test_bad_queries_of_coverage_are_refused(res: Resources, api: httpx.AsyncClient) -> None:

@@ -1,12 +1,13 @@
 """Local dates of windows: pure, and the same in the database."""
 
 from datetime import UTC, date, datetime, timedelta
+from itertools import islice
 from zoneinfo import ZoneInfo
 
 import psycopg
 import pytest
 
-from app.planning.dates import LocalDates, local_dates, month_bounds, window_day
+from app.planning.dates import LocalDates, earliest_start, local_dates, month_bounds, window_day
 from app.planning.windows import Window, calendar_windows
 from app.vocabulary import Cadence
 from tests.planning.strategies import CALENDAR
@@ -43,6 +44,18 @@ def test_a_month_ends_where_the_next_one_begins(day: date, bounds: tuple[date, d
 def windows_of(cadence: Cadence, zone: str) -> list[Window]:
     windows = calendar_windows(cadence, ZoneInfo(zone), starts_on=date(2025, 12, 20))
     return [next(windows) for _ in range(400 if cadence is Cadence.DAILY else 20)]
+
+
+@pytest.mark.parametrize("cadence", CALENDAR)
+def test_windows_from_the_earliest_start_on_are_those_that_count_as_the_day_or_later(cadence: Cadence) -> None:
+    zone = ZoneInfo(LOS_ANGELES)
+    made = list(islice(calendar_windows(cadence, zone, starts_on=date(2024, 1, 1)), 1200))
+    dates = [local_dates(window.start, window.end, LOS_ANGELES) for window in made]
+
+    for passed in range(800):
+        day = date(2025, 1, 1) + timedelta(days=passed)
+        begun = [one for one in dates if one.first >= earliest_start(day, cadence)]
+        assert begun == [one for one in dates if window_day(one, cadence) >= day]
 
 
 @pytest.mark.parametrize("zone", ["UTC", LOS_ANGELES, "Australia/Lord_Howe", "Asia/Kathmandu", "America/Santiago"])
