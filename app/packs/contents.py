@@ -3,7 +3,7 @@
 import uuid
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 
 from sqlalchemy import select, text
@@ -159,21 +159,13 @@ async def _not_made(
 ) -> list[OtherWindow]:
     """Windows of the month that the rule owes and that have no run, or wait."""
     query = CoverageQuery(datetime.now(UTC), first, until, limit=_WINDOWS_AT_ONCE)
-    found: list[OtherWindow] = []
-    while True:
-        entries, place = await coverage.coverage(session, rule, query, terms)
-        found += [
-            OtherWindow(rule.name, one.connected_account, dates, _why(one))
-            for one, dates in _with_dates(rule, entries)
-            if one.run_id is None
-        ]
-        if place is None:
-            return found
-        query = replace(query, after=place)
-
-
-def _with_dates(rule: Rule, entries: Iterable[CoverageEntry]) -> Iterable[tuple[CoverageEntry, LocalDates]]:
-    return ((one, local_dates(one.start, one.end or one.start, rule.timezone)) for one in entries)
+    return [
+        OtherWindow(
+            rule.name, one.connected_account, local_dates(one.start, one.end or one.start, rule.timezone), _why(one)
+        )
+        async for one in coverage.all_entries(session, rule, query, terms)
+        if one.run_id is None
+    ]
 
 
 def _why(entry: CoverageEntry) -> str:

@@ -99,6 +99,18 @@ def next_due_at(schedule: Schedule, availability: Availability, *, planned_until
     return None if following is None else due_at(following, schedule)
 
 
+def beginning(schedule: Schedule, availability: Availability | None) -> datetime:
+    """Where the first window begins that a rule owes. Payouts do not depend on where the data begins."""
+    available_from = None if availability is None else availability.start
+    if schedule.cadence is Cadence.EVERY_UPDATE:
+        return _update_start(schedule, available_from=available_from, after=None)
+    earliest = _update_start(schedule, available_from=None, after=None)
+    if schedule.cadence is Cadence.EVERY_PAYOUT:
+        return earliest
+    first = next(_calendar_windows(schedule, available_from=available_from, since=None), None)
+    return earliest if first is None else first.start
+
+
 def _calendar_windows(
     schedule: Schedule, *, available_from: datetime | None, since: datetime | None
 ) -> Iterator[Window]:

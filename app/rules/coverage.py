@@ -2,7 +2,7 @@
 
 import asyncio
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from enum import StrEnum
@@ -131,7 +131,7 @@ async def coverage(
     """A page of windows, newest first, then by connected account; and the position to continue after, if any."""
     type_ = await report_types.read(session, rule.account, rule.report_type)
     if rule.cadence == Cadence.EVERY_UPDATE:
-        slots, upcoming = await _made_slots(session, rule, query), await next_updates(session, rule, type_, query)
+        slots, upcoming = await _made_slots(session, rule, query), await next_updates(session, rule, query)
     elif rule.cadence == Cadence.EVERY_PAYOUT:
         slots, upcoming = await _made_slots(session, rule, query), []
     elif rule.connected == "each":
@@ -145,6 +145,19 @@ async def coverage(
     # A window that is not owed still counts towards the page, so that the next page begins after it.
     page = entries[: query.limit]
     return [entry for _, entry in page if entry is not None], page[-1][0] if len(entries) > len(page) else None
+
+
+async def all_entries(
+    session: AsyncSession, rule: Rule, query: CoverageQuery, terms: ClaimTerms
+) -> AsyncIterator[CoverageEntry]:
+    """All windows that a query selects, read a page at a time."""
+    place: Position | None = query.after
+    while True:
+        entries, place = await coverage(session, rule, replace(query, after=place), terms)
+        for entry in entries:
+            yield entry
+        if place is None:
+            return
 
 
 def why_not_yet(window_due: datetime, type_: KnownType | None) -> Waiting | None:
@@ -230,10 +243,9 @@ async def _made_slots(session: AsyncSession, rule: Rule, query: CoverageQuery) -
     ]
 
 
-async def next_updates(
-    session: AsyncSession, rule: Rule, type_: KnownType | None, query: CoverageQuery
-) -> list[CoverageEntry]:
+async def next_updates(session: AsyncSession, rule: Rule, query: CoverageQuery) -> list[CoverageEntry]:
     """The next windows, which begin where the last ones ended and will end where the data next reaches."""
+    type_ = await report_types.read(session, rule.account, rule.report_type)
     bounds = _bounds(rule, query)
     beginning = day_start(rule.starts_on, ZoneInfo(rule.timezone))
     found = []

@@ -1,24 +1,26 @@
 """The window of a rule that contains a local date or an instant, and the run whose file covers it."""
 
 import uuid
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from app import report_types
 from app.db.models import Rule
 from app.db.rows import fetch
 from app.errors import Conflict, NotFound
 from app.planning.dates import local_dates
+from app.planning.planner import beginning
 from app.planning.windows import day_start, next_unit, unit_start
 from app.resources import ClaimTerms
 from app.rules import coverage
 from app.rules.coverage import CoverageEntry, CoverageQuery, CoverageState
 from app.rules.rechecks import COUNTED_FIRST
-from app.rules.rule import today_in
+from app.rules.rule import schedule_of, today_in
 from app.vocabulary import Cadence
 
 # How many are named when several match.
@@ -34,6 +36,20 @@ class _Made:
     interval_end: datetime
     stored_run_id: uuid.UUID | None
     state: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What somebody asks for: a local day of `zone` or, without one, an instant; and when it begins and ends."""
+
+    day: date
+    start: datetime
+    end: datetime
+    zone: ZoneInfo | None
+
+    def shown(self, moment: datetime) -> str:
+        """A moment in the same form."""
+        return f"{moment:%FT%TZ}" if self.zone is None else f"{moment.astimezone(self.zone):%F}"
 
 
 async def latest_file(session: AsyncSession, rule: Rule, connected_account: str | None) -> uuid.UUID:
@@ -52,17 +68,18 @@ async def file_at(
 
     Raises NotFound when the rule owes no such window, and Conflict when it is not stored yet or several match.
     """
-    zone = ZoneInfo(rule.timezone)
-    if isinstance(when, datetime):
-        start, end = when, when + timedelta(microseconds=1)
-    else:
-        start, end = day_start(when, zone), day_start(when + timedelta(days=1), zone)
-    values = {"rule_id": rule.id, "start": start, "end": end, "connected_account": connected_account}
+    asked = _asked(when, ZoneInfo(rule.timezone))
+    values = {"rule_id": rule.id, "start": asked.start, "end": asked.end, "connected_account": connected_account}
     made = await fetch(session, _Made, _AT, {**values, "limit": _MOST_NAMED + 1})
     if made:
         return _only(rule, made)
-    day = when.astimezone(zone).date() if isinstance(when, datetime) else when
-    raise await _why_not(session, rule, day, connected_account, terms)
+    raise await _why_not(session, rule, asked, connected_account, terms)
+
+
+def _asked(when: date | datetime, zone: ZoneInfo) -> _Asked:
+    if isinstance(when, datetime):
+        return _Asked(when.astimezone(zone).date(), when, when + timedelta(microseconds=1), None)
+    return _Asked(when, day_start(when, zone), day_start(when + timedelta(days=1), zone), zone)
 
 
 def _only(rule: Rule, found: Sequence[_Made]) -> uuid.UUID:
@@ -86,21 +103,42 @@ def _name(rule: Rule, one: _Made) -> str:
 
 
 async def _why_not(
-    session: AsyncSession, rule: Rule, day: date, connected_account: str | None, terms: ClaimTerms
+    session: AsyncSession, rule: Rule, asked: _Asked, connected_account: str | None, terms: ClaimTerms
 ) -> NotFound | Conflict:
     """The error when there is no run: the window waits, or the rule does not owe one."""
-    is_over = day < today_in(rule.timezone)
-    why = f"it starts on {rule.starts_on}" if is_over else "that day is not over yet"
-    if connected_account is not None and is_over and day >= rule.starts_on:
+    type_ = await report_types.read(session, rule.account, rule.report_type)
+    async for entry in _around(session, rule, asked.day, connected_account, terms):
+        if entry.start < asked.end and (entry.end is None or asked.start < entry.end):
+            return Conflict(f"the window of {asked.day} is not stored yet: {_waits(entry)}")
+    begins = beginning(schedule_of(rule), None if type_ is None else type_.availability)
+    if asked.day < rule.starts_on:
+        why = f"it starts on {rule.starts_on}"
+    elif asked.start < begins:
+        why = f"it owes nothing before {asked.shown(begins)}"
+    elif asked.day >= today_in(rule.timezone):
+        why = "that day is not over yet"
+    elif connected_account is not None:
         why = f"{connected_account} is not one of its connected accounts, or was created later"
-    unowed = NotFound(f"rule {rule.name!r} owes no window that contains {day}: {why}")
-    if rule.cadence in (Cadence.EVERY_UPDATE, Cadence.EVERY_PAYOUT):
-        return unowed
-    first = unit_start(day, Cadence(rule.cadence))
-    until = next_unit(first, Cadence(rule.cadence))
-    query = CoverageQuery(datetime.now(UTC), first, until, limit=1, account=connected_account)
-    entries, _ = await coverage.coverage(session, rule, query, terms)
-    return unowed if not entries else Conflict(f"the window of {day} is not stored yet: {_waits(entries[0])}")
+    elif rule.cadence == Cadence.EVERY_PAYOUT:
+        why = "no payout that Stripe has reconciled arrived then"
+    else:
+        why = "its connected accounts were created later"
+    return NotFound(f"rule {rule.name!r} owes no window that contains {asked.day}: {why}")
+
+
+async def _around(
+    session: AsyncSession, rule: Rule, day: date, connected_account: str | None, terms: ClaimTerms
+) -> AsyncIterator[CoverageEntry]:
+    """The windows that may hold a day although none with a run does; some begin later, with the data or the account."""
+    cadence = Cadence(rule.cadence)
+    query = CoverageQuery(datetime.now(UTC), until=day + timedelta(days=1), limit=100, account=connected_account)
+    if cadence not in (Cadence.EVERY_UPDATE, Cadence.EVERY_PAYOUT):
+        query = replace(query, first=day, until=next_unit(unit_start(day, cadence), cadence))
+        async for entry in coverage.all_entries(session, rule, query, terms):
+            yield entry
+    elif cadence is Cadence.EVERY_UPDATE and day <= today_in(rule.timezone):
+        for entry in await coverage.next_updates(session, rule, query):
+            yield entry
 
 
 def _waits(entry: CoverageEntry) -> str:

@@ -1,6 +1,7 @@
 """Runs are found by the dates that people know: by day, by month, the latest, those stored since a time."""
 
 import uuid
+from datetime import date, timedelta
 from typing import Any
 
 import httpx
@@ -11,8 +12,10 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.resources import Resources
 from app.runs import moves
 from app.simulator import Simulator
+from app.upkeep.reconcile import reconcile
 from app.vocabulary import RunState
 from tests import service
+from tests.days import today
 from tests.service import execute, fetch
 
 ZONE = "America/Los_Angeles"
@@ -202,6 +205,46 @@ async def test_a_missing_file_says_why(res: Resources, api: httpx.AsyncClient) -
     assert "waits" in waits.json()["detail"]
     assert odd.status_code == 422
     assert unknown.status_code == 404
+
+
+async def answer_for(api: httpx.AsyncClient, rule: str, when: str) -> tuple[int, str]:
+    """The status, and the reason."""
+    answer = await api.get(f"/v1/rules/{rule}/files/{when}")
+    return answer.status_code, answer.json()["detail"].split(": ", 1)[-1]
+
+
+async def test_days_of_a_month_from_before_stripes_data_are_not_owed(
+    res: Resources, simulator: Simulator, api: httpx.AsyncClient
+) -> None:
+    service.unpublished(simulator, until="2026-03-01")
+    simulator.report_type(service.REPORT_TYPE).data_available_start = int(service.at("2026-02-10T06:00").timestamp())
+    await reconcile(res)
+    await service.add_rule(res, name="monthly", cadence="monthly", starts_on=date(2026, 1, 5))
+    await service.work_off(res)
+
+    assert (await api.get("/v1/rules/monthly/files/2026-02-10")).status_code == 200
+    assert await answer_for(api, "monthly", "2026-02-05") == (404, "it owes nothing before 2026-02-10")
+    early = await answer_for(api, "monthly", "2026-02-10T05:00:00Z")
+    assert early == (404, "it owes nothing before 2026-02-10T06:00:00Z")
+    # A rule that begins in the middle of a month owes the next one first.
+    await service.add_rule(res, name="later", cadence="monthly", starts_on=date(2026, 3, 10))
+    assert await answer_for(api, "later", "2026-03-15") == (404, "it owes nothing before 2026-04-01")
+
+
+async def test_a_day_that_the_next_update_will_hold_is_waited_for(
+    res: Resources, simulator: Simulator, api: httpx.AsyncClient
+) -> None:
+    service.unpublished(simulator, until="2026-03-01")
+    await reconcile(res)
+    await service.add_rule(res, name="updates", cadence="every_update", starts_on=date(2026, 2, 20))
+    await service.work_off(res)
+    tomorrow = str(today() + timedelta(days=1))
+
+    status, why = await answer_for(api, "updates", "2026-03-02")
+    assert (status, why) == (409, "it waits (availability until 2026-03-01 00:00 UTC)")
+    assert (await api.get("/v1/rules/updates/files/2026-02-28")).status_code == 200
+    assert await answer_for(api, "updates", "2026-02-19") == (404, "it starts on 2026-02-20")
+    assert await answer_for(api, "updates", tomorrow) == (404, "that day is not over yet")
 
 
 async def test_several_connected_accounts_are_distinguished_by_name(

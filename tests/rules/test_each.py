@@ -150,6 +150,14 @@ async def test_a_file_is_found_or_missed_by_account_however_many_there_are(
     )  # fmt: skip
     status, waits = await asked("2026-03-04", connected_account="acct_m59")
     assert (status, "not stored yet: it waits (availability" in waits) == (409, True)
+    simulator.connect_account("acct_00", created=at("2026-03-06").timestamp())
+    await a_day_later(res)
+    await admin.post("/v1/rules", json={**RULE, "name": "months", "cadence": "monthly"})
+    await planned(res)
+    before = await admin.get("/v1/rules/months/files/2026-03-04", params={"connected_account": "acct_00"})
+    assert (before.status_code, "acct_00 is not one of its connected accounts, or was" in before.text) == (404, True)
+    others = await admin.get("/v1/rules/months/files/2026-03-04")
+    assert (others.status_code, "not stored yet: it waits (availability" in others.text) == (409, True)
     status, stranger = await asked("2026-03-02", connected_account="acct_z")
     assert (status, "acct_z is not one of its connected accounts" in stranger) == (404, True)
     assert (await asked("latest", connected_account="acct_m59"))[0] == 404

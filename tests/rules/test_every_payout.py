@@ -119,6 +119,18 @@ async def test_every_reconciled_payout_gets_its_report_without_any_event(
     assert [row["state"] for row in states] == ["stored"]
 
 
+async def test_a_day_on_which_no_payout_arrives_has_no_file_and_says_so(
+    res: Resources, admin: httpx.AsyncClient
+) -> None:
+    await admin.post("/v1/rules", json=RULE)
+    await planned(res)
+    await execute(res, "delete from runs where interval_start = '2026-03-08'")
+
+    sunday = await admin.get("/v1/rules/payouts/files/2026-03-08")
+
+    assert (sunday.status_code, "no payout that Stripe has reconciled arrived then" in sunday.text) == (404, True)
+
+
 async def test_its_window_is_the_day_on_which_it_arrives(res: Resources, admin: httpx.AsyncClient) -> None:
     await admin.post("/v1/rules", json={**RULE, "timezone": "America/Los_Angeles"})
     await planned(res)
