@@ -13,7 +13,8 @@ from app.api.http.content_negotiation import names_tag
 from app.api.http.dependencies import Res
 from app.api.http.problems import problem
 from app.packs import manifest
-from app.packs.contents import OtherWindow, Pack, read_pack
+from app.packs.contents import Pack, read_pack
+from app.packs.missing import OtherWindow
 from app.packs.stream import pack_bytes
 from app.resources import Resources
 from app.rules import store
@@ -42,7 +43,9 @@ async def download_pack(
 ) -> Response:
     """A month's newest stored files under readable names, with `manifest.json` and `manifest.csv`. Its bytes stay the
     same while nothing changes. 409 lists what is missing, unless `incomplete` is true; cancelled windows are listed in
-    the manifest and do not count as missing. A window belongs to the month of its last local day."""
+    the manifest and do not count as missing. A window belongs to the month of its last local day. With `every_update` a
+    month is complete once Stripe's data has passed its end; with `every_payout` once it is over, the list of payouts
+    was read again afterwards, and every automatic payout that arrived in it has its report."""
     first = date.fromisoformat(f"{month}-01")
     return await answer_with_pack(res, first, rule or (), request, incomplete=incomplete)
 

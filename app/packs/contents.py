@@ -4,7 +4,7 @@ import uuid
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime
+from datetime import date, datetime
 
 from sqlalchemy import select, text
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -12,14 +12,12 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.db.models import Rule
 from app.db.rows import fetch
 from app.errors import NotFound
+from app.packs.missing import OtherWindow, not_made
 from app.planning.dates import LocalDates, local_dates, month_bounds
 from app.resources import ClaimTerms
-from app.rules import coverage
-from app.rules.coverage import CoverageEntry, CoverageQuery, CoverageState
 from app.rules.rechecks import COUNTED_FIRST
 from app.vocabulary import RunState
 
-_WINDOWS_AT_ONCE = 1000
 # Of several currencies, the worst verdict is shown.
 _WORST_FIRST = ("differs", "not_comparable", "agrees")
 
@@ -44,16 +42,6 @@ class PackedFile:
     checks: Mapping[str, str]
     file_id: uuid.UUID
     location: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class OtherWindow:
-    """A window of the month that the pack has nothing for, and why."""
-
-    rule: str
-    connected_account: str | None
-    dates: LocalDates
-    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,8 +125,8 @@ async def read_pack(session: AsyncSession, month: date, rules: Sequence[Rule], t
     found = _Sorted()
     for one in await fetch(session, _Made, _MADE, {"first": first, "until": until, "rule_ids": named}):
         found.take(one)
-    for rule in rules or await _owing(session):
-        found.missing += await _not_made(session, rule, first, until, terms)
+    for rule in [rule for rule in rules if rule.enabled] if rules else await _owing(session):
+        found.missing += await not_made(session, rule, first, until, terms)
     if not (found.files or found.cancelled or found.missing):
         raise NotFound(f"no rule has a window in {first:%Y-%m}")
     verdicts: dict[int | None, list[_Verdict]] = defaultdict(list)
@@ -152,27 +140,6 @@ async def read_pack(session: AsyncSession, month: date, rules: Sequence[Rule], t
 async def _owing(session: AsyncSession) -> Sequence[Rule]:
     """A disabled rule owes only the windows that have a run."""
     return (await session.execute(select(Rule).where(Rule.deleted_at.is_(None), Rule.enabled))).scalars().all()
-
-
-async def _not_made(
-    session: AsyncSession, rule: Rule, first: date, until: date, terms: ClaimTerms
-) -> list[OtherWindow]:
-    """Windows of the month that the rule owes and that have no run, or wait."""
-    query = CoverageQuery(datetime.now(UTC), first, until, limit=_WINDOWS_AT_ONCE)
-    return [
-        OtherWindow(
-            rule.name, one.connected_account, local_dates(one.start, one.end or one.start, rule.timezone), _why(one)
-        )
-        async for one in coverage.all_entries(session, rule, query, terms)
-        if one.run_id is None
-    ]
-
-
-def _why(entry: CoverageEntry) -> str:
-    if entry.state is CoverageState.MISSING or entry.waiting is None:
-        return "no run was made for it"
-    until = "" if entry.waiting.until is None else f" until {entry.waiting.until:%F %H:%M} UTC"
-    return f"waits ({entry.waiting.reason}{until})"
 
 
 def _other(one: _Made, reason: str) -> OtherWindow:

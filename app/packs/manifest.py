@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping
 from io import StringIO
 from typing import Any
 
-from app.packs.contents import OtherWindow, Pack, PackedFile
+from app.packs.contents import Pack, PackedFile
+from app.packs.missing import OtherWindow
 
 # In the order of the CSV.
 COLUMNS: Mapping[str, Callable[[PackedFile], Any]] = {

@@ -1,8 +1,9 @@
 """A month of a rule is complete when every window it owes for the month is stored: what bookkeepers wait for."""
 
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -49,22 +50,59 @@ async def announce_complete_months(session: AsyncSession) -> int:
     return announced
 
 
-# What a rule for every payout may still owe for a month: until the month is over and Stripe's list was read again, its
-# payouts are not all known; and one that arrived in it may not be reconciled yet.
-_PAYOUTS_OWED = f"""
-not exists (
-    select from payout_lists as list where list.account = rules.account
-      and list.connected_account = coalesce(p.connected_account, '')
-      and list.refusal is null and list.read_at >= candidate.owed_until)
-or exists (
+@dataclass(frozen=True, slots=True)
+class OpenMonth:
+    """The rest of a month, `[since, until)`, for which a rule for `every_update` or `every_payout` may still owe
+    something to these connected accounts (None: the account itself)."""
+
+    rule_id: uuid.UUID
+    accounts: Sequence[str | None]
+    since: datetime
+    until: datetime
+    why: str  # "update", or of PAYOUTS
+
+
+# What a rule for every payout may lack, in words.
+PAYOUTS = {
+    "payout": "a payout that arrived has no report: Stripe has not reconciled it, or it is about to be requested",
+    "list": "others may have arrived: the list of payouts must be read once more after the month",
+}
+
+
+async def open_months(
+    session: AsyncSession, month: date, rule_ids: Sequence[uuid.UUID] | None = None
+) -> list[OpenMonth]:
+    """What keeps the month that begins on this day from being complete although it is not a window yet: of these rules,
+    or of all, unless they are switched off."""
+    return await fetch(session, OpenMonth, _OPEN, {"month": month, "rule_ids": rule_ids})
+
+
+# What a rule for every payout may still owe for a month: one that arrived in it may not be reconciled yet; and its
+# payouts are not all known until the month is over and Stripe's list was read again.
+_WHY_OPEN = f"""
+case when rules.cadence <> 'every_payout' then 'update' when exists (
     select from payouts where payouts.account = rules.account
       and payouts.connected_account = coalesce(p.connected_account, '')
       and payouts.automatic and payouts.reconciliation is distinct from 'not_applicable'
       and payouts.stripe_created_at >= candidate.starts_at
       and payouts.stripe_created_at > candidate.month - interval '{LONGEST_RECONCILIATION_DAYS} days'
       and payouts.arrives_on >= candidate.month and payouts.arrives_on < candidate.month + interval '1 month'
-      and {NO_RUN})
+      and {NO_RUN}) then 'payout'
+when not exists (
+    select from payout_lists as list where list.account = rules.account
+      and list.connected_account = coalesce(p.connected_account, '')
+      and list.refusal is null and list.read_at >= candidate.owed_until) then 'list' end
 """  # noqa: S608 - of constants only
+# Since when a rule may still owe windows to an account: none are cut there, or what lies before has runs.
+_SINCE = "coalesce(p.planned_until, greatest(one.stripe_created_at, candidate.starts_at))"
+# A rule's own bounds of a month.
+_BOUNDS = """
+    cast(rules.starts_on as timestamp) at time zone rules.timezone as starts_at,
+    cast(touched.month as timestamp) at time zone rules.timezone as begins_at,
+    date_trunc(case rules.cadence when 'weekly' then 'week' when 'monthly' then 'month'
+        when 'quarterly' then 'quarter' when 'yearly' then 'year' else 'day' end,
+        touched.month + interval '1 month') at time zone rules.timezone as owed_until
+"""
 # Months with a file stored since yesterday, and the last month of rules for every payout, whose last file may be older:
 # planned to their end for every account that owes anything in them, with nothing open. A week belongs to the month of
 # its last day, so it is owed until then. Cancelled runs block nothing; of each window the newest revision counts, or a
@@ -80,11 +118,7 @@ with touched as (
     select id, cast(date_trunc('month', clock_timestamp() at time zone 'UTC') - interval '1 month' as date)
     from rules where cadence = 'every_payout'
 ), candidates as (
-    select rules.id as rule_id, rules.name as rule_name, rules.account, touched.month,
-        cast(rules.starts_on as timestamp) at time zone rules.timezone as starts_at,
-        date_trunc(case rules.cadence when 'weekly' then 'week' when 'monthly' then 'month'
-            when 'quarterly' then 'quarter' when 'yearly' then 'year' else 'day' end,
-            touched.month + interval '1 month') at time zone rules.timezone as owed_until
+    select rules.id as rule_id, rules.name as rule_name, rules.account, touched.month, {_BOUNDS}
     from touched join rules on rules.id = touched.rule_id
     where rules.deleted_at is null and touched.month is not null
       and exists (select from every_target where deleted_at is null)
@@ -103,7 +137,22 @@ from candidates as candidate cross join lateral (
 where counted.windows > 0 and counted.windows = counted.owed
   and not exists (
     select from rule_progress as p join rules on rules.id = p.rule_id {CREATED}
-    where p.rule_id = candidate.rule_id
-      and coalesce(p.planned_until, greatest(one.stripe_created_at, candidate.starts_at)) < candidate.owed_until
-      and (rules.cadence <> 'every_payout' or {_PAYOUTS_OWED}))
+    where p.rule_id = candidate.rule_id and {_SINCE} < candidate.owed_until and {_WHY_OPEN} is not null)
+""")  # noqa: S608 - of constants only
+# The same for a month that is asked for and has begun. `why` is found once for each account, hence `materialized`.
+_OPEN = text(f"""
+with candidates as (
+    select rules.id as rule_id, touched.month, {_BOUNDS}
+    from (select cast(:month as date) as month) as touched cross join rules
+    where rules.deleted_at is null and rules.enabled and rules.cadence in ('every_update', 'every_payout')
+      and (cast(:rule_ids as uuid[]) is null or rules.id = any(:rule_ids))
+), found as materialized (
+    select candidate.rule_id, p.connected_account, greatest({_SINCE}, candidate.begins_at) as since,
+        candidate.owed_until as until, {_WHY_OPEN} as why
+    from candidates as candidate join rules on rules.id = candidate.rule_id
+    join rule_progress as p on p.rule_id = rules.id {CREATED}
+    where {_SINCE} < candidate.owed_until and candidate.begins_at <= clock_timestamp()
+)
+select rule_id, array_agg(connected_account order by connected_account) as accounts, since, until, why
+from found where why is not null group by rule_id, since, until, why order by rule_id, since, why
 """)  # noqa: S608 - of constants only

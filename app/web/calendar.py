@@ -63,6 +63,14 @@ def unmade(rule: RuleLine, first: date, until: date, now: datetime) -> Iterator[
         unit = following
 
 
+def rest_of_month(rule: RuleLine, since: datetime, until: datetime, now: datetime) -> Unmade:
+    """The rest of a month of a rule without calendar windows: an update should come by the midnight after `since`, a
+    payout by the end."""
+    dates = local_dates(since, until, rule.timezone)
+    by = until if rule.cadence == Cadence.EVERY_PAYOUT else day_start(dates.first + _ONE_DAY, ZoneInfo(rule.timezone))
+    return Unmade(dates.first, dates.last, _why(rule, by, now), _is_late(rule, by, now))
+
+
 def first_day(rule: RuleLine) -> date:
     """The first day of the first window that a rule owes."""
     cadence = Cadence(rule.cadence)

@@ -11,9 +11,10 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.db.rows import fetch
 from app.planning.dates import local_dates
+from app.rules.months import PAYOUTS, OpenMonth, open_months
 from app.rules.rechecks import COUNTED_FIRST
 from app.vocabulary import RunState
-from app.web.calendar import LATER, first_day, state_in, unmade
+from app.web.calendar import LATER, first_day, rest_of_month, state_in, unmade
 from app.web.days import DAY, HELD, TYPE, RuleLine
 from app.web.month_cover import not_covered, shared
 from app.web.words import days as in_words
@@ -105,10 +106,19 @@ async def count_month(session: AsyncSession, first: date, until: date, now: date
         _take(
             months.setdefault(made.rule_id, RuleMonth(made.rule_id, made.name)), made, of_rule[0] if of_rule else None
         )
+    open_: dict[uuid.UUID, list[OpenMonth]] = defaultdict(list)
+    for one in await open_months(session, first):
+        open_[one.rule_id].append(one)
     for rule_id, of_rule in lines.items():
-        _count_unmade(months.setdefault(rule_id, RuleMonth(rule_id, of_rule[0].name)), of_rule, first, until, now)
-    owing = (one for one in months.values() if one.owed or one.cancelled or one.goes_on)
+        month = months.setdefault(rule_id, RuleMonth(rule_id, of_rule[0].name))
+        _count_unmade(month, of_rule, open_[rule_id], (first, until), now)
+    owing = (one for one in months.values() if one.owed or one.cancelled or one.later or one.goes_on)
     return sorted(owing, key=lambda one: (not one.overdue, not one.missing, not one.not_covered, one.name))
+
+
+def is_over(rules: Iterable[RuleMonth], until: date, now: datetime) -> bool:
+    """Whether a month is over, in the zone of each rule too."""
+    return until <= now.date() and not any(rule.later for rule in rules)
 
 
 async def with_rows(session: AsyncSession, rules: Iterable[RuleMonth], first: date, until: date) -> list[RuleMonth]:
@@ -135,27 +145,33 @@ def _take(month: RuleMonth, made: _Made, rule: RuleLine | None) -> None:
         month.gaps.append(Gap(made.rule_id, made.name, made.number, days, state, sentence(reason)))
 
 
-def _count_unmade(month: RuleMonth, lines: Sequence[RuleLine], first: date, until: date, now: datetime) -> None:
+def _count_unmade(
+    month: RuleMonth, lines: Sequence[RuleLine], open_: Iterable[OpenMonth], bounds: tuple[date, date], now: datetime
+) -> None:
     """Count the windows that have no run, over groups of accounts that are planned equally far."""
-    found: dict[tuple[str, bool], list[tuple[date, date, int]]] = defaultdict(list)
-    for line in lines:
-        for window in unmade(line, first, until, now):
-            accounts = max(1, line.accounts)
-            if window.state == LATER:
-                month.later += accounts
-            else:
-                is_due = window.is_late or window.state != "waiting"
-                found[window.state, is_due].append((window.first, window.last, accounts))
+    first, until = bounds
+    calendar = ((line, window) for line in lines for window in unmade(line, first, until, now))
+    windows = [(window, max(1, line.accounts), window.state) for line, window in calendar]
+    for one in open_:
+        rest = rest_of_month(lines[0], one.since, one.until, now)
+        windows.append((rest, len(one.accounts), one.why if one.why in PAYOUTS else rest.state))
+    found: dict[tuple[str, bool, str], list[tuple[date, date, int]]] = defaultdict(list)
+    for window, accounts, why in windows:
+        if window.state == LATER:
+            month.later += accounts
+        else:
+            is_due = window.is_late or window.state != "waiting"
+            found[window.state, is_due, why].append((window.first, window.last, accounts))
     month.goes_on = lines[0].enabled and first_day(lines[0]) < until and now.date() < until
     month.gaps += _gaps(lines[0], found)
-    month.not_covered += not_covered(lines[0], month.made, (first, until), now.date())
-    month.shared += shared(lines[0], (first, until))
+    month.not_covered += not_covered(lines[0], month.made, bounds, now.date())
+    month.shared += shared(lines[0], bounds)
 
 
-def _gaps(rule: RuleLine, found: Mapping[tuple[str, bool], list[tuple[date, date, int]]]) -> Iterator[Gap]:
-    for (state, is_due), windows in found.items():
+def _gaps(rule: RuleLine, found: Mapping[tuple[str, bool, str], list[tuple[date, date, int]]]) -> Iterator[Gap]:
+    for (state, is_due, why), windows in found.items():
         dates = in_words(min(one[0] for one in windows), max(one[1] for one in windows))
-        reason = _REASONS[rule.blocked_by(RunState.PLANNED) or state]
+        reason = _REASONS[rule.blocked_by(RunState.PLANNED) or why]
         yield Gap(rule.id, rule.name, sum(one[2] for one in windows), dates, state, sentence(reason), is_due)
 
 
@@ -170,6 +186,7 @@ _REASONS = {
     "waiting": "it waits for Stripe’s data",
     "missing": "it is due, but there is no run yet",
     "report_type_missing": "Stripe does not have this report type",
+    **PAYOUTS,
 }
 # Only windows with several runs are sorted.
 # Grouped by every column: a limited token reads views, and a view has no primary key.

@@ -17,7 +17,7 @@ from app.errors import NotFound
 from app.planning.dates import month_bounds
 from app.planning.windows import FIRST_DAY, LAST_DAY
 from app.tables.checks.results import Verdict
-from app.web.month_counts import count_month, with_rows
+from app.web.month_counts import count_month, is_over, with_rows
 from app.web.month_money import money_of
 from app.web.visit import Visit, get, page_of
 
@@ -75,7 +75,7 @@ async def show(visit: Visit) -> Response:
         more_gaps=max(0, len(gaps) - MISSING_SHOWN),
         ties=_grouped(ties),
         money=[(currency, list(of_it)) for currency, of_it in groupby(money, key=lambda one: one.currency)],
-        is_over=until <= now.date(),
+        is_over=is_over(rules, until, now),
     )
 
 

@@ -138,6 +138,27 @@ async def test_a_window_of_which_no_run_was_made_yet_is_missing_too(
     assert missing["reason"].startswith("waits (availability until 2026-04-01")
 
 
+async def test_a_rule_that_is_switched_off_owes_only_windows_that_have_a_run(
+    res: Resources, simulator: Simulator, api: httpx.AsyncClient
+) -> None:
+    simulator.advance(service.REPORT_TYPE, to=service.at("2026-03-31"))
+    for cadence in ("daily", "every_update"):
+        await service.add_rule(res, name=cadence, cadence=cadence, starts_on=date(2026, 3, 29))
+    await service.work_off(res)
+    await execute(res, "update rules set enabled = false")
+
+    named = await api.get(MARCH, params={"rule": ["daily", "every_update"]})
+
+    assert (named.status_code, (await api.get(MARCH)).status_code) == (200, 200)
+
+
+async def test_a_month_that_has_not_begun_is_not_found(res: Resources, api: httpx.AsyncClient) -> None:
+    for cadence in ("daily", "every_update"):
+        await service.add_rule(res, name=cadence, cadence=cadence)
+
+    assert (await api.get("/v1/packs/2999-01.zip")).status_code == 404
+
+
 @pytest.mark.usefixtures("march")
 async def test_a_cancelled_window_is_listed_and_blocks_nothing(res: Resources, api: httpx.AsyncClient) -> None:
     await execute(res, "update runs set state = 'cancelled' where window_key = '2026-03-29'")

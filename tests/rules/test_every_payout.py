@@ -23,6 +23,7 @@ from app.stripe_api.client import StripeClient
 from app.stripe_api.objects import Payout
 from app.upkeep import connected_accounts, payouts
 from app.upkeep.reconcile import reconcile
+from app.web.month_counts import count_month
 from tests.api.conftest import client_of
 from tests.runs.stories import deliver, everything_is_due
 from tests.service import (
@@ -427,6 +428,16 @@ async def all_stored(res: Resources, simulator: Simulator) -> None:
         await download_due(res)
 
 
+async def lacking(res: Resources, admin: httpx.AsyncClient) -> list[tuple[str, str, str]]:
+    """What the pack of March says it lacks, and how the reasons begin; its page says the same."""
+    pack = await admin.get("/v1/packs/2026-03.zip")
+    missing = [] if pack.status_code == 200 else pack.json()["missing"]
+    async with res.sessions() as session:
+        gaps = (await count_month(session, date(2026, 3, 1), date(2026, 4, 1), at("2026-04-04T06:00")))[0].gaps
+    assert [gap.reason.lower() for gap in gaps] == [f"{one['reason'].lower()}." for one in missing]
+    return [(one["first"], one["last"], one["reason"].split(":")[0]) for one in missing]
+
+
 async def test_a_month_is_complete_when_it_is_over_and_each_payout_that_arrived_in_it_has_its_report(
     res: Resources, admin: httpx.AsyncClient, simulator: Simulator
 ) -> None:
@@ -439,9 +450,12 @@ async def test_a_month_is_complete_when_it_is_over_and_each_payout_that_arrived_
         await all_stored(res, simulator)
         if day == "2026-04-04":
             assert await months_told(res) == [], "one that arrived in March is not reconciled"
+            assert await lacking(res, admin) == [("2026-03-28", "2026-03-31", "a payout that arrived has no report")]
     await execute(res, "update payout_lists set read_at = '2026-03-31T23:00Z'")
     assert await months_told(res) == [], "there may be others"
+    assert await lacking(res, admin) == [("2026-03-28", "2026-03-31", "others may have arrived")]
     await execute(res, "update payout_lists set read_at = '2026-04-01T00:30Z'")
+    assert await lacking(res, admin) == []
     told = await months_told(res)
 
     arrived = await fetch(

@@ -11,9 +11,10 @@ from app.packs.contents import read_pack
 from app.planning.dates import month_bounds
 from app.resources import Resources
 from app.simulator import Simulator
-from app.web.month_counts import count_month
+from app.web.month_counts import count_month, is_over
 from tests import service
 from tests.service import execute, fetch
+from tests.targets.stories import add_listener, months_told
 from tests.web.visiting import heading, log_in, plain, visitor
 
 ACCOUNTS = ["acct_1A", "acct_1B"]
@@ -122,10 +123,47 @@ async def test_a_month_that_is_not_over_lists_every_rule_and_keeps_apart_what_is
         page = await client.get(f"/months/{first:%Y-%m}")
 
     assert heading(page).startswith(f"{first:%B %Y} is not over: ")
-    assert heading(page).endswith("0 reports are missing, 1 is not due yet.")
+    assert heading(page).endswith("0 reports are missing, 2 are not due yet.")
     assert "whole month" in page.text
     assert "by update" in page.text
     assert "none due yet" in page.text
+
+
+async def test_a_month_of_updates_is_complete_on_its_page_in_its_pack_and_in_the_message_at_once(
+    res: Resources, simulator: Simulator
+) -> None:
+    await add_listener(res)
+    simulator.advance(service.REPORT_TYPE, to=service.at("2026-03-31T12:00"))
+    await service.add_rule(res, name="updates", cadence="every_update", timezone="America/Los_Angeles")
+    await service.work_off(res)
+    async with visitor(res) as client:
+        await log_in(client)
+        page, pack = await client.get("/months/2026-03"), await client.get("/months/2026-03/pack.zip")
+        before = await months_told(res)
+        simulator.advance(service.REPORT_TYPE, to=service.at("2026-04-01T07:00"))
+        await service.work_off(res)
+        later, whole = await client.get("/months/2026-03"), await client.get("/months/2026-03/pack.zip")
+
+    assert heading(page).startswith("March 2026 is not complete: 1 report is missing")
+    assert (pack.status_code, before) == (409, [])
+    assert [(one["first"], one["last"], one["reason"]) for one in pack.json()["missing"]] == [
+        ("2026-03-31", "2026-03-31", "waits (availability until 2026-03-31 12:00 UTC)")
+    ]
+    assert heading(later).startswith("March 2026 is complete")
+    assert (whole.status_code, await months_told(res)) == (200, [("2026-03", 2)])
+
+
+async def test_a_month_is_not_over_before_it_is_in_each_rules_zone(res: Resources, simulator: Simulator) -> None:
+    simulator.advance(service.REPORT_TYPE, to=service.at("2026-03-31T07:00"))
+    for cadence in ("daily", "every_update"):
+        await service.add_rule(res, name=cadence, cadence=cadence, timezone="America/Los_Angeles")
+    await service.work_off(res)
+    now, (first, until) = service.at("2026-04-01T02:00"), month_bounds(date(2026, 3, 1))
+    async with res.sessions() as session:
+        counted = await count_month(session, first, until, now)
+
+    assert not is_over(counted, until, now)
+    assert [(rule.name, rule.missing, rule.later) for rule in counted] == [("daily", 0, 1), ("every_update", 0, 1)]
 
 
 @pytest.mark.usefixtures("spring")
