@@ -2,7 +2,7 @@
 
 import time
 import uuid
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -19,8 +19,10 @@ from app.files.database import Sessions
 # 128 MiB of the original: transactions are short, with time for vacuum in between.
 CHUNKS_AT_ONCE = 512
 OBJECTS_AT_ONCE = 100
-# A store that did not delete so many objects is asked no more in a round: each may take a minute.
-MOST_REFUSED = 3
+# What a store may cost a round: one that is away takes up to a minute for each object, one that keeps some of its
+# objects (a legal hold, a denied prefix) says so at once.
+MOST_SECONDS = 30.0
+MOST_REFUSED = 100
 
 
 async def drop_partial(session: AsyncSession, run_id: uuid.UUID) -> None:
@@ -31,15 +33,19 @@ async def drop_partial(session: AsyncSession, run_id: uuid.UUID) -> None:
 class Deleter:
     """Deletes objects for one round. A store that does not delete its objects holds up no other.
 
-    `skipped` are beginnings of locations that are left for the next round, `error` is what a store said last,
-    and `seconds` is the time lost to it.
+    `skipped` are beginnings of locations that are left for the next round, `error` is what a store said last.
     """
 
     def __init__(self) -> None:
         self.skipped: list[str] = []
         self.error: StoreAway | None = None
-        self.seconds = 0.0
         self._refused: Counter[str] = Counter()
+        self._lost: defaultdict[str, float] = defaultdict(float)
+
+    @property
+    def seconds(self) -> float:
+        """The time lost to stores that did not delete."""
+        return sum(self._lost.values())
 
     async def delete(self, location: str) -> bool:
         """Delete an object; False if its store did not, or is skipped. Repeating it is harmless."""
@@ -50,16 +56,16 @@ class Deleter:
             await backend_of(location).delete(location)
         except StoreAway as error:
             self.error = error
-            self.seconds += time.monotonic() - began
-            self._skip(location)
+            self._skip(location, seconds=time.monotonic() - began)
             return False
         return True
 
-    def _skip(self, location: str) -> None:
+    def _skip(self, location: str, *, seconds: float) -> None:
         self.skipped.append(location)
         store = _store_of(location)
         self._refused[store] += 1
-        if self._refused[store] == MOST_REFUSED:
+        self._lost[store] += seconds
+        if self._refused[store] >= MOST_REFUSED or self._lost[store] >= MOST_SECONDS:
             self.skipped.append(store)
 
 
@@ -115,10 +121,13 @@ insert into dropped_objects (location) select location from dropped where locati
 NOT_SKIPPED = (
     "not exists (select from unnest(cast(:skipped as text[])) as skipped where starts_with(location, skipped))"
 )
+# In no order, so that a round does not begin with what its store kept in the last one.
+UNORDERED = "order by random()"
 # Deleted now, and again a day later in case a writer is still writing.
 _DROPPED = text(f"""
 select location from dropped_objects
-where (deleted_at is null or dropped_at < clock_timestamp() - interval '1 day') and {NOT_SKIPPED} limit :limit
+where (deleted_at is null or dropped_at < clock_timestamp() - interval '1 day') and {NOT_SKIPPED} {UNORDERED}
+limit :limit
 """)  # noqa: S608 - of constants only
 _SWEPT = text("""
 with swept as (

@@ -169,6 +169,6 @@ returning files.id, files.run_id, files.account, files.filename, files.size, fil
 """)
 _LEAVING = text(f"""
 select id, location from files where removed_at is not null and purged_at is null and {removal.NOT_SKIPPED}
-order by removed_at limit :limit
+{removal.UNORDERED} limit :limit
 """)  # noqa: S608 - of constants only
 _PURGED = text("update files set purged_at = now() where id = any(:ids)")

@@ -236,6 +236,72 @@ async def test_a_store_that_does_not_delete_holds_up_nothing_else(
     assert await in_health(res, "removed_files") == ("ok", "the bytes of every removed file are deleted")
 
 
+async def kept_by_its_store(res: Resources, store: Path, *, number: int) -> list[Path]:
+    """Removed files and abandoned objects that a store refuses to delete, and newer ones that it deletes: these."""
+    rule = await add_rule(res, retention_days=7)
+    files, dropped = store / "files", store / "dropped"
+    for folder in (files, dropped):
+        folder.mkdir()
+        for name in range(number):
+            (folder / f"{name}.csv").mkdir()
+        (folder / "last.csv").write_bytes(b"erased")
+    for name in (*range(number), "last"):
+        run_id = await stored_days_ago(res, 1, rule_id=rule.id)
+        await placed(res, run_id, f"file://{files}/{name}.csv")
+        await execute(
+            res,
+            "update files set removed_at = clock_timestamp() - interval '5 hours' where run_id = :run_id",
+            run_id=run_id,
+        )
+        await execute(res, "insert into dropped_objects (location) values (:at)", at=f"file://{dropped}/{name}.csv")
+    return [files / "last.csv", dropped / "last.csv"]
+
+
+async def test_objects_that_a_store_refuses_to_delete_keep_no_other_from_being_removed(
+    res: Resources, tmp_path: Path
+) -> None:
+    deletable = await kept_by_its_store(res, tmp_path, number=4)
+
+    with pytest.raises(NotNow, match="the file store failed"):
+        await remove_old_files(res)
+
+    assert not any(path.exists() for path in deletable)
+    assert len(await fetch(res, "select 1 from files where purged_at is not null")) == 1
+
+
+async def test_a_round_does_not_begin_with_what_the_store_kept_in_the_last_one(
+    res: Resources, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deletable = await kept_by_its_store(res, tmp_path, number=2)
+    monkeypatch.setattr(removal, "MOST_REFUSED", 1)
+    monkeypatch.setattr(removal, "OBJECTS_AT_ONCE", 1)
+    monkeypatch.setattr(retention, "FILES_AT_ONCE", 1)
+
+    for _ in range(200):
+        with pytest.raises(NotNow):
+            await remove_old_files(res)
+        if not any(path.exists() for path in deletable):
+            return
+    pytest.fail("something that can be deleted is still there")
+
+
+async def test_a_store_that_costs_much_time_is_asked_no_more_in_a_round(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(removal, "MOST_SECONDS", 0.0)
+    away, works = tmp_path / "away", tmp_path / "works"
+    for folder in (away, works):
+        folder.mkdir()
+        (folder / "a.csv").write_bytes(b"a")
+    (away / "stuck.csv").mkdir()
+    deleter = removal.Deleter()
+
+    deleted = [await deleter.delete(f"file://{tmp_path}/{name}") for name in ("away/stuck.csv", "away/a.csv")]
+
+    assert (deleted, (away / "a.csv").exists()) == ([False, False], True)
+    assert await deleter.delete(f"file://{works}/a.csv")
+
+
 async def test_two_processes_at_once_remove_each_file_once(res: Resources, simulator: Simulator) -> None:
     rule = await add_rule(res, retention_days=7)
     for _ in range(10):
