@@ -23,7 +23,8 @@ async def read_lists(res: Resources) -> bool:
     """Read the payouts that events have named and the lists that are due; True if there are more.
 
     An account of which something could not be read is left out of the rest of the round, so that the others are
-    reached however much of it waits. Raises NotNow when something could not be read.
+    reached however much of it waits. Raises NotNow when something could not be read, but not before the others are
+    done: the next round is a minute away then.
     """
     accounts, troubles = set(res.callable_accounts), Troubles()
     while True:
@@ -36,11 +37,12 @@ async def read_lists(res: Resources) -> bool:
             if account not in troubles.without_permit:
                 with troubles.of(account):
                     await step()
-        if accounts.isdisjoint(troubles.accounts):
+        more = LISTS_AT_ONCE in (len(named), len(due))
+        if accounts.isdisjoint(troubles.accounts) and not (more and troubles.accounts):
             break
         accounts -= troubles.accounts
     troubles.raise_any()
-    return LISTS_AT_ONCE in (len(named), len(due))
+    return more
 
 
 async def _waiting(res: Resources, accounts: set[str]) -> tuple[list[NamedPayout], list[DueList]]:

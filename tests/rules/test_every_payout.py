@@ -314,6 +314,29 @@ async def test_payouts_of_an_account_that_stripe_does_not_answer_for_keep_no_oth
     assert [row["id"] for row in read] == [second]
 
 
+async def test_all_payouts_of_the_others_are_read_in_the_round_in_which_one_account_is_on_hold(
+    res: Resources, admin: httpx.AsyncClient, database_url: str, simulator: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(payouts, "LISTS_AT_ONCE", 1)
+    simulator.add_account("eu")
+    named = [one.id for one in payouts_of(simulator.world, simulator.account("eu"), owner=None, since=0)][-3:]
+    later = "now() + interval '1 hour'"
+    await execute(res, f"insert into account_holds values ('default', 'read', '401: revoked', now(), 0, {later})")
+    waiting = "insert into payouts (account, connected_account, id, look_at)"
+    await execute(res, f"{waiting} values ('default', '', 'po_1', now() - interval '1 hour')")
+    accounts = json.dumps({"eu": {"api_key": "sk_test_simulator_eu"}})
+
+    async with open_resources(make_settings(database_url, simulator, STRIPE_ACCOUNTS=accounts)) as two:
+        theirs = f"{waiting} select 'eu', '', id, now() from unnest(cast(:named as text[])) as id"
+        await execute(two, theirs, named=named)
+
+        with pytest.raises(NotNow, match=r"default: .* on hold"):
+            await payouts.read_lists(two)
+
+    read = await fetch(res, "select id from payouts where seen_at is not null and account = 'eu'")
+    assert {row["id"] for row in read} == set(named)
+
+
 async def check_of_lists(res: Resources) -> Check:
     (found,) = [one for one in (await judge(res.sessions, res.settings)).checks if one.name == "payout_lists"]
     return found
