@@ -16,7 +16,7 @@ TallyhookError
 ├── StoreAway            the object store does not answer, or refuses (app/files/backends.py)
 ├── ForeignSchema        the schema for reading report rows is somebody else's (app/db/report_schemas.py)
 ├── Unloadable           a file does not have the strict shape of a report (app/tables/reading.py)
-├── FileIsGone           the bytes of a file to load are gone
+├── FileIsGone           the bytes of a stored file are gone, or damaged (app/files)
 ├── LoadOvertaken        somebody else has the load, or it moved on: nothing was written
 ├── ChildEnded           the process that loads files is gone: what it was doing is rolled back
 │   └── ChildSilent      it did not answer, and was ended
@@ -142,7 +142,7 @@ class Unloadable(TallyhookError):
 
 
 class FileIsGone(TallyhookError):
-    """The bytes are gone, or were never there."""
+    """The bytes are gone, damaged, or were never there."""
 
 
 class LoadOvertaken(TallyhookError):

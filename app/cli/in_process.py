@@ -56,7 +56,11 @@ class _Exchange(httpx.AsyncByteStream):
     async def __aiter__(self) -> AsyncIterator[bytes]:
         more = True
         while more:
-            message = await self.next()
+            try:
+                message = await self.next()
+            except RuntimeError as error:
+                # Starlette's, around an error that could have been a problem, had the answer not begun.
+                raise error.__cause__ or error  # noqa: B904
             more = message.get("more_body", False)
             if message.get("body"):
                 yield message["body"]

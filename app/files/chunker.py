@@ -11,6 +11,8 @@ from typing import ParamSpec, TypeVar
 
 import zstandard
 
+from app.errors import FileIsGone
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -156,9 +158,12 @@ def _compress(start: int, block: bytes) -> list[Chunk]:
 
 
 def decompress(codec: int, data: bytes) -> bytes:
-    """The original bytes of a chunk."""
+    """The original bytes of a chunk. Raises FileIsGone if it is damaged."""
     if codec == CODEC_ZSTD:
-        return zstandard.ZstdDecompressor().decompress(data)
+        try:
+            return zstandard.ZstdDecompressor().decompress(data)
+        except zstandard.ZstdError as error:
+            raise FileIsGone(f"a stored chunk of the file is damaged ({error}): restore it from a backup") from error
     if codec == CODEC_PLAIN:
         return data
     raise ValueError(f"chunk codec {codec} is unknown to this version of Tallyhook: run the newer version")

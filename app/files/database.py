@@ -3,14 +3,15 @@
 import asyncio
 import struct
 import uuid
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import aclosing
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
 from app.db.batch import Batch
 from app.db.engine import autocommit_session, raw_connection
-from app.errors import Gone
+from app.errors import FileIsGone, Gone
 from app.files.chunker import CODEC_ZSTD, Chunk, Digest, decompress, in_thread, in_thread_if_large
 
 Sessions = async_sessionmaker[AsyncSession]
@@ -54,10 +55,11 @@ def _row(file_id: uuid.UUID, chunk: Chunk) -> bytes:
 
 
 async def read(sessions: Sessions, file_id: uuid.UUID, *, start: int, stop: int) -> AsyncIterator[bytes]:
-    """The original bytes [start, stop), in pieces."""
-    async for found in _stored(sessions, file_id, start=start, stop=stop):
-        raw = await in_thread_if_large(sum(chunk.raw_size for chunk in found), _decompress_all, found)
-        yield raw[max(0, start - found[0].raw_start) : stop - found[0].raw_start]
+    """The original bytes [start, stop), in pieces. Raises Gone, and FileIsGone where they are damaged."""
+    async with aclosing(_stored(sessions, file_id, start=start, stop=stop)) as stored:
+        async for found in stored:
+            raw = await in_thread_if_large(sum(chunk.raw_size for chunk in found), _decompress_all, found)
+            yield raw[max(0, start - found[0].raw_start) : stop - found[0].raw_start]
 
 
 def _decompress_all(chunks: list[Chunk]) -> bytes:
@@ -77,7 +79,7 @@ async def compressed_size(session: AsyncSession, file_id: uuid.UUID) -> int | No
     return size
 
 
-async def _stored(sessions: Sessions, file_id: uuid.UUID, *, start: int, stop: int) -> AsyncIterator[list[Chunk]]:
+async def _stored(sessions: Sessions, file_id: uuid.UUID, *, start: int, stop: int) -> AsyncGenerator[list[Chunk]]:
     """The chunks that hold [start, stop), a few at a time; the next ones are fetched meanwhile.
 
     Each batch is a query of its own, so that a stalled reader pins neither a connection nor a snapshot.
@@ -106,7 +108,7 @@ async def _fetch(sessions: Sessions, file_id: uuid.UUID, position: int, stop: in
             raise await _missing(session, file_id, position)
     for chunk in found:
         if not chunk.raw_start <= position < chunk.raw_start + chunk.raw_size:
-            raise RuntimeError(_NO_CHUNK.format(file_id=file_id, position=position))
+            raise FileIsGone(_NO_CHUNK.format(file_id=file_id, position=position))
         position = chunk.raw_start + chunk.raw_size
     return found
 
@@ -119,7 +121,7 @@ async def is_removed(session: AsyncSession, file_id: uuid.UUID) -> bool:
 async def _missing(session: AsyncSession, file_id: uuid.UUID, position: int) -> Exception:
     if await is_removed(session, file_id):
         return Gone(f"file {file_id} was removed while it was being read")
-    return RuntimeError(_NO_CHUNK.format(file_id=file_id, position=position))
+    return FileIsGone(_NO_CHUNK.format(file_id=file_id, position=position))
 
 
 async def delete(session: AsyncSession, file_ids: Sequence[uuid.UUID], *, limit: int) -> int:

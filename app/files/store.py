@@ -4,7 +4,7 @@ import uuid
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
-from app.errors import Gone, Missing, SettingsError, StoreAway
+from app.errors import FileIsGone, Gone, Missing, SettingsError, StoreAway
 from app.files import database
 from app.files.backends import backend_of
 from app.files.database import Sessions
@@ -40,7 +40,10 @@ class FileStore:
         await probe(self.sessions, self.base)
 
     async def read(self, file_id: uuid.UUID, location: str | None, *, start: int, stop: int) -> AsyncIterator[bytes]:
-        """The bytes [start, stop) of the original. Raises Gone if retention removed them meanwhile, and StoreAway."""
+        """The bytes [start, stop) of the original.
+
+        Raises Gone if retention removed them meanwhile, FileIsGone if they are missing or damaged, and StoreAway.
+        """
         if location is None:
             async for piece in database.read(self.sessions, file_id, start=start, stop=stop):
                 yield piece
@@ -52,4 +55,4 @@ class FileStore:
             async with self.sessions.begin() as session:
                 if await database.is_removed(session, file_id):
                     raise Gone(f"file {file_id} was removed while it was being read") from error
-            raise RuntimeError(f"file {file_id} is not at {location}: restore it from a backup") from error
+            raise FileIsGone(f"file {file_id} is not at {location}: restore it from a backup") from error

@@ -15,7 +15,7 @@ from starlette.responses import Response
 from app.api import run_file
 from app.api.schemas.common import In
 from app.db.rows import fetch, fetch_first
-from app.errors import Gone, StoreAway
+from app.errors import FileIsGone, Gone, StoreAway
 from app.runs import listing
 from app.runs.listing import ShownRun
 from app.runs.waiting import waiting_for
@@ -203,7 +203,7 @@ async def _preview(visit: Visit, run: ShownRun) -> Preview | str | None:
         return preview_of(await _joined(pieces), is_whole=stop == file.size)
     except StoreAway:
         return "The file store does not answer, so the file cannot be shown now."
-    except (Gone, RuntimeError) as error:  # its bytes are missing; the rest of the page can still be shown
+    except (Gone, FileIsGone) as error:  # its bytes are missing; the rest of the page can still be shown
         return sentence(f"It cannot be shown: {error}")
 
 

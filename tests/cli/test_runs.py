@@ -12,7 +12,6 @@ from app.resources import Resources
 from app.simulator import Simulator
 from tests.cli.conftest import Command
 from tests.files import stored as files
-from tests.files.stored import one_run
 from tests.service import add_rule, at, execute, fetch, only_run, unpublished, work_off
 
 ALL = "connected_account_balance_change_from_activity.itemized.3"
@@ -177,15 +176,41 @@ async def test_lines_of_one_account_are_downloaded_by_run_and_by_date(
         (tmp_path / "b.csv").unlink()
 
 
-async def test_lines_that_are_cut_off_are_not_written(remote: Command, res: Resources, tmp_path: Path) -> None:
-    run_id = await one_run(res)
-    lines = b"".join(b"%s,%d\n" % (shop.encode(), net) for shop in SHOPS for net in range(200_000))
-    await files.store(res, run_id, b"connected_account,net\n" + lines)
-    await execute(res, "delete from file_chunks where raw_start > 2000000")
+_LATE = "where raw_start > 2000000"
 
-    ended = await remote("runs", "download", run_id, "--connected-account", SHOPS[0])
 
-    assert (ended.code, len(ended.errors.splitlines()), os.listdir(tmp_path)) == (1, 1, []), ended
+@pytest.mark.parametrize(
+    "damage",
+    [
+        f"delete from file_chunks {_LATE}",
+        "delete from file_chunks",
+        f"update file_chunks set data = 'no frame' {_LATE}",
+        "update file_chunks set data = 'no frame'",
+        f"update file_chunks set data = substr(data, 1, octet_length(data) - 9) {_LATE}",
+    ],
+)
+@pytest.mark.parametrize("over_http", [True, False])
+async def test_a_damaged_file_is_one_clear_line_and_not_written(
+    command: Command, remote: Command, res: Resources, stored: str, tmp_path: Path, over_http: bool, damage: str
+) -> None:
+    ask = remote if over_http else command
+    lines = b"".join(b"%s,%d,%s\n" % (shop.encode(), net, os.urandom(4).hex().encode())
+                     for shop in SHOPS for net in range(70_000))  # fmt: skip
+    await execute(res, "delete from files")
+    (rule,) = await fetch(res, "select id from rules")
+    await files.store(res, uuid.UUID(stored), b"connected_account,net,noise\n" + lines, rule_id=rule["id"])
+    await execute(res, damage)
+
+    for asked in (
+        ("runs", "download", stored),
+        ("runs", "download", stored, "--connected-account", SHOPS[0]),
+        ("pack", "2026-03", "--incomplete"),
+    ):
+        ended = await ask(*asked)
+
+        assert (ended.code, len(ended.errors.splitlines()), os.listdir(tmp_path)) == (1, 1, []), (asked, ended)
+        told = "restore it from a backup" in ended.errors
+        assert told or (over_http and "cannot be reached: peer closed" in ended.errors), (asked, ended)
 
 
 async def test_a_folder_that_is_not_there_is_one_clear_line(command: Command, stored: str) -> None:

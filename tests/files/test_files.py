@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from sqlalchemy import text
 
 from app import files
+from app.errors import FileIsGone
 from app.files import FileFacts
 from app.files.chunker import CHUNK_BYTES, CODEC_PLAIN, CODEC_ZSTD, Chunk, Chunker, Digest
 from app.files.database_writer import DatabaseWriter
@@ -188,7 +189,7 @@ async def test_a_chunk_that_is_missing_is_an_error_and_not_an_endless_answer(res
     await store(res, run_id, content)
     await execute(res, "delete from file_chunks where raw_start = :start", start=CHUNK_BYTES)
 
-    with pytest.raises(RuntimeError, match="chunk"):
+    with pytest.raises(FileIsGone, match="chunk"):
         await read(res, run_id, 0, len(content))
 
 

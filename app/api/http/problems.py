@@ -26,6 +26,7 @@ from app.errors import (
     BadInput,
     Conflict,
     FieldError,
+    FileIsGone,
     Forbidden,
     Gone,
     NotAcceptable,
@@ -93,6 +94,7 @@ def handle_problems(app: FastAPI) -> None:
     for ours, status in _STATUS.items():
         app.add_exception_handler(ours, _plain(status))
     app.add_exception_handler(StoreAway, _store_away)
+    app.add_exception_handler(FileIsGone, _file_is_gone)
     # The driver's own, too: statements that go to it directly (db/batch) fail with those.
     for theirs in (DBAPIError, psycopg.Error, PoolTimeout, DisconnectionError):
         app.add_exception_handler(theirs, _database_trouble)
@@ -113,6 +115,11 @@ def _plain(status: int) -> Any:
 async def _store_away(_: Request, error: Exception) -> Response:
     log.warning("api.file_store_trouble", error=str(error))
     return problem(503, "the file store is not answering; try again", headers=RETRY_AFTER)
+
+
+async def _file_is_gone(_: Request, error: Exception) -> Response:
+    log.warning("api.file_store_trouble", error=str(error))
+    return problem(500, str(error))
 
 
 async def _database_trouble(_: Request, error: Exception) -> Response:
