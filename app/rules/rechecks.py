@@ -71,24 +71,25 @@ class _Recheck:
 
 
 # How many of the rule's days have passed since the window was first stored, against how many re-checks it has had:
-# one at a time, and both only since the rule's last change.
+# one at a time, and both only since the rule's last change. A day that passed shortly before it was not planned yet.
 _DUE = text(f"""
 with due as (
-    select runs.rule_id, runs.connected_account, runs.window_key, rules.updated_at, count(distinct day) as days
+    select runs.rule_id, runs.connected_account, runs.window_key, count(distinct day) as days,
+        min(runs.stored_at + make_interval(days => day)) as first
     from rules cross join unnest(rules.recheck_days) as day
     join runs on runs.rule_id = rules.id and runs.state = 'stored' and runs.window_key is not null and not runs.recheck
     where rules.enabled and rules.deleted_at is null
         and runs.stored_at + make_interval(days => day) <= clock_timestamp()
-        and runs.stored_at + make_interval(days => day) > rules.updated_at
+        and runs.stored_at + make_interval(days => day) > rules.updated_at - make_interval(secs => {EVERY_SECONDS})
         and not exists (select 1 from runs as first where first.rule_id = runs.rule_id and first.state = 'stored'
             and first.connected_account is not distinct from runs.connected_account
             and first.window_key = runs.window_key and first.stored_at < runs.stored_at)
-    group by 1, 2, 3, 4
+    group by 1, 2, 3
 ), wanted as (
     select due.* from due
     where due.days > (select count(*) from runs where runs.rule_id = due.rule_id and runs.recheck
             and runs.connected_account is not distinct from due.connected_account and runs.window_key = due.window_key
-            and runs.planned_at > due.updated_at)
+            and runs.planned_at >= due.first)
         and not exists (select 1 from runs where runs.rule_id = due.rule_id
             and runs.connected_account is not distinct from due.connected_account and runs.window_key = due.window_key
             and runs.state in ('planned', 'requested', 'ready'))

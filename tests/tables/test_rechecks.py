@@ -114,6 +114,28 @@ async def test_a_change_of_the_rule_leaves_the_days_that_are_still_to_come(
     assert await runs(tables) == [(1, "stored", False), (2, "cancelled", True), (3, "cancelled", True)]
 
 
+async def test_a_day_that_passes_shortly_before_a_change_of_the_rule_is_not_lost(
+    tables: Resources, simulator: Simulator
+) -> None:
+    await one_stored_window(tables, simulator)
+    await execute(tables, "update runs set stored_at = now() - interval '3 days 10 minutes'")
+    await execute(tables, "update rules set updated_at = now() - interval '5 minutes'")
+    for _ in range(2):
+        await plan_rechecks(tables)
+        await work_off(tables)
+    assert await runs(tables) == [(1, "stored", False), (2, "cancelled", True)]
+
+    await execute(
+        tables,
+        "update runs set stored_at = stored_at - interval '27 days', planned_at = planned_at - interval '27 days'",
+    )
+    await execute(tables, "update rules set updated_at = updated_at - interval '27 days'")
+    for _ in range(2):
+        await plan_rechecks(tables)
+        await work_off(tables)
+    assert await runs(tables) == [(1, "stored", False), (2, "cancelled", True), (3, "cancelled", True)]
+
+
 @pytest.mark.parametrize("store", ["database", "file"])
 async def test_the_same_rows_in_other_bytes_are_unchanged_where_there_is_a_table(
     tables: Resources, simulator: Simulator, store: str, tmp_path: Path
