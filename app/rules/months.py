@@ -103,16 +103,17 @@ _BOUNDS = """
         when 'quarterly' then 'quarter' when 'yearly' then 'year' else 'day' end,
         touched.month + interval '1 month') at time zone rules.timezone as owed_until
 """
-# Months with a file stored since yesterday, and the last month of rules for every payout, whose last file may be older:
-# planned to their end for every account that owes anything in them, with nothing open. A week belongs to the month of
-# its last day, so it is owed until then. Cancelled runs block nothing; of each window the newest revision counts, or a
-# stored one.
+# Months with a file stored or a run cancelled since yesterday, and the last month of rules for every payout, whose last
+# file may be older: planned to their end for every account that owes anything in them, with nothing open. A week
+# belongs to the month of its last day, so it is owed until then. Cancelled runs block nothing; of each window the
+# newest revision counts, or a stored one.
 _COMPLETE = text(f"""
 with touched as (
     select runs.rule_id, cast(date_trunc('month',
         window_day(runs.window_key, runs.interval_start, runs.interval_end, runs.timezone)) as date) as month
-    from runs where runs.state = 'stored' and not runs.recheck and runs.id in (
-        select run_id from run_moves where to_state = 'stored' and at > clock_timestamp() - interval '1 day'
+    from runs where runs.state in ('stored', 'cancelled') and not runs.recheck and runs.id in (
+        select run_id from run_moves where to_state in ('stored', 'cancelled')
+            and at > clock_timestamp() - interval '1 day'
             and id > (select coalesce(max(id), 0) - 100000 from run_moves))
     union
     select id, cast(date_trunc('month', clock_timestamp() at time zone 'UTC') - interval '1 month' as date)

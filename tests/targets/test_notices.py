@@ -3,6 +3,7 @@ completed."""
 
 from app.health.notices import announce_lasting
 from app.resources import Resources
+from app.runs import manual
 from app.simulator import Simulator
 from app.targets.messages import announce_missed
 from tests import service
@@ -127,6 +128,27 @@ async def test_a_month_of_weeks_is_complete_although_its_last_week_belongs_to_th
     assert before == []
     (told,) = await fetch(res, "select data from messages where type = 'month.complete'")
     assert (told["data"]["month"], told["data"]["windows"]) == ("2026-03", 4)
+
+
+async def test_a_month_is_complete_when_its_last_open_report_is_cancelled_days_later(
+    res: Resources, simulator: Simulator, receiver: WebReceiver
+) -> None:
+    await add_target(res, url=receiver.url, message_types=["month.complete"])
+    await store_reports(res, simulator, days=31)
+    await execute(res, "update runs set state = 'failed' where window_key = '2026-03-07'")
+    await execute(res, "update run_moves set at = at - interval '3 days'")
+    (failed,) = await fetch(res, "select id from runs where state = 'failed'")
+    await announce_lasting(res)
+    before = await fetch(res, "select 1 from messages where type = 'month.complete'")
+
+    async with res.sessions.begin() as session:
+        await manual.cancel(session, failed["id"], by="test")
+    for _ in range(2):
+        await announce_lasting(res)
+
+    assert before == []
+    (told,) = await fetch(res, "select data from messages where type = 'month.complete'")
+    assert (told["data"]["month"], told["data"]["windows"]) == ("2026-03", 30)
 
 
 async def test_a_month_with_a_failed_report_is_not_complete_and_one_with_a_cancelled_report_is(
