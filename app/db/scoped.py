@@ -15,6 +15,8 @@ from sqlalchemy.orm import Session, SessionTransaction
 
 SCHEMA = "tallyhook_scoped"
 _ACCOUNTS = "cast(current_setting('tallyhook.accounts') as text[])"
+# SQL that is true in sessions that see every account. (Where a session was limited before, the setting is left empty.)
+UNLIMITED = "coalesce(current_setting('tallyhook.accounts', true), '') = ''"
 _OF_ACCOUNT = f"account = any({_ACCOUNTS})"
 _OF_TARGET = f"accounts is not null and accounts <@ {_ACCOUNTS}"
 _UUID = "'^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$'"
@@ -46,7 +48,7 @@ CONDITIONS = {
     "targets": _OF_TARGET,
     "withdrawals": _of("rules", "rule_id"),
 }
-# These belong to no account: what the service knows about itself, and what no answer shows but as a number.
+# These belong to no account: what the service knows about itself, and what no answer shows.
 FOR_EVERYBODY = frozenset(
     {
         "alembic_version", "dropped_objects", "file_chunks", "file_store_probes", "login_links", "notices",

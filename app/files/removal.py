@@ -11,6 +11,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.db.rows import fetch_one
+from app.db.scoped import UNLIMITED
 from app.errors import StoreAway
 from app.files import database
 from app.files.backends import backend_of
@@ -135,7 +136,8 @@ with swept as (
 )
 update dropped_objects set deleted_at = now() where location = any(:locations) and deleted_at is null
 """)
-_UNDELETED = text("""
+# Abandoned objects belong to no account that we still know.
+_UNDELETED = text(f"""
 select count(*) as files, min(since) as since from (
     (select removed_at as since from files where removed_at is not null and purged_at is null
         and removed_at < clock_timestamp() - :after order by removed_at limit :limit)
@@ -143,6 +145,6 @@ select count(*) as files, min(since) as since from (
     (select since from dropped_objects
     cross join lateral (select case when deleted_at is null then dropped_at else dropped_at + interval '1 day' end)
         as last(since)
-    where since < clock_timestamp() - :after order by since limit :limit)
+    where since < clock_timestamp() - :after and {UNLIMITED} order by since limit :limit)
 ) as due
-""")
+""")  # noqa: S608 - of constants only

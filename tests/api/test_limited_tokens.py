@@ -250,6 +250,21 @@ async def test_what_is_ones_own_is_there(world: World) -> None:
     assert cancelled.status_code == 202
 
 
+async def test_what_is_left_of_abandoned_downloads_is_shown_to_those_who_see_every_account(world: World) -> None:
+    await execute(
+        world.res,
+        "insert into dropped_objects (location, dropped_at) values ('file:///srv/x.csv', now() - interval '5 hours')",
+    )
+
+    said = []
+    for caller in (client_with(world.res, TOKEN), admin(world.res)):
+        async with caller as client:
+            checks = (await client.get("/health")).json()["checks"]
+        said += [one["status"] for one in checks if one["name"] == "removed_files"]
+
+    assert said == ["ok", "degraded"]
+
+
 LISTS = "rules runs events loads checks audit targets messages deliveries accounts report-types"
 
 
