@@ -5,6 +5,7 @@ overtake each other. So a writer checks afterwards which load is shown; if it is
 """
 
 import asyncio
+import shutil
 import tempfile
 import uuid
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.background import outlive
 from app.db.rows import fetch_first
 from app.errors import ChildEnded, StoreAway
-from app.files import objects
+from app.files import objects, spool
 from app.observability import log_lines
 from app.queue.claims import FREE
 from app.resources import Resources
@@ -93,16 +94,17 @@ async def _bring_up_to_date(res: Resources, due: Due, where: str) -> bool:
         return False
     if due.shown_id != due.id:
         return True  # the other one has its own turn
+    folder = await asyncio.to_thread(spool.new_folder, Path(tempfile.gettempdir()), "tallyhook-parquet-object-")
     child = Child(res)
     try:
-        with tempfile.TemporaryDirectory(prefix="tallyhook-parquet-") as folder:
-            path = Path(folder) / "part.parquet"
-            answer = await child.write_parquet(due.shown_run_id, path, whole=False)
-            if answer["outcome"] != "written":
-                raise StoreAway(f"the file cannot be written as Parquet: {answer['outcome']}")
-            await objects.put_file(where, path, media_type=MEDIA_TYPE)
+        path = folder / "part.parquet"
+        answer = await child.write_parquet(due.shown_run_id, path, whole=False)
+        if answer["outcome"] != "written":
+            raise StoreAway(f"the file cannot be written as Parquet: {answer['outcome']}")
+        await objects.put_file(where, path, media_type=MEDIA_TYPE)
     finally:
         await child.end()
+        await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
     return True
 
 

@@ -300,6 +300,24 @@ async def test_nothing_is_left_of_a_file_whose_sending_is_cut_or_whose_process_w
     assert set((tmp_path / "spool").iterdir()) == {other}
 
 
+async def test_the_next_writer_removes_the_folder_of_one_that_was_killed(
+    tables: Resources, warehouse: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "temporary"
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    killed, other = folder / "tallyhook-parquet-object-killed", folder / "tallyhook-parquet-object-other"
+    for one in (killed, other):
+        one.mkdir(parents=True)
+        (one / "part.parquet").write_bytes(b"half of it")
+    os.utime(killed, (0, 0))
+    await store(tables, rows(line(1)), rule_id=await rule(tables))
+
+    await publish_all(tables)
+
+    assert len(objects_of(warehouse)) == 1
+    assert list(folder.iterdir()) == [other]
+
+
 def asked(path: str, query: str) -> dict[str, Any]:
     """A request as a server hands it on."""
     return {
