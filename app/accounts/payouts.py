@@ -124,10 +124,14 @@ async def refused_lists(session: AsyncSession) -> list[RefusedLists]:
     return await fetch(session, RefusedLists, _REFUSED)
 
 
-async def note_read(session: AsyncSession, due: DueList, *, refusal: str | None = None) -> None:
-    """The list was read to its end, or refused: if refused, it is read from the rule's start when it is next due."""
+async def note_read(session: AsyncSession, due: DueList, *, whole: bool = True, refusal: str | None = None) -> None:
+    """The list was read to its end, or refused.
+
+    If refused, or not `whole` because an item of it could not be read, it is read from the rule's start when it is next
+    due.
+    """
     values = {"account": due.account, "whose": due.connected_account, "since": due.since, "refusal": refusal}
-    await session.execute(_READ, values)
+    await session.execute(_READ, {**values, "whole": whole})
 
 
 _NEEDED = """
@@ -215,10 +219,10 @@ delete from payouts where account = :account and connected_account = :whose and 
 """)
 _READ = text("""
 insert into payout_lists (account, connected_account, read_from, read_at, refusal)
-values (:account, :whose, case when cast(:refusal as text) is null then cast(:since as timestamptz) end,
+values (:account, :whose, case when :whole and cast(:refusal as text) is null then cast(:since as timestamptz) end,
     clock_timestamp(), cast(:refusal as text))
 on conflict (account, connected_account) do update set
-    read_from = least(payout_lists.read_from, excluded.read_from), refusal = excluded.refusal,
+    read_from = case when :whole then least(payout_lists.read_from, excluded.read_from) end, refusal = excluded.refusal,
     read_at = excluded.read_at
 """)
 _REFUSED = text(f"""

@@ -166,15 +166,23 @@ class StripeClient:
         return read_as(connected_account_from, answer)
 
     async def list_payouts(
-        self, account: str, connected_account: str | None, *, created_since: datetime
+        self,
+        account: str,
+        connected_account: str | None,
+        *,
+        created_since: datetime,
+        skipped: list[str] | None = None,
     ) -> AsyncIterator[list[Payout]]:
-        """Pages of payouts made since then, newest first: those of the account, or of an account connected to it."""
+        """Pages of payouts made since then, newest first: those of the account, or of an account connected to it.
+
+        `skipped`: see `read_each`.
+        """
         query: Any = {"created": {"gte": int(created_since.timestamp())}, "limit": LIST_PAGE}
         while True:
             call = self.sdk(account).v1.payouts.list_async(query, _as(connected_account))
             page = await translate_errors(call)
             items = items_of(page)
-            yield self.read_each(account, "payout", payout_from, items, at_least_one=False)
+            yield self.read_each(account, "payout", payout_from, items, skipped, at_least_one=False)
             ids = [item["id"] for item in items if isinstance(item.get("id"), str)]
             if not getattr(page, "has_more", False) or not ids:
                 return

@@ -72,7 +72,8 @@ async def _look_at(res: Resources, named: NamedPayout) -> None:
 
 
 async def _read(res: Resources, due: DueList) -> None:
-    pages = res.stripe.list_payouts(due.account, due.connected_account or None, created_since=due.since)
+    whose, skipped = due.connected_account or None, list[str]()
+    pages = res.stripe.list_payouts(due.account, whose, created_since=due.since, skipped=skipped)
     try:
         while (page := await read_one(res, due.account, lambda: anext(pages, None))) is not None:
             async with res.sessions.begin() as session:
@@ -83,4 +84,4 @@ async def _read(res: Resources, due: DueList) -> None:
             await payouts.note_read(session, due, refusal=error.message)
         return
     async with res.sessions.begin() as session:
-        await payouts.note_read(session, due)
+        await payouts.note_read(session, due, whole=not skipped)

@@ -237,6 +237,32 @@ async def test_a_payout_older_than_the_newest_one_known_is_found_by_the_next_lis
     assert await keys(res) == {one.id for one in there if one.reconciliation_status == "completed"}
 
 
+@pytest.mark.parametrize("before", [True, False], ids=["a list that was read before", "a new one"])
+async def test_a_payout_that_could_not_be_read_is_found_once_it_can_be(
+    res: Resources, admin: httpx.AsyncClient, simulator: Simulator, monkeypatch: pytest.MonkeyPatch, before: bool
+) -> None:
+    reconciled(simulator, until="2026-03-10T06:00")
+    await admin.post("/v1/rules", json=RULE)
+    if before:
+        await planned(res)
+    known = await keys(res)
+    simulator.set_clock(to=at("2026-03-14T06:00").timestamp())
+    reconciled(simulator, until="2026-03-14")
+    completed = [one for one in (await listed(simulator)).values() if one.reconciliation_status == "completed"]
+    odd = min((one for one in completed if one.id not in known), key=lambda one: one.created)
+    rendered = PayoutObject.rendered
+    with monkeypatch.context() as patched:
+        patched.setattr(
+            PayoutObject, "rendered", lambda one: rendered(one) | ({"automatic": None} if one.id == odd.id else {})
+        )
+        await planned(res)
+    assert await keys(res) == {one.id for one in completed} - {odd.id}
+
+    await planned(res)
+
+    assert await keys(res) == {one.id for one in completed}
+
+
 async def test_payouts_of_connected_accounts_are_read_in_their_name(
     res: Resources, admin: httpx.AsyncClient, simulator: Simulator
 ) -> None:
