@@ -28,8 +28,8 @@ async def look_up_cancelled(res: Resources, account: str) -> None:
             log.info("run.cancelled_cannot_be_read", stripe_run_id=stripe_run_id, error=str(error))
             continue
         async with res.sessions.begin() as session:
-            await holds.accepted(session, account, CallKind.READ)
             await settle.settle(session, account, [stripe_run], poll_seconds=res.settings.pending_poll_seconds)
+            await holds.accepted(session, account, CallKind.READ)
 
 
 _CANCELLED = text(f"""

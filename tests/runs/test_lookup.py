@@ -8,9 +8,10 @@ import pytest
 from app import handlers
 from app.queue.claims import release, renew
 from app.resources import Resources
-from app.runs import settle
+from app.runs import manual, settle
 from app.runs.lookup import claim_lookups, look_up, look_up_soon
 from app.simulator import Simulator
+from app.upkeep.cancelled import look_up_cancelled
 from app.upkeep.reconcile import reconcile
 from tests.runs.stories import (
     READ_RUN,
@@ -242,6 +243,30 @@ async def test_a_look_up_that_waits_for_its_stripe_run_has_no_other_run_locked(
     # Then both come to an end, and what the answer says of the key is counted on the other one only
     counted = await fetch(res, "select id, refusals from runs where refusals > 0 and refused_at is null")
     assert [(run["id"], run["refusals"]) for run in counted] == [(other.run_id, 1)]
+
+
+async def test_a_look_up_of_a_cancelled_run_that_waits_for_its_stripe_run_has_no_other_run_locked(
+    res: Resources, simulator: Simulator
+) -> None:
+    # Given a cancelled run that still runs at Stripe, and one whose look-up was refused
+    simulator.configure(outcome="hang")
+    await days_due(res, simulator, 2)
+    await request_due(res)
+    await everything_is_due(res)
+    cancelled, other = await claim_lookups(res, 10)
+    await execute(res, "update runs set refused_at = now()")
+    async with res.sessions.begin() as session:
+        await manual.cancel(session, cancelled.run_id, by="anna")
+
+    # When its answer arrives while the inbox is busy with news of both
+    async with res.sessions.begin() as inbox:
+        await settle.lock_stripe_runs(inbox, "default", [cancelled.stripe_run_id, other.stripe_run_id])
+        looking = asyncio.create_task(look_up_cancelled(res, "default"))
+        await somebody_waits_for_a_lock(res)
+        await look_up_soon(inbox, "default", [other.stripe_run_id])
+
+    # Then both come to an end
+    await looking
 
 
 async def test_a_look_up_of_a_run_that_was_settled_meanwhile_changes_nothing(
