@@ -170,7 +170,11 @@ class Forbidden(TallyhookError):
 
 
 class Conflict(TallyhookError):
-    """The current state does not allow what was requested."""
+    """The current state does not allow what was requested. `rules`: the names of two that exclude each other."""
+
+    def __init__(self, message: str, *, rules: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.rules = rules
 
 
 class Gone(TallyhookError):

@@ -92,6 +92,7 @@ async def export_rules(
 async def apply_rules(res: Res, caller: CalledBy, asked: ApplyIn) -> AppliedOut:
     """Make the rules and targets match those given (by name), in one transaction. Others stay, unless `prune`.
 
+    Which rule leads a table is decided once, after all changes: two that both say `leading` are refused, naming both.
     422 with one line for each problem: then nothing has changed.
     """
     wanted = read_file(asked.text(), file=asked.file)

@@ -1,5 +1,7 @@
 """Changes to rules, and their effects, in the caller's transaction: a new or changed rule is planned at once, runs that
 it no longer owes are cancelled, and the audit log records who did it. Both the admin API and the command line use this.
+
+Who leads its table is decided with each change, or by the caller after several (`settle=False`).
 """
 
 from collections.abc import Collection
@@ -40,19 +42,24 @@ class RuleEffect:
     warnings: tuple[RuleWarning, ...] = ()
 
 
-async def create(session: AsyncSession, new: NewRule, *, settings: Settings, by: str) -> tuple[Rule, RuleEffect]:
-    """Create a rule. Raises BadInput, and Conflict when its name is taken."""
+async def create(
+    session: AsyncSession, new: NewRule, *, settings: Settings, by: str, settle: bool = True
+) -> tuple[Rule, RuleEffect]:
+    """Create a rule. Raises BadInput, and Conflict when its name is taken or, with `settle`, another rule leads too."""
     check(new, settings.accounts)
     await _refuse_words_too_new(session, new, settings)
     leadership.check(new.table["state"], new.parameters)
     rule = await store.create(session, new)
-    await leadership.settle(session, rule.account, rule.report_type)
+    if settle:
+        await leadership.settle(session, *leadership.table_of(rule))
     await audit.note(session, actor=by, action="rule.created", subject=rule.id, after=asdict(new))
     await _read_connected(session, rule)
     return rule, RuleEffect(asks_for=await _plan(session, rule, settings))
 
 
-async def change(session: AsyncSession, rule: Rule, wanted: NewRule, *, settings: Settings, by: str) -> RuleEffect:
+async def change(
+    session: AsyncSession, rule: Rule, wanted: NewRule, *, settings: Settings, by: str, settle: bool = True
+) -> RuleEffect:
     """Check and change a locked rule; does nothing if nothing differs. Raises BadInput, Conflict."""
     was = store.values_of(rule)
     check(wanted, _allowed_accounts(rule, wanted, settings))
@@ -63,6 +70,9 @@ async def change(session: AsyncSession, rule: Rule, wanted: NewRule, *, settings
     if not after:
         return RuleEffect()
     await audit.note(session, actor=by, action="rule.changed", subject=rule.id, before=before, after=after)
+    if settle:
+        for table in sorted({leadership.table_of(was), leadership.table_of(rule)}):
+            await leadership.settle(session, *table)
     await _change_tables(session, rule, was)
     await _read_connected(session, rule)
     cancelled = 0
@@ -74,11 +84,12 @@ async def change(session: AsyncSession, rule: Rule, wanted: NewRule, *, settings
     return RuleEffect(asks_for, cancelled, tuple(warnings))
 
 
-async def remove(session: AsyncSession, rule: Rule, *, by: str) -> RuleEffect:
+async def remove(session: AsyncSession, rule: Rule, *, by: str, settle: bool = True) -> RuleEffect:
     """Delete a locked rule: its runs and files stay, but runs not requested yet are cancelled."""
     await audit.note(session, actor=by, action="rule.deleted", subject=rule.id, before=asdict(store.values_of(rule)))
     await store.remove(session, rule)
-    await leadership.settle(session, rule.account, rule.report_type)
+    if settle:
+        await leadership.settle(session, *leadership.table_of(rule))
     return RuleEffect(cancelled=await withdrawals.withdraw(session, rule, None, reason="the rule was deleted"))
 
 
@@ -99,9 +110,7 @@ async def _read_connected(session: AsyncSession, rule: Rule) -> None:
 
 
 async def _change_tables(session: AsyncSession, rule: Rule, was: NewRule) -> None:
-    """Update its report rows: another rule may lead now, and files are loaded or unloaded as the rule says."""
-    for report_type in sorted({was.report_type, rule.report_type}):
-        await leadership.settle(session, rule.account, report_type)
+    """Update its report rows: files are loaded or unloaded as the rule says."""
     if rule.table["state"] == "off":
         await removal.remove_of_rules_off(session)
     if was.excepted != rule.excepted:

@@ -12,7 +12,7 @@ import uuid
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 from zoneinfo import ZoneInfo
 
 from sqlalchemy import text
@@ -103,6 +103,21 @@ class Made:
 
 
 Ends: TypeAlias = Mapping[tuple[uuid.UUID, str, datetime | None], datetime]
+Table: TypeAlias = tuple[str, str]  # an account, and a family of report types
+
+
+class HasReports(Protocol):
+    """A rule, saved or new."""
+
+    @property
+    def account(self) -> str: ...
+    @property
+    def report_type(self) -> str: ...
+
+
+def table_of(rule: HasReports) -> Table:
+    """The table that a rule's files fill."""
+    return rule.account, family_of(rule.report_type).id
 
 
 def check(table_state: str, parameters: dict[str, Any]) -> None:
@@ -112,14 +127,19 @@ def check(table_state: str, parameters: dict[str, Any]) -> None:
         raise BadInput(FieldError("/table/state", detail))
 
 
-async def settle(session: AsyncSession, account: str, report_type: str) -> None:
-    """Decide again which rule leads the type's table, after a rule was added, changed or removed. Raises Conflict.
+async def lock(session: AsyncSession, tables: Collection[Table]) -> None:
+    """Nobody else decides who leads these tables until the transaction ends. Always before loads are changed."""
+    for account, family in sorted(tables):
+        await session.execute(_LOCK, {"key": f"{account}:{family}"})
+
+
+async def settle(session: AsyncSession, account: str, family: str) -> None:
+    """Decide again which rule leads a table, after rules were added, changed or removed. Raises Conflict.
 
     Doing it twice changes nothing. The views change in the same transaction.
     """
-    family = family_of(report_type).id
+    await lock(session, [(account, family)])
     values: dict[str, Any] = {"account": account, "family": family}
-    await session.execute(_LOCK, {"key": f"{account}:{family}"})
     rules = [
         rule
         for rule in await fetch(session, Candidate, _RULES, {"account": account})
@@ -215,7 +235,8 @@ def _made_room(
             room.append(period)
             continue
         if other.table_state == "leading" and period.ends_at is None:
-            raise Conflict(f"rule {other.name!r} also says that it leads this table: one of the two must be `kept`")
+            both = f"rules {rule.name!r} and {other.name!r} both say that they lead this table"
+            raise Conflict(f"{both}: one of them must be `kept`", rules=(rule.name, other.name))
         if period.starts_at < rule.starts_at:
             window_end = ends.get((period.rule_id, period.scope, rule.starts_at), rule.starts_at)
             cut = max(window_end, rule.starts_at)

@@ -78,7 +78,7 @@ async def crashed(res: Resources, claim: LoadClaim, error: Exception) -> None:
 async def _make_sure_somebody_leads(res: Resources, claim: LoadClaim) -> None:
     """Decide who leads the table of a rule that is older than this version, or was made by an older process."""
     async with res.sessions.begin() as session:
-        await leadership.settle(session, claim.account, claim.report_type)
+        await leadership.settle(session, *leadership.table_of(claim))
 
 
 async def look_for_loads(res: Resources) -> bool:

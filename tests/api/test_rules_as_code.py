@@ -18,6 +18,12 @@ DAILY: dict[str, Any] = {
     "starts_on": "2026-03-01",
 }  # fmt: skip
 
+SUMMARY = "balance.summary.1"
+
+
+def table(name: str, state: str, report_type: str = DAILY["report_type"]) -> dict[str, Any]:
+    return DAILY | {"name": name, "report_type": report_type, "table": {"state": state}}
+
 
 async def names(res: Resources) -> list[str]:
     return [row["name"] for row in await fetch(res, "select name from rules where deleted_at is null order by name")]
@@ -87,3 +93,39 @@ async def test_a_deadlock_with_another_change_applies_nothing_and_says_to_try_ag
         await rule_apply.apply(res, wanted, file="rules.yaml", by="test")
 
     assert await names(res) == []
+
+
+@pytest.mark.parametrize(("before", "after"), [("a", "z"), ("z", "a")])
+async def test_a_file_hands_the_table_from_one_rule_to_another_whatever_their_names(
+    api: httpx.AsyncClient, before: str, after: str
+) -> None:
+    await apply(api, rules=[table(before, "leading"), table(after, "kept")])
+
+    dry = await apply(api, rules=[table(before, "auto"), table(after, "leading")], dry_run=True)
+    done = await apply(api, rules=[table(before, "auto"), table(after, "leading")])
+
+    assert (dry.status_code, done.status_code) == (200, 200), (dry.text, done.text)
+    assert dry.json() == done.json()
+    rules = (await api.get("/v1/rules")).json()["data"]
+    assert {rule["name"]: rule["table"]["leads"] for rule in rules} == {before: False, after: True}
+
+
+@pytest.mark.parametrize("dry_run", [True, False])
+async def test_of_two_rules_that_both_say_leading_the_answer_names_one_and_the_other(
+    res: Resources, api: httpx.AsyncClient, dry_run: bool
+) -> None:
+    await apply(api, rules=[table("m", "leading"), table("n", "leading", SUMMARY)])
+    text = "\n".join(
+        json.dumps({"rules": [one]}) + "\n---"
+        for one in (table("a", "leading"), table("m", "auto"), table("z", "leading"), table("o", "leading", SUMMARY))
+    )
+
+    refused = await apply(api, yaml=text, file="rules.yaml", dry_run=dry_run)
+
+    both = "both say that they lead this table: one of them must be `kept`"
+    assert refused.status_code == 422
+    assert refused.json()["detail"].splitlines() == [
+        f"rules.yaml:7: o: table.state: rules 'o' and 'n' {both}",
+        f"rules.yaml:5: z: table.state: rules 'z' and 'a' {both}",
+    ]
+    assert await names(res) == ["m", "n"]

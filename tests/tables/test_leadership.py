@@ -13,6 +13,7 @@ from app.errors import BadInput, Conflict
 from app.resources import Resources
 from app.rules import changes, store
 from app.tables import leadership
+from app.tables.catalogue import family_of
 from tests.service import add_rule, execute, fetch
 from tests.tables.stored import day, line, load_all, rows, stored_and_loaded
 from tests.tables.stored import store as store_file
@@ -25,7 +26,7 @@ async def made(res: Resources, name: str, **values: Any) -> UUID:
     """A rule made as the API makes it."""
     rule = await add_rule(res, name=name, **{"report_type": DAILY, "starts_on": date(2026, 10, 1), **values})
     async with res.sessions.begin() as session:
-        await leadership.settle(session, "default", rule.report_type)
+        await leadership.settle(session, *leadership.table_of(rule))
     return rule.id
 
 
@@ -279,7 +280,7 @@ async def test_two_rules_that_say_leading_are_refused(tables: Resources) -> None
     leading_table = {"state": "leading", "personal": []}
     await made(tables, "one", table=leading_table)
 
-    with pytest.raises(Conflict, match="'one' also says that it leads"):
+    with pytest.raises(Conflict, match="rules 'two' and 'one' both say that they lead"):
         await made(tables, "two", table=leading_table)
     with pytest.raises(BadInput, match="cannot lead"):
         leadership.check("leading", {"currency": "usd"})
@@ -354,7 +355,7 @@ async def test_every_period_of_a_scope_is_alone(tables: Resources) -> None:
         await made(tables, f"rule {number}", starts_on=date(2026, 10, 1 + number))
     await execute(tables, "update rules set deleted_at = now() where name = 'rule 1'")
     async with tables.sessions.begin() as session:
-        await leadership.settle(session, "default", DAILY)
+        await leadership.settle(session, "default", family_of(DAILY).id)
 
     overlapping = await fetch(
         tables,
@@ -362,3 +363,18 @@ async def test_every_period_of_a_scope_is_alone(tables: Resources) -> None:
         " and tstzrange(a.starts_at, a.ends_at) && tstzrange(b.starts_at, b.ends_at)",
     )
     assert overlapping == []
+
+
+async def test_a_rule_that_moves_to_another_account_leaves_its_table_to_the_next(tables: Resources) -> None:
+    first, second = await made(tables, "first"), await made(tables, "second")
+    await execute(tables, "insert into accounts (slug) values ('other')")
+    settings = tables.settings.model_copy()
+    settings.__dict__["accounts"] = {**tables.settings.accounts, "other": tables.settings.accounts["default"]}
+
+    async with tables.sessions.begin() as session:
+        rule = await store.get(session, first, lock=True)
+        wanted = replace(store.values_of(rule), account="other")
+        await changes.change(session, rule, wanted, settings=settings, by="test")
+
+    async with tables.sessions() as session:
+        assert await leadership.leading(session, [first, second]) == {first, second}

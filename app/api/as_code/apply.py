@@ -20,6 +20,8 @@ from app.rules import changes, store
 from app.rules.changes import RuleEffect
 from app.rules.rule import RULE_FIELDS, NewRule
 from app.settings import Settings
+from app.tables import leadership
+from app.tables.leadership import HasReports, Table, table_of
 
 NO_TARGETS = write_targets([])
 
@@ -33,6 +35,18 @@ class Plan:
     created: list[Written[RuleIn]]
     kept: list[str]
     unchanged: int
+
+    @property
+    def written(self) -> list[Written[RuleIn]]:
+        """What the file says about the rules that it changes or creates."""
+        return [*(written for _, written, _ in self.changed), *self.created]
+
+    @property
+    def tables(self) -> list[Table]:
+        """Those that another rule may lead afterwards."""
+        rules: list[HasReports] = [*self.removed, *(rule for rule, _, _ in self.changed)]
+        rules += [written.value for written in self.written]
+        return sorted({table_of(rule) for rule in rules})
 
 
 def make_plan(saved: Sequence[Rule], wanted: Sequence[Written[RuleIn]], *, prune: bool) -> Plan:
@@ -105,13 +119,18 @@ async def _apply(
 
 
 async def _carry_out(session: AsyncSession, plan: Plan, *, by: str, settings: Settings) -> list[Step]:
-    """Rules are removed first, which frees their names. Raises RuleFileError with every problem, not only the first."""
-    steps = [_step(rule, "removed", await changes.remove(session, rule, by=by)) for rule in plan.removed]
+    """Rules are removed first, which frees their names. Who leads follows from all of them, so it is decided last.
+
+    Raises RuleFileError with every problem, not only the first.
+    """
+    tables = plan.tables
+    await leadership.lock(session, tables)
+    steps = [_step(rule, "removed", await changes.remove(session, rule, by=by, settle=False)) for rule in plan.removed]
     problems: list[str] = []
     for rule, written, wanted in plan.changed:
         differing = _differing(store.values_of(rule), wanted)
         try:
-            effect = await changes.change(session, rule, wanted, settings=settings, by=by)
+            effect = await changes.change(session, rule, wanted, settings=settings, by=by, settle=False)
         except (BadInput, Conflict) as error:
             problems += _problems(written, error)
         else:
@@ -119,14 +138,31 @@ async def _carry_out(session: AsyncSession, plan: Plan, *, by: str, settings: Se
             steps.append(_step(rule, "changed", effect, fields=differing, warnings=warnings))
     for written in plan.created:
         try:
-            rule, effect = await changes.create(session, written.value.as_new(), settings=settings, by=by)
+            new = written.value.as_new()
+            rule, effect = await changes.create(session, new, settings=settings, by=by, settle=False)
         except (BadInput, Conflict) as error:
             problems += _problems(written, error)
         else:
             steps.append(_step(rule, "created", effect, warnings=await _warnings(session, rule, effect)))
+    problems = problems or await _settle(session, tables, plan.written)
     if problems:
         raise RuleFileError("\n".join(problems))
     return steps
+
+
+async def _settle(session: AsyncSession, tables: Sequence[Table], changed: Sequence[Written[RuleIn]]) -> list[str]:
+    """Decide who leads these tables; returns the problems."""
+    by_name = {written.value.name: written for written in changed}
+    problems = []
+    for table in tables:
+        try:
+            await leadership.settle(session, *table)
+        except Conflict as error:
+            about = next((by_name[name] for name in error.rules if name in by_name), None)
+            if about is None:
+                raise
+            problems.append(about.problem(str(error), path=("table", "state")))
+    return problems
 
 
 def _meant(rule: Rule, written: Written[RuleIn]) -> NewRule:
