@@ -378,3 +378,20 @@ async def test_a_rule_that_moves_to_another_account_leaves_its_table_to_the_next
 
     async with tables.sessions() as session:
         assert await leadership.leading(session, [first, second]) == {first, second}
+
+
+async def test_the_next_rule_leads_from_the_first_window_that_a_deleted_one_has_not_requested(
+    tables: Resources,
+) -> None:
+    first, second = await made(tables, "first"), await made(tables, "second")
+    await a_day(tables, first, 1)
+    await a_day(tables, first, 2)
+    await execute(tables, "update runs set state = 'planned', stored_at = null where window_key = '2026-10-02'")
+    await execute(tables, "delete from loads using runs where runs.id = run_id and runs.state = 'planned'")
+
+    async with tables.sessions.begin() as session:
+        await changes.remove(session, await store.get(session, first, lock=True), by="test")
+    await a_day(tables, second, 2)
+    await load_all(tables)
+
+    assert await months(tables) == {"10": 2}
