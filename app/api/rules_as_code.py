@@ -93,7 +93,8 @@ async def apply_rules(res: Res, caller: CalledBy, asked: ApplyIn) -> AppliedOut:
     """Make the rules and targets match those given (by name), in one transaction. Others stay, unless `prune`.
 
     Which rule leads a table is decided once, after all changes: two that both say `leading` are refused, naming both.
-    422 with one line for each problem: then nothing has changed.
+    422 with one line for each problem: then nothing has changed. 403 for a target without `accounts` if the token is
+    limited to some.
     """
     wanted = read_file(asked.text(), file=asked.file)
     if asked.only is Only.RULES:

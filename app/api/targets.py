@@ -1,7 +1,6 @@
 """Targets: create, show, change, remove; test, rotate the secret, recover."""
 
 import uuid
-from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
 from typing import Annotated
@@ -11,8 +10,8 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app import audit
-from app.api.as_code.apply_targets import as_new
-from app.api.http.dependencies import CalledBy, Res, Session, for_every_account
+from app.api.as_code.apply_targets import as_new, check_accounts
+from app.api.http.dependencies import CalledBy, Res, Session
 from app.api.http.paging import page_of, read_id_cursor
 from app.api.openapi.document import CHANGED_MEANWHILE
 from app.api.schemas.common import Page, PageIn
@@ -29,7 +28,6 @@ from app.api.schemas.targets import (
 )
 from app.db.models import Target
 from app.errors import BadInput, FieldError, PreconditionFailed
-from app.resources import Resources
 from app.targets import recovery, send, store
 from app.targets.check import NewTarget
 from app.vocabulary import TargetKind
@@ -53,7 +51,7 @@ async def list_targets(session: Session, asked: Annotated[PageIn, Query()]) -> P
 @router.post("", status_code=201)
 async def create_target(res: Res, caller: CalledBy, new: TargetIn, response: Response) -> NewTargetOut:
     """Create a target. A webhook's `secret` is in the answer."""
-    _check_accounts(res, new.accounts)
+    check_accounts(res, new.accounts)
     async with res.sessions.begin() as session:
         target = await store.create(session, await as_new(session, new), settings=res.settings, by=caller.name)
         shown = TargetOut.model_validate(target)
@@ -83,7 +81,7 @@ async def change_target(
 ) -> TargetOut:
     """Change the given fields. After enabling a target again, `POST …/recover` sends what it missed."""
     if "accounts" in change.model_fields_set:
-        _check_accounts(res, change.accounts)
+        check_accounts(res, change.accounts)
     async with res.sessions.begin() as session:
         target = await store.get(session, target_id, lock=True)
         _check_version(target, if_match)
@@ -150,12 +148,6 @@ async def recover_target(res: Res, caller: CalledBy, target_id: uuid.UUID, asked
         after = {"since": asked.since, "messages": recovered}
         await audit.note(session, actor=caller.name, action="target.recovered", subject=target_id, after=after)
     return RecoveredOut(recovered=recovered)
-
-
-def _check_accounts(res: Resources, accounts: Sequence[str] | None) -> None:
-    """A target without accounts is sent messages about all."""
-    if accounts is None:
-        for_every_account(res)
 
 
 async def _changed(session: AsyncSession, target: Target, change: TargetChange) -> NewTarget:

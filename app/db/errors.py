@@ -48,6 +48,11 @@ def is_deadlock(error: BaseException) -> bool:
     return isinstance(_cause(error), psycopg.errors.DeadlockDetected)
 
 
+def is_taken(error: BaseException) -> bool:
+    """Whether another row has what only one may have."""
+    return isinstance(_cause(error), psycopg.errors.UniqueViolation)
+
+
 def is_wrong_server(error: BaseException) -> bool:
     """Whether a new connection helps: the server became a standby or read-only, or prepared statements are outdated."""
     cause = _cause(error)

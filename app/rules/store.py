@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app import report_types
 from app.db.models import Rule, Run
+from app.db.names import naming
 from app.errors import Conflict, NotFound
 from app.ids import uuid7
 from app.report_types import KnownType
@@ -112,9 +113,10 @@ def _type_warnings(new: NewRule, type_: KnownType | None, listed: Sequence[str])
 
 async def create(session: AsyncSession, new: NewRule) -> Rule:
     """Insert a rule, locked; the caller plans it (`rules/schedule`). Raises Conflict when the name is taken."""
-    await _refuse_taken_name(session, new.name, None)
     values = {name: getattr(new, name) for name in RULE_FIELDS}
-    rule: Rule = (await session.execute(insert(Rule).values(id=uuid7(), **values).returning(Rule))).scalar_one()
+    query = insert(Rule).values(id=uuid7(), **values).returning(Rule)
+    async with naming(session, "rule", new.name):
+        rule: Rule = (await session.execute(query)).scalar_one()
     await members.keep_progress(session, rule)
     return rule
 
@@ -132,10 +134,9 @@ async def change(session: AsyncSession, rule: Rule, wanted: NewRule) -> list[str
         fixed.append("connected")
     if fixed and await _has_runs(session, rule.id):
         raise Conflict(f"{', '.join(fixed)} cannot change once the rule has runs: create a new rule")
-    if "name" in changed:
-        await _refuse_taken_name(session, changed["name"], rule.id)
     query = update(Rule).where(Rule.id == rule.id).values(version=Rule.version + 1, updated_at=func.now(), **changed)
-    await session.execute(query)
+    async with naming(session, "rule", wanted.name):
+        await session.execute(query)
     await session.refresh(rule)
     if {"starts_on", "account", "report_type", "cadence", "timezone"} & set(changed):
         await session.execute(_FORGET_PROGRESS, {"rule_id": rule.id})
@@ -147,15 +148,6 @@ async def remove(session: AsyncSession, rule: Rule) -> None:
     """Delete a locked rule: its runs and files stay."""
     await session.execute(update(Rule).where(Rule.id == rule.id).values(deleted_at=func.now(), enabled=False))
     await session.execute(text("delete from rule_progress where rule_id = :rule_id"), {"rule_id": rule.id})
-
-
-async def _refuse_taken_name(session: AsyncSession, name: str, rule_id: uuid.UUID | None) -> None:
-    # The unique index decides; this lock only makes for a better message.
-    await session.execute(text("select pg_advisory_xact_lock(hashtextextended(:name, 1))"), {"name": name})
-    query = select(Rule.id).where(Rule.name == name, Rule.deleted_at.is_(None))
-    taken = (await session.execute(query)).scalar_one_or_none()
-    if taken is not None and taken != rule_id:
-        raise Conflict(f"the name {name!r} is taken by rule {taken}: choose another, or change that one")
 
 
 async def _has_runs(session: AsyncSession, rule_id: uuid.UUID) -> bool:

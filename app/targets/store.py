@@ -7,11 +7,11 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from sqlalchemy import func, select, update
-from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app import audit
 from app.db.models import Rule, Target
+from app.db.names import naming
 from app.db.rows import fetch_first
 from app.errors import BadInput, Conflict, FieldError, NotFound
 from app.ids import uuid7
@@ -47,8 +47,8 @@ async def create(session: AsyncSession, new: NewTarget, *, settings: Settings, b
     """Create a target. Raises BadInput, and Conflict when the name is taken."""
     check(new, settings)
     target = Target(id=uuid7(), **_columns(new))
-    session.add(target)
-    await _flush(session, new.name)
+    async with naming(session, "target", new.name):
+        session.add(target)
     await audit.note(session, actor=by, action="target.created", subject=target.id, after=_columns(new))
     await session.refresh(target)
     return target
@@ -63,14 +63,14 @@ async def change(session: AsyncSession, target: Target, changed: NewTarget, *, s
     before, after = audit.differing({name: getattr(target, name) for name in _columns(changed)}, _columns(changed))
     if not after:
         return target
-    for name, value in after.items():
-        setattr(target, name, value)
-    target.version += 1
-    target.updated_at = func.now()
-    if "enabled" in after:
-        target.disabled_reason = None if changed.enabled else f"disabled by {by}"
-        target.failing_since = None
-    await _flush(session, changed.name)
+    async with naming(session, "target", changed.name):
+        for name, value in after.items():
+            setattr(target, name, value)
+        target.version += 1
+        target.updated_at = func.now()
+        if "enabled" in after:
+            target.disabled_reason = None if changed.enabled else f"disabled by {by}"
+            target.failing_since = None
     if not changed.enabled:
         await recovery.skip_pending(session, target.id)
     await audit.note(session, actor=by, action="target.changed", subject=target.id, before=before, after=after)
@@ -202,10 +202,3 @@ def _columns(new: NewTarget) -> dict[str, Any]:
     values = {field.name: getattr(new, field.name) for field in fields(new)}
     lists = {name: list(value) for name, value in values.items() if isinstance(value, list | tuple)}
     return {**values, **lists, "kind": new.kind.value}
-
-
-async def _flush(session: AsyncSession, name: str) -> None:
-    try:
-        await session.flush()
-    except IntegrityError as error:
-        raise Conflict(f"a target named {name!r} already exists") from error

@@ -265,6 +265,52 @@ async def test_what_is_left_of_abandoned_downloads_is_shown_to_those_who_see_eve
     assert said == ["ok", "degraded"]
 
 
+async def test_a_target_of_all_accounts_is_not_allowed_in_a_file_either(world: World) -> None:
+    async with client_with(world.res, TOKEN) as client:
+        mine = {"targets": [{**TARGET, "accounts": [MINE]}]}
+        made = await client.post("/v1/rules/apply", json=mine)
+        for asked in ({}, {"dry_run": True}, {"rules": [RULE]}):
+            for target in (TARGET, {**TARGET, "name": "new"}):
+                answer = await client.post("/v1/rules/apply", json={"targets": [target], **asked})
+                assert answer.status_code == 403, (asked, answer.text)
+                assert f"target {target['name']!r} without `accounts`" in answer.json()["detail"]
+        same = await client.post("/v1/rules/apply", json=mine)
+
+    assert (made.status_code, same.json()["unchanged"]) == (200, 1)
+    assert await fetch(world.res, "select accounts from targets where name in ('mine', 'new')") == [
+        {"accounts": [MINE]}
+    ]
+
+
+async def test_a_name_that_another_account_uses_is_refused_with_that_reason(world: World) -> None:
+    before = await theirs(world.res)
+    rule = {**RULE, "account": MINE}
+    target = {**TARGET, "accounts": [MINE]}
+    refused = []
+    async with client_with(world.res, TOKEN) as client:
+        own = {
+            kind: (await client.post(f"/v1/{kind}", json={**values, "name": "own"})).json()["id"]
+            for kind, values in (("rules", rule), ("targets", target))
+        }
+        for kind, values, taken in (
+            ("rules", rule, f"rule-of-{OTHERS}"),
+            ("targets", target, f"target-of-{OTHERS}"),
+            ("targets", target, "target-of-all-amerika"),
+        ):
+            refused.append((409, await client.post(f"/v1/{kind}", json={**values, "name": taken})))
+            refused.append((409, await client.patch(f"/v1/{kind}/{own[kind]}", json={"name": taken})))
+            several = [{**values, "name": name} for name in ("another", taken, "own", "z-further")]
+            for asked in ({}, {"dry_run": True}):
+                refused.append((422, await client.post("/v1/rules/apply", json={kind: several, **asked})))
+        kept = (await client.get("/v1/rules.yaml")).text
+
+    for status, answer in refused:
+        assert answer.status_code == status, answer.text
+        assert "already exists: names are unique across all accounts" in answer.json()["detail"]
+    assert "another" not in kept
+    assert await theirs(world.res) == before
+
+
 LISTS = "rules runs events loads checks audit targets messages deliveries accounts report-types"
 
 

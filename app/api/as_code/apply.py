@@ -72,8 +72,10 @@ async def apply(
 ) -> Outcome:
     """Apply the file in one transaction, which a dry run rolls back.
 
-    Raises RuleFileError with every problem; then nothing has changed.
+    Raises RuleFileError with every problem, and Forbidden; then nothing has changed.
     """
+    for written in wanted.targets or ():
+        apply_targets.check_accounts(res, written.value.accounts, f"target {written.value.name!r}")
     try:
         async with res.sessions() as session:
             outcome = await _apply(session, wanted, file=file, prune=prune, by=by, settings=res.settings)

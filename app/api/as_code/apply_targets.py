@@ -9,9 +9,11 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app import audit
 from app.api.as_code.applied import Part, Step, StepKind
 from app.api.as_code.file import Written, write_targets
+from app.api.http.dependencies import for_every_account
 from app.api.schemas.targets import TargetIn
 from app.db.models import Target
 from app.errors import BadInput, Conflict, RuleFileError
+from app.resources import Resources
 from app.settings import Settings
 from app.targets import store
 from app.targets.check import NewTarget
@@ -79,6 +81,12 @@ def _written(target: Target, names: Mapping[UUID, str]) -> TargetIn:
         accounts=target.accounts,
         enabled=target.enabled,
     )
+
+
+def check_accounts(res: Resources, accounts: Sequence[str] | None, what: str = "a target") -> None:
+    """A target without accounts is sent messages about all. Raises Forbidden for a caller limited to some."""
+    if accounts is None:
+        for_every_account(res, f"{what} without `accounts`")
 
 
 async def as_new(session: AsyncSession, asked: TargetIn, saved: Target | None = None) -> NewTarget:

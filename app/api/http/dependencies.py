@@ -34,10 +34,10 @@ async def _caller(request: Request) -> Caller:
     return caller
 
 
-def for_every_account(res: Resources) -> None:
-    """Refuse a caller who is limited to some accounts: this concerns all of them. Raises Forbidden."""
+def for_every_account(res: Resources, what: str = "this") -> None:
+    """Refuse a caller who is limited to some accounts: `what` concerns all of them. Raises Forbidden."""
     if res.scope is not None:
-        raise Forbidden(f"this token is limited to {', '.join(sorted(res.scope))}, and this concerns every account")
+        raise Forbidden(f"this token is limited to {', '.join(sorted(res.scope))}, and {what} concerns every account")
 
 
 Res = Annotated[Resources, Depends(_resources)]

@@ -21,7 +21,7 @@ from starlette.responses import Response
 from starlette.routing import Match
 
 from app.api.http.known import Document, document_of, known_names, no_route
-from app.db.errors import is_slow, is_transient
+from app.db.errors import is_slow, is_taken, is_transient
 from app.errors import (
     BadInput,
     Conflict,
@@ -131,7 +131,7 @@ async def _database_trouble(_: Request, error: Exception) -> Response:
 
 async def _clash(_: Request, error: Exception) -> Response:
     # Only a race gets here: conflicts that can be seen beforehand are refused with a better message.
-    if getattr(getattr(error, "orig", error), "sqlstate", None) != "23505":
+    if not is_taken(error):
         return unexpected(error)
     return problem(409, "another request created the same thing at the same moment; look at it, then try again")
 

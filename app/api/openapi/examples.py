@@ -253,7 +253,7 @@ PROBLEMS: dict[int, dict[str, Any]] = {
     404: {"detail": f"there is no rule {_RULE_ID}"},
     405: {"detail": "this route accepts POST"},
     406: {"detail": "the file has 104,857,601 bytes, and the limit for workbooks is 104,857,600: use the CSV"},
-    409: {"detail": f"the name 'daily-activity' is taken by rule {_RULE_ID}"},
+    409: {"detail": "a rule named 'daily-activity' already exists: names are unique across all accounts"},
     410: {"detail": f"the file of run {_RUN_ID} was removed on 2026-12-31: kept for 90 days, as its rule says"},
     412: {"detail": "the rule is now at version 2: read it again, then decide"},
     413: {"detail": "the body is larger than 1048576 bytes"},
