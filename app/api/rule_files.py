@@ -47,7 +47,7 @@ async def download_by_date(
     async with res.sessions.begin() as session:
         rule = await store.find(session, rule_id)
         # A run for all connected accounts has no account of its own: the account's lines are picked from its file.
-        kind = connected_of(rule.report_type, rule.connected, rule.connected_accounts)
+        kind = connected_of(rule)
         of_run = None if kind == "together" else connected_account
         if when == "latest":
             run_id = await windows.latest_file(session, rule, of_run)

@@ -102,7 +102,7 @@ async def _all_shown(session: AsyncSession, shown: Sequence[Rule]) -> list[RuleO
 def _values(rule: Rule, *, leads: bool) -> dict[str, object]:
     """A rule in an answer."""
     columns = {name: getattr(rule, name) for name in RuleOut.model_fields if name != "warnings"}
-    connected = connected_of(rule.report_type, rule.connected, rule.connected_accounts)
+    connected = connected_of(rule)
     return columns | {"connected": connected, "table": {**rule.table, "leads": leads}}
 
 

@@ -6,6 +6,7 @@ Who leads its table is decided with each change, or by the caller after several 
 
 from collections.abc import Collection
 from dataclasses import asdict, dataclass
+from typing import Any
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -18,7 +19,7 @@ from app.errors import Conflict
 from app.queue import processes, timetable
 from app.rules import preview, schedule, store, withdrawals
 from app.rules.rechecks import counts
-from app.rules.rule import NewRule, RuleWarning, check, words_of
+from app.rules.rule import NewRule, RuleWarning, check, connected_of, words_of
 from app.sentences import count
 from app.settings import Settings
 from app.tables import leadership, loads, removal
@@ -52,7 +53,7 @@ async def create(
     rule = await store.create(session, new)
     if settle:
         await leadership.settle(session, *leadership.table_of(rule))
-    await audit.note(session, actor=by, action="rule.created", subject=rule.id, after=asdict(new))
+    await audit.note(session, actor=by, action="rule.created", subject=rule.id, after=_facts(new))
     await _read_connected(session, rule)
     return rule, RuleEffect(asks_for=await _plan(session, rule, settings))
 
@@ -66,7 +67,7 @@ async def change(
     await _refuse_words_too_new(session, wanted, settings)
     leadership.check(wanted.table["state"], wanted.parameters)
     taken_out = await store.change(session, rule, wanted)
-    before, after = audit.differing(asdict(was), asdict(wanted))
+    before, after = audit.differing(_facts(was), _facts(wanted))
     if not after:
         return RuleEffect()
     await audit.note(session, actor=by, action="rule.changed", subject=rule.id, before=before, after=after)
@@ -86,11 +87,16 @@ async def change(
 
 async def remove(session: AsyncSession, rule: Rule, *, by: str, settle: bool = True) -> RuleEffect:
     """Delete a locked rule: its runs and files stay, but runs not requested yet are cancelled."""
-    await audit.note(session, actor=by, action="rule.deleted", subject=rule.id, before=asdict(store.values_of(rule)))
+    await audit.note(session, actor=by, action="rule.deleted", subject=rule.id, before=_facts(store.values_of(rule)))
     await store.remove(session, rule)
     if settle:
         await leadership.settle(session, *leadership.table_of(rule))
     return RuleEffect(cancelled=await withdrawals.withdraw(session, rule, None, reason="the rule was deleted"))
+
+
+def _facts(rule: NewRule) -> dict[str, Any]:
+    """A rule in the audit log: with `connected` as answers show it."""
+    return asdict(rule) | {"connected": connected_of(rule)}
 
 
 async def _refuse_words_too_new(session: AsyncSession, new: NewRule, settings: Settings) -> None:

@@ -1,6 +1,6 @@
 """A rule as a value: what users define, how it is validated, and what it means to the planner."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import UTC, date, datetime, timedelta
 from difflib import get_close_matches
@@ -37,10 +37,14 @@ class NewRule:
     parameters: dict[str, Any]
     connected_accounts: list[str]
     retention_days: int | None
-    connected: str | None = None  # None: derived from the accounts, see `connected_of`
+    connected: str | None = None  # None: what follows from the accounts, said or not; see `connected_of`
     table: dict[str, Any] = field(default_factory=lambda: dict(DEFAULT_TABLE))
     recheck_days: list[int] = field(default_factory=list)
     excepted: list[str] = field(default_factory=list)  # `except` outside: connected accounts that are left out
+
+    def __post_init__(self) -> None:
+        if self.connected == _follows(self):
+            object.__setattr__(self, "connected", None)  # rules that mean the same are equal
 
 
 RULE_FIELDS = tuple(one.name for one in fields(NewRule))
@@ -59,6 +63,17 @@ class RuleWarning:
 
     pointer: str
     detail: str
+
+
+class HasConnected(Protocol):
+    """A rule, saved or new."""
+
+    @property
+    def report_type(self) -> str: ...
+    @property
+    def connected(self) -> str | None: ...
+    @property
+    def connected_accounts(self) -> Sequence[str]: ...
 
 
 class HasSchedule(Protocol):
@@ -106,16 +121,18 @@ def check(new: NewRule, accounts: Collection[str]) -> None:
         raise BadInput(*errors)
 
 
-def connected_of(report_type: str, connected: str | None, connected_accounts: Collection[str]) -> str:
+def connected_of(rule: HasConnected) -> str:
     """For which connected accounts a rule's runs are made.
 
     `none`, `listed` (a run for each of these), `each` (a run for each that the platform has) or `together` (one run).
     """
-    if connected is not None:
-        return connected
-    if connected_accounts:
+    return rule.connected or _follows(rule)
+
+
+def _follows(rule: HasConnected) -> str:
+    if rule.connected_accounts:
         return "listed"
-    return "together" if report_type.startswith(CONNECT_PREFIX) else "none"
+    return "together" if rule.report_type.startswith(CONNECT_PREFIX) else "none"
 
 
 def _payout_errors(new: NewRule) -> list[FieldError]:
@@ -126,7 +143,7 @@ def _payout_errors(new: NewRule) -> list[FieldError]:
     if not of_payouts:
         return []
     errors = []
-    if connected_of(new.report_type, new.connected, new.connected_accounts) == "together":
+    if connected_of(new) == "together":
         errors.append(FieldError("/connected", "must be `each` or `listed`: a payout belongs to one account"))
     if "payout" in new.parameters:
         errors.append(FieldError("/parameters/payout", "is set by Tallyhook for each payout; remove it"))
@@ -135,12 +152,12 @@ def _payout_errors(new: NewRule) -> list[FieldError]:
 
 def changes_whose(was: NewRule, wanted: NewRule) -> bool:
     """Whether a change makes other runs than before: between `listed` and `each` only the accounts differ."""
-    kinds = {connected_of(one.report_type, one.connected, one.connected_accounts) for one in (was, wanted)}
+    kinds = {connected_of(one) for one in (was, wanted)}
     return len(kinds) > 1 and kinds != {"listed", "each"}
 
 
 def _connected_errors(new: NewRule) -> list[FieldError]:
-    follows = connected_of(new.report_type, None, new.connected_accounts)
+    follows = _follows(new)
     possible = {follows, "each"} if follows == "together" else {follows}
     detail = {
         "each": "`each` is for types that begin with `connected_account_`, without `connected_accounts`",

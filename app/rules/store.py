@@ -126,15 +126,18 @@ async def change(session: AsyncSession, rule: Rule, wanted: NewRule) -> list[str
 
     Raises Conflict for a field that is fixed once the rule has runs, and for a taken name.
     """
-    changed = {name: getattr(wanted, name) for name in RULE_FIELDS if getattr(rule, name) != getattr(wanted, name)}
+    was = values_of(rule)
+    changed = {name: getattr(wanted, name) for name in RULE_FIELDS if getattr(was, name) != getattr(wanted, name)}
     if not changed:
         return []
     fixed = sorted(FIXED_WITH_RUNS & set(changed))
-    if changes_whose(values_of(rule), wanted):
+    if changes_whose(was, wanted):
         fixed.append("connected")
     if fixed and await _has_runs(session, rule.id):
         raise Conflict(f"{', '.join(fixed)} cannot change once the rule has runs: create a new rule")
-    query = update(Rule).where(Rule.id == rule.id).values(version=Rule.version + 1, updated_at=func.now(), **changed)
+    # An older version may have saved what followed from other accounts.
+    values = {**changed, "connected": wanted.connected, "version": Rule.version + 1, "updated_at": func.now()}
+    query = update(Rule).where(Rule.id == rule.id).values(**values)
     async with naming(session, "rule", wanted.name):
         await session.execute(query)
     await session.refresh(rule)

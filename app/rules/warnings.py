@@ -19,7 +19,7 @@ def warnings_about(new: NewRule) -> list[RuleWarning]:
     if printed is not None and printed not in known_zones():
         detail = f"{printed!r} is not an IANA time zone, and Stripe will refuse it; {zone_for(printed)}"
         found.append(RuleWarning("/parameters/timezone", detail))
-    if connected_of(new.report_type, new.connected, new.connected_accounts) == "together":
+    if connected_of(new) == "together":
         found += _together_warnings(new)
     found += _column_warnings(new)
     currency = new.parameters.get("currency")

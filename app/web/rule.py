@@ -17,6 +17,7 @@ from app.db.models import AuditEntry, Rule
 from app.errors import NotFound
 from app.planning.windows import FIRST_DAY, LAST_DAY
 from app.rules import store
+from app.rules.rule import connected_of
 from app.vocabulary import Cadence
 from app.web import calendar, charts, days
 from app.web.calendar import LATER, Cell
@@ -53,7 +54,8 @@ async def show_all(visit: Visit) -> Response:
     health = worst_of(await visit.judgement())
     troubles = {rule.id: health[rule.id].trouble for rule in found if rule.enabled and rule.id in health}
     shown = {rule_id: (state_of(one), TROUBLES[one]) for rule_id, one in troubles.items() if one is not None}
-    return visit.show("rules.html", wrong=shown, rules=found, total=total, page=page, pages=max(1, -(-total // 100)))
+    pages = max(1, -(-total // 100))
+    return visit.show("rules.html", wrong=shown, rules=found, whose=connected_of, total=total, page=page, pages=pages)
 
 
 async def show(visit: Visit) -> Response:

@@ -5,6 +5,7 @@ from typing import Any
 
 import httpx
 import pytest
+import yaml
 
 from app.api.as_code import apply as rule_apply
 from app.api.as_code.file import read_file
@@ -93,6 +94,62 @@ async def test_a_deadlock_with_another_change_applies_nothing_and_says_to_try_ag
         await rule_apply.apply(res, wanted, file="rules.yaml", by="test")
 
     assert await names(res) == []
+
+
+CONNECT = "connected_account_balance_change_from_activity.itemized.3"
+# Rules without `connected`, and what follows for each.
+FOLLOWS = [
+    (DAILY, "none"),
+    (DAILY | {"name": "named", "connected_accounts": ["acct_1"]}, "listed"),
+    (DAILY | {"name": "whole", "report_type": CONNECT}, "together"),
+    (DAILY | {"name": "whole-named", "report_type": CONNECT, "connected_accounts": ["acct_1"]}, "listed"),
+]
+
+
+@pytest.mark.parametrize("saved", ["left out", "said", "said by an older version"])
+async def test_connected_is_written_out_and_saying_it_or_not_makes_no_difference(
+    res: Resources, api: httpx.AsyncClient, saved: str
+) -> None:
+    silent = [rule for rule, _ in FOLLOWS]
+    said = [rule | {"connected": connected} for rule, connected in FOLLOWS]
+    await apply(api, rules=said if saved == "said" else silent)
+    if saved == "said by an older version":
+        for rule, connected in FOLLOWS:
+            named = {"name": rule["name"], "connected": connected}
+            await execute(res, "update rules set connected = :connected where name = :name", **named)
+    before = await fetch(res, "select id, version, connected from rules order by id")
+    exported = (await api.get("/v1/rules.yaml")).text
+
+    again = [await apply(api, yaml=exported, prune=True), await apply(api, rules=silent), await apply(api, rules=said)]
+    for rule, connected in FOLLOWS:
+        await api.patch(f"/v1/rules/{rule['name']}", json={"connected": connected})
+
+    assert {one["name"]: one["connected"] for one in yaml.safe_load(exported)["rules"]} == {
+        rule["name"]: connected for rule, connected in FOLLOWS
+    }
+    for answer in again:
+        assert answer.status_code == 200, answer.text
+        assert (answer.json()["steps"], answer.json()["unchanged"], answer.json()["difference"]) == ([], 4, "")
+    assert await fetch(res, "select id, version, connected from rules order by id") == before
+    assert {row["action"] for row in await fetch(res, "select action from audit")} == {"rule.created"}
+
+    listed = await api.patch("/v1/rules/daily", json={"connected_accounts": ["acct_2"]})
+    assert (listed.status_code, listed.json()["connected"]) == (200, "listed")
+    (entry,) = await fetch(res, "select before, after from audit where action = 'rule.changed'")
+    assert entry["before"] == {"connected_accounts": [], "connected": "none"}
+    assert entry["after"] == {"connected_accounts": ["acct_2"], "connected": "listed"}
+
+
+async def test_a_file_that_no_longer_says_each_means_what_follows(res: Resources, api: httpx.AsyncClient) -> None:
+    rule = DAILY | {"report_type": CONNECT}
+    await apply(api, rules=[rule | {"connected": "each"}])
+
+    changed = await apply(api, rules=[rule])
+
+    assert changed.json()["steps"][0]["fields"] == ["connected"]
+    assert {"-  connected: each", "+  connected: together"} <= set(changed.json()["difference"].splitlines())
+    (entry,) = await fetch(res, "select before, after from audit where action = 'rule.changed'")
+    assert dict(entry) == {"before": {"connected": "each"}, "after": {"connected": "together"}}
 
 
 @pytest.mark.parametrize(("before", "after"), [("a", "z"), ("z", "a")])

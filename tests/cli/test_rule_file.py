@@ -44,6 +44,7 @@ def test_a_rule_is_written_without_defaults() -> None:
         "    - net\n"
         "    - created\n"
         "    timezone: Etc/UTC\n"
+        "  connected: none\n"
     )
 
 

@@ -124,6 +124,19 @@ async def test_pages_health_and_coverage_agree_on_when_a_report_type_is_missing(
     }
 
 
+async def test_the_rules_page_says_which_rules_have_every_connected_account(res: Resources) -> None:
+    itemized = "connected_account_balance_change_from_activity.itemized.3"
+    for connected in (None, "together", "each"):
+        await add_rule(res, name=f"said {connected}", report_type=itemized, connected=connected)
+    await add_rule(res, name="of the platform itself")
+
+    async with visitor(res) as client:
+        await log_in(client)
+        page = (await client.get("/rules")).text
+
+    assert page.count("every connected account") == 3
+
+
 async def test_no_page_calls_a_report_type_missing_while_the_key_may_not_ask(
     res: Resources, simulator: Simulator
 ) -> None:

@@ -16,12 +16,12 @@ from app.api.schemas.common import In
 from app.api.schemas.rules import ALIASES, RuleIn
 from app.api.schemas.targets import TargetIn
 from app.errors import BadInput, RuleFileError
-from app.rules.rule import DEFAULT_TABLE, RULE_FIELDS, NewRule
+from app.rules.rule import DEFAULT_TABLE, RULE_FIELDS, NewRule, connected_of
 from app.sentences import place, sentence, unknown
 
 # Left out of a file when empty.
 _DEFAULTS = {"enabled": True, "settle_hours": 0, "parameters": {}, "connected_accounts": [], "retention_days": None}
-_DEFAULTS |= {"connected": None, "table": dict(DEFAULT_TABLE), "recheck_days": [], "except": []}
+_DEFAULTS |= {"table": dict(DEFAULT_TABLE), "recheck_days": [], "except": []}
 _TARGET_DEFAULTS: dict[str, Any] = {"url": None, "recipients": [], "message_types": ["*"], "rules": None}
 _TARGET_DEFAULTS |= {"accounts": None, "enabled": True}
 
@@ -80,7 +80,9 @@ def write_targets(targets: Iterable[TargetIn]) -> str:
 
 def as_written(rule: NewRule) -> dict[str, Any]:
     """A rule as users write it, without defaults except those that readers expect."""
-    return _without_defaults({ALIASES.get(name, name): getattr(rule, name) for name in RULE_FIELDS}, _DEFAULTS)
+    values = {ALIASES.get(name, name): getattr(rule, name) for name in RULE_FIELDS}
+    values["connected"] = connected_of(rule)
+    return _without_defaults(values, _DEFAULTS)
 
 
 def _target(target: TargetIn) -> dict[str, Any]:
