@@ -91,7 +91,7 @@ case when rules.cadence <> 'every_payout' then 'update' when exists (
 when not exists (
     select from payout_lists as list where list.account = rules.account
       and list.connected_account = coalesce(p.connected_account, '')
-      and list.refusal is null and list.read_at >= candidate.owed_until) then 'list' end
+      and list.refusal is null and list.read_from is not null and list.read_at >= candidate.owed_until) then 'list' end
 """  # noqa: S608 - of constants only
 # Since when a rule may still owe windows to an account: none are cut there, or what lies before has runs.
 _SINCE = "coalesce(p.planned_until, greatest(one.stripe_created_at, candidate.starts_at))"
