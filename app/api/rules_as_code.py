@@ -92,8 +92,8 @@ async def export_rules(
 async def apply_rules(res: Res, caller: CalledBy, asked: ApplyIn) -> AppliedOut:
     """Make the rules and targets match those given (by name), in one transaction. Others stay, unless `prune`.
 
-    Which rule leads a table is decided once, after all changes: two that both say `leading` are refused, naming both.
-    422 with one line for each problem: then nothing has changed. 403 for a target without `accounts` if the token is
+    422 with one line for each problem: then nothing has changed. Which rule leads a table is decided once, after all
+    changes: 409 with a line for each table that two of them lead. 403 for a target without `accounts` if the token is
     limited to some.
     """
     wanted = read_file(asked.text(), file=asked.file)

@@ -180,7 +180,7 @@ async def test_of_two_rules_that_both_say_leading_the_answer_names_one_and_the_o
     refused = await apply(api, yaml=text, file="rules.yaml", dry_run=dry_run)
 
     both = "both say that they lead this table: one of them must be `kept`"
-    assert refused.status_code == 422
+    assert refused.status_code == 409
     assert refused.json()["detail"].splitlines() == [
         f"rules.yaml:7: o: table.state: rules 'o' and 'n' {both}",
         f"rules.yaml:5: z: table.state: rules 'z' and 'a' {both}",

@@ -72,7 +72,7 @@ async def apply(
 ) -> Outcome:
     """Apply the file in one transaction, which a dry run rolls back.
 
-    Raises RuleFileError with every problem, and Forbidden; then nothing has changed.
+    Raises RuleFileError or Conflict with every problem, and Forbidden; then nothing has changed.
     """
     for written in wanted.targets or ():
         apply_targets.check_accounts(res, written.value.accounts, f"target {written.value.name!r}")
@@ -123,7 +123,7 @@ async def _apply(
 async def _carry_out(session: AsyncSession, plan: Plan, *, by: str, settings: Settings) -> list[Step]:
     """Rules are removed first, which frees their names. Who leads follows from all of them, so it is decided last.
 
-    Raises RuleFileError with every problem, not only the first.
+    Raises RuleFileError with every problem, not only the first; or Conflict with every table that two rules lead.
     """
     tables = plan.tables
     await leadership.lock(session, tables)
@@ -146,14 +146,14 @@ async def _carry_out(session: AsyncSession, plan: Plan, *, by: str, settings: Se
             problems += _problems(written, error)
         else:
             steps.append(_step(rule, "created", effect, warnings=await _warnings(session, rule, effect)))
-    problems = problems or await _settle(session, tables, plan.written)
     if problems:
         raise RuleFileError("\n".join(problems))
+    await _settle(session, tables, plan.written)
     return steps
 
 
-async def _settle(session: AsyncSession, tables: Sequence[Table], changed: Sequence[Written[RuleIn]]) -> list[str]:
-    """Decide who leads these tables; returns the problems."""
+async def _settle(session: AsyncSession, tables: Sequence[Table], changed: Sequence[Written[RuleIn]]) -> None:
+    """Decide who leads these tables. Raises Conflict."""
     by_name = {written.value.name: written for written in changed}
     problems = []
     for table in tables:
@@ -164,7 +164,8 @@ async def _settle(session: AsyncSession, tables: Sequence[Table], changed: Seque
             if about is None:
                 raise
             problems.append(about.problem(str(error), path=("table", "state")))
-    return problems
+    if problems:
+        raise Conflict("\n".join(problems))
 
 
 def _meant(rule: Rule, written: Written[RuleIn]) -> NewRule:
