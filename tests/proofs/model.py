@@ -7,8 +7,9 @@ from itertools import pairwise
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
+from app.planning.dates import local_dates, window_day
 from app.planning.planner import Availability, Schedule, due_windows
-from app.planning.windows import Window
+from app.planning.windows import Window, unit_start
 from app.vocabulary import Cadence
 from tests.proofs.promises import Owed
 
@@ -67,14 +68,19 @@ class Model:
         self._note()
 
     def backfill(self, rule: ModelRule, first: date, until: date, *, known: datetime | None) -> None:
-        """It owes what is due of these days by what the service knew when it was asked, and may have more."""
-        schedule, zone = replace(rule.schedule, starts_on=first), ZoneInfo(rule.schedule.timezone)
+        """It owes what is due of these days by what the service knew when it was asked, and may have more.
+
+        A window that began before the rule is meant only if the days begin before it, too.
+        """
+        cadence, timezone, starts_on = rule.schedule.cadence, rule.schedule.timezone, rule.schedule.starts_on
+        begin = first if rule.follows_updates else unit_start(first, cadence)
+        schedule = replace(rule.schedule, starts_on=begin if first < starts_on else max(begin, starts_on))
         reach = self._availability[rule.report_type]
-        end = datetime.combine(until, time(), zone)
         for windows, available in ((rule.backfilled, known), (rule.allowed, reach.end)):
             if available is not None:
                 due = due_windows(schedule, replace(reach, end=available), planned_until=None)
-                windows |= {_owed(rule, window) for window in due if window.start < end}
+                days = {window: local_dates(window.start, window.end, timezone) for window in due}
+                windows |= {_owed(rule, window) for window in due if window_day(days[window], cadence) < until}
 
     def delete(self, rule: ModelRule) -> None:
         """It owes nothing from now on; what was made stays."""
