@@ -36,13 +36,14 @@ class DueList:
 
 
 @dataclass(frozen=True, slots=True)
-class RefusedLists:
-    """How many payout lists of an account Stripe refuses, and why it refuses one of them ("" for the account's own)."""
+class LackingLists:
+    """How many payout lists of an account Stripe refuses, and why it refuses one of them ("" for the account's own), or
+    of how many an item cannot be read (`refusal` is None)."""
 
     account: str
     number: int
     connected_account: str
-    refusal: str
+    refusal: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +79,10 @@ async def to_look_at(session: AsyncSession, accounts: Sequence[str], *, limit: i
 async def lists_due(
     session: AsyncSession, accounts: Sequence[str], *, own_seconds: float, connected_seconds: float, limit: int
 ) -> list[DueList]:
-    """Lists that enabled rules for `every_payout` need and that have not been read for this long, oldest first."""
+    """Lists that enabled rules for `every_payout` need and that have not been read for this long, oldest first.
+
+    The account's own is read no more often than the others while an item of it cannot be read: each time all of it.
+    """
     values = {"accounts": list(accounts), "own": own_seconds, "connected": connected_seconds, "limit": limit}
     return await fetch(session, DueList, _LISTS_DUE, {**values, "days": LONGEST_RECONCILIATION_DAYS})
 
@@ -119,9 +123,9 @@ async def _forget_hint(session: AsyncSession, named: NamedPayout) -> None:
     await session.execute(_NOT_LOOKED_AT, values)
 
 
-async def refused_lists(session: AsyncSession) -> list[RefusedLists]:
+async def lacking_lists(session: AsyncSession) -> list[LackingLists]:
     """For each account, as far as rules for `every_payout` need them."""
-    return await fetch(session, RefusedLists, _REFUSED)
+    return await fetch(session, LackingLists, _LACKING)
 
 
 async def note_read(session: AsyncSession, due: DueList, *, whole: bool = True, refusal: str | None = None) -> None:
@@ -134,6 +138,9 @@ async def note_read(session: AsyncSession, due: DueList, *, whole: bool = True, 
     await session.execute(_READ, {**values, "whole": whole})
 
 
+# SQL for whether the last reading of `list` came to its end and showed every item, and for when one last did.
+_IS_WHOLE = "list.refusal is null and list.read_from is not null"
+LAST_WHOLE = f"case when {_IS_WHOLE} then list.read_at else list.whole_at end"
 _NEEDED = """
 rules.cadence = 'every_payout' and rules.enabled and rules.deleted_at is null
 """
@@ -180,7 +187,8 @@ left join lateral (
 ) as seen on true
 where list.read_at is null or list.read_from > needed.starts_at
     or list.read_at < clock_timestamp() - make_interval(secs =>
-        case when needed.connected_account = '' then :own else :connected end)
+        case when needed.connected_account = '' and (list.read_from is not null or list.refusal is not null)
+            then :own else :connected end)
 order by list.read_at nulls first, needed.account, needed.connected_account limit :limit
 """)  # noqa: S608
 _SEEN = text("""
@@ -217,19 +225,19 @@ _GONE = text("""
 delete from payouts where account = :account and connected_account = :whose and id = :id
     and stripe_created_at is null
 """)
-_READ = text("""
-insert into payout_lists (account, connected_account, read_from, read_at, refusal)
+_READ = text(f"""
+insert into payout_lists as list (account, connected_account, read_from, read_at, refusal)
 values (:account, :whose, case when :whole and cast(:refusal as text) is null then cast(:since as timestamptz) end,
     clock_timestamp(), cast(:refusal as text))
 on conflict (account, connected_account) do update set
-    read_from = case when :whole then least(payout_lists.read_from, excluded.read_from) end, refusal = excluded.refusal,
-    read_at = excluded.read_at
-""")
-_REFUSED = text(f"""
+    read_from = case when :whole then least(list.read_from, excluded.read_from) end, refusal = excluded.refusal,
+    read_at = excluded.read_at, whole_at = {LAST_WHOLE}
+""")  # noqa: S608 - of constants only
+_LACKING = text(f"""
 select account, count(*) as number, min(connected_account) as connected_account,
     (array_agg(refusal order by connected_account))[1] as refusal
-from payout_lists as list where refusal is not null and exists (
+from payout_lists as list where not ({_IS_WHOLE}) and exists (
     select from rules join rule_progress as p on p.rule_id = rules.id
     where rules.account = list.account and {_NEEDED} and coalesce(p.connected_account, '') = list.connected_account)
-group by account order by account
+group by account, refusal is null order by account, refusal is null
 """)  # noqa: S608 - of constants only

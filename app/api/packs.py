@@ -45,7 +45,8 @@ async def download_pack(
     same while nothing changes. 409 lists what is missing, unless `incomplete` is true; cancelled windows are listed in
     the manifest and do not count as missing. A window belongs to the month of its last local day. With `every_update` a
     month is complete once Stripe's data has passed its end; with `every_payout` once it is over, the list of payouts
-    was read again afterwards, and every automatic payout that arrived in it has its report."""
+    has been read again, and every automatic payout that arrived in it has its report, except for those that Stripe has
+    not reconciled within 60 days."""
     first = date.fromisoformat(f"{month}-01")
     return await answer_with_pack(res, first, rule or (), request, incomplete=incomplete)
 

@@ -145,6 +145,7 @@ class PayoutList(Base):
     read_from: Mapped[datetime | None]  # payouts made since then are known
     read_at: Mapped[datetime]  # or refused
     refusal: Mapped[str | None]
+    whole_at: Mapped[datetime | None]  # the last whole reading before that of `read_at`
 
 
 class RateLimit(Base):

@@ -69,16 +69,23 @@ async def connected_accounts(view: View) -> Check:
 @check
 async def payout_lists(view: View) -> Check:
     """Whether the lists of payouts can be read, if rules need them."""
-    refused = [one for one in await payouts.refused_lists(view.session) if one.account in view.settings.accounts]
-    if not refused:
-        return ok("payout_lists", "Stripe shows every list of payouts that a rule needs")
-    found = [
-        f"{one.account}: {count(one.number, 'list')} ({one.connected_account or 'its own'}: {redact(one.refusal)})"
-        for one in refused
-    ]
-    advice = "give the key the permission `Payouts: read`, or leave out the accounts that Stripe refuses (`except`)"
-    detail = f"Stripe does not list the payouts, so no reports of them are requested: {names(found)}"
-    return degraded("payout_lists", detail, advice, link=Link(LinkKind.ACCOUNTS))
+    lacking = [one for one in await payouts.lacking_lists(view.session) if one.account in view.settings.accounts]
+    refused, unreadable = list[str](), list[str]()
+    for one in lacking:
+        said = f"{one.account}: {count(one.number, 'list')} ({one.connected_account or 'its own'}"
+        if one.refusal is None:
+            unreadable.append(f"{said})")
+        else:
+            refused.append(f"{said}: {redact(one.refusal)})")
+    if refused:
+        advice = "give the key the permission `Payouts: read`, or leave out the accounts that Stripe refuses (`except`)"
+        detail = f"Stripe does not list the payouts, so no reports of them are requested: {names(refused)}"
+        return degraded("payout_lists", detail, advice, link=Link(LinkKind.ACCOUNTS))
+    if unreadable:
+        advice = "the log line `stripe.unreadable_item` says what is wrong with it: report it to Stripe, or to us"
+        detail = f"an item of a list of payouts cannot be read, so its months are not complete: {names(unreadable)}"
+        return degraded("payout_lists", detail, advice, link=Link(LinkKind.ACCOUNTS))
+    return ok("payout_lists", "every list of payouts that a rule needs can be read")
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,10 +145,10 @@ async def account_keys(view: View) -> Check:
 
 @check
 async def unreadable_items(view: View) -> Check:
-    """Whether everything in Stripe's lists could be read."""
+    """Whether every item in Stripe's lists of report types and runs could be read."""
     found = await rows.unreadable_items(view.session, configured=sorted(view.settings.accounts))
     if not found:
-        return ok("unreadable_items", "everything that Stripe lists can be read")
+        return ok("unreadable_items", "every report type and run that Stripe lists can be read")
     said = [
         f"{one.account}: {count(one.number, one.kind.replace('_', ' '))} cannot be read ({one.example}),"
         f" for {span(view.now - one.first_at)} now"

@@ -8,7 +8,7 @@ from datetime import date, datetime
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.accounts.payouts import LONGEST_RECONCILIATION_DAYS
+from app.accounts.payouts import LAST_WHOLE, LONGEST_RECONCILIATION_DAYS
 from app.db.rows import fetch
 from app.rules.members import CREATED
 from app.rules.payouts import NO_RUN
@@ -65,7 +65,9 @@ class OpenMonth:
 # What a rule for every payout may lack, in words.
 PAYOUTS = {
     "payout": "a payout that arrived has no report: Stripe has not reconciled it, or it is about to be requested",
-    "list": "others may have arrived: the list of payouts must be read once more after the month",
+    "list": "the list of payouts has not been read since the month ended: others may have arrived",
+    "refused": "Stripe refuses the list of payouts: others may have arrived",
+    "unreadable": "an item of the list of payouts cannot be read: others may have arrived",
 }
 
 
@@ -77,21 +79,29 @@ async def open_months(
     return await fetch(session, OpenMonth, _OPEN, {"month": month, "rule_ids": rule_ids})
 
 
-# What a rule for every payout may still owe for a month: one that arrived in it may not be reconciled yet; and its
-# payouts are not all known until the month is over and Stripe's list was read again.
+# What a rule for every payout may still owe for a month: one that arrived in it may not be reconciled yet, until that
+# is given up; and its payouts are not all known until the month is over and Stripe's list has been read again, from
+# the rule's start on. A later reading that is refused, or not whole, takes nothing back.
+_LIST = """
+from payout_lists as list
+where list.account = rules.account and list.connected_account = coalesce(p.connected_account, '')
+"""
 _WHY_OPEN = f"""
 case when rules.cadence <> 'every_payout' then 'update' when exists (
     select from payouts where payouts.account = rules.account
       and payouts.connected_account = coalesce(p.connected_account, '')
-      and payouts.automatic and payouts.reconciliation is distinct from 'not_applicable'
+      and payouts.automatic and (payouts.reconciliation = 'completed'
+        or payouts.reconciliation is distinct from 'not_applicable'
+          and payouts.stripe_created_at > clock_timestamp() - interval '{LONGEST_RECONCILIATION_DAYS} days')
       and payouts.stripe_created_at >= candidate.starts_at
       and payouts.stripe_created_at > candidate.month - interval '{LONGEST_RECONCILIATION_DAYS} days'
       and payouts.arrives_on >= candidate.month and payouts.arrives_on < candidate.month + interval '1 month'
       and {NO_RUN}) then 'payout'
 when not exists (
-    select from payout_lists as list where list.account = rules.account
-      and list.connected_account = coalesce(p.connected_account, '')
-      and list.refusal is null and list.read_from is not null and list.read_at >= candidate.owed_until) then 'list' end
+    select {_LIST} and {LAST_WHOLE} >= candidate.owed_until
+      and coalesce(list.read_from <= candidate.starts_at, {LAST_WHOLE} >= rules.created_at)) then coalesce((
+    select case when list.refusal is not null then 'refused' when list.read_from is null then 'unreadable' end {_LIST}
+), 'list') end
 """  # noqa: S608 - of constants only
 # Since when a rule may still owe windows to an account: none are cut there, or what lies before has runs.
 _SINCE = "coalesce(p.planned_until, greatest(one.stripe_created_at, candidate.starts_at))"

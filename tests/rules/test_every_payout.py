@@ -3,13 +3,14 @@
 import json
 from collections.abc import AsyncIterator
 from contextlib import suppress
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import httpx
 import pytest
 
 from app import handlers
+from app.accounts.payouts import DueList, note_read
 from app.errors import NotNow
 from app.health.judge import judge
 from app.health.results import Check, Status
@@ -263,6 +264,23 @@ async def test_a_payout_that_could_not_be_read_is_found_once_it_can_be(
     assert await keys(res) == {one.id for one in completed}
 
 
+async def test_a_list_with_an_unreadable_item_is_read_from_its_start_once_a_day(
+    res: Resources, admin: httpx.AsyncClient, simulator: Simulator
+) -> None:
+    await admin.post("/v1/rules", json=RULE)
+    await planned(res)
+
+    async def read_after(hours: int) -> int:
+        before = simulator.world.journal.counts["list_payouts"]
+        await execute(res, f"update payout_lists set read_at = clock_timestamp() - interval '{hours} hours'")
+        await payouts.read_lists(res)
+        return simulator.world.journal.counts["list_payouts"] - before
+
+    assert await read_after(2) == 1
+    await execute(res, "update payout_lists set read_from = null")
+    assert [await read_after(hours) for hours in (2, 25, 2)] == [0, 1, 1]
+
+
 async def test_payouts_of_connected_accounts_are_read_in_their_name(
     res: Resources, admin: httpx.AsyncClient, simulator: Simulator
 ) -> None:
@@ -477,12 +495,13 @@ async def all_stored(res: Resources, simulator: Simulator) -> None:
         await download_due(res)
 
 
-async def lacking(res: Resources, admin: httpx.AsyncClient) -> list[tuple[str, str, str]]:
+async def lacking(res: Resources, admin: httpx.AsyncClient, month: int = 3) -> list[tuple[str, str, str]]:
     """What the pack of March says it lacks, and how the reasons begin; its page says the same."""
-    pack = await admin.get("/v1/packs/2026-03.zip")
+    pack = await admin.get(f"/v1/packs/2026-{month:02}.zip")
     missing = [] if pack.status_code == 200 else pack.json()["missing"]
+    first, until = date(2026, month, 1), date(2026, month + 1, 1)
     async with res.sessions() as session:
-        gaps = (await count_month(session, date(2026, 3, 1), date(2026, 4, 1), at("2026-04-04T06:00")))[0].gaps
+        gaps = (await count_month(session, first, until, at("2026-05-04T06:00")))[0].gaps
     assert [gap.reason.lower() for gap in gaps] == [f"{one['reason'].lower()}." for one in missing]
     return [(one["first"], one["last"], one["reason"].split(":")[0]) for one in missing]
 
@@ -492,19 +511,26 @@ async def test_a_month_is_complete_when_it_is_over_and_each_payout_that_arrived_
 ) -> None:
     await add_listener(res)
     await admin.post("/v1/rules", json={**RULE, "starts_on": "2026-03-28"})
+    moved = "update payouts set stripe_created_at = stripe_created_at + :by where reconciliation <> 'completed'"
+    until_now = datetime.now(UTC) - at("2026-03-29")
     for day, until in (("2026-04-04", "2026-03-29"), ("2026-04-06", "2026-04-04")):
         simulator.set_clock(to=at(f"{day}T06:00").timestamp(), stopped=True)
         reconciled(simulator, until=until)
         await reconcile(res)
         await all_stored(res, simulator)
         if day == "2026-04-04":
+            await execute(res, moved, by=until_now)
             assert await months_told(res) == [], "one that arrived in March is not reconciled"
             assert await lacking(res, admin) == [("2026-03-28", "2026-03-31", "a payout that arrived has no report")]
-    await execute(res, "update payout_lists set read_at = '2026-03-31T23:00Z'")
+            await execute(res, moved, by=-until_now)
+    await execute(res, "update payout_lists set read_at = '2026-03-31T23:00Z', whole_at = null")
     assert await months_told(res) == [], "there may be others"
-    assert await lacking(res, admin) == [("2026-03-28", "2026-03-31", "others may have arrived")]
+    unread = "the list of payouts has not been read since the month ended"
+    assert await lacking(res, admin) == [("2026-03-28", "2026-03-31", unread)]
     await execute(res, "update payout_lists set read_at = '2026-04-01T00:30Z', read_from = null")
     assert await months_told(res) == [], "one of the list could not be read"
+    unreadable = "an item of the list of payouts cannot be read"
+    assert await lacking(res, admin) == [("2026-03-28", "2026-03-31", unreadable)]
     await execute(res, "update payout_lists set read_from = '2026-03-28'")
     assert await lacking(res, admin) == []
     told = await months_told(res)
@@ -514,6 +540,62 @@ async def test_a_month_is_complete_when_it_is_over_and_each_payout_that_arrived_
         "select 1 from payouts where automatic and stripe_created_at >= '2026-03-28' and arrives_on < '2026-04-01'",
     )
     assert told == [("2026-03", len(arrived))]
+
+
+async def test_a_complete_month_stays_so_when_its_list_can_no_longer_be_read_and_later_ones_say_why(
+    res: Resources, admin: httpx.AsyncClient, simulator: Simulator
+) -> None:
+    await admin.post("/v1/rules", json=RULE)
+    await all_stored(res, simulator)
+    await execute(res, "delete from payouts where reconciliation <> 'completed'")
+
+    async def read(**how: Any) -> None:
+        async with res.sessions.begin() as session:
+            await note_read(session, DueList("default", "", at("2026-03-03")), **how)
+
+    async def april(**how: Any) -> list[str]:
+        """What April lacks, and March does not, after a reading like this."""
+        await read(**how)
+        assert await lacking(res, admin) == []
+        return [reason for _, _, reason in await lacking(res, admin, 4)]
+
+    await execute(res, "update rules set created_at = '2026-03-05'")
+    await execute(res, "update payout_lists set read_at = '2026-04-30', whole_at = null")
+    assert await april(refusal="403: restricted") == ["Stripe refuses the list of payouts"]
+    assert await april(refusal="403: restricted") == ["Stripe refuses the list of payouts"]
+    assert await april(whole=False) == ["an item of the list of payouts cannot be read"]
+    assert await april(whole=False) == ["an item of the list of payouts cannot be read"]
+    found = await check_of_lists(res)
+    assert (found.status, found.detail.endswith("default: 1 list (its own)")) == (Status.DEGRADED, True)
+
+    # A rule made since then may owe payouts of which nothing is known
+    await execute(res, "update rules set created_at = '2026-05-01'")
+    assert await lacking(res, admin) != []
+    await read()
+    assert await lacking(res, admin) == []
+    assert (await check_of_lists(res)).status is Status.OK
+    await execute(res, "update payout_lists set read_from = '2026-03-06'")
+    assert await lacking(res, admin) != []
+
+
+@pytest.mark.parametrize(("days", "owed"), [(59, 1), (61, 0)])
+async def test_a_payout_that_stripe_never_reconciles_keeps_its_month_open_for_60_days(
+    res: Resources, admin: httpx.AsyncClient, simulator: Simulator, days: int, owed: int
+) -> None:
+    await admin.post("/v1/rules", json=RULE)
+    await all_stored(res, simulator)
+    await execute(res, "delete from payouts where reconciliation <> 'completed'")
+    assert await lacking(res, admin) == []
+
+    made = f"clock_timestamp() - interval '{days} days'"
+    values = f"values ('default', '', 'po_late', {made}, '2026-03-20', true, 'in_progress')"
+    columns = "account, connected_account, id, stripe_created_at, arrives_on, automatic, reconciliation"
+    await execute(res, f"insert into payouts ({columns}) {values}")
+    assert len(await lacking(res, admin)) == owed
+
+    # However old one is that can be itemized, its report is owed
+    await execute(res, "update payouts set reconciliation = 'completed' where id = 'po_late'")
+    assert len(await lacking(res, admin)) == 1
 
 
 async def test_the_last_month_is_complete_though_its_last_payout_came_days_before_its_end(
