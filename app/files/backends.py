@@ -16,6 +16,7 @@ _MODULES = {
     "az": "app.files.objects",
     "file": "app.files.objects",
 }
+NO_OBJECT = "file {file_id} is not at {location}: restore it from a backup"
 
 
 class Upload(Protocol):

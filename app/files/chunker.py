@@ -29,6 +29,8 @@ COMPRESSED_AT_ONCE = 2
 CODEC_PLAIN = 0
 CODEC_ZSTD = 1
 
+NO_CHUNK = "file {file_id} has no chunk for byte {position}: restore it from a backup"
+
 # Hashing and compressing release the GIL: one thread per core that a download may use.
 _threads = ThreadPoolExecutor(max_workers=4, thread_name_prefix="files")
 _local = threading.local()

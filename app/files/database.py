@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 from app.db.batch import Batch
 from app.db.engine import autocommit_session, raw_connection
 from app.errors import FileIsGone, Gone
-from app.files.chunker import CODEC_ZSTD, Chunk, Digest, decompress, in_thread, in_thread_if_large
+from app.files.chunker import CODEC_ZSTD, NO_CHUNK, Chunk, Digest, decompress, in_thread, in_thread_if_large
 
 Sessions = async_sessionmaker[AsyncSession]
 
@@ -108,7 +108,7 @@ async def _fetch(sessions: Sessions, file_id: uuid.UUID, position: int, stop: in
             raise await _missing(session, file_id, position)
     for chunk in found:
         if not chunk.raw_start <= position < chunk.raw_start + chunk.raw_size:
-            raise FileIsGone(_NO_CHUNK.format(file_id=file_id, position=position))
+            raise FileIsGone(NO_CHUNK.format(file_id=file_id, position=position))
         position = chunk.raw_start + chunk.raw_size
     return found
 
@@ -121,7 +121,7 @@ async def is_removed(session: AsyncSession, file_id: uuid.UUID) -> bool:
 async def _missing(session: AsyncSession, file_id: uuid.UUID, position: int) -> Exception:
     if await is_removed(session, file_id):
         return Gone(f"file {file_id} was removed while it was being read")
-    return FileIsGone(_NO_CHUNK.format(file_id=file_id, position=position))
+    return FileIsGone(NO_CHUNK.format(file_id=file_id, position=position))
 
 
 async def delete(session: AsyncSession, file_ids: Sequence[uuid.UUID], *, limit: int) -> int:
@@ -139,7 +139,6 @@ async def digest_of(sessions: Sessions, file_id: uuid.UUID) -> Digest:
     return digest
 
 
-_NO_CHUNK = "file {file_id} has no chunk for byte {position}: restore it from a backup"
 _CHUNKS_FROM = """
 select raw_start, raw_size, codec, data from file_chunks
 where file_id = %(file_id)s and raw_start < %(stop)s and raw_start >= (

@@ -7,8 +7,8 @@ from typing import Any
 import psycopg
 
 from app.errors import FileIsGone, Missing
-from app.files.backends import backend_of
-from app.files.chunker import decompress
+from app.files.backends import NO_OBJECT, backend_of
+from app.files.chunker import NO_CHUNK, decompress
 
 # Few round trips, and at most 2 MiB of chunks at a time.
 _READ_AT_ONCE = 8
@@ -24,7 +24,7 @@ def pieces(
     """
     if location is None:
         return _from_database(connection, file_id, size)
-    return _from_store(location, size)
+    return _from_store(file_id, location, size)
 
 
 def _from_database(connection: psycopg.Connection[tuple[Any, ...]], file_id: uuid.UUID, size: int) -> Iterator[bytes]:
@@ -33,21 +33,21 @@ def _from_database(connection: psycopg.Connection[tuple[Any, ...]], file_id: uui
         while position < size:
             found = cursor.execute(_CHUNKS, (file_id, position, _READ_AT_ONCE)).fetchall()
             if not found or found[0][0] != position:
-                raise FileIsGone(f"file {file_id} has no chunk for byte {position}")
+                raise FileIsGone(NO_CHUNK.format(file_id=file_id, position=position))
             for start, raw_size, codec, data in found:
                 if start != position:
-                    raise FileIsGone(f"file {file_id} has no chunk for byte {position}")
+                    raise FileIsGone(NO_CHUNK.format(file_id=file_id, position=position))
                 position += raw_size
                 yield decompress(codec, data)
 
 
-def _from_store(location: str, size: int) -> Iterator[bytes]:
+def _from_store(file_id: uuid.UUID, location: str, size: int) -> Iterator[bytes]:
     backend = backend_of(location)
     for start in range(0, size, _OBJECT_BYTES):
         try:
             yield backend.read_part(location, start=start, stop=min(size, start + _OBJECT_BYTES))
         except Missing as error:
-            raise FileIsGone(f"no object at {location}") from error
+            raise FileIsGone(NO_OBJECT.format(file_id=file_id, location=location)) from error
 
 
 _CHUNKS = """

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from app.errors import FileIsGone, Gone, Missing, SettingsError, StoreAway
 from app.files import database
-from app.files.backends import backend_of
+from app.files.backends import NO_OBJECT, backend_of
 from app.files.database import Sessions
 from app.files.database_writer import DatabaseWriter
 from app.files.object_writer import ObjectWriter
@@ -55,4 +55,4 @@ class FileStore:
             async with self.sessions.begin() as session:
                 if await database.is_removed(session, file_id):
                     raise Gone(f"file {file_id} was removed while it was being read") from error
-            raise FileIsGone(f"file {file_id} is not at {location}: restore it from a backup") from error
+            raise FileIsGone(NO_OBJECT.format(file_id=file_id, location=location)) from error

@@ -108,7 +108,7 @@ def _ended(error: Exception) -> dict[str, Any]:
     if isinstance(error, LoadOvertaken | psycopg.errors.UniqueViolation):
         return {"outcome": "overtaken"}
     if isinstance(error, FileIsGone | StoreAway):
-        return {"outcome": "not_yet", "message": str(error)}
+        return {"outcome": "gone" if isinstance(error, FileIsGone) else "not_yet", "message": str(error)}
     if isinstance(error, psycopg.Error) and _passes(error):
         return {"outcome": "not_yet", "message": f"the database: {error.sqlstate or type(error).__name__}"}
     return {"outcome": "crashed", "message": _where(error)}

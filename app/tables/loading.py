@@ -63,9 +63,9 @@ async def _record(res: Resources, claim: LoadClaim, answer: Mapping[str, Any]) -
                 await loads.fail(session, claim, answer["error"])
             case "not_yet":
                 await loads.back_off(session, claim, res.backoff.seconds(claim.tries))
-            case "crashed":
+            case "gone" | "crashed":
                 await loads.crashed(session, claim, answer["message"], res.settings.retry_base_seconds)
-    if answer["outcome"] in ("not_yet", "crashed"):
+    if answer["outcome"] in ("not_yet", "gone", "crashed"):
         log_lines.annotate(about=answer["message"])
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from psycopg.rows import class_row
 
-from app.errors import FileIsGone
+from app.errors import LoadOvertaken
 from app.files.reading import pieces
 from app.tables.catalogue import Kind, family_of, find_column
 from app.tables.columns import METADATA, Field, plan_columns, sql_name
@@ -76,7 +76,7 @@ class Source:
 def write_file(
     reading: Connection, looking: Connection, run_id: uuid.UUID, path: str, *, whole: bool, all_personal: bool
 ) -> int:
-    """Write a run's file to `path`; returns its number of rows. Raises Unloadable, FileIsGone.
+    """Write a run's file to `path`; returns its number of rows. Raises as `load_file` does.
 
     With `whole` it has every line and column of the CSV; otherwise those that the views show and the rule names.
     """
@@ -85,7 +85,7 @@ def write_file(
     with looking.cursor(row_factory=class_row(Source)) as cursor:
         source = cursor.execute(_SOURCE, {"run_id": run_id}).fetchone()
     if source is None:
-        raise FileIsGone(f"run {run_id} has no file")
+        raise LoadOvertaken  # it was removed meanwhile
     source = replace(source, left_out=[]) if whole else source
     reader = Reader(_csv(reading, source), decimal_separator=source.separator)
     fields = _every_field(reader.header) if whole else _shown_fields(looking, reader, source, all_personal)

@@ -4,10 +4,12 @@ import re
 from typing import Any
 
 import httpx
+import pytest
 
 from app.resources import Resources
+from app.tables.loads import MOST_CRASHES
 from tests.service import execute
-from tests.tables.stored import HEADER, day, line, load_all, rows, rule, store, stored_and_loaded
+from tests.tables.stored import HEADER, day, line, load_all, load_of, rows, rule, store, stored_and_loaded
 from tests.web.visiting import log_in, plain, visitor
 
 TABLE = "balance_change_from_activity_itemized"
@@ -53,6 +55,27 @@ async def test_a_file_that_cannot_be_loaded_degrades_and_says_what_is_shown(
         " monthly acct_1 2026-10-01 to 2026-10-31 shows revision 1 of 3, daily 2026-10-01 shows revision 1 of 2"
     )
     assert 'tallyhook_loads{state="failed"} 3.0' in await gauges(api)
+
+
+@pytest.mark.parametrize("damage", ["delete from file_chunks", "update file_chunks set data = 'no frame'"])
+async def test_a_file_that_is_damaged_or_lacks_a_part_cannot_be_loaded(
+    tables: Resources, api: httpx.AsyncClient, damage: str
+) -> None:
+    rule_id = await rule(tables)
+    await stored_and_loaded(tables, rows(line(1)), rule_id=rule_id)
+    run_id = await store(tables, rows(line(2)), rule_id=rule_id, revision=2)
+    await execute(tables, f"{damage} where file_id = (select file_id from loads where run_id = :id)", id=run_id)
+
+    for _ in range(MOST_CRASHES):
+        await load_all(tables)
+        await execute(tables, "update loads set due_at = now()")
+
+    load = await load_of(tables, run_id)
+    assert (load["state"], load["error"]["message"].partition(": ")[2]) == ("failed", "restore it from a backup")
+    shown = "1 file cannot be loaded; the tables show older revisions: daily 2026-10-01 shows revision 1 of 2"
+    assert (await checks(api))["loads"] == ("degraded", shown)
+    answer = await api.get(f"/v1/runs/{run_id}/file?format=parquet")
+    assert (answer.status_code, answer.json()["detail"]) == (500, load["error"]["message"])
 
 
 async def test_unknown_columns_and_older_files_are_reported(tables: Resources, api: httpx.AsyncClient) -> None:

@@ -10,6 +10,7 @@ from starlette.responses import Response
 
 from app.api.downloads.once import SentOnce
 from app.api.http.problems import problem
+from app.errors import FileIsGone
 from app.files import spool
 from app.resources import Resources
 from app.runs.listing import ShownFile
@@ -39,6 +40,8 @@ async def _made(res: Resources, run_id: uuid.UUID, folder: Path, name: str) -> R
     if answer["outcome"] == "written":
         return SentOnce(path, media_type=MEDIA_TYPE, filename=name)
     shutil.rmtree(folder, ignore_errors=True)
+    if answer["outcome"] == "gone":
+        raise FileIsGone(answer["message"])
     if answer["outcome"] == "failed":
         row = answer["error"]["row"]
         place = "" if row is None else f" (row {row})"
