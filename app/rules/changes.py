@@ -71,15 +71,17 @@ async def change(
     if not after:
         return RuleEffect()
     await audit.note(session, actor=by, action="rule.changed", subject=rule.id, before=before, after=after)
-    if settle:
-        for table in sorted({leadership.table_of(was), leadership.table_of(rule)}):
-            await leadership.settle(session, *table)
-    await _change_tables(session, rule, was)
-    await _read_connected(session, rule)
+    tables = sorted({leadership.table_of(was), leadership.table_of(rule)})
+    await leadership.lock(session, tables)
     cancelled = 0
     if taken_out:
         reason = "its connected account was removed from the rule"
         cancelled = await withdrawals.withdraw(session, rule, taken_out, reason=reason)
+    if settle:
+        for table in tables:
+            await leadership.settle(session, *table)
+    await _change_tables(session, rule, was)
+    await _read_connected(session, rule)
     asks_for = await _plan(session, rule, settings)
     warnings = await _of_old_parameters(session, rule) if "parameters" in after else []
     return RuleEffect(asks_for, cancelled, tuple(warnings))
@@ -89,9 +91,12 @@ async def remove(session: AsyncSession, rule: Rule, *, by: str, settle: bool = T
     """Delete a locked rule: its runs and files stay, but runs not requested yet are cancelled."""
     await audit.note(session, actor=by, action="rule.deleted", subject=rule.id, before=_facts(store.values_of(rule)))
     await store.remove(session, rule)
+    table = leadership.table_of(rule)
+    await leadership.lock(session, [table])
+    cancelled = await withdrawals.withdraw(session, rule, None, reason="the rule was deleted")
     if settle:
-        await leadership.settle(session, *leadership.table_of(rule))
-    return RuleEffect(cancelled=await withdrawals.withdraw(session, rule, None, reason="the rule was deleted"))
+        await leadership.settle(session, *table)
+    return RuleEffect(cancelled=cancelled)
 
 
 def _facts(rule: NewRule) -> dict[str, Any]:

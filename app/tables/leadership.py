@@ -94,7 +94,7 @@ class Period:
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """Where the windows of a rule end in a scope: those that began before `before`, or all but the merely planned."""
+    """Where the windows of a rule end in a scope: those that began before `before`, or all but those withdrawn."""
 
     rule_id: uuid.UUID
     scope: str
@@ -285,10 +285,12 @@ _PERIODS = text("""
 select rule_id, scope, starts_at, ends_at from leaderships where account = :account and family = :family
 """)
 # The runs of a rule for each account end its one period for all of them, and those of accounts that have their own.
-# Where a rule does not go on, what is only planned is cancelled too.
+# Where a rule does not go on, what its withdrawal is about to cancel does not count; what is planned again later does.
 _MADE = text("""
 select rule_id, scope, before, max(interval_end) as ends_at from (
-    select runs.rule_id, interval_start, interval_end, state, of_run.scope
+    select runs.rule_id, interval_start, interval_end, of_run.scope, state = 'planned' and exists (
+        select from withdrawals where withdrawals.rule_id = runs.rule_id and (withdrawals.connected_accounts is null
+            or coalesce(runs.connected_account, '') = any(withdrawals.connected_accounts))) as is_withdrawn
     from runs join rules on rules.id = runs.rule_id cross join lateral (
         select coalesce(runs.connected_account,
             case when runs.report_type like 'connected\\_account\\_%' then '*' else '' end) as scope
@@ -297,7 +299,7 @@ select rule_id, scope, before, max(interval_end) as ends_at from (
     ) as of_run
     where runs.rule_id = any(:rules) and interval_end is not null and state <> 'cancelled'
 ) as run cross join unnest(cast(:starts as timestamptz[])) as start(before)
-where before is null and state <> 'planned' or interval_start < before group by 1, 2, 3
+where before is null and not is_withdrawn or interval_start < before group by 1, 2, 3
 """)
 _CLEAR = text("delete from leaderships where account = :account and family = :family")
 _INSERT = text("""

@@ -11,7 +11,7 @@ import pytest
 
 from app.errors import BadInput, Conflict
 from app.resources import Resources
-from app.rules import changes, store
+from app.rules import changes, store, withdrawals
 from app.tables import leadership
 from app.tables.catalogue import family_of
 from tests.service import add_rule, execute, fetch
@@ -395,3 +395,49 @@ async def test_the_next_rule_leads_from_the_first_window_that_a_deleted_one_has_
     await load_all(tables)
 
     assert await months(tables) == {"10": 2}
+
+
+@pytest.mark.parametrize("withdrawn", [False, True], ids=["deleted", "taken out"])
+async def test_a_window_that_is_planned_again_after_its_rule_has_ended_still_shows(
+    tables: Resources, withdrawn: bool
+) -> None:
+    # Given a rule that ends for an account while Stripe is making its newest report
+    of_one = {"connected_account": "acct_1"}
+    first = await made(tables, "first", connected_accounts=["acct_1", "acct_2"])
+    await a_day(tables, first, 1, **of_one)
+    await a_day(tables, first, 2, **of_one)
+    await load_all(tables)
+    await execute(tables, "update runs set state = 'requested', stored_at = null where window_key = '2026-10-02'")
+    if withdrawn:
+        await given(tables, first, connected_accounts=["acct_2"])
+    else:
+        async with tables.sessions.begin() as session:
+            await changes.remove(session, await store.get(session, first, lock=True), by="test")
+
+    # When that report fails and is planned again while the next rule comes
+    await execute(tables, "update runs set state = 'planned' where state = 'requested'")
+    second = await made(tables, "second", connected_accounts=["acct_1"], starts_on=date(2026, 10, 3))
+    await a_day(tables, second, 3, **of_one)
+    await load_all(tables)
+
+    # Then its day is the first rule's
+    assert await months(tables) == {"10": 3}
+
+
+async def test_what_a_withdrawal_has_yet_to_cancel_does_not_keep_the_next_rule_from_leading(
+    tables: Resources, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(withdrawals, "BATCH", 1)
+    first, second = await made(tables, "first"), await made(tables, "second")
+    for number in (1, 2, 3):
+        await a_day(tables, first, number)
+    await execute(tables, "update runs set state = 'planned', stored_at = null where window_key > '2026-10-01'")
+    await execute(tables, "delete from loads using runs where runs.id = run_id and runs.state = 'planned'")
+
+    async with tables.sessions.begin() as session:
+        await changes.remove(session, await store.get(session, first, lock=True), by="test")
+    for number in (2, 3):
+        await a_day(tables, second, number)
+    await load_all(tables)
+
+    assert await months(tables) == {"10": 3}
