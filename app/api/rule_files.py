@@ -58,12 +58,18 @@ async def download_by_date(
 
 def _when(given: str) -> date | datetime:
     if re.fullmatch(r"\d{4}-\d{2}-\d{2}", given, re.ASCII):
-        try:
-            return DAY.validate_python(given)
-        except ValidationError as error:
-            raise BadInput(FieldError("date", sentence(error.errors()[0]))) from error
+        return _day(given)
     try:
-        return _MOMENT.validate_python(given)
+        moment = _MOMENT.validate_python(given)
     except ValidationError as error:
         form = "must be a date like 2026-10-01, a time like 2026-10-01T09:30:00Z, or `latest`"
         raise BadInput(FieldError("date", form)) from error
+    _day(moment.date())  # a time lies on one of the days that may be asked for
+    return moment
+
+
+def _day(given: str | date) -> date:
+    try:
+        return DAY.validate_python(given)
+    except ValidationError as error:
+        raise BadInput(FieldError("date", sentence(error.errors()[0]))) from error

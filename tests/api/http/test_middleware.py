@@ -66,6 +66,8 @@ async def test_a_wrong_request_is_answered_with_what_is_wrong(api: httpx.AsyncCl
 
 AT_THE_EDGES = [
     "rules/daily/files/0001-01-01", "rules/daily/files/9999-12-31", "rules/daily/files/9999-12-31T23:59:59Z",
+    *(f"rules/{rule}/files/{time}" for rule in ("daily", "weekly", "monthly", "quarterly", "yearly", "updates")
+      for time in ("0002-01-01T00:00:00Z", "0050-01-01T00:00:00Z", "1970-01-01T00:59:59+01:00")),
     *(f"runs?order=stored&cursor={make_cursor('runsstored', moment, UNKNOWN)}" for moment in (
         "0001-01-01T00:00:00+23:59", "9999-12-31T23:59:59-23:59", "2026-03-01T00:00:00",
     )),
@@ -82,6 +84,8 @@ AT_THE_EDGES = [
 async def test_what_no_clock_or_database_can_hold_is_bad_input(res: Resources, api: httpx.AsyncClient) -> None:
     await add_rule(res, name="daily", timezone="Asia/Tokyo")
     await add_rule(res, name="updates", cadence="every_update")
+    for cadence in ("weekly", "monthly", "quarterly", "yearly"):
+        await add_rule(res, name=cadence, cadence=cadence)
 
     for path in AT_THE_EDGES:
         assert is_problem(await api.get(f"/v1/{path}"), 422), path
