@@ -67,7 +67,8 @@ class Deleter:
         self._refused[store] += 1
         self._lost[store] += seconds
         if self._refused[store] >= MOST_REFUSED or self._lost[store] >= MOST_SECONDS:
-            self.skipped.append(store)
+            # Queries compare every file with every entry: one is enough for a store.
+            self.skipped = [*(one for one in self.skipped if not one.startswith(store)), store]
 
 
 def _store_of(location: str) -> str:
