@@ -402,7 +402,7 @@ async def test_a_window_that_is_planned_again_after_its_rule_has_ended_still_sho
     tables: Resources, withdrawn: bool
 ) -> None:
     # Given a rule that ends for an account while Stripe is making its newest report
-    of_one = {"connected_account": "acct_1"}
+    of_one: dict[str, Any] = {"connected_account": "acct_1"}
     first = await made(tables, "first", connected_accounts=["acct_1", "acct_2"])
     await a_day(tables, first, 1, **of_one)
     await a_day(tables, first, 2, **of_one)
