@@ -113,10 +113,15 @@ _BOUNDS = """
         when 'quarterly' then 'quarter' when 'yearly' then 'year' else 'day' end,
         touched.month + interval '1 month') at time zone rules.timezone as owed_until
 """
+_IN_MONTH = """
+window_day(window_key, interval_start, interval_end, timezone) >= candidate.month
+and window_day(window_key, interval_start, interval_end, timezone) < candidate.month + interval '1 month'
+"""
 # Months with a file stored or a run cancelled since yesterday, and the last month of rules for every payout, whose last
 # file may be older: planned to their end for every account that owes anything in them, with nothing open. A week
 # belongs to the month of its last day, so it is owed until then. Cancelled runs block nothing; of each window the
-# newest revision counts, or a stored one.
+# newest revision counts, or a stored one. While reports of a month are under way, as those of many are during a
+# backfill, it is dismissed at the first of them, and none are counted. (In the order of the index, so that it is used.)
 _COMPLETE = text(f"""
 with touched as (
     select runs.rule_id, cast(date_trunc('month',
@@ -128,7 +133,7 @@ with touched as (
     union
     select id, cast(date_trunc('month', clock_timestamp() at time zone 'UTC') - interval '1 month' as date)
     from rules where cadence = 'every_payout'
-), candidates as (
+), candidates as materialized (
     select rules.id as rule_id, rules.name as rule_name, rules.account, touched.month, {_BOUNDS}
     from touched join rules on rules.id = touched.rule_id
     where rules.deleted_at is null and touched.month is not null
@@ -141,11 +146,12 @@ select candidate.rule_id, candidate.rule_name, candidate.account, candidate.mont
 from candidates as candidate cross join lateral (
     select count(distinct (connected_account, window_key)) filter (where state = 'stored') as windows,
         count(distinct (connected_account, window_key)) filter (where state <> 'cancelled') as owed
-    from runs where rule_id = candidate.rule_id
-      and window_day(window_key, interval_start, interval_end, timezone) >= candidate.month
-      and window_day(window_key, interval_start, interval_end, timezone) < candidate.month + interval '1 month'
+    from runs where rule_id = candidate.rule_id and {_IN_MONTH}
 ) as counted
 where counted.windows > 0 and counted.windows = counted.owed
+  and (select id from runs where rule_id = candidate.rule_id and {_IN_MONTH}
+        and state in ('planned', 'requested', 'ready') and revision = 1
+    order by window_day(window_key, interval_start, interval_end, timezone) limit 1) is null
   and not exists (
     select from rule_progress as p join rules on rules.id = p.rule_id {CREATED}
     where p.rule_id = candidate.rule_id and {_SINCE} < candidate.owed_until and {_WHY_OPEN} is not null)

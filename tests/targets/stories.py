@@ -48,6 +48,12 @@ async def months_told(res: Resources) -> list[tuple[str, int]]:
     return [(one["month"], one["windows"]) for one in told]
 
 
+def rows_read(table: str, plan: dict[str, Any]) -> int:
+    """The rows of a table that a plan has read, those included that a filter removed."""
+    here = plan["Actual Rows"] + plan.get("Rows Removed by Filter", 0) if plan.get("Relation Name") == table else 0
+    return int(here * plan["Actual Loops"]) + sum(rows_read(table, inner) for inner in plan.get("Plans", ()))
+
+
 async def store_reports(res: Resources, simulator: Simulator, days: int = 1, **rule: Any) -> Rule:
     """A daily rule, and its first reports, stored."""
     made = await service.add_rule(res, **{"name": "daily-activity", **rule})

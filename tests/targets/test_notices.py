@@ -3,13 +3,14 @@ completed."""
 
 from app.health.notices import announce_lasting
 from app.resources import Resources
+from app.rules import months
 from app.runs import manual
 from app.simulator import Simulator
 from app.targets.messages import announce_missed
 from tests import service
 from tests.service import execute, fetch
 from tests.targets.receivers import WebReceiver
-from tests.targets.stories import add_target, send_due, store_reports
+from tests.targets.stories import add_target, months_told, rows_read, send_due, store_reports
 
 
 async def test_a_refused_key_is_announced_once_and_its_end_once(
@@ -149,6 +150,30 @@ async def test_a_month_is_complete_when_its_last_open_report_is_cancelled_days_l
     assert before == []
     (told,) = await fetch(res, "select data from messages where type = 'month.complete'")
     assert (told["data"]["month"], told["data"]["windows"]) == ("2026-03", 30)
+
+
+async def test_a_month_with_reports_under_way_is_dismissed_without_counting_them(
+    res: Resources, simulator: Simulator, receiver: WebReceiver
+) -> None:
+    # Given a cancelled run in a month of a backfill for 500 connected accounts
+    await add_target(res, url=receiver.url, message_types=["month.complete"])
+    await store_reports(res, simulator, days=31)
+    taken = "account, rule_id, report_type, window_key, interval_start, interval_end, timezone, parameters"
+    await execute(res, f"insert into runs (id, connected_account, state, attempts_granted, {taken})"
+        f" select gen_random_uuid(), 'acct_' || number, 'planned', 1, {taken}"
+        " from runs cross join generate_series(1, 500) as number")  # fmt: skip
+    await execute(res, "update runs set state = 'cancelled' where window_key = '2026-03-07' and state = 'stored'")
+    await execute(res, "analyze runs")
+
+    plan = await fetch(res, f"explain (analyze, format json) {months._COMPLETE.text}")
+
+    assert rows_read("runs", plan[0]["QUERY PLAN"][0]["Plan"]) < 500
+
+    # A revision of what is stored may be under way: the month has every report
+    await execute(res, "delete from runs where connected_account is not null")
+    await execute(res, f"insert into runs (id, revision, state, attempts_granted, {taken})"
+        f" select gen_random_uuid(), 2, 'planned', 1, {taken} from runs where window_key = '2026-03-08'")  # fmt: skip
+    assert await months_told(res) == [("2026-03", 30)]
 
 
 async def test_a_month_with_a_failed_report_is_not_complete_and_one_with_a_cancelled_report_is(
