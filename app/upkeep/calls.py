@@ -45,7 +45,10 @@ class Troubles:
     def raise_any(self) -> None:
         """Raises NotNow if something could not be read."""
         if self._first:
-            raise NotNow("; ".join(f"{account}: {error}" for account, error in self._first.items()))
+            raise NotNow(str(self))
+
+    def __str__(self) -> str:
+        return "; ".join(f"{account}: {error}" for account, error in self._first.items())
 
 
 async def read_of_reports(res: Resources, account: str, call: Callable[[], Awaitable[T]]) -> T:

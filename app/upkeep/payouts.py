@@ -5,10 +5,12 @@ normally become known by events, and Stripe limits reads.
 """
 
 from functools import partial
+from time import monotonic
 
 from app.accounts import payouts
 from app.accounts.payouts import DueList, NamedPayout
 from app.errors import KeyRefused, Refused
+from app.observability import log_lines
 from app.resources import Resources
 from app.upkeep.calls import Troubles, read_one
 
@@ -17,6 +19,8 @@ CONNECTED_EVERY_SECONDS = 86_400.0
 _NEARLY = 0.95
 # How many are read per round; the next round follows at once.
 LISTS_AT_ONCE = 50
+# How long the others are read before an account that could not be is asked again.
+LEFT_OUT_SECONDS = 60.0
 
 
 async def read_lists(res: Resources) -> bool:
@@ -24,9 +28,9 @@ async def read_lists(res: Resources) -> bool:
 
     An account of which something could not be read is left out of the rest of the round, so that the others are
     reached however much of it waits. Raises NotNow when something could not be read, but not before the others are
-    done: the next round is a minute away then.
+    done: the next round is a minute away then. If they take longer than that, it follows at once.
     """
-    accounts, troubles = set(res.callable_accounts), Troubles()
+    accounts, troubles, until = set(res.callable_accounts), Troubles(), 0.0
     while True:
         named, due = await _waiting(res, accounts)
         work = [
@@ -38,9 +42,14 @@ async def read_lists(res: Resources) -> bool:
                 with troubles.of(account):
                     await step()
         more = LISTS_AT_ONCE in (len(named), len(due))
-        if accounts.isdisjoint(troubles.accounts) and not (more and troubles.accounts):
+        if left_out := accounts & troubles.accounts:
+            accounts -= left_out
+            until = monotonic() + LEFT_OUT_SECONDS
+        elif not (more and troubles.accounts):
             break
-        accounts -= troubles.accounts
+        elif monotonic() >= until:
+            log_lines.annotate(about=str(troubles))
+            return True
     troubles.raise_any()
     return more
 

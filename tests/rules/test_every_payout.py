@@ -381,6 +381,29 @@ async def test_all_payouts_of_the_others_are_read_in_the_round_in_which_one_acco
     assert {row["id"] for row in read} == set(named)
 
 
+async def test_an_account_that_could_not_be_read_is_asked_again_while_others_still_wait(
+    res: Resources, admin: httpx.AsyncClient, database_url: str, simulator: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(payouts, "LISTS_AT_ONCE", 1)
+    monkeypatch.setattr(payouts, "LEFT_OUT_SECONDS", 0.0)
+    simulator.add_account("eu")
+    of_eu = [one.id for one in payouts_of(simulator.world, simulator.account("eu"), owner=None, since=0)][-3:]
+    own = simulator_payouts(simulator, None)[-1].id
+    simulator.inject("status", match={"path": f"/v1/payouts/{own}$"}, times=1)
+    accounts = json.dumps({"eu": {"api_key": "sk_test_simulator_eu"}})
+
+    async with open_resources(make_settings(database_url, simulator, STRIPE_ACCOUNTS=accounts)) as two:
+        waiting = "insert into payouts (account, connected_account, id, look_at)"
+        await execute(two, f"{waiting} values ('default', '', :own, now() - interval '1 hour')", own=own)
+        await execute(two, f"{waiting} select 'eu', '', id, now() from unnest(cast(:ids as text[])) as id", ids=of_eu)
+        more = [await payouts.read_lists(two) for _ in range(2)]
+
+    assert more == [True, True]
+    read = await fetch(res, "select account, id from payouts where seen_at is not null")
+    assert [row["id"] for row in read if row["account"] == "default"] == [own]
+    assert len([row["id"] for row in read if row["account"] == "eu"]) == 1
+
+
 async def check_of_lists(res: Resources) -> Check:
     (found,) = [one for one in (await judge(res.sessions, res.settings)).checks if one.name == "payout_lists"]
     return found
