@@ -70,8 +70,9 @@ class CoverageEntry:
 
 @dataclass(frozen=True, slots=True)
 class CoverageQuery:
-    """Selects windows that count as a local date of [first, until) and begin before `now`, after a position in the
-    list; `account` those of one connected account, but not among windows that follow from runs."""
+    """Selects windows that belong to a local date of [first, until) and begin before `now`, after a position in the
+    list; `account` those of one connected account (ignored for windows of `every_update` and `every_payout` that have
+    runs)."""
 
     now: datetime
     first: date | None = None
