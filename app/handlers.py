@@ -31,7 +31,8 @@ BATCH = 50
 
 # Handles all objects of one account in a batch, in order; must be idempotent. The object of a hint is {"account", "id",
 # "type"}: the account it belongs to, its id, and the type of the event. It returns the timetable's entry to hasten, if
-# any: all accounts share that row, so it is locked last. A row is locked by one handler only (docs/decisions/0025).
+# any: all accounts share that row, so it is locked last. A row, except a run, is locked by one handler only
+# (docs/decisions/0025).
 Handler = Callable[[AsyncSession, Settings, str, list[dict[str, Any]]], Awaitable[str | None]]
 _Handle = Callable[[AsyncSession, Settings, Handler, list[PendingEvent]], Awaitable[list[Outcome]]]
 

@@ -10,17 +10,24 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from sqlalchemy import text
 
 from app import handlers, report_types
-from app.accounts import connected, payouts
+from app.accounts import connected, payouts, reconciliations
+from app.queue import timetable
 from app.resources import Resources
+from app.rules.slices import work_slice
 from app.runs import lookup, settle
 from app.simulator import Simulator
+from app.upkeep.connected_accounts import read_lists
+from app.upkeep.reconcile import reconcile
+from tests.api.conftest import client_of
 from tests.runs.stories import another_process, attempts, days_due, one_due_run, somebody_waits_for_a_lock, states
-from tests.service import REPORT_TYPE, add_rule, execute, fetch, request_due
+from tests.service import REPORT_TYPE, add_rule, at, execute, fetch, request_due, unpublished
 
 SUCCEEDED, PAID = "reporting.report_run.succeeded", "payout.reconciliation_completed"
 CHANGED, LEFT = "account.updated", "account.application.deauthorized"
+CONNECTED = "connected_account_balance_change_from_activity.itemized.3"
 PAYOUTS = "payout_reconciliation.by_id.itemized.4"
 
 
@@ -147,3 +154,40 @@ async def test_news_of_a_type_and_of_a_run_whose_answer_is_being_recorded(res: R
     # Then both come to their ends
     assert await fetch(res, "select 1 from events where status <> 'handled'") == []
     assert (await attempts(res))[0]["stripe_file_id"] is not None
+
+
+@pytest.mark.parametrize("several", [False, True], ids=["a change", "an apply"])
+async def test_a_batch_and_rules_for_which_stripe_is_asked_about_all_accounts(
+    res: Resources, simulator: Simulator, several: bool
+) -> None:
+    # Given a batch that has locked the run of a connected account, which is being taken out of its rule
+    unpublished(simulator, CONNECTED, until="2026-03-02")
+    simulator.connect_account("acct_1", created=at("2026-01-01").timestamp())
+    await reconcile(res)
+    each = {"cadence": "daily", "starts_on": "2026-03-01", "connected": "each", "parameters": {"timezone": "Etc/UTC"}}
+    one = {**each, "name": "one", "report_type": CONNECTED}
+    unknown = {**each, "name": "another", "report_type": "connected_account_balance_change_from_activity.itemized.99"}
+    async with client_of(res) as api:
+        for rule in (one, unknown):
+            assert (await api.post("/v1/rules", json=rule)).status_code == 201
+        await read_lists(res)
+        await work_slice(res)
+        without = {"except": ["acct_1"]}
+        change = (
+            api.post("/v1/rules/apply", json={"rules": [{**unknown, **without}, {**one, **without}]})
+            if several
+            else api.patch("/v1/rules/one", json=without)
+        )
+
+        # When it comes to what the change hastens, too
+        async with res.sessions.begin() as batch:
+            await batch.execute(text("select from runs for no key update"))
+            changing = asyncio.create_task(change)
+            await somebody_waits_for_a_lock(res)
+            await reconciliations.hasten(batch, "default")
+            await timetable.hasten(batch, connected.TIMETABLE_ENTRY)
+        answer = await changing
+
+    # Then both come to their ends
+    assert answer.status_code == 200, answer.text
+    assert await states(res) == {"cancelled": 1}

@@ -1,7 +1,8 @@
 """Changes to rules, and their effects, in the caller's transaction: a new or changed rule is planned at once, runs that
 it no longer owes are cancelled, and the audit log records who did it. Both the admin API and the command line use this.
 
-Who leads its table is decided with each change, or by the caller after several (`settle=False`).
+With `settle=False` the caller, who makes several changes, plans each rule (`plan`), decides who leads, and calls
+`ask_soon`: these lock what the other changes have to find unlocked (docs/decisions/0025).
 """
 
 from collections.abc import Collection
@@ -16,6 +17,7 @@ from app.accounts import connected, reconciliations
 from app.db.models import Rule
 from app.db.rows import fetch_one
 from app.errors import Conflict
+from app.planning.planner import Availability
 from app.queue import processes, timetable
 from app.rules import preview, schedule, store, withdrawals
 from app.rules.rechecks import counts
@@ -54,8 +56,7 @@ async def create(
     if settle:
         await leadership.settle(session, *leadership.table_of(rule))
     await audit.note(session, actor=by, action="rule.created", subject=rule.id, after=_facts(new))
-    await _read_connected(session, rule)
-    return rule, RuleEffect(asks_for=await _plan(session, rule, settings))
+    return rule, RuleEffect(asks_for=await _follow_up(session, rule, settings) if settle else 0)
 
 
 async def change(
@@ -81,8 +82,7 @@ async def change(
         for table in tables:
             await leadership.settle(session, *table)
     await _change_tables(session, rule, was)
-    await _read_connected(session, rule)
-    asks_for = await _plan(session, rule, settings)
+    asks_for = await _follow_up(session, rule, settings) if settle else 0
     warnings = await _of_old_parameters(session, rule) if "parameters" in after else []
     return RuleEffect(asks_for, cancelled, tuple(warnings))
 
@@ -97,6 +97,37 @@ async def remove(session: AsyncSession, rule: Rule, *, by: str, settle: bool = T
     if settle:
         await leadership.settle(session, *table)
     return RuleEffect(cancelled=cancelled)
+
+
+async def plan(session: AsyncSession, rule: Rule, settings: Settings) -> int:
+    """Plan a first slice of what a new or changed rule owes; returns for how many runs all of it asks."""
+    await report_types.follow_latest(session, rule.account, rule.report_type)
+    availability = await _availability(session, rule)
+    if availability is None:
+        return 0
+    asks_for = await preview.count_due(session, rule, availability) if rule.enabled else 0
+    await schedule.plan_rule(session, rule.id, attempts=settings.max_run_attempts)
+    return asks_for
+
+
+async def ask_soon(session: AsyncSession, *rules: Rule) -> None:
+    """Have Stripe asked for what these rules need: about types without data, and for all connected accounts."""
+    accounts = {rule.account for rule in rules if await _availability(session, rule) is None}
+    if accounts:
+        await reconciliations.make_due(session, *accounts)
+    if any(rule.connected == "each" for rule in rules):
+        await timetable.hasten(session, connected.TIMETABLE_ENTRY)
+
+
+async def _follow_up(session: AsyncSession, rule: Rule, settings: Settings) -> int:
+    asks_for = await plan(session, rule, settings)
+    await ask_soon(session, rule)
+    return asks_for
+
+
+async def _availability(session: AsyncSession, rule: Rule) -> Availability | None:
+    type_ = await report_types.read(session, rule.account, rule.report_type)
+    return None if type_ is None else type_.availability
 
 
 def _facts(rule: NewRule) -> dict[str, Any]:
@@ -114,12 +145,6 @@ async def _refuse_words_too_new(session: AsyncSession, new: NewRule, settings: S
         raise Conflict(f"{', '.join(map(str, older))} cannot read this rule yet: upgrade all processes first")
 
 
-async def _read_connected(session: AsyncSession, rule: Rule) -> None:
-    """A rule for each connected account needs their list, soon if nothing needed it before."""
-    if rule.connected == "each":
-        await timetable.hasten(session, connected.TIMETABLE_ENTRY)
-
-
 async def _change_tables(session: AsyncSession, rule: Rule, was: NewRule) -> None:
     """Update its report rows: files are loaded or unloaded as the rule says."""
     if rule.table["state"] == "off":
@@ -135,18 +160,6 @@ def _allowed_accounts(rule: Rule, wanted: NewRule, settings: Settings) -> Collec
     # A rule whose account is no longer configured can still be disabled or moved.
     kept = {rule.account} if wanted.account == rule.account else set()
     return {*settings.accounts, *kept}
-
-
-async def _plan(session: AsyncSession, rule: Rule, settings: Settings) -> int:
-    """Plan a first slice of what is due and count all of it; for a type without data Stripe is asked soon."""
-    await report_types.follow_latest(session, rule.account, rule.report_type)
-    type_ = await report_types.read(session, rule.account, rule.report_type)
-    if type_ is None or type_.availability is None:
-        await reconciliations.make_due(session, rule.account)
-        return 0
-    asks_for = await preview.count_due(session, rule, type_.availability) if rule.enabled else 0
-    await schedule.plan_rule(session, rule.id, attempts=settings.max_run_attempts)
-    return asks_for
 
 
 async def _of_old_parameters(session: AsyncSession, rule: Rule) -> list[RuleWarning]:

@@ -64,9 +64,9 @@ async def keep_progress(session: AsyncSession, rule: Rule) -> list[str]:
 async def follow(session: AsyncSession, account: str) -> None:
     """The account's connected accounts may have changed: keep the rules for `each` of them up to date."""
     changed = (await session.execute(_TO_FOLLOW, {"account": account})).scalars().all()
+    # Locked in a statement of its own, so that the reads see what the last holders committed; and all before any run.
+    await session.execute(_LOCK, {"rule_ids": changed})
     for rule_id in changed:
-        # Locked in a statement of its own, so that the read sees what the last holder committed.
-        await session.execute(_LOCK, {"rule_id": rule_id})
         rule = await session.get(Rule, rule_id, populate_existing=True)
         if rule is None or rule.deleted_at is not None:
             continue
@@ -107,7 +107,7 @@ def _about(new: NewRule, saved: UUID | None) -> dict[str, object]:
     return {"account": new.account, "excepted": new.excepted, "saved": saved}
 
 
-_LOCK = text("select 1 from rules where id = :rule_id for no key update")
+_LOCK = text("select 1 from rules where id = any(:rule_ids) order by id for no key update")
 _PRESENT = "left_at is null and stripe_created_at is not null"
 _WANTED = f"""
 wanted(account) as (

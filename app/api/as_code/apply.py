@@ -121,13 +121,14 @@ async def _apply(
 
 
 async def _carry_out(session: AsyncSession, plan: Plan, *, by: str, settings: Settings) -> list[Step]:
-    """Rules are removed first, which frees their names. Who leads follows from all of them, so it is decided last.
+    """Rules are removed first, which frees their names; who leads, and what Stripe is asked, follows from all of them.
 
     Raises RuleFileError with every problem, not only the first; or Conflict with every table that two rules lead.
     """
     tables = plan.tables
     await leadership.lock(session, tables)
     steps = [_step(rule, "removed", await changes.remove(session, rule, by=by, settle=False)) for rule in plan.removed]
+    made: list[tuple[Rule, Step]] = []
     problems: list[str] = []
     for rule, written, wanted in plan.changed:
         differing = _differing(store.values_of(rule), wanted)
@@ -137,7 +138,7 @@ async def _carry_out(session: AsyncSession, plan: Plan, *, by: str, settings: Se
             problems += _problems(written, error)
         else:
             warnings = await _warnings(session, rule, effect)
-            steps.append(_step(rule, "changed", effect, fields=differing, warnings=warnings))
+            made.append((rule, _step(rule, "changed", effect, fields=differing, warnings=warnings)))
     for written in plan.created:
         try:
             new = written.value.as_new()
@@ -145,10 +146,13 @@ async def _carry_out(session: AsyncSession, plan: Plan, *, by: str, settings: Se
         except (BadInput, Conflict) as error:
             problems += _problems(written, error)
         else:
-            steps.append(_step(rule, "created", effect, warnings=await _warnings(session, rule, effect)))
+            made.append((rule, _step(rule, "created", effect, warnings=await _warnings(session, rule, effect))))
     if problems:
         raise RuleFileError("\n".join(problems))
+    for rule, step in made:
+        steps.append(replace(step, runs_planned=await changes.plan(session, rule, settings)))
     await _settle(session, tables, plan.written)
+    await changes.ask_soon(session, *(rule for rule, _ in made))
     return steps
 
 
