@@ -7,9 +7,6 @@ import httpx
 import pytest
 import yaml
 
-from app.api.as_code import apply as rule_apply
-from app.api.as_code.file import read_file
-from app.errors import TallyhookError
 from app.resources import Resources
 from app.upkeep.reconcile import reconcile
 from tests.service import execute, fetch
@@ -79,7 +76,9 @@ async def test_rules_to_apply_are_given_in_exactly_one_way(api: httpx.AsyncClien
 
 
 @pytest.mark.parametrize("table", ["rules", "runs"])
-async def test_a_deadlock_with_another_change_applies_nothing_and_says_to_try_again(res: Resources, table: str) -> None:
+async def test_a_deadlock_with_another_change_applies_nothing_and_says_to_try_again(
+    res: Resources, api: httpx.AsyncClient, table: str
+) -> None:
     # Rules are written through SQLAlchemy, their runs by the driver itself: two families of errors.
     await reconcile(res)
     await execute(
@@ -88,11 +87,12 @@ async def test_a_deadlock_with_another_change_applies_nothing_and_says_to_try_ag
         " $$ begin raise exception 'met' using errcode = '40P01'; end $$",
     )
     await execute(res, f"create trigger meet before insert on {table} for each row execute function meet()")
-    wanted = read_file(json.dumps({"rules": [DAILY | {"starts_on": "2026-02-20"}]}), file="rules.yaml")
 
-    with pytest.raises(TallyhookError, match="somebody else changed rules at the same time"):
-        await rule_apply.apply(res, wanted, file="rules.yaml", by="test")
+    answer = await apply(api, rules=[DAILY | {"starts_on": "2026-02-20"}])
 
+    assert (answer.status_code, answer.json()["detail"]) == (
+        409, "somebody else changed rules at the same time: nothing was applied, try again"
+    )  # fmt: skip
     assert await names(res) == []
 
 

@@ -14,7 +14,7 @@ from app.api.as_code.file import Contents, Written, write_rules, write_targets
 from app.api.schemas.rules import ALIASES, RuleIn
 from app.db.errors import is_deadlock
 from app.db.models import Rule
-from app.errors import BadInput, Conflict, RuleFileError, TallyhookError
+from app.errors import BadInput, Conflict, RuleFileError
 from app.resources import Resources
 from app.rules import changes, store
 from app.rules.changes import RuleEffect
@@ -72,7 +72,8 @@ async def apply(
 ) -> Outcome:
     """Apply the file in one transaction, which a dry run rolls back.
 
-    Raises RuleFileError or Conflict with every problem, and Forbidden; then nothing has changed.
+    Raises RuleFileError or Conflict with every problem, Conflict if another change was in the way, and Forbidden; then
+    nothing has changed.
     """
     for written in wanted.targets or ():
         apply_targets.check_accounts(res, written.value.accounts, f"target {written.value.name!r}")
@@ -84,7 +85,7 @@ async def apply(
     except (OperationalError, psycopg.OperationalError) as error:
         if is_deadlock(error):
             message = "somebody else changed rules at the same time: nothing was applied, try again"
-            raise TallyhookError(message) from error
+            raise Conflict(message) from error
         raise
 
 
