@@ -223,9 +223,13 @@ def _note_left(connection: Connection, load: _Load) -> None:
     connection.execute(_NOTE_LEFT, {"table": load.family.table, "run_id": load.job.run_id, "values": values_json})
 
 
+# The rules whose files are not loaded, and whose rows are removed.
+RULES_OFF = """select id from rules where "table" ->> 'state' = 'off'"""
+
+
 def is_off(row: str) -> str:
-    """Whether the rule of a `row` that has its id says `off`: then its file is not loaded, and its rows are removed."""
-    return f"""exists (select from rules where rules.id = {row}.rule_id and rules."table" ->> 'state' = 'off')"""
+    """Whether the rule of a `row` that has its id is one of these."""
+    return f"exists ({RULES_OFF} and rules.id = {row}.rule_id)"
 
 
 # Nobody waits for the disk: a load that a crash of the server undoes is due again, its rows and its state together, and
