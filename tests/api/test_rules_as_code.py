@@ -186,3 +186,18 @@ async def test_of_two_rules_that_both_say_leading_the_answer_names_one_and_the_o
         f"rules.yaml:5: z: table.state: rules 'z' and 'a' {both}",
     ]
     assert await names(res) == ["m", "n"]
+
+
+async def test_two_rules_outside_of_the_file_that_both_lead_hide_no_other_problem(
+    res: Resources, api: httpx.AsyncClient
+) -> None:
+    # Given a database in which two rules lead a table, which no version writes
+    await apply(api, rules=[table("m", "leading"), table("n", "kept"), table("o", "leading", SUMMARY)])
+    await execute(res, """update rules set "table" = jsonb_set("table", '{state}', '"leading"') where name = 'n'""")
+
+    refused = await apply(api, rules=[table("a", "auto"), table("z", "leading", SUMMARY)])
+
+    assert refused.status_code == 409
+    assert [pair in refused.json()["detail"] for pair in ("rules 'n' and 'm' both", "rules 'z' and 'o' both")] == [
+        True, True,
+    ], refused.text  # fmt: skip

@@ -158,7 +158,7 @@ async def _carry_out(session: AsyncSession, plan: Plan, *, by: str, settings: Se
 
 
 async def _settle(session: AsyncSession, tables: Sequence[Table], changed: Sequence[Written[RuleIn]]) -> None:
-    """Decide who leads these tables. Raises Conflict."""
+    """Decide who leads these tables. Raises Conflict with every table that two rules lead."""
     by_name = {written.value.name: written for written in changed}
     problems = []
     for table in tables:
@@ -166,9 +166,8 @@ async def _settle(session: AsyncSession, tables: Sequence[Table], changed: Seque
             await leadership.settle(session, *table)
         except Conflict as error:
             about = next((by_name[name] for name in error.rules if name in by_name), None)
-            if about is None:
-                raise
-            problems.append(about.problem(str(error), path=("table", "state")))
+            what = str(error)
+            problems.append(what if about is None else about.problem(what, path=("table", "state")))
     if problems:
         raise Conflict("\n".join(problems))
 
