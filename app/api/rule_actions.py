@@ -171,7 +171,7 @@ async def backfill_rule(
     res: Res, caller: CalledBy, rule_id: RuleRef, asked: BackfillIn, response: Response
 ) -> BackfillOut:
     """Plan what is missing on these days, and retry failed or cancelled runs; the rest continues in the background.
-    A window counts as its last local day, an `every_update` window as its first, a payout's as that of its arrival."""
+    A window belongs to its last local day, an `every_update` window to its first, a payout's to that of its arrival."""
     wanted = asked.asked()
     async with res.sessions.begin() as session:
         if asked.dry_run:
@@ -187,8 +187,8 @@ async def backfill_rule(
 async def show_coverage(
     session: Session, rule_id: RuleRef, asked: Annotated[CoverageIn, Query()], terms: Terms
 ) -> Page[CoverageEntryOut]:
-    """Every window from the rule's start to now, newest first, with its state. A window counts as its last local day,
-    an `every_update` window as its first, a payout's as that of its arrival."""
+    """Every window from the rule's start to now, newest first, with its state. A window belongs to its last local day,
+    an `every_update` window to its first, a payout's to that of its arrival."""
     saved = await store.find(session, rule_id)
     after = None if asked.cursor is None else _place(asked.cursor)
     wanted = CoverageQuery(datetime.now(UTC), asked.first, asked.end(), after, asked.limit)

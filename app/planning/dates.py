@@ -32,7 +32,7 @@ def local_dates(start: datetime, end: datetime, timezone: str) -> LocalDates:
 
 
 def window_day(dates: LocalDates, cadence: Cadence) -> date:
-    """The day that a window counts as: the last one of a calendar window, the first one of an `every_update` window.
+    """The day that a window belongs to: the last one of a calendar window, the first one of an `every_update` window.
 
     Its month is the month that the window belongs to.
     """
@@ -40,7 +40,7 @@ def window_day(dates: LocalDates, cadence: Cadence) -> date:
 
 
 def earliest_start(day: date, cadence: Cadence) -> date:
-    """The first day of the first calendar window that counts as `day` or as a later one, where windows are made and not
+    """The first day of the first calendar window that belongs to `day` or a later one, where windows are made and not
     filtered: that of the unit which holds the day."""
     return unit_start(day, cadence)
 

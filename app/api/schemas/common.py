@@ -81,7 +81,7 @@ def _in_utc(value: datetime) -> datetime:
 def _with_offset(value: datetime) -> datetime:
     if value.tzinfo is None:
         raise ValueError("has no offset; write 2026-10-01T07:00:00Z, or +02:00 in place of Z")
-    # A first request asks for everything since 1970, or since year 2: no offset leads out of Python's years from there.
+    # Pollers begin with 1970, or earlier. From year 2 on no offset leaves the years that Python knows.
     if not MINYEAR < value.year <= LAST_DAY.year:
         raise ValueError(f"must be between {MINYEAR + 1} and {LAST_DAY.year}")
     return value.astimezone(UTC)

@@ -88,7 +88,8 @@ class RuleIn(In):
     connected_accounts: ConnectedAccounts = Field(default_factory=list)
     retention_days: RetentionDays | None = None
     connected: Literal["none", "listed", "each", "together"] | None = Field(
-        default=None, description="By default derived from `connected_accounts`; to state what follows changes nothing."
+        default=None,
+        description="By default derived from `connected_accounts`; stating the derived value changes nothing.",
     )
     table: RuleTable = Field(default_factory=RuleTableIn, validate_default=True)
     recheck_days: RecheckDays = Field(default_factory=list)
